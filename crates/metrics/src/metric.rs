@@ -1,0 +1,33 @@
+//! [`Metric`]: a value that accumulates over batches.
+
+use fulgurite_torch::tch::Tensor;
+use fulgurite_torch::Dict;
+
+use crate::MetricError;
+
+/// A value that accumulates over batches, on the device, and is computed when asked.
+///
+/// A metric is a handle: its clones and [`share`](Metric::share)s accumulate into the same state, which is how
+/// `step.log("val_acc", &self.acc)` can compute and reset it at the end of the epoch.
+pub trait Metric: Send {
+    /// The value over everything accumulated since the last [`reset`](Metric::reset).
+    fn compute(&self) -> Result<Tensor, MetricError>;
+
+    /// The value on the latest batch alone, if it was given with `forward` rather than `update`.
+    fn batch_value(&self) -> Option<Tensor>;
+
+    /// Forgets what was accumulated.
+    fn reset(&self);
+
+    /// A second handle to the same state.
+    fn share(&self) -> Box<dyn Metric>;
+
+    /// Whether `other` is a handle to the same state.
+    fn same_state(&self, other: &dyn Metric) -> bool;
+
+    /// The accumulated state.
+    fn state_dict(&self) -> Dict;
+
+    /// Restores an accumulated state.
+    fn load_state_dict(&self, state: &Dict) -> Result<(), MetricError>;
+}

@@ -1,0 +1,166 @@
+//! [`Optimizers`]: what `configure_optimizers` returns.
+
+use std::fmt;
+
+use crate::{LrScheduler, OptimError, Optimizer};
+
+/// When a scheduler is stepped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Interval {
+    /// At the end of an epoch.
+    #[default]
+    Epoch,
+    /// After an optimizer step.
+    Step,
+}
+
+/// A scheduler and when to step it: Lightning's scheduler dict.
+#[non_exhaustive]
+pub struct LrSchedulerConfig {
+    /// The scheduler.
+    pub scheduler: Box<dyn LrScheduler>,
+    /// Index of its optimizer.
+    pub optimizer: usize,
+    /// Per epoch or per optimizer step.
+    pub interval: Interval,
+    /// Step it every this many intervals, 1 or more. Steps are counted in optimizer steps over the whole run.
+    pub frequency: u64,
+    /// Name of the logged value that `ReduceLROnPlateau` watches.
+    pub monitor: Option<String>,
+    /// Whether a missing monitored value is an error (otherwise a warning, and the step is skipped).
+    pub strict: bool,
+    /// Name for the learning-rate monitor.
+    pub name: Option<String>,
+}
+
+impl LrSchedulerConfig {
+    /// `scheduler`, stepped once per epoch.
+    pub fn new(scheduler: impl LrScheduler + 'static) -> LrSchedulerConfig {
+        LrSchedulerConfig {
+            scheduler: Box::new(scheduler),
+            optimizer: 0,
+            interval: Interval::Epoch,
+            frequency: 1,
+            monitor: None,
+            strict: true,
+            name: None,
+        }
+    }
+
+    /// Steps it per epoch or per optimizer step.
+    #[must_use]
+    pub fn interval(mut self, interval: Interval) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Steps it every `frequency` intervals.
+    #[must_use]
+    pub fn frequency(mut self, frequency: u64) -> Self {
+        self.frequency = frequency;
+        self
+    }
+
+    /// The logged value to watch.
+    #[must_use]
+    pub fn monitor(mut self, name: impl Into<String>) -> Self {
+        self.monitor = Some(name.into());
+        self
+    }
+
+    /// Whether a missing monitored value is an error.
+    #[must_use]
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+
+    /// Name for the learning-rate monitor.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+impl<S: LrScheduler + 'static> From<S> for LrSchedulerConfig {
+    fn from(scheduler: S) -> LrSchedulerConfig {
+        LrSchedulerConfig::new(scheduler)
+    }
+}
+
+impl fmt::Debug for LrSchedulerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LrSchedulerConfig")
+            .field("scheduler", &self.scheduler.name())
+            .field("optimizer", &self.optimizer)
+            .field("interval", &self.interval)
+            .field("frequency", &self.frequency)
+            .field("monitor", &self.monitor)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The optimizers of a run and their schedulers.
+///
+/// Any optimizer's builder converts into it with `.into()`; what was wrong with the builder's settings is kept and
+/// reported by [`Optimizers::build`], which the trainer calls.
+#[derive(Default)]
+pub struct Optimizers {
+    optimizers: Vec<Box<dyn Optimizer>>,
+    schedulers: Vec<LrSchedulerConfig>,
+    error: Option<OptimError>,
+}
+
+impl Optimizers {
+    /// No optimizer at all: for code that trains without gradients.
+    pub fn none() -> Optimizers {
+        Optimizers::default()
+    }
+
+    /// Adds a scheduler for the optimizer added last.
+    #[must_use]
+    pub fn scheduler(mut self, scheduler: impl Into<LrSchedulerConfig>) -> Optimizers {
+        let mut config = scheduler.into();
+        config.optimizer = self.optimizers.len().saturating_sub(1);
+        self.schedulers.push(config);
+        self
+    }
+
+    /// Adds a further optimizer.
+    #[must_use]
+    pub fn and(mut self, more: impl Into<Optimizers>) -> Optimizers {
+        let mut more = more.into();
+        for config in &mut more.schedulers {
+            config.optimizer += self.optimizers.len();
+        }
+        self.optimizers.append(&mut more.optimizers);
+        self.schedulers.append(&mut more.schedulers);
+        self.error = self.error.or(more.error);
+        self
+    }
+
+    /// From what an optimizer's builder made of its settings.
+    pub fn from_result(optimizer: Result<Box<dyn Optimizer>, OptimError>) -> Optimizers {
+        match optimizer {
+            Ok(optimizer) => Optimizers { optimizers: vec![optimizer], ..Optimizers::default() },
+            Err(error) => Optimizers { error: Some(error), ..Optimizers::default() },
+        }
+    }
+
+    /// Attaches each scheduler to its optimizer and hands both out.
+    ///
+    /// # Errors
+    ///
+    /// What was wrong with a builder's settings or a scheduler's.
+    pub fn build(mut self) -> Result<(Vec<Box<dyn Optimizer>>, Vec<LrSchedulerConfig>), OptimError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        for config in &mut self.schedulers {
+            let optimizer = self.optimizers.get_mut(config.optimizer).ok_or(OptimError::SchedulerWithoutOptimizer)?;
+            config.scheduler.attach(optimizer.as_mut())?;
+        }
+        Ok((self.optimizers, self.schedulers))
+    }
+}

@@ -1,0 +1,66 @@
+//! [`Optimizer`]: what every optimizer offers to a training loop.
+
+use fulgurite_torch::Dict;
+use fulgurite_torch::tch::Tensor;
+
+use crate::OptimError;
+
+/// The momentum of a parameter group, under the name its optimizer gives it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Momentum {
+    /// The optimizer has none.
+    None,
+    /// `momentum` (SGD, RMSprop, …).
+    Momentum(f64),
+    /// `betas` (the Adam family); the first is the momentum.
+    Betas(f64, f64),
+}
+
+/// Parameters that share their settings; what schedulers change.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ParamGroup {
+    /// The parameters, in the order of the state dict.
+    pub params: Vec<Tensor>,
+    /// Its name, for the learning-rate monitor.
+    pub name: Option<String>,
+    /// Learning rate.
+    pub lr: f64,
+    /// Learning rate before any scheduler touched it; set by the first one attached.
+    pub initial_lr: Option<f64>,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Momentum, or betas.
+    pub momentum: Momentum,
+}
+
+/// Evaluates the model and its gradients again and returns the loss. It is lent the optimizer that asks.
+pub type Closure<'a> = &'a mut dyn FnMut(&mut dyn Optimizer) -> Result<Tensor, Box<dyn std::error::Error + Send + Sync>>;
+
+/// An optimizer: parameters in groups, one update per [`step`](Optimizer::step), and a state dict in PyTorch's layout.
+pub trait Optimizer: Send {
+    /// PyTorch's class name, such as `AdamW`.
+    fn name(&self) -> &'static str;
+
+    /// The parameter groups.
+    fn param_groups(&self) -> &[ParamGroup];
+
+    /// The parameter groups, to change learning rates and the like.
+    fn param_groups_mut(&mut self) -> &mut [ParamGroup];
+
+    /// Updates every parameter that has a gradient. Allocates nothing on the Rust heap once warm, and never waits for
+    /// the device.
+    fn step(&mut self) -> Result<(), OptimError>;
+
+    /// Evaluates `closure`, possibly several times (LBFGS), and updates the parameters. Returns the first loss.
+    fn step_with(&mut self, closure: Closure<'_>) -> Result<Tensor, OptimError>;
+
+    /// Drops the gradients (sets them to none, as PyTorch does by default).
+    fn zero_grad(&mut self);
+
+    /// `{"state": {0: {...}, ...}, "param_groups": [{..., "params": [0, ...]}, ...]}`, PyTorch's layout and names.
+    fn state_dict(&self) -> Dict;
+
+    /// Restores what [`state_dict`](Optimizer::state_dict), here or in PyTorch, returned.
+    fn load_state_dict(&mut self, state: &Dict) -> Result<(), OptimError>;
+}

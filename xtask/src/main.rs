@@ -1,0 +1,3 @@
+//! Set-up, examples, tests and benchmarks by one name each: `cargo xtask help`.
+
+fn main() {}
