@@ -1,3 +1,16 @@
-//! Fabric: accelerator, precision, strategy, loggers, checkpoint I/O and seeds of a run, without a loop.
+//! Fabric: accelerator, precision, strategy, loggers and checkpoint I/O of a run, without a loop.
 
+pub mod accelerator;
+mod checkpoint_io;
+mod error;
+mod fabric;
 pub mod loggers;
+pub mod precision;
+pub mod strategy;
+
+pub use accelerator::{Accelerator, Devices};
+pub use checkpoint_io::{CheckpointIo, TorchCheckpointIo};
+pub use error::FabricError;
+pub use fabric::Fabric;
+pub use precision::Precision;
+pub use strategy::{ReduceOp, SingleDeviceStrategy, Strategy};

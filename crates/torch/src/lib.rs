@@ -1,9 +1,39 @@
 //! What libtorch has and training needs, and `tch` does not bring.
 //!
+//! | module | what it is for |
+//! |---|---|
+//! | [`params`] | names of parameters in a fixed order, state dicts, moving and converting a whole `VarStore` |
+//! | [`grad`] | the backward pass, clipping, and guards that restore autograd's modes |
+//! | [`foreach`] | libtorch's fused and foreach kernels, for optimizers |
+//! | [`rng`] | seeds, and the state of the random number generators |
+//! | [`serialization`] | PyTorch's checkpoint files, as a [`Value`] |
+//! | [`runtime`] | memory and threads of the process |
+//!
 //! This is the only crate of the workspace that contains `unsafe`, and the only one that contains C++ (`csrc/`).
 //! It depends on nothing of Fulgurite, and is useful to any `tch` program.
 
+#![allow(unsafe_code)]
+#![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+
+mod counting_allocator;
+mod error;
+pub mod foreach;
+pub mod grad;
+mod host;
+mod modes;
+pub mod params;
+mod pointers;
+pub mod rng;
+pub mod runtime;
+pub mod serialization;
+mod shared_tensor;
+mod tensor_list;
 mod value;
 
+pub use counting_allocator::CountingAllocator;
+pub use error::TorchError;
+pub use host::{host_reads, to_host_f64};
+pub use shared_tensor::SharedTensor;
 pub use tch;
+pub use tensor_list::{TensorList, storage_id, tensor_id};
 pub use value::{Dict, Value, ValueError};

@@ -272,10 +272,8 @@ impl Dict {
 
     /// The value of `key`, or an error that lists the keys there are.
     pub fn require(&self, key: &str) -> Result<&Value, ValueError> {
-        self.get(key).ok_or_else(|| ValueError::Missing {
-            key: key.into(),
-            present: self.keys().map(String::from).collect(),
-        })
+        self.get(key)
+            .ok_or_else(|| ValueError::Missing { key: key.into(), present: self.keys().map(String::from).collect() })
     }
 
     /// The integer under `key`.
@@ -382,5 +380,51 @@ impl<T: Into<Value>> From<Option<T>> for Value {
 impl<A: Into<Value>, B: Into<Value>> From<(A, B)> for Value {
     fn from((a, b): (A, B)) -> Value {
         Value::Tuple(vec![a.into(), b.into()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_set_again_keeps_its_place() {
+        let mut dict = Dict::new().with("a", 1).with("b", 2).with(3, "three");
+        dict.set("a", 10);
+        assert_eq!(dict.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(dict.int("a").unwrap(), 10);
+        assert_eq!(dict.get_value(&3.into()), Some(&"three".into()));
+        assert_eq!(dict.remove("b"), Some(Value::Int(2)));
+        assert_eq!(dict.len(), 2);
+    }
+
+    #[test]
+    fn dicts_are_equal_in_any_order_and_lists_are_not() {
+        assert_eq!(Dict::new().with("a", 1).with("b", 2), Dict::new().with("b", 2).with("a", 1));
+        assert_ne!(Value::from(vec![1, 2]), Value::from(vec![2, 1]));
+        assert_ne!(Value::List(vec![]), Value::Tuple(vec![]));
+    }
+
+    #[test]
+    fn tensors_are_compared_by_kind_shape_and_elements() {
+        let tensor = Tensor::from_slice(&[1.0f32, 2.0]);
+        assert_eq!(Value::from(&tensor), Value::from(tensor.copy()));
+        assert_ne!(Value::from(&tensor), Value::from(tensor.to_kind(tch::Kind::Double)));
+        assert_ne!(Value::from(&tensor), Value::from(tensor.view([2, 1])));
+    }
+
+    #[test]
+    fn what_is_not_there_or_of_another_type_says_so() {
+        let dict = Dict::new().with("lr", 0.1).with("steps", 3);
+        assert_eq!(dict.int("step").unwrap_err().to_string(), "no entry `step`; there are: lr, steps");
+        assert_eq!(dict.int("lr").unwrap_err().to_string(), "entry `lr` is float, expected int");
+        assert_eq!(dict.float("steps").unwrap(), 3.0);
+    }
+
+    #[test]
+    fn every_tensor_of_the_tree_is_mapped() {
+        let tree = Value::List(vec![Tensor::from(1i64).into(), Dict::new().with("t", Tensor::from(2i64)).into()]);
+        let expected = Value::List(vec![Tensor::from(2i64).into(), Dict::new().with("t", Tensor::from(3i64)).into()]);
+        assert_eq!(tree.map_tensors(&mut |tensor| tensor + 1), expected);
     }
 }

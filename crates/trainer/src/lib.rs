@@ -1,1 +1,48 @@
-//! fulgurite
+//! Fulgurite: PyTorch Lightning in Rust, on libtorch.
+//!
+//! You write a [`LightningModule`] (what is learned) and a [`LightningDataModule`] (where data comes from); the
+//! [`Trainer`] does the rest. Everything a program usually needs is in [`prelude`].
+
+mod builder;
+pub mod callbacks;
+mod checkpoint;
+pub mod config;
+mod console;
+mod data_module;
+mod engine;
+mod error;
+mod hook;
+pub mod logging;
+mod loops;
+mod loss;
+mod module;
+pub mod prelude;
+mod progress;
+mod report;
+mod signals;
+mod state;
+mod step;
+mod trainer;
+
+pub use builder::TrainerBuilder;
+pub use callbacks::Callback;
+pub use config::TrainerConfig;
+pub use console::Console;
+pub use data_module::{Data, IntoData, LightningDataModule, Loaders};
+pub use error::{BoxError, Error, Result};
+pub use fulgurite_data as data;
+pub use fulgurite_fabric as fabric;
+pub use fulgurite_fabric::loggers;
+pub use fulgurite_metrics as metrics;
+pub use fulgurite_optim as optim;
+pub use fulgurite_torch as torch;
+pub use fulgurite_torch::rng::seed_everything;
+pub use fulgurite_torch::tch;
+pub use hook::{Hook, Logging};
+pub use loops::{EvalResults, OptimizerClosure};
+pub use loss::Loss;
+pub use module::{BatchFlow, LightningModule, ModuleView};
+pub use progress::{Counter, Counters, Progress};
+pub use state::{SaveRequest, Stage, TrainerFn, TrainerState};
+pub use step::Step;
+pub use trainer::{Outcome, Trainer};

@@ -1,0 +1,68 @@
+//! What can go wrong before a loop runs.
+
+use std::path::PathBuf;
+
+use fulgurite_torch::tch::TchError;
+
+/// A hardware or numerics choice that this machine, or this build, cannot honour.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FabricError {
+    /// A name that is not one of a closed list.
+    #[error("unknown {what} `{given}`; choose one of {}", .known.join(", "))]
+    Unknown {
+        /// The setting, such as `accelerator`.
+        what: &'static str,
+        /// What was given.
+        given: String,
+        /// What there is.
+        known: &'static [&'static str],
+    },
+    /// The accelerator is known, and not usable here.
+    #[error("accelerator `{name}` is not usable on this machine; usable here: {}", .usable.join(", "))]
+    AcceleratorUnavailable {
+        /// What was asked for.
+        name: &'static str,
+        /// What could be used.
+        usable: Vec<&'static str>,
+    },
+    /// More devices than one process can drive.
+    #[error("devices={requested} was asked for, and this version drives one device per run; set devices to 1")]
+    TooManyDevices {
+        /// What was asked for.
+        requested: usize,
+    },
+    /// No device at all.
+    #[error("devices=0 was asked for; a run needs at least one device, so set devices to 1")]
+    NoDevice,
+    /// A device index that is not there.
+    #[error("device {index} was asked for, and accelerator `{accelerator}` has {available}; choose an index below that")]
+    NoSuchDevice {
+        /// The accelerator.
+        accelerator: &'static str,
+        /// The index asked for.
+        index: usize,
+        /// How many there are.
+        available: usize,
+    },
+    /// A device list in a form that means nothing.
+    #[error("devices={given:?} is not a device list; write a count (1), a list of indices (\"0,\" or \"0,1\"), -1 or \"auto\"")]
+    DeviceList {
+        /// What was given.
+        given: String,
+    },
+    /// A checkpoint could not be read or written.
+    #[error("checkpoint {}: {message}", .path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong and what to do.
+        message: String,
+    },
+    /// libtorch refused an operation.
+    #[error("libtorch: {0}")]
+    Torch(#[from] TchError),
+    /// The C++ bridge refused an operation.
+    #[error(transparent)]
+    Bridge(#[from] fulgurite_torch::TorchError),
+}

@@ -1,0 +1,213 @@
+//! [`CsvLogger`].
+
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use fulgurite_torch::Dict;
+
+use super::files::{AppendFile, write_atomically};
+use super::hparams::{HPARAMS_FILE, merge, write_hparams};
+use super::run_folder::{RunFolder, Version};
+use super::{Logger, LoggerError, RunStatus};
+use table::Table;
+
+const LOGGER: &str = "CsvLogger";
+
+/// Rows older than this are written with the next one, whatever the interval: a slow run can be watched, too.
+const FLUSH_AFTER: Duration = Duration::from_secs(10);
+
+/// Metrics as `metrics.csv` and hyper-parameters as `hparams.yaml`, in `save_dir/name/version_N`: Lightning's
+/// `CSVLogger`.
+///
+/// The file is the one Lightning writes: the columns are `step` and every metric logged so far, sorted; a metric that
+/// was not logged leaves its cell empty; a new metric rewrites the file with the longer header (beside it, then by a
+/// rename). Numbers are printed as Python prints them; `epoch` as a whole number.
+///
+/// What differs: rows are held until the flush interval is over, ten seconds have passed, or
+/// [`save`](Logger::save), [`finalize`](Logger::finalize) or drop, where Lightning's trainer saves after every row.
+/// A `metrics.csv` that the version's folder already holds is renamed to `metrics.old.N.csv`, not removed.
+///
+/// ```
+/// use fulgurite_fabric::loggers::{CsvLogger, Logger, RunStatus};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let save_dir = folder.path();
+/// let mut logger = CsvLogger::new(save_dir).name("mnist").flush_logs_every_n_steps(50);
+/// logger.log_metrics(&[("loss", 0.25), ("epoch", 0.0)], 0)?;
+/// logger.log_metrics(&[("acc", 0.75)], 1)?;
+/// logger.finalize(RunStatus::Success)?;
+///
+/// let text = std::fs::read_to_string(save_dir.join("mnist/version_0/metrics.csv"))?;
+/// assert_eq!(text, "acc,epoch,loss,step\r\n,0,0.25,0\r\n0.75,,,1\r\n");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct CsvLogger {
+    run: RunFolder,
+    prefix: String,
+    flush_every: i64,
+    table: Table,
+    /// The open file and the header it has.
+    file: Option<(AppendFile, String)>,
+    hparams: Dict,
+    /// The interval of steps, and the moment, of the last flush; none before the first row.
+    flushed: Option<(i64, Instant)>,
+}
+
+impl CsvLogger {
+    /// A logger that writes below `save_dir`. Nothing is created before the first value, or the first question for
+    /// [`version`](Logger::version) or [`log_dir`](Logger::log_dir).
+    pub fn new(save_dir: impl Into<PathBuf>) -> CsvLogger {
+        CsvLogger {
+            run: RunFolder::new(save_dir.into()),
+            prefix: String::new(),
+            flush_every: 100,
+            table: Table::default(),
+            file: None,
+            hparams: Dict::new(),
+            flushed: None,
+        }
+    }
+
+    /// The experiment's name, `lightning_logs` by default; empty for versions directly below the save folder.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> CsvLogger {
+        self.run.set_name(name.into());
+        self
+    }
+
+    /// The run's version: a number for `version_N`, a text as it stands; by default the next free number.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<Version>) -> CsvLogger {
+        self.run.set_version(version.into());
+        self
+    }
+
+    /// A text put before every metric's name, joined by `-`.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> CsvLogger {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Rows are written to the file when the logged step completes another `n` steps; 100 by default.
+    #[must_use]
+    pub fn flush_logs_every_n_steps(mut self, n: u32) -> CsvLogger {
+        self.flush_every = i64::from(n.max(1));
+        self
+    }
+
+    fn flush(&mut self) -> Result<(), LoggerError> {
+        if self.table.rows().is_empty() {
+            return Ok(());
+        }
+        let path = self.run.path().join("metrics.csv");
+        let header = self.table.header();
+        let written = match &mut self.file {
+            Some((file, on_disk)) if *on_disk == header => file.append(self.table.rows().as_bytes()),
+            _ => self.rewrite(&path, header),
+        };
+        written.map_err(LoggerError::write(LOGGER, &path))?;
+        self.table.clear_rows();
+        Ok(())
+    }
+
+    /// The whole file again, under a longer header.
+    fn rewrite(&mut self, path: &Path, header: String) -> std::io::Result<()> {
+        self.run.create()?;
+        let mut text = header.clone();
+        let earlier = fs::read_to_string(path).unwrap_or_default();
+        match self.file.as_ref().and_then(|(_, on_disk)| earlier.strip_prefix(on_disk.as_str())) {
+            Some(rows) => self.table.widen(rows, &mut text),
+            // Another run's file, or one edited under our hands.
+            None => set_aside(path)?,
+        }
+        text.push_str(self.table.rows());
+        self.file = Some((write_atomically(path, text.as_bytes())?, header));
+        self.table.widened();
+        Ok(())
+    }
+
+    fn flush_due(&self, step: i64) -> bool {
+        self.flushed.is_none_or(|(interval, at)| interval != self.interval(step) || at.elapsed() >= FLUSH_AFTER)
+    }
+
+    /// How many whole intervals are complete after `step`.
+    fn interval(&self, step: i64) -> i64 {
+        step.saturating_add(1).div_euclid(self.flush_every)
+    }
+}
+
+impl Logger for CsvLogger {
+    fn name(&self) -> &str {
+        self.run.name()
+    }
+
+    fn version(&self) -> &str {
+        self.run.version()
+    }
+
+    fn save_dir(&self) -> Option<&Path> {
+        Some(self.run.save_dir())
+    }
+
+    fn log_dir(&self) -> Option<&Path> {
+        Some(self.run.path())
+    }
+
+    /// Adds a row. A metric called `step` is dropped: the argument has that column.
+    fn log_metrics(&mut self, metrics: &[(&str, f64)], step: i64) -> Result<(), LoggerError> {
+        if self.flushed.is_none() {
+            self.run.create().map_err(LoggerError::write(LOGGER, self.run.path()))?;
+            self.flushed = Some((step.div_euclid(self.flush_every), Instant::now()));
+        }
+        self.table.push(&self.prefix, metrics, step);
+        if self.flush_due(step) {
+            self.flush()?;
+            self.flushed = Some((self.interval(step), Instant::now()));
+        }
+        Ok(())
+    }
+
+    fn log_hyperparams(&mut self, params: &Dict) -> Result<(), LoggerError> {
+        merge(&mut self.hparams, params);
+        let written = self.run.create().and_then(|folder| write_hparams(folder, &self.hparams));
+        written.map_err(|error| LoggerError::write(LOGGER, &self.run.path().join(HPARAMS_FILE))(error))
+    }
+
+    fn save(&mut self) -> Result<(), LoggerError> {
+        self.flush()
+    }
+
+    fn finalize(&mut self, _status: RunStatus) -> Result<(), LoggerError> {
+        self.flush()
+    }
+}
+
+impl Drop for CsvLogger {
+    fn drop(&mut self) {
+        if let Err(error) = self.flush() {
+            tracing::warn!("the last rows are lost: {error}");
+        }
+    }
+}
+
+/// Renames a `metrics.csv` that is not ours to the first free `metrics.old.N.csv`.
+fn set_aside(path: &Path) -> std::io::Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let free = (0_u64..).map(|n| path.with_file_name(format!("metrics.old.{n}.csv"))).find(|old| !old.exists());
+    if let Some(old) = free {
+        tracing::warn!("{} exists; it is kept as {}", path.display(), old.display());
+        fs::rename(path, old)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! [`LoggerError`].
+
+use std::path::{Path, PathBuf};
+
+use fulgurite_torch::tch::TchError;
+
+/// What went wrong while logging.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoggerError {
+    /// A file or folder could not be written.
+    #[error("{logger} cannot write {}: {source}; check that the folder exists, is writable and has free space", .path.display())]
+    Write {
+        /// The logger.
+        logger: &'static str,
+        /// What it tried to write.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A tensor that is no image.
+    #[error("image `{tag}` has shape {shape:?}; give one image as [C, H, W] with C of 1, 3 or 4")]
+    ImageShape {
+        /// The tag it was logged under.
+        tag: String,
+        /// The tensor's shape.
+        shape: Vec<i64>,
+    },
+    /// A tensor that is no batch of images.
+    #[error("a grid of images was asked of shape {shape:?}; give [N, C, H, W] with N of at least 1")]
+    GridShape {
+        /// The tensor's shape.
+        shape: Vec<i64>,
+    },
+    /// An image that PNG cannot hold.
+    #[error("image `{tag}` cannot be encoded as PNG: {source}")]
+    Png {
+        /// The tag it was logged under.
+        tag: String,
+        /// What the encoder said.
+        source: png::EncodingError,
+    },
+    /// A histogram of nothing.
+    #[error("histogram `{tag}` was given a tensor without elements; skip it when there is nothing to show")]
+    EmptyHistogram {
+        /// The tag it was logged under.
+        tag: String,
+    },
+    /// libtorch refused an operation on a logged tensor.
+    #[error("a tensor logged as `{tag}` cannot be read: {source}")]
+    Tensor {
+        /// The tag it was logged under.
+        tag: String,
+        /// What libtorch said.
+        source: TchError,
+    },
+}
+
+impl LoggerError {
+    /// [`LoggerError::Write`] of `logger` at `path`, for `map_err`.
+    pub(super) fn write(logger: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> LoggerError {
+        let path = path.to_owned();
+        move |source| LoggerError::Write { logger, path, source }
+    }
+
+    /// [`LoggerError::Tensor`] under `tag`, for `map_err`.
+    pub(super) fn tensor(tag: &str) -> impl FnOnce(TchError) -> LoggerError {
+        let tag = tag.to_owned();
+        move |source| LoggerError::Tensor { tag, source }
+    }
+}

@@ -1,0 +1,78 @@
+//! Files that a failing disk leaves readable: appends that are undone, rewrites that are whole or absent.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// A file that only grows, by whole appends.
+#[derive(Debug)]
+pub(super) struct AppendFile {
+    file: File,
+    len: u64,
+}
+
+impl AppendFile {
+    /// A new, empty file; one that exists already is an error.
+    pub(super) fn create_new(path: &Path) -> io::Result<AppendFile> {
+        Ok(AppendFile { file: OpenOptions::new().write(true).create_new(true).open(path)?, len: 0 })
+    }
+
+    /// Writes `bytes` at the end. When it fails the file is as before, so the same bytes can be tried again.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Err(error) = self.file.write_all(bytes) {
+            // Best effort: the first error is the one to report.
+            _ = self.file.set_len(self.len);
+            _ = self.file.seek(SeekFrom::Start(self.len));
+            return Err(error);
+        }
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+/// Replaces `path` by `bytes`: a reader, or a crash, finds the old content or the new one.
+pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<AppendFile> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".tmp");
+    let write = || -> io::Result<AppendFile> {
+        let mut file = AppendFile { file: File::create(&beside)?, len: 0 };
+        file.append(bytes)?;
+        file.file.sync_data()?;
+        fs::rename(&beside, path)?;
+        Ok(file)
+    };
+    write().inspect_err(|_| _ = fs::remove_file(&beside))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{AppendFile, write_atomically};
+
+    #[test]
+    fn a_failed_rewrite_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        write_atomically(&path, b"old").unwrap();
+        #[cfg(target_os = "linux")]
+        {
+            std::os::unix::fs::symlink("/dev/full", folder.path().join("a.txt.tmp")).unwrap();
+            let error = write_atomically(&path, b"new").unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        write_atomically(&path, b"new").unwrap().append(b"er").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"newer");
+    }
+
+    #[test]
+    fn an_existing_file_is_not_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        AppendFile::create_new(&path).unwrap().append(b"x").unwrap();
+        assert_eq!(AppendFile::create_new(&path).unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"x");
+    }
+}

@@ -1,0 +1,80 @@
+//! What loggers do to hyper-parameters: flatten them, merge them, write `hparams.yaml`.
+
+use std::io;
+use std::path::Path;
+
+use fulgurite_torch::tch::Tensor;
+use fulgurite_torch::{Dict, Value};
+
+use super::files::write_atomically;
+use super::python_format::display;
+use super::yaml::to_yaml;
+
+/// The file beside the metrics that holds the hyper-parameters.
+pub(super) const HPARAMS_FILE: &str = "hparams.yaml";
+
+/// Nested dicts (and lists of dicts) as one level, joined by `/` as Lightning joins them.
+///
+/// ```
+/// use fulgurite_fabric::loggers::flatten_hparams;
+/// use fulgurite_torch::Dict;
+///
+/// let flat = flatten_hparams(&Dict::new().with("optim", Dict::new().with("lr", 0.1)));
+/// assert_eq!(flat[0].0, "optim/lr");
+/// ```
+pub fn flatten_hparams(params: &Dict) -> Vec<(String, Value)> {
+    let mut flat = Vec::new();
+    flatten_into(&mut flat, "", params);
+    flat
+}
+
+fn flatten_into(flat: &mut Vec<(String, Value)>, parent: &str, dict: &Dict) {
+    for (key, value) in dict.iter() {
+        let key = display(key);
+        let path = if parent.is_empty() { key } else { format!("{parent}/{key}") };
+        match value {
+            Value::Dict(inner) => flatten_into(flat, &path, inner),
+            Value::List(items) if !items.is_empty() && items.iter().all(|item| item.as_dict().is_some()) => {
+                for (i, inner) in items.iter().filter_map(Value::as_dict).enumerate() {
+                    flatten_into(flat, &format!("{path}/{i}"), inner);
+                }
+            }
+            leaf => flat.push((path, leaf.clone())),
+        }
+    }
+}
+
+/// `new` over `merged`: later values win, as Python's `dict.update` has it.
+pub(super) fn merge(merged: &mut Dict, new: &Dict) {
+    for (key, value) in new.iter() {
+        merged.set(key.clone(), value.clone());
+    }
+}
+
+/// Writes `hparams.yaml` into `folder`, whole or not at all.
+pub(super) fn write_hparams(folder: &Path, params: &Dict) -> io::Result<()> {
+    write_atomically(&folder.join(HPARAMS_FILE), to_yaml(params).as_bytes()).map(drop)
+}
+
+/// The number in a tensor of one element.
+pub(super) fn tensor_number(tensor: &Tensor) -> Option<f64> {
+    (tensor.numel() == 1).then(|| tensor.f_double_value(&vec![0; tensor.dim()]).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use fulgurite_torch::{Dict, Value};
+
+    use super::flatten_hparams;
+
+    #[test]
+    fn flattening_joins_with_slashes() {
+        let params = Dict::new()
+            .with("dl", Value::List(vec![Dict::new().with("a", 1).into(), Dict::new().with("b", 2).into()]))
+            .with("l", vec![1, 2])
+            .with("empty", Value::List(vec![]))
+            .with(5, Dict::new().with("x", Dict::new().with("y", "z")));
+        let flat: Vec<String> = flatten_hparams(&params).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(flat, ["dl/0/a", "dl/1/b", "l", "empty", "5/x/y"]);
+    }
+}

@@ -1,0 +1,65 @@
+//! The [`Logger`] trait.
+
+use std::any::Any;
+use std::path::Path;
+
+use fulgurite_torch::Dict;
+use fulgurite_torch::tch::Tensor;
+
+use super::LoggerError;
+
+/// How a run ended, for [`Logger::finalize`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunStatus {
+    /// As planned.
+    Success,
+    /// By an error.
+    Failed,
+    /// By a signal.
+    Interrupted,
+}
+
+/// A destination for what a run reports. Only rank zero calls it.
+pub trait Logger: Send + Any {
+    /// The experiment's name: the folder below [`save_dir`](Logger::save_dir), `lightning_logs` by default.
+    fn name(&self) -> &str;
+
+    /// The run's version, such as `version_3` or a text of the user's.
+    fn version(&self) -> &str;
+
+    /// The root of everything it writes.
+    fn save_dir(&self) -> Option<&Path>;
+
+    /// The folder of this run: `save_dir/name/version_N`.
+    fn log_dir(&self) -> Option<&Path>;
+
+    /// Writes scalars at `step`. `metrics` never holds a name twice.
+    fn log_metrics(&mut self, metrics: &[(&str, f64)], step: i64) -> Result<(), LoggerError>;
+
+    /// Records hyper-parameters (nested dicts are flattened where the format is flat).
+    fn log_hyperparams(&mut self, params: &Dict) -> Result<(), LoggerError>;
+
+    /// Records a text; loggers that cannot show one ignore it.
+    fn log_text(&mut self, tag: &str, text: &str, step: i64) -> Result<(), LoggerError> {
+        let _ = (tag, text, step);
+        Ok(())
+    }
+
+    /// Records an image, `[C, H, W]` (C of 1, 3 or 4), float in 0..=1 or `u8` in 0..=255; or ignores it.
+    fn log_image(&mut self, tag: &str, image: &Tensor, step: i64) -> Result<(), LoggerError> {
+        let _ = (tag, image, step);
+        Ok(())
+    }
+
+    /// Records the distribution of all elements of `values`; or ignores it.
+    fn log_histogram(&mut self, tag: &str, values: &Tensor, step: i64) -> Result<(), LoggerError> {
+        let _ = (tag, values, step);
+        Ok(())
+    }
+
+    /// Makes everything logged so far durable.
+    fn save(&mut self) -> Result<(), LoggerError>;
+
+    /// The last call of a run.
+    fn finalize(&mut self, status: RunStatus) -> Result<(), LoggerError>;
+}

@@ -1,0 +1,191 @@
+// libtorch's foreach and fused kernels, and the gradients of a list of parameters.
+#include "bridge.h"
+
+#include <ATen/Functions.h>
+
+using fulgurite::Error;
+using fulgurite::protect;
+
+extern "C" {
+
+// The same numbers as in foreach.rs.
+enum FulguriteForeach : int32_t {
+  NEG = 0,
+  ABS = 1,
+  SIGN = 2,
+  SQRT = 3,
+  RECIPROCAL = 4,
+  ADD_SCALAR = 5,
+  MUL_SCALAR = 6,
+  DIV_SCALAR = 7,
+  MINIMUM_SCALAR = 8,
+  MAXIMUM_SCALAR = 9,
+  ADD = 10,
+  SUB = 11,
+  MUL = 12,
+  DIV = 13,
+  MAXIMUM = 14,
+  COPY = 15,
+  LERP = 16,
+  ADDCMUL = 17,
+  ADDCDIV = 18,
+};
+
+// One foreach operation: in place on `self`, or into `out` where it is not null. Unused operands are null.
+Error fulgurite_foreach(int32_t operation, FulguriteTensorList *out, FulguriteTensorList *self,
+                        const FulguriteTensorList *a, const FulguriteTensorList *b, double scalar) noexcept {
+  return protect([&] {
+    auto &x = self->tensors;
+    // For no parameters there is nothing to do, but the kernels call that an error.
+    if (x.empty()) {
+      if (out != nullptr) out->tensors.clear();
+      return;
+    }
+#define FULGURITE_CASE(operation, name, ...)           \
+  case operation:                                      \
+    if (out != nullptr)                                \
+      out->tensors = at::_foreach_##name(__VA_ARGS__); \
+    else                                               \
+      at::_foreach_##name##_(__VA_ARGS__);             \
+    break;
+    switch (operation) {
+      FULGURITE_CASE(NEG, neg, x)
+      FULGURITE_CASE(ABS, abs, x)
+      FULGURITE_CASE(SIGN, sign, x)
+      FULGURITE_CASE(SQRT, sqrt, x)
+      FULGURITE_CASE(RECIPROCAL, reciprocal, x)
+      FULGURITE_CASE(ADD_SCALAR, add, x, scalar)
+      FULGURITE_CASE(MUL_SCALAR, mul, x, scalar)
+      FULGURITE_CASE(DIV_SCALAR, div, x, scalar)
+      FULGURITE_CASE(MINIMUM_SCALAR, minimum, x, scalar)
+      FULGURITE_CASE(MAXIMUM_SCALAR, maximum, x, scalar)
+      FULGURITE_CASE(ADD, add, x, a->tensors, scalar)
+      FULGURITE_CASE(SUB, sub, x, a->tensors, scalar)
+      FULGURITE_CASE(MUL, mul, x, a->tensors)
+      FULGURITE_CASE(DIV, div, x, a->tensors)
+      FULGURITE_CASE(MAXIMUM, maximum, x, a->tensors)
+      FULGURITE_CASE(COPY, copy, x, a->tensors)
+      FULGURITE_CASE(LERP, lerp, x, a->tensors, scalar)
+      FULGURITE_CASE(ADDCMUL, addcmul, x, a->tensors, b->tensors, scalar)
+      FULGURITE_CASE(ADDCDIV, addcdiv, x, a->tensors, b->tensors, scalar)
+      default:
+        TORCH_CHECK(false, "no foreach operation ", operation);
+    }
+#undef FULGURITE_CASE
+  });
+}
+
+// `out` becomes the tensors of `from` at `indices`.
+Error fulgurite_list_select(FulguriteTensorList *out, const FulguriteTensorList *from, const size_t *indices,
+                            size_t count) noexcept {
+  return protect([&] {
+    out->tensors.clear();
+    for (size_t i = 0; i < count; ++i) out->tensors.push_back(from->tensors.at(indices[i]));
+  });
+}
+
+// Fills `grads` with the gradients of `params`, undefined tensors where there is none, and counts those. A gradient
+// laid out in memory unlike its parameter is copied, since the fused kernels walk both as flat memory. `moved` says
+// that a parameter has not, or no longer, the kind and device of `anchor`; then `grads` is of no use.
+Error fulgurite_grads(const FulguriteTensorList *params, const at::Tensor *anchor, FulguriteTensorList *grads,
+                      size_t *missing, bool *moved) noexcept {
+  return protect([&] {
+    *missing = 0;
+    *moved = false;
+    auto &out = grads->tensors;
+    out.clear();
+    for (const auto &param : params->tensors) {
+      if (param.scalar_type() != anchor->scalar_type() || param.device() != anchor->device()) {
+        *moved = true;
+        out.clear();
+        return;
+      }
+      const auto &grad = param.unsafeGetTensorImpl()->grad();
+      if (!grad.defined()) {
+        ++*missing;
+        out.emplace_back();
+        continue;
+      }
+      TORCH_CHECK(grad.layout() == at::kStrided, "sparse gradients are not supported; build the embedding with sparse: false");
+      if (grad.strides() == param.strides() || grad.numel() <= 1)
+        out.push_back(grad);
+      else
+        out.push_back(at::empty_like(param).copy_(grad));
+    }
+  });
+}
+
+// Sets the gradients of all parameters to none.
+Error fulgurite_drop_grads(FulguriteTensorList *params) noexcept {
+  return protect([&] {
+    for (auto &param : params->tensors)
+      if (param.unsafeGetTensorImpl()->grad().defined()) param.mutable_grad().reset();
+  });
+}
+
+// One dimension; tch gives all of them, in a vector.
+Error fulgurite_size(const at::Tensor *tensor, int64_t dim, int64_t *out) noexcept {
+  return protect([&] { *out = tensor->size(dim); });
+}
+
+// `tensor += alpha * other`; tch has no `alpha`.
+Error fulgurite_add(at::Tensor *tensor, const at::Tensor *other, double alpha) noexcept {
+  return protect([&] { tensor->add_(*other, alpha); });
+}
+
+// `beta * input + alpha * a @ b`; tch has neither factor.
+Error fulgurite_addmm(const at::Tensor *input, const at::Tensor *a, const at::Tensor *b, double beta, double alpha,
+                      at::Tensor **out) noexcept {
+  return protect([&] { *out = new at::Tensor(at::addmm(*input, *a, *b, beta, alpha)); });
+}
+
+struct FulguriteAdam {
+  double lr, beta1, beta2, weight_decay, eps;
+  bool amsgrad, maximize, decoupled_weight_decay;
+};
+
+Error fulgurite_fused_adam(FulguriteTensorList *params, FulguriteTensorList *grads, FulguriteTensorList *exp_avgs,
+                           FulguriteTensorList *exp_avg_sqs, FulguriteTensorList *max_exp_avg_sqs,
+                           const FulguriteTensorList *steps, const FulguriteAdam *options) noexcept {
+  return protect([&] {
+    const auto &o = *options;
+    auto update = [&](auto kernel) {
+      kernel(params->tensors, grads->tensors, exp_avgs->tensors, exp_avg_sqs->tensors, max_exp_avg_sqs->tensors,
+             steps->tensors, o.lr, o.beta1, o.beta2, o.weight_decay, o.eps, o.amsgrad, o.maximize);
+    };
+    if (o.decoupled_weight_decay)
+      update([](auto &&...arguments) { at::_fused_adamw_(arguments...); });
+    else
+      update([](auto &&...arguments) { at::_fused_adam_(arguments...); });
+  });
+}
+
+struct FulguriteSgd {
+  double lr, momentum, dampening, weight_decay;
+  bool nesterov, maximize, is_first_step;
+};
+
+Error fulgurite_fused_sgd(FulguriteTensorList *params, FulguriteTensorList *grads,
+                          FulguriteTensorList *momentum_buffers, const FulguriteSgd *options) noexcept {
+  return protect([&] {
+    const auto &o = *options;
+    at::_fused_sgd_(params->tensors, grads->tensors, momentum_buffers->tensors, o.weight_decay, o.momentum, o.lr,
+                    o.dampening, o.nesterov, o.maximize, o.is_first_step);
+  });
+}
+
+struct FulguriteAdagrad {
+  double lr, lr_decay, weight_decay, eps;
+  bool maximize;
+};
+
+Error fulgurite_fused_adagrad(FulguriteTensorList *params, FulguriteTensorList *grads, FulguriteTensorList *sums,
+                              FulguriteTensorList *steps, const FulguriteAdagrad *options) noexcept {
+  return protect([&] {
+    const auto &o = *options;
+    at::_fused_adagrad_(params->tensors, grads->tensors, sums->tensors, steps->tensors, o.lr, o.lr_decay,
+                        o.weight_decay, o.eps, o.maximize);
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,542 @@
+//! libtorch's fused and foreach kernels: one call that works on all parameters.
+//!
+//! A function whose name ends in `_` works in place, as in PyTorch; the others replace the contents of `out`. Like any
+//! libtorch operation they are recorded by autograd where a tensor requires a gradient, so an optimizer calls them
+//! inside [`tch::no_grad`](crate::tch::no_grad).
+//!
+//! ```
+//! use fulgurite_torch::tch::Tensor;
+//! use fulgurite_torch::{TensorList, foreach};
+//!
+//! let mut weights = TensorList::new(&[Tensor::from(1.0), Tensor::from(2.0)])?;
+//! foreach::mul_scalar_(&mut weights, 10.0)?;
+//! assert_eq!(weights.get(1)?, Tensor::from(20.0));
+//! # Ok::<(), fulgurite_torch::TorchError>(())
+//! ```
+
+use std::ffi::c_char;
+use std::ptr::{null, null_mut};
+
+use torch_sys::C_tensor;
+
+use crate::TensorList;
+use crate::error::{TorchError, check};
+use crate::tch::Tensor;
+use crate::tensor_list::RawTensorList;
+
+unsafe extern "C" {
+    fn fulgurite_foreach(
+        operation: i32,
+        out: *mut RawTensorList,
+        list: *mut RawTensorList,
+        a: *const RawTensorList,
+        b: *const RawTensorList,
+        scalar: f64,
+    ) -> *mut c_char;
+    fn fulgurite_list_select(
+        out: *mut RawTensorList,
+        from: *const RawTensorList,
+        indices: *const usize,
+        count: usize,
+    ) -> *mut c_char;
+    fn fulgurite_grads(
+        params: *const RawTensorList,
+        anchor: *const C_tensor,
+        grads: *mut RawTensorList,
+        missing: *mut usize,
+        moved: *mut bool,
+    ) -> *mut c_char;
+    fn fulgurite_drop_grads(params: *mut RawTensorList) -> *mut c_char;
+    fn fulgurite_size(tensor: *const C_tensor, dim: i64, out: *mut i64) -> *mut c_char;
+    fn fulgurite_add(tensor: *mut C_tensor, other: *const C_tensor, alpha: f64) -> *mut c_char;
+    fn fulgurite_addmm(
+        input: *const C_tensor,
+        a: *const C_tensor,
+        b: *const C_tensor,
+        beta: f64,
+        alpha: f64,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn fulgurite_fused_adam(
+        params: *mut RawTensorList,
+        grads: *mut RawTensorList,
+        exp_avgs: *mut RawTensorList,
+        exp_avg_sqs: *mut RawTensorList,
+        max_exp_avg_sqs: *mut RawTensorList,
+        steps: *const RawTensorList,
+        options: *const FusedAdam,
+    ) -> *mut c_char;
+    fn fulgurite_fused_sgd(
+        params: *mut RawTensorList,
+        grads: *mut RawTensorList,
+        momentum_buffers: *mut RawTensorList,
+        options: *const FusedSgd,
+    ) -> *mut c_char;
+    fn fulgurite_fused_adagrad(
+        params: *mut RawTensorList,
+        grads: *mut RawTensorList,
+        sums: *mut RawTensorList,
+        steps: *mut RawTensorList,
+        options: *const FusedAdagrad,
+    ) -> *mut c_char;
+}
+
+/// What [`fused_adam_`] is told besides its lists.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct FusedAdam {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Weight decay: added to the gradient, or taken off the weights (`decoupled_weight_decay`).
+    pub weight_decay: f64,
+    /// Added to the denominator.
+    pub eps: f64,
+    /// Divide by the largest second moment so far; `max_exp_avg_sqs` holds it.
+    pub amsgrad: bool,
+    /// Go up the gradient.
+    pub maximize: bool,
+    /// AdamW rather than Adam.
+    pub decoupled_weight_decay: bool,
+}
+
+/// `_fused_adam_` or `_fused_adamw_`. `steps` are float32 scalars on the parameters' device that count from 1: advance
+/// them before the call, or the bias correction divides by zero. `max_exp_avg_sqs` is empty without `amsgrad`.
+///
+/// # Errors
+///
+/// When the lists differ in length, or their tensors in kind, shape or device.
+pub fn fused_adam_(
+    params: &mut TensorList,
+    grads: &mut TensorList,
+    exp_avgs: &mut TensorList,
+    exp_avg_sqs: &mut TensorList,
+    max_exp_avg_sqs: &mut TensorList,
+    steps: &TensorList,
+    options: &FusedAdam,
+) -> Result<(), TorchError> {
+    // SAFETY: all lists live for the call, and `FusedAdam` has the layout of C++'s `FulguriteAdam`.
+    check(unsafe {
+        fulgurite_fused_adam(
+            params.as_raw(),
+            grads.as_raw(),
+            exp_avgs.as_raw(),
+            exp_avg_sqs.as_raw(),
+            max_exp_avg_sqs.as_raw(),
+            steps.as_raw(),
+            options,
+        )
+    })
+}
+
+/// What [`fused_sgd_`] is told besides its lists.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct FusedSgd {
+    /// Learning rate.
+    pub lr: f64,
+    /// Momentum; 0 for none.
+    pub momentum: f64,
+    /// How much of each gradient the momentum leaves out.
+    pub dampening: f64,
+    /// Weight decay, added to the gradient.
+    pub weight_decay: f64,
+    /// Nesterov's momentum.
+    pub nesterov: bool,
+    /// Go up the gradient.
+    pub maximize: bool,
+    /// The momentum buffers are to be set to the gradients; what they hold is not read.
+    pub is_first_step: bool,
+}
+
+/// `_fused_sgd_`. `momentum_buffers` is empty without momentum.
+///
+/// # Errors
+///
+/// When the lists differ in length, or their tensors in kind, shape or device.
+pub fn fused_sgd_(
+    params: &mut TensorList,
+    grads: &mut TensorList,
+    momentum_buffers: &mut TensorList,
+    options: &FusedSgd,
+) -> Result<(), TorchError> {
+    // SAFETY: all lists live for the call, and `FusedSgd` has the layout of C++'s `FulguriteSgd`.
+    check(unsafe { fulgurite_fused_sgd(params.as_raw(), grads.as_raw(), momentum_buffers.as_raw(), options) })
+}
+
+/// What [`fused_adagrad_`] is told besides its lists.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct FusedAdagrad {
+    /// Learning rate.
+    pub lr: f64,
+    /// How fast the learning rate falls with the steps.
+    pub lr_decay: f64,
+    /// Weight decay, added to the gradient.
+    pub weight_decay: f64,
+    /// Added to the denominator.
+    pub eps: f64,
+    /// Go up the gradient.
+    pub maximize: bool,
+}
+
+/// `_fused_adagrad_`. `steps` as for [`fused_adam_`].
+///
+/// # Errors
+///
+/// When the lists differ in length, or their tensors in kind, shape or device.
+pub fn fused_adagrad_(
+    params: &mut TensorList,
+    grads: &mut TensorList,
+    sums: &mut TensorList,
+    steps: &mut TensorList,
+    options: &FusedAdagrad,
+) -> Result<(), TorchError> {
+    // SAFETY: all lists live for the call, and `FusedAdagrad` has the layout of C++'s `FulguriteAdagrad`.
+    check(unsafe { fulgurite_fused_adagrad(params.as_raw(), grads.as_raw(), sums.as_raw(), steps.as_raw(), options) })
+}
+
+/// What [`collect_grads`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grads {
+    /// Every parameter has a gradient.
+    All,
+    /// Some have none: an undefined tensor stands in their place.
+    Missing(usize),
+    /// A parameter has another kind or device than `anchor`. Nothing was collected.
+    Moved,
+}
+
+/// Fills `grads` with the gradients of `params`. A gradient that lies in memory unlike its parameter (a transposed
+/// one, say) is copied, since fused kernels walk both as flat memory.
+///
+/// `anchor` tells the kind and device that the parameters are expected to have.
+///
+/// # Errors
+///
+/// When a gradient is sparse.
+pub fn collect_grads(params: &TensorList, anchor: &Tensor, grads: &mut TensorList) -> Result<Grads, TorchError> {
+    let (mut missing, mut moved) = (0, false);
+    // SAFETY: all objects live for the call, which writes both outputs.
+    check(unsafe { fulgurite_grads(params.as_raw(), anchor.as_ptr(), grads.as_raw(), &mut missing, &mut moved) })?;
+    Ok(match (moved, missing) {
+        (true, _) => Grads::Moved,
+        (false, 0) => Grads::All,
+        (false, missing) => Grads::Missing(missing),
+    })
+}
+
+/// Sets the gradients of `params` to none, as `Optimizer.zero_grad(set_to_none=True)` does.
+///
+/// # Errors
+///
+/// When a tensor of the list is undefined.
+pub fn drop_grads(params: &mut TensorList) -> Result<(), TorchError> {
+    // SAFETY: the list lives for the call.
+    check(unsafe { fulgurite_drop_grads(params.as_raw()) })
+}
+
+/// The size of dimension `dim`, without the vector that [`Tensor::size`] allocates.
+///
+/// # Errors
+///
+/// When there is no such dimension.
+pub fn size(tensor: &Tensor, dim: i64) -> Result<i64, TorchError> {
+    let mut out = 0;
+    // SAFETY: the tensor lives for the call, which writes `out` unless it gives an error.
+    check(unsafe { fulgurite_size(tensor.as_ptr(), dim, &mut out) })?;
+    Ok(out)
+}
+
+/// `tensor += alpha * other`, which `tch` has without `alpha`.
+///
+/// # Errors
+///
+/// When the shapes do not go together.
+pub fn add_tensor_(tensor: &mut Tensor, other: &Tensor, alpha: f64) -> Result<(), TorchError> {
+    // SAFETY: both tensors live for the call.
+    check(unsafe { fulgurite_add(tensor.as_mut_ptr(), other.as_ptr(), alpha) })
+}
+
+/// `beta * input + alpha * a @ b`, rounded once; `tch` has it without the factors.
+///
+/// # Errors
+///
+/// When the shapes do not go together.
+pub fn addmm(input: &Tensor, a: &Tensor, b: &Tensor, beta: f64, alpha: f64) -> Result<Tensor, TorchError> {
+    let mut out = null_mut();
+    // SAFETY: all tensors live for the call, which writes `out` unless it gives an error.
+    check(unsafe { fulgurite_addmm(input.as_ptr(), a.as_ptr(), b.as_ptr(), beta, alpha, &mut out) })?;
+    // SAFETY: `out` is a tensor made for us with C++'s `new`, which `tch` deletes.
+    Ok(unsafe { Tensor::from_ptr(out) })
+}
+
+/// Makes `out` the tensors of `from` at `indices`, shared.
+///
+/// # Errors
+///
+/// When an index is not under `from.len()`.
+pub fn select(from: &TensorList, indices: &[usize], out: &mut TensorList) -> Result<(), TorchError> {
+    // SAFETY: both lists live for the call and differ (`out` is borrowed mutably); `indices` is valid for its length.
+    check(unsafe { fulgurite_list_select(out.as_raw(), from.as_raw(), indices.as_ptr(), indices.len()) })
+}
+
+// The numbers of csrc/foreach.cpp.
+const NEG: i32 = 0;
+const ABS: i32 = 1;
+const SIGN: i32 = 2;
+const SQRT: i32 = 3;
+const RECIPROCAL: i32 = 4;
+const ADD_SCALAR: i32 = 5;
+const MUL_SCALAR: i32 = 6;
+const DIV_SCALAR: i32 = 7;
+const MINIMUM_SCALAR: i32 = 8;
+const MAXIMUM_SCALAR: i32 = 9;
+const ADD: i32 = 10;
+const SUB: i32 = 11;
+const MUL: i32 = 12;
+const DIV: i32 = 13;
+const MAXIMUM: i32 = 14;
+const COPY: i32 = 15;
+const LERP: i32 = 16;
+const ADDCMUL: i32 = 17;
+const ADDCDIV: i32 = 18;
+
+fn call(
+    operation: i32,
+    out: Option<&mut TensorList>,
+    list: &TensorList,
+    a: Option<&TensorList>,
+    b: Option<&TensorList>,
+    scalar: f64,
+) -> Result<(), TorchError> {
+    let raw = |list: Option<&TensorList>| list.map_or(null(), |list| list.as_raw().cast_const());
+    let out = out.map_or(null_mut(), |list| list.as_raw());
+    // SAFETY: every list lives for the call; the operands that the operation reads are given by the functions below.
+    // The vector of `list` is not changed, in place or not: only the elements of its tensors are.
+    check(unsafe { fulgurite_foreach(operation, out, list.as_raw(), raw(a), raw(b), scalar) })
+}
+
+macro_rules! foreach {
+    ($($(#[$doc:meta])* $in_place:ident, $into:ident($($list:ident),*; $($scalar:ident)?) = $operation:ident;)*) => {
+        $(
+            $(#[$doc])*
+            #[doc = ""]
+            #[doc = "In place.\n\n# Errors\n\nWhen the lists differ in length, or tensors of one place do not go together."]
+            pub fn $in_place(list: &mut TensorList, $($list: &TensorList,)* $($scalar: f64)?) -> Result<(), TorchError> {
+                call($operation, None, list, foreach!(@a $($list),*), foreach!(@b $($list),*), foreach!(@s $($scalar)?))
+            }
+
+            $(#[$doc])*
+            #[doc = ""]
+            #[doc = "New tensors, in `out`.\n\n# Errors\n\nWhen the lists differ in length, or tensors of one place do not go together."]
+            pub fn $into(list: &TensorList, $($list: &TensorList,)* $($scalar: f64,)? out: &mut TensorList) -> Result<(), TorchError> {
+                call($operation, Some(out), list, foreach!(@a $($list),*), foreach!(@b $($list),*), foreach!(@s $($scalar)?))
+            }
+        )*
+    };
+    (@a) => { None };
+    (@a $a:ident $(, $b:ident)?) => { Some($a) };
+    (@b $($a:ident)?) => { None };
+    (@b $a:ident, $b:ident) => { Some($b) };
+    (@s) => { 0.0 };
+    (@s $scalar:ident) => { $scalar };
+}
+
+foreach! {
+    /// `-list`.
+    neg_, neg(;) = NEG;
+    /// `|list|`.
+    abs_, abs(;) = ABS;
+    /// The sign of `list`: -1, 0 or 1.
+    sign_, sign(;) = SIGN;
+    /// The square root of `list`.
+    sqrt_, sqrt(;) = SQRT;
+    /// `1 / list`.
+    reciprocal_, reciprocal(;) = RECIPROCAL;
+    /// `list + scalar`.
+    add_scalar_, add_scalar(; scalar) = ADD_SCALAR;
+    /// `list * scalar`.
+    mul_scalar_, mul_scalar(; scalar) = MUL_SCALAR;
+    /// `list / scalar`.
+    div_scalar_, div_scalar(; scalar) = DIV_SCALAR;
+    /// The smaller of `list` and `scalar`.
+    minimum_scalar_, minimum_scalar(; scalar) = MINIMUM_SCALAR;
+    /// The larger of `list` and `scalar`.
+    maximum_scalar_, maximum_scalar(; scalar) = MAXIMUM_SCALAR;
+    /// `list + alpha * other`.
+    add_, add(other; alpha) = ADD;
+    /// `list - alpha * other`.
+    sub_, sub(other; alpha) = SUB;
+    /// `list * other`.
+    mul_, mul(other;) = MUL;
+    /// `list / other`.
+    div_, div(other;) = DIV;
+    /// The larger of `list` and `other`.
+    maximum_, maximum(other;) = MAXIMUM;
+    /// `source`, in the kind and on the device of `list`.
+    copy_, copy(source;) = COPY;
+    /// `list + weight * (end - list)`.
+    lerp_, lerp(end; weight) = LERP;
+    /// `list + value * a * b`.
+    addcmul_, addcmul(a, b; value) = ADDCMUL;
+    /// `list + value * a / b`.
+    addcdiv_, addcdiv(a, b; value) = ADDCDIV;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tch::{Device, Kind};
+
+    fn list(values: &[f64]) -> TensorList {
+        TensorList::new(&values.iter().map(|&v| Tensor::from(v)).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn values(list: &TensorList) -> Vec<f64> {
+        (0..list.len()).map(|i| list.get(i).unwrap().double_value(&[])).collect()
+    }
+
+    #[test]
+    fn every_operation_is_the_one_it_is_called() {
+        let x = list(&[-4.0, 9.0]);
+        let a = list(&[2.0, -3.0]);
+        let b = list(&[5.0, 10.0]);
+        let mut out = TensorList::empty().unwrap();
+        type Into<'a> = &'a dyn Fn(&mut TensorList) -> Result<(), TorchError>;
+        let cases: [(Into, [f64; 2]); 18] = [
+            (&|out| neg(&x, out), [4.0, -9.0]),
+            (&|out| abs(&x, out), [4.0, 9.0]),
+            (&|out| sign(&x, out), [-1.0, 1.0]),
+            (&|out| reciprocal(&x, out), [-0.25, 1.0 / 9.0]),
+            (&|out| add_scalar(&x, 2.0, out), [-2.0, 11.0]),
+            (&|out| mul_scalar(&x, 2.0, out), [-8.0, 18.0]),
+            (&|out| div_scalar(&x, 2.0, out), [-2.0, 4.5]),
+            (&|out| minimum_scalar(&x, 2.0, out), [-4.0, 2.0]),
+            (&|out| maximum_scalar(&x, 2.0, out), [2.0, 9.0]),
+            (&|out| add(&x, &a, 3.0, out), [2.0, 0.0]),
+            (&|out| sub(&x, &a, 3.0, out), [-10.0, 18.0]),
+            (&|out| mul(&x, &a, out), [-8.0, -27.0]),
+            (&|out| div(&x, &a, out), [-2.0, -3.0]),
+            (&|out| maximum(&x, &a, out), [2.0, 9.0]),
+            (&|out| copy(&x, &a, out), [2.0, -3.0]),
+            (&|out| lerp(&x, &a, 0.5, out), [-1.0, 3.0]),
+            (&|out| addcmul(&x, &a, &b, 2.0, out), [16.0, -51.0]),
+            (&|out| addcdiv(&x, &a, &b, 10.0, out), [0.0, 6.0]),
+        ];
+        for (i, (operation, expected)) in cases.iter().enumerate() {
+            operation(&mut out).unwrap();
+            assert_eq!(values(&out), expected, "case {i}");
+            assert_eq!(values(&x), [-4.0, 9.0], "case {i} changed its operand");
+        }
+        let mut squares = list(&[4.0, 9.0]);
+        sqrt_(&mut squares).unwrap();
+        assert_eq!(values(&squares), [2.0, 3.0]);
+        addcmul_(&mut squares, &a, &b, 1.0).unwrap();
+        assert_eq!(values(&squares), [12.0, -27.0]);
+    }
+
+    #[test]
+    fn nothing_is_done_to_no_tensors() {
+        let mut none = TensorList::empty().unwrap();
+        mul_scalar_(&mut none, 2.0).unwrap();
+        let mut out = list(&[1.0]);
+        neg(&none, &mut out).unwrap();
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn lists_of_different_lengths_are_an_error() {
+        let mut x = list(&[1.0, 2.0]);
+        let error = add_(&mut x, &list(&[1.0]), 1.0).unwrap_err().to_string();
+        assert!(error.contains("must have the same number of tensors"), "{error}");
+    }
+
+    #[test]
+    fn gradients_are_collected_counted_and_dropped() {
+        let (a, b) = (Tensor::from(1.0).set_requires_grad(true), Tensor::from(2.0).set_requires_grad(true));
+        let mut params = TensorList::new(&[a.shallow_clone(), b.shallow_clone()]).unwrap();
+        let mut grads = TensorList::empty().unwrap();
+        (&a * 3.0).backward();
+        assert_eq!(collect_grads(&params, &a, &mut grads).unwrap(), Grads::Missing(1));
+        assert_eq!(grads.get(0).unwrap(), Tensor::from(3.0));
+        assert!(!grads.get(1).unwrap().defined());
+        (&a * &b).backward();
+        assert_eq!(collect_grads(&params, &a, &mut grads).unwrap(), Grads::All);
+        assert_eq!(values(&grads), [5.0, 1.0]);
+        let elsewhere = Tensor::zeros([0], (Kind::Half, Device::Cpu));
+        assert_eq!(collect_grads(&params, &elsewhere, &mut grads).unwrap(), Grads::Moved);
+        drop_grads(&mut params).unwrap();
+        assert_eq!(collect_grads(&params, &a, &mut grads).unwrap(), Grads::Missing(2));
+        assert!(!a.grad().defined());
+    }
+
+    #[test]
+    fn a_gradient_laid_out_unlike_its_parameter_is_copied() {
+        let weight = Tensor::arange(6, (Kind::Float, Device::Cpu)).view([2, 3]).set_requires_grad(true);
+        let transposed = Tensor::arange(6, (Kind::Float, Device::Cpu)).view([3, 2]).tr();
+        weight.sum(None).backward();
+        weight.grad().set_data(&transposed);
+        let mut grads = TensorList::empty().unwrap();
+        collect_grads(&TensorList::new(&[weight.shallow_clone()]).unwrap(), &weight, &mut grads).unwrap();
+        let collected = grads.get(0).unwrap();
+        assert_eq!(collected.stride(), weight.stride());
+        assert_eq!(collected, transposed);
+    }
+
+    #[test]
+    fn a_sparse_gradient_is_an_error() {
+        let weight = Tensor::ones([4, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        Tensor::embedding(&weight, &Tensor::from_slice(&[1i64, 2]), -1, false, true).sum(None).backward();
+        let mut grads = TensorList::empty().unwrap();
+        let params = TensorList::new(&[weight.shallow_clone()]).unwrap();
+        let error = collect_grads(&params, &weight, &mut grads).unwrap_err().to_string();
+        assert_eq!(error, "sparse gradients are not supported; build the embedding with sparse: false");
+    }
+
+    #[test]
+    fn selection_shares_and_checks_its_indices() {
+        let from = list(&[1.0, 2.0, 3.0]);
+        let mut out = TensorList::empty().unwrap();
+        select(&from, &[2, 0], &mut out).unwrap();
+        assert_eq!(values(&out), [3.0, 1.0]);
+        assert!(select(&from, &[3], &mut out).is_err());
+    }
+
+    #[test]
+    fn sums_and_products_take_their_factors() {
+        let mut x = Tensor::from_slice(&[1.0, 2.0]);
+        add_tensor_(&mut x, &Tensor::from_slice(&[10.0, 20.0]), 0.5).unwrap();
+        assert_eq!(x, Tensor::from_slice(&[6.0, 12.0]));
+        assert_eq!(size(&x, 0).unwrap(), 2);
+        assert!(size(&x, 1).is_err());
+        let eye = Tensor::eye(2, (Kind::Double, Device::Cpu));
+        assert_eq!(addmm(&eye, &eye, &eye, 2.0, 3.0).unwrap(), &eye * 5.0);
+        assert!(addmm(&eye, &eye, &Tensor::ones([3, 2], (Kind::Double, Device::Cpu)), 1.0, 1.0).is_err());
+    }
+
+    #[test]
+    fn fused_adam_takes_its_first_step_at_the_learning_rate() {
+        let zeros = || TensorList::new(&[Tensor::zeros([2], (Kind::Float, Device::Cpu))]).unwrap();
+        let mut grads = TensorList::new(&[Tensor::from_slice(&[0.5f32, -2.0])]).unwrap();
+        let (mut params, mut avgs, mut squares) = (zeros(), zeros(), zeros());
+        let steps = TensorList::new(&[Tensor::from(1.0f32)]).unwrap();
+        let options = FusedAdam {
+            lr: 0.1,
+            beta1: 0.9,
+            beta2: 0.999,
+            weight_decay: 0.0,
+            eps: 1e-8,
+            amsgrad: false,
+            maximize: false,
+            decoupled_weight_decay: true,
+        };
+        let mut none = TensorList::empty().unwrap();
+        fused_adam_(&mut params, &mut grads, &mut avgs, &mut squares, &mut none, &steps, &options).unwrap();
+        let expected = Tensor::from_slice(&[-0.1f32, 0.1]);
+        assert!(params.get(0).unwrap().allclose(&expected, 1e-6, 0.0, false));
+    }
+}

@@ -1,0 +1,54 @@
+//! The one place where a logged value leaves its device, so that the waits can be counted.
+
+use std::cell::Cell;
+
+use crate::error::TorchError;
+use crate::tch::Tensor;
+
+thread_local! {
+    static READS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Reads a tensor of one element. On a GPU this waits until everything before it is computed, so it is done only when
+/// a value is due to be written; [`host_reads`] counts the calls.
+///
+/// # Errors
+///
+/// A tensor with more or less than one element.
+pub fn to_host_f64(tensor: &Tensor) -> Result<f64, TorchError> {
+    if tensor.numel() != 1 {
+        return Err(TorchError::NotANumber { shape: tensor.size() });
+    }
+    READS.set(READS.get() + 1);
+    Ok(tensor.f_double_value(&[])?)
+}
+
+/// How often [`to_host_f64`] read a value on this thread since it started.
+pub fn host_reads() -> u64 {
+    READS.get()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_are_counted_on_their_thread() {
+        let before = host_reads();
+        assert_eq!(to_host_f64(&Tensor::from_slice(&[2.5f32])).unwrap(), 2.5);
+        assert_eq!(to_host_f64(&Tensor::from(true)).unwrap(), 1.0);
+        std::thread::spawn(|| to_host_f64(&Tensor::from(1.0))).join().unwrap().unwrap();
+        assert_eq!(host_reads(), before + 2);
+    }
+
+    #[test]
+    fn several_numbers_are_not_one() {
+        let before = host_reads();
+        let error = to_host_f64(&Tensor::from_slice(&[1, 2])).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a tensor of shape [2] is not one number; reduce it first, for example with `.mean(None)`"
+        );
+        assert_eq!(host_reads(), before);
+    }
+}

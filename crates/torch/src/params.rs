@@ -1,0 +1,300 @@
+//! The parameters and buffers of a [`nn::VarStore`]: their names in a fixed order, their state dict, and moving them.
+//!
+//! A `VarStore` keeps its names in a hash map, in an order that changes from run to run, and its parameters in the
+//! order of their creation, without names. Files, optimizers and collectives need both at once: names, in an order.
+
+use std::collections::HashMap;
+use std::sync::PoisonError;
+
+use crate::error::TorchError;
+use crate::modes::NoGradGuard;
+use crate::tch::{Device, Kind, Tensor, nn};
+use crate::tensor_list::tensor_id;
+use crate::value::{Dict, Value};
+
+/// The parameters with their names, in the order of their creation: PyTorch's `named_parameters()`.
+///
+/// Frozen parameters are among them. The tensors are handles of the store's own.
+///
+/// ```
+/// use fulgurite_torch::params;
+/// use fulgurite_torch::tch::{Device, nn};
+///
+/// let vars = nn::VarStore::new(Device::Cpu);
+/// let _layer = nn::linear(vars.root() / "fc", 2, 3, Default::default());
+/// let names: Vec<_> = params::named_parameters(&vars).into_iter().map(|(name, _)| name).collect();
+/// assert_eq!(names, ["fc.bias", "fc.weight"]);
+/// ```
+pub fn named_parameters(vars: &nn::VarStore) -> Vec<(String, Tensor)> {
+    parameters_and_buffers(vars).0
+}
+
+/// The tensors of the store that are not parameters, such as the running mean of a batch norm, sorted by name.
+pub fn named_buffers(vars: &nn::VarStore) -> Vec<(String, Tensor)> {
+    parameters_and_buffers(vars).1
+}
+
+/// The parameters in the order of their creation, then the buffers sorted by name: PyTorch's `state_dict()`.
+///
+/// The tensors share the store's memory and are detached: copy them where they must outlive the next step.
+///
+/// # Errors
+///
+/// What libtorch throws.
+pub fn state_dict(vars: &nn::VarStore) -> Result<Dict, TorchError> {
+    let (parameters, buffers) = parameters_and_buffers(vars);
+    let mut state = Dict::new();
+    for (name, tensor) in parameters.into_iter().chain(buffers) {
+        state.push(name, tensor.f_detach()?);
+    }
+    Ok(state)
+}
+
+/// The keys that a state dict and a model do not share, as PyTorch's `load_state_dict` returns them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IncompatibleKeys {
+    /// In the model, and not in the state dict.
+    pub missing_keys: Vec<String>,
+    /// In the state dict, and not in the model.
+    pub unexpected_keys: Vec<String>,
+}
+
+/// Copies the values of `state` into the store, in place: PyTorch's `load_state_dict()`.
+///
+/// Values are converted to the kind and device that the store's tensors have. Everything is checked before anything
+/// is copied, so an error leaves the store as it was.
+///
+/// # Errors
+///
+/// One error that lists everything wrong: entries that are no tensors or have another shape and, if `strict`, missing
+/// and unexpected keys.
+pub fn load_state_dict(vars: &nn::VarStore, state: &Dict, strict: bool) -> Result<IncompatibleKeys, TorchError> {
+    let (parameters, buffers) = parameters_and_buffers(vars);
+    let mut given: HashMap<&str, &Value> = state.iter().filter_map(|(k, v)| Some((k.as_str()?, v))).collect();
+    let mut keys = IncompatibleKeys::default();
+    let mut problems = Vec::new();
+    let mut copies = Vec::new();
+    for (name, target) in parameters.into_iter().chain(buffers) {
+        match given.remove(name.as_str()) {
+            None => keys.missing_keys.push(name),
+            Some(Value::Tensor(source)) if source.size() == target.size() => copies.push((target, source)),
+            Some(Value::Tensor(source)) => problems.push(format!(
+                "size mismatch for {name}: copying a param with shape {:?} from checkpoint, the shape in current model \
+                 is {:?}.",
+                source.size(),
+                target.size()
+            )),
+            Some(other) => problems.push(format!("entry `{name}` is {}, expected a tensor.", other.type_name())),
+        }
+    }
+    keys.unexpected_keys = state.keys().filter(|key| given.contains_key(key)).map(String::from).collect();
+    if strict {
+        for (what, names) in [("Unexpected", &keys.unexpected_keys), ("Missing", &keys.missing_keys)] {
+            if !names.is_empty() {
+                let quoted: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+                problems.insert(0, format!("{what} key(s) in state_dict: {}.", quoted.join(", ")));
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(TorchError::StateDict { problems });
+    }
+    let _no_grad = NoGradGuard::new();
+    for (mut target, source) in copies {
+        target.f_copy_(source)?;
+    }
+    Ok(keys)
+}
+
+/// Moves every tensor of the store, and its gradient, to `device`: PyTorch's `module.to(device)`.
+///
+/// The tensors stay the same objects, so layers and optimizers that hold them follow. Variables that are created
+/// later still go to the store's own device.
+///
+/// # Errors
+///
+/// What libtorch throws, such as out of memory.
+pub fn move_to(vars: &nn::VarStore, device: Device) -> Result<(), TorchError> {
+    replace_data(vars, |tensor| match tensor.device() == device {
+        true => Ok(None),
+        false => Ok(Some(tensor.f_to_device(device)?)),
+    })
+}
+
+/// Converts every floating-point tensor of the store, and its gradient, to `kind`: PyTorch's `module.to(dtype)`.
+///
+/// The tensors stay the same objects, so layers and optimizers that hold them follow. Integer tensors, such as
+/// counters, keep their kind. Variables that are created later still have the store's own kind.
+///
+/// # Errors
+///
+/// What libtorch throws, such as out of memory.
+pub fn to_kind(vars: &nn::VarStore, kind: Kind) -> Result<(), TorchError> {
+    replace_data(vars, |tensor| match tensor.is_floating_point() && tensor.kind() != kind {
+        true => Ok(Some(tensor.f_to_kind(kind)?)),
+        false => Ok(None),
+    })
+}
+
+fn replace_data(
+    vars: &nn::VarStore,
+    convert: impl Fn(&Tensor) -> Result<Option<Tensor>, TorchError>,
+) -> Result<(), TorchError> {
+    let _no_grad = NoGradGuard::new();
+    let (parameters, buffers) = parameters_and_buffers(vars);
+    for (_, mut tensor) in parameters.into_iter().chain(buffers) {
+        let Some(data) = convert(&tensor)? else { continue };
+        let grad = tensor.f_grad()?;
+        let converted_grad = if grad.defined() { convert(&grad)? } else { None };
+        tensor.f_set_data(&data)?;
+        if let Some(converted) = converted_grad {
+            tensor.f_grad()?.f_set_data(&converted)?;
+        }
+    }
+    Ok(())
+}
+
+type Named = Vec<(String, Tensor)>;
+
+/// A parameter is told from a buffer, and finds its name, by being the same object.
+fn parameters_and_buffers(vars: &nn::VarStore) -> (Named, Named) {
+    let variables = vars.variables_.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut named: Named =
+        variables.named_variables.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+    // The first in the alphabet names a tensor that has several names, in every run.
+    named.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut creation = HashMap::new();
+    for (order, var) in variables.trainable_variables.iter().enumerate() {
+        creation.entry(tensor_id(&var.tensor)).or_insert(order);
+    }
+    let mut seen = std::collections::HashSet::new();
+    named.retain(|(_, tensor)| seen.insert(tensor_id(tensor)));
+    let (mut parameters, buffers): (Named, Named) =
+        named.into_iter().partition(|(_, tensor)| creation.contains_key(&tensor_id(tensor)));
+    parameters.sort_by_key(|(_, tensor)| creation.get(&tensor_id(tensor)).copied());
+    (parameters, buffers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tch::nn::Module;
+
+    struct Net {
+        vars: nn::VarStore,
+        layers: Vec<nn::Linear>,
+        norm: nn::BatchNorm,
+    }
+
+    /// Names that a sort would put in another order than their creation.
+    fn net() -> Net {
+        let vars = nn::VarStore::new(Device::Cpu);
+        let layers = ["z", "m", "a"].map(|name| nn::linear(vars.root() / name, 2, 2, Default::default())).into();
+        let norm = nn::batch_norm1d(vars.root() / "norm", 2, Default::default());
+        Net { vars, layers, norm }
+    }
+
+    fn names(named: &[(String, Tensor)]) -> Vec<&str> {
+        named.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    const PARAMETERS: [&str; 8] =
+        ["z.bias", "z.weight", "m.bias", "m.weight", "a.bias", "a.weight", "norm.weight", "norm.bias"];
+    const BUFFERS: [&str; 2] = ["norm.running_mean", "norm.running_var"];
+
+    #[test]
+    fn names_come_in_the_order_of_creation_and_buffers_sorted() {
+        let net = net();
+        assert_eq!(names(&named_parameters(&net.vars)), PARAMETERS);
+        assert_eq!(names(&named_buffers(&net.vars)), BUFFERS);
+        let state = state_dict(&net.vars).unwrap();
+        assert_eq!(state.keys().collect::<Vec<_>>(), [&PARAMETERS[..], &BUFFERS].concat());
+        assert!(state.iter().all(|(_, value)| value.as_tensor().is_some_and(|t| !t.requires_grad())));
+    }
+
+    #[test]
+    fn frozen_parameters_stay_parameters() {
+        let mut net = net();
+        net.vars.freeze();
+        assert_eq!(names(&named_parameters(&net.vars)), PARAMETERS);
+    }
+
+    #[test]
+    fn a_state_dict_goes_into_another_model_in_place() {
+        let (from, to) = (net(), net());
+        let keys = load_state_dict(&to.vars, &state_dict(&from.vars).unwrap(), true).unwrap();
+        assert_eq!(keys, IncompatibleKeys::default());
+        assert_eq!(to.layers[0].ws, from.layers[0].ws);
+        assert!(to.layers[0].ws.requires_grad());
+    }
+
+    #[test]
+    fn values_take_the_kind_of_the_model() {
+        let (from, to) = (net(), net());
+        to_kind(&from.vars, Kind::Double).unwrap();
+        load_state_dict(&to.vars, &state_dict(&from.vars).unwrap(), true).unwrap();
+        assert_eq!(to.layers[0].ws.kind(), Kind::Float);
+        assert_eq!(to.layers[0].ws, from.layers[0].ws.to_kind(Kind::Float));
+    }
+
+    #[test]
+    fn everything_wrong_is_listed_at_once_and_nothing_is_changed() {
+        let net = net();
+        let before = net.layers[1].ws.copy();
+        let mut state = state_dict(&net.vars).unwrap().map_tensors(&mut |t| t + 1.0);
+        state.remove("a.bias");
+        state.remove("norm.running_var");
+        state.set("head.weight", Tensor::from(1.0));
+        state.set("z.weight", Tensor::zeros([3, 2], (Kind::Float, Device::Cpu)));
+        state.set("z.bias", 7);
+        let error = load_state_dict(&net.vars, &state, true).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the state dict does not fit the model:\n\
+             \tMissing key(s) in state_dict: \"a.bias\", \"norm.running_var\".\n\
+             \tUnexpected key(s) in state_dict: \"head.weight\".\n\
+             \tentry `z.bias` is int, expected a tensor.\n\
+             \tsize mismatch for z.weight: copying a param with shape [3, 2] from checkpoint, the shape in current \
+             model is [2, 2]."
+        );
+        assert_eq!(net.layers[1].ws, before);
+    }
+
+    #[test]
+    fn without_strict_the_keys_are_told_and_shapes_still_checked() {
+        let net = net();
+        let mut state = Dict::new().with("z.bias", Tensor::from_slice(&[5.0f32, 6.0])).with("extra", 1);
+        let keys = load_state_dict(&net.vars, &state, false).unwrap();
+        assert_eq!(keys.unexpected_keys, ["extra"]);
+        assert_eq!(keys.missing_keys.len(), PARAMETERS.len() + BUFFERS.len() - 1);
+        assert_eq!(net.layers[0].bs.as_ref().unwrap(), &Tensor::from_slice(&[5.0f32, 6.0]));
+        state.set("z.bias", Tensor::from(1.0));
+        assert!(
+            load_state_dict(&net.vars, &state, false).unwrap_err().to_string().contains("size mismatch for z.bias")
+        );
+    }
+
+    #[test]
+    fn layers_and_gradients_follow_a_change_of_kind() {
+        let net = net();
+        let x = Tensor::ones([4, 2], (Kind::Float, Device::Cpu));
+        let id = tensor_id(&net.layers[0].ws);
+        net.layers[0].forward(&x).sum(Kind::Float).backward();
+        to_kind(&net.vars, Kind::Double).unwrap();
+        assert_eq!(tensor_id(&net.layers[0].ws), id);
+        assert_eq!(net.layers[0].ws.grad().kind(), Kind::Double);
+        assert_eq!(net.norm.running_mean.kind(), Kind::Double);
+        let y = net.layers[0].forward(&x.to_kind(Kind::Double)).sum(Kind::Double);
+        y.backward();
+        assert_eq!(net.layers[0].ws.grad(), Tensor::full([2, 2], 8.0, (Kind::Double, Device::Cpu)));
+        assert!(net.layers[0].ws.requires_grad() && net.layers[0].ws.is_leaf());
+    }
+
+    #[test]
+    fn moving_to_where_everything_is_changes_nothing() {
+        let net = net();
+        let data = net.layers[0].ws.data_ptr();
+        move_to(&net.vars, Device::Cpu).unwrap();
+        assert_eq!(net.layers[0].ws.data_ptr(), data);
+    }
+}

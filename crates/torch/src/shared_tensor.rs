@@ -1,0 +1,189 @@
+//! [`SharedTensor`]: a tensor that many threads read.
+
+use torch_sys::C_tensor;
+
+use crate::error::TorchError;
+use crate::modes::NoGradGuard;
+use crate::tch::{Kind, Tensor};
+
+unsafe extern "C" {
+    fn fulgurite_is_exclusive(tensor: *const C_tensor) -> bool;
+}
+
+/// A tensor that threads may read at the same time: what a dataset holds its samples in.
+///
+/// `tch`'s `Tensor` is not `Sync`, because a handle is enough to change the data in place. This one can only be read,
+/// and owns its memory alone: [`new`](SharedTensor::new) copies what somebody else still holds, and everything handed
+/// out is a copy. So nobody can write while another thread reads.
+///
+/// ```
+/// use fulgurite_torch::SharedTensor;
+/// use fulgurite_torch::tch::Tensor;
+///
+/// let images = SharedTensor::new(Tensor::from_slice(&[0u8, 1, 2, 3]).view([2, 2]))?;
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| assert_eq!(images.get(1).unwrap(), Tensor::from_slice(&[2u8, 3])));
+/// });
+/// # Ok::<(), fulgurite_torch::TorchError>(())
+/// ```
+#[derive(Debug)]
+pub struct SharedTensor(Tensor);
+
+// SAFETY: the tensor and its memory are held by nobody else (see `new`), and no method changes them or hands out a
+// handle. What the methods do on the C++ side only reads the tensor: reference counts are atomic, and gradients,
+// which would keep track of the reads, are off and not required.
+unsafe impl Sync for SharedTensor {}
+
+impl SharedTensor {
+    /// Shares `tensor`, without its gradient. It is copied if another handle or view of its memory exists.
+    ///
+    /// # Errors
+    ///
+    /// What libtorch throws, such as out of memory.
+    pub fn new(tensor: Tensor) -> Result<SharedTensor, TorchError> {
+        let detached = tensor.f_detach()?;
+        drop(tensor);
+        // SAFETY: the tensor lives for the call, and only its reference counts are read.
+        let exclusive = unsafe { fulgurite_is_exclusive(detached.as_ptr()) };
+        Ok(SharedTensor(if exclusive { detached } else { copy(&detached)? }))
+    }
+
+    /// The shape.
+    pub fn size(&self) -> Vec<i64> {
+        self.0.size()
+    }
+
+    /// The kind of the elements.
+    pub fn kind(&self) -> Kind {
+        self.0.kind()
+    }
+
+    /// The size of the first dimension; 0 for a scalar.
+    pub fn len(&self) -> usize {
+        match self.0.dim() {
+            0 => 0,
+            _ => usize::try_from(self.0.size()[0]).unwrap_or(0),
+        }
+    }
+
+    /// Whether [`len`](SharedTensor::len) is 0.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A copy of the slice at `index` of the first dimension.
+    ///
+    /// # Errors
+    ///
+    /// An index that is not under [`len`](SharedTensor::len).
+    pub fn get(&self, index: usize) -> Result<Tensor, TorchError> {
+        self.read(index, 1, || self.0.f_select_copy(0, index as i64))
+    }
+
+    /// A copy of `len` slices of the first dimension, from `start` on.
+    ///
+    /// # Errors
+    ///
+    /// A range that goes beyond the end.
+    pub fn narrow(&self, start: usize, len: usize) -> Result<Tensor, TorchError> {
+        self.read(start, len, || self.0.f_narrow_copy(0, start as i64, len as i64))
+    }
+
+    /// A copy of the slices at `indices` of the first dimension, in their order.
+    ///
+    /// # Errors
+    ///
+    /// An index that is not under [`len`](SharedTensor::len).
+    pub fn index_select(&self, indices: &[i64]) -> Result<Tensor, TorchError> {
+        let _no_grad = NoGradGuard::new();
+        let indices = Tensor::f_from_slice(indices)?.f_to_device(self.0.device())?;
+        Ok(self.0.f_index_select(0, &indices)?)
+    }
+
+    /// A copy of all.
+    ///
+    /// # Errors
+    ///
+    /// What libtorch throws, such as out of memory.
+    pub fn to_tensor(&self) -> Result<Tensor, TorchError> {
+        let _no_grad = NoGradGuard::new();
+        copy(&self.0)
+    }
+
+    fn read(
+        &self,
+        start: usize,
+        len: usize,
+        read: impl FnOnce() -> Result<Tensor, crate::tch::TchError>,
+    ) -> Result<Tensor, TorchError> {
+        if start.checked_add(len).is_none_or(|end| end > self.len()) {
+            return Err(TorchError::OutOfRange { start, len, available: self.len() });
+        }
+        let _no_grad = NoGradGuard::new();
+        Ok(read()?)
+    }
+}
+
+fn copy(tensor: &Tensor) -> Result<Tensor, TorchError> {
+    let mut copy = tensor.f_empty_like()?;
+    copy.f_copy_(tensor)?;
+    Ok(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tch::Device;
+
+    #[test]
+    fn nobody_else_can_change_it() {
+        let mut outside = Tensor::zeros([2], (Kind::Float, Device::Cpu));
+        let shared = SharedTensor::new(outside.shallow_clone()).unwrap();
+        let _ = outside.fill_(1.0);
+        let _ = shared.get(0).unwrap().fill_(2.0);
+        let _ = shared.to_tensor().unwrap().fill_(3.0);
+        assert_eq!(shared.to_tensor().unwrap(), Tensor::from_slice(&[0.0f32, 0.0]));
+    }
+
+    #[test]
+    fn a_tensor_held_alone_is_not_copied() {
+        let alone = Tensor::zeros([4], (Kind::Float, Device::Cpu));
+        let data = alone.data_ptr();
+        assert_eq!(SharedTensor::new(alone).unwrap().0.data_ptr(), data);
+        let base = Tensor::zeros([4], (Kind::Float, Device::Cpu));
+        let view = base.view([2, 2]);
+        let data = view.data_ptr();
+        assert_ne!(SharedTensor::new(view).unwrap().0.data_ptr(), data);
+    }
+
+    #[test]
+    fn slices_come_in_the_order_asked_for() {
+        let shared = SharedTensor::new(Tensor::arange(6, (Kind::Int64, Device::Cpu)).view([3, 2])).unwrap();
+        assert_eq!((shared.len(), shared.size(), shared.kind()), (3, vec![3, 2], Kind::Int64));
+        assert_eq!(shared.get(2).unwrap(), Tensor::from_slice(&[4i64, 5]));
+        assert_eq!(shared.narrow(1, 2).unwrap(), Tensor::from_slice(&[2i64, 3, 4, 5]).view([2, 2]));
+        assert_eq!(shared.index_select(&[2, 0]).unwrap(), Tensor::from_slice(&[4i64, 5, 0, 1]).view([2, 2]));
+    }
+
+    #[test]
+    fn beyond_the_end_is_an_error() {
+        let shared = SharedTensor::new(Tensor::zeros([3], (Kind::Float, Device::Cpu))).unwrap();
+        assert_eq!(shared.get(3).unwrap_err().to_string(), "3..4 was asked for, and there are 3 items");
+        assert_eq!(shared.narrow(2, 2).unwrap_err().to_string(), "2..4 was asked for, and there are 3 items");
+        assert!(shared.index_select(&[3]).is_err());
+    }
+
+    #[test]
+    fn threads_read_at_the_same_time() {
+        let shared = SharedTensor::new(Tensor::arange(100, (Kind::Int64, Device::Cpu))).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for i in 0..100 {
+                        assert_eq!(shared.get(i).unwrap().int64_value(&[]), i as i64);
+                    }
+                });
+            }
+        });
+    }
+}

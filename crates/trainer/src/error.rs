@@ -1,0 +1,166 @@
+//! [`Error`]: why a run could not start or had to end.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use fulgurite_fabric::FabricError;
+use fulgurite_fabric::loggers::LoggerError;
+
+use crate::hook::Hook;
+
+/// Any error: what user code returns. `?` turns everything into one.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The result of user code: of a module's steps and hooks, and of a callback's.
+pub type Result<T, E = BoxError> = std::result::Result<T, E>;
+
+/// Why a run could not start, or had to end.
+///
+/// Whatever a hook of the user's returned is the [`source`](std::error::Error::source), unharmed.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A trainer argument, or a combination of arguments, that cannot be.
+    #[error("{0}")]
+    Config(String),
+    /// A method that this entry point needs and the module does not have.
+    #[error("{entry} needs `{method}`, and `{module}` does not implement it; implement `LightningModule::{method}`{}", hint(.method))]
+    MissingMethod {
+        /// The entry point, such as `fit`.
+        entry: &'static str,
+        /// The method.
+        method: &'static str,
+        /// The module's type.
+        module: String,
+    },
+    /// A default method was called: it reports itself. User code never sees it.
+    #[error("`{0}` is not implemented")]
+    NotImplemented(&'static str),
+    /// A hook of a module or callback failed.
+    #[error("{owner}::{hook} failed{}: {source}", at(.epoch, .batch_idx))]
+    Hook {
+        /// The module's type, or the callback's state key.
+        owner: String,
+        /// The hook.
+        hook: Hook,
+        /// The epoch, 0-based, when there was one.
+        epoch: Option<u64>,
+        /// The batch of the epoch, 0-based, when there was one.
+        batch_idx: Option<usize>,
+        /// What it returned.
+        source: BoxError,
+    },
+    /// A hook of a module or callback panicked.
+    #[error("{owner}::{hook} panicked{}: {message}", at(.epoch, .batch_idx))]
+    Panic {
+        /// The module's type, or the callback's state key.
+        owner: String,
+        /// The hook.
+        hook: Hook,
+        /// The epoch, 0-based, when there was one.
+        epoch: Option<u64>,
+        /// The batch of the epoch, 0-based, when there was one.
+        batch_idx: Option<usize>,
+        /// What the panic said.
+        message: String,
+    },
+    /// What `training_step` returned cannot be trained on.
+    #[error("training_step of `{module}` returned {problem}")]
+    Loss {
+        /// The module's type.
+        module: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// A value could not be logged.
+    #[error("log({name:?}) in {hook}: {problem}")]
+    Log {
+        /// The name it was to be logged under.
+        name: String,
+        /// Where.
+        hook: Hook,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// A value to monitor was never logged.
+    #[error("{who} monitors `{monitor}`, which was not logged; logged so far: {}. Log it with `step.log({monitor:?}, ..)`, or monitor one of these", list(.available))]
+    MissingMonitor {
+        /// Who monitors it.
+        who: String,
+        /// The name.
+        monitor: String,
+        /// What was logged.
+        available: Vec<String>,
+    },
+    /// A loader could not give a batch.
+    #[error("the {stage} data loader failed at batch {batch_idx}: {source}")]
+    Data {
+        /// The stage, such as `training`.
+        stage: &'static str,
+        /// The batch, 0-based.
+        batch_idx: usize,
+        /// What it said.
+        source: fulgurite_data::DataError,
+    },
+    /// A checkpoint cannot be used.
+    #[error("checkpoint {}: {problem}", .path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// Ctrl-C ended an evaluation or a prediction, which have no partial result. (`fit` returns `Outcome::Interrupted`.)
+    #[error("interrupted by Ctrl-C")]
+    Interrupted,
+    /// The fabric could not do what was asked.
+    #[error(transparent)]
+    Fabric(#[from] FabricError),
+    /// A logger could not write.
+    #[error(transparent)]
+    Logger(#[from] LoggerError),
+    /// An optimizer or scheduler refused its settings or state.
+    #[error(transparent)]
+    Optim(#[from] fulgurite_optim::OptimError),
+    /// A metric could not be computed.
+    #[error(transparent)]
+    Metric(#[from] fulgurite_metrics::MetricError),
+    /// libtorch refused an operation.
+    #[error(transparent)]
+    Torch(#[from] fulgurite_torch::TorchError),
+}
+
+impl Error {
+    /// Whether `error` is a default method that reported itself.
+    pub(crate) fn is_not_implemented(error: &BoxError) -> bool {
+        matches!(error.downcast_ref(), Some(Error::NotImplemented(_)))
+    }
+}
+
+/// The message and its causes, so that a `main` that returns an error prints something readable.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+fn at(epoch: &Option<u64>, batch_idx: &Option<usize>) -> String {
+    match (epoch, batch_idx) {
+        (Some(epoch), Some(batch)) => format!(" (epoch {epoch}, batch {batch})"),
+        (Some(epoch), None) => format!(" (epoch {epoch})"),
+        (None, Some(batch)) => format!(" (batch {batch})"),
+        (None, None) => String::new(),
+    }
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "nothing".into() } else { names.join(", ") }
+}
+
+fn hint(method: &str) -> &'static str {
+    match method {
+        "configure_optimizers" => ", or return `Optimizers::none()` from it to train without one",
+        "train_dataloader" => ", or hand a loader to `fit`",
+        _ => "",
+    }
+}

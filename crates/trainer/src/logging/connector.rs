@@ -1,0 +1,197 @@
+//! [`Metrics`]: from recorded values to loggers, progress bar and callbacks.
+
+use std::collections::BTreeMap;
+
+use fulgurite_fabric::loggers::Logger;
+use fulgurite_metrics::LogValue;
+use smallvec::SmallVec;
+
+use super::{LogOptions, LoggedValue, ResultStore};
+use crate::error::Error;
+use crate::hook::Hook;
+
+/// Everything logged in a run.
+#[derive(Default)]
+pub(crate) struct Metrics {
+    /// What the training loop logged since its epoch began.
+    pub train: ResultStore,
+    /// What the evaluation in hand logged.
+    pub eval: ResultStore,
+    /// Which of the two records.
+    pub evaluating: bool,
+    /// Between the start and the end of a batch: values of the step are in demand, not of the epoch.
+    pub in_batch: bool,
+    /// `log` does nothing (barebones).
+    pub disabled: bool,
+    callback: BTreeMap<String, LoggedValue>,
+    bar: BTreeMap<String, LoggedValue>,
+    logged: BTreeMap<String, f64>,
+    error: Option<Error>,
+}
+
+/// What a logger call carries; inline, so that a step's few values need no allocation.
+type Row<'a> = SmallVec<[(&'a str, f64); 16]>;
+
+impl Metrics {
+    /// Nothing logged yet; nothing ever will be when `disabled`.
+    pub(crate) fn new(disabled: bool) -> Metrics {
+        Metrics { disabled, ..Metrics::default() }
+    }
+
+    /// Records a `log` call. Its error is kept until the hook is over: [`Metrics::take_error`].
+    pub(crate) fn record(&mut self, hook: Hook, name: &str, value: &LogValue<'_>, options: &LogOptions) {
+        if self.disabled {
+            return;
+        }
+        let store = if self.evaluating { &mut self.eval } else { &mut self.train };
+        if let Err(error) = store.record(hook, name, value, options) {
+            self.error.get_or_insert(error);
+        }
+    }
+
+    /// What was wrong with a `log` call since the last time this was asked.
+    pub(crate) fn take_error(&mut self) -> Result<(), Error> {
+        match self.error.take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Brings `callback_metrics` and `progress_bar_metrics` up to date, without reading anything from the device.
+    pub(crate) fn refresh(&mut self) -> Result<(), Error> {
+        let Metrics { train, eval, callback, bar, evaluating, in_batch, .. } = self;
+        let store = if *evaluating { eval } else { train };
+        store.visit(*in_batch, &mut |item| {
+            // Values of an evaluation's steps are for loggers alone.
+            if !(*evaluating && *in_batch) {
+                put(callback, item.name, &item.value);
+                put(callback, item.forked_name, &item.value);
+            }
+            if item.prog_bar {
+                put(bar, item.forked_name, &item.value);
+            }
+            Ok(())
+        })
+    }
+
+    /// The latest value of everything logged, under every name it has.
+    pub(crate) fn callback_metrics(&mut self) -> Result<&BTreeMap<String, LoggedValue>, Error> {
+        self.refresh()?;
+        Ok(&self.callback)
+    }
+
+    /// The latest value of everything logged for the progress bar.
+    pub(crate) fn progress_bar_metrics(&mut self) -> Result<&BTreeMap<String, LoggedValue>, Error> {
+        self.refresh()?;
+        Ok(&self.bar)
+    }
+
+    /// What was last sent to the loggers.
+    pub(crate) fn logged_metrics(&self) -> &BTreeMap<String, f64> {
+        &self.logged
+    }
+
+    /// Sets a callback metric directly (learning-rate monitor).
+    pub(crate) fn set_callback_metric(&mut self, name: &str, value: f64) {
+        put(&mut self.callback, name, &LoggedValue::Number(value));
+    }
+
+    /// Forgets everything: a new entry point begins.
+    pub(crate) fn clear(&mut self) {
+        *self = Metrics::new(self.disabled);
+    }
+
+    /// Writes the values in demand to every logger. This is where the host waits for the device.
+    ///
+    /// `x` is the default position on the x-axis; a logged value named `step` takes its place, and otherwise `epoch`
+    /// is added.
+    pub(crate) fn write(
+        &mut self,
+        loggers: &mut [Box<dyn Logger>],
+        on_step: bool,
+        x: i64,
+        epoch: Option<u64>,
+    ) -> Result<(), Error> {
+        let store = if self.evaluating { &self.eval } else { &self.train };
+        let mut row = Row::new();
+        store.visit(on_step, &mut |item| {
+            if item.logger {
+                let value = item.value.to_f64();
+                match row.iter_mut().find(|(name, _)| *name == item.forked_name) {
+                    Some(held) => held.1 = value,
+                    None => row.push((item.forked_name, value)),
+                }
+            }
+            Ok(())
+        })?;
+        if row.is_empty() || loggers.is_empty() {
+            return Ok(());
+        }
+        for (name, value) in &row {
+            match self.logged.get_mut(*name) {
+                Some(held) => *held = *value,
+                None => drop(self.logged.insert((*name).to_owned(), *value)),
+            }
+        }
+        send(loggers, row, x, epoch)
+    }
+
+    /// Takes the epoch values of the evaluation loader in hand into callback and progress-bar metrics, and returns
+    /// those for the loggers.
+    pub(crate) fn take_eval_epoch(&mut self) -> Result<BTreeMap<String, f64>, Error> {
+        self.in_batch = false;
+        self.refresh()?;
+        let mut written = BTreeMap::new();
+        self.eval.visit(false, &mut |item| {
+            if item.logger {
+                written.insert(item.forked_name.to_owned(), item.value.to_f64());
+            }
+            Ok(())
+        })?;
+        Ok(written)
+    }
+
+    /// Sends the epoch values of a whole evaluation to every logger, in one call.
+    pub(crate) fn write_eval_epoch(
+        &mut self,
+        loggers: &mut [Box<dyn Logger>],
+        values: &BTreeMap<String, f64>,
+        x: i64,
+        epoch: Option<u64>,
+    ) -> Result<(), Error> {
+        self.logged.extend(values.iter().map(|(name, value)| (name.clone(), *value)));
+        if values.is_empty() {
+            return Ok(());
+        }
+        send(loggers, values.iter().map(|(name, value)| (name.as_str(), *value)).collect(), x, epoch)
+    }
+}
+
+/// Sends one row to every logger.
+pub(crate) fn send(
+    loggers: &mut [Box<dyn Logger>],
+    mut row: Row<'_>,
+    x: i64,
+    epoch: Option<u64>,
+) -> Result<(), Error> {
+    let mut x = x;
+    if let Some(at) = row.iter().position(|(name, _)| *name == "step") {
+        // Lightning's rule: a value named `step` is the x-axis. Counters are far below 2^53.
+        x = row.remove(at).1 as i64;
+    } else if let Some(epoch) = epoch
+        && !row.iter().any(|(name, _)| *name == "epoch")
+    {
+        row.push(("epoch", epoch as f64));
+    }
+    for logger in loggers {
+        logger.log_metrics(&row, x)?;
+    }
+    Ok(())
+}
+
+fn put(map: &mut BTreeMap<String, LoggedValue>, name: &str, value: &LoggedValue) {
+    match map.get_mut(name) {
+        Some(held) => *held = value.clone(),
+        None => drop(map.insert(name.to_owned(), value.clone())),
+    }
+}

@@ -1,0 +1,171 @@
+//! [`LogEntry`]: one `log` call and its options.
+
+use fulgurite_metrics::LogValue;
+
+use super::Metrics;
+use crate::hook::Hook;
+
+/// How the values logged under one name during an epoch become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reduce {
+    /// Mean, weighted by batch size.
+    #[default]
+    Mean,
+    /// Sum.
+    Sum,
+    /// The smallest.
+    Min,
+    /// The greatest.
+    Max,
+}
+
+/// Options of a `log` call, as given.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct LogOptions {
+    pub on_step: Option<bool>,
+    pub on_epoch: Option<bool>,
+    pub prog_bar: bool,
+    pub logger: bool,
+    pub reduce: Reduce,
+    pub sync_dist: bool,
+    pub add_dataloader_idx: bool,
+    pub batch_size: Option<f64>,
+    pub rank_zero_only: bool,
+}
+
+impl Default for LogOptions {
+    fn default() -> LogOptions {
+        LogOptions {
+            on_step: None,
+            on_epoch: None,
+            prog_bar: false,
+            logger: true,
+            reduce: Reduce::Mean,
+            sync_dist: false,
+            add_dataloader_idx: true,
+            batch_size: None,
+            rank_zero_only: false,
+        }
+    }
+}
+
+macro_rules! options {
+    ($type:ident) => {
+        impl $type<'_> {
+            /// Also records the value of the step.
+            pub fn on_step(mut self) -> Self {
+                self.options.on_step = Some(true);
+                self
+            }
+
+            /// Also reduces the values of the epoch to one.
+            pub fn on_epoch(mut self) -> Self {
+                self.options.on_epoch = Some(true);
+                self
+            }
+
+            /// Records the value of the step, and none of the epoch.
+            pub fn step_only(mut self) -> Self {
+                self.options.on_step = Some(true);
+                self.options.on_epoch = Some(false);
+                self
+            }
+
+            /// Reduces the values of the epoch to one, and records none of the step.
+            pub fn epoch_only(mut self) -> Self {
+                self.options.on_step = Some(false);
+                self.options.on_epoch = Some(true);
+                self
+            }
+
+            /// Records neither (`on_step=False, on_epoch=False` of the original), which is an error: here for
+            /// callers that compute the two flags.
+            pub fn when(mut self, on_step: bool, on_epoch: bool) -> Self {
+                self.options.on_step = Some(on_step);
+                self.options.on_epoch = Some(on_epoch);
+                self
+            }
+
+            /// Shows it in the progress bar.
+            pub fn prog_bar(mut self) -> Self {
+                self.options.prog_bar = true;
+                self
+            }
+
+            /// Whether loggers write it (they do by default).
+            pub fn logger(mut self, write: bool) -> Self {
+                self.options.logger = write;
+                self
+            }
+
+            /// How the values of an epoch become one: the mean, weighted by batch size, by default.
+            pub fn reduce(mut self, reduce: Reduce) -> Self {
+                self.options.reduce = reduce;
+                self
+            }
+
+            /// The weight of the value in the epoch's mean; by default the size of the batch.
+            pub fn batch_size(mut self, size: usize) -> Self {
+                self.options.batch_size = Some(size as f64);
+                self
+            }
+
+            /// Reduces it over all processes.
+            pub fn sync_dist(mut self) -> Self {
+                self.options.sync_dist = true;
+                self
+            }
+
+            /// Whether `/dataloader_idx_N` is appended when there are several loaders (it is by default).
+            pub fn add_dataloader_idx(mut self, add: bool) -> Self {
+                self.options.add_dataloader_idx = add;
+                self
+            }
+
+            /// Records it on rank zero alone.
+            pub fn rank_zero_only(mut self) -> Self {
+                self.options.rank_zero_only = true;
+                self
+            }
+        }
+    };
+}
+
+/// One logged value. It is recorded when this is dropped, at the end of the statement:
+///
+/// ```ignore
+/// step.log("train_loss", &loss).on_epoch().prog_bar();
+/// ```
+pub struct LogEntry<'a> {
+    pub(crate) metrics: &'a mut Metrics,
+    pub(crate) hook: Hook,
+    pub(crate) name: &'a str,
+    pub(crate) value: LogValue<'a>,
+    pub(crate) options: LogOptions,
+}
+
+options!(LogEntry);
+
+impl Drop for LogEntry<'_> {
+    fn drop(&mut self) {
+        self.metrics.record(self.hook, self.name, &self.value, &self.options);
+    }
+}
+
+/// Several values logged with the same options. They are recorded when this is dropped.
+pub struct LogEntries<'a> {
+    pub(crate) metrics: &'a mut Metrics,
+    pub(crate) hook: Hook,
+    pub(crate) values: Vec<(&'a str, LogValue<'a>)>,
+    pub(crate) options: LogOptions,
+}
+
+options!(LogEntries);
+
+impl Drop for LogEntries<'_> {
+    fn drop(&mut self) {
+        for (name, value) in &self.values {
+            self.metrics.record(self.hook, name, value, &self.options);
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Logging: what `step.log` records, reduces and hands to loggers, progress bar and callbacks.
+
+mod connector;
+mod entry;
+mod results;
+
+pub use entry::{LogEntries, LogEntry, Reduce};
+pub use results::LoggedValue;
+
+pub(crate) use connector::Metrics;
+pub(crate) use entry::LogOptions;
+pub(crate) use results::ResultStore;

@@ -1,0 +1,390 @@
+//! [`ResultStore`]: the values logged during one loop, kept on the device until someone asks.
+
+use fulgurite_metrics::{LogValue, Metric};
+use fulgurite_torch::tch::{Device, Kind, Tensor};
+use fulgurite_torch::{Dict, Value, to_host_f64};
+
+use super::{LogOptions, Reduce};
+use crate::error::Error;
+use crate::hook::{Hook, Logging};
+
+/// A logged number: on the device, until it is read.
+#[derive(Debug)]
+pub enum LoggedValue {
+    /// A number of the host.
+    Number(f64),
+    /// A one-element tensor, not read yet.
+    Tensor(Tensor),
+}
+
+impl LoggedValue {
+    /// The number; waits for the device if it is there.
+    pub fn to_f64(&self) -> f64 {
+        match self {
+            LoggedValue::Number(x) => *x,
+            LoggedValue::Tensor(t) => to_host_f64(t).unwrap_or(f64::NAN),
+        }
+    }
+}
+
+impl Clone for LoggedValue {
+    fn clone(&self) -> LoggedValue {
+        match self {
+            LoggedValue::Number(x) => LoggedValue::Number(*x),
+            LoggedValue::Tensor(t) => LoggedValue::Tensor(t.shallow_clone()),
+        }
+    }
+}
+
+/// The values logged during one loop.
+///
+/// An entry belongs to the hook and the name it was logged with, so the same name of two hooks gives two entries.
+#[derive(Default)]
+pub(crate) struct ResultStore {
+    entries: Vec<Entry>,
+    /// Where the next `record` looks first: a step logs the same names in the same order every time.
+    cursor: usize,
+    /// The loader in hand, when there are several.
+    pub dataloader_idx: Option<usize>,
+    /// Size of the batch in hand.
+    pub batch_size: Option<i64>,
+    /// Accumulated values of a checkpoint, until they are logged again and have an entry.
+    restored: Vec<Dict>,
+}
+
+/// One entry as callbacks, loggers and progress bar see it.
+pub(crate) struct Item<'a> {
+    pub name: &'a str,
+    pub forked_name: &'a str,
+    pub value: LoggedValue,
+    pub logger: bool,
+    pub prog_bar: bool,
+}
+
+struct Entry {
+    hook: Hook,
+    logged_as: String,
+    dataloader_idx: Option<usize>,
+    options: LogOptions,
+    on_step: bool,
+    on_epoch: bool,
+    /// Keys with the loader's suffix: plain, of the step, of the epoch.
+    names: [String; 3],
+    latest: Option<LoggedValue>,
+    accumulated: Accumulated,
+    /// Nothing was recorded since the last reset.
+    is_reset: bool,
+}
+
+enum Accumulated {
+    Values(Sums),
+    Metric(Box<dyn Metric>),
+}
+
+#[derive(Default)]
+struct Sums {
+    host: Option<f64>,
+    device: Option<Tensor>,
+    weight: f64,
+}
+
+impl ResultStore {
+    /// Records `value` under `name` as logged in `hook`.
+    pub(crate) fn record(
+        &mut self,
+        hook: Hook,
+        name: &str,
+        value: &LogValue<'_>,
+        options: &LogOptions,
+    ) -> Result<(), Error> {
+        let index = match self.find(hook, name) {
+            Some(index) => {
+                if self.entries[index].options != *options {
+                    return Err(problem(hook, name, "it was logged before in this hook with other options; use the same options, or another name"));
+                }
+                index
+            }
+            None => self.insert(hook, name, value, options)?,
+        };
+        self.cursor = index + 1;
+        let batch_size = self.batch_size;
+        self.entries[index].update(value, batch_size)
+    }
+
+    fn find(&self, hook: Hook, name: &str) -> Option<usize> {
+        let is_it = |entry: &Entry| {
+            entry.hook == hook && entry.dataloader_idx == self.dataloader_idx && entry.logged_as == name
+        };
+        match self.entries.get(self.cursor) {
+            Some(entry) if is_it(entry) => Some(self.cursor),
+            _ => self.entries.iter().position(is_it),
+        }
+    }
+
+    fn insert(&mut self, hook: Hook, name: &str, value: &LogValue<'_>, options: &LogOptions) -> Result<usize, Error> {
+        let (on_step, on_epoch) = cadence(hook, name, options)?;
+        if options.add_dataloader_idx && name.contains("/dataloader_idx_") {
+            return Err(problem(hook, name, "`/dataloader_idx_` is appended to names when there are several loaders; choose another name, or set add_dataloader_idx(false)"));
+        }
+        let suffix = match self.dataloader_idx {
+            Some(index) if options.add_dataloader_idx => format!("/dataloader_idx_{index}"),
+            _ => String::new(),
+        };
+        let fork = |fork: &str| if on_step && on_epoch { format!("{name}{fork}{suffix}") } else { format!("{name}{suffix}") };
+        self.entries.push(Entry {
+            hook,
+            logged_as: name.to_owned(),
+            dataloader_idx: self.dataloader_idx,
+            options: *options,
+            on_step,
+            on_epoch,
+            names: [format!("{name}{suffix}"), fork("_step"), fork("_epoch")],
+            latest: None,
+            accumulated: match value {
+                LogValue::Metric(metric) => Accumulated::Metric(metric.share()),
+                _ => Accumulated::Values(Sums::default()),
+            },
+            is_reset: true,
+        });
+        let index = self.entries.len() - 1;
+        let is_saved = |saved: &Dict| {
+            saved.str("hook") == Ok(hook.name()) && saved.str("name") == Ok(name)
+        };
+        if let Some(at) = self.restored.iter().position(is_saved) {
+            self.entries[index].load_state_dict(&self.restored.swap_remove(at));
+        }
+        Ok(index)
+    }
+
+    /// Lends every entry that has a value: the latest of the step, or the reduced one of the epoch so far. With several
+    /// loaders, those of the loader in hand.
+    pub(crate) fn visit<'s>(
+        &'s self,
+        on_step: bool,
+        each: &mut dyn FnMut(Item<'s>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for entry in &self.entries {
+            if entry.is_reset || entry.dataloader_idx != self.dataloader_idx {
+                continue;
+            }
+            let value = match (on_step, entry.on_step, entry.on_epoch) {
+                (true, true, _) => entry.latest.clone(),
+                (false, _, true) => entry.compute()?,
+                _ => None,
+            };
+            if let Some(value) = value {
+                each(Item {
+                    name: &entry.names[0],
+                    forked_name: &entry.names[if on_step { 1 } else { 2 }],
+                    value,
+                    logger: entry.options.logger,
+                    prog_bar: entry.options.prog_bar,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets all values, and resets the metric objects; the names stay.
+    pub(crate) fn reset(&mut self) {
+        for entry in &mut self.entries {
+            entry.reset();
+        }
+        self.dataloader_idx = None;
+        self.batch_size = None;
+        self.start_batch();
+    }
+
+    /// A new batch begins: names come in their order again.
+    pub(crate) fn start_batch(&mut self) {
+        self.cursor = 0;
+    }
+
+    /// The accumulated values, for a checkpoint in the middle of an epoch.
+    pub(crate) fn state_dict(&self) -> Value {
+        let entries = self.entries.iter().filter(|entry| !entry.is_reset).map(Entry::state_dict);
+        Value::List(entries.map(Value::Dict).collect())
+    }
+
+    /// Brings back what [`state_dict`](ResultStore::state_dict) returned, into an empty store.
+    pub(crate) fn restore(&mut self, saved: Vec<Dict>) {
+        self.restored = saved;
+    }
+}
+
+/// Whether a value is recorded per step and per epoch, by its options and its hook's rule.
+fn cadence(hook: Hook, name: &str, options: &LogOptions) -> Result<(bool, bool), Error> {
+    let (step_default, epoch_default) = match hook.logging() {
+        Logging::Step => (true, false),
+        Logging::Epoch => (false, true),
+        Logging::EpochOnly => (false, true),
+        Logging::Forbidden => {
+            return Err(problem(hook, name, "nothing can be logged here; write to the loggers directly, with `trainer.loggers()`"));
+        }
+    };
+    let on_step = options.on_step.unwrap_or(step_default);
+    let on_epoch = options.on_epoch.unwrap_or(epoch_default);
+    if hook.logging() == Logging::EpochOnly && on_step {
+        return Err(problem(hook, name, "there is no step here; leave on_step out"));
+    }
+    if !on_step && !on_epoch {
+        return Err(problem(hook, name, "it is recorded neither on step nor on epoch; turn one of them on"));
+    }
+    Ok((on_step, on_epoch))
+}
+
+fn problem(hook: Hook, name: &str, problem: impl Into<String>) -> Error {
+    Error::Log { name: name.to_owned(), hook, problem: problem.into() }
+}
+
+impl Entry {
+    fn update(&mut self, value: &LogValue<'_>, batch_size: Option<i64>) -> Result<(), Error> {
+        match (&mut self.accumulated, value) {
+            (Accumulated::Values(sums), LogValue::Number(x)) => {
+                if self.on_epoch {
+                    let weight = weight(self.hook, &self.logged_as, &self.options, batch_size)?;
+                    sums.add_number(self.options.reduce, *x, weight);
+                }
+                self.latest = Some(LoggedValue::Number(*x));
+            }
+            (Accumulated::Values(_), LogValue::Tensor(t)) => self.update_tensor(t, batch_size)?,
+            (Accumulated::Values(_), LogValue::Owned(t)) => self.update_tensor(t, batch_size)?,
+            (Accumulated::Metric(held), LogValue::Metric(metric)) => {
+                if !held.same_state(*metric) {
+                    *held = metric.share();
+                }
+                self.latest = metric.batch_value().map(LoggedValue::Tensor);
+            }
+            _ => {
+                return Err(problem(self.hook, &self.logged_as, "a metric object and a plain value share this name; give one of them another"));
+            }
+        }
+        self.is_reset = false;
+        Ok(())
+    }
+
+    fn update_tensor(&mut self, t: &Tensor, batch_size: Option<i64>) -> Result<(), Error> {
+        if t.dim() > 0 && t.numel() != 1 {
+            let shape = t.size();
+            return Err(problem(self.hook, &self.logged_as, format!("a tensor of shape {shape:?} is not one number; reduce it first, for example with `.mean(Kind::Float)`")));
+        }
+        let t = t.f_detach().map_err(fulgurite_torch::TorchError::from)?;
+        if let (true, Accumulated::Values(sums)) = (self.on_epoch, &mut self.accumulated) {
+            let weight = weight(self.hook, &self.logged_as, &self.options, batch_size)?;
+            sums.add_tensor(self.options.reduce, &t, weight).map_err(fulgurite_torch::TorchError::from)?;
+        }
+        self.latest = Some(LoggedValue::Tensor(t));
+        Ok(())
+    }
+
+    fn compute(&self) -> Result<Option<LoggedValue>, Error> {
+        match &self.accumulated {
+            Accumulated::Values(sums) => Ok(sums.compute(self.options.reduce)),
+            Accumulated::Metric(metric) => {
+                let value = metric.compute()?;
+                if value.numel() != 1 {
+                    let shape = value.size();
+                    return Err(problem(self.hook, &self.logged_as, format!("the metric computes a tensor of shape {shape:?}, not one number; choose an average")));
+                }
+                Ok(Some(LoggedValue::Tensor(value)))
+            }
+        }
+    }
+
+    fn reset(&mut self) {
+        self.latest = None;
+        self.is_reset = true;
+        match &mut self.accumulated {
+            Accumulated::Values(sums) => *sums = Sums::default(),
+            Accumulated::Metric(metric) => metric.reset(),
+        }
+    }
+
+    fn state_dict(&self) -> Dict {
+        let state = Dict::new().with("hook", self.hook.name()).with("name", self.logged_as.as_str());
+        match &self.accumulated {
+            Accumulated::Metric(metric) => state.with("metric", metric.state_dict()),
+            Accumulated::Values(sums) => state
+                .with("host", sums.host)
+                .with("device", sums.device.as_ref().map(Tensor::shallow_clone))
+                .with("weight", sums.weight),
+        }
+    }
+
+    fn load_state_dict(&mut self, state: &Dict) {
+        match &mut self.accumulated {
+            Accumulated::Metric(metric) => {
+                if let Ok(saved) = state.dict("metric") {
+                    // A metric of another kind under the same name starts afresh.
+                    let _ = metric.load_state_dict(saved);
+                }
+            }
+            Accumulated::Values(sums) => {
+                sums.host = state.float("host").ok();
+                sums.device = state.tensor("device").ok().map(Tensor::shallow_clone);
+                sums.weight = state.float("weight").unwrap_or(0.0);
+            }
+        }
+    }
+}
+
+/// The weight of a value in its epoch's mean.
+fn weight(hook: Hook, name: &str, options: &LogOptions, batch_size: Option<i64>) -> Result<f64, Error> {
+    if options.reduce != Reduce::Mean || hook.logging() == Logging::EpochOnly {
+        return Ok(options.batch_size.unwrap_or(1.0));
+    }
+    options
+        .batch_size
+        .or(batch_size.map(|n| n as f64))
+        .ok_or_else(|| problem(hook, name, "the batch holds no tensor to take its size from; give it with `.batch_size(n)`"))
+}
+
+impl Sums {
+    fn add_number(&mut self, reduce: Reduce, x: f64, weight: f64) {
+        self.weight += weight;
+        self.host = Some(match (self.host, reduce) {
+            (held, Reduce::Mean) => held.unwrap_or(0.0) + x * weight,
+            (held, Reduce::Sum) => held.unwrap_or(0.0) + x,
+            (Some(held), Reduce::Min) => held.min(x),
+            (Some(held), Reduce::Max) => held.max(x),
+            (None, _) => x,
+        });
+    }
+
+    /// Accumulates without reading: in f64, where the device has it.
+    fn add_tensor(&mut self, reduce: Reduce, t: &Tensor, weight: f64) -> Result<(), fulgurite_torch::tch::TchError> {
+        self.weight += weight;
+        let term = if reduce == Reduce::Mean && weight != 1.0 { t.f_mul_scalar(weight)? } else { t.shallow_clone() };
+        match (&mut self.device, reduce) {
+            (Some(held), Reduce::Mean | Reduce::Sum) => {
+                let _ = held.f_add_(&term)?;
+            }
+            (Some(held), Reduce::Min) => *held = held.f_minimum(&term)?,
+            (Some(held), Reduce::Max) => *held = held.f_maximum(&term)?,
+            (held @ None, _) => {
+                let kind = if t.device() == Device::Mps { Kind::Float } else { Kind::Double };
+                // A copy: `term` may be the user's own tensor.
+                *held = Some(term.f_reshape([0i64; 0])?.f_to_dtype(kind, false, true)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn compute(&self, reduce: Reduce) -> Option<LoggedValue> {
+        let total = match (&self.device, self.host) {
+            (None, None) => return None,
+            (None, Some(host)) => LoggedValue::Number(host),
+            (Some(device), None) => LoggedValue::Tensor(device.shallow_clone()),
+            (Some(device), Some(host)) => LoggedValue::Tensor(match reduce {
+                Reduce::Mean | Reduce::Sum => device + host,
+                Reduce::Min => device.clamp_max(host),
+                Reduce::Max => device.clamp_min(host),
+            }),
+        };
+        Some(match (reduce, total) {
+            (Reduce::Mean, LoggedValue::Number(sum)) => LoggedValue::Number(sum / self.weight),
+            (Reduce::Mean, LoggedValue::Tensor(sum)) => LoggedValue::Tensor(sum / self.weight),
+            (_, total) => total,
+        })
+    }
+}

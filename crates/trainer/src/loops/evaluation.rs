@@ -1,0 +1,226 @@
+//! Evaluation: validation, within fit or alone, and test.
+
+use std::collections::BTreeMap;
+
+use fulgurite_torch::grad::{InferenceModeGuard, NoGradGuard};
+
+use super::Run;
+use super::batches::{Batches, Numbered};
+use crate::error::Error;
+use crate::hook::Hook;
+use crate::module::LightningModule;
+use crate::state::{TrainerFn, Stage, TrainerState};
+use crate::step::Step;
+
+/// The values of one loader by name, as `validate` and `test` return them.
+pub type EvalResults = BTreeMap<String, f64>;
+
+/// Picks the hooks of test or of validation.
+macro_rules! eval_hook {
+    ($run:ident, $hook:ident, $method:ident ( $($arg:expr),* )) => {
+        paste::paste! {
+            if $run.engine.state.stage == Stage::Test {
+                $run.hook(
+                    Hook::[<OnTest $hook>],
+                    |c, t, m| c.[<on_test_ $method>](t, m $(, $arg)*),
+                    |m, t| m.[<on_test_ $method>](t $(, $arg)*),
+                )
+            } else {
+                $run.hook(
+                    Hook::[<OnValidation $hook>],
+                    |c, t, m| c.[<on_validation_ $method>](t, m $(, $arg)*),
+                    |m, t| m.[<on_validation_ $method>](t $(, $arg)*),
+                )
+            }
+        }
+    };
+}
+
+/// Gradients are off while this lives.
+pub(crate) enum GradientsOff {
+    Inference { _guard: InferenceModeGuard },
+    NoGrad { _guard: NoGradGuard },
+}
+
+impl TrainerState {
+    /// Inference mode outside fit, unless it is turned off; within fit the same tensors are trained on later.
+    pub(crate) fn gradients_off(&self) -> GradientsOff {
+        if self.config.inference_mode && self.entry != TrainerFn::Fit {
+            GradientsOff::Inference { _guard: InferenceModeGuard::new() }
+        } else {
+            GradientsOff::NoGrad { _guard: NoGradGuard::new() }
+        }
+    }
+}
+
+impl<M: LightningModule> Run<'_, '_, M> {
+    /// Evaluates the module on the loaders at hand, one after the other. Returns the logged values of each.
+    pub(crate) fn evaluate(&mut self) -> Result<Vec<EvalResults>, Error> {
+        let Some(eval) = &self.eval else { return Ok(Vec::new()) };
+        let limits = self.engine.state.eval_limits(&eval.limits);
+        if limits.iter().all(|limit| *limit == Some(0)) {
+            return Ok(Vec::new());
+        }
+        let _gradients_off = self.engine.state.gradients_off();
+        self.engine.state.begin_evaluation();
+        let outcome = self.evaluate_loaders(&limits);
+        self.engine.state.end_evaluation();
+        outcome
+    }
+
+    fn evaluate_loaders(&mut self, limits: &[Option<usize>]) -> Result<Vec<EvalResults>, Error> {
+        let is_test = self.engine.state.stage == Stage::Test;
+        if is_test {
+            self.module_hook(Hook::OnTestModelEval, |m, t| m.on_test_model_eval(t))?;
+        } else {
+            self.module_hook(Hook::OnValidationModelEval, |m, t| m.on_validation_model_eval(t))?;
+        }
+        eval_hook!(self, Start, start())?;
+        eval_hook!(self, EpochStart, epoch_start())?;
+
+        let mut results = Vec::new();
+        for (dataloader_idx, limit) in limits.iter().enumerate() {
+            let has_step = self.evaluate_loader(dataloader_idx, *limit, limits.len() > 1)?;
+            if !has_step {
+                self.engine.state.disable_validation(self.module.name());
+                return Ok(Vec::new());
+            }
+            results.push(self.engine.state.metrics.take_eval_epoch()?);
+        }
+
+        self.engine.state.finish_eval_loaders();
+        eval_hook!(self, EpochEnd, epoch_end())?;
+        let of_epoch_end = self.engine.state.metrics.take_eval_epoch()?;
+        results.iter_mut().for_each(|result| result.extend(of_epoch_end.clone()));
+        let all: EvalResults = results.iter().flatten().map(|(name, value)| (name.clone(), *value)).collect();
+        self.engine.state.write_eval_metrics(&all)?;
+        eval_hook!(self, End, end())?;
+
+        if is_test {
+            self.module_hook(Hook::OnTestModelTrain, |m, t| m.on_test_model_train(t))?;
+        } else {
+            self.module_hook(Hook::OnValidationModelTrain, |m, t| m.on_validation_model_train(t))?;
+        }
+        Ok(results)
+    }
+
+    /// Evaluates one loader. `false`: the module has no such step.
+    fn evaluate_loader(&mut self, dataloader_idx: usize, limit: Option<usize>, several: bool) -> Result<bool, Error> {
+        let Some(eval) = &self.eval else { return Ok(true) };
+        let epoch = self.engine.state.run.progress.epoch.current.processed;
+        let stage = self.engine.state.stage.describe();
+        let failed = |batch_idx: usize| move |source| Error::Data { stage, batch_idx, source };
+        let mut batches =
+            Batches::new(eval.loaders[dataloader_idx].as_ref(), epoch, 0, limit).map_err(failed(0))?;
+        while let Some(numbered) = batches.next().map_err(failed(batches.next_idx()))? {
+            if !self.evaluate_batch(numbered, dataloader_idx, several)? {
+                return Ok(false);
+            }
+            if self.engine.state.is_interrupted() {
+                return Err(Error::Interrupted);
+            }
+        }
+        Ok(true)
+    }
+
+    fn evaluate_batch(
+        &mut self,
+        numbered: Numbered<M::Batch>,
+        dataloader_idx: usize,
+        several: bool,
+    ) -> Result<bool, Error> {
+        let Numbered { batch, idx, .. } = numbered;
+        let batch = self.engine.transfer(self.module, batch, dataloader_idx)?;
+        self.engine.state.run.progress.val_batch.ready();
+        self.engine.start_batch(&batch, idx, several.then_some(dataloader_idx));
+        eval_hook!(self, BatchStart, batch_start(&batch, idx, dataloader_idx))?;
+        self.engine.state.run.progress.val_batch.started();
+
+        let step_batch = fulgurite_data::Batch::shallow_clone(&batch);
+        let stepped = if self.engine.state.stage == Stage::Test {
+            self.module_hook(Hook::TestStep, |m, t| m.test_step(step_batch, &mut Step(t)))
+        } else {
+            self.module_hook(Hook::ValidationStep, |m, t| m.validation_step(step_batch, &mut Step(t)))
+        };
+        match stepped {
+            Err(Error::NotImplemented("validation_step" | "test_step")) => return Ok(false),
+            stepped => stepped?,
+        }
+        self.engine.state.run.progress.val_batch.processed();
+
+        eval_hook!(self, BatchEnd, batch_end(&batch, idx, dataloader_idx))?;
+        self.engine.state.run.progress.val_batch.completed();
+        let Some(eval) = &mut self.eval else { return Ok(true) };
+        if self.engine.state.stage != Stage::SanityCheck {
+            let x = eval.seen[dataloader_idx];
+            eval.seen[dataloader_idx] += 1;
+            let state = &mut self.engine.state;
+            state.metrics.write(&mut state.fabric.loggers, true, x, None)?;
+        }
+        Ok(true)
+    }
+}
+
+impl TrainerState {
+    /// Batches per loader, of the sanity check or of a whole evaluation.
+    fn eval_limits(&self, limits: &[Option<usize>]) -> Vec<Option<usize>> {
+        match (self.stage, usize::try_from(self.config.num_sanity_val_steps)) {
+            (Stage::SanityCheck, Ok(steps)) => {
+                limits.iter().map(|limit| Some(limit.map_or(steps, |limit| limit.min(steps)))).collect()
+            }
+            _ => limits.to_vec(),
+        }
+    }
+
+    fn begin_evaluation(&mut self) {
+        self.metrics.evaluating = true;
+        self.metrics.in_batch = false;
+        self.metrics.eval.reset();
+        self.run.progress.val_batch.restart_current();
+    }
+
+    fn finish_eval_loaders(&mut self) {
+        self.metrics.eval.dataloader_idx = None;
+        self.batch_idx = None;
+    }
+
+    fn end_evaluation(&mut self) {
+        self.validation_ran |= self.stage != Stage::SanityCheck;
+        self.metrics.eval.reset();
+        self.metrics.evaluating = false;
+        self.metrics.in_batch = false;
+        self.batch_idx = None;
+        self.dataloader_idx = 0;
+    }
+
+    fn write_eval_metrics(&mut self, values: &EvalResults) -> Result<(), Error> {
+        if self.stage == Stage::SanityCheck {
+            return Ok(());
+        }
+        let (x, epoch) = (self.run.progress.batches_that_stepped as i64, self.current_epoch());
+        self.metrics.write_eval_epoch(&mut self.fabric.loggers, values, x, Some(epoch))
+    }
+
+    fn disable_validation(&mut self, module: &str) {
+        self.has_validation = false;
+        self.step_missing = true;
+        if self.entry != TrainerFn::Fit {
+            return;
+        }
+        self.warn(&format!(
+            "there is a validation loader, and `{module}` has no `validation_step`, so validation is skipped"
+        ));
+    }
+}
+
+impl Stage {
+    /// The stage in a sentence.
+    pub(crate) fn describe(self) -> &'static str {
+        match self {
+            Stage::Train => "training",
+            Stage::SanityCheck | Stage::Validate => "validation",
+            Stage::Test => "test",
+            Stage::Predict => "prediction",
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The fit loop.
+
+use fulgurite_torch::rng::RngState;
+
+use super::Run;
+use crate::error::Error;
+use crate::hook::Hook;
+use crate::module::LightningModule;
+use crate::state::{Stage, TrainerState};
+
+impl<M: LightningModule> Run<'_, '_, M> {
+    /// Fit, from the sanity check to the end of training.
+    pub(crate) fn fit(&mut self) -> Result<(), Error> {
+        let state = &mut self.engine.state;
+        let mut resume = state.resumed_from.is_some().then(|| state.run.progress.resume());
+        if resume.is_none() {
+            self.sanity_check()?;
+        }
+        self.setup_train_data()?;
+        if self.nothing_to_train() || self.engine.state.fit_is_done() {
+            return Ok(());
+        }
+        self.setup_eval_data(Stage::Validate)?;
+        self.hook(Hook::OnTrainStart, |c, t, m| c.on_train_start(t, m), |m, t| m.on_train_start(t))?;
+        while !self.engine.state.fit_is_done() {
+            self.train_epoch(resume.take())?;
+        }
+        self.hook(Hook::OnTrainEnd, |c, t, m| c.on_train_end(t, m), |m, t| m.on_train_end(t))
+    }
+
+    /// A few validation batches before training, to find mistakes early. Nothing of it is kept.
+    fn sanity_check(&mut self) -> Result<(), Error> {
+        let state = &mut self.engine.state;
+        if state.config.num_sanity_val_steps == 0 || !state.has_validation {
+            return Ok(());
+        }
+        let rng = RngState::capture()?;
+        state.stage = Stage::SanityCheck;
+        self.callback_hook(Hook::OnSanityCheckStart, |c, t, m| c.on_sanity_check_start(t, m))?;
+        self.setup_eval_data(Stage::SanityCheck)?;
+        self.evaluate()?;
+        self.callback_hook(Hook::OnSanityCheckEnd, |c, t, m| c.on_sanity_check_end(t, m))?;
+        let state = &mut self.engine.state;
+        state.stage = Stage::Train;
+        state.metrics.clear();
+        state.run.progress.val_batch = Default::default();
+        state.validation_ran = false;
+        rng.restore()?;
+        Ok(())
+    }
+
+    fn nothing_to_train(&self) -> bool {
+        let nothing = self.engine.state.config.limit_train_batches.is_zero()
+            || self.engine.state.num_training_batches == Some(0);
+        if nothing {
+            self.engine.state.print("`Trainer.fit` stopped: No training batches.");
+        }
+        nothing
+    }
+}
+
+impl TrainerState {
+    /// Whether a limit of the run is reached, or someone's wish to stop can be granted.
+    pub(crate) fn fit_is_done(&self) -> bool {
+        let reached = |count: u64, limit: i64| limit >= 0 && count >= limit.unsigned_abs();
+        if reached(self.global_step(), self.config.max_steps) {
+            self.print(&format!("`Trainer.fit` stopped: `max_steps={}` reached.", self.config.max_steps));
+            return true;
+        }
+        if reached(self.run.progress.epoch.current.processed, self.max_epochs) {
+            self.print(&format!("`Trainer.fit` stopped: `max_epochs={}` reached.", self.max_epochs));
+            return true;
+        }
+        self.should_stop() && self.can_stop_early()
+    }
+
+    /// Whether `min_epochs` and `min_steps` are met.
+    pub(crate) fn can_stop_early(&self) -> bool {
+        let min_epochs = self.config.min_epochs.unwrap_or(u64::from(self.config.min_steps.is_some()));
+        let met = self.run.progress.epoch.current.processed >= min_epochs
+            && self.config.min_steps.is_none_or(|min| self.global_step() >= min);
+        if !met && self.should_stop() {
+            let min_steps = self.config.min_steps.map_or("none".to_owned(), |n| n.to_string());
+            self.warn(&format!(
+                "the run was asked to stop before min_epochs={min_epochs} and min_steps={min_steps} were met; training goes on until they are"
+            ));
+        }
+        met
+    }
+}

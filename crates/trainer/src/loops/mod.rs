@@ -1,0 +1,14 @@
+//! The loops: fit, one training epoch, one optimization step, evaluation and prediction.
+
+mod batches;
+mod evaluation;
+mod fit;
+mod optimization;
+mod prediction;
+mod run;
+mod training_epoch;
+
+pub use evaluation::EvalResults;
+pub use optimization::OptimizerClosure;
+
+pub(crate) use run::Run;

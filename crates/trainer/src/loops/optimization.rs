@@ -1,0 +1,215 @@
+//! One optimization step: loss, backward pass, accumulation, clipping, update.
+
+use fulgurite_optim::{OptimError, Optimizer};
+use fulgurite_torch::grad;
+use fulgurite_torch::tch::Tensor;
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::hook::Hook;
+use crate::loss::Loss;
+use crate::module::LightningModule;
+use crate::state::{TrainerState, Window};
+use crate::step::Step;
+
+/// Runs the training step and the backward pass of the batch in hand: what an optimizer calls to learn the loss.
+pub struct OptimizerClosure<'a, M: LightningModule> {
+    engine: &'a mut Engine,
+    batch: &'a M::Batch,
+    outputs: Option<Loss>,
+    /// The optimizer steps after it, so the window closes.
+    closes_window: bool,
+}
+
+impl<M: LightningModule> OptimizerClosure<'_, M> {
+    /// Steps `optimizer`, with this as its closure.
+    ///
+    /// # Errors
+    ///
+    /// Those of the hooks it runs, and the optimizer's.
+    pub fn step(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<()> {
+        match optimizer.step_with(&mut |optimizer| Ok(self.evaluate(module, optimizer)?)) {
+            Ok(_loss) => Ok(()),
+            Err(OptimError::Closure(error)) => Err(error),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The trainer's state.
+    pub fn trainer(&mut self) -> &mut TrainerState {
+        &mut self.engine.state
+    }
+
+    /// The loss of the batch in hand, with its gradients computed. An undefined tensor when the batch was skipped.
+    ///
+    /// # Errors
+    ///
+    /// Those of the hooks it runs.
+    pub fn evaluate(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<Tensor, Error> {
+        let engine = &mut *self.engine;
+        let batch = fulgurite_data::Batch::shallow_clone(self.batch);
+        let outputs =
+            engine.on_module(Hook::TrainingStep, module, |m, t| m.training_step(batch, &mut Step(t)));
+        let mut outputs = outputs.map_err(|error| missing_training_step(error, module))?;
+        if let Some(loss) = &outputs.loss {
+            check_loss(loss, module)?;
+        } else {
+            engine.state.warn("training_step returned no loss; if that was on purpose, ignore this");
+        }
+
+        let is_first_of_window = engine.state.run.window.batches == 0;
+        if is_first_of_window {
+            engine.zero_grad(module, optimizer)?;
+        }
+        if let Some(loss) = outputs.loss.take() {
+            engine.backward(module, &loss, outputs.weight)?;
+            outputs.loss = Some(loss.f_detach().map_err(fulgurite_torch::TorchError::from)?);
+        }
+        engine.state.run.window.batches += 1;
+        engine.state.run.window.weight += outputs.weight.unwrap_or(1.0);
+        if self.closes_window {
+            engine.close_window(module, optimizer)?;
+        }
+        let loss = outputs.loss.as_ref().map_or_else(Tensor::new, Tensor::shallow_clone);
+        self.outputs = Some(outputs);
+        Ok(loss)
+    }
+}
+
+impl Engine {
+    /// The optimization of one batch: a step of the optimizer, or a contribution to its accumulation window.
+    pub(crate) fn optimize<M: LightningModule>(&mut self, module: &mut M, batch: &M::Batch) -> Result<Loss, Error> {
+        let Some(slot) = self.state.run.optimizers.first_mut() else { return self.without_optimizer(module, batch) };
+        let Some(mut optimizer) = slot.take() else {
+            return Err(Error::Config("training_step ran again from within an optimizer step".into()));
+        };
+        let outputs = self.with_optimizer(module, batch, optimizer.as_mut());
+        if let Some(slot) = self.state.run.optimizers.first_mut() {
+            *slot = Some(optimizer);
+        }
+        outputs
+    }
+
+    fn with_optimizer<M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        batch: &M::Batch,
+        optimizer: &mut dyn Optimizer,
+    ) -> Result<Loss, Error> {
+        let closes_window = !self.state.is_accumulating();
+        let mut closure = OptimizerClosure { engine: self, batch, outputs: None, closes_window };
+        if !closes_window {
+            let _loss = closure.evaluate(module, optimizer)?;
+            return Ok(closure.outputs.unwrap_or_default());
+        }
+        closure.engine.state.run.progress.optimizer_step.ready();
+        closure.engine.state.enter(Hook::OptimizerStep, crate::state::Owner::Module);
+        let stepped = module.optimizer_step(optimizer, &mut closure);
+        let outputs = closure.outputs.take();
+        self.on_module(Hook::OptimizerStep, module, |_, _| stepped)?;
+        let outputs = outputs.ok_or_else(|| {
+            Error::Config(format!(
+                "{}::optimizer_step never ran its closure, so there was nothing to step on; call `closure.step(self, optimizer)`",
+                module.name()
+            ))
+        })?;
+        self.state.run.progress.optimizer_step.completed();
+        self.state.run.window = Window::default();
+        Ok(outputs)
+    }
+
+    /// Training without an optimizer: the step runs, and counts, and nothing is updated.
+    fn without_optimizer<M: LightningModule>(&mut self, module: &mut M, batch: &M::Batch) -> Result<Loss, Error> {
+        let batch = fulgurite_data::Batch::shallow_clone(batch);
+        let outputs = self.on_module(Hook::TrainingStep, module, |m, t| m.training_step(batch, &mut Step(t)));
+        let outputs = outputs.map_err(|error| missing_training_step(error, module))?;
+        if !self.state.is_accumulating() {
+            self.state.run.progress.optimizer_step.ready();
+            self.state.run.progress.optimizer_step.completed();
+        }
+        Ok(outputs)
+    }
+
+    fn zero_grad<M: LightningModule>(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<(), Error> {
+        self.state.run.progress.zero_grad.ready();
+        self.on_all(
+            Hook::OnBeforeZeroGrad,
+            module,
+            |c, t, m| c.on_before_zero_grad(t, m, optimizer),
+            |_, _| Ok(()),
+        )?;
+        self.on_module(Hook::OnBeforeZeroGrad, module, |m, t| m.on_before_zero_grad(t, optimizer))?;
+        self.state.run.progress.zero_grad.started();
+        self.on_module(Hook::OptimizerZeroGrad, module, |m, t| m.optimizer_zero_grad(t, optimizer))?;
+        self.state.run.progress.zero_grad.completed();
+        Ok(())
+    }
+
+    /// The backward pass of a batch's share of its window.
+    fn backward<M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        loss: &Tensor,
+        weight: Option<f64>,
+    ) -> Result<(), Error> {
+        self.on_all(
+            Hook::OnBeforeBackward,
+            module,
+            |c, t, m| c.on_before_backward(t, m, loss),
+            |m, t| m.on_before_backward(t, loss),
+        )?;
+        let window = self.state.config.accumulate_grad_batches;
+        let share = if window == 1 { 1.0 } else { weight.unwrap_or(1.0) / window as f64 };
+        let scaled = if share == 1.0 { loss.shallow_clone() } else { loss.f_mul_scalar(share).map_err(torch)? };
+        self.on_module(Hook::Backward, module, |m, t| m.backward(t, &scaled))?;
+        self.on_all(Hook::OnAfterBackward, module, |c, t, m| c.on_after_backward(t, m), |m, t| m.on_after_backward(t))
+    }
+
+    /// The gradients are complete: brings a short or weighted window to its mean, and clips.
+    fn close_window<M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        optimizer: &mut dyn Optimizer,
+    ) -> Result<(), Error> {
+        let window = self.state.config.accumulate_grad_batches;
+        let weight = self.state.run.window.weight;
+        if window > 1 && weight > 0.0 && weight != window as f64 {
+            let parameters = optimizer.param_groups().iter().flat_map(|group| &group.params);
+            grad::scale_grads(parameters, window as f64 / weight)?;
+        }
+        self.on_callbacks(Hook::OnBeforeOptimizerStep, module, |c, t, m| {
+            c.on_before_optimizer_step(t, m, optimizer)
+        })?;
+        self.on_module(Hook::OnBeforeOptimizerStep, module, |m, t| m.on_before_optimizer_step(t, optimizer))?;
+        let (value, algorithm) = (self.state.config.gradient_clip_val, self.state.config.gradient_clip_algorithm);
+        self.on_module(Hook::ConfigureGradientClipping, module, |m, t| {
+            m.configure_gradient_clipping(t, optimizer, value, algorithm)
+        })
+    }
+}
+
+fn torch(error: fulgurite_torch::tch::TchError) -> Error {
+    Error::Torch(error.into())
+}
+
+fn missing_training_step<M: LightningModule>(error: Error, module: &M) -> Error {
+    match error {
+        Error::NotImplemented("training_step") => {
+            Error::MissingMethod { entry: "fit", method: "training_step", module: module.name().to_owned() }
+        }
+        other => other,
+    }
+}
+
+fn check_loss<M: LightningModule>(loss: &Tensor, module: &M) -> Result<(), Error> {
+    let problem = if !loss.defined() {
+        "an undefined tensor; return the loss, or `Loss::skip()` for a batch without one".to_owned()
+    } else if loss.dim() > 0 && loss.numel() != 1 {
+        format!("a loss of shape {:?}; return one number, for example with `.mean(Kind::Float)`", loss.size())
+    } else if !loss.requires_grad() {
+        "a loss without a gradient: none of the module's parameters took part in it, or they did under `no_grad`; compute it from parameters that require a gradient, or return `Loss::skip()`".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Error::Loss { module: module.name().to_owned(), problem })
+}

@@ -1,0 +1,82 @@
+//! Prediction.
+
+use fulgurite_torch::Value;
+use fulgurite_torch::tch::Device;
+
+use super::Run;
+use super::batches::{Batches, Numbered};
+use crate::error::Error;
+use crate::hook::Hook;
+use crate::module::LightningModule;
+use crate::step::Step;
+
+impl<M: LightningModule> Run<'_, '_, M> {
+    /// Predictions per loader and batch, on the CPU.
+    pub(crate) fn predict(&mut self) -> Result<Vec<Vec<Value>>, Error> {
+        let Some(eval) = &self.eval else { return Ok(Vec::new()) };
+        let limits = eval.limits.clone();
+        if limits.iter().all(|limit| *limit == Some(0)) {
+            return Ok(Vec::new());
+        }
+        let _gradients_off = self.engine.state.gradients_off();
+        self.module_hook(Hook::OnPredictModelEval, |m, t| m.on_predict_model_eval(t))?;
+        self.hook(Hook::OnPredictStart, |c, t, m| c.on_predict_start(t, m), |m, t| m.on_predict_start(t))?;
+        self.hook(
+            Hook::OnPredictEpochStart,
+            |c, t, m| c.on_predict_epoch_start(t, m),
+            |m, t| m.on_predict_epoch_start(t),
+        )?;
+        let mut predictions = Vec::new();
+        for (dataloader_idx, limit) in limits.into_iter().enumerate() {
+            predictions.push(self.predict_loader(dataloader_idx, limit)?);
+        }
+        self.engine.state.batch_idx = None;
+        self.hook(
+            Hook::OnPredictEpochEnd,
+            |c, t, m| c.on_predict_epoch_end(t, m),
+            |m, t| m.on_predict_epoch_end(t),
+        )?;
+        self.hook(Hook::OnPredictEnd, |c, t, m| c.on_predict_end(t, m), |m, t| m.on_predict_end(t))?;
+        self.module_hook(Hook::OnPredictModelTrain, |m, t| m.on_predict_model_train(t))?;
+        Ok(predictions)
+    }
+
+    fn predict_loader(&mut self, dataloader_idx: usize, limit: Option<usize>) -> Result<Vec<Value>, Error> {
+        let Some(eval) = &self.eval else { return Ok(Vec::new()) };
+        let failed = |batch_idx: usize| move |source| Error::Data { stage: "prediction", batch_idx, source };
+        let mut batches = Batches::new(eval.loaders[dataloader_idx].as_ref(), 0, 0, limit).map_err(failed(0))?;
+        let mut predictions = Vec::new();
+        while let Some(numbered) = batches.next().map_err(failed(batches.next_idx()))? {
+            predictions.push(self.predict_batch(numbered, dataloader_idx)?);
+            if self.engine.state.is_interrupted() {
+                return Err(Error::Interrupted);
+            }
+        }
+        Ok(predictions)
+    }
+
+    fn predict_batch(&mut self, numbered: Numbered<M::Batch>, dataloader_idx: usize) -> Result<Value, Error> {
+        let Numbered { batch, idx, .. } = numbered;
+        let batch = self.engine.transfer(self.module, batch, dataloader_idx)?;
+        self.engine.start_batch(&batch, idx, None);
+        self.hook(
+            Hook::OnPredictBatchStart,
+            |c, t, m| c.on_predict_batch_start(t, m, &batch, idx, dataloader_idx),
+            |m, t| m.on_predict_batch_start(t, &batch, idx, dataloader_idx),
+        )?;
+        let step_batch = fulgurite_data::Batch::shallow_clone(&batch);
+        let outputs = self.module_hook(Hook::PredictStep, |m, t| m.predict_step(step_batch, &mut Step(t)));
+        let outputs = match outputs {
+            Err(Error::NotImplemented(method)) => {
+                return Err(Error::MissingMethod { entry: "predict", method, module: self.module.name().to_owned() });
+            }
+            outputs => outputs?,
+        };
+        self.hook(
+            Hook::OnPredictBatchEnd,
+            |c, t, m| c.on_predict_batch_end(t, m, &outputs, &batch, idx, dataloader_idx),
+            |m, t| m.on_predict_batch_end(t, &outputs, &batch, idx, dataloader_idx),
+        )?;
+        Ok(outputs.map_tensors(&mut |t| t.to_device(Device::Cpu)))
+    }
+}

@@ -1,0 +1,312 @@
+//! One training epoch.
+
+use std::time::Instant;
+
+use fulgurite_data::DataError;
+use fulgurite_optim::Interval;
+
+use super::Run;
+use super::batches::{Batches, Numbered};
+use crate::callbacks::Role;
+use crate::config::ValCheckInterval;
+use crate::error::Error;
+use crate::hook::Hook;
+use crate::loss::Loss;
+use crate::module::{BatchFlow, LightningModule};
+use crate::progress::ResumePoint;
+use crate::state::{Stage, TrainerState};
+
+impl<M: LightningModule> Run<'_, '_, M> {
+    /// One epoch; the rest of one, when resuming.
+    pub(crate) fn train_epoch(&mut self, resume: Option<ResumePoint>) -> Result<(), Error> {
+        let resume = self.start_epoch(resume)?;
+        if let Some(mut batches) = self.train_batches(&resume)? {
+            if resume.validation_pending {
+                self.validate_if_due()?;
+            }
+            if resume.batches > 0 {
+                self.engine.state.close_batch();
+            }
+            while !self.engine.state.epoch_is_done()
+                && let Some(numbered) = self.next_batch(&mut batches)?
+            {
+                let flow = self.train_batch(numbered)?;
+                self.leave_if_interrupted()?;
+                self.validate_if_due()?;
+                self.step_schedulers(Interval::Step, true)?;
+                self.engine.state.close_batch();
+                if flow == BatchFlow::EndEpoch {
+                    break;
+                }
+            }
+        }
+        self.end_epoch()
+    }
+
+    /// The epoch's start hooks, unless the run was interrupted past them.
+    fn start_epoch(&mut self, resume: Option<ResumePoint>) -> Result<ResumePoint, Error> {
+        self.engine.state.stage = Stage::Train;
+        let progress = &mut self.engine.state.run.progress;
+        if let Some(resume) = resume.filter(|resume| resume.mid_epoch) {
+            return Ok(resume);
+        }
+        progress.batch.restart_current();
+        progress.scheduler.restart_current();
+        progress.optimizer_step.restart_current();
+        progress.zero_grad.restart_current();
+        progress.val_batch.total = Default::default();
+        progress.is_last_batch = false;
+        progress.epoch.ready();
+        self.hook(Hook::OnTrainEpochStart, |c, t, m| c.on_train_epoch_start(t, m), |m, t| m.on_train_epoch_start(t))?;
+        self.engine.state.run.progress.epoch.started();
+        Ok(ResumePoint::default())
+    }
+
+    fn train_batches(&self, resume: &ResumePoint) -> Result<Option<Batches<M::Batch>>, Error> {
+        let state = &self.engine.state;
+        let Some(loader) = &self.train_loader else { return Ok(None) };
+        let epoch = state.run.progress.epoch.current.processed;
+        let batches = Batches::new(loader.as_ref(), epoch, resume.batches, state.num_training_batches);
+        batches.map(Some).map_err(|source| data_error(resume.batches, source))
+    }
+
+    fn next_batch(&mut self, batches: &mut Batches<M::Batch>) -> Result<Option<Numbered<M::Batch>>, Error> {
+        batches.next().map_err(|source| data_error(batches.next_idx(), source))
+    }
+
+    /// One batch: transfer, hooks, optimization, schedulers, step metrics.
+    fn train_batch(&mut self, numbered: Numbered<M::Batch>) -> Result<BatchFlow, Error> {
+        let Numbered { batch, idx, is_last } = numbered;
+        self.engine.state.run.progress.is_last_batch = is_last;
+        let batch = self.engine.transfer(self.module, batch, 0)?;
+        self.engine.state.run.progress.batch.ready();
+        self.engine.start_batch(&batch, idx, None);
+
+        let flow = self.hook(
+            Hook::OnTrainBatchStart,
+            |c, t, m| c.on_train_batch_start(t, m, &batch, idx),
+            |m, t| m.on_train_batch_start(t, &batch, idx),
+        )?;
+        let outputs = if flow == BatchFlow::Continue {
+            self.engine.state.run.progress.batch.started();
+            self.engine.optimize(self.module, &batch)?
+        } else {
+            self.engine.state.run.progress.is_last_batch = true;
+            Loss::skip()
+        };
+        self.engine.state.run.progress.batch.processed();
+
+        self.step_schedulers(Interval::Step, false)?;
+        if self.engine.state.is_last_train_batch() {
+            self.step_schedulers(Interval::Epoch, false)?;
+        }
+        if flow == BatchFlow::EndEpoch {
+            return Ok(flow);
+        }
+
+        self.hook(
+            Hook::OnTrainBatchEnd,
+            |c, t, m| c.on_train_batch_end(t, m, &outputs, &batch, idx),
+            |m, t| m.on_train_batch_end(t, &outputs, &batch, idx),
+        )?;
+        self.engine.state.run.progress.batch.completed();
+        self.engine.state.write_step_metrics()?;
+        Ok(flow)
+    }
+
+    fn validate_if_due(&mut self) -> Result<(), Error> {
+        if !self.engine.state.validation_is_due() {
+            return Ok(());
+        }
+        if !self.engine.state.is_accumulating() {
+            self.module_hook(Hook::OnValidationModelZeroGrad, |m, t| m.on_validation_model_zero_grad(t))?;
+        }
+        let in_batch = self.engine.state.metrics.in_batch;
+        let batch_idx = self.engine.state.batch_idx;
+        self.engine.state.stage = Stage::Validate;
+        self.setup_eval_data(Stage::Validate)?;
+        let evaluated = self.evaluate();
+        let state = &mut self.engine.state;
+        state.stage = Stage::Train;
+        if matches!(evaluated, Err(Error::Interrupted)) {
+            self.save_interrupted(true)?;
+        }
+        evaluated?;
+        let state = &mut self.engine.state;
+        state.metrics.in_batch = in_batch;
+        state.batch_idx = batch_idx;
+        state.last_validation = Instant::now();
+        Ok(())
+    }
+
+    /// The epoch's end hooks, plateau schedulers and epoch metrics.
+    fn end_epoch(&mut self) -> Result<(), Error> {
+        self.engine.state.metrics.in_batch = false;
+        self.engine.state.batch_idx = None;
+        self.engine.state.run.progress.epoch.processed();
+
+        let hook = Hook::OnTrainEpochEnd;
+        let monitors = |c: &dyn crate::Callback| matches!(c.role(), Role::Monitor | Role::Checkpoint);
+        self.engine.on_some_callbacks(hook, self.module, |c| !monitors(c), |c, t, m| c.on_train_epoch_end(t, m))?;
+        self.serve_requests()?;
+        self.module_hook(hook, |m, t| m.on_train_epoch_end(t))?;
+        self.engine.on_some_callbacks(hook, self.module, monitors, |c, t, m| c.on_train_epoch_end(t, m))?;
+        self.serve_requests()?;
+
+        self.engine.state.metrics.refresh()?;
+        if self.engine.state.is_last_train_batch() {
+            self.step_schedulers(Interval::Epoch, true)?;
+        }
+        self.engine.state.write_epoch_metrics()?;
+        self.engine.state.run.progress.epoch.completed();
+        Ok(())
+    }
+
+    /// Steps the schedulers of an interval: those on a plateau after validation, the others before it.
+    fn step_schedulers(&mut self, interval: Interval, on_plateau: bool) -> Result<(), Error> {
+        let state = &mut self.engine.state;
+        if state.run.schedulers.is_empty() || interval == Interval::Step && state.is_accumulating() {
+            return Ok(());
+        }
+        let count = match interval {
+            Interval::Step => state.global_step(),
+            Interval::Epoch => state.current_epoch() + 1,
+        };
+        for index in 0..self.engine.state.run.schedulers.len() {
+            let config = &self.engine.state.run.schedulers[index];
+            let due = config.interval == interval
+                && config.scheduler.needs_metric() == on_plateau
+                && count.is_multiple_of(config.frequency.max(1));
+            if due && let Some(metric) = self.engine.state.plateau_metric(index)? {
+                self.step_scheduler(index, metric)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn step_scheduler(&mut self, index: usize, metric: Option<f64>) -> Result<(), Error> {
+        let run = &mut self.engine.state.run;
+        run.progress.scheduler.ready();
+        let mut config = run.schedulers.remove(index);
+        let slot = config.optimizer;
+        let optimizer = run.optimizers.get_mut(slot).and_then(Option::take);
+        let Some(mut optimizer) = optimizer else {
+            run.schedulers.insert(index, config);
+            return Err(Error::Config("a scheduler's optimizer is in use elsewhere".into()));
+        };
+        let returned = self.module_hook(Hook::LrSchedulerStep, |m, t| {
+            m.lr_scheduler_step(t, config.scheduler.as_mut(), optimizer.as_mut(), metric)
+        });
+        let run = &mut self.engine.state.run;
+        run.optimizers[slot] = Some(optimizer);
+        run.schedulers.insert(index, config);
+        run.progress.scheduler.completed();
+        returned
+    }
+
+    /// Ctrl-C: leaves a checkpoint of the batch in hand, and ends the run.
+    fn leave_if_interrupted(&mut self) -> Result<(), Error> {
+        if !self.engine.state.is_interrupted() {
+            return Ok(());
+        }
+        let validation_pending = self.engine.state.validation_is_due();
+        self.save_interrupted(validation_pending)?;
+        Err(Error::Interrupted)
+    }
+}
+
+impl TrainerState {
+    fn epoch_is_done(&self) -> bool {
+        let max_steps = self.config.max_steps;
+        (max_steps >= 0 && self.global_step() >= max_steps.unsigned_abs())
+            || self.is_last_train_batch()
+            || self.should_stop() && self.can_stop_early()
+    }
+
+    pub(crate) fn is_last_train_batch(&self) -> bool {
+        self.run.progress.is_last_batch
+    }
+
+    /// Whether the accumulation window stays open after the batch in hand.
+    pub(crate) fn is_accumulating(&self) -> bool {
+        let closes = self.run.progress.batch.current.ready.is_multiple_of(self.config.accumulate_grad_batches);
+        !closes && !self.is_last_train_batch()
+    }
+
+    /// The batch in hand is over for the loggers' x-axis.
+    fn close_batch(&mut self) {
+        if !self.is_accumulating() {
+            self.run.progress.batches_that_stepped += 1;
+        }
+    }
+
+    fn validation_is_due(&self) -> bool {
+        let every = self.config.check_val_every_n_epoch;
+        if !self.has_validation || every.is_some_and(|n| !(self.current_epoch() + 1).is_multiple_of(n)) {
+            return false;
+        }
+        let is_last = self.run.progress.is_last_batch;
+        if is_last && self.num_training_batches.is_none() || self.should_stop() && self.can_stop_early() {
+            return true;
+        }
+        let batches = &self.run.progress.batch;
+        let counter = if every.is_none() { batches.total.ready } else { batches.current.ready };
+        match (self.config.val_check_interval, self.num_training_batches) {
+            (ValCheckInterval::Time(interval), _) => self.last_validation.elapsed() >= interval,
+            (ValCheckInterval::Batches(n), _) => counter.is_multiple_of(n),
+            (ValCheckInterval::Fraction(fraction), Some(total)) => {
+                counter.is_multiple_of(((total as f64 * fraction) as u64).max(1))
+            }
+            (ValCheckInterval::Fraction(_), None) => is_last,
+        }
+    }
+
+    fn write_step_metrics(&mut self) -> Result<(), Error> {
+        if self.is_accumulating() || self.fabric.loggers.is_empty() {
+            return Ok(());
+        }
+        if self.should_update_logs() || self.config.fast_dev_run > 0 {
+            let (x, epoch) = (self.run.progress.batches_that_stepped, self.current_epoch());
+            self.metrics.write(&mut self.fabric.loggers, true, x as i64, Some(epoch))?;
+        }
+        Ok(())
+    }
+
+    fn write_epoch_metrics(&mut self) -> Result<(), Error> {
+        let x = self.run.progress.batches_that_stepped as i64 - 1;
+        let epoch = self.current_epoch();
+        self.metrics.write(&mut self.fabric.loggers, false, x, Some(epoch))?;
+        self.metrics.train.reset();
+        Ok(())
+    }
+
+    /// What a scheduler on a plateau waits for: outer `None` when it must not step now.
+    fn plateau_metric(&mut self, index: usize) -> Result<Option<Option<f64>>, Error> {
+        let config = &self.run.schedulers[index];
+        if !config.scheduler.needs_metric() {
+            return Ok(Some(None));
+        }
+        let who = config.scheduler.name();
+        let strict = config.strict;
+        let Some(monitor) = config.monitor.clone() else {
+            return Err(Error::Config(format!(
+                "{who} needs a value to watch; name one with `LrSchedulerConfig::monitor(\"val_loss\")`"
+            )));
+        };
+        let metrics = self.metrics.callback_metrics()?;
+        if let Some(value) = metrics.get(&monitor) {
+            return Ok(Some(Some(value.to_f64())));
+        }
+        let available = metrics.keys().cloned().collect();
+        let missing = Error::MissingMonitor { who: who.to_owned(), monitor, available };
+        if strict {
+            return Err(missing);
+        }
+        self.warn(&format!("{missing} (strict is off, so the scheduler waits)"));
+        Ok(None)
+    }
+}
+
+fn data_error(batch_idx: usize, source: DataError) -> Error {
+    Error::Data { stage: "training", batch_idx, source }
+}

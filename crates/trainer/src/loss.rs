@@ -1,0 +1,54 @@
+//! [`Loss`]: what a training step returns.
+
+use fulgurite_torch::tch::Tensor;
+use fulgurite_torch::{Dict, Value};
+
+/// The loss of a batch, and whatever else `on_train_batch_end` should see. A scalar tensor converts into it.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Loss {
+    pub(crate) loss: Option<Tensor>,
+    pub(crate) weight: Option<f64>,
+    pub(crate) extra: Dict,
+}
+
+impl Loss {
+    /// The loss of a batch: a scalar with a gradient.
+    pub fn new(loss: Tensor) -> Loss {
+        Loss { loss: Some(loss), ..Loss::default() }
+    }
+
+    /// Nothing to learn from this batch: no backward pass for it.
+    pub fn skip() -> Loss {
+        Loss::default()
+    }
+
+    /// How much this batch weighs among the others of its accumulation window, such as its number of tokens when the
+    /// loss is their mean. Without it each batch weighs the same.
+    pub fn weight(mut self, weight: f64) -> Loss {
+        self.weight = Some(weight);
+        self
+    }
+
+    /// Adds a value for `on_train_batch_end`.
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Loss {
+        self.extra.set(name, value);
+        self
+    }
+
+    /// The loss, without its graph once the step is over; `None` when the batch was skipped.
+    pub fn loss(&self) -> Option<&Tensor> {
+        self.loss.as_ref()
+    }
+
+    /// A value added by [`with`](Loss::with).
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.extra.get(name)
+    }
+}
+
+impl From<Tensor> for Loss {
+    fn from(loss: Tensor) -> Loss {
+        Loss::new(loss)
+    }
+}

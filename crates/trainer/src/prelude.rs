@@ -1,0 +1,16 @@
+//! What a training program usually needs: `use fulgurite::prelude::*;`
+
+pub use crate::callbacks::{
+    Callback, EarlyStopping, LearningRateMonitor, Mode, ModelCheckpoint, ModelSummary, ProgressBar, Timer,
+};
+pub use crate::data::{Batch, DataLoader, Dataset, TensorDataset};
+pub use crate::loggers::{CsvLogger, Logger, TensorBoardLogger};
+pub use crate::logging::Reduce;
+pub use crate::metrics::Metric;
+pub use crate::optim::{Adam, AdamW, Interval, LrSchedulerConfig, Optimizers, SGD};
+pub use crate::tch::{self, Device, Kind, Tensor, nn, nn::Module as _, nn::ModuleT as _};
+pub use crate::torch::{Dict, Value};
+pub use crate::{
+    Error, LightningDataModule, LightningModule, Loaders, Loss, Outcome, Result, Stage, Step, Trainer, TrainerFn,
+    TrainerState, seed_everything,
+};

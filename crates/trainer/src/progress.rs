@@ -1,0 +1,214 @@
+//! [`Progress`]: how far a run has come, counted as Lightning's checkpoints count it.
+
+use fulgurite_torch::{Dict, ValueError};
+
+/// How often something began, started after its start hook, did its work and completed after its end hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counter {
+    /// Begun.
+    pub ready: u64,
+    /// Past the start hook.
+    pub started: u64,
+    /// Worked through.
+    pub processed: u64,
+    /// Past the end hook.
+    pub completed: u64,
+}
+
+/// A [`Counter`] of the whole run, and one of what is in hand (the epoch, the evaluation).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Since fit began, over restarts.
+    pub total: Counter,
+    /// Since the enclosing loop began.
+    pub current: Counter,
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Epochs.
+    pub epoch: Counters,
+    /// Training batches.
+    pub batch: Counters,
+    /// Optimizer steps.
+    pub optimizer_step: Counters,
+    /// Times the gradients were dropped.
+    pub zero_grad: Counters,
+    /// Scheduler steps.
+    pub scheduler: Counters,
+    /// Validation batches.
+    pub val_batch: Counters,
+    /// Whether the training batch in hand is the epoch's last.
+    pub is_last_batch: bool,
+    /// Batches whose accumulation window closed: the x-axis of the loggers.
+    pub batches_that_stepped: u64,
+}
+
+/// Where a restored run goes on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ResumePoint {
+    /// Within an epoch, whose start hooks are not called again.
+    pub mid_epoch: bool,
+    /// Batches of it that were trained on.
+    pub batches: usize,
+    /// The validation that was due after the last of them has not run.
+    pub validation_pending: bool,
+}
+
+impl Counters {
+    pub(crate) fn ready(&mut self) {
+        self.total.ready += 1;
+        self.current.ready += 1;
+    }
+
+    pub(crate) fn started(&mut self) {
+        self.total.started += 1;
+        self.current.started += 1;
+    }
+
+    pub(crate) fn processed(&mut self) {
+        self.total.processed += 1;
+        self.current.processed += 1;
+    }
+
+    pub(crate) fn completed(&mut self) {
+        self.total.completed += 1;
+        self.current.completed += 1;
+    }
+
+    /// The enclosing loop begins anew.
+    pub(crate) fn restart_current(&mut self) {
+        self.current = Counter::default();
+    }
+
+    fn state_dict(&self, fields: &[Field]) -> Dict {
+        Dict::new().with("total", self.total.state_dict(fields)).with("current", self.current.state_dict(fields))
+    }
+
+    fn load(&mut self, state: &Dict) -> Result<(), ValueError> {
+        self.total.load(state.dict("total")?);
+        self.current.load(state.dict("current")?);
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Field {
+    Ready,
+    Completed,
+    Started,
+    Processed,
+}
+
+impl Field {
+    fn name(self) -> &'static str {
+        match self {
+            Field::Ready => "ready",
+            Field::Completed => "completed",
+            Field::Started => "started",
+            Field::Processed => "processed",
+        }
+    }
+}
+
+const ALL: &[Field] = &[Field::Ready, Field::Completed, Field::Started, Field::Processed];
+
+impl Counter {
+    fn field(&mut self, field: Field) -> &mut u64 {
+        match field {
+            Field::Ready => &mut self.ready,
+            Field::Completed => &mut self.completed,
+            Field::Started => &mut self.started,
+            Field::Processed => &mut self.processed,
+        }
+    }
+
+    fn state_dict(mut self, fields: &[Field]) -> Dict {
+        fields.iter().map(|&field| (field.name().into(), (*self.field(field)).into())).collect()
+    }
+
+    fn load(&mut self, state: &Dict) {
+        for &field in ALL {
+            *self.field(field) = state.int(field.name()).ok().and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+        }
+    }
+}
+
+impl Progress {
+    /// Where restored counters say that the run goes on; brings them to where they would stand there.
+    ///
+    /// A checkpoint written in `on_train_batch_end` counts its batch as processed and not completed; one written in
+    /// `on_train_epoch_end` counts its epoch so.
+    pub(crate) fn resume(&mut self) -> ResumePoint {
+        let finish = |counters: &mut Counters| {
+            let pending = counters.current.processed > counters.current.completed;
+            counters.total.completed = counters.total.processed;
+            counters.current.completed = counters.current.processed;
+            pending
+        };
+        finish(&mut self.epoch);
+        if self.epoch.current.ready <= self.epoch.current.processed {
+            return ResumePoint::default();
+        }
+        let validation_pending = finish(&mut self.batch);
+        ResumePoint { mid_epoch: true, batches: self.batch.current.ready as usize, validation_pending }
+    }
+
+    /// The `loops` entry of a checkpoint, in Lightning's layout.
+    pub(crate) fn state_dict(&self) -> Dict {
+        let ready_completed = &[Field::Ready, Field::Completed];
+        let ready_completed_started = &[Field::Ready, Field::Completed, Field::Started];
+        let optimizer = Dict::new()
+            .with("step", self.optimizer_step.state_dict(ready_completed))
+            .with("zero_grad", self.zero_grad.state_dict(ready_completed_started));
+        let idle = || Counters::default().state_dict(ALL).with("is_last_batch", false);
+        let fit = Dict::new()
+            .with("state_dict", Dict::new())
+            .with(
+                "epoch_loop.state_dict",
+                Dict::new().with("_batches_that_stepped", self.batches_that_stepped),
+            )
+            .with(
+                "epoch_loop.batch_progress",
+                self.batch.state_dict(ALL).with("is_last_batch", self.is_last_batch),
+            )
+            .with("epoch_loop.scheduler_progress", self.scheduler.state_dict(ready_completed))
+            .with("epoch_loop.automatic_optimization.state_dict", Dict::new())
+            .with("epoch_loop.automatic_optimization.optim_progress", Dict::new().with("optimizer", optimizer))
+            .with("epoch_loop.manual_optimization.state_dict", Dict::new())
+            .with(
+                "epoch_loop.manual_optimization.optim_step_progress",
+                Counters::default().state_dict(ready_completed),
+            )
+            .with("epoch_loop.val_loop.state_dict", Dict::new())
+            .with("epoch_loop.val_loop.batch_progress", self.val_batch.state_dict(ALL).with("is_last_batch", false))
+            .with("epoch_progress", self.epoch.state_dict(ALL));
+        let eval = || Dict::new().with("state_dict", Dict::new()).with("batch_progress", idle());
+        Dict::new()
+            .with("fit_loop", fit)
+            .with("validate_loop", eval())
+            .with("test_loop", eval())
+            .with("predict_loop", eval())
+    }
+
+    /// Restores the `loops` entry of a checkpoint.
+    pub(crate) fn load_state_dict(&mut self, loops: &Dict) -> Result<(), ValueError> {
+        let fit = loops.dict("fit_loop")?;
+        let batches = fit.dict("epoch_loop.batch_progress")?;
+        let optimizer = fit.dict("epoch_loop.automatic_optimization.optim_progress")?.dict("optimizer")?;
+        self.batch.load(batches)?;
+        self.is_last_batch = batches.bool("is_last_batch").unwrap_or(false);
+        self.epoch.load(fit.dict("epoch_progress")?)?;
+        self.optimizer_step.load(optimizer.dict("step")?)?;
+        self.zero_grad.load(optimizer.dict("zero_grad")?)?;
+        self.scheduler.load(fit.dict("epoch_loop.scheduler_progress")?)?;
+        self.val_batch.load(fit.dict("epoch_loop.val_loop.batch_progress")?)?;
+        let stepped = fit.dict("epoch_loop.state_dict")?.int("_batches_that_stepped").unwrap_or(0);
+        self.batches_that_stepped = u64::try_from(stepped).unwrap_or(0);
+        Ok(())
+    }
+}

@@ -1,0 +1,398 @@
+//! [`TrainerState`]: the trainer as hooks see it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use fulgurite_fabric::Fabric;
+use fulgurite_fabric::loggers::Logger;
+use fulgurite_metrics::LogValue;
+use fulgurite_optim::{LrSchedulerConfig, Optimizer};
+use fulgurite_torch::tch::{Device, Tensor};
+use fulgurite_torch::grad;
+
+use crate::config::{GradientClipAlgorithm, TrainerConfig};
+use crate::console::Console;
+use crate::error::{Error, Result};
+use crate::hook::Hook;
+use crate::logging::{LogEntries, LogEntry, LogOptions, LoggedValue, Metrics};
+use crate::progress::Progress;
+
+/// What a run is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Training.
+    Train,
+    /// A few validation batches before training.
+    SanityCheck,
+    /// Validation.
+    Validate,
+    /// Test.
+    Test,
+    /// Prediction.
+    Predict,
+}
+
+/// The entry point of a run: what `setup` and `teardown` are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TrainerFn {
+    /// `fit`.
+    Fit,
+    /// `validate`.
+    Validate,
+    /// `test`.
+    Test,
+    /// `predict`.
+    Predict,
+}
+
+/// Everything of a run that must survive a crash, apart from the module and the callbacks, which keep their own.
+#[derive(Default)]
+pub(crate) struct RunState {
+    pub progress: Progress,
+    /// Each is absent while a step has it.
+    pub optimizers: Vec<Option<Box<dyn Optimizer>>>,
+    pub schedulers: Vec<LrSchedulerConfig>,
+    /// Batches in the open accumulation window, and the sum of their weights.
+    pub window: Window,
+}
+
+/// The open accumulation window.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Window {
+    pub batches: u64,
+    pub weight: f64,
+}
+
+/// Who is being called, for error messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Trainer,
+    Module,
+    DataModule,
+    Callback(usize),
+}
+
+/// A checkpoint to be written as soon as the callback that asks for it returns.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct SaveRequest {
+    /// Where.
+    pub path: PathBuf,
+    /// Leave out optimizers, schedulers and callbacks.
+    pub weights_only: bool,
+    /// A second name for the same file.
+    pub also: Option<PathBuf>,
+    /// Make the second name a symbolic link.
+    pub link: bool,
+    /// Files to remove once the new one is whole.
+    pub remove: Vec<PathBuf>,
+}
+
+impl SaveRequest {
+    /// The whole run, to `path`.
+    pub fn new(path: impl Into<PathBuf>) -> SaveRequest {
+        SaveRequest { path: path.into(), ..SaveRequest::default() }
+    }
+}
+
+/// The trainer as hooks and callbacks see it: where the run is, what was logged, and a few things they may ask for.
+pub struct TrainerState {
+    pub(crate) config: TrainerConfig,
+    pub(crate) fabric: Fabric,
+    pub(crate) console: Console,
+    pub(crate) metrics: Metrics,
+    pub(crate) run: RunState,
+    pub(crate) entry: TrainerFn,
+    pub(crate) stage: Stage,
+    pub(crate) hook: Hook,
+    pub(crate) owner: Owner,
+    pub(crate) batch_idx: Option<usize>,
+    pub(crate) dataloader_idx: usize,
+    pub(crate) requests: Vec<SaveRequest>,
+    pub(crate) stop: Option<String>,
+    pub(crate) interrupt: Arc<AtomicBool>,
+    pub(crate) max_epochs: i64,
+    pub(crate) num_training_batches: Option<usize>,
+    /// Batches per validation loader within fit, or per loader of the evaluation in hand.
+    pub(crate) num_eval_batches: Vec<Option<usize>>,
+    pub(crate) has_validation: bool,
+    pub(crate) validation_ran: bool,
+    pub(crate) last_validation: Instant,
+    pub(crate) resumed_from: Option<PathBuf>,
+    pub(crate) interrupted_checkpoint: Option<PathBuf>,
+    /// The module has no step for the loaders it was given.
+    pub(crate) step_missing: bool,
+}
+
+impl TrainerState {
+    pub(crate) fn new(config: TrainerConfig, fabric: Fabric, console: Console) -> TrainerState {
+        TrainerState {
+            metrics: Metrics::new(config.barebones),
+            max_epochs: config.max_epochs.unwrap_or(-1),
+            config,
+            fabric,
+            console,
+            run: RunState::default(),
+            entry: TrainerFn::Fit,
+            stage: Stage::Train,
+            hook: Hook::Setup,
+            owner: Owner::Trainer,
+            batch_idx: None,
+            dataloader_idx: 0,
+            requests: Vec::new(),
+            stop: None,
+            interrupt: Arc::default(),
+            num_training_batches: None,
+            num_eval_batches: Vec::new(),
+            has_validation: false,
+            validation_ran: false,
+            last_validation: Instant::now(),
+            resumed_from: None,
+            interrupted_checkpoint: None,
+            step_missing: false,
+        }
+    }
+
+    // Where the run is ------------------------------------------------------------------------------------------------
+
+    /// Epochs completed: the epoch in hand, 0-based.
+    pub fn current_epoch(&self) -> u64 {
+        self.run.progress.epoch.current.completed
+    }
+
+    /// Optimizer steps taken, over restarts.
+    pub fn global_step(&self) -> u64 {
+        self.run.progress.optimizer_step.total.completed
+    }
+
+    /// How far the run has come, in every unit.
+    pub fn progress(&self) -> &Progress {
+        &self.run.progress
+    }
+
+    /// What the run is doing.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// The entry point it began with.
+    pub fn entry_point(&self) -> TrainerFn {
+        self.entry
+    }
+
+    /// Whether this is the validation before training.
+    pub fn is_sanity_checking(&self) -> bool {
+        self.stage == Stage::SanityCheck
+    }
+
+    /// Whether the training batch in hand is the epoch's last.
+    pub fn is_last_batch(&self) -> bool {
+        self.run.progress.is_last_batch
+    }
+
+    /// Training batches per epoch after limits; `None` when the loader does not know.
+    pub fn num_training_batches(&self) -> Option<usize> {
+        self.num_training_batches
+    }
+
+    /// Batches per evaluation loader after limits.
+    pub fn num_eval_batches(&self) -> &[Option<usize>] {
+        &self.num_eval_batches
+    }
+
+    /// The epoch limit in force; -1 for none.
+    pub fn max_epochs(&self) -> i64 {
+        self.max_epochs
+    }
+
+    /// Optimizer steps that fit will take; `None` when nobody can know.
+    pub fn estimated_stepping_batches(&self) -> Option<u64> {
+        let max_steps = u64::try_from(self.config.max_steps).ok();
+        let per_epoch = self.num_training_batches.map(|n| (n as u64).div_ceil(self.config.accumulate_grad_batches));
+        let by_epochs = u64::try_from(self.max_epochs).ok().and_then(|epochs| Some(per_epoch? * epochs.max(1)));
+        match (by_epochs, max_steps) {
+            (Some(steps), Some(max)) => Some(steps.min(max)),
+            (steps, max) => steps.or(max),
+        }
+    }
+
+    /// The trainer's arguments, with `fast_dev_run` and the like spelled out.
+    pub fn config(&self) -> &TrainerConfig {
+        &self.config
+    }
+
+    /// Whether fit validates at all.
+    pub fn enable_validation(&self) -> bool {
+        self.has_validation
+    }
+
+    // What was logged -------------------------------------------------------------------------------------------------
+
+    /// Records a value under `name`, as [`Step::log`](crate::Step::log) does.
+    pub fn log<'b>(&'b mut self, name: &'b str, value: impl Into<LogValue<'b>>) -> LogEntry<'b> {
+        LogEntry {
+            hook: self.hook,
+            metrics: &mut self.metrics,
+            name,
+            value: value.into(),
+            options: LogOptions::default(),
+        }
+    }
+
+    /// Records several values with the same options.
+    pub fn log_many<'b, V: Into<LogValue<'b>>>(
+        &'b mut self,
+        values: impl IntoIterator<Item = (&'b str, V)>,
+    ) -> LogEntries<'b> {
+        LogEntries {
+            hook: self.hook,
+            metrics: &mut self.metrics,
+            values: values.into_iter().map(|(name, value)| (name, value.into())).collect(),
+            options: LogOptions::default(),
+        }
+    }
+
+    /// The latest value of everything logged: `name`, and `name_step` or `name_epoch` where both are recorded.
+    pub fn callback_metrics(&mut self) -> Result<&BTreeMap<String, LoggedValue>, Error> {
+        self.metrics.callback_metrics()
+    }
+
+    /// The latest value of everything logged with `prog_bar`.
+    pub fn progress_bar_metrics(&mut self) -> Result<&BTreeMap<String, LoggedValue>, Error> {
+        self.metrics.progress_bar_metrics()
+    }
+
+    /// What was last sent to loggers.
+    pub fn logged_metrics(&self) -> &BTreeMap<String, f64> {
+        self.metrics.logged_metrics()
+    }
+
+    /// Makes a value known to monitoring callbacks without logging it.
+    pub fn set_callback_metric(&mut self, name: &str, value: f64) {
+        self.metrics.set_callback_metric(name, value);
+    }
+
+    /// The loggers.
+    pub fn loggers(&mut self) -> &mut [Box<dyn Logger>] {
+        &mut self.fabric.loggers
+    }
+
+    /// Whether step metrics are written at this optimizer step.
+    pub fn should_update_logs(&self) -> bool {
+        let n = self.config.log_every_n_steps;
+        n > 0 && (self.run.progress.batches_that_stepped + 1).is_multiple_of(n) || self.should_stop()
+    }
+
+    /// The folder of this run: the first logger's, or `default_root_dir` without one.
+    pub fn log_dir(&self) -> PathBuf {
+        let first = self.fabric.loggers.first().and_then(|logger| logger.log_dir());
+        first.map_or_else(|| self.default_root_dir(), Path::to_path_buf)
+    }
+
+    /// `default_root_dir`, or the current folder.
+    pub fn default_root_dir(&self) -> PathBuf {
+        self.config.default_root_dir.clone().unwrap_or_else(|| ".".into())
+    }
+
+    // What it stands on -----------------------------------------------------------------------------------------------
+
+    /// The fabric.
+    pub fn fabric(&self) -> &Fabric {
+        &self.fabric
+    }
+
+    /// The device of this process.
+    pub fn device(&self) -> Device {
+        self.fabric.device()
+    }
+
+    /// Whether this process writes logs and checkpoints.
+    pub fn is_global_zero(&self) -> bool {
+        self.fabric.is_global_zero()
+    }
+
+    /// The optimizers that no step is using right now.
+    pub fn optimizers(&mut self) -> impl Iterator<Item = &mut (dyn Optimizer + 'static)> {
+        self.run.optimizers.iter_mut().filter_map(|slot| slot.as_deref_mut())
+    }
+
+    /// The schedulers.
+    pub fn lr_schedulers(&self) -> &[LrSchedulerConfig] {
+        &self.run.schedulers
+    }
+
+    // What may be asked for -------------------------------------------------------------------------------------------
+
+    /// Asks the run to stop after the batch in hand, once `min_epochs` and `min_steps` are met.
+    pub fn request_stop(&mut self, reason: impl Into<String>) {
+        self.stop.get_or_insert_with(|| reason.into());
+    }
+
+    /// Whether someone asked the run to stop.
+    pub fn should_stop(&self) -> bool {
+        self.stop.is_some()
+    }
+
+    /// Whether the user pressed Ctrl-C.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupt.load(Ordering::Relaxed)
+    }
+
+    /// Asks for a checkpoint, written as soon as the hook in hand returns.
+    pub fn request_checkpoint(&mut self, request: SaveRequest) {
+        self.requests.push(request);
+    }
+
+    /// The checkpoint this run was resumed from.
+    pub fn resumed_from(&self) -> Option<&Path> {
+        self.resumed_from.as_deref()
+    }
+
+    /// Prints a line above the progress bar, on rank zero.
+    pub fn print(&self, line: &str) {
+        if self.is_global_zero() {
+            self.console.print(line);
+        }
+    }
+
+    /// Warns, once per run and text, on rank zero.
+    pub fn warn(&self, message: &str) {
+        if self.is_global_zero() {
+            self.console.warn(message);
+        }
+    }
+
+    /// The console that lines and bars share.
+    pub fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// The backward pass of a loss, as the precision wants it.
+    pub fn backward(&mut self, loss: &Tensor) -> Result<()> {
+        Ok(self.fabric.backward(loss)?)
+    }
+
+    /// Drops all gradients.
+    pub fn zero_grad(&mut self) {
+        self.optimizers().for_each(|optimizer| optimizer.zero_grad());
+    }
+
+    /// Clips the gradients of an optimizer's parameters; nothing without a positive value.
+    pub fn clip_gradients(
+        &mut self,
+        optimizer: &mut dyn Optimizer,
+        gradient_clip_val: Option<f64>,
+        gradient_clip_algorithm: GradientClipAlgorithm,
+    ) -> Result<()> {
+        let Some(value) = gradient_clip_val.filter(|value| *value > 0.0) else { return Ok(()) };
+        let parameters = optimizer.param_groups().iter().flat_map(|group| &group.params);
+        match gradient_clip_algorithm {
+            GradientClipAlgorithm::Norm => drop(grad::clip_grad_norm(parameters, value, 2.0)?),
+            GradientClipAlgorithm::Value => grad::clip_grad_value(parameters, value)?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,440 @@
+//! [`Trainer`]: the entry points.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use fulgurite_fabric::loggers::RunStatus;
+use fulgurite_torch::Value;
+use fulgurite_torch::grad::{self, AnomalyModeGuard};
+
+use crate::builder::TrainerBuilder;
+use crate::callbacks::{Callback, Role};
+use crate::config::Deterministic;
+use crate::data_module::{IntoData, Source};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::hook::Hook;
+use crate::loops::{EvalResults, Run};
+use crate::module::LightningModule;
+use crate::report;
+use crate::signals::InterruptGuard;
+use crate::state::{TrainerFn, RunState, Stage, TrainerState};
+
+/// How a fit ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// A limit of the run was reached.
+    Finished,
+    /// Someone asked it to stop, for this reason.
+    Stopped(String),
+    /// The user pressed Ctrl-C.
+    Interrupted {
+        /// The checkpoint to go on from, if checkpoints are written.
+        checkpoint: Option<PathBuf>,
+    },
+}
+
+/// Runs a module over data: loops, devices, accumulation, clipping, checkpoints, logs.
+///
+/// ```no_run
+/// # use fulgurite::prelude::*;
+/// # fn demo<M: LightningModule, D: LightningDataModule<Batch = M::Batch>>(mut model: M, mut data: D) -> Result<()> {
+/// let mut trainer = Trainer::builder()
+///     .max_epochs(20)
+///     .callback(ModelCheckpoint::monitor("val_loss"))
+///     .callback(EarlyStopping::monitor("val_loss"))
+///     .build()?;
+/// trainer.fit(&mut model, &mut data)?;
+/// trainer.ckpt_path("best").test(&mut model, &mut data)?;
+/// # Ok(()) }
+/// ```
+pub struct Trainer {
+    engine: Engine,
+    ckpt_path: Option<String>,
+    verbose: bool,
+}
+
+impl Trainer {
+    /// A builder with Lightning's defaults.
+    pub fn builder() -> TrainerBuilder {
+        TrainerBuilder::default()
+    }
+
+    pub(crate) fn new(state: TrainerState, callbacks: Vec<Box<dyn Callback>>) -> Trainer {
+        Trainer { engine: Engine { state, callbacks }, ckpt_path: None, verbose: true }
+    }
+
+    /// The checkpoint that the next entry point starts from: a path, or `best`. `fit` goes on where it was written; the
+    /// others take its weights.
+    pub fn ckpt_path(&mut self, ckpt_path: impl Into<String>) -> &mut Trainer {
+        self.ckpt_path = Some(ckpt_path.into());
+        self
+    }
+
+    /// Whether `validate` and `test` print their results (they do).
+    pub fn verbose(&mut self, verbose: bool) -> &mut Trainer {
+        self.verbose = verbose;
+        self
+    }
+
+    /// Trains `module`. `data` is `&mut` a data module, a loader, a pair of training and validation loaders, or `()` for
+    /// the module's own loader methods.
+    ///
+    /// # Errors
+    ///
+    /// What was wrong with arguments, data or module, or what failed in a hook; teardown has run by then.
+    pub fn fit<'a, M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        data: impl IntoData<'a, M::Batch>,
+    ) -> Result<Outcome, Error> {
+        let outcome = self.enter(TrainerFn::Fit, module, data.into_data().0, |run| run.fit());
+        let state = &mut self.engine.state;
+        match outcome {
+            Err(Error::Interrupted) => {
+                let checkpoint = state.interrupted_checkpoint.take();
+                if let Some(path) = &checkpoint {
+                    state.print(&format!("interrupted; go on from {}", path.display()));
+                }
+                Ok(Outcome::Interrupted { checkpoint })
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(state.stop.clone().map_or(Outcome::Finished, Outcome::Stopped)),
+        }
+    }
+
+    /// Evaluates `module` on the validation loaders. Returns, and prints, the logged values of each loader.
+    ///
+    /// # Errors
+    ///
+    /// As [`fit`](Trainer::fit).
+    pub fn validate<'a, M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        data: impl IntoData<'a, M::Batch>,
+    ) -> Result<Vec<EvalResults>, Error> {
+        self.evaluate(TrainerFn::Validate, module, data.into_data().0)
+    }
+
+    /// Evaluates `module` on the test loaders. Returns, and prints, the logged values of each loader.
+    ///
+    /// # Errors
+    ///
+    /// As [`fit`](Trainer::fit).
+    pub fn test<'a, M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        data: impl IntoData<'a, M::Batch>,
+    ) -> Result<Vec<EvalResults>, Error> {
+        self.evaluate(TrainerFn::Test, module, data.into_data().0)
+    }
+
+    /// The predictions of `module`, per loader and batch, on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// As [`fit`](Trainer::fit).
+    pub fn predict<'a, M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        data: impl IntoData<'a, M::Batch>,
+    ) -> Result<Vec<Vec<Value>>, Error> {
+        self.enter(TrainerFn::Predict, module, data.into_data().0, |run| {
+            run.setup_eval_data(Stage::Predict)?;
+            run.require_eval_data("predict", "predict_dataloader")?;
+            run.predict()
+        })
+    }
+
+    fn evaluate<M: LightningModule>(
+        &mut self,
+        entry: TrainerFn,
+        module: &mut M,
+        data: Source<'_, M::Batch>,
+    ) -> Result<Vec<EvalResults>, Error> {
+        let (name, step, loader) = match entry {
+            TrainerFn::Test => ("test", "test_step", "test_dataloader"),
+            _ => ("validate", "validation_step", "val_dataloader"),
+        };
+        let module_name = module.name();
+        let results = self.enter(entry, module, data, |run| {
+            run.setup_eval_data(entry.stage())?;
+            run.require_eval_data(name, loader)?;
+            let results = run.evaluate()?;
+            if run.engine.state.step_missing {
+                return Err(Error::MissingMethod { entry: name, method: step, module: module_name.to_owned() });
+            }
+            Ok(results)
+        })?;
+        if self.verbose && !results.is_empty() {
+            self.engine.state.print(&report::results_table(name, &results));
+        }
+        Ok(results)
+    }
+
+    /// What every entry point does, whatever happens in it: set-up, the run itself, teardown.
+    fn enter<M: LightningModule, T>(
+        &mut self,
+        entry: TrainerFn,
+        module: &mut M,
+        data: Source<'_, M::Batch>,
+        body: impl FnOnce(&mut Run<'_, '_, M>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.engine.prepare(entry)?;
+        let best = self.best_model_path();
+        let ckpt_path = self.ckpt_path.take();
+        let ckpt_path = ckpt_path.map(|path| self.engine.state.resolve_ckpt_path(&path, best)).transpose()?;
+        let interrupt = InterruptGuard::install(&self.engine.state.interrupt);
+        self.engine.merge_callbacks(module.configure_callbacks())?;
+
+        let mut run = Run::new(&mut self.engine, module, data);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            run.begin(ckpt_path)?;
+            let _anomaly = run.engine.state.config.detect_anomaly.then(AnomalyModeGuard::new);
+            body(&mut run)
+        }));
+        let outcome = outcome.unwrap_or_else(|payload| Err(run.panic_error(payload.as_ref())));
+        let outcome = run.end(outcome);
+        drop(interrupt);
+        outcome
+    }
+
+    // What it knows ---------------------------------------------------------------------------------------------------
+
+    /// The trainer's state: progress, metrics, loggers.
+    pub fn state(&mut self) -> &mut TrainerState {
+        &mut self.engine.state
+    }
+
+    /// The first callback of a type.
+    pub fn callback<C: Callback>(&self) -> Option<&C> {
+        self.engine.callbacks.iter().find_map(|callback| (callback.as_ref() as &dyn Any).downcast_ref())
+    }
+
+    /// The best checkpoint of the first callback that writes them.
+    pub fn best_model_path(&self) -> Option<PathBuf> {
+        let checkpoints = self.engine.callbacks.iter().filter(|c| c.role() == Role::Checkpoint);
+        checkpoints.filter_map(|c| c.best_model_path()).next().map(Into::into)
+    }
+}
+
+impl Engine {
+    /// A fresh start of an entry point; what the last one logged is forgotten.
+    fn prepare(&mut self, entry: TrainerFn) -> Result<(), Error> {
+        let state = &mut self.state;
+        state.entry = entry;
+        state.stage = entry.stage();
+        state.stop = None;
+        state.batch_idx = None;
+        state.requests.clear();
+        state.step_missing = false;
+        state.resumed_from = None;
+        state.interrupted_checkpoint = None;
+        state.interrupt.store(false, std::sync::atomic::Ordering::Relaxed);
+        state.metrics.clear();
+        if entry != TrainerFn::Fit {
+            return Ok(());
+        }
+        // A second fit goes on counting where the first ended, as the original's does.
+        let progress = state.run.progress;
+        state.run = RunState { progress, ..RunState::default() };
+        state.num_training_batches = None;
+        state.validation_ran = false;
+        state.last_validation = Instant::now();
+        state.max_epochs = match state.config.max_epochs {
+            Some(epochs) => epochs,
+            None if state.config.max_steps == -1 && !self.callbacks.iter().any(|c| c.role() == Role::Timer) => {
+                state.warn("neither max_epochs, max_steps nor max_time is set: training for 1000 epochs; set max_epochs to -1 for no limit");
+                1000
+            }
+            None => -1,
+        };
+        Ok(())
+    }
+
+    /// Adds the module's callbacks, which take the place of those of the same type, and puts all in order.
+    fn merge_callbacks(&mut self, more: Vec<Box<dyn Callback>>) -> Result<(), Error> {
+        let type_of = |callback: &dyn Callback| (callback as &dyn Any).type_id();
+        self.callbacks.retain(|old| !more.iter().any(|new| type_of(new.as_ref()) == type_of(old.as_ref())));
+        self.callbacks.extend(more);
+        self.callbacks.sort_by_key(|callback| callback.role() == Role::Checkpoint);
+        for (index, callback) in self.callbacks.iter().enumerate() {
+            let key = callback.state_key();
+            let twin = self.callbacks[..index].iter().find(|other| other.state_key() == key);
+            if let Some(twin) = twin
+                && !(callback.state_dict().is_empty() && twin.state_dict().is_empty())
+            {
+                return Err(Error::Config(format!(
+                    "two callbacks have the state key `{key}`, so a checkpoint could not tell them apart; give them different arguments, or implement `Callback::state_key`"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<M: LightningModule> Run<'_, '_, M> {
+    /// Everything before the stage runs.
+    fn begin(&mut self, ckpt_path: Option<PathBuf>) -> Result<(), Error> {
+        let stage = self.engine.state.entry;
+        let is_fit = self.engine.state.entry == TrainerFn::Fit;
+        self.engine.state.set_determinism()?;
+        self.data_hook(Hook::PrepareData, |data| data.prepare_data())?;
+        self.module_hook(Hook::PrepareData, |m, _| m.prepare_data())?;
+        self.data_hook(Hook::Setup, |data| data.setup(stage))?;
+        self.hook(Hook::Setup, |c, t, m| c.setup(t, m, stage), |m, t| m.setup(t, stage))?;
+        self.module_hook(Hook::ConfigureModel, |m, t| m.configure_model(t))?;
+        let checkpoint = ckpt_path.map(|path| self.restore_weights(&path).map(|checkpoint| (path, checkpoint)));
+        let checkpoint = checkpoint.transpose()?;
+        self.engine.state.fabric.setup_module(self.module.vars())?;
+        if is_fit {
+            self.configure_optimizers()?;
+            self.engine.state.has_validation = self.may_validate();
+            self.hook(Hook::OnFitStart, |c, t, m| c.on_fit_start(t, m), |m, t| m.on_fit_start(t))?;
+        }
+        self.log_hyperparams()?;
+        if let Some((path, checkpoint)) = checkpoint
+            && self.engine.state.resumes_training()
+        {
+            self.restore_training(&path, &checkpoint)?;
+            self.engine.state.print(&format!("resumed from {}", path.display()));
+        }
+        self.engine.state.zero_grad();
+        Ok(())
+    }
+
+    /// Everything after it, whether it succeeded or not. An error of its own counts only if there was none before.
+    fn end<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
+        let status = match &outcome {
+            Ok(_) => RunStatus::Success,
+            Err(Error::Interrupted) => RunStatus::Interrupted,
+            Err(_) => RunStatus::Failed,
+        };
+        let ended = catch_unwind(AssertUnwindSafe(|| self.wind_up(outcome.as_ref().err(), status)));
+        let ended = ended.unwrap_or_else(|payload| Err(self.panic_error(payload.as_ref())));
+        match (outcome, ended) {
+            (Ok(_), Err(error)) => Err(error),
+            (Err(error), Err(later)) => {
+                self.engine.state.warn(&format!("teardown failed too: {later}"));
+                Err(error)
+            }
+            (outcome, Ok(())) => outcome,
+        }
+    }
+
+    /// Every step is taken, even if an earlier one failed; the first error is returned.
+    fn wind_up(&mut self, error: Option<&Error>, status: RunStatus) -> Result<(), Error> {
+        let stage = self.engine.state.entry;
+        let is_fit = self.engine.state.entry == TrainerFn::Fit;
+        let mut results = Vec::new();
+        if let Some(error) = error.filter(|error| !matches!(error, Error::Interrupted)) {
+            results.push(self.callback_hook(Hook::OnException, |c, t, m| c.on_exception(t, m, error)));
+            results.push(self.data_hook(Hook::OnException, |data| data.on_exception(error)));
+        }
+        self.engine.state.metrics.in_batch = false;
+        results.push(self.engine.state.fabric.teardown().map_err(Into::into));
+        if is_fit && error.is_none() {
+            results.push(self.hook(Hook::OnFitEnd, |c, t, m| c.on_fit_end(t, m), |m, t| m.on_fit_end(t)));
+        }
+        results.push(self.data_hook(Hook::Teardown, |data| data.teardown(stage)));
+        results.push(self.callback_hook(Hook::Teardown, |c, t, m| c.teardown(t, m, stage)));
+        results.push(self.module_hook(Hook::Teardown, |m, t| m.teardown(t, stage)));
+        for logger in &mut self.engine.state.fabric.loggers {
+            results.push(logger.finalize(status).map_err(Into::into));
+        }
+        results.into_iter().collect()
+    }
+
+    fn configure_optimizers(&mut self) -> Result<(), Error> {
+        let configured = self.module_hook(Hook::ConfigureOptimizers, |m, _| m.configure_optimizers());
+        let configured = match configured {
+            Err(Error::NotImplemented(method)) => {
+                return Err(Error::MissingMethod { entry: "fit", method, module: self.module.name().to_owned() });
+            }
+            configured => configured?,
+        };
+        let (optimizers, schedulers) = configured.build()?;
+        if optimizers.len() > 1 {
+            return Err(Error::Config(format!(
+                "configure_optimizers returned {} optimizers, and one step updates one; put the parameters into groups of one optimizer",
+                optimizers.len()
+            )));
+        }
+        if optimizers.is_empty() {
+            self.engine.state.warn("configure_optimizers returned no optimizer: training_step runs and nothing is updated");
+        }
+        self.engine.state.run.optimizers = optimizers.into_iter().map(Some).collect();
+        self.engine.state.run.schedulers = schedulers;
+        Ok(())
+    }
+
+    /// Whether there are validation loaders to be had; whether the module can use them is seen at the first batch.
+    fn may_validate(&self) -> bool {
+        let limited = self.engine.state.config.limit_val_batches.is_zero();
+        !limited && !matches!(self.data, Source::Loaders(_, None))
+    }
+
+    pub(crate) fn require_eval_data(&self, entry: &'static str, method: &'static str) -> Result<(), Error> {
+        let limits = &self.engine.state.config;
+        let off = match entry {
+            "test" => limits.limit_test_batches,
+            "predict" => limits.limit_predict_batches,
+            _ => limits.limit_val_batches,
+        };
+        if self.eval.is_none() && !off.is_zero() {
+            return Err(Error::MissingMethod { entry, method, module: self.module.name().to_owned() });
+        }
+        Ok(())
+    }
+
+    fn log_hyperparams(&mut self) -> Result<(), Error> {
+        let mut hparams = self.module.hparams();
+        if let Source::DataModule(data) = &self.data {
+            for (name, value) in data.hparams() {
+                let Some(name) = name.as_str().map(str::to_owned) else { continue };
+                if hparams.get(&name).is_some_and(|held| *held != value) {
+                    return Err(Error::Config(format!(
+                        "hyper-parameter `{name}` has one value in the module and another in the data module; rename one of them"
+                    )));
+                }
+                hparams.set(name, value);
+            }
+        }
+        for logger in &mut self.engine.state.fabric.loggers {
+            if !hparams.is_empty() || self.engine.state.entry == TrainerFn::Fit {
+                logger.log_hyperparams(&hparams)?;
+            }
+            logger.save()?;
+        }
+        Ok(())
+    }
+
+    fn panic_error(&self, payload: &(dyn Any + Send)) -> Error {
+        self.engine.panic_error(self.module.name(), payload)
+    }
+}
+
+impl TrainerState {
+    fn set_determinism(&self) -> Result<(), Error> {
+        grad::set_deterministic_algorithms(match self.config.deterministic {
+            Deterministic::False => grad::Deterministic::False,
+            Deterministic::Warn => grad::Deterministic::WarnOnly,
+            Deterministic::True => grad::Deterministic::True,
+        })?;
+        Ok(())
+    }
+}
+
+impl TrainerFn {
+    pub(crate) fn stage(self) -> Stage {
+        match self {
+            TrainerFn::Fit => Stage::Train,
+            TrainerFn::Validate => Stage::Validate,
+            TrainerFn::Test => Stage::Test,
+            TrainerFn::Predict => Stage::Predict,
+        }
+    }
+}
