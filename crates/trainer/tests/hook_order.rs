@@ -258,7 +258,6 @@ impl LightningModule for Model {
         on_test_batch_start(batch: &Tensor, idx: usize, loader: usize);
         on_test_batch_end(batch: &Tensor, idx: usize, loader: usize);
         on_predict_model_eval();
-        on_predict_model_train();
         on_predict_start();
         on_predict_end();
         on_predict_epoch_start();
