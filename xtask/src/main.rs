@@ -1,3 +1,87 @@
 //! Set-up, examples, tests and benchmarks by one name each: `cargo xtask help`.
 
-fn main() {}
+mod cargo;
+mod libtorch;
+mod pip;
+mod prerequisites;
+mod python;
+mod setup;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cargo::Cargo;
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+  setup                 fetch libtorch, once, and tell cargo where it is
+  digits [ARGS]         train a convolutional network on handwritten digits
+  gpt [ARGS]            train a small GPT on text
+  test [ARGS]           run the tests (ARGS go to `cargo test`)
+  parity [ARGS]         compare with PyTorch, Lightning, torchmetrics and TensorBoard, number by number
+  bench NAME [--json FILE] [--repeats N]
+                        measure against hand-written tch, PyTorch and Lightning; NAME is overhead or loader
+  help                  show this
+
+Every command sets up what it needs first. With `-- --help`, or `--help` after its name, an example lists its own
+arguments. LIBTORCH picks a libtorch that is there already, FULGURITE_PARITY_PYTHON a Python for parity and bench.";
+
+fn main() -> ExitCode {
+    match run(std::env::args().skip(1).collect()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mut args: Vec<String>) -> Result<ExitCode> {
+    let command = if args.is_empty() { "help".to_owned() } else { args.remove(0) };
+    if args.first().is_some_and(|first| first == "--") {
+        args.remove(0);
+    }
+    match command.as_str() {
+        "setup" => {
+            let ready = setup::run(&root()?)?;
+            println!("libtorch {} is ready in {}.", libtorch::VERSION, ready.libtorch.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        "digits" | "gpt" => cargo()?.args(["run", "--release", "--example", &command, "--"]).args(&args).run(),
+        "test" => cargo()?.args(["test", "--release"]).args(&args).run(),
+        "parity" => cargo_with_python()?.args(["test", "--release", "--package", "fulgurite-parity"]).args(&args).run(),
+        "bench" => {
+            let package = ["run", "--release", "--package", "fulgurite-bench", "--"];
+            cargo_with_python()?.args(package).args(&args).run()
+        }
+        "help" | "--help" | "-h" => {
+            println!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => bail!("there is no command `{command}`: `cargo xtask help` lists them"),
+    }
+}
+
+/// Cargo in a workspace that is set up.
+fn cargo() -> Result<Cargo> {
+    let root = root()?;
+    let ready = setup::run(&root)?;
+    Ok(Cargo::new(&root).env("LIBTORCH", ready.libtorch))
+}
+
+/// The same, with a Python that has PyTorch and Lightning.
+fn cargo_with_python() -> Result<Cargo> {
+    let cargo = cargo()?;
+    let interpreter = python::with_lightning(&root()?)?;
+    Ok(cargo.env("FULGURITE_PARITY_PYTHON", interpreter))
+}
+
+/// The workspace's folder. Cargo says at run time where this package is, so that a checkout may be moved.
+fn root() -> Result<PathBuf> {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let root = PathBuf::from(package).parent().map(PathBuf::from);
+    root.context("xtask must lie in a folder of the workspace")
+}

@@ -1,6 +1,8 @@
 //! [`Loader`]: a source of batches that can be walked once per epoch, from any position.
 
-use crate::{Batch, DataError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{Batch, BoxError, DataError};
 
 /// The batches of one epoch, in order. Owned: it holds what it needs of its loader.
 pub type BatchIter<B> = Box<dyn Iterator<Item = Result<B, DataError>> + Send>;
@@ -36,5 +38,168 @@ pub trait Loader: Send {
     /// The same data in dataset order, for `overfit_batches`; `None` when it already is, or cannot be.
     fn sequential(&self) -> Option<BoxLoader<Self::Batch>> {
         None
+    }
+}
+
+impl<L: Loader + ?Sized> Loader for Box<L> {
+    type Batch = L::Batch;
+
+    fn len(&self) -> Option<usize> {
+        (**self).len()
+    }
+
+    fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<Self::Batch>, DataError> {
+        (**self).iter(epoch, skip)
+    }
+
+    fn is_shuffled(&self) -> bool {
+        (**self).is_shuffled()
+    }
+
+    fn sequential(&self) -> Option<BoxLoader<Self::Batch>> {
+        (**self).sequential()
+    }
+}
+
+/// Anything that can be handed over where a loader is wanted: a [`Loader`], or a vector of batches.
+pub trait IntoLoader {
+    /// What the loader yields.
+    type Batch: Batch;
+
+    /// The loader, boxed.
+    fn into_loader(self) -> BoxLoader<Self::Batch>;
+}
+
+impl<L: Loader + 'static> IntoLoader for L {
+    type Batch = L::Batch;
+
+    fn into_loader(self) -> BoxLoader<L::Batch> {
+        Box::new(self)
+    }
+}
+
+impl<B: Batch> IntoLoader for Vec<B> {
+    type Batch = B;
+
+    fn into_loader(self) -> BoxLoader<B> {
+        Box::new(Batches::new(self))
+    }
+}
+
+/// Batches held in memory: every epoch yields new handles to the same tensors.
+///
+/// ```
+/// use fulgurite_data::{Batches, Loader};
+/// use fulgurite_data::torch::tch::Tensor;
+///
+/// let loader = Batches::new(vec![Tensor::from_slice(&[1.0f32]), Tensor::from_slice(&[2.0f32])]);
+/// assert_eq!(loader.len(), Some(2));
+/// ```
+#[derive(Debug)]
+pub struct Batches<B>(Arc<Mutex<Vec<B>>>);
+
+impl<B: Batch> Batches<B> {
+    /// A loader of `batches`, in order.
+    pub fn new(batches: Vec<B>) -> Batches<B> {
+        Batches(Arc::new(Mutex::new(batches)))
+    }
+}
+
+impl<B> Clone for Batches<B> {
+    fn clone(&self) -> Self {
+        Batches(self.0.clone())
+    }
+}
+
+impl<B: Batch> Loader for Batches<B> {
+    type Batch = B;
+
+    fn len(&self) -> Option<usize> {
+        Some(self.0.lock().unwrap_or_else(PoisonError::into_inner).len())
+    }
+
+    fn iter(&self, _: u64, skip: usize) -> Result<BatchIter<B>, DataError> {
+        let batches = self.0.clone();
+        let get = move |at: usize| batches.lock().unwrap_or_else(PoisonError::into_inner).get(at).map(B::shallow_clone);
+        Ok(Box::new((skip..).map_while(move |at| get(at).map(Ok))))
+    }
+}
+
+/// A loader made of a function from the epoch to an iterator of batches.
+///
+/// ```
+/// use fulgurite_data::torch::tch::Tensor;
+/// use fulgurite_data::{FnLoader, Loader};
+///
+/// let loader = FnLoader::new(|epoch| (0..3).map(move |i| Ok(Tensor::from(epoch as i64 * 10 + i)))).with_len(3);
+/// assert_eq!(loader.iter(2, 1)?.next().unwrap()?, Tensor::from(21i64));
+/// # Ok::<(), fulgurite_data::DataError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct FnLoader<F> {
+    epoch: F,
+    len: Option<usize>,
+}
+
+impl<F, I, B> FnLoader<F>
+where
+    F: Fn(u64) -> I + Send,
+    I: Iterator<Item = Result<B, BoxError>> + Send + 'static,
+    B: Batch,
+{
+    /// `epoch` gives the batches of an epoch, the same each time it is asked for the same epoch.
+    pub fn new(epoch: F) -> FnLoader<F> {
+        FnLoader { epoch, len: None }
+    }
+
+    /// Says how many batches an epoch has. Default: not known before the end.
+    pub fn with_len(mut self, len: usize) -> FnLoader<F> {
+        self.len = Some(len);
+        self
+    }
+}
+
+impl<F, I, B> Loader for FnLoader<F>
+where
+    F: Fn(u64) -> I + Send,
+    I: Iterator<Item = Result<B, BoxError>> + Send + 'static,
+    B: Batch,
+{
+    type Batch = B;
+
+    fn len(&self) -> Option<usize> {
+        self.len
+    }
+
+    fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<B>, DataError> {
+        let batches = (self.epoch)(epoch).enumerate().skip(skip);
+        Ok(Box::new(batches.map(|(batch, made)| made.map_err(|source| DataError::Source { batch, source }))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fulgurite_torch::tch::Tensor;
+
+    use super::*;
+
+    #[test]
+    fn batches_are_shared_not_copied() {
+        let batch = Tensor::from_slice(&[1.0f32]);
+        let data = batch.data_ptr();
+        let loader = vec![(batch, 7i64)].into_loader();
+        for epoch in 0..2 {
+            let (tensor, number) = loader.iter(epoch, 0).unwrap().next().unwrap().unwrap();
+            assert_eq!((tensor.data_ptr(), number), (data, 7));
+        }
+        assert!(loader.iter(0, 1).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn a_failing_source_names_the_batch() {
+        let loader = FnLoader::new(|_| [Ok(1i64), Err("the disk is gone".into())].into_iter());
+        assert_eq!(loader.len(), None);
+        let error = loader.iter(0, 1).unwrap().next().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "batch 1 of the loader failed: the disk is gone");
     }
 }

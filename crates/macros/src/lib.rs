@@ -1,1 +1,79 @@
-//! fulgurite-macros
+//! `#[derive(Batch)]` and `#[derive(Stack)]` for Fulgurite. Use them through the crates `fulgurite` or
+//! `fulgurite-data`, which re-export them.
+
+mod structs;
+
+use proc_macro::TokenStream;
+use quote::quote;
+use syn::{DeriveInput, parse_macro_input};
+
+use crate::structs::Target;
+
+/// Makes a struct of batches a batch: every field is walked in order.
+///
+/// The trait is looked for in `::fulgurite::data`; a crate that depends on `fulgurite-data` alone says
+/// `#[batch(crate = "fulgurite_data")]`.
+///
+/// ```ignore
+/// #[derive(Batch)]
+/// struct Translation {
+///     source: Tensor,
+///     target: Tensor,
+///     ids: Vec<String>,
+/// }
+/// ```
+#[proc_macro_derive(Batch, attributes(batch))]
+pub fn derive_batch(input: TokenStream) -> TokenStream {
+    expand(parse_macro_input!(input as DeriveInput), "Batch", |target| {
+        let Target { data, name, impl_generics, type_generics, where_clause, fields } = target;
+        quote! {
+            #[automatically_derived]
+            impl #impl_generics #data::Batch for #name #type_generics #where_clause {
+                fn map_tensors(
+                    &self,
+                    f: &mut dyn FnMut(&#data::torch::tch::Tensor) -> #data::torch::tch::Tensor,
+                ) -> Self {
+                    #name { #(#fields: #data::Batch::map_tensors(&self.#fields, f)),* }
+                }
+
+                fn size(&self) -> ::core::option::Option<i64> {
+                    ::core::option::Option::None #(.or_else(|| #data::Batch::size(&self.#fields)))*
+                }
+            }
+        }
+    })
+}
+
+/// Makes a struct an item that the default collate can put together, field by field. A batch of such items is the
+/// same struct, so its fields must be of types that stack into themselves: tensors, and what is made of tensors.
+///
+/// The struct needs `#[derive(Batch)]` as well, and takes the same `#[batch(crate = "...")]`.
+#[proc_macro_derive(Stack, attributes(batch))]
+pub fn derive_stack(input: TokenStream) -> TokenStream {
+    expand(parse_macro_input!(input as DeriveInput), "Stack", |target| {
+        let Target { data, name, impl_generics, type_generics, where_clause, fields } = target;
+        let columns: Vec<_> = (0..fields.len()).map(|at| quote::format_ident!("column_{at}")).collect();
+        quote! {
+            #[automatically_derived]
+            impl #impl_generics #data::Stack for #name #type_generics #where_clause {
+                type Batch = Self;
+
+                fn stack(items: ::std::vec::Vec<Self>) -> ::core::result::Result<Self, #data::BoxError> {
+                    #(let mut #columns = ::std::vec::Vec::with_capacity(items.len());)*
+                    for item in items {
+                        #(#columns.push(item.#fields);)*
+                    }
+                    ::core::result::Result::Ok(#name { #(#fields: #data::Stack::stack(#columns)?),* })
+                }
+            }
+        }
+    })
+}
+
+fn expand(
+    input: DeriveInput,
+    derive: &str,
+    generate: impl FnOnce(Target) -> proc_macro2::TokenStream,
+) -> TokenStream {
+    Target::read(input, derive).map(generate).unwrap_or_else(syn::Error::into_compile_error).into()
+}

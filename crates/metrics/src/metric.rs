@@ -1,9 +1,9 @@
 //! [`Metric`]: a value that accumulates over batches.
 
-use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::Dict;
+use fulgurite_torch::tch::Tensor;
 
-use crate::MetricError;
+use crate::{Field, MetricError};
 
 /// A value that accumulates over batches, on the device, and is computed when asked.
 ///
@@ -22,12 +22,24 @@ pub trait Metric: Send {
     /// A second handle to the same state.
     fn share(&self) -> Box<dyn Metric>;
 
-    /// Whether `other` is a handle to the same state.
-    fn same_state(&self, other: &dyn Metric) -> bool;
+    /// A number that handles to the same state have in common, and no other handle alive has.
+    fn state_id(&self) -> usize;
 
-    /// The accumulated state.
+    /// Whether `other` is a handle to the same state.
+    fn same_state(&self, other: &dyn Metric) -> bool {
+        self.state_id() == other.state_id()
+    }
+
+    /// The accumulated state. What is accumulated later does not change it.
     fn state_dict(&self) -> Dict;
 
     /// Restores an accumulated state.
     fn load_state_dict(&self, state: &Dict) -> Result<(), MetricError>;
+
+    /// Adds what another metric of the same settings accumulated, given as its
+    /// [`state_dict`](Metric::state_dict): the halves of a data set, merged, have the value of the whole.
+    fn merge_state(&self, other: &Dict) -> Result<(), MetricError>;
+
+    /// The tensors of the state, and how those of several ranks become one.
+    fn fields(&self) -> &'static [Field];
 }

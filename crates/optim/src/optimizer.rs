@@ -32,10 +32,38 @@ pub struct ParamGroup {
     pub weight_decay: f64,
     /// Momentum, or betas.
     pub momentum: Momentum,
+    /// Further entries of the group in the state dict: what schedulers keep there (`max_lr`, …), and what PyTorch wrote
+    /// and Fulgurite has no use for.
+    pub extra: Dict,
+}
+
+impl ParamGroup {
+    /// The betas, for rules that have them.
+    pub(crate) fn betas(&self) -> (f64, f64) {
+        match self.momentum {
+            Momentum::Betas(beta1, beta2) => (beta1, beta2),
+            Momentum::Momentum(momentum) => (momentum, 0.0),
+            Momentum::None => (0.0, 0.0),
+        }
+    }
+
+    /// Sets the momentum, or the first of the betas.
+    pub(crate) fn set_momentum(&mut self, value: f64) {
+        match &mut self.momentum {
+            Momentum::None => {}
+            Momentum::Momentum(momentum) | Momentum::Betas(momentum, _) => *momentum = value,
+        }
+    }
+
+    /// The momentum, or the first of the betas.
+    pub(crate) fn momentum(&self) -> f64 {
+        self.betas().0
+    }
 }
 
 /// Evaluates the model and its gradients again and returns the loss. It is lent the optimizer that asks.
-pub type Closure<'a> = &'a mut dyn FnMut(&mut dyn Optimizer) -> Result<Tensor, Box<dyn std::error::Error + Send + Sync>>;
+pub type Closure<'a> =
+    &'a mut dyn FnMut(&mut dyn Optimizer) -> Result<Tensor, Box<dyn std::error::Error + Send + Sync>>;
 
 /// An optimizer: parameters in groups, one update per [`step`](Optimizer::step), and a state dict in PyTorch's layout.
 pub trait Optimizer: Send {

@@ -128,6 +128,10 @@ Error fulgurite_size(const at::Tensor *tensor, int64_t dim, int64_t *out) noexce
   return protect([&] { *out = tensor->size(dim); });
 }
 
+Error fulgurite_numel(const at::Tensor *tensor, int64_t *out) noexcept {
+  return protect([&] { *out = tensor->numel(); });
+}
+
 // `tensor += alpha * other`; tch has no `alpha`.
 Error fulgurite_add(at::Tensor *tensor, const at::Tensor *other, double alpha) noexcept {
   return protect([&] { tensor->add_(*other, alpha); });

@@ -48,6 +48,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn fulgurite_drop_grads(params: *mut RawTensorList) -> *mut c_char;
     fn fulgurite_size(tensor: *const C_tensor, dim: i64, out: *mut i64) -> *mut c_char;
+    fn fulgurite_numel(tensor: *const C_tensor, out: *mut i64) -> *mut c_char;
     fn fulgurite_add(tensor: *mut C_tensor, other: *const C_tensor, alpha: f64) -> *mut c_char;
     fn fulgurite_addmm(
         input: *const C_tensor,
@@ -248,6 +249,18 @@ pub fn size(tensor: &Tensor, dim: i64) -> Result<i64, TorchError> {
     let mut out = 0;
     // SAFETY: the tensor lives for the call, which writes `out` unless it gives an error.
     check(unsafe { fulgurite_size(tensor.as_ptr(), dim, &mut out) })?;
+    Ok(out)
+}
+
+/// The number of elements, without the vector that [`Tensor::numel`] allocates.
+///
+/// # Errors
+///
+/// When the tensor is undefined.
+pub fn numel(tensor: &Tensor) -> Result<i64, TorchError> {
+    let mut out = 0;
+    // SAFETY: the tensor lives for the call, which writes `out` unless it gives an error.
+    check(unsafe { fulgurite_numel(tensor.as_ptr(), &mut out) })?;
     Ok(out)
 }
 
@@ -511,7 +524,7 @@ mod tests {
         let mut x = Tensor::from_slice(&[1.0, 2.0]);
         add_tensor_(&mut x, &Tensor::from_slice(&[10.0, 20.0]), 0.5).unwrap();
         assert_eq!(x, Tensor::from_slice(&[6.0, 12.0]));
-        assert_eq!(size(&x, 0).unwrap(), 2);
+        assert_eq!((size(&x, 0).unwrap(), numel(&x).unwrap()), (2, 2));
         assert!(size(&x, 1).is_err());
         let eye = Tensor::eye(2, (Kind::Double, Device::Cpu));
         assert_eq!(addmm(&eye, &eye, &eye, 2.0, 3.0).unwrap(), &eye * 5.0);

@@ -70,6 +70,28 @@ pub fn set_num_threads(threads: usize) {
     tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
 }
 
+/// Makes operations that this thread calls run on this thread alone; other threads keep their number.
+///
+/// Each thread that calls into libtorch brings up a team of OpenMP threads of its own. Threads that are many already,
+/// such as the workers of a data loader, would so compete with the training step for the processors. Where libtorch
+/// has neither OpenMP nor MKL, nothing happens.
+pub fn use_one_thread_here() {
+    // The first question on a thread makes libtorch set up that thread, which would undo what follows.
+    tch::get_num_threads();
+    #[cfg(unix)]
+    for setter in [c"omp_set_num_threads", c"MKL_Set_Num_Threads_Local"] {
+        // SAFETY: only looks a name up among the libraries that are loaded.
+        let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, setter.as_ptr()) };
+        if !function.is_null() {
+            // SAFETY: both take the number as a C `int` and affect the calling thread only; what MKL's returns, the
+            // number before, is an `int` in a register that may be ignored.
+            let set = unsafe { std::mem::transmute::<*mut libc::c_void, unsafe extern "C" fn(libc::c_int)>(function) };
+            // SAFETY: as above.
+            unsafe { set(1) };
+        }
+    }
+}
+
 /// What this process has chosen for itself, for the summary of a run.
 ///
 /// ```
@@ -142,6 +164,24 @@ mod tests {
         assert_eq!(num_threads(), 1);
         set_num_threads(before);
         assert_eq!(num_threads(), before);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn one_thread_here_leaves_the_others_alone() {
+        let many = || {
+            tch::set_num_threads(3);
+            std::thread::spawn(|| {
+                use_one_thread_here();
+                assert_eq!(num_threads(), 1);
+                std::thread::spawn(|| assert_eq!(num_threads(), 3)).join().unwrap();
+            })
+            .join()
+            .unwrap();
+            num_threads()
+        };
+        // On a thread of its own: other tests set the number of the process.
+        assert_eq!(std::thread::spawn(many).join().unwrap(), 3);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use torch_sys::C_tensor;
 
 use crate::error::TorchError;
-use crate::modes::NoGradGuard;
 use crate::tch::{Kind, Tensor};
 
 unsafe extern "C" {
@@ -27,11 +26,15 @@ unsafe extern "C" {
 /// # Ok::<(), fulgurite_torch::TorchError>(())
 /// ```
 #[derive(Debug)]
-pub struct SharedTensor(Tensor);
+pub struct SharedTensor {
+    tensor: Tensor,
+    /// The size of the first dimension.
+    len: usize,
+}
 
 // SAFETY: the tensor and its memory are held by nobody else (see `new`), and no method changes them or hands out a
-// handle. What the methods do on the C++ side only reads the tensor: reference counts are atomic, and gradients,
-// which would keep track of the reads, are off and not required.
+// handle. What the methods do on the C++ side only reads the tensor: reference counts are atomic, and autograd, which
+// would keep track of the reads, has nothing to do, as the tensor is detached.
 unsafe impl Sync for SharedTensor {}
 
 impl SharedTensor {
@@ -45,25 +48,24 @@ impl SharedTensor {
         drop(tensor);
         // SAFETY: the tensor lives for the call, and only its reference counts are read.
         let exclusive = unsafe { fulgurite_is_exclusive(detached.as_ptr()) };
-        Ok(SharedTensor(if exclusive { detached } else { copy(&detached)? }))
+        let tensor = if exclusive { detached } else { copy(&detached)? };
+        let len = tensor.size().first().map_or(0, |&len| usize::try_from(len).unwrap_or(0));
+        Ok(SharedTensor { tensor, len })
     }
 
     /// The shape.
     pub fn size(&self) -> Vec<i64> {
-        self.0.size()
+        self.tensor.size()
     }
 
     /// The kind of the elements.
     pub fn kind(&self) -> Kind {
-        self.0.kind()
+        self.tensor.kind()
     }
 
     /// The size of the first dimension; 0 for a scalar.
     pub fn len(&self) -> usize {
-        match self.0.dim() {
-            0 => 0,
-            _ => usize::try_from(self.0.size()[0]).unwrap_or(0),
-        }
+        self.len
     }
 
     /// Whether [`len`](SharedTensor::len) is 0.
@@ -77,7 +79,8 @@ impl SharedTensor {
     ///
     /// An index that is not under [`len`](SharedTensor::len).
     pub fn get(&self, index: usize) -> Result<Tensor, TorchError> {
-        self.read(index, 1, || self.0.f_select_copy(0, index as i64))
+        // For one slice, this is twice as fast as `select_copy`.
+        Ok(self.narrow(index, 1)?.f_squeeze_dim(0)?)
     }
 
     /// A copy of `len` slices of the first dimension, from `start` on.
@@ -86,7 +89,10 @@ impl SharedTensor {
     ///
     /// A range that goes beyond the end.
     pub fn narrow(&self, start: usize, len: usize) -> Result<Tensor, TorchError> {
-        self.read(start, len, || self.0.f_narrow_copy(0, start as i64, len as i64))
+        if start.checked_add(len).is_none_or(|end| end > self.len) {
+            return Err(TorchError::OutOfRange { start, len, available: self.len });
+        }
+        Ok(self.tensor.f_narrow_copy(0, start as i64, len as i64)?)
     }
 
     /// A copy of the slices at `indices` of the first dimension, in their order.
@@ -95,9 +101,8 @@ impl SharedTensor {
     ///
     /// An index that is not under [`len`](SharedTensor::len).
     pub fn index_select(&self, indices: &[i64]) -> Result<Tensor, TorchError> {
-        let _no_grad = NoGradGuard::new();
-        let indices = Tensor::f_from_slice(indices)?.f_to_device(self.0.device())?;
-        Ok(self.0.f_index_select(0, &indices)?)
+        let indices = Tensor::f_from_slice(indices)?.f_to_device(self.tensor.device())?;
+        Ok(self.tensor.f_index_select(0, &indices)?)
     }
 
     /// A copy of all.
@@ -106,21 +111,7 @@ impl SharedTensor {
     ///
     /// What libtorch throws, such as out of memory.
     pub fn to_tensor(&self) -> Result<Tensor, TorchError> {
-        let _no_grad = NoGradGuard::new();
-        copy(&self.0)
-    }
-
-    fn read(
-        &self,
-        start: usize,
-        len: usize,
-        read: impl FnOnce() -> Result<Tensor, crate::tch::TchError>,
-    ) -> Result<Tensor, TorchError> {
-        if start.checked_add(len).is_none_or(|end| end > self.len()) {
-            return Err(TorchError::OutOfRange { start, len, available: self.len() });
-        }
-        let _no_grad = NoGradGuard::new();
-        Ok(read()?)
+        copy(&self.tensor)
     }
 }
 
@@ -149,11 +140,11 @@ mod tests {
     fn a_tensor_held_alone_is_not_copied() {
         let alone = Tensor::zeros([4], (Kind::Float, Device::Cpu));
         let data = alone.data_ptr();
-        assert_eq!(SharedTensor::new(alone).unwrap().0.data_ptr(), data);
+        assert_eq!(SharedTensor::new(alone).unwrap().tensor.data_ptr(), data);
         let base = Tensor::zeros([4], (Kind::Float, Device::Cpu));
         let view = base.view([2, 2]);
         let data = view.data_ptr();
-        assert_ne!(SharedTensor::new(view).unwrap().0.data_ptr(), data);
+        assert_ne!(SharedTensor::new(view).unwrap().tensor.data_ptr(), data);
     }
 
     #[test]

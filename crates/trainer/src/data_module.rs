@@ -1,6 +1,6 @@
 //! Where batches come from: [`LightningDataModule`], or loaders handed over directly.
 
-use fulgurite_data::{Batch, BoxLoader, Loader};
+use fulgurite_data::{Batch, BoxLoader, Collate, DataLoader, Dataset, IntoLoader};
 use fulgurite_torch::Dict;
 
 use crate::error::{BoxError, Error, Result};
@@ -16,9 +16,9 @@ impl<B> Loaders<B> {
     }
 }
 
-impl<L: Loader + 'static> From<L> for Loaders<L::Batch> {
+impl<L: IntoLoader> From<L> for Loaders<L::Batch> {
     fn from(loader: L) -> Self {
-        Loaders(vec![Box::new(loader)])
+        Loaders(vec![loader.into_loader()])
     }
 }
 
@@ -147,6 +147,17 @@ impl<'a, B: Batch> IntoData<'a, B> for Loaders<B> {
 
 impl<'a, B: Batch> IntoData<'a, B> for Vec<B> {
     fn into_data(self) -> Data<'a, B> {
+        Data(Source::Loaders(Some(self.into()), None))
+    }
+}
+
+impl<'a, D, C> IntoData<'a, C::Batch> for DataLoader<D, C>
+where
+    D: Dataset,
+    C: Collate<D::Item>,
+    DataLoader<D, C>: IntoLoader<Batch = C::Batch>,
+{
+    fn into_data(self) -> Data<'a, C::Batch> {
         Data(Source::Loaders(Some(self.into()), None))
     }
 }

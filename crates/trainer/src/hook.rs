@@ -149,8 +149,6 @@ hooks! {
     TestStep = "test_step" => Epoch,
     /// Prediction switches the module to evaluation.
     OnPredictModelEval = "on_predict_model_eval" => Forbidden,
-    /// Prediction switches the module back.
-    OnPredictModelTrain = "on_predict_model_train" => Forbidden,
     /// Prediction begins.
     OnPredictStart = "on_predict_start" => Forbidden,
     /// Prediction ended.

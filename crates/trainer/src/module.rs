@@ -413,12 +413,6 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(())
     }
 
-    /// Prediction is over: back to training.
-    fn on_predict_model_train(&mut self, trainer: &mut TrainerState) -> Result<()> {
-        self.train(true);
-        Ok(())
-    }
-
     /// Prediction begins.
     fn on_predict_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())

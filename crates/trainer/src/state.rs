@@ -116,6 +116,7 @@ pub struct TrainerState {
     pub(crate) interrupt: Arc<AtomicBool>,
     pub(crate) max_epochs: i64,
     pub(crate) num_training_batches: Option<usize>,
+    pub(crate) train_length_is_known: bool,
     /// Batches per validation loader within fit, or per loader of the evaluation in hand.
     pub(crate) num_eval_batches: Vec<Option<usize>>,
     pub(crate) has_validation: bool,
@@ -146,6 +147,7 @@ impl TrainerState {
             stop: None,
             interrupt: Arc::default(),
             num_training_batches: None,
+            train_length_is_known: true,
             num_eval_batches: Vec::new(),
             has_validation: false,
             validation_ran: false,

@@ -86,8 +86,8 @@ fn a_step_allocates_nothing_of_ours_and_reads_only_what_is_due() {
     let (allocations, reads) = costs(50);
     // 1,000 steps, of which 20 write the one tensor that is logged.
     assert_eq!(reads, 20);
-    // The CSV writer's buffer may still double once or twice.
-    assert!(allocations <= 2, "{allocations} allocations in 1,000 steps");
+    // What is written now and then may allocate; a step may not.
+    assert!(allocations < 20, "{allocations} allocations in 1,000 steps");
 }
 
 #[test]

@@ -23,7 +23,7 @@ MODULE = SHARED + [
     "training_step", "validation_step", "test_step", "predict_step", "optimizer_zero_grad", "optimizer_step",
     "lr_scheduler_step", "backward", "on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer",
     "on_validation_model_eval", "on_validation_model_train", "on_validation_model_zero_grad", "on_test_model_eval",
-    "on_test_model_train", "on_predict_model_eval", "on_predict_model_train",
+    "on_test_model_train", "on_predict_model_eval",
 ]  # fmt: skip
 CALLBACK = SHARED + ["on_sanity_check_start", "on_sanity_check_end", "state_dict"]
 DATA = [
@@ -66,9 +66,6 @@ class Plain(LightningModule):
 
     def predict_step(self, batch, batch_idx):
         return self.layer(batch)
-
-    def on_predict_model_train(self):  # Lightning has no default to record
-        self.train()
 
     def configure_optimizers(self):
         optimizer = torch.optim.SGD(self.parameters(), lr=0.01)

@@ -204,7 +204,7 @@ for area, thresholds in itertools.product(["AUROC", "AveragePrecision"], [None, 
             if average != "micro":
                 args = {"num_classes": 4, "average": average, "thresholds": thresholds}
                 case(note, f"Multiclass{area}", batches, **args)
-                # torchmetrics' counts at thresholds fail on an ignored target of -1 inside of a batch of one.
+                # torchmetrics has no curve for a batch of which nothing counts.
                 for index in (-1, 1):
                     kept = [(p, t) if len(t) == 1 else (p, some(t, index)) for p, t in batches]
                     case(f"{note}, ignoring {index}", f"Multiclass{area}", kept, ignore_index=index, **args)

@@ -4,6 +4,9 @@ mod csv;
 mod dummy;
 mod error;
 mod files;
+#[cfg(test)]
+#[cfg(unix)]
+mod full_disk;
 mod hparams;
 mod logger;
 mod memory;

@@ -2,6 +2,7 @@
 
 mod connector;
 mod entry;
+mod media;
 mod results;
 
 pub use entry::{LogEntries, LogEntry, Reduce};

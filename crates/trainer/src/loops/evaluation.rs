@@ -62,7 +62,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             return Ok(Vec::new());
         }
         let _gradients_off = self.engine.state.gradients_off();
-        self.engine.state.begin_evaluation();
+        self.engine.state.begin_evaluation()?;
         let outcome = self.evaluate_loaders(&limits);
         self.engine.state.end_evaluation();
         outcome
@@ -172,11 +172,14 @@ impl TrainerState {
         }
     }
 
-    fn begin_evaluation(&mut self) {
+    fn begin_evaluation(&mut self) -> Result<(), Error> {
+        // Callbacks of the evaluation see what training logged before it.
+        self.metrics.refresh()?;
         self.metrics.evaluating = true;
         self.metrics.in_batch = false;
         self.metrics.eval.reset();
         self.run.progress.val_batch.restart_current();
+        Ok(())
     }
 
     fn finish_eval_loaders(&mut self) {

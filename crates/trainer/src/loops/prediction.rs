@@ -37,7 +37,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             |m, t| m.on_predict_epoch_end(t),
         )?;
         self.hook(Hook::OnPredictEnd, |c, t, m| c.on_predict_end(t, m), |m, t| m.on_predict_end(t))?;
-        self.module_hook(Hook::OnPredictModelTrain, |m, t| m.on_predict_model_train(t))?;
+        self.module.train(true);
         Ok(predictions)
     }
 

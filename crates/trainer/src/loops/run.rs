@@ -170,6 +170,7 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
             self.engine.state.make_sequential(&mut loader);
         }
         self.engine.state.num_training_batches = limit.apply("limit_train_batches", loader.len())?;
+        self.engine.state.train_length_is_known = loader.len().is_some();
         self.engine.state.check_validation_interval(loader.len(), limit)?;
         self.train_loader = Some(loader);
         Ok(())

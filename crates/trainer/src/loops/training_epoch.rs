@@ -30,14 +30,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
             while !self.engine.state.epoch_is_done()
                 && let Some(numbered) = self.next_batch(&mut batches)?
             {
-                let flow = self.train_batch(numbered)?;
+                if self.train_batch(numbered)? == BatchFlow::EndEpoch {
+                    break;
+                }
                 self.leave_if_interrupted()?;
                 self.validate_if_due()?;
                 self.step_schedulers(Interval::Step, true)?;
                 self.engine.state.close_batch();
-                if flow == BatchFlow::EndEpoch {
-                    break;
-                }
             }
         }
         self.end_epoch()
@@ -240,13 +239,12 @@ impl TrainerState {
         }
     }
 
-    fn validation_is_due(&self) -> bool {
+    pub(crate) fn validation_is_due(&self) -> bool {
         let every = self.config.check_val_every_n_epoch;
         if !self.has_validation || every.is_some_and(|n| !(self.current_epoch() + 1).is_multiple_of(n)) {
             return false;
         }
-        let is_last = self.run.progress.is_last_batch;
-        if is_last && self.num_training_batches.is_none() || self.should_stop() && self.can_stop_early() {
+        if self.should_stop() && self.can_stop_early() {
             return true;
         }
         let batches = &self.run.progress.batch;
@@ -254,10 +252,10 @@ impl TrainerState {
         match (self.config.val_check_interval, self.num_training_batches) {
             (ValCheckInterval::Time(interval), _) => self.last_validation.elapsed() >= interval,
             (ValCheckInterval::Batches(n), _) => counter.is_multiple_of(n),
-            (ValCheckInterval::Fraction(fraction), Some(total)) => {
+            (ValCheckInterval::Fraction(fraction), Some(total)) if self.train_length_is_known => {
                 counter.is_multiple_of(((total as f64 * fraction) as u64).max(1))
             }
-            (ValCheckInterval::Fraction(_), None) => is_last,
+            (ValCheckInterval::Fraction(_), _) => self.run.progress.is_last_batch,
         }
     }
 

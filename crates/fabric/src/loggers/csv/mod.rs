@@ -54,11 +54,18 @@ pub struct CsvLogger {
     prefix: String,
     flush_every: i64,
     table: Table,
-    /// The open file and the header it has.
-    file: Option<(AppendFile, String)>,
+    file: Option<MetricsFile>,
     hparams: Dict,
     /// The interval of steps, and the moment, of the last flush; none before the first row.
     flushed: Option<(i64, Instant)>,
+}
+
+/// The file as it was last written whole, open for more rows.
+#[derive(Debug)]
+struct MetricsFile {
+    path: PathBuf,
+    header: String,
+    file: AppendFile,
 }
 
 impl CsvLogger {
@@ -108,29 +115,34 @@ impl CsvLogger {
         if self.table.rows().is_empty() {
             return Ok(());
         }
-        let path = self.run.path().join("metrics.csv");
-        let header = self.table.header();
-        let written = match &mut self.file {
-            Some((file, on_disk)) if *on_disk == header => file.append(self.table.rows().as_bytes()),
-            _ => self.rewrite(&path, header),
-        };
-        written.map_err(LoggerError::write(LOGGER, &path))?;
+        match &mut self.file {
+            Some(open) if open.header == self.table.header() => {
+                let appended = open.file.append(self.table.rows().as_bytes());
+                appended.map_err(|error| LoggerError::write(LOGGER, &open.path)(error))?;
+            }
+            _ => {
+                let path = self.run.path().join("metrics.csv");
+                self.rewrite(&path).map_err(LoggerError::write(LOGGER, &path))?;
+            }
+        }
         self.table.clear_rows();
         Ok(())
     }
 
     /// The whole file again, under a longer header.
-    fn rewrite(&mut self, path: &Path, header: String) -> std::io::Result<()> {
+    fn rewrite(&mut self, path: &Path) -> std::io::Result<()> {
         self.run.create()?;
+        let header = self.table.header().to_owned();
         let mut text = header.clone();
         let earlier = fs::read_to_string(path).unwrap_or_default();
-        match self.file.as_ref().and_then(|(_, on_disk)| earlier.strip_prefix(on_disk.as_str())) {
+        match self.file.as_ref().and_then(|open| earlier.strip_prefix(open.header.as_str())) {
             Some(rows) => self.table.widen(rows, &mut text),
             // Another run's file, or one edited under our hands.
             None => set_aside(path)?,
         }
         text.push_str(self.table.rows());
-        self.file = Some((write_atomically(path, text.as_bytes())?, header));
+        let file = write_atomically(path, text.as_bytes())?;
+        self.file = Some(MetricsFile { path: path.to_owned(), header, file });
         self.table.widened();
         Ok(())
     }

@@ -13,6 +13,7 @@ const MAX_LAYOUTS: usize = 64;
 pub(super) struct Table {
     /// Sorted.
     columns: Vec<String>,
+    header: String,
     /// The columns of the file when it was last written whole.
     file_columns: Vec<String>,
     rows: String,
@@ -71,22 +72,8 @@ impl Table {
     }
 
     /// The header of all columns, with its line end.
-    pub(super) fn header(&self) -> String {
-        let mut header = String::new();
-        for (i, name) in self.columns.iter().enumerate() {
-            if i > 0 {
-                header.push(',');
-            }
-            if name.contains([',', '"', '\r', '\n']) {
-                header.push('"');
-                header.push_str(&name.replace('"', "\"\""));
-                header.push('"');
-            } else {
-                header.push_str(name);
-            }
-        }
-        header.push_str(LINE_END);
-        header
+    pub(super) fn header(&self) -> &str {
+        &self.header
     }
 
     /// Appends the file's `rows` to `out`, with empty cells in the columns that came later.
@@ -109,6 +96,7 @@ impl Table {
             let mut rows = String::with_capacity(self.rows.capacity());
             widen(&self.rows, &self.columns, &columns, &mut rows);
             self.rows = rows;
+            self.header = header_of(&columns);
             self.columns = columns;
             self.layouts.clear();
         }
@@ -142,6 +130,24 @@ impl Layout {
 
 fn column_of(prefix: &str, name: &str) -> String {
     if prefix.is_empty() { name.into() } else { format!("{prefix}-{name}") }
+}
+
+fn header_of(columns: &[String]) -> String {
+    let mut header = String::new();
+    for (i, name) in columns.iter().enumerate() {
+        if i > 0 {
+            header.push(',');
+        }
+        if name.contains([',', '"', '\r', '\n']) {
+            header.push('"');
+            header.push_str(&name.replace('"', "\"\""));
+            header.push('"');
+        } else {
+            header.push_str(name);
+        }
+    }
+    header.push_str(LINE_END);
+    header
 }
 
 /// `rows` of the columns `from`, as rows of the columns `to`, which are a superset. Both are sorted. Cells hold numbers
@@ -189,7 +195,7 @@ mod tests {
     fn the_step_argument_has_the_step_column() {
         let mut table = Table::default();
         table.push("", &[("step", 7.0), ("epoch", 0.5)], 3);
-        assert_eq!((table.header().as_str(), table.rows()), ("epoch,step\r\n", "0.5,3\r\n"));
+        assert_eq!((table.header(), table.rows()), ("epoch,step\r\n", "0.5,3\r\n"));
     }
 
     #[test]

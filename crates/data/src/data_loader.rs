@@ -1,0 +1,326 @@
+//! [`DataLoader`]: batches of a map-style dataset.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fulgurite_torch::rng::global_seed;
+use fulgurite_torch::tch::{Cuda, Device};
+
+use crate::dataset::Dataset;
+use crate::seed::ItemRngs;
+use crate::workers::{Epoch, Workers, catch};
+use crate::{
+    Batch, BatchIter, BatchSampler, BoxLoader, Collate, DataError, DefaultCollate, Loader, RandomSampler, Sampler,
+    SequentialSampler,
+};
+
+/// Loads the items of a [`Dataset`] in batches, in the order of a [`Sampler`], on worker threads.
+///
+/// Names and defaults are those of `torch.utils.data.DataLoader`. Other than there, workers are threads; the order and
+/// every random number of an item depend on the seed and the epoch alone, not on the number of workers. A clone shares
+/// the dataset. Settings that contradict each other are reported when an epoch begins, or by
+/// [`check`](DataLoader::check).
+///
+/// ```
+/// use fulgurite_data::{DataLoader, InMemory, Loader};
+///
+/// let loader = DataLoader::new(InMemory::new(0..10i64)).batch_size(4).shuffle(true).num_workers(2);
+/// assert_eq!(loader.len(), Some(3));
+/// for batch in loader.iter(0, 0)? {
+///     println!("{}", batch?);
+/// }
+/// # Ok::<(), fulgurite_data::DataError>(())
+/// ```
+pub struct DataLoader<D, C = DefaultCollate> {
+    dataset: Arc<D>,
+    collate: Arc<C>,
+    settings: Settings,
+}
+
+#[derive(Clone)]
+struct Settings {
+    batch_size: Option<usize>,
+    shuffle: bool,
+    sampler: Option<Arc<dyn Sampler>>,
+    batch_sampler: Option<Arc<dyn Sampler<Vec<usize>>>>,
+    drop_last: bool,
+    workers: Workers,
+    pin_memory: bool,
+    seed: Option<u64>,
+}
+
+impl<D: Dataset> DataLoader<D> {
+    /// A loader of `dataset` with PyTorch's defaults: batches of 1, in order, no workers.
+    pub fn new(dataset: D) -> DataLoader<D> {
+        DataLoader {
+            dataset: Arc::new(dataset),
+            collate: Arc::new(DefaultCollate),
+            settings: Settings {
+                batch_size: None,
+                shuffle: false,
+                sampler: None,
+                batch_sampler: None,
+                drop_last: false,
+                workers: Workers { count: 0, prefetch_factor: 2 },
+                pin_memory: false,
+                seed: None,
+            },
+        }
+    }
+}
+
+impl<D: Dataset, C> DataLoader<D, C> {
+    /// Items per batch. Default 1.
+    pub fn batch_size(mut self, batch_size: usize) -> Self {
+        self.settings.batch_size = Some(batch_size);
+        self
+    }
+
+    /// A new random order every epoch. Default `false`.
+    pub fn shuffle(mut self, shuffle: bool) -> Self {
+        self.settings.shuffle = shuffle;
+        self
+    }
+
+    /// The order of the items; not together with `shuffle`.
+    pub fn sampler(mut self, sampler: impl Sampler) -> Self {
+        self.settings.sampler = Some(Arc::new(sampler));
+        self
+    }
+
+    /// The items of every batch; not together with `batch_size`, `shuffle`, `sampler` and `drop_last`.
+    pub fn batch_sampler(mut self, batch_sampler: impl Sampler<Vec<usize>>) -> Self {
+        self.settings.batch_sampler = Some(Arc::new(batch_sampler));
+        self
+    }
+
+    /// Leaves the last batch out when it is smaller than `batch_size`. Default `false`.
+    pub fn drop_last(mut self, drop_last: bool) -> Self {
+        self.settings.drop_last = drop_last;
+        self
+    }
+
+    /// Threads that load ahead of time. 0, the default, loads a batch when it is asked for.
+    ///
+    /// Operations of libtorch that a worker calls run on that worker's thread alone.
+    pub fn num_workers(mut self, num_workers: usize) -> Self {
+        self.settings.workers.count = num_workers;
+        self
+    }
+
+    /// Batches that each worker may be ahead. Default 2.
+    pub fn prefetch_factor(mut self, prefetch_factor: usize) -> Self {
+        self.settings.workers.prefetch_factor = prefetch_factor;
+        self
+    }
+
+    /// Puts batches into page-locked memory, from which copies to a GPU need not wait. Nothing happens without CUDA.
+    /// Default `false`.
+    pub fn pin_memory(mut self, pin_memory: bool) -> Self {
+        self.settings.pin_memory = pin_memory;
+        self
+    }
+
+    /// The seed of the order and of the items' random numbers. Default: that of `seed_everything`.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.settings.seed = Some(seed);
+        self
+    }
+
+    /// Puts the items of a batch together in another way: a closure `Fn(Vec<Item>) -> Result<Batch, BoxError>`, or a
+    /// type that implements [`Collate`].
+    ///
+    /// ```
+    /// use fulgurite_data::{BoxError, DataLoader, InMemory, Loader};
+    ///
+    /// let words = InMemory::new(["one", "three"]);
+    /// let lengths = |batch: Vec<&str>| -> Result<Vec<i64>, BoxError> { Ok(batch.iter().map(|w| w.len() as i64).collect()) };
+    /// let loader = DataLoader::new(words).batch_size(2).collate(lengths);
+    /// assert_eq!(loader.iter(0, 0)?.next().unwrap()?, [3, 5]);
+    /// # Ok::<(), fulgurite_data::DataError>(())
+    /// ```
+    pub fn collate<F: Collate<D::Item>>(self, collate: F) -> DataLoader<D, F> {
+        DataLoader { dataset: self.dataset, collate: Arc::new(collate), settings: self.settings }
+    }
+
+    /// The dataset.
+    pub fn dataset(&self) -> &D {
+        &self.dataset
+    }
+
+    /// Whether the settings agree with each other.
+    pub fn check(&self) -> Result<(), DataError> {
+        self.batches().map(|_| ())
+    }
+
+    /// What each batch is made of.
+    fn batches(&self) -> Result<Arc<dyn Sampler<Vec<usize>>>, DataError> {
+        let Settings { batch_size, shuffle, sampler, batch_sampler, drop_last, .. } = &self.settings;
+        let given = |setting: bool, name: &'static str| setting.then_some(name);
+        self.settings.workers.check()?;
+        if let Some(batches) = batch_sampler {
+            let others = [
+                given(batch_size.is_some(), "batch_size"),
+                given(*shuffle, "shuffle"),
+                given(sampler.is_some(), "sampler"),
+                given(*drop_last, "drop_last"),
+            ];
+            let others: Vec<&str> = others.into_iter().flatten().collect();
+            if !others.is_empty() {
+                return Err(DataError::Setting(format!(
+                    "a batch_sampler decides alone what is in a batch; leave out {}",
+                    others.join(", ")
+                )));
+            }
+            return Ok(batches.clone());
+        }
+        if *shuffle && sampler.is_some() {
+            return Err(DataError::Setting("a sampler decides alone about the order; leave out shuffle".into()));
+        }
+        let batch_size = batch_size.unwrap_or(1);
+        let len = self.dataset.len();
+        Ok(match sampler {
+            Some(sampler) => Arc::new(BatchSampler::new(sampler.clone(), batch_size, *drop_last)?),
+            None if *shuffle => Arc::new(BatchSampler::new(RandomSampler::new(len), batch_size, *drop_last)?),
+            None => Arc::new(BatchSampler::new(SequentialSampler::new(len), batch_size, *drop_last)?),
+        })
+    }
+}
+
+impl<D, C> Clone for DataLoader<D, C> {
+    fn clone(&self) -> Self {
+        DataLoader { dataset: self.dataset.clone(), collate: self.collate.clone(), settings: self.settings.clone() }
+    }
+}
+
+impl<D: Dataset, C: Collate<D::Item>> Loader for DataLoader<D, C> {
+    type Batch = C::Batch;
+
+    fn len(&self) -> Option<usize> {
+        self.batches().ok().map(|batches| batches.len())
+    }
+
+    fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<C::Batch>, DataError> {
+        let Settings { workers, pin_memory, seed, .. } = self.settings;
+        let (batches, seed) = (self.batches()?, seed.unwrap_or_else(global_seed));
+        let load = BatchLoad {
+            dataset: self.dataset.clone(),
+            collate: self.collate.clone(),
+            rngs: ItemRngs::new(seed, epoch),
+            repeats: batches.repeats(),
+            pin: pin_memory && Cuda::is_available(),
+        };
+        let mut plan = batches.iter(seed, epoch).fuse();
+        if skip > 0 {
+            plan.nth(skip - 1);
+        }
+        Epoch {
+            plan: plan.map(Ok),
+            load: move |batch, indices: Vec<usize>, stop: &AtomicBool| load.batch(batch, &indices, stop),
+            first: skip,
+            name: self.dataset.name(),
+        }
+        .run(workers)
+    }
+
+    fn is_shuffled(&self) -> bool {
+        self.batches().is_ok_and(|batches| batches.is_shuffled())
+    }
+
+    fn sequential(&self) -> Option<BoxLoader<C::Batch>> {
+        if !self.is_shuffled() || self.settings.batch_sampler.is_some() {
+            return None;
+        }
+        let mut in_order = self.clone();
+        in_order.settings.shuffle = false;
+        in_order.settings.sampler = None;
+        Some(Box::new(in_order))
+    }
+}
+
+/// How one batch is loaded; shared by the workers.
+struct BatchLoad<D, C> {
+    dataset: Arc<D>,
+    collate: Arc<C>,
+    rngs: ItemRngs,
+    repeats: bool,
+    pin: bool,
+}
+
+impl<D: Dataset, C: Collate<D::Item>> BatchLoad<D, C> {
+    fn batch(&self, batch: usize, indices: &[usize], stop: &AtomicBool) -> Result<C::Batch, DataError> {
+        let len = self.dataset.len();
+        if let Some(&index) = indices.iter().find(|&&index| index >= len) {
+            let source = format!("the sampler asked for it, but there are only {len} items").into();
+            return Err(DataError::Item { index, dataset: self.dataset.name(), source });
+        }
+        let loaded = match self.stacked(batch, indices)? {
+            Some(loaded) => loaded,
+            None => {
+                let mut items = Vec::with_capacity(indices.len());
+                for (slot, &index) in indices.iter().enumerate() {
+                    if stop.load(Ordering::Relaxed) {
+                        return Err(DataError::Stopped { batch });
+                    }
+                    items.push(self.item(batch, slot, index)?);
+                }
+                self.collated(batch, || self.collate.collate(items))?
+            }
+        };
+        if self.pin { self.collated(batch, || pinned(loaded)) } else { Ok(loaded) }
+    }
+
+    /// The whole batch at once, where both the dataset and the collate can.
+    fn stacked(&self, batch: usize, indices: &[usize]) -> Result<Option<C::Batch>, DataError> {
+        let Some(unwrap) = self.collate.from_stacked() else { return Ok(None) };
+        self.collated(batch, || self.dataset.get_stacked(indices).transpose()).map(|made| made.and_then(unwrap))
+    }
+
+    fn item(&self, batch: usize, slot: usize, index: usize) -> Result<D::Item, DataError> {
+        // An item that comes up again needs other random numbers: its place in the epoch tells the two apart.
+        let stream = if self.repeats { 1 << 63 | (batch as u64) << 32 | slot as u64 } else { index as u64 };
+        let mut rng = self.rngs.at(stream);
+        let failed = |source| {
+            let (dataset, index) = self.dataset.locate(index);
+            DataError::Item { index, dataset, source }
+        };
+        catch(|| self.dataset.get(index, &mut rng).map_err(failed)).unwrap_or_else(|message| {
+            let (dataset, index) = self.dataset.locate(index);
+            Err(DataError::ItemPanicked { index, dataset, message })
+        })
+    }
+
+    fn collated<T>(&self, batch: usize, f: impl FnOnce() -> Result<T, crate::BoxError>) -> Result<T, DataError> {
+        collated(batch, || self.dataset.name(), f)
+    }
+}
+
+/// Runs the code that makes a batch of items; what goes wrong names the batch and the dataset.
+pub(crate) fn collated<T>(
+    batch: usize,
+    name: impl Fn() -> String,
+    f: impl FnOnce() -> Result<T, crate::BoxError>,
+) -> Result<T, DataError> {
+    match catch(f) {
+        Ok(made) => made.map_err(|source| DataError::Collate { batch, dataset: name(), source }),
+        Err(message) => Err(DataError::CollatePanicked { batch, dataset: name(), message }),
+    }
+}
+
+/// The same batch in page-locked memory.
+pub(crate) fn pinned<B: Batch>(batch: B) -> Result<B, crate::BoxError> {
+    let mut failed = None;
+    let pinned = batch.map_tensors(&mut |tensor| {
+        if tensor.device() != Device::Cpu {
+            return tensor.shallow_clone();
+        }
+        tensor.f_pin_memory(Device::Cuda(0)).unwrap_or_else(|error| {
+            failed.get_or_insert(error);
+            tensor.shallow_clone()
+        })
+    });
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(pinned),
+    }
+}

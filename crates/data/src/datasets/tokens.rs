@@ -1,0 +1,128 @@
+//! [`TokenBlocks`]: text for language models.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use fulgurite_torch::tch::Tensor;
+use rand::Rng;
+
+use super::files::read_bytes;
+use crate::{BoxError, DataError, Dataset, ItemRng, seed};
+
+/// A long sequence of tokens, cut into blocks: an item is `block_size` tokens and the tokens that follow each of them,
+/// both `i64` `[block_size]`.
+///
+/// ```
+/// use fulgurite_data::Dataset;
+/// use fulgurite_data::datasets::TokenBlocks;
+///
+/// let text = TokenBlocks::from_bytes(b"to be or not to be", 4)?;
+/// assert_eq!(text.len(), 4); // "to b", "e or", " not", " to "
+/// let (train, val) = TokenBlocks::from_bytes(b"to be or not to be", 4)?.split(0.7)?;
+/// let train = train.random(100); // 100 blocks an epoch, from anywhere
+/// assert_eq!((train.len(), val.len()), (100, 1));
+/// # Ok::<(), fulgurite_data::DataError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct TokenBlocks {
+    tokens: Arc<[u32]>,
+    block_size: usize,
+    /// Blocks per epoch, if they are drawn at random.
+    random: Option<usize>,
+}
+
+impl TokenBlocks {
+    /// Blocks of `block_size` of `tokens`, one after the other without overlap; an incomplete last one is left out.
+    pub fn new(tokens: impl Into<Arc<[u32]>>, block_size: usize) -> Result<TokenBlocks, DataError> {
+        let tokens = tokens.into();
+        if block_size == 0 {
+            return Err(DataError::Setting("block_size is 0; a block has at least one token".into()));
+        }
+        if tokens.len() <= block_size {
+            return Err(DataError::Setting(format!(
+                "one block of {block_size} tokens and their successors needs {} tokens, but the text has {}; use more \
+                 text or a smaller block_size",
+                block_size + 1,
+                tokens.len()
+            )));
+        }
+        Ok(TokenBlocks { tokens, block_size, random: None })
+    }
+
+    /// Blocks of the bytes of a text: 256 tokens, one per byte.
+    pub fn from_bytes(text: &[u8], block_size: usize) -> Result<TokenBlocks, DataError> {
+        TokenBlocks::new(text.iter().copied().map(u32::from).collect::<Vec<_>>(), block_size)
+    }
+
+    /// [`from_bytes`](TokenBlocks::from_bytes) of a file, of any encoding; a gzip file is unpacked.
+    pub fn from_file(path: impl AsRef<Path>, block_size: usize) -> Result<TokenBlocks, DataError> {
+        TokenBlocks::from_bytes(&read_bytes(path.as_ref())?, block_size)
+    }
+
+    /// Blocks of a UTF-8 text file, in the tokens of a Hugging Face `tokenizer.json`. No special tokens are added.
+    #[cfg(feature = "tokenizers")]
+    pub fn from_file_tokenized(
+        path: impl AsRef<Path>,
+        tokenizer: impl AsRef<Path>,
+        block_size: usize,
+    ) -> Result<TokenBlocks, DataError> {
+        use super::files::unusable;
+        let (path, tokenizer) = (path.as_ref(), tokenizer.as_ref());
+        let text = String::from_utf8(read_bytes(path)?)
+            .map_err(|error| unusable(path, format!("it is not text in UTF-8: {error}")))?;
+        let description = read_bytes(tokenizer)?;
+        let tokenizer = tokenizers::Tokenizer::from_bytes(&description)
+            .map_err(|error| unusable(tokenizer, format!("it is not a tokenizer.json of Hugging Face: {error}")))?;
+        let encoding = tokenizer
+            .encode(text, false)
+            .map_err(|error| unusable(path, format!("the tokenizer cannot encode it: {error}")))?;
+        TokenBlocks::new(encoding.get_ids(), block_size)
+    }
+
+    /// Draws `blocks_per_epoch` blocks an epoch, each from a random place, instead of going through the text in order.
+    pub fn random(mut self, blocks_per_epoch: usize) -> TokenBlocks {
+        self.random = Some(blocks_per_epoch);
+        self
+    }
+
+    /// The first `fraction` of the text, and the rest of it.
+    pub fn split(&self, fraction: f64) -> Result<(TokenBlocks, TokenBlocks), DataError> {
+        if !(fraction > 0.0 && fraction < 1.0) {
+            return Err(DataError::Setting(format!("a text cannot be split at {fraction}; give a fraction between 0 and 1")));
+        }
+        let (first, rest) = self.tokens.split_at((self.tokens.len() as f64 * fraction) as usize);
+        Ok((TokenBlocks::new(first, self.block_size)?, TokenBlocks::new(rest, self.block_size)?))
+    }
+
+    /// All tokens.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Tokens per block.
+    pub fn block_size(&self) -> usize {
+        self.block_size
+    }
+}
+
+impl Dataset for TokenBlocks {
+    type Item = (Tensor, Tensor);
+
+    fn len(&self) -> usize {
+        self.random.unwrap_or((self.tokens.len() - 1) / self.block_size)
+    }
+
+    fn get(&self, index: usize, rng: &mut ItemRng) -> Result<(Tensor, Tensor), BoxError> {
+        let start = match self.random {
+            Some(_) => start_at_random(rng, self.tokens.len() - self.block_size),
+            None => index * self.block_size,
+        };
+        let tokens: Vec<i64> = self.tokens[start..=start + self.block_size].iter().copied().map(i64::from).collect();
+        let (inputs, targets) = (&tokens[..self.block_size], &tokens[1..]);
+        Ok((Tensor::f_from_slice(inputs)?, Tensor::f_from_slice(targets)?))
+    }
+}
+
+fn start_at_random(rng: &mut impl Rng, places: usize) -> usize {
+    seed::below(rng, places as u64) as usize
+}

@@ -1,0 +1,319 @@
+//! Streams: [`IterableDataset`] and [`IterableDataLoader`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fulgurite_torch::rng::global_seed;
+use fulgurite_torch::tch::Cuda;
+
+use crate::data_loader::{collated, pinned};
+use crate::dataset::short_type_name;
+use crate::seed::{self, ItemRngs, Purpose};
+use crate::workers::{Epoch, Workers, catch};
+use crate::{BatchIter, BoxError, Collate, DataError, DefaultCollate, ItemRng, Loader};
+
+/// The records of one epoch.
+pub type RecordIter<R> = Box<dyn Iterator<Item = Result<R, BoxError>> + Send>;
+
+/// A dataset that is read from its beginning to its end: a log, a socket, shards too large for an index.
+///
+/// Reading is split in two, so that workers can share the work without sharding the stream: records are read by one
+/// worker at a time, in order; what is slow (decoding, augmentation) belongs into [`load`](IterableDataset::load),
+/// which runs on all of them. So no record comes twice, and the order does not depend on the number of workers.
+pub trait IterableDataset: Send + Sync + 'static {
+    /// What is read: a line, some bytes, a path.
+    type Record: Send + 'static;
+    /// What it becomes.
+    type Item: Send + 'static;
+
+    /// The records of `epoch`. Draw random numbers (a shuffle buffer) from `rng` only.
+    fn records(&self, epoch: u64, rng: ItemRng) -> Result<RecordIter<Self::Record>, BoxError>;
+
+    /// The item that a record holds. `rng` belongs to this record of this epoch.
+    fn load(&self, record: Self::Record, rng: &mut ItemRng) -> Result<Self::Item, BoxError>;
+
+    /// How many records an epoch has, if that is known.
+    fn len(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether an epoch is known to have none.
+    fn is_empty(&self) -> bool {
+        self.len() == Some(0)
+    }
+
+    /// What error messages call this dataset; the name of its type, if not overridden.
+    fn name(&self) -> String {
+        short_type_name::<Self>()
+    }
+
+    /// The same dataset with `f` applied to every item, on the workers; the error of `f` will name the item.
+    fn try_map<T, F>(self, f: F) -> MapIterable<Self, F>
+    where
+        Self: Sized,
+        T: Send + 'static,
+        F: Fn(Self::Item, &mut ItemRng) -> Result<T, BoxError> + Send + Sync + 'static,
+    {
+        MapIterable { dataset: self, f }
+    }
+}
+
+/// A stream with a function applied to every item; see [`IterableDataset::try_map`].
+#[derive(Debug, Clone)]
+pub struct MapIterable<D, F> {
+    dataset: D,
+    f: F,
+}
+
+impl<D, F, T> IterableDataset for MapIterable<D, F>
+where
+    D: IterableDataset,
+    F: Fn(D::Item, &mut ItemRng) -> Result<T, BoxError> + Send + Sync + 'static,
+    T: Send + 'static,
+{
+    type Record = D::Record;
+    type Item = T;
+
+    fn records(&self, epoch: u64, rng: ItemRng) -> Result<RecordIter<D::Record>, BoxError> {
+        self.dataset.records(epoch, rng)
+    }
+
+    fn load(&self, record: D::Record, rng: &mut ItemRng) -> Result<T, BoxError> {
+        let item = self.dataset.load(record, rng)?;
+        (self.f)(item, rng)
+    }
+
+    fn len(&self) -> Option<usize> {
+        self.dataset.len()
+    }
+
+    fn name(&self) -> String {
+        self.dataset.name()
+    }
+}
+
+/// A stream made of a function from the epoch to an iterator of items.
+///
+/// ```
+/// use fulgurite_data::{IterableDataLoader, IterableFn, Loader};
+///
+/// let numbers = IterableFn::new("numbers", |epoch| Ok((0..5).map(move |i| Ok(epoch as i64 * 100 + i))));
+/// let loader = IterableDataLoader::new(numbers).batch_size(2).num_workers(2);
+/// assert_eq!(loader.iter(0, 0)?.count(), 3);
+/// # Ok::<(), fulgurite_data::DataError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct IterableFn<F> {
+    name: String,
+    epoch: F,
+}
+
+impl<F, I, T> IterableFn<F>
+where
+    F: Fn(u64) -> Result<I, BoxError> + Send + Sync + 'static,
+    I: Iterator<Item = Result<T, BoxError>> + Send + 'static,
+    T: Send + 'static,
+{
+    /// `epoch` gives the items of an epoch; error messages call the dataset `name`.
+    pub fn new(name: impl Into<String>, epoch: F) -> IterableFn<F> {
+        IterableFn { name: name.into(), epoch }
+    }
+}
+
+impl<F, I, T> IterableDataset for IterableFn<F>
+where
+    F: Fn(u64) -> Result<I, BoxError> + Send + Sync + 'static,
+    I: Iterator<Item = Result<T, BoxError>> + Send + 'static,
+    T: Send + 'static,
+{
+    type Record = T;
+    type Item = T;
+
+    fn records(&self, epoch: u64, _: ItemRng) -> Result<RecordIter<T>, BoxError> {
+        Ok(Box::new((self.epoch)(epoch)?))
+    }
+
+    fn load(&self, record: T, _: &mut ItemRng) -> Result<T, BoxError> {
+        Ok(record)
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+}
+
+/// Loads the items of an [`IterableDataset`] in batches. Its order is the stream's, so there is nothing to shuffle or
+/// sample here; everything else is as in [`DataLoader`](crate::DataLoader).
+pub struct IterableDataLoader<D, C = DefaultCollate> {
+    dataset: Arc<D>,
+    collate: Arc<C>,
+    batch_size: usize,
+    drop_last: bool,
+    workers: Workers,
+    pin_memory: bool,
+    seed: Option<u64>,
+}
+
+impl<D: IterableDataset> IterableDataLoader<D> {
+    /// A loader of `dataset` with PyTorch's defaults: batches of 1, no workers.
+    pub fn new(dataset: D) -> IterableDataLoader<D> {
+        IterableDataLoader {
+            dataset: Arc::new(dataset),
+            collate: Arc::new(DefaultCollate),
+            batch_size: 1,
+            drop_last: false,
+            workers: Workers { count: 0, prefetch_factor: 2 },
+            pin_memory: false,
+            seed: None,
+        }
+    }
+}
+
+impl<D: IterableDataset, C> IterableDataLoader<D, C> {
+    /// Items per batch. Default 1.
+    pub fn batch_size(mut self, batch_size: usize) -> Self {
+        self.batch_size = batch_size;
+        self
+    }
+
+    /// Leaves the last batch out when it is smaller than `batch_size`. Default `false`.
+    pub fn drop_last(mut self, drop_last: bool) -> Self {
+        self.drop_last = drop_last;
+        self
+    }
+
+    /// Threads that load ahead of time. 0, the default, loads a batch when it is asked for.
+    pub fn num_workers(mut self, num_workers: usize) -> Self {
+        self.workers.count = num_workers;
+        self
+    }
+
+    /// Batches that each worker may be ahead. Default 2.
+    pub fn prefetch_factor(mut self, prefetch_factor: usize) -> Self {
+        self.workers.prefetch_factor = prefetch_factor;
+        self
+    }
+
+    /// Puts batches into page-locked memory; nothing happens without CUDA. Default `false`.
+    pub fn pin_memory(mut self, pin_memory: bool) -> Self {
+        self.pin_memory = pin_memory;
+        self
+    }
+
+    /// The seed of the random numbers. Default: that of `seed_everything`.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Puts the items of a batch together in another way; see [`DataLoader::collate`](crate::DataLoader::collate).
+    pub fn collate<F: Collate<D::Item>>(self, collate: F) -> IterableDataLoader<D, F> {
+        let IterableDataLoader { dataset, batch_size, drop_last, workers, pin_memory, seed, .. } = self;
+        IterableDataLoader { dataset, collate: Arc::new(collate), batch_size, drop_last, workers, pin_memory, seed }
+    }
+
+    /// The dataset.
+    pub fn dataset(&self) -> &D {
+        &self.dataset
+    }
+
+    /// Whether the settings can work.
+    pub fn check(&self) -> Result<(), DataError> {
+        if self.batch_size == 0 {
+            return Err(DataError::Setting("batch_size is 0; a batch has at least one item".into()));
+        }
+        self.workers.check()
+    }
+}
+
+impl<D, C> Clone for IterableDataLoader<D, C> {
+    fn clone(&self) -> Self {
+        IterableDataLoader { dataset: self.dataset.clone(), collate: self.collate.clone(), ..*self }
+    }
+}
+
+impl<D: IterableDataset, C: Collate<D::Item>> Loader for IterableDataLoader<D, C> {
+    type Batch = C::Batch;
+
+    fn len(&self) -> Option<usize> {
+        self.check().ok()?;
+        let records = self.dataset.len()?;
+        Some(if self.drop_last { records / self.batch_size } else { records.div_ceil(self.batch_size) })
+    }
+
+    fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<C::Batch>, DataError> {
+        self.check()?;
+        let seed = self.seed.unwrap_or_else(global_seed);
+        let name = self.dataset.name();
+        let records = self
+            .dataset
+            .records(epoch, seed::generator(seed, epoch, Purpose::Stream))
+            .map_err(|source| DataError::Record { position: 0, dataset: name.clone(), source })?;
+        let mut plan = Records {
+            records: records.fuse(),
+            position: skip * self.batch_size,
+            batch_size: self.batch_size,
+            drop_last: self.drop_last,
+            name: name.clone(),
+        };
+        if plan.position > 0 {
+            plan.records.nth(plan.position - 1);
+        }
+        let (dataset, collate, rngs) = (self.dataset.clone(), self.collate.clone(), ItemRngs::new(seed, epoch));
+        let pin = self.pin_memory && Cuda::is_available();
+        let load = move |batch, (first, records): (usize, Vec<D::Record>), stop: &AtomicBool| {
+            let mut items = Vec::with_capacity(records.len());
+            for (index, record) in (first..).zip(records) {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(DataError::Stopped { batch });
+                }
+                items.push(item(&*dataset, index, record, &mut rngs.at(index as u64))?);
+            }
+            let make = || collate.collate(items).and_then(|batch| if pin { pinned(batch) } else { Ok(batch) });
+            collated(batch, || dataset.name(), make)
+        };
+        Epoch { plan, load, first: skip, name }.run(self.workers)
+    }
+}
+
+fn item<D: IterableDataset>(
+    dataset: &D,
+    index: usize,
+    record: D::Record,
+    rng: &mut ItemRng,
+) -> Result<D::Item, DataError> {
+    match catch(|| dataset.load(record, rng)) {
+        Ok(loaded) => loaded.map_err(|source| DataError::Item { index, dataset: dataset.name(), source }),
+        Err(message) => Err(DataError::ItemPanicked { index, dataset: dataset.name(), message }),
+    }
+}
+
+/// The records of each batch, with the position of the first.
+struct Records<R> {
+    records: std::iter::Fuse<RecordIter<R>>,
+    position: usize,
+    batch_size: usize,
+    drop_last: bool,
+    name: String,
+}
+
+impl<R> Iterator for Records<R> {
+    type Item = Result<(usize, Vec<R>), DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let first = self.position;
+        let mut batch = Vec::with_capacity(self.batch_size);
+        for record in self.records.by_ref().take(self.batch_size) {
+            match record {
+                Ok(record) => batch.push(record),
+                Err(source) => {
+                    let position = first + batch.len();
+                    return Some(Err(DataError::Record { position, dataset: self.name.clone(), source }));
+                }
+            }
+        }
+        self.position += batch.len();
+        let enough = if self.drop_last { batch.len() == self.batch_size } else { !batch.is_empty() };
+        enough.then_some(Ok((first, batch)))
+    }
+}

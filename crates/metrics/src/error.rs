@@ -1,0 +1,108 @@
+//! [`MetricError`]: why a metric refuses.
+
+use fulgurite_torch::ValueError;
+use fulgurite_torch::tch::{Kind, TchError, Tensor};
+
+/// Why a metric could not be built, updated, computed or restored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetricError {
+    /// `compute` was asked before anything was accumulated, and the metric has no value for nothing.
+    #[error("`{metric}` has accumulated nothing, so it has no value: call `update` or `forward` before `compute`")]
+    NothingAccumulated {
+        /// The metric's name.
+        metric: &'static str,
+    },
+    /// A constructor argument is out of its range, or contradicts another.
+    #[error("`{metric}`: {message}")]
+    Argument {
+        /// The metric's name.
+        metric: &'static str,
+        /// What was asked, why it cannot be, and what to do.
+        message: String,
+    },
+    /// The shapes of the inputs do not fit the metric or each other.
+    #[error("`{metric}` was given preds of shape {preds:?} and target of shape {target:?}; expected {expected}")]
+    Shape {
+        /// The metric's name.
+        metric: &'static str,
+        /// The shape of the predictions.
+        preds: Vec<i64>,
+        /// The shape of the target.
+        target: Vec<i64>,
+        /// The shapes it takes.
+        expected: String,
+    },
+    /// The kind of an input does not fit the metric.
+    #[error("`{metric}` was given a {input} of kind {found:?}; expected {expected}")]
+    Kind {
+        /// The metric's name.
+        metric: &'static str,
+        /// Which input.
+        input: &'static str,
+        /// Its kind.
+        found: Kind,
+        /// The kinds it takes.
+        expected: &'static str,
+    },
+    /// A value met was one that the metric was told to refuse.
+    #[error("`{metric}`: {message}")]
+    Value {
+        /// The metric's name.
+        metric: &'static str,
+        /// What was met, and what to do.
+        message: String,
+    },
+    /// The state given does not fit the metric.
+    #[error("cannot restore `{metric}`: {message}")]
+    State {
+        /// The metric's name.
+        metric: &'static str,
+        /// What does not fit.
+        message: String,
+    },
+    /// The state given lacks an entry, or holds one of another type.
+    #[error("cannot restore the metric's state: {0}")]
+    Entry(#[from] ValueError),
+    /// libtorch refused an operation.
+    #[error("libtorch failed while computing a metric: {0}")]
+    Torch(#[from] TchError),
+}
+
+impl MetricError {
+    pub(crate) fn shape(
+        metric: &'static str,
+        preds: &Tensor,
+        target: &Tensor,
+        expected: impl Into<String>,
+    ) -> MetricError {
+        MetricError::Shape { metric, preds: preds.size(), target: target.size(), expected: expected.into() }
+    }
+
+    pub(crate) fn argument(metric: &'static str, message: impl Into<String>) -> MetricError {
+        MetricError::Argument { metric, message: message.into() }
+    }
+
+    pub(crate) fn require_float(metric: &'static str, input: &'static str, tensor: &Tensor) -> Result<(), MetricError> {
+        if is_float(tensor) {
+            return Ok(());
+        }
+        Err(MetricError::Kind { metric, input, found: tensor.kind(), expected: "floating point scores" })
+    }
+
+    pub(crate) fn require_labels(
+        metric: &'static str,
+        input: &'static str,
+        tensor: &Tensor,
+    ) -> Result<(), MetricError> {
+        match tensor.kind() {
+            Kind::Uint8 | Kind::Int8 | Kind::Int16 | Kind::Int | Kind::Int64 | Kind::Bool => Ok(()),
+            found => Err(MetricError::Kind { metric, input, found, expected: "integer labels" }),
+        }
+    }
+}
+
+/// Whether it holds scores rather than labels.
+pub(crate) fn is_float(tensor: &Tensor) -> bool {
+    matches!(tensor.kind(), Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double)
+}

@@ -1,0 +1,217 @@
+//! What can be optimized: [`IntoParamGroups`] and [`ParamGroupConfig`].
+
+use fulgurite_torch::tch::{Tensor, nn};
+use fulgurite_torch::{Dict, tensor_id};
+
+use crate::error::ensure_non_negative;
+use crate::{Momentum, OptimError, ParamGroup};
+
+/// A parameter group to be: parameters, and what they set differently from the rest of their optimizer.
+///
+/// ```
+/// use fulgurite_optim::{AdamW, ParamGroupConfig};
+/// use fulgurite_torch::tch::{Device, nn};
+///
+/// let vs = nn::VarStore::new(Device::Cpu);
+/// let layer = nn::linear(vs.root(), 4, 2, Default::default());
+/// let groups = vec![
+///     ParamGroupConfig::new([&layer.ws]),
+///     ParamGroupConfig::new(layer.bs.iter()).weight_decay(0.0).name("no_decay"),
+/// ];
+/// let optimizer = AdamW::new(groups).lr(3e-4).weight_decay(0.1).build()?;
+/// assert_eq!(optimizer.param_groups()[1].weight_decay, 0.0);
+/// # Ok::<(), fulgurite_optim::OptimError>(())
+/// ```
+#[derive(Debug)]
+pub struct ParamGroupConfig {
+    params: Vec<Tensor>,
+    name: Option<String>,
+    lr: Option<f64>,
+    weight_decay: Option<f64>,
+    momentum: Option<Momentum>,
+}
+
+impl ParamGroupConfig {
+    /// A group of `params`, which it shares.
+    pub fn new<'a>(params: impl IntoIterator<Item = &'a Tensor>) -> ParamGroupConfig {
+        ParamGroupConfig {
+            params: params.into_iter().map(Tensor::shallow_clone).collect(),
+            name: None,
+            lr: None,
+            weight_decay: None,
+            momentum: None,
+        }
+    }
+
+    /// Its name, for the learning-rate monitor.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Its own learning rate.
+    #[must_use]
+    pub fn lr(mut self, lr: f64) -> Self {
+        self.lr = Some(lr);
+        self
+    }
+
+    /// Its own weight decay.
+    #[must_use]
+    pub fn weight_decay(mut self, weight_decay: f64) -> Self {
+        self.weight_decay = Some(weight_decay);
+        self
+    }
+
+    /// Its own momentum, for optimizers that have `momentum`.
+    #[must_use]
+    pub fn momentum(mut self, momentum: f64) -> Self {
+        self.momentum = Some(Momentum::Momentum(momentum));
+        self
+    }
+
+    /// Its own betas, for optimizers that have `betas`.
+    #[must_use]
+    pub fn betas(mut self, beta1: f64, beta2: f64) -> Self {
+        self.momentum = Some(Momentum::Betas(beta1, beta2));
+        self
+    }
+}
+
+/// What an optimizer can be made for: a `VarStore` (its trainable variables, in the order they were created), tensors,
+/// or groups with settings of their own.
+pub trait IntoParamGroups {
+    /// The groups, in the order of the state dict.
+    fn into_param_groups(self) -> Vec<ParamGroupConfig>;
+}
+
+impl IntoParamGroups for &nn::VarStore {
+    fn into_param_groups(self) -> Vec<ParamGroupConfig> {
+        vec![ParamGroupConfig::new(&self.trainable_variables())]
+    }
+}
+
+impl IntoParamGroups for Vec<Tensor> {
+    fn into_param_groups(self) -> Vec<ParamGroupConfig> {
+        vec![ParamGroupConfig::new(&self)]
+    }
+}
+
+impl IntoParamGroups for &[Tensor] {
+    fn into_param_groups(self) -> Vec<ParamGroupConfig> {
+        vec![ParamGroupConfig::new(self)]
+    }
+}
+
+impl IntoParamGroups for Vec<ParamGroupConfig> {
+    fn into_param_groups(self) -> Vec<ParamGroupConfig> {
+        self
+    }
+}
+
+/// The settings a group has unless it says otherwise.
+pub(crate) struct Defaults {
+    pub(crate) lr: f64,
+    /// `None` for optimizers without weight decay.
+    pub(crate) weight_decay: Option<f64>,
+    pub(crate) momentum: Momentum,
+}
+
+/// Fills in what `configs` leave open, and checks all of it.
+pub(crate) fn resolve(
+    optimizer: &'static str,
+    configs: Vec<ParamGroupConfig>,
+    defaults: &Defaults,
+) -> Result<Vec<ParamGroup>, OptimError> {
+    if configs.iter().all(|config| config.params.is_empty()) {
+        return Err(OptimError::EmptyParameterList { optimizer });
+    }
+    let mut groups = Vec::with_capacity(configs.len());
+    for (group, config) in configs.into_iter().enumerate() {
+        if config.weight_decay.is_some() && defaults.weight_decay.is_none() {
+            return Err(OptimError::UnknownGroupOption { optimizer, group, option: "weight_decay" });
+        }
+        let momentum = config.momentum.unwrap_or(defaults.momentum);
+        if std::mem::discriminant(&momentum) != std::mem::discriminant(&defaults.momentum) {
+            let option = if matches!(momentum, Momentum::Betas(..)) { "betas" } else { "momentum" };
+            return Err(OptimError::UnknownGroupOption { optimizer, group, option });
+        }
+        groups.push(ParamGroup {
+            params: config.params,
+            name: config.name,
+            lr: config.lr.unwrap_or(defaults.lr),
+            initial_lr: None,
+            weight_decay: config.weight_decay.or(defaults.weight_decay).unwrap_or(0.0),
+            momentum,
+            extra: Dict::new(),
+        });
+    }
+    check_parameters(optimizer, &groups)?;
+    for group in &groups {
+        check_settings(optimizer, group)?;
+    }
+    Ok(groups)
+}
+
+/// The settings that every optimizer has.
+pub(crate) fn check_settings(optimizer: &'static str, group: &ParamGroup) -> Result<(), OptimError> {
+    ensure_non_negative(optimizer, "learning rate", group.lr)?;
+    ensure_non_negative(optimizer, "weight_decay value", group.weight_decay)?;
+    match group.momentum {
+        Momentum::None => Ok(()),
+        Momentum::Momentum(momentum) => ensure_non_negative(optimizer, "momentum value", momentum),
+        Momentum::Betas(beta1, beta2) => {
+            for (index, beta) in [beta1, beta2].into_iter().enumerate() {
+                let option = format!("beta parameter at index {index}");
+                crate::error::ensure((0.0..1.0).contains(&beta), optimizer, &option, beta, "in [0, 1)")?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn check_parameters(optimizer: &'static str, groups: &[ParamGroup]) -> Result<(), OptimError> {
+    let mut seen = std::collections::HashMap::new();
+    for (group, params) in groups.iter().map(|group| &group.params).enumerate() {
+        for (index, param) in params.iter().enumerate() {
+            if let Some((first_group, first_index)) = seen.insert(tensor_id(param), (group, index)) {
+                return Err(OptimError::DuplicateParameter { optimizer, group, index, first_group, first_index });
+            }
+            let bad = |reason: &str| OptimError::BadParameter { optimizer, group, index, reason: reason.into() };
+            if !param.defined() {
+                return Err(bad("it is an undefined tensor; create it before the optimizer"));
+            }
+            if !param.f_is_leaf()? {
+                return Err(bad(
+                    "it is computed from other tensors (can't optimize a non-leaf Tensor); give the optimizer the \
+                     tensors it is computed from, or a detached copy that requires a gradient",
+                ));
+            }
+            if !param.f_is_floating_point()? {
+                return Err(bad(&format!(
+                    "it is of kind {:?}, and only real floating-point tensors have gradients that can be followed",
+                    param.f_kind()?
+                )));
+            }
+            if !is_dense(param) {
+                return Err(bad("it is a view with gaps or overlaps in memory; use a .contiguous() copy"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the elements fill one stretch of memory, in whatever order of dimensions.
+fn is_dense(param: &Tensor) -> bool {
+    let mut dims: Vec<(i64, i64)> =
+        param.stride().into_iter().zip(param.size()).filter(|&(_, size)| size != 1).collect();
+    dims.sort_unstable();
+    let mut expected = 1;
+    param.numel() == 0
+        || dims.into_iter().all(|(stride, size)| {
+            let dense = stride == expected;
+            expected *= size;
+            dense
+        })
+}

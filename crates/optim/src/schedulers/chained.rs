@@ -1,0 +1,123 @@
+//! [`ChainedScheduler`].
+
+use fulgurite_torch::Dict;
+
+use super::scheduler::{ChainableScheduler, floats};
+use super::sequential::reset_lrs;
+use crate::settings::Setting;
+use crate::{LrScheduler, OptimError, Optimizer};
+
+/// Several schedulers at once, each changing the learning rate that the one before it leaves.
+///
+/// ```
+/// use fulgurite_optim::{ChainedScheduler, ConstantLR, ExponentialLR};
+///
+/// let schedule = ChainedScheduler::new(ConstantLR::new().factor(0.1).total_iters(2)).and(ExponentialLR::new(0.9));
+/// ```
+pub struct ChainedScheduler {
+    parts: Vec<Box<dyn ChainableScheduler>>,
+    last_lr: Vec<f64>,
+}
+
+impl ChainedScheduler {
+    /// The scheduler that is stepped first.
+    pub fn new(first: impl ChainableScheduler + 'static) -> ChainedScheduler {
+        ChainedScheduler { parts: vec![Box::new(first)], last_lr: Vec::new() }
+    }
+
+    /// The scheduler that is stepped next.
+    #[must_use]
+    pub fn and(mut self, next: impl ChainableScheduler + 'static) -> ChainedScheduler {
+        self.parts.push(Box::new(next));
+        self
+    }
+
+    fn take_last_lr(&mut self, optimizer: &dyn Optimizer) {
+        self.last_lr.clear();
+        self.last_lr.extend(optimizer.param_groups().iter().map(|group| group.lr));
+    }
+}
+
+impl std::fmt::Debug for ChainedScheduler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.parts.iter().map(|part| part.name()).collect();
+        f.debug_struct("ChainedScheduler").field("parts", &names).finish()
+    }
+}
+
+const NAME: &str = "ChainedScheduler";
+
+impl LrScheduler for ChainedScheduler {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn attach(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
+        for part in &mut self.parts {
+            part.attach(optimizer)?;
+        }
+        self.take_last_lr(optimizer);
+        Ok(())
+    }
+
+    fn step(&mut self, optimizer: &mut dyn Optimizer, metric: Option<f64>) -> Result<(), OptimError> {
+        for part in &mut self.parts {
+            part.step(optimizer, metric)?;
+        }
+        self.take_last_lr(optimizer);
+        Ok(())
+    }
+
+    fn last_lr(&self) -> &[f64] {
+        &self.last_lr
+    }
+
+    fn state_dict(&self) -> Dict {
+        Dict::new()
+            .with("_last_lr", self.last_lr.to_value())
+            .with("_schedulers", self.parts.iter().map(|part| part.state_dict()).collect::<Vec<_>>())
+    }
+
+    fn load_state_dict(&mut self, state: &Dict) -> Result<(), OptimError> {
+        self.last_lr = floats(NAME, state, "_last_lr", self.last_lr.len())?;
+        load_parts(NAME, state, &mut self.parts)
+    }
+}
+
+impl ChainableScheduler for ChainedScheduler {
+    fn undo(&mut self) {
+        self.parts.iter_mut().for_each(|part| part.undo());
+    }
+
+    fn initial_step(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
+        self.step(optimizer, None)
+    }
+
+    /// From the learning rates before any scheduler; PyTorch cannot do this.
+    fn restart(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
+        reset_lrs(optimizer);
+        for part in &mut self.parts {
+            part.initial_step(optimizer)?;
+        }
+        self.take_last_lr(optimizer);
+        Ok(())
+    }
+}
+
+/// Loads the entries of `_schedulers`.
+pub(super) fn load_parts(
+    owner: &'static str,
+    state: &Dict,
+    parts: &mut [Box<dyn ChainableScheduler>],
+) -> Result<(), OptimError> {
+    let saved = state.list("_schedulers").map_err(OptimError::lacks(owner))?;
+    if saved.len() != parts.len() {
+        let (saved, here) = (saved.len(), parts.len());
+        return Err(OptimError::state_dict(owner, format!("it has {saved} schedulers, expected {here}")));
+    }
+    for (part, saved) in parts.iter_mut().zip(saved) {
+        let saved = saved.as_dict().ok_or_else(|| OptimError::state_dict(owner, "a part's state is no dict"))?;
+        part.load_state_dict(saved)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! [`PerGroup`].
+
+use crate::OptimError;
+
+/// One value for all parameter groups, or one for each: made from an `f64` or a `Vec<f64>`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PerGroup {
+    /// The same for all groups.
+    Same(f64),
+    /// One for each group, in their order.
+    Each(Vec<f64>),
+}
+
+impl From<f64> for PerGroup {
+    fn from(value: f64) -> PerGroup {
+        PerGroup::Same(value)
+    }
+}
+
+impl From<Vec<f64>> for PerGroup {
+    fn from(values: Vec<f64>) -> PerGroup {
+        PerGroup::Each(values)
+    }
+}
+
+impl PerGroup {
+    /// One value for each of `groups` groups.
+    pub(crate) fn spread(
+        &self,
+        scheduler: &'static str,
+        option: &'static str,
+        groups: usize,
+    ) -> Result<Vec<f64>, OptimError> {
+        match self {
+            PerGroup::Same(value) => Ok(vec![*value; groups]),
+            PerGroup::Each(values) if values.len() == groups => Ok(values.clone()),
+            PerGroup::Each(values) => {
+                Err(OptimError::PerGroupLength { scheduler, option, values: values.len(), groups })
+            }
+        }
+    }
+}

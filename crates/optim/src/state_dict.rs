@@ -1,0 +1,167 @@
+//! The parameter groups of an optimizer's state dict, in PyTorch's layout.
+
+use fulgurite_torch::tch::Tensor;
+use fulgurite_torch::{Dict, Value};
+
+use crate::groups::check_settings;
+use crate::rule::{Inert, Rule};
+use crate::settings::number;
+use crate::{Momentum, OptimError, ParamGroup};
+
+/// The entry of `group`, whose parameters are numbered from `offset`.
+pub(crate) fn save_group<R: Rule>(group: &ParamGroup, rule: &R, offset: usize) -> Dict {
+    let mut entry = settings(group, rule);
+    for (key, value) in group.extra.iter() {
+        entry.set(key.clone(), value.clone());
+    }
+    entry.push("params", (offset..offset + group.params.len()).collect::<Vec<_>>());
+    entry
+}
+
+/// What a group and its rule know of themselves. Options that mean nothing here have PyTorch's defaults.
+fn settings<R: Rule>(group: &ParamGroup, rule: &R) -> Dict {
+    let mut entry = shared_settings(group);
+    if R::WEIGHT_DECAY.is_some() {
+        entry.push("weight_decay", group.weight_decay);
+    }
+    rule.save(&mut entry);
+    for (key, value) in R::INERT {
+        entry.push(
+            *key,
+            match value {
+                Inert::None => Value::None,
+                Inert::False => Value::Bool(false),
+            },
+        );
+    }
+    entry
+}
+
+/// The settings that have the same name in every optimizer.
+pub(crate) fn shared_settings(group: &ParamGroup) -> Dict {
+    let mut entry = Dict::new().with("lr", group.lr);
+    match group.momentum {
+        Momentum::None => {}
+        Momentum::Momentum(momentum) => entry.push("momentum", momentum),
+        Momentum::Betas(beta1, beta2) => entry.push("betas", (beta1, beta2)),
+    }
+    if let Some(name) = &group.name {
+        entry.push("name", name.as_str());
+    }
+    if let Some(initial_lr) = group.initial_lr {
+        entry.push("initial_lr", initial_lr);
+    }
+    entry
+}
+
+/// Handles of the same parameters, with copies of the settings.
+pub(crate) fn copy_groups(groups: &[ParamGroup]) -> Vec<ParamGroup> {
+    let copy = |group: &ParamGroup| ParamGroup {
+        params: group.params.iter().map(Tensor::shallow_clone).collect(),
+        name: group.name.clone(),
+        extra: group.extra.clone(),
+        ..*group
+    };
+    groups.iter().map(copy).collect()
+}
+
+/// Takes the settings of `groups` and `rules` from a state dict, and returns the keys of each group's parameters.
+pub(crate) fn load_groups<R: Rule>(
+    state: &Dict,
+    groups: &mut [ParamGroup],
+    rules: &mut [R],
+) -> Result<Vec<Vec<Value>>, OptimError> {
+    let saved = saved_groups(R::NAME, state, groups)?;
+    for ((group, rule), entry) in groups.iter_mut().zip(rules).zip(&saved) {
+        load_shared_settings(R::NAME, entry, group)?;
+        if R::WEIGHT_DECAY.is_some()
+            && let Some(weight_decay) = entry.get("weight_decay").and_then(number)
+        {
+            group.weight_decay = weight_decay;
+        }
+        rule.load(entry).map_err(|error| OptimError::state_dict(R::NAME, error))?;
+        group.extra = Dict::new();
+        let mut own = settings(group, rule);
+        R::INERT.iter().for_each(|(key, _)| drop(own.remove(key)));
+        for (key, value) in entry.iter() {
+            if key.as_str() != Some("params") && own.get_value(key).is_none() {
+                group.extra.push(key.clone(), value.clone());
+            }
+        }
+        check_settings(R::NAME, group)?;
+        rule.validate(group)?;
+    }
+    saved.iter().map(|entry| Ok(params_of(R::NAME, entry)?.to_vec())).collect()
+}
+
+/// The entries of `param_groups`, as many and with as many parameters as `groups`.
+pub(crate) fn saved_groups<'a>(
+    optimizer: &'static str,
+    state: &'a Dict,
+    groups: &[ParamGroup],
+) -> Result<Vec<&'a Dict>, OptimError> {
+    let saved = state.list("param_groups").map_err(OptimError::lacks(optimizer))?;
+    if saved.len() != groups.len() {
+        let (saved, here) = (saved.len(), groups.len());
+        return Err(OptimError::state_dict(
+            optimizer,
+            format!(
+                "it has a different number of parameter groups, {saved} instead of {here}; build the optimizer with the \
+                 groups it was saved with"
+            ),
+        ));
+    }
+    let mut entries = Vec::with_capacity(saved.len());
+    for (index, (entry, group)) in saved.iter().zip(groups).enumerate() {
+        let entry = entry.as_dict().ok_or_else(|| {
+            OptimError::state_dict(
+                optimizer,
+                format!("parameter group {index} is {}, expected dict", entry.type_name()),
+            )
+        })?;
+        let (saved, here) = (params_of(optimizer, entry)?.len(), group.params.len());
+        if saved != here {
+            return Err(OptimError::state_dict(
+                optimizer,
+                format!(
+                    "parameter group {index} doesn't match the size of the optimizer's group, {saved} parameters instead \
+                     of {here}; is it of another model?"
+                ),
+            ));
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+fn params_of<'a>(optimizer: &'static str, entry: &'a Dict) -> Result<&'a [Value], OptimError> {
+    entry.list("params").map_err(OptimError::lacks(optimizer))
+}
+
+/// Reads what [`shared_settings`] wrote.
+pub(crate) fn load_shared_settings(
+    optimizer: &'static str,
+    entry: &Dict,
+    group: &mut ParamGroup,
+) -> Result<(), OptimError> {
+    let lacks = OptimError::lacks(optimizer);
+    let wrong =
+        |key: &str| OptimError::state_dict(optimizer, format!("entry `{key}` of a parameter group is no number"));
+    group.lr = number(entry.require("lr").map_err(&lacks)?).ok_or_else(|| wrong("lr"))?;
+    match &mut group.momentum {
+        Momentum::None => {}
+        Momentum::Momentum(momentum) => {
+            *momentum = number(entry.require("momentum").map_err(&lacks)?).ok_or_else(|| wrong("momentum"))?;
+        }
+        Momentum::Betas(beta1, beta2) => {
+            let betas = entry.list("betas").map_err(&lacks)?;
+            (*beta1, *beta2) = match betas {
+                [a, b] => (number(a).ok_or_else(|| wrong("betas"))?, number(b).ok_or_else(|| wrong("betas"))?),
+                _ => return Err(wrong("betas")),
+            };
+        }
+    }
+    group.name = entry.get("name").and_then(Value::as_str).map(String::from).or(group.name.take());
+    group.initial_lr = entry.get("initial_lr").and_then(number);
+    Ok(())
+}

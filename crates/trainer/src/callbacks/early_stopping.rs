@@ -1,0 +1,358 @@
+//! [`EarlyStopping`]: ends a run whose monitored value no longer improves.
+
+use fulgurite_torch::tch::{Kind, Tensor};
+use fulgurite_torch::{Dict, Value, to_host_f64};
+
+use super::model_checkpoint::{missing_monitor, python_float, python_str};
+use super::{Callback, Mode, Role};
+use crate::config::ValCheckInterval;
+use crate::error::{Error, Result};
+use crate::logging::LoggedValue;
+use crate::module::ModuleView;
+use crate::state::{TrainerFn, TrainerState};
+
+/// Why [`EarlyStopping`] ended a run. Checkpoints hold the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum StoppingReason {
+    /// It did not.
+    #[default]
+    NotStopped = 0,
+    /// The value became better than `stopping_threshold`.
+    StoppingThreshold = 1,
+    /// The value became worse than `divergence_threshold`.
+    DivergenceThreshold = 2,
+    /// `patience` checks brought no improvement.
+    PatienceExhausted = 3,
+    /// The value became NaN or infinite.
+    NonFiniteMetric = 4,
+}
+
+/// Ends [`fit`](crate::Trainer::fit) when a monitored value no longer improves, as Lightning's callback of this name.
+///
+/// Each check looks, in this order, whether the value is finite, better than the stopping threshold, worse than the
+/// divergence threshold, and better than the best so far. Checks are made at the end of the training epoch when
+/// validation runs once at its end, or not at all, and otherwise at the end of each validation.
+///
+/// ```
+/// use fulgurite::prelude::*;
+///
+/// let stopping = EarlyStopping::monitor("val_acc").mode(Mode::Max).patience(5).min_delta(0.001);
+/// let trainer = Trainer::builder().callback(stopping);
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct EarlyStopping {
+    monitor: String,
+    min_delta: f64,
+    patience: u64,
+    mode: Mode,
+    strict: bool,
+    check_finite: bool,
+    stopping_threshold: Option<f64>,
+    divergence_threshold: Option<f64>,
+    check_on_train_epoch_end: Option<bool>,
+    verbose: bool,
+
+    wait_count: u64,
+    best_score: f64,
+    stopped_epoch: u64,
+    stopping_reason: StoppingReason,
+    stopping_reason_message: Option<String>,
+}
+
+impl EarlyStopping {
+    /// Watches the metric logged as `name`, which should fall; three checks without improvement end the run.
+    pub fn monitor(name: impl Into<String>) -> EarlyStopping {
+        EarlyStopping {
+            monitor: name.into(),
+            min_delta: 0.0,
+            patience: 3,
+            mode: Mode::Min,
+            strict: true,
+            check_finite: true,
+            stopping_threshold: None,
+            divergence_threshold: None,
+            check_on_train_epoch_end: None,
+            verbose: false,
+            wait_count: 0,
+            best_score: Mode::Min.worst(),
+            stopped_epoch: 0,
+            stopping_reason: StoppingReason::NotStopped,
+            stopping_reason_message: None,
+        }
+    }
+
+    /// What the value must change by to count as improved: more than this, 0 by default.
+    pub fn min_delta(mut self, min_delta: f64) -> Self {
+        self.min_delta = min_delta;
+        self
+    }
+
+    /// Checks (not epochs) without improvement after which the run ends; 3 by default.
+    pub fn patience(mut self, patience: u64) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Whether less (the default) or more is better.
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self.best_score = mode.worst();
+        self
+    }
+
+    /// Whether a value that was not logged is an error (it is), or the check is left out.
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+
+    /// Whether NaN and infinity end the run (they do).
+    pub fn check_finite(mut self, check: bool) -> Self {
+        self.check_finite = check;
+        self
+    }
+
+    /// Ends the run as soon as the value is better than this.
+    pub fn stopping_threshold(mut self, threshold: f64) -> Self {
+        self.stopping_threshold = Some(threshold);
+        self
+    }
+
+    /// Ends the run as soon as the value is worse than this.
+    pub fn divergence_threshold(mut self, threshold: f64) -> Self {
+        self.divergence_threshold = Some(threshold);
+        self
+    }
+
+    /// Whether to check at the end of the training epoch or at the end of validation.
+    pub fn check_on_train_epoch_end(mut self, check: impl Into<Option<bool>>) -> Self {
+        self.check_on_train_epoch_end = check.into();
+        self
+    }
+
+    /// Prints a line for each improvement and for the end.
+    pub fn verbose(mut self, verbose: bool) -> Self {
+        self.verbose = verbose;
+        self
+    }
+}
+
+impl EarlyStopping {
+    /// Checks since the last improvement.
+    pub fn wait_count(&self) -> u64 {
+        self.wait_count
+    }
+
+    /// The best value so far; infinite before the first check.
+    pub fn best_score(&self) -> f64 {
+        self.best_score
+    }
+
+    /// The epoch, 0-based, at which it ended the run; 0 if it did not.
+    pub fn stopped_epoch(&self) -> u64 {
+        self.stopped_epoch
+    }
+
+    /// Why it ended the run.
+    pub fn stopping_reason(&self) -> StoppingReason {
+        self.stopping_reason
+    }
+
+    /// The same in a sentence.
+    pub fn stopping_reason_message(&self) -> Option<&str> {
+        self.stopping_reason_message.as_deref()
+    }
+}
+
+impl Callback for EarlyStopping {
+    fn role(&self) -> Role {
+        Role::Monitor
+    }
+
+    fn state_key(&self) -> String {
+        format!("EarlyStopping{{'monitor': {}, 'mode': '{}'}}", python_str(&self.monitor), self.mode.name())
+    }
+
+    fn state_dict(&self) -> Dict {
+        Dict::new()
+            .with("wait_count", self.wait_count)
+            .with("stopped_epoch", self.stopped_epoch)
+            .with("best_score", Tensor::from(self.best_score))
+            .with("patience", self.patience)
+            .with("stopping_reason", self.stopping_reason as i64)
+            .with("stopping_reason_message", self.stopping_reason_message.clone())
+    }
+
+    fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
+        let count = |key| state.int(key).map(|n| u64::try_from(n).unwrap_or(0));
+        self.wait_count = count("wait_count")?;
+        self.stopped_epoch = count("stopped_epoch")?;
+        self.patience = count("patience")?;
+        self.best_score = match state.require("best_score")? {
+            Value::Tensor(tensor) => to_host_f64(tensor)?,
+            _ => state.float("best_score")?,
+        };
+        self.stopping_reason = StoppingReason::from_number(state.int("stopping_reason").unwrap_or(0));
+        self.stopping_reason_message = state.str("stopping_reason_message").ok().map(Into::into);
+        Ok(())
+    }
+
+    fn setup(&mut self, _: &mut TrainerState, _: &mut dyn ModuleView, _: TrainerFn) -> Result<()> {
+        let min_delta = self.min_delta;
+        if min_delta.is_nan() || min_delta < 0.0 {
+            return Err(Error::Config(format!(
+                "EarlyStopping::min_delta({min_delta}) is the least change that counts, whichever the mode; write 0.0 or more"
+            ))
+            .into());
+        }
+        Ok(())
+    }
+
+    fn on_train_epoch_end(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
+        if self.checks_on_train_epoch_end(trainer) { self.run_check(trainer) } else { Ok(()) }
+    }
+
+    fn on_validation_end(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
+        if self.checks_on_train_epoch_end(trainer) { Ok(()) } else { self.run_check(trainer) }
+    }
+}
+
+impl EarlyStopping {
+    fn checks_on_train_epoch_end(&self, trainer: &TrainerState) -> bool {
+        let config = trainer.config();
+        let once_per_epoch =
+            config.val_check_interval == ValCheckInterval::Fraction(1.0) && config.check_val_every_n_epoch == Some(1);
+        self.check_on_train_epoch_end.unwrap_or(once_per_epoch || !trainer.enable_validation())
+    }
+
+    fn run_check(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        let is_fit = trainer.entry_point() == TrainerFn::Fit && !trainer.is_sanity_checking();
+        if !is_fit || trainer.config().fast_dev_run > 0 {
+            return Ok(());
+        }
+        let Some(current) = trainer.callback_metrics()?.get(&self.monitor).map(Monitored::read) else {
+            let missing = missing_monitor(trainer, "EarlyStopping", &self.monitor);
+            if self.strict {
+                return Err(missing.into());
+            }
+            if self.verbose {
+                trainer.warn(&format!("{missing} (strict is off, so the check is left out)"));
+            }
+            return Ok(());
+        };
+        match self.evaluate(current) {
+            Verdict::Improved(message) if self.verbose => trainer.print(&message),
+            Verdict::Improved(_) | Verdict::Waiting => {}
+            Verdict::Stop(reason, message) => {
+                self.stopping_reason = reason;
+                self.stopped_epoch = trainer.current_epoch();
+                if self.verbose {
+                    trainer.print(&message);
+                }
+                trainer.request_stop(message.clone());
+                self.stopping_reason_message = Some(message);
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, current: Monitored) -> Verdict {
+        let (monitor, mode, best) = (&self.monitor, self.mode, self.best_score);
+        let (better, worse) = match mode {
+            Mode::Min => ("<", ">"),
+            Mode::Max => (">", "<"),
+        };
+        let value = current.value;
+        let shown = python_float(value);
+        if self.check_finite && !value.is_finite() {
+            let message = format!(
+                "Monitored metric {monitor} = {shown} is not finite. Previous best value was {best:.3}. Signaling Trainer to stop."
+            );
+            return Verdict::Stop(StoppingReason::NonFiniteMetric, message);
+        }
+        if let Some(threshold) = self.stopping_threshold
+            && mode.is_better(value, current.round(threshold))
+        {
+            let message = format!(
+                "Stopping threshold reached: {monitor} = {shown} {better} {threshold}. Signaling Trainer to stop."
+            );
+            return Verdict::Stop(StoppingReason::StoppingThreshold, message);
+        }
+        if let Some(threshold) = self.divergence_threshold
+            && mode.is_better(current.round(threshold), value)
+        {
+            let message = format!(
+                "Divergence threshold reached: {monitor} = {shown} {worse} {threshold}. Signaling Trainer to stop."
+            );
+            return Verdict::Stop(StoppingReason::DivergenceThreshold, message);
+        }
+        let handicap = match mode {
+            Mode::Min => self.min_delta,
+            Mode::Max => -self.min_delta,
+        };
+        if mode.is_better(current.round(value + current.round(handicap)), best) {
+            let message = if best.is_finite() {
+                let (change, min_delta) = ((best - value).abs(), self.min_delta);
+                format!(
+                    "Metric {monitor} improved by {change:.3} >= min_delta = {min_delta}. New best score: {value:.3}"
+                )
+            } else {
+                format!("Metric {monitor} improved. New best score: {value:.3}")
+            };
+            self.best_score = value;
+            self.wait_count = 0;
+            return Verdict::Improved(message);
+        }
+        self.wait_count += 1;
+        if self.wait_count < self.patience {
+            return Verdict::Waiting;
+        }
+        let message = format!(
+            "Monitored metric {} did not improve in the last {} records. Best score: {best:.3}. Signaling Trainer to stop.",
+            self.monitor, self.wait_count
+        );
+        Verdict::Stop(StoppingReason::PatienceExhausted, message)
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    Improved(String),
+    Waiting,
+    Stop(StoppingReason, String),
+}
+
+/// A monitored value, and whether it is of single precision: 0.9 must not have improved on 1.0 by more than 0.1 only
+/// because `f64` sees that the `f32` nearest to 0.9 is smaller.
+#[derive(Clone, Copy)]
+struct Monitored {
+    value: f64,
+    is_single: bool,
+}
+
+impl Monitored {
+    fn read(value: &LoggedValue) -> Monitored {
+        let is_single =
+            matches!(value, LoggedValue::Tensor(tensor) if tensor.f_kind().is_ok_and(|k| k != Kind::Double));
+        Monitored { value: value.to_f64(), is_single }
+    }
+
+    /// `x` in the precision of the value.
+    fn round(self, x: f64) -> f64 {
+        if self.is_single { f64::from(x as f32) } else { x }
+    }
+}
+
+impl StoppingReason {
+    fn from_number(number: i64) -> StoppingReason {
+        match number {
+            1 => StoppingReason::StoppingThreshold,
+            2 => StoppingReason::DivergenceThreshold,
+            3 => StoppingReason::PatienceExhausted,
+            4 => StoppingReason::NonFiniteMetric,
+            _ => StoppingReason::NotStopped,
+        }
+    }
+}

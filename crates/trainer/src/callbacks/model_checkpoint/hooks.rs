@@ -1,0 +1,270 @@
+//! When checkpoints are written.
+
+use std::any::Any;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use fulgurite_torch::Dict;
+
+use super::naming::Template;
+use super::save::absolute;
+use super::{ModelCheckpoint, SaveLast};
+use crate::callbacks::{Callback, Role};
+use crate::config::ValCheckInterval;
+use crate::error::{Error, Result};
+use crate::loss::Loss;
+use crate::module::ModuleView;
+use crate::state::{TrainerFn, TrainerState};
+
+impl Callback for ModelCheckpoint {
+    fn role(&self) -> Role {
+        Role::Checkpoint
+    }
+
+    fn state_key(&self) -> String {
+        self.lightning_state_key()
+    }
+
+    fn state_dict(&self) -> Dict {
+        self.lightning_state()
+    }
+
+    fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
+        Ok(self.load_lightning_state(state)?)
+    }
+
+    fn best_model_path(&self) -> Option<&Path> {
+        ModelCheckpoint::best_model_path(self)
+    }
+
+    fn checkpoint_dir(&self) -> Option<&Path> {
+        ModelCheckpoint::checkpoint_dir(self)
+    }
+
+    fn setup(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, stage: TrainerFn) -> Result<()> {
+        self.check_options()?;
+        let folder = self.dirpath.get_or_insert_with(|| trainer.default_checkpoint_dir());
+        let holds_files = std::fs::read_dir(&*folder).is_ok_and(|mut entries| entries.next().is_some());
+        if stage == TrainerFn::Fit && self.top.k != 0 && trainer.config().fast_dev_run == 0 && holds_files {
+            trainer.warn(&format!("the checkpoint folder {} exists and is not empty", folder.display()));
+        }
+        Ok(())
+    }
+
+    fn on_fit_start(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
+        if let (Some(before), Some(now)) = (self.resumed_dirpath.take(), &self.dirpath) {
+            trainer.warn(&format!(
+                "the run resumed from kept its checkpoints in {} and this one keeps them in {}, so the ranking starts anew: of the saved state only best_model_path was taken over",
+                before.display(),
+                now.display()
+            ));
+        }
+        Ok(())
+    }
+
+    fn on_train_start(&mut self, _: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
+        self.last_time_checked = Some(Instant::now());
+        self.deferred = false;
+        Ok(())
+    }
+
+    fn on_train_batch_end(
+        &mut self,
+        trainer: &mut TrainerState,
+        _: &mut dyn ModuleView,
+        _: &Loss,
+        _: &dyn Any,
+        _: usize,
+    ) -> Result<()> {
+        let n = self.every_n_train_steps_or_never();
+        let is_step = n > 0 && trainer.global_step().is_multiple_of(n);
+        if !is_step && self.train_time_interval.is_none() || trainer.is_accumulating() || self.must_not_save(trainer) {
+            return Ok(());
+        }
+        if !is_step && !self.time_has_come() {
+            return Ok(());
+        }
+        if self.must_wait_for_monitor(trainer)? {
+            self.deferred = true;
+            return Ok(());
+        }
+        self.save_now(trainer)
+    }
+
+    fn on_validation_end(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
+        if self.must_not_save(trainer) {
+            return Ok(());
+        }
+        if self.deferred {
+            self.save_now(trainer)
+        } else if !self.saves_on_train_epoch_end(trainer) {
+            self.save_epoch(trainer)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn on_train_epoch_end(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
+        if self.must_not_save(trainer) {
+            return Ok(());
+        }
+        if self.deferred && self.monitored_is_there(trainer)? {
+            self.save_now(trainer)
+        } else if self.saves_on_train_epoch_end(trainer) {
+            self.save_epoch(trainer)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn on_train_end(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
+        if trainer.config().fast_dev_run > 0 {
+            return Ok(());
+        }
+        let saves_latest = self.has_default_trigger()
+            && self.monitor.is_none()
+            && self.top.k != 0
+            && self.save_on_train_epoch_end.is_none();
+        let is_saved = trainer.global_step() == self.last_step_saved;
+        if !is_saved && (self.deferred || saves_latest) {
+            return self.save_now(trainer);
+        }
+        let last_is_old = match self.save_last {
+            Some(SaveLast::Copy) => !is_saved || self.last_checkpoint_saved.is_none(),
+            Some(SaveLast::Link) => self.last_checkpoint_saved.is_none(),
+            None => false,
+        };
+        if last_is_old {
+            let candidate = self.candidate(trainer)?;
+            let request = self.with_last(trainer, &candidate, None);
+            self.submit(trainer, request);
+        }
+        Ok(())
+    }
+
+    fn on_exception(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, error: &Error) -> Result<()> {
+        if !self.save_on_exception || self.must_not_save(trainer) {
+            return Ok(());
+        }
+        let candidate = self.candidate(trainer)?;
+        let request = self.save_anyway(trainer, &candidate);
+        trainer.print(&format!("an error ends the run, so it is saved to {}: {error}", request.path.display()));
+        let request = self.with_last(trainer, &candidate, Some(request));
+        self.submit(trainer, request);
+        Ok(())
+    }
+}
+
+impl ModelCheckpoint {
+    /// A save of a step or time trigger: `last` is written even if the checkpoint is not among the best.
+    fn save_now(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        self.deferred = false;
+        let candidate = self.candidate(trainer)?;
+        let request = self.save_if_top_k(trainer, &candidate)?;
+        let request = self.with_last(trainer, &candidate, request);
+        self.submit(trainer, request);
+        Ok(())
+    }
+
+    /// A save of the epoch trigger: `last` is written only with a checkpoint that is among the best.
+    fn save_epoch(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        let n = self.every_n_epochs_or_never();
+        if n == 0 || !(trainer.current_epoch() + 1).is_multiple_of(n) {
+            return Ok(());
+        }
+        let candidate = self.candidate(trainer)?;
+        if let Some(request) = self.save_if_top_k(trainer, &candidate)? {
+            let request = self.with_last(trainer, &candidate, Some(request));
+            self.submit(trainer, request);
+        }
+        Ok(())
+    }
+
+    /// Outside fit, in a rehearsal, or where this very step is saved already.
+    fn must_not_save(&self, trainer: &TrainerState) -> bool {
+        trainer.config().fast_dev_run > 0
+            || trainer.entry_point() != TrainerFn::Fit
+            || trainer.is_sanity_checking()
+            || trainer.global_step() == self.last_step_saved
+    }
+
+    fn time_has_come(&mut self) -> bool {
+        let elapsed = self.last_time_checked.map(|last| last.elapsed());
+        let has_come = self.train_time_interval.is_some_and(|interval| elapsed.is_some_and(|time| time >= interval));
+        if has_come {
+            self.last_time_checked = Some(Instant::now());
+        }
+        has_come
+    }
+
+    /// Whether the monitored value is missing, or about to be renewed by a validation.
+    fn must_wait_for_monitor(&self, trainer: &mut TrainerState) -> Result<bool, Error> {
+        let renewed = self.save_on_train_epoch_end != Some(true) && trainer.validation_is_due();
+        Ok(self.monitor.is_some() && (renewed || !self.monitored_is_there(trainer)?))
+    }
+
+    fn monitored_is_there(&self, trainer: &mut TrainerState) -> Result<bool, Error> {
+        let Some(monitor) = self.monitor.as_deref() else { return Ok(true) };
+        Ok(matches!(monitor, "epoch" | "step") || trainer.callback_metrics()?.contains_key(monitor))
+    }
+
+    fn saves_on_train_epoch_end(&self, trainer: &TrainerState) -> bool {
+        let config = trainer.config();
+        let by_schedule = || match config.val_check_interval {
+            ValCheckInterval::Time(_) => false,
+            _ if config.check_val_every_n_epoch != Some(1) => false,
+            interval => !trainer.validates() || interval == ValCheckInterval::Fraction(1.0),
+        };
+        self.save_on_train_epoch_end.unwrap_or_else(by_schedule)
+    }
+
+    /// Checks options alone and against each other.
+    fn check_options(&self) -> Result<(), Error> {
+        let k = self.top.k;
+        if k < -1 {
+            return Err(Error::Config(format!(
+                "ModelCheckpoint::save_top_k({k}) is below -1; write how many checkpoints to keep, 0 for none or -1 for all"
+            )));
+        }
+        if self.monitor.is_none() && !(-1..=1).contains(&k) {
+            return Err(Error::Config(format!(
+                "ModelCheckpoint::save_top_k({k}) ranks checkpoints, and there is nothing to rank them by; name a value with `ModelCheckpoint::monitor(\"val_loss\")`, or keep 0, 1 or all (-1)"
+            )));
+        }
+        let triggers = [
+            ("every_n_train_steps", self.every_n_train_steps.is_some_and(|n| n > 0)),
+            ("train_time_interval", self.train_time_interval.is_some()),
+            ("every_n_epochs", self.every_n_epochs.is_some_and(|n| n > 0)),
+        ];
+        let on: Vec<&str> = triggers.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+        if on.len() > 1 {
+            return Err(Error::Config(format!(
+                "ModelCheckpoint was given {}, which exclude each other; use one callback for each",
+                on.join(" and ")
+            )));
+        }
+        Template::parse(&self.filename).map_err(Error::Config)?;
+        Template::parse(&self.name_last).map_err(Error::Config)?;
+        Ok(())
+    }
+}
+
+impl TrainerState {
+    /// Where checkpoints go unless someone says otherwise.
+    fn default_checkpoint_dir(&self) -> PathBuf {
+        let root = self.default_root_dir();
+        let run = match self.fabric.loggers.first() {
+            None => root,
+            Some(logger) => match logger.log_dir() {
+                Some(folder) => folder.to_path_buf(),
+                None => root.join(logger.name()).join(logger.version()),
+            },
+        };
+        absolute(&run.join("checkpoints"))
+    }
+
+    /// Whether fit validates on at least one batch.
+    fn validates(&self) -> bool {
+        self.enable_validation() && self.num_eval_batches().iter().any(|batches| *batches != Some(0))
+    }
+}

@@ -1,0 +1,246 @@
+//! One save: the name of the file, which others it replaces, and what is remembered of it.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::naming::Template;
+use super::python_format::{Number, python_float};
+use super::{ModelCheckpoint, SaveLast, missing_monitor, python_str};
+use crate::error::{Error, Result};
+use crate::state::{SaveRequest, Stage, TrainerState};
+
+/// What a save is about: the monitored value, and the names it gives, without version and extension.
+pub(super) struct Candidate {
+    current: Option<f64>,
+    name: String,
+    last_name: String,
+    epoch: i64,
+    step: i64,
+}
+
+impl ModelCheckpoint {
+    /// What would be saved now.
+    pub(super) fn candidate(&self, trainer: &mut TrainerState) -> Result<Candidate, Error> {
+        // The epoch in hand, also once it is completed.
+        let epoch = trainer.progress().epoch.current.ready.saturating_sub(1) as i64;
+        let step = trainer.global_step() as i64;
+        let metrics = trainer.callback_metrics()?;
+        let logged = |name: &str| metrics.get(name).map(|value| value.to_f64());
+        let (epoch, step) = (logged("epoch").map_or(epoch, |x| x as i64), logged("step").map_or(step, |x| x as i64));
+        let value = |key: &str| match key {
+            "epoch" => Number::Int(epoch),
+            "step" => Number::Int(step),
+            key => logged(key).map_or(Number::Int(0), Number::Float),
+        };
+        let current = match self.monitor.as_deref() {
+            Some("epoch") => Some(epoch as f64),
+            Some("step") => Some(step as f64),
+            monitor => monitor.and_then(logged),
+        };
+        let equals = self.auto_insert_metric_name.then_some(self.equals_char.as_str());
+        let render = |template: &str| Template::parse(template)?.render(equals, value);
+        let filename = self.filename_template();
+        let name = render(&filename).map_err(Error::Config)?;
+        let last_name = render(&self.name_last).map_err(Error::Config)?;
+        Ok(Candidate { current, name, last_name, epoch, step })
+    }
+
+    pub(super) fn filename_template(&self) -> String {
+        if self.filename.is_empty() { format!("{{epoch}}{}{{step}}", self.join_char) } else { self.filename.clone() }
+    }
+
+    /// Asks for a checkpoint if it is among the best, or the latest without a monitor. Otherwise `None`.
+    pub(super) fn save_if_top_k(
+        &mut self,
+        trainer: &mut TrainerState,
+        candidate: &Candidate,
+    ) -> Result<Option<SaveRequest>, Error> {
+        if self.top.k == 0 {
+            return Ok(None);
+        }
+        let Some(monitor) = self.monitor.clone() else { return Ok(Some(self.save_latest(trainer, candidate))) };
+        let Some(current) = candidate.current else {
+            let missing = missing_monitor(trainer, "ModelCheckpoint", &monitor);
+            if trainer.validation_ran || trainer.stage() == Stage::Validate {
+                return Err(missing);
+            }
+            trainer.warn(&format!("{missing} (so nothing is saved yet)"));
+            return Ok(None);
+        };
+        if self.top.accepts(current) {
+            return Ok(Some(self.save_best(trainer, candidate, &monitor, current)));
+        }
+        if self.verbose {
+            let Candidate { epoch, step, .. } = candidate;
+            let k = self.top.k;
+            trainer.print(&format!("Epoch {epoch}, global step {step}: {} was not in top {k}", python_str(&monitor)));
+        }
+        Ok(None)
+    }
+
+    fn save_best(&mut self, trainer: &TrainerState, candidate: &Candidate, monitor: &str, current: f64) -> SaveRequest {
+        let evicted = self.top.make_room();
+        let path = self.free_path(trainer, &candidate.name, evicted.last().map(PathBuf::as_path));
+        let current = self.top.insert(&path, current);
+        self.current_score = Some(current);
+        if let Some((best, score)) = self.top.best() {
+            self.best_model_path = Some(best.clone());
+            self.best_model_score = Some(*score);
+        }
+        if self.verbose {
+            let Candidate { epoch, step, .. } = candidate;
+            let k = if self.top.k == -1 { self.top.models.len() as i64 } else { self.top.k };
+            let best = self.best_model_score.unwrap_or(current);
+            trainer.print(&format!(
+                "Epoch {epoch}, global step {step}: {} reached {current:.5} (best {best:.5}), saving model to {} as top {k}",
+                python_str(monitor),
+                python_str(&path.to_string_lossy())
+            ));
+        }
+        let mut request = SaveRequest::new(&path);
+        request.remove.extend(evicted.into_iter().filter(|old| self.may_remove(trainer, old, &path)));
+        request
+    }
+
+    fn save_latest(&mut self, trainer: &TrainerState, candidate: &Candidate) -> SaveRequest {
+        let path = self.free_path(trainer, &candidate.name, self.best_model_path.as_deref());
+        let previous = self.best_model_path.replace(path.clone());
+        let mut request = SaveRequest::new(&path);
+        let removable = previous.filter(|old| self.top.k == 1 && self.may_remove(trainer, old, &path));
+        request.remove.extend(removable);
+        request
+    }
+
+    /// A checkpoint under the template's name, outside the ranking.
+    pub(super) fn save_anyway(&self, trainer: &TrainerState, candidate: &Candidate) -> SaveRequest {
+        SaveRequest::new(self.free_path(trainer, &candidate.name, None))
+    }
+
+    /// Adds `last.ckpt` to a request, or asks for it alone.
+    pub(super) fn with_last(
+        &mut self,
+        trainer: &TrainerState,
+        candidate: &Candidate,
+        request: Option<SaveRequest>,
+    ) -> Option<SaveRequest> {
+        let Some(save_last) = self.save_last else { return request };
+        let link = save_last == SaveLast::Link && self.top.k != 0;
+        if request.is_none() && link && self.last_checkpoint_saved.is_some() {
+            // The link leads to the newest checkpoint already.
+            return None;
+        }
+        let beside = request.as_ref().map(|request| request.path.as_path());
+        let path = self.free_path_beside(trainer, &candidate.last_name, self.last_model_path.as_deref(), beside);
+        let previous = self.last_model_path.replace(path.clone());
+        let removable = previous.filter(|old| self.may_remove(trainer, old, &path));
+        let mut request = match request {
+            Some(request) => SaveRequest { also: Some(path), link, ..request },
+            None => SaveRequest::new(path),
+        };
+        request.remove.extend(removable);
+        Some(request)
+    }
+
+    /// Hands a request to the trainer, who writes it as soon as the hook returns.
+    pub(super) fn submit(&mut self, trainer: &mut TrainerState, request: Option<SaveRequest>) {
+        let Some(mut request) = request else { return };
+        request.weights_only = self.save_weights_only;
+        self.last_step_saved = trainer.global_step();
+        self.last_checkpoint_saved = Some(request.path.clone());
+        trainer.request_checkpoint(request);
+    }
+
+    /// `name` in the folder, with the first version at which no file is there; `own` may be overwritten.
+    fn free_path(&self, trainer: &TrainerState, name: &str, own: Option<&Path>) -> PathBuf {
+        self.free_path_beside(trainer, name, own, None)
+    }
+
+    fn free_path_beside(
+        &self,
+        trainer: &TrainerState,
+        name: &str,
+        own: Option<&Path>,
+        beside: Option<&Path>,
+    ) -> PathBuf {
+        let folder = self.dirpath.clone().unwrap_or_default();
+        let ModelCheckpoint { join_char, file_extension, .. } = self;
+        let mut path = folder.join(format!("{name}{file_extension}"));
+        let mut version = 1;
+        let is_taken = |path: &Path| Some(path) == beside || trainer.is_checkpoint_taken(path);
+        while self.enable_version_counter && Some(path.as_path()) != own && is_taken(&path) {
+            path = folder.join(format!("{name}{join_char}v{version}{file_extension}"));
+            version += 1;
+        }
+        path
+    }
+
+    /// Whether `old` is ours to remove: neither the new file, nor what the run was resumed from, nor elsewhere.
+    fn may_remove(&self, trainer: &TrainerState, old: &Path, new: &Path) -> bool {
+        let is = |other: &Path| absolute(other) == absolute(old);
+        old != new
+            && !trainer.resumed_from().is_some_and(is)
+            && self.dirpath.as_deref().is_some_and(|folder| absolute(old).starts_with(absolute(folder)))
+    }
+
+    /// Writes the checkpoints kept and their values to a YAML file, `best_k_models.yaml` in their folder by default, and
+    /// returns its path.
+    ///
+    /// # Errors
+    ///
+    /// No folder yet, or one that cannot be written to.
+    pub fn to_yaml(&self, path: Option<&Path>) -> Result<PathBuf, Error> {
+        let path = match (path, &self.dirpath) {
+            (Some(path), _) => path.to_path_buf(),
+            (None, Some(folder)) => folder.join("best_k_models.yaml"),
+            (None, None) => {
+                return Err(Error::Config(
+                    "to_yaml was asked for before a run found out the folder of the checkpoints; give a path, or fit first".into(),
+                ));
+            }
+        };
+        let mut yaml = String::new();
+        for (model, score) in &self.top.models {
+            let score = python_float(*score).replace("inf", ".inf");
+            yaml.push_str(&format!("{:?}: {score}\n", model.to_string_lossy()));
+        }
+        if yaml.is_empty() {
+            yaml.push_str("{}\n");
+        }
+        std::fs::write(&path, yaml).map_err(|error| Error::Checkpoint {
+            path: path.clone(),
+            problem: format!("the list of the best checkpoints cannot be written: {error}; choose another path"),
+        })?;
+        Ok(path)
+    }
+}
+
+impl TrainerState {
+    /// Whether a file is there, or asked for by another callback and about to be.
+    fn is_checkpoint_taken(&self, path: &Path) -> bool {
+        path.exists()
+            || self.requests.iter().any(|request| request.path == path || request.also.as_deref() == Some(path))
+    }
+}
+
+/// The absolute path, with the home folder for `~` and every symbolic link followed that exists by now.
+pub(super) fn real_path(path: &Path) -> PathBuf {
+    let home = path.strip_prefix("~").ok().and_then(|rest| Some(Path::new(&std::env::var_os("HOME")?).join(rest)));
+    let path = absolute(&home.unwrap_or_else(|| path.to_path_buf()));
+    for ancestor in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (ancestor.canonicalize(), path.strip_prefix(ancestor)) {
+            return real.join(rest);
+        }
+    }
+    path
+}
+
+/// The absolute path without `.` and `..`.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    path.components().fold(PathBuf::new(), |mut whole, part| {
+        match part {
+            Component::ParentDir => drop(whole.pop()),
+            part => whole.push(part),
+        }
+        whole
+    })
+}

@@ -1,0 +1,84 @@
+//! The state of a [`ModelCheckpoint`] in checkpoints, as Lightning writes and reads it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fulgurite_torch::tch::Tensor;
+use fulgurite_torch::{Dict, TorchError, Value, to_host_f64};
+
+use super::{ModelCheckpoint, python_str};
+
+impl ModelCheckpoint {
+    /// What tells it apart from others: monitor, mode and triggers.
+    pub(super) fn lightning_state_key(&self) -> String {
+        format!(
+            "ModelCheckpoint{{'monitor': {}, 'mode': '{}', 'every_n_train_steps': {}, 'every_n_epochs': {}, 'train_time_interval': {}}}",
+            self.monitor.as_deref().map_or_else(|| "None".into(), python_str),
+            self.top.mode.name(),
+            self.every_n_train_steps_or_never(),
+            self.every_n_epochs_or_never(),
+            self.train_time_interval.map_or_else(|| "None".into(), timedelta),
+        )
+    }
+
+    pub(super) fn lightning_state(&self) -> Dict {
+        let models: Dict =
+            self.top.models.iter().map(|(path, score)| (text(Some(path)), Tensor::from(*score).into())).collect();
+        Dict::new()
+            .with("monitor", self.monitor.clone())
+            .with("best_model_score", self.best_model_score.map(Tensor::from))
+            .with("best_model_path", text(self.best_model_path.as_deref()))
+            .with("current_score", self.current_score.map(Tensor::from))
+            .with("dirpath", text(self.dirpath.as_deref()))
+            .with("best_k_models", models)
+            .with("kth_best_model_path", text(self.top.kth_path.as_deref()))
+            .with("kth_value", Tensor::from(self.top.kth_value))
+            .with("last_model_path", text(self.last_model_path.as_deref()))
+    }
+
+    pub(super) fn load_lightning_state(&mut self, state: &Dict) -> Result<(), TorchError> {
+        let saved_dirpath = path(state.get("dirpath"));
+        if saved_dirpath.is_some() && saved_dirpath != self.dirpath {
+            self.resumed_dirpath = saved_dirpath;
+        } else {
+            self.resumed_dirpath = None;
+            self.best_model_score = score(state.get("best_model_score"))?;
+            self.last_model_path = path(state.get("last_model_path"));
+            self.top.kth_path = path(state.get("kth_best_model_path"));
+            self.top.kth_value = score(state.get("kth_value"))?.unwrap_or(self.top.mode.worst());
+            self.top.models.clear();
+            for (model, value) in state.get("best_k_models").and_then(Value::as_dict).into_iter().flat_map(Dict::iter) {
+                if let (Some(model), Some(value)) = (path(Some(model)), score(Some(value))?) {
+                    self.top.models.push((model, value));
+                }
+            }
+        }
+        self.best_model_path = path(state.get("best_model_path"));
+        Ok(())
+    }
+}
+
+fn text(path: Option<&Path>) -> Value {
+    path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default().into()
+}
+
+fn path(value: Option<&Value>) -> Option<PathBuf> {
+    value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(PathBuf::from)
+}
+
+fn score(value: Option<&Value>) -> Result<Option<f64>, TorchError> {
+    match value {
+        Some(Value::Tensor(tensor)) => to_host_f64(tensor).map(Some),
+        value => Ok(value.and_then(Value::as_float)),
+    }
+}
+
+/// `repr` of Python's `datetime.timedelta`.
+fn timedelta(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let parts =
+        [("days", seconds / 86_400), ("seconds", seconds % 86_400), ("microseconds", u64::from(time.subsec_micros()))];
+    let parts: Vec<String> = parts.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name}={n}")).collect();
+    let parts = if parts.is_empty() { "0".to_owned() } else { parts.join(", ") };
+    format!("datetime.timedelta({parts})")
+}

@@ -1,0 +1,35 @@
+//! [`Cargo`]: the cargo that runs this, run again.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+
+/// A call of cargo in the workspace. Its output goes where ours goes.
+pub(crate) struct Cargo(Command);
+
+impl Cargo {
+    pub(crate) fn new(root: &Path) -> Cargo {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(root);
+        Cargo(command)
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Cargo {
+        self.0.env(name, value);
+        self
+    }
+
+    pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Cargo {
+        self.0.args(args);
+        self
+    }
+
+    /// Runs it, and hands on how it ended: cargo has said itself what went wrong.
+    pub(crate) fn run(mut self) -> Result<ExitCode> {
+        let status = self.0.status().context("cargo does not start")?;
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+    }
+}

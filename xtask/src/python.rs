@@ -1,0 +1,76 @@
+//! Finding Python, and making one that has PyTorch and Lightning.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::pip;
+use crate::prerequisites::has_space;
+
+/// What PyTorch with everything it asks for needs while it is installed.
+const NEEDED_BYTES: u64 = 9_000_000_000;
+
+/// A Python that has pip.
+pub(crate) fn with_pip() -> Result<OsString> {
+    let python = OsString::from("python3");
+    if Command::new(&python).arg("--version").output().is_err() {
+        bail!(
+            "there is no Python (`python3`), whose pip fetches PyTorch's packages: install it, with `apt install python3-pip` on Debian and Ubuntu, `dnf install python3-pip` on Fedora, `brew install python` on macOS"
+        );
+    }
+    let pip = Command::new(&python).args(["-m", "pip", "--version"]).output()?;
+    if !pip.status.success() {
+        bail!(
+            "Python has no pip (`python3 -m pip` does not run): install it, with `apt install python3-pip` on Debian and Ubuntu, `dnf install python3-pip` on Fedora, `python3 -m ensurepip` elsewhere"
+        );
+    }
+    Ok(python)
+}
+
+/// A Python that has PyTorch, Lightning and what else the comparisons need: the one that `FULGURITE_PARITY_PYTHON`
+/// names, or that of `.venv/parity`, which is made if need be.
+pub(crate) fn with_lightning(root: &Path) -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os("FULGURITE_PARITY_PYTHON").filter(|named| !named.is_empty()) {
+        if !Path::new(&named).is_file() {
+            bail!(
+                "FULGURITE_PARITY_PYTHON names {}, which does not exist: point it to a Python that has what tests/parity/requirements.txt lists, or unset it",
+                Path::new(&named).display()
+            );
+        }
+        return Ok(named.into());
+    }
+    let requirements = root.join("tests").join("parity").join("requirements.txt");
+    let wanted = fs::read_to_string(&requirements)?;
+    let folder = root.join(".venv").join("parity");
+    let interpreter = folder.join("bin").join("python");
+    // Written last: what is there without it, or with another text, is not what is wanted.
+    let stamp = folder.join("installed.txt");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) && interpreter.exists() {
+        return Ok(interpreter);
+    }
+
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    has_space(&folder, NEEDED_BYTES, "PyTorch")?;
+    let python = with_pip()?;
+    println!("Installing PyTorch and Lightning into {} (once; about three gigabytes).", folder.display());
+    // Without pip of its own, because Debian keeps what would bring it in a package apart.
+    let made = Command::new(&python).args(["-m", "venv", "--without-pip"]).arg(&folder).output()?;
+    if !made.status.success() {
+        bail!(
+            "Python cannot make a virtual environment: install its module venv, with `apt install python3-venv` on Debian and Ubuntu"
+        );
+    }
+    let temporary = folder.join("tmp");
+    fs::create_dir(&temporary)?;
+    let file = ["--requirement".as_ref(), requirements.as_os_str()];
+    pip::install_for(&python, Some(&interpreter), &file, &[], &folder, "PyTorch")?;
+    fs::remove_dir_all(&temporary)?;
+    fs::write(&stamp, wanted)?;
+    Ok(interpreter)
+}
