@@ -47,17 +47,17 @@ struct Args {
     #[arg(long, default_value_t = 128)]
     context: usize,
     /// Share of values that dropout zeroes.
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.0)]
     dropout: f64,
 
     /// Sequences per step.
     #[arg(long, default_value_t = 16)]
     batch_size: usize,
     /// Highest learning rate.
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 3e-3)]
     lr: f64,
     /// Steps until it is reached; at most half of the run.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 30)]
     warmup: u32,
     /// Weight decay of the matrices.
     #[arg(long, default_value_t = 0.1)]
@@ -75,7 +75,7 @@ struct Args {
     #[arg(long, default_value_t = 100)]
     steps_per_epoch: u32,
     /// Validation batches per epoch.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 25)]
     limit_val_batches: u64,
 
     /// Bytes to write at the end of each epoch.
@@ -160,19 +160,17 @@ impl LightningModule for Language {
         let sample = self.gpt.generate(&self.args.prompt, self.args.sample_length, self.args.temperature)?;
         rng.restore()?;
         let sample = text::readable(&sample);
-        trainer.print(&format!("─── sample after epoch {} ───\n{sample}\n───", trainer.current_epoch()));
+        trainer.print(&format!("─── sample after epoch {} ───\n{}\n───", trainer.current_epoch(), sample.trim()));
         trainer.log_text("sample", &format!("```\n{sample}\n```"))
     }
 
     fn configure_optimizers(&mut self) -> Result<Optimizers> {
         let Args { lr, warmup, weight_decay, .. } = self.args;
-        let is_matrix = |name: &str, p: &Tensor| p.dim() >= 2 && !name.starts_with("embedding");
-        let parameters = params::named_parameters(&self.vars);
-        let (decay, no_decay): (Vec<_>, Vec<_>) = parameters.iter().partition(|(name, p)| is_matrix(name, p));
-        let tensors = |group: Vec<&'_ (String, Tensor)>| group.into_iter().map(|(_, p)| p).collect::<Vec<_>>();
+        let decays = |(name, p): &(String, Tensor)| p.dim() >= 2 && !name.starts_with("embedding");
+        let (matrices, rest): (Vec<_>, Vec<_>) = params::named_parameters(&self.vars).into_iter().partition(decays);
         let groups = vec![
-            ParamGroupConfig::new(tensors(decay)).name("decay").weight_decay(weight_decay),
-            ParamGroupConfig::new(tensors(no_decay)).name("no_decay").weight_decay(0.0),
+            ParamGroupConfig::new(matrices.iter().map(|(_, p)| p)).name("decay").weight_decay(weight_decay),
+            ParamGroupConfig::new(rest.iter().map(|(_, p)| p)).name("no_decay").weight_decay(0.0),
         ];
         let steps = self.args.total_steps();
         let schedule = LinearWarmupCosineAnnealingLR::new(warmup.min(steps / 2), steps)

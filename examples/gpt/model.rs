@@ -4,20 +4,20 @@ use fulgurite::prelude::*;
 use nn::Init;
 
 /// One token per byte.
-pub const VOCABULARY: i64 = 256;
+pub(crate) const VOCABULARY: i64 = 256;
 
 /// The shape of a [`Gpt`].
 #[derive(Debug, Clone, Copy)]
-pub struct GptConfig {
-    pub layers: i64,
-    pub width: i64,
-    pub heads: i64,
-    pub context: i64,
-    pub dropout: f64,
+pub(crate) struct GptConfig {
+    pub(crate) layers: i64,
+    pub(crate) width: i64,
+    pub(crate) heads: i64,
+    pub(crate) context: i64,
+    pub(crate) dropout: f64,
 }
 
 #[derive(Debug)]
-pub struct Gpt {
+pub(crate) struct Gpt {
     config: GptConfig,
     tokens: nn::Embedding,
     positions: Tensor,
@@ -26,7 +26,7 @@ pub struct Gpt {
 }
 
 impl Gpt {
-    pub fn new(vs: &nn::Path, config: GptConfig) -> Gpt {
+    pub(crate) fn new(vs: &nn::Path, config: GptConfig) -> Gpt {
         let GptConfig { layers, width, context, .. } = config;
         let embeddings = vs / "embedding";
         let ws_init = Init::Randn { mean: 0.0, stdev: 0.02 };
@@ -41,7 +41,7 @@ impl Gpt {
     }
 
     /// `prompt` and `length` more bytes, each drawn from what the model expects next.
-    pub fn generate(&self, prompt: &str, length: usize, temperature: f64) -> Result<Vec<u8>> {
+    pub(crate) fn generate(&self, prompt: &str, length: usize, temperature: f64) -> Result<Vec<u8>> {
         let mut text = Tensor::from_slice(prompt.as_bytes()).to_kind(Kind::Int64).unsqueeze(0);
         text = text.to_device(self.positions.device());
         tch::no_grad(|| {

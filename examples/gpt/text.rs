@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 /// The workspace this example was built in; the current folder where that is gone.
-pub fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     workspace.canonicalize().unwrap_or_else(|_| ".".into())
 }
 
 /// The bytes of a file, or of the files in a folder that end in `extension`, sorted by path.
-pub fn read(path: &Path, extension: &str) -> Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, extension: &str) -> Result<Vec<u8>> {
     let mut files = Vec::new();
     if path.is_dir() {
         collect(path, extension, &mut files)?;
@@ -42,7 +42,7 @@ fn collect(folder: &Path, extension: &str, files: &mut Vec<PathBuf>) -> Result<(
 }
 
 /// Bytes as text for a terminal: what is no UTF-8 becomes `�`, control characters `·`.
-pub fn readable(bytes: &[u8]) -> String {
+pub(crate) fn readable(bytes: &[u8]) -> String {
     let printable = |c: char| if c.is_control() && c != '\n' { '·' } else { c };
     String::from_utf8_lossy(bytes).replace('\t', "    ").chars().map(printable).collect()
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::pip;
+use crate::pip::Pip;
 use crate::prerequisites::has_space;
 
 /// What PyTorch with everything it asks for needs while it is installed.
@@ -66,11 +66,10 @@ pub(crate) fn with_lightning(root: &Path) -> Result<PathBuf> {
             "Python cannot make a virtual environment: install its module venv, with `apt install python3-venv` on Debian and Ubuntu"
         );
     }
-    let temporary = folder.join("tmp");
-    fs::create_dir(&temporary)?;
-    let file = ["--requirement".as_ref(), requirements.as_os_str()];
-    pip::install_for(&python, Some(&interpreter), &file, &[], &folder, "PyTorch")?;
-    fs::remove_dir_all(&temporary)?;
+    let args = ["--requirement".into(), requirements.into_os_string()];
+    let pip = Pip { python, interpreter: Some(&interpreter), folder: &folder, what: "PyTorch", needed: NEEDED_BYTES };
+    pip.install(&args)?;
+    fs::remove_dir_all(folder.join("tmp"))?;
     fs::write(&stamp, wanted)?;
     Ok(interpreter)
 }

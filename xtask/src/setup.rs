@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::libtorch::{self, VERSION};
+use crate::pip::Pip;
 use crate::prerequisites::{cargo_is_new_enough, compiler_is_there, has_space};
-use crate::{pip, python};
+use crate::python;
 
 /// What has been set up.
 pub(crate) struct Ready {
@@ -64,20 +65,23 @@ fn fetch(root: &Path, own: &Path) -> Result<()> {
         bail!("the other set-up did not finish: run `cargo xtask setup` again");
     }
 
-    let (packages, temporary) = (partial.join("packages"), partial.join("tmp"));
-    for folder in [&packages, &temporary] {
-        if folder.exists() {
-            fs::remove_dir_all(folder)?;
+    // What an interrupted set-up left.
+    for left in ["packages", "tmp", "replaced"].map(|name| partial.join(name)) {
+        if left.exists() {
+            fs::remove_dir_all(left)?;
         }
-        fs::create_dir(folder)?;
     }
     has_space(root, libtorch::NEEDED_BYTES, "libtorch")?;
     let python = python::with_pip()?;
     println!("Fetching libtorch {VERSION} into {} (once; about half a gigabyte).", root.join(".libtorch").display());
-    let target = ["--target".as_ref(), packages.as_os_str()];
-    pip::install(&python, &target, libtorch::PACKAGES, &partial, "libtorch")?;
+    let packages = partial.join("packages");
+    let mut args = vec!["--target".into(), packages.clone().into_os_string()];
+    args.extend(libtorch::PACKAGES.iter().map(Into::into));
+    let needed = libtorch::NEEDED_BYTES;
+    Pip { python, interpreter: None, folder: &partial, what: "libtorch", needed }.install(&args)?;
 
-    libtorch::check(&packages.join("torch")).map_err(|why| anyhow::anyhow!("what pip installed is not right: {why}"))?;
+    libtorch::check(&packages.join("torch"))
+        .map_err(|why| anyhow::anyhow!("what pip installed is not right: {why}"))?;
     let place = root.join(".libtorch");
     if place.exists() {
         fs::rename(&place, partial.join("replaced"))?;

@@ -17,6 +17,14 @@ use fulgurite_torch::tch::{Device, Kind, Tensor};
 /// let batch = (Tensor::from_slice(&[1.0f32, 2.0]), vec!["a".to_string(), "b".to_string()]);
 /// assert_eq!(batch.size(), Some(2));
 /// assert_eq!(batch.to_float_kind(Kind::Double).0.kind(), Kind::Double);
+///
+/// #[derive(Batch)]
+/// #[batch(crate = "fulgurite_data")] // not needed where the crate `fulgurite` is
+/// struct Translation {
+///     source: Tensor,
+///     target: Tensor,
+///     languages: Vec<String>,
+/// }
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a batch",

@@ -10,6 +10,9 @@ use crate::{Batch, BoxError};
 /// A whole batch that a dataset has put together by itself; holds what [`DefaultCollate`] would have made.
 pub type Stacked = Box<dyn Any + Send>;
 
+/// Takes the batch out of a [`Stacked`], if it is of this type.
+pub type AcceptStacked<B> = fn(Stacked) -> Option<B>;
+
 /// Puts the items of a batch together. Implemented by [`DefaultCollate`] and by closures
 /// `Fn(Vec<T>) -> Result<B, BoxError>`.
 #[diagnostic::on_unimplemented(
@@ -23,9 +26,9 @@ pub trait Collate<T>: Send + Sync + 'static {
     /// The batch of `items`, of which there is at least one.
     fn collate(&self, items: Vec<T>) -> Result<Self::Batch, BoxError>;
 
-    /// The batch that [`Dataset::get_stacked`](crate::Dataset::get_stacked) has put together, for a collate that
-    /// would have made the same; any other leaves this `None`, and its items are loaded one by one.
-    fn from_stacked(&self) -> Option<fn(Stacked) -> Option<Self::Batch>> {
+    /// For a collate that makes just what [`Dataset::get_stacked`](crate::Dataset::get_stacked) does: how to take that
+    /// instead. Any other leaves this `None`, and its items are loaded one by one.
+    fn accept_stacked(&self) -> Option<AcceptStacked<Self::Batch>> {
         None
     }
 }
@@ -54,7 +57,7 @@ impl<T: Stack> Collate<T> for DefaultCollate {
         T::stack(items)
     }
 
-    fn from_stacked(&self) -> Option<fn(Stacked) -> Option<T::Batch>> {
+    fn accept_stacked(&self) -> Option<AcceptStacked<T::Batch>> {
         Some(|stacked| stacked.downcast().ok().map(|batch| *batch))
     }
 }
@@ -181,8 +184,10 @@ impl<T: Stack> Stack for Option<T> {
         match present.len() {
             0 => Ok(None),
             n if n == count => T::stack(present).map(Some),
-            n => Err(format!("{n} of the {count} items have a value that the others lack; give all of them one, or none")
-                .into()),
+            n => Err(format!(
+                "{n} of the {count} items have a value that the others lack; give all of them one, or none"
+            )
+            .into()),
         }
     }
 }
@@ -198,8 +203,11 @@ impl<T: Stack> Stack for BTreeMap<String, T> {
             columns.entry(key).or_default().push(value);
         }
         if let Some((key, column)) = columns.iter().find(|(_, column)| column.len() != count) {
-            return Err(format!("only {} of the {count} items have the key `{key}`; all need the same keys", column.len())
-                .into());
+            return Err(format!(
+                "only {} of the {count} items have the key `{key}`; all need the same keys",
+                column.len()
+            )
+            .into());
         }
         columns.into_iter().map(|(key, column)| Ok((key, T::stack(column)?))).collect()
     }
@@ -242,7 +250,8 @@ mod tests {
 
     #[test]
     fn tensors_and_numbers_become_tensors_of_torch_s_kinds() {
-        let item = |n: i64| (Tensor::from_slice(&[n, n]), n, n as f64, n as usize, true, format!("{n}"), [n as f32, 0.5]);
+        let item =
+            |n: i64| (Tensor::from_slice(&[n, n]), n, n as f64, n as usize, true, format!("{n}"), [n as f32, 0.5]);
         let (x, int, float, count, flag, name, pair) = Stack::stack(vec![item(1), item(2), item(3)]).unwrap();
         assert_eq!(x, Tensor::from_slice(&[1i64, 1, 2, 2, 3, 3]).view([3, 2]));
         assert_eq!(int, Tensor::from_slice(&[1i64, 2, 3]));

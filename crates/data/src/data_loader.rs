@@ -272,8 +272,8 @@ impl<D: Dataset, C: Collate<D::Item>> BatchLoad<D, C> {
 
     /// The whole batch at once, where both the dataset and the collate can.
     fn stacked(&self, batch: usize, indices: &[usize]) -> Result<Option<C::Batch>, DataError> {
-        let Some(unwrap) = self.collate.from_stacked() else { return Ok(None) };
-        self.collated(batch, || self.dataset.get_stacked(indices).transpose()).map(|made| made.and_then(unwrap))
+        let Some(accept) = self.collate.accept_stacked() else { return Ok(None) };
+        self.collated(batch, || self.dataset.get_stacked(indices).transpose()).map(|made| made.and_then(accept))
     }
 
     fn item(&self, batch: usize, slot: usize, index: usize) -> Result<D::Item, DataError> {

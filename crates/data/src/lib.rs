@@ -1,4 +1,30 @@
 //! Data for training: datasets, samplers, and a loader with worker threads.
+//!
+//! | what | type |
+//! |---|---|
+//! | items by index | [`Dataset`]: [`TensorDataset`], [`InMemory`], [`datasets`], [`Subset`], [`ConcatDataset`], [`Dataset::map`] |
+//! | items as a stream | [`IterableDataset`]: [`IterableFn`] |
+//! | their order | [`Sampler`]: sequential, random, weighted, of a subset, in batches |
+//! | from items to a batch | [`Collate`]: [`DefaultCollate`], or a closure |
+//! | batches | [`Loader`]: [`DataLoader`], [`IterableDataLoader`], [`Batches`], [`FnLoader`] |
+//! | what a batch can be | [`Batch`], which can be derived |
+//!
+//! Names and behaviour are those of `torch.utils.data`, with one difference that matters: what an epoch yields,
+//! augmentation included, is a function of the seed and the epoch. It does not depend on the number of workers, and
+//! any position in it can be reached without loading what comes before.
+//!
+//! ```
+//! use fulgurite_data::datasets::Digits;
+//! use fulgurite_data::rand::RngExt;
+//! use fulgurite_data::{DataLoader, Dataset, Loader};
+//!
+//! let digits = Digits::load()?;
+//! let shifted = digits.train.map(|(image, label), rng| (image.roll([rng.random_range(-1..=1i64)], [1]), label));
+//! let loader = DataLoader::new(shifted).batch_size(64).shuffle(true).num_workers(2);
+//! let (images, labels) = loader.iter(0, 0)?.next().unwrap()?;
+//! assert_eq!(images.size(), [64, 1, 8, 8]);
+//! # Ok::<(), fulgurite_data::DataError>(())
+//! ```
 
 mod batch;
 mod collate;
@@ -15,7 +41,7 @@ mod tensor_dataset;
 mod workers;
 
 pub use batch::Batch;
-pub use collate::{Collate, DefaultCollate, Stack, Stacked};
+pub use collate::{AcceptStacked, Collate, DefaultCollate, Stack, Stacked};
 pub use data_loader::DataLoader;
 pub use dataset::{Dataset, InMemory, Map, TryMap};
 pub use error::{BoxError, DataError};

@@ -94,7 +94,9 @@ impl SplitLength for f64 {
             return Err(DataError::Setting(format!("random_split was given {bad}; a fraction is between 0 and 1")));
         }
         if (sum - 1.0).abs() > 1e-9 {
-            return Err(DataError::Setting(format!("random_split by {fractions:?}: the fractions add up to {sum}, not 1")));
+            return Err(DataError::Setting(format!(
+                "random_split by {fractions:?}: the fractions add up to {sum}, not 1"
+            )));
         }
         let mut counts: Vec<usize> = fractions.iter().map(|f| (total as f64 * f).floor() as usize).collect();
         let left = total.saturating_sub(counts.iter().sum());
@@ -217,7 +219,10 @@ mod tests {
             message(usize::counts(&[5, 6], 10)),
             "random_split into [5, 6] needs 11 items, the dataset has 10; the lengths must add up to it"
         );
-        assert_eq!(message(f64::counts(&[0.5, 0.6], 10)), "random_split by [0.5, 0.6]: the fractions add up to 1.1, not 1");
+        assert_eq!(
+            message(f64::counts(&[0.5, 0.6], 10)),
+            "random_split by [0.5, 0.6]: the fractions add up to 1.1, not 1"
+        );
         assert_eq!(message(f64::counts(&[1.5, -0.5], 10)), "random_split was given 1.5; a fraction is between 0 and 1");
         assert_eq!(
             Subset::new(InMemory::new(0..3), [1, 3]).unwrap_err().to_string(),

@@ -96,9 +96,8 @@ fn next_job<J>(
     name: &str,
     batch: usize,
 ) -> Option<Result<J, DataError>> {
-    catch(|| jobs.next()).unwrap_or_else(|message| {
-        Some(Err(DataError::OrderPanicked { batch, dataset: name.to_string(), message }))
-    })
+    catch(|| jobs.next())
+        .unwrap_or_else(|message| Some(Err(DataError::OrderPanicked { batch, dataset: name.to_string(), message })))
 }
 
 struct Inline<P, L> {

@@ -36,7 +36,8 @@ fn fields_are_walked_in_order() {
 
 #[test]
 fn structs_are_stacked_field_by_field() {
-    let pairs = InMemory::new(0..3i64).map(|i, _| Pair(Tensor::from(i), (Tensor::from(-i), Tensor::from_slice(&[i, i]))));
+    let pairs =
+        InMemory::new(0..3i64).map(|i, _| Pair(Tensor::from(i), (Tensor::from(-i), Tensor::from_slice(&[i, i]))));
     let Pair(x, (y, z)) = DataLoader::new(pairs).batch_size(3).iter(0, 0).unwrap().next().unwrap().unwrap();
     assert_eq!(x, Tensor::from_slice(&[0i64, 1, 2]));
     assert_eq!(y, Tensor::from_slice(&[0i64, -1, -2]));

@@ -1,4 +1,5 @@
 //! What a loader promises: order, completeness, errors and an end, with any number of workers.
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,10 +8,9 @@ use std::time::{Duration, Instant};
 use fulgurite_data::rand::RngExt;
 use fulgurite_data::torch::tch::Tensor;
 use fulgurite_data::{
-    BatchIter, BoxError, DataError, DataLoader, Dataset, InMemory, IterableDataLoader, IterableFn, ItemRng, Loader,
-    RandomSampler, Sampler, SampleIter, TensorDataset, WeightedRandomSampler,
+    BatchIter, BoxError, DataError, DataLoader, Dataset, InMemory, ItemRng, IterableDataLoader, IterableDataset,
+    IterableFn, Loader, RandomSampler, SampleIter, Sampler, TensorDataset, WeightedRandomSampler,
 };
-use fulgurite_data::IterableDataset;
 
 const WORKERS: [usize; 4] = [0, 1, 2, 4];
 
@@ -108,7 +108,8 @@ fn an_item_drawn_twice_is_augmented_twice() {
 #[test]
 fn an_error_names_the_item_and_ends_the_epoch() {
     for workers in WORKERS {
-        let dataset = InMemory::new(0..20i64).try_map(|i, _| if i == 9 { Err("the scan is blank".into()) } else { Ok(i) });
+        let dataset =
+            InMemory::new(0..20i64).try_map(|i, _| if i == 9 { Err("the scan is blank".into()) } else { Ok(i) });
         let mut batches = DataLoader::new(dataset).batch_size(4).num_workers(workers).iter(0, 0).unwrap();
         assert!(batches.by_ref().take(2).all(|batch| batch.is_ok()));
         let error = batches.next().unwrap().unwrap_err();
@@ -131,7 +132,8 @@ fn a_panic_names_the_item() {
 
 #[test]
 fn a_failing_collate_names_the_batch() {
-    let error = |loader: DataLoader<InMemory<i64>, fn(Vec<i64>) -> Result<i64, BoxError>>| {
+    type Made = fn(Vec<i64>) -> Result<i64, BoxError>;
+    let error = |loader: DataLoader<InMemory<i64>, Made>| {
         loader.batch_size(2).num_workers(1).iter(0, 3).unwrap().next().unwrap().unwrap_err().to_string()
     };
     let base = || DataLoader::new(InMemory::new(0..20i64));
@@ -251,6 +253,18 @@ fn tensors_come_in_one_piece() {
     assert_eq!(batches[2].1.int64_value(&[9]), 49);
 }
 
+#[test]
+fn a_worker_computes_on_its_own_thread_alone() {
+    let threads = |workers| {
+        let dataset = InMemory::new(0..8i64).map(|_, _| i64::from(fulgurite_data::torch::tch::get_num_threads()));
+        numbers(DataLoader::new(dataset).num_workers(workers).iter(0, 0).unwrap()).concat()
+    };
+    let here = i64::from(fulgurite_data::torch::tch::get_num_threads());
+    assert_eq!(threads(0), [here; 8]);
+    assert_eq!(threads(2), [if cfg!(target_os = "linux") { 1 } else { here }; 8]);
+    assert_eq!(i64::from(fulgurite_data::torch::tch::get_num_threads()), here);
+}
+
 fn stream(workers: usize) -> IterableDataLoader<impl IterableDataset<Item = i64>> {
     let numbers = IterableFn::new("a stream", |epoch| Ok((0..50).map(move |i| Ok(epoch as i64 * 1000 + i))));
     let noisy = numbers.try_map(|i, rng| {
@@ -270,7 +284,10 @@ fn streams_come_in_order_once_with_any_workers() {
         assert_eq!(numbers(stream(workers).iter(1, 4).unwrap()), reference[4..]);
         assert_eq!(numbers(stream(workers).drop_last(true).iter(1, 0).unwrap()), reference[..6]);
     }
-    assert_eq!(stream(0).batch_size(0).check().unwrap_err().to_string(), "batch_size is 0; a batch has at least one item");
+    assert_eq!(
+        stream(0).batch_size(0).check().unwrap_err().to_string(),
+        "batch_size is 0; a batch has at least one item"
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! The readers of files, on small files written here; damaged and foreign ones included.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::io::Write;
@@ -7,7 +8,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use fulgurite_data::datasets::{Cifar10, CsvTable, FashionMnist, Mnist, TokenBlocks};
-use fulgurite_data::torch::tch::{Kind, Tensor};
+use fulgurite_data::torch::tch::{Device, Kind, Tensor};
 use fulgurite_data::{DataError, DataLoader, Dataset, Loader};
 use tempfile::{TempDir, tempdir};
 
@@ -56,12 +57,8 @@ fn mnist_is_read_plain_and_gzipped_from_both_folders() {
         assert_eq!(images.get(0), Tensor::from_slice(&[0.0f32, 0.2, 0.4, 0.6]).view([1, 2, 2]));
         // Batches gathered at once equal items stacked one by one.
         let (x, y) = DataLoader::new(test).batch_size(1).iter(0, 0).unwrap().next().unwrap().unwrap();
-        assert_eq!((x, y), (Tensor::ones([1, 1, 2, 2], (Kind::Float, x_device())), Tensor::from_slice(&[3i64])));
+        assert_eq!((x, y), (Tensor::ones([1, 1, 2, 2], (Kind::Float, Device::Cpu)), Tensor::from_slice(&[3i64])));
     }
-}
-
-fn x_device() -> fulgurite_data::torch::tch::Device {
-    fulgurite_data::torch::tch::Device::Cpu
 }
 
 #[test]
@@ -125,7 +122,10 @@ fn cifar_is_read() {
     assert_eq!((train.len(), test.len()), (10, 2));
     let (images, labels) = test.tensors().unwrap();
     assert_eq!(images.size(), [2, 3, 32, 32]);
-    assert_eq!(images.mean_dim([2i64, 3].as_slice(), false, Kind::Float).get(1), Tensor::from_slice(&[1.0f32, 0.0, 0.0]));
+    assert_eq!(
+        images.mean_dim([2i64, 3].as_slice(), false, Kind::Float).get(1),
+        Tensor::from_slice(&[1.0f32, 0.0, 0.0])
+    );
     assert_eq!(Cifar10::CLASSES[labels.int64_value(&[0]) as usize], "deer");
 }
 
@@ -266,7 +266,10 @@ fn a_tokenizer_json_gives_the_tokens() {
     assert_eq!(blocks.tokens(), [1, 2, 3, 0, 1, 2]);
     fs::write(&tokenizer, "{}").unwrap();
     let error = plain(&root, TokenBlocks::from_file_tokenized(&text, &tokenizer, 2).unwrap_err());
-    assert!(error.starts_with("ROOT/tokenizer.json is not usable: it is not a tokenizer.json of Hugging Face: "), "{error}");
+    assert!(
+        error.starts_with("ROOT/tokenizer.json is not usable: it is not a tokenizer.json of Hugging Face: "),
+        "{error}"
+    );
     fs::write(&text, [0xff]).unwrap();
     let error = plain(&root, TokenBlocks::from_file_tokenized(&text, &tokenizer, 2).unwrap_err());
     assert!(error.starts_with("ROOT/text is not usable: it is not text in UTF-8: "), "{error}");
@@ -294,7 +297,10 @@ fn an_image_folder_has_a_class_per_folder() {
     let load = |folder: ImageFolder| DataLoader::new(folder).batch_size(3).iter(0, 0).unwrap().next().unwrap();
     let (images, labels) = load(folder.clone().resize(2, 3)).unwrap();
     assert_eq!((images.size(), labels), (vec![3, 3, 2, 3], Tensor::from_slice(&[0i64, 0, 1])));
-    assert_eq!(images.select(0, 2).mean_dim([1i64, 2].as_slice(), false, Kind::Float), Tensor::from_slice(&[1.0f32, 0., 0.]));
+    assert_eq!(
+        images.select(0, 2).mean_dim([1i64, 2].as_slice(), false, Kind::Float),
+        Tensor::from_slice(&[1.0f32, 0., 0.])
+    );
     assert_eq!(load(folder.clone().resize(2, 3).grayscale()).unwrap().0.size(), [3, 1, 2, 3]);
     assert_eq!(
         load(folder.clone()).unwrap_err().to_string().split(" could not").next(),
@@ -303,10 +309,7 @@ fn an_image_folder_has_a_class_per_folder() {
 
     fs::write(root.path().join("dog/b.png"), "not a picture").unwrap();
     let error = plain(&root, load(folder.resize(2, 3)).unwrap_err());
-    assert!(
-        error.starts_with("item 2 of the images in ROOT could not be loaded: ROOT/dog/b.png: "),
-        "{error}"
-    );
+    assert!(error.starts_with("item 2 of the images in ROOT could not be loaded: ROOT/dog/b.png: "), "{error}");
     fs::create_dir(root.path().join("empty")).unwrap();
     assert_eq!(
         plain(&root, ImageFolder::open(root.path()).unwrap_err()),

@@ -35,7 +35,7 @@ pub struct Fabric {
 impl Fabric {
     /// A fabric on one device of `accelerator_name`, in the precision of `precision_name`.
     ///
-    /// Also tunes the process once: see [`runtime::tune_allocator`].
+    /// Also tunes the process once: see [`runtime::tune_allocator`] and [`runtime::adapt_waiting`].
     ///
     /// # Errors
     ///
@@ -44,6 +44,7 @@ impl Fabric {
         let accelerator = accelerator::accelerator(accelerator_name)?;
         let device = devices.resolve(accelerator.as_ref())?;
         runtime::tune_allocator();
+        runtime::adapt_waiting();
         Ok(Fabric {
             accelerator: accelerator.name(),
             strategy: Box::new(SingleDeviceStrategy::new(device)),

@@ -13,15 +13,6 @@ use crate::structs::Target;
 ///
 /// The trait is looked for in `::fulgurite::data`; a crate that depends on `fulgurite-data` alone says
 /// `#[batch(crate = "fulgurite_data")]`.
-///
-/// ```ignore
-/// #[derive(Batch)]
-/// struct Translation {
-///     source: Tensor,
-///     target: Tensor,
-///     ids: Vec<String>,
-/// }
-/// ```
 #[proc_macro_derive(Batch, attributes(batch))]
 pub fn derive_batch(input: TokenStream) -> TokenStream {
     expand(parse_macro_input!(input as DeriveInput), "Batch", |target| {
@@ -70,10 +61,6 @@ pub fn derive_stack(input: TokenStream) -> TokenStream {
     })
 }
 
-fn expand(
-    input: DeriveInput,
-    derive: &str,
-    generate: impl FnOnce(Target) -> proc_macro2::TokenStream,
-) -> TokenStream {
+fn expand(input: DeriveInput, derive: &str, generate: impl FnOnce(Target) -> proc_macro2::TokenStream) -> TokenStream {
     Target::read(input, derive).map(generate).unwrap_or_else(syn::Error::into_compile_error).into()
 }

@@ -67,3 +67,54 @@ fn data_path(input: &DeriveInput) -> Result<Path, Error> {
     }
     Ok(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use syn::parse_quote;
+
+    use super::*;
+
+    fn error(input: DeriveInput) -> String {
+        Target::read(input, "Batch").err().unwrap().to_string()
+    }
+
+    #[test]
+    fn what_cannot_be_derived_is_explained() {
+        let message = "`Batch` can be derived for structs only; put the enum or union into a struct";
+        assert_eq!(
+            error(parse_quote!(
+                enum Either {
+                    A(Tensor),
+                    B(Tensor),
+                }
+            )),
+            message
+        );
+        let message = "unknown option; there is `#[batch(crate = \"path::to::fulgurite_data\")]`";
+        assert_eq!(
+            error(parse_quote!(
+                #[batch(skip)]
+                struct Pair(Tensor, Tensor);
+            )),
+            message
+        );
+    }
+
+    #[test]
+    fn the_traits_are_looked_for_where_asked() {
+        let path = |input| Target::read(input, "Batch").unwrap().data.to_token_stream().to_string();
+        assert_eq!(
+            path(parse_quote!(
+                struct One(Tensor);
+            )),
+            ":: fulgurite :: data"
+        );
+        assert_eq!(
+            path(parse_quote!(
+                #[batch(crate = "my::data")]
+                struct One(Tensor);
+            )),
+            "my :: data"
+        );
+    }
+}

@@ -38,7 +38,11 @@ impl Bucket {
         let mut buckets: Vec<Bucket> = Vec::new();
         for (index, (group, rule)) in groups.iter().zip(rules).enumerate() {
             let first = buckets.len();
-            for (place, param) in group.params.iter().enumerate() {
+            let mut places: Vec<usize> = (0..group.params.len()).collect();
+            // Small ones first: the fused kernels want it so on a CPU.
+            places.sort_by_key(|&place| group.params[place].numel());
+            for place in places {
+                let param = &group.params[place];
                 let (kind, device) = (param.f_kind()?, param.device());
                 let fits = |b: &Bucket| b.anchor.kind() == kind && b.anchor.device() == device;
                 let at = match buckets[first..].iter().position(fits) {

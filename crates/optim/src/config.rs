@@ -101,6 +101,9 @@ impl fmt::Debug for LrSchedulerConfig {
     }
 }
 
+/// Optimizers, and their schedulers attached to them.
+pub type BuiltOptimizers = (Vec<Box<dyn Optimizer>>, Vec<LrSchedulerConfig>);
+
 /// The optimizers of a run and their schedulers.
 ///
 /// Any optimizer's builder converts into it with `.into()`; what was wrong with the builder's settings is kept and
@@ -153,7 +156,7 @@ impl Optimizers {
     /// # Errors
     ///
     /// What was wrong with a builder's settings or a scheduler's.
-    pub fn build(mut self) -> Result<(Vec<Box<dyn Optimizer>>, Vec<LrSchedulerConfig>), OptimError> {
+    pub fn build(mut self) -> Result<BuiltOptimizers, OptimError> {
         if let Some(error) = self.error {
             return Err(error);
         }

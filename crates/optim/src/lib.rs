@@ -1,4 +1,40 @@
 //! PyTorch's optimizers and learning-rate schedulers for `tch`, over libtorch's fused and foreach kernels.
+//!
+//! Names, defaults and updates are PyTorch 2.11's, and so are the state dicts: what one side saves, the other loads. A
+//! step works on all parameters in a few calls, allocates nothing on the Rust heap once warm, and never waits for the
+//! device.
+//!
+//! ```
+//! use fulgurite_optim::{AdamW, CosineAnnealingLR, Interval, LrSchedulerConfig, Optimizers};
+//! use fulgurite_torch::tch::nn::Module;
+//! use fulgurite_torch::tch::{Device, Kind, Tensor, nn};
+//!
+//! let vs = nn::VarStore::new(Device::Cpu);
+//! let layer = nn::linear(vs.root(), 4, 1, Default::default());
+//! let (x, y) = (Tensor::randn([16, 4], (Kind::Float, Device::Cpu)), Tensor::zeros([16, 1], (Kind::Float, Device::Cpu)));
+//!
+//! // In a LightningModule, `configure_optimizers` returns this; a loop of one's own builds it.
+//! let cosine = LrSchedulerConfig::new(CosineAnnealingLR::new(100)).interval(Interval::Step);
+//! let (mut optimizers, mut schedulers) =
+//!     Optimizers::from(AdamW::new(&vs).lr(1e-2).weight_decay(0.1)).scheduler(cosine).build()?;
+//! let optimizer = optimizers[0].as_mut();
+//! for _ in 0..100 {
+//!     optimizer.zero_grad();
+//!     (layer.forward(&x) - &y).square().mean(Kind::Float).backward();
+//!     optimizer.step()?;
+//!     schedulers[0].scheduler.step(optimizer, None)?;
+//! }
+//! # Ok::<(), fulgurite_optim::OptimError>(())
+//! ```
+//!
+//! Where to look:
+//!
+//! | to | see |
+//! |---|---|
+//! | make an optimizer | [`AdamW`], [`SGD`], [`Muon`], … ([`OptimizerBuilder`]), [`LBFGS`] |
+//! | give parameters their own settings | [`ParamGroupConfig`] |
+//! | write a training loop for any optimizer | [`Optimizer`], [`LrScheduler`] |
+//! | combine schedulers | [`SequentialLR`], [`ChainedScheduler`] |
 
 mod bucket;
 mod builder;
@@ -16,7 +52,7 @@ mod settings;
 mod state_dict;
 
 pub use builder::OptimizerBuilder;
-pub use config::{Interval, LrSchedulerConfig, Optimizers};
+pub use config::{BuiltOptimizers, Interval, LrSchedulerConfig, Optimizers};
 pub use error::OptimError;
 pub use groups::{IntoParamGroups, ParamGroupConfig};
 pub use lbfgs::{LBFGS, LineSearch};

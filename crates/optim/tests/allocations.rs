@@ -1,4 +1,5 @@
 //! A warm step allocates nothing on the Rust heap.
+#![allow(clippy::unwrap_used)]
 
 use fulgurite_optim::{
     ASGD, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, ChainedScheduler, CosineAnnealingLR, CyclicLR,

@@ -1,4 +1,5 @@
 //! What all optimizers have in common. What each of them computes is compared with PyTorch in `tests/parity`.
+#![allow(clippy::unwrap_used)]
 
 use fulgurite_optim::{
     ASGD, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, CosineAnnealingLR, Interval, LBFGS, Lion,

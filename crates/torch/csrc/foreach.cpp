@@ -3,6 +3,10 @@
 
 #include <ATen/Functions.h>
 
+#ifndef _WIN32
+#include <dlfcn.h>
+#endif
+
 using fulgurite::Error;
 using fulgurite::protect;
 
@@ -143,6 +147,64 @@ Error fulgurite_addmm(const at::Tensor *input, const at::Tensor *a, const at::Te
   return protect([&] { *out = new at::Tensor(at::addmm(*input, *a, *b, beta, alpha)); });
 }
 
+}  // extern "C"
+
+namespace {
+
+// libtorch's own OpenMP, which it brings under a name of its own; nullptr where it uses another kind of threads.
+using OmpThreads = int (*)();
+using SetOmpThreads = void (*)(int);
+#ifdef _WIN32
+const OmpThreads omp_threads = nullptr;
+const SetOmpThreads set_omp_threads = nullptr;
+#else
+const auto omp_threads = reinterpret_cast<OmpThreads>(dlsym(RTLD_DEFAULT, "omp_get_max_threads"));
+const auto set_omp_threads = reinterpret_cast<SetOmpThreads>(dlsym(RTLD_DEFAULT, "omp_set_num_threads"));
+#endif
+
+// Keeps this thread's calls to itself.
+class OneThread {
+ public:
+  OneThread() : threads_(omp_threads != nullptr && set_omp_threads != nullptr ? omp_threads() : 1) {
+    if (threads_ > 1) set_omp_threads(1);
+  }
+  ~OneThread() {
+    if (threads_ > 1) set_omp_threads(threads_);
+  }
+
+ private:
+  int threads_;
+};
+
+// The number of elements from which libtorch finds threads worth their while.
+constexpr int64_t kParallel = 32768;
+
+// Calls `kernel(part)` on all tensors, where `part(list)` are the tensors of a list to take. On the CPU the fused kernels
+// wake all threads for each tensor, however small; so the small tensors that come first are done by this thread alone.
+template <typename Kernel>
+void run_fused(const FulguriteTensorList *params, Kernel &&kernel) {
+  const auto &tensors = params->tensors;
+  size_t small = 0;
+  if (!tensors.empty() && tensors[0].is_cpu())
+    while (small < tensors.size() && tensors[small].numel() < kParallel) ++small;
+  auto run = [&](size_t begin, size_t end) {
+    if (begin == end) return;
+    kernel([=](const FulguriteTensorList *list) {
+      at::TensorList all = list->tensors;
+      return all.empty() ? all : all.slice(begin, end - begin);
+    });
+  };
+  {
+    OneThread one;
+    run(0, small);
+  }
+  run(small, tensors.size());
+}
+
+}  // namespace
+
+extern "C" {
+
 struct FulguriteAdam {
   double lr, beta1, beta2, weight_decay, eps;
   bool amsgrad, maximize, decoupled_weight_decay;
@@ -153,14 +215,16 @@ Error fulgurite_fused_adam(FulguriteTensorList *params, FulguriteTensorList *gra
                            const FulguriteTensorList *steps, const FulguriteAdam *options) noexcept {
   return protect([&] {
     const auto &o = *options;
-    auto update = [&](auto kernel) {
-      kernel(params->tensors, grads->tensors, exp_avgs->tensors, exp_avg_sqs->tensors, max_exp_avg_sqs->tensors,
-             steps->tensors, o.lr, o.beta1, o.beta2, o.weight_decay, o.eps, o.amsgrad, o.maximize);
-    };
-    if (o.decoupled_weight_decay)
-      update([](auto &&...arguments) { at::_fused_adamw_(arguments...); });
-    else
-      update([](auto &&...arguments) { at::_fused_adam_(arguments...); });
+    run_fused(params, [&](auto part) {
+      auto update = [&](auto fused) {
+        fused(part(params), part(grads), part(exp_avgs), part(exp_avg_sqs), part(max_exp_avg_sqs), part(steps), o.lr,
+              o.beta1, o.beta2, o.weight_decay, o.eps, o.amsgrad, o.maximize);
+      };
+      if (o.decoupled_weight_decay)
+        update([](auto &&...arguments) { at::_fused_adamw_(arguments...); });
+      else
+        update([](auto &&...arguments) { at::_fused_adam_(arguments...); });
+    });
   });
 }
 
@@ -173,8 +237,10 @@ Error fulgurite_fused_sgd(FulguriteTensorList *params, FulguriteTensorList *grad
                           FulguriteTensorList *momentum_buffers, const FulguriteSgd *options) noexcept {
   return protect([&] {
     const auto &o = *options;
-    at::_fused_sgd_(params->tensors, grads->tensors, momentum_buffers->tensors, o.weight_decay, o.momentum, o.lr,
-                    o.dampening, o.nesterov, o.maximize, o.is_first_step);
+    run_fused(params, [&](auto part) {
+      at::_fused_sgd_(part(params), part(grads), part(momentum_buffers), o.weight_decay, o.momentum, o.lr, o.dampening,
+                      o.nesterov, o.maximize, o.is_first_step);
+    });
   });
 }
 
@@ -187,8 +253,10 @@ Error fulgurite_fused_adagrad(FulguriteTensorList *params, FulguriteTensorList *
                               FulguriteTensorList *steps, const FulguriteAdagrad *options) noexcept {
   return protect([&] {
     const auto &o = *options;
-    at::_fused_adagrad_(params->tensors, grads->tensors, sums->tensors, steps->tensors, o.lr, o.lr_decay,
-                        o.weight_decay, o.eps, o.maximize);
+    run_fused(params, [&](auto part) {
+      at::_fused_adagrad_(part(params), part(grads), part(sums), part(steps), o.lr, o.lr_decay, o.weight_decay, o.eps,
+                          o.maximize);
+    });
   });
 }
 

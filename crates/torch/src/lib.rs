@@ -29,6 +29,7 @@ pub mod serialization;
 mod shared_tensor;
 mod tensor_list;
 mod value;
+mod waiting;
 
 pub use counting_allocator::CountingAllocator;
 pub use error::TorchError;

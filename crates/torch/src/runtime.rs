@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use crate::tch;
+pub use crate::waiting::{WaitPolicy, adapt_waiting};
 
 /// Whether libtorch's memory is kept between steps, or goes back to the kernel. Returned by [`tune_allocator`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,15 +109,18 @@ pub struct RuntimeReport {
     pub num_processors: usize,
     /// How memory is kept.
     pub allocator: AllocatorTuning,
+    /// How threads wait for each other.
+    pub waiting: WaitPolicy,
 }
 
 impl RuntimeReport {
-    /// What is chosen now. Tunes the allocator, if [`tune_allocator`] was not called yet.
+    /// What is chosen now. Tunes what was not tuned yet: [`tune_allocator`], [`adapt_waiting`].
     pub fn collect() -> RuntimeReport {
         RuntimeReport {
             num_threads: num_threads(),
             num_processors: std::thread::available_parallelism().map_or(1, usize::from),
             allocator: tune_allocator(),
+            waiting: adapt_waiting(),
         }
     }
 }
@@ -130,7 +134,12 @@ impl fmt::Display for RuntimeReport {
             AllocatorTuning::Refused => "left alone (glibc refused the settings)",
             AllocatorTuning::NotGlibc => "the system's",
         };
-        write!(f, "threads: {} of {} processors; memory: {allocator}", self.num_threads, self.num_processors)
+        let waiting = match self.waiting {
+            WaitPolicy::Adaptive => "sleeping while other processes are busy, else spinning",
+            WaitPolicy::SetByEnvironment => "waiting as the environment sets it",
+            WaitPolicy::Fixed => "waiting in libtorch's own way",
+        };
+        write!(f, "threads: {} of {} processors, {waiting}; memory: {allocator}", self.num_threads, self.num_processors)
     }
 }
 
@@ -169,24 +178,28 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn one_thread_here_leaves_the_others_alone() {
-        let many = || {
-            tch::set_num_threads(3);
-            std::thread::spawn(|| {
-                use_one_thread_here();
-                assert_eq!(num_threads(), 1);
-                std::thread::spawn(|| assert_eq!(num_threads(), 3)).join().unwrap();
-            })
-            .join()
-            .unwrap();
+        let before = num_threads();
+        set_num_threads(3);
+        let there = std::thread::spawn(|| {
+            use_one_thread_here();
             num_threads()
-        };
-        // On a thread of its own: other tests set the number of the process.
-        assert_eq!(std::thread::spawn(many).join().unwrap(), 3);
+        });
+        assert_eq!(there.join().unwrap(), 1);
+        assert_eq!(num_threads(), 3);
+        set_num_threads(before);
     }
 
     #[test]
     fn a_report_reads_as_one_line() {
-        let report = RuntimeReport { num_threads: 2, num_processors: 4, allocator: AllocatorTuning::OptedOut };
-        assert_eq!(report.to_string(), "threads: 2 of 4 processors; memory: left alone (FULGURITE_NO_MALLOPT=1)");
+        let report = RuntimeReport {
+            num_threads: 2,
+            num_processors: 4,
+            allocator: AllocatorTuning::OptedOut,
+            waiting: WaitPolicy::SetByEnvironment,
+        };
+        assert_eq!(
+            report.to_string(),
+            "threads: 2 of 4 processors, waiting as the environment sets it; memory: left alone (FULGURITE_NO_MALLOPT=1)"
+        );
     }
 }

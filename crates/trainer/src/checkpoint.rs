@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fulgurite_torch::rng::RngState;
+use fulgurite_torch::rng::{self, RngState};
 use fulgurite_torch::tch::no_grad;
 use fulgurite_torch::{Dict, Value, params, runtime};
 
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::hook::Hook;
 use crate::loops::Run;
 use crate::module::LightningModule;
-use crate::state::{TrainerFn, Owner, SaveRequest, TrainerState};
+use crate::state::{Owner, SaveRequest, TrainerState};
 
 /// The version of Lightning whose layout the checkpoints have.
 const LIGHTNING_VERSION: &str = "2.6.6";
@@ -46,7 +46,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// The run as one value, under Lightning's keys.
     fn dump_checkpoint(&mut self, weights_only: bool) -> Result<Dict, Error> {
         let (hook, owner) = (self.engine.state.hook, self.engine.state.owner);
-        let state = &self.engine.state;
+        let state = &mut self.engine.state;
         let mut checkpoint = Dict::new()
             .with("epoch", state.current_epoch())
             .with("global_step", state.global_step())
@@ -191,8 +191,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
 impl TrainerState {
     /// What exact resume needs and Lightning does not save.
-    fn beyond_lightning(&self) -> Result<Dict, Error> {
+    fn beyond_lightning(&mut self) -> Result<Dict, Error> {
         Ok(Dict::new()
+            .with("callback_metrics", self.metrics.callback_state()?)
+            // Bit by bit: a checkpoint has signed integers.
+            .with("global_seed", rng::global_seed() as i64)
             .with("rng", RngState::capture()?.to_value())
             .with("num_threads", runtime::num_threads())
             .with("window_batches", self.run.window.batches)
@@ -200,11 +203,17 @@ impl TrainerState {
     }
 
     fn restore_beyond_lightning(&mut self, more: &Dict) -> Result<(), Error> {
+        if let Ok(seed) = more.int("global_seed") {
+            rng::seed_everything(seed as u64)?;
+        }
         if let Some(rng) = more.get("rng") {
             RngState::from_value(rng)?.restore()?;
         }
+        if let Ok(metrics) = more.dict("callback_metrics") {
+            self.metrics.restore_callback_state(metrics);
+        }
         if let Ok(metrics) = more.list("metrics") {
-            self.metrics.train.restore(metrics.iter().filter_map(Value::as_dict).cloned().collect());
+            self.metrics.train.restore(metrics);
         }
         if let Ok(threads) = more.int("num_threads")
             && threads != runtime::num_threads() as i64
@@ -240,11 +249,6 @@ impl TrainerState {
             return Err(Error::Checkpoint { path, problem });
         }
         Ok(path)
-    }
-
-    /// Whether this entry point goes on training from a checkpoint, rather than only taking its weights.
-    pub(crate) fn resumes_training(&self) -> bool {
-        self.entry == TrainerFn::Fit
     }
 }
 

@@ -19,6 +19,14 @@ macro_rules! hooks {
                 }
             }
 
+            /// The hook of that name.
+            pub(crate) fn from_name(name: &str) -> Option<Hook> {
+                match name {
+                    $($name => Some(Hook::$variant),)*
+                    _ => None,
+                }
+            }
+
             /// What may be logged there, and how by default.
             pub fn logging(self) -> Logging {
                 match self {

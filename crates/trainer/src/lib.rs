@@ -46,3 +46,8 @@ pub use progress::{Counter, Counters, Progress};
 pub use state::{SaveRequest, Stage, TrainerFn, TrainerState};
 pub use step::Step;
 pub use trainer::{Outcome, Trainer};
+
+/// The README's program, compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

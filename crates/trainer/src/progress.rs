@@ -155,7 +155,12 @@ impl Progress {
             return ResumePoint::default();
         }
         let validation_pending = finish(&mut self.batch);
-        ResumePoint { mid_epoch: true, batches: self.batch.current.ready as usize, validation_pending }
+        let Counters { total, current } = &mut self.batch;
+        for counter in [total, current] {
+            // A batch that was begun and not worked through is begun again.
+            (counter.ready, counter.started) = (counter.processed, counter.processed);
+        }
+        ResumePoint { mid_epoch: true, batches: self.batch.current.processed as usize, validation_pending }
     }
 
     /// The `loops` entry of a checkpoint, in Lightning's layout.

@@ -22,7 +22,10 @@ fn table(stage: &str, results: &[BTreeMap<String, f64>], width: usize) -> String
         return format!("{stage}: no metrics were logged");
     }
     let value = |result: &BTreeMap<String, f64>, name: &str| {
-        result.iter().find(|(key, _)| without_loader(key) == name).map_or(String::new(), |(_, value)| format!("{value:?}"))
+        result
+            .iter()
+            .find(|(key, _)| without_loader(key) == name)
+            .map_or(String::new(), |(_, value)| format!("{value:?}"))
     };
     let first: Vec<String> = std::iter::once(title(stage)).chain(names.iter().map(|&name| name.to_owned())).collect();
     let columns: Vec<Vec<String>> = results
@@ -34,7 +37,7 @@ fn table(stage: &str, results: &[BTreeMap<String, f64>], width: usize) -> String
         })
         .collect();
 
-    let narrowest = NARROWEST_COLUMN.min(width / 2);
+    let narrowest = if width >= 2 * NARROWEST_COLUMN { NARROWEST_COLUMN } else { 0 };
     let column_width = |column: &[String]| {
         let widest = column.iter().map(|cell| measure_text_width(cell)).max().unwrap_or(0);
         (widest + SPACE_BETWEEN_COLUMNS).max(narrowest)
@@ -54,7 +57,8 @@ fn table(stage: &str, results: &[BTreeMap<String, f64>], width: usize) -> String
 fn block(columns: &[&[String]], widths: &[usize]) -> String {
     let rule = "─".repeat(widths.iter().sum());
     let row = |index: usize| {
-        let cells = columns.iter().zip(widths).map(|(column, width)| pad_str(&column[index], *width, Alignment::Center, None));
+        let cells =
+            columns.iter().zip(widths).map(|(column, width)| pad_str(&column[index], *width, Alignment::Center, None));
         cells.collect::<String>().trim_end().to_owned()
     };
     let mut lines = vec![rule.clone(), row(0), rule.clone()];
@@ -92,7 +96,8 @@ mod tests {
             ──────────────────────────────────────────────────
                     test_acc                  0.9825
                     test_loss                0.0555552
-            ──────────────────────────────────────────────────"#]].assert_eq(&table("test", &[one], 120));
+            ──────────────────────────────────────────────────"#]]
+        .assert_eq(&table("test", &[one], 120));
     }
 
     #[test]
@@ -108,7 +113,8 @@ mod tests {
                     only_here                                           1e-12
                       total                     3.0                      3.0
                     val_loss                   0.25                      0.5
-            ───────────────────────────────────────────────────────────────────────────"#]].assert_eq(&table("validate", &both, 120));
+            ───────────────────────────────────────────────────────────────────────────"#]]
+        .assert_eq(&table("validate", &both, 120));
     }
 
     #[test]
@@ -124,19 +130,21 @@ mod tests {
                    Test metric             DataLoader 2
             ──────────────────────────────────────────────────
                       loss                      2.0
-            ──────────────────────────────────────────────────"#]].assert_eq(&table("test", &many, 80));
+            ──────────────────────────────────────────────────"#]]
+        .assert_eq(&table("test", &many, 80));
         let narrow = table("test", &many[..2], 32);
         expect![[r#"
-            ────────────────────────────────
-              Test metric     DataLoader 0
-            ────────────────────────────────
-                  loss            0.0
-            ────────────────────────────────
-            ────────────────────────────────
-              Test metric     DataLoader 1
-            ────────────────────────────────
-                  loss            1.0
-            ────────────────────────────────"#]].assert_eq(&narrow);
+            ───────────────────────────────
+              Test metric    DataLoader 0
+            ───────────────────────────────
+                 loss            0.0
+            ───────────────────────────────
+            ───────────────────────────────
+              Test metric    DataLoader 1
+            ───────────────────────────────
+                 loss            1.0
+            ───────────────────────────────"#]]
+        .assert_eq(&narrow);
     }
 
     #[test]

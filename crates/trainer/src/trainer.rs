@@ -211,7 +211,12 @@ impl Trainer {
 
     /// The first callback of a type.
     pub fn callback<C: Callback>(&self) -> Option<&C> {
-        self.engine.callbacks.iter().find_map(|callback| (callback.as_ref() as &dyn Any).downcast_ref())
+        self.callbacks().next()
+    }
+
+    /// All callbacks of a type.
+    pub fn callbacks<C: Callback>(&self) -> impl Iterator<Item = &C> {
+        self.engine.callbacks.iter().filter_map(|callback| (callback.as_ref() as &dyn Any).downcast_ref())
     }
 
     /// The best checkpoint of the first callback that writes them.
@@ -296,9 +301,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.hook(Hook::OnFitStart, |c, t, m| c.on_fit_start(t, m), |m, t| m.on_fit_start(t))?;
         }
         self.log_hyperparams()?;
-        if let Some((path, checkpoint)) = checkpoint
-            && self.engine.state.resumes_training()
-        {
+        if is_fit && let Some((path, checkpoint)) = checkpoint {
             self.restore_training(&path, &checkpoint)?;
             self.engine.state.print(&format!("resumed from {}", path.display()));
         }

@@ -76,7 +76,8 @@ fn the_model_and_what_the_run_stands_on_are_printed_before_training() {
         0.407     Total estimated model params size (MB)
 
         `Trainer.fit` stopped: `max_epochs=1` reached.
-    "#]].assert_eq(&printed("32-true", ModelSummary::new()));
+    "#]]
+    .assert_eq(&printed("32-true", ModelSummary::new()));
 }
 
 #[test]
@@ -90,5 +91,6 @@ fn the_size_follows_the_precision() {
         0.814     Total estimated model params size (MB)
 
         `Trainer.fit` stopped: `max_epochs=1` reached.
-    "#]].assert_eq(&printed("64-true", ModelSummary::new().max_depth(0)));
+    "#]]
+    .assert_eq(&printed("64-true", ModelSummary::new().max_depth(0)));
 }

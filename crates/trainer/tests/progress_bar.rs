@@ -109,7 +109,8 @@ fn every_epoch_leaves_a_line_with_its_last_values() {
         Epoch 0/1 4/4 TIME RATE train_loss: 0.300 val_loss: 0.500
         Epoch 1/1 4/4 TIME RATE train_loss: 1.300 val_loss: 1.500
         `Trainer.fit` stopped: `max_epochs=2` reached.
-    "#]].assert_eq(&contents(&console));
+    "#]]
+    .assert_eq(&contents(&console));
 }
 
 #[test]
@@ -120,7 +121,8 @@ fn only_the_last_line_is_left_if_asked() {
     expect![[r#"
         Epoch 1/1 4/4 TIME RATE train_loss: 1.300 val_loss: 1.500
         `Trainer.fit` stopped: `max_epochs=2` reached.
-    "#]].assert_eq(&contents(&console));
+    "#]]
+    .assert_eq(&contents(&console));
 }
 
 #[test]
@@ -133,7 +135,8 @@ fn epochs_shorter_than_the_refresh_rate_leave_the_first_line_and_the_last() {
         Epoch 0/49 1/1 TIME RATE train_loss: 0.000
         Epoch 49/49 1/1 TIME RATE train_loss: 49.00
         `Trainer.fit` stopped: `max_epochs=50` reached.
-    "#]].assert_eq(&contents(&console));
+    "#]]
+    .assert_eq(&contents(&console));
 }
 
 #[test]
@@ -145,7 +148,8 @@ fn lengths_that_nobody_knows_are_counted() {
     expect![[r#"
         Epoch 0/0 5 TIME RATE train_loss: 0.400 val_loss: 0.500
         `Trainer.fit` stopped: `max_epochs=1` reached.
-    "#]].assert_eq(&contents(&console));
+    "#]]
+    .assert_eq(&contents(&console));
 }
 
 #[test]
@@ -172,7 +176,8 @@ fn evaluation_and_prediction_leave_a_line_each() {
                 test_acc                   0.98                     0.98
         ───────────────────────────────────────────────────────────────────────────
         Predicting 3/3 TIME RATE
-    "#]].assert_eq(&contents(&console));
+    "#]]
+    .assert_eq(&contents(&console));
 }
 
 #[test]
@@ -183,8 +188,9 @@ fn a_run_cut_short_says_how_far_it_came() {
     trainer.fit(&mut module, (batches(4), batches(3))).unwrap_err();
     expect![[r#"
         Epoch 0/1 4/4 TIME RATE train_loss: 0.300 val_loss: 0.500
-        Epoch 1/1 2/4 TIME RATE train_loss: 0.300 val_loss: 0.500
-    "#]].assert_eq(&contents(&console));
+        Epoch 1/1 2/4 TIME RATE train_loss: 1.100 val_loss: 0.500
+    "#]]
+    .assert_eq(&contents(&console));
 }
 
 #[test]
@@ -195,7 +201,8 @@ fn the_loggers_version_is_shown() {
     expect![[r#"
         Epoch 0/0 1/1 TIME RATE train_loss: 0.000 v_num: 0
         `Trainer.fit` stopped: `max_epochs=1` reached.
-    "#]].assert_eq(&contents(&console));
+    "#]]
+    .assert_eq(&contents(&console));
 }
 
 /// Logs a tensor every step.

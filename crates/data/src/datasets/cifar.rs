@@ -46,7 +46,8 @@ impl Cifar10 {
             return Ok(());
         }
         let archive = Source { url: "https://www.cs.toronto.edu/~kriz/", folder: "", ..CIFAR_10 };
-        let path = super::download::fetch(&archive, root, "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")?;
+        let path =
+            super::download::fetch(&archive, root, "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")?;
         let bytes = read_bytes(&path)?;
         tar::Archive::new(bytes.as_slice()).unpack(root).map_err(|source| DataError::Io { path, source })
     }
@@ -80,7 +81,6 @@ fn load(root: &Path, names: &[String]) -> Result<ImageDataset, DataError> {
         let images = Tensor::f_from_data_size(&pixels, &[labels.len() as i64, 3, 32, 32], Kind::Uint8)?;
         Ok((images, Tensor::f_from_slice(&labels)?))
     };
-    let (images, labels) =
-        tensors().map_err(|source| DataError::Torch { doing: "reading CIFAR-10".into(), source })?;
+    let (images, labels) = tensors().map_err(|source| DataError::Torch { doing: "reading CIFAR-10".into(), source })?;
     ImageDataset::new(CIFAR_10.name, images, labels, u8::MAX)
 }

@@ -52,7 +52,8 @@ impl Digits {
 
     /// All digits, in the order of the file.
     pub fn all() -> Result<ImageDataset, DataError> {
-        let damaged = |message: &str| DataError::Format { path: PathBuf::from("digits.csv.gz"), message: message.into() };
+        let damaged =
+            |message: &str| DataError::Format { path: PathBuf::from("digits.csv.gz"), message: message.into() };
         let mut text = String::new();
         GzDecoder::new(FILE).read_to_string(&mut text).map_err(|error| damaged(&error.to_string()))?;
         let (mut pixels, mut labels) = (Vec::with_capacity(COUNT * PIXELS), Vec::with_capacity(COUNT));

@@ -95,7 +95,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let source = Source { name: "greetings", folder: "raw", url: serve("hullo") };
         let error = fetch(&source, root.path(), "hello.txt", HELLO_MD5).unwrap_err().to_string();
-        assert!(error.contains(&format!(": its MD5 checksum is 54bf43965e2bbaa20c22c22ca7b4e9c7, not {HELLO_MD5};")), "{error}");
+        assert!(
+            error.contains(&format!(": its MD5 checksum is 54bf43965e2bbaa20c22c22ca7b4e9c7, not {HELLO_MD5};")),
+            "{error}"
+        );
         assert_eq!(fs::read_dir(root.path().join("raw")).unwrap().count(), 0);
     }
 
@@ -107,6 +110,9 @@ mod tests {
         let error = fetch(&source, root.path(), "hello.txt", HELLO_MD5).unwrap_err().to_string();
         assert!(error.starts_with(&format!("http://{address}/hello.txt could not be downloaded: ")), "{error}");
         let place = root.path().join("raw").display().to_string();
-        assert!(error.ends_with(&format!("; without a network, get it on another machine and put it into {place}")), "{error}");
+        assert!(
+            error.ends_with(&format!("; without a network, get it on another machine and put it into {place}")),
+            "{error}"
+        );
     }
 }

@@ -39,7 +39,10 @@ impl ImageFolder {
             classes.push(folder.file_name().unwrap_or_default().to_string_lossy().into_owned());
         }
         if classes.is_empty() {
-            return Err(unusable(root, "an image folder needs one sub-folder of pictures per class, and this has none"));
+            return Err(unusable(
+                root,
+                "an image folder needs one sub-folder of pictures per class, and this has none",
+            ));
         }
         Ok(ImageFolder { root: root.to_path_buf(), classes, pictures, size: None, grayscale: false })
     }

@@ -90,9 +90,10 @@ impl FashionMnist {
 #[cfg(feature = "download")]
 fn download(source: &Source, root: &Path, md5: [&str; 4]) -> Result<(), DataError> {
     let names = ["train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"];
-    names.iter().zip(md5).try_for_each(|(name, md5)| {
-        super::download::fetch(source, root, &format!("{name}-ubyte.gz"), md5).map(|_| ())
-    })
+    names
+        .iter()
+        .zip(md5)
+        .try_for_each(|(name, md5)| super::download::fetch(source, root, &format!("{name}-ubyte.gz"), md5).map(|_| ()))
 }
 
 fn load(source: &Source, root: &Path, part: &str) -> Result<ImageDataset, DataError> {
@@ -134,7 +135,10 @@ fn read_idx(path: &Path, dimensions: usize) -> Result<Tensor, DataError> {
     if announced != i64::try_from(data.len()).ok() {
         return Err(unusable(
             path,
-            format!("its header announces {size:?} bytes, but {} follow; it is cut off or damaged, download it again", data.len()),
+            format!(
+                "its header announces {size:?} bytes, but {} follow; it is cut off or damaged, download it again",
+                data.len()
+            ),
         ));
     }
     Tensor::f_from_data_size(data, &size, Kind::Uint8)

@@ -88,7 +88,9 @@ impl TokenBlocks {
     /// The first `fraction` of the text, and the rest of it.
     pub fn split(&self, fraction: f64) -> Result<(TokenBlocks, TokenBlocks), DataError> {
         if !(fraction > 0.0 && fraction < 1.0) {
-            return Err(DataError::Setting(format!("a text cannot be split at {fraction}; give a fraction between 0 and 1")));
+            return Err(DataError::Setting(format!(
+                "a text cannot be split at {fraction}; give a fraction between 0 and 1"
+            )));
         }
         let (first, rest) = self.tokens.split_at((self.tokens.len() as f64 * fraction) as usize);
         Ok((TokenBlocks::new(first, self.block_size)?, TokenBlocks::new(rest, self.block_size)?))

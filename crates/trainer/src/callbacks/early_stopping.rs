@@ -1,6 +1,6 @@
 //! [`EarlyStopping`]: ends a run whose monitored value no longer improves.
 
-use fulgurite_torch::tch::{Kind, Tensor};
+use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value, to_host_f64};
 
 use super::model_checkpoint::{missing_monitor, python_float, python_str};
@@ -232,7 +232,7 @@ impl EarlyStopping {
         if !is_fit || trainer.config().fast_dev_run > 0 {
             return Ok(());
         }
-        let Some(current) = trainer.callback_metrics()?.get(&self.monitor).map(Monitored::read) else {
+        let Some(current) = trainer.callback_metrics()?.get(&self.monitor).map(LoggedValue::to_f64) else {
             let missing = missing_monitor(trainer, "EarlyStopping", &self.monitor);
             if self.strict {
                 return Err(missing.into());
@@ -258,13 +258,12 @@ impl EarlyStopping {
         Ok(())
     }
 
-    fn evaluate(&mut self, current: Monitored) -> Verdict {
+    fn evaluate(&mut self, value: f64) -> Verdict {
         let (monitor, mode, best) = (&self.monitor, self.mode, self.best_score);
         let (better, worse) = match mode {
             Mode::Min => ("<", ">"),
             Mode::Max => (">", "<"),
         };
-        let value = current.value;
         let shown = python_float(value);
         if self.check_finite && !value.is_finite() {
             let message = format!(
@@ -273,18 +272,20 @@ impl EarlyStopping {
             return Verdict::Stop(StoppingReason::NonFiniteMetric, message);
         }
         if let Some(threshold) = self.stopping_threshold
-            && mode.is_better(value, current.round(threshold))
+            && mode.is_better(value, in_precision_of(value, threshold))
         {
             let message = format!(
-                "Stopping threshold reached: {monitor} = {shown} {better} {threshold}. Signaling Trainer to stop."
+                "Stopping threshold reached: {monitor} = {shown} {better} {}. Signaling Trainer to stop.",
+                python_float(threshold)
             );
             return Verdict::Stop(StoppingReason::StoppingThreshold, message);
         }
         if let Some(threshold) = self.divergence_threshold
-            && mode.is_better(current.round(threshold), value)
+            && mode.is_better(in_precision_of(value, threshold), value)
         {
             let message = format!(
-                "Divergence threshold reached: {monitor} = {shown} {worse} {threshold}. Signaling Trainer to stop."
+                "Divergence threshold reached: {monitor} = {shown} {worse} {}. Signaling Trainer to stop.",
+                python_float(threshold)
             );
             return Verdict::Stop(StoppingReason::DivergenceThreshold, message);
         }
@@ -292,9 +293,9 @@ impl EarlyStopping {
             Mode::Min => self.min_delta,
             Mode::Max => -self.min_delta,
         };
-        if mode.is_better(current.round(value + current.round(handicap)), best) {
+        if mode.is_better(in_precision_of(value, value + in_precision_of(value, handicap)), best) {
             let message = if best.is_finite() {
-                let (change, min_delta) = ((best - value).abs(), self.min_delta);
+                let (change, min_delta) = ((best - value).abs(), python_float(self.min_delta));
                 format!(
                     "Metric {monitor} improved by {change:.3} >= min_delta = {min_delta}. New best score: {value:.3}"
                 )
@@ -324,25 +325,10 @@ enum Verdict {
     Stop(StoppingReason, String),
 }
 
-/// A monitored value, and whether it is of single precision: 0.9 must not have improved on 1.0 by more than 0.1 only
-/// because `f64` sees that the `f32` nearest to 0.9 is smaller.
-#[derive(Clone, Copy)]
-struct Monitored {
-    value: f64,
-    is_single: bool,
-}
-
-impl Monitored {
-    fn read(value: &LoggedValue) -> Monitored {
-        let is_single =
-            matches!(value, LoggedValue::Tensor(tensor) if tensor.f_kind().is_ok_and(|k| k != Kind::Double));
-        Monitored { value: value.to_f64(), is_single }
-    }
-
-    /// `x` in the precision of the value.
-    fn round(self, x: f64) -> f64 {
-        if self.is_single { f64::from(x as f32) } else { x }
-    }
+/// `x` in the precision of `value`: single if it is a number of `f32`, as losses are. In double precision 0.9 would have
+/// improved on 1.0 by more than 0.1, because the `f32` nearest to it is smaller.
+fn in_precision_of(value: f64, x: f64) -> f64 {
+    if f64::from(value as f32) == value { f64::from(x as f32) } else { x }
 }
 
 impl StoppingReason {

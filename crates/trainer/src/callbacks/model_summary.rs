@@ -215,7 +215,7 @@ fn with_separators(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -248,7 +248,8 @@ mod tests {
             5_000_000_000_000_000,
         ];
         let written: Vec<_> = counts.into_iter().map(human_readable_count).collect();
-        expect!["0, 1, 123, 999, 1.0 K, 1.2 K, 99.9 K, 100.0 K, 101 K, 999 K, 2.0 M, 3.0 B, 400 T, 5,000 T"].assert_eq(&written.join(", "));
+        expect!["0, 1, 123, 999, 1.0 K, 1.2 K, 99.9 K, 100.0 K, 101 K, 999 K, 2.0 M, 3.0 B, 400 T, 5,000 T"]
+            .assert_eq(&written.join(", "));
     }
 
     #[test]
@@ -282,7 +283,8 @@ mod tests {
             134 K     Trainable params
             0         Non-trainable params
             134 K     Total params
-            0.536     Total estimated model params size (MB)"#]].assert_eq(&summary(&parameters(&net()), 1, 4.0));
+            0.536     Total estimated model params size (MB)"#]]
+        .assert_eq(&summary(&parameters(&net()), 1, 4.0));
     }
 
     #[test]
@@ -299,7 +301,8 @@ mod tests {
             134 K     Trainable params
             0         Non-trainable params
             134 K     Total params
-            0.536     Total estimated model params size (MB)"#]].assert_eq(&summary(&parameters(&net()), 2, 4.0));
+            0.536     Total estimated model params size (MB)"#]]
+        .assert_eq(&summary(&parameters(&net()), 2, 4.0));
         assert_eq!(summary(&parameters(&net()), 3, 4.0), summary(&parameters(&net()), -1, 4.0));
         expect![[r#"
               | Name          | Shapes                       | Params
@@ -317,7 +320,8 @@ mod tests {
             134 K     Trainable params
             0         Non-trainable params
             134 K     Total params
-            0.536     Total estimated model params size (MB)"#]].assert_eq(&summary(&parameters(&net()), -1, 4.0));
+            0.536     Total estimated model params size (MB)"#]]
+        .assert_eq(&summary(&parameters(&net()), -1, 4.0));
     }
 
     #[test]
@@ -326,7 +330,8 @@ mod tests {
             134 K     Trainable params
             0         Non-trainable params
             134 K     Total params
-            1.072     Total estimated model params size (MB)"#]].assert_eq(&summary(&parameters(&net()), 0, 8.0));
+            1.072     Total estimated model params size (MB)"#]]
+        .assert_eq(&summary(&parameters(&net()), 0, 8.0));
     }
 
     #[test]
@@ -337,7 +342,8 @@ mod tests {
             0         Trainable params
             134 K     Non-trainable params
             134 K     Total params
-            0.536     Total estimated model params size (MB)"#]].assert_eq(&summary(&parameters(&vars), 0, 4.0));
+            0.536     Total estimated model params size (MB)"#]]
+        .assert_eq(&summary(&parameters(&vars), 0, 4.0));
     }
 
     #[test]
@@ -353,7 +359,8 @@ mod tests {
             40        Trainable params
             0         Non-trainable params
             40        Total params
-            0.000     Total estimated model params size (MB)"#]].assert_eq(&summary(&parameters(&vars), 1, 4.0));
+            0.000     Total estimated model params size (MB)"#]]
+        .assert_eq(&summary(&parameters(&vars), 1, 4.0));
     }
 
     #[test]
@@ -365,6 +372,7 @@ mod tests {
             0         Trainable params
             0         Non-trainable params
             0         Total params
-            0.000     Total estimated model params size (MB)"#]].assert_eq(&summary(&[], 1, 4.0));
+            0.000     Total estimated model params size (MB)"#]]
+        .assert_eq(&summary(&[], 1, 4.0));
     }
 }

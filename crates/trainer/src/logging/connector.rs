@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use fulgurite_fabric::loggers::Logger;
 use fulgurite_metrics::LogValue;
+use fulgurite_torch::Dict;
 use smallvec::SmallVec;
 
 use super::{LogOptions, LoggedValue, ResultStore};
@@ -94,6 +95,21 @@ impl Metrics {
     /// Sets a callback metric directly (learning-rate monitor).
     pub(crate) fn set_callback_metric(&mut self, name: &str, value: f64) {
         put(&mut self.callback, name, &LoggedValue::Number(value));
+    }
+
+    /// What [`callback_metrics`](Self::callback_metrics) returns, for a checkpoint.
+    pub(crate) fn callback_state(&mut self) -> Result<Dict, Error> {
+        let metrics = self.callback_metrics()?.iter();
+        Ok(metrics.map(|(name, value)| (name.as_str().into(), value.to_value())).collect())
+    }
+
+    /// Brings back what [`callback_state`](Self::callback_state) returned.
+    pub(crate) fn restore_callback_state(&mut self, saved: &Dict) {
+        for (name, value) in saved.iter() {
+            if let (Some(name), Some(value)) = (name.as_str(), LoggedValue::from_value(value)) {
+                put(&mut self.callback, name, &value);
+            }
+        }
     }
 
     /// Forgets everything: a new entry point begins.

@@ -1,6 +1,7 @@
 //! [`LogEntry`]: one `log` call and its options.
 
 use fulgurite_metrics::LogValue;
+use fulgurite_torch::Dict;
 
 use super::Metrics;
 use crate::hook::Hook;
@@ -46,6 +47,59 @@ impl Default for LogOptions {
             batch_size: None,
             rank_zero_only: false,
         }
+    }
+}
+
+impl LogOptions {
+    /// Whether one entry can take both; the size of a batch is each batch's own.
+    pub(super) fn agree_with(&self, other: &LogOptions) -> bool {
+        LogOptions { batch_size: other.batch_size, ..*self } == *other
+    }
+
+    /// For a checkpoint.
+    pub(super) fn to_dict(self) -> Dict {
+        Dict::new()
+            .with("on_step", self.on_step)
+            .with("on_epoch", self.on_epoch)
+            .with("prog_bar", self.prog_bar)
+            .with("logger", self.logger)
+            .with("reduce", self.reduce.name())
+            .with("sync_dist", self.sync_dist)
+            .with("add_dataloader_idx", self.add_dataloader_idx)
+            .with("rank_zero_only", self.rank_zero_only)
+    }
+
+    /// What [`to_dict`](Self::to_dict) returned.
+    pub(super) fn from_dict(saved: &Dict) -> LogOptions {
+        let default = LogOptions::default();
+        let flag = |name: &str, default: bool| saved.bool(name).unwrap_or(default);
+        LogOptions {
+            on_step: saved.bool("on_step").ok(),
+            on_epoch: saved.bool("on_epoch").ok(),
+            prog_bar: flag("prog_bar", default.prog_bar),
+            logger: flag("logger", default.logger),
+            reduce: saved.str("reduce").map_or(default.reduce, Reduce::from_name),
+            sync_dist: flag("sync_dist", default.sync_dist),
+            add_dataloader_idx: flag("add_dataloader_idx", default.add_dataloader_idx),
+            batch_size: None,
+            rank_zero_only: flag("rank_zero_only", default.rank_zero_only),
+        }
+    }
+}
+
+impl Reduce {
+    fn name(self) -> &'static str {
+        match self {
+            Reduce::Mean => "mean",
+            Reduce::Sum => "sum",
+            Reduce::Min => "min",
+            Reduce::Max => "max",
+        }
+    }
+
+    fn from_name(name: &str) -> Reduce {
+        let all = [Reduce::Mean, Reduce::Sum, Reduce::Min, Reduce::Max];
+        all.into_iter().find(|reduce| reduce.name() == name).unwrap_or_default()
     }
 }
 

@@ -25,6 +25,20 @@ impl LoggedValue {
             LoggedValue::Tensor(t) => to_host_f64(t).unwrap_or(f64::NAN),
         }
     }
+
+    pub(super) fn to_value(&self) -> Value {
+        match self {
+            LoggedValue::Number(x) => Value::Float(*x),
+            LoggedValue::Tensor(t) => Value::from(t),
+        }
+    }
+
+    pub(super) fn from_value(value: &Value) -> Option<LoggedValue> {
+        match value {
+            Value::Tensor(t) => Some(LoggedValue::Tensor(t.shallow_clone())),
+            value => value.as_float().map(LoggedValue::Number),
+        }
+    }
 }
 
 impl Clone for LoggedValue {
@@ -48,7 +62,7 @@ pub(crate) struct ResultStore {
     pub dataloader_idx: Option<usize>,
     /// Size of the batch in hand.
     pub batch_size: Option<i64>,
-    /// Accumulated values of a checkpoint, until they are logged again and have an entry.
+    /// Metrics of a checkpoint, until their handles are logged again.
     restored: Vec<Dict>,
 }
 
@@ -99,7 +113,7 @@ impl ResultStore {
     ) -> Result<(), Error> {
         let index = match self.find(hook, name) {
             Some(index) => {
-                if self.entries[index].options != *options {
+                if !self.entries[index].options.agree_with(options) {
                     return Err(problem(hook, name, "it was logged before in this hook with other options; use the same options, or another name"));
                 }
                 index
@@ -107,7 +121,7 @@ impl ResultStore {
             None => self.insert(hook, name, value, options)?,
         };
         self.cursor = index + 1;
-        let batch_size = self.batch_size;
+        let batch_size = options.batch_size.or(self.batch_size.map(|n| n as f64));
         self.entries[index].update(value, batch_size)
     }
 
@@ -122,38 +136,18 @@ impl ResultStore {
     }
 
     fn insert(&mut self, hook: Hook, name: &str, value: &LogValue<'_>, options: &LogOptions) -> Result<usize, Error> {
-        let (on_step, on_epoch) = cadence(hook, name, options)?;
-        if options.add_dataloader_idx && name.contains("/dataloader_idx_") {
-            return Err(problem(hook, name, "`/dataloader_idx_` is appended to names when there are several loaders; choose another name, or set add_dataloader_idx(false)"));
+        let mut entry = Entry::new(hook, name, self.dataloader_idx, options)?;
+        if let LogValue::Metric(metric) = value {
+            let is_it = |saved: &Dict| saved.str("hook") == Ok(hook.name()) && saved.str("name") == Ok(name);
+            let saved = self.restored.iter().position(is_it).map(|at| self.restored.swap_remove(at));
+            if let Some(Ok(saved)) = saved.as_ref().map(|saved| saved.dict("metric")) {
+                // The step may have added its batch already. A metric of another kind starts afresh.
+                let _ = metric.merge_state(saved);
+            }
+            entry.accumulated = Accumulated::Metric(metric.share());
         }
-        let suffix = match self.dataloader_idx {
-            Some(index) if options.add_dataloader_idx => format!("/dataloader_idx_{index}"),
-            _ => String::new(),
-        };
-        let fork = |fork: &str| if on_step && on_epoch { format!("{name}{fork}{suffix}") } else { format!("{name}{suffix}") };
-        self.entries.push(Entry {
-            hook,
-            logged_as: name.to_owned(),
-            dataloader_idx: self.dataloader_idx,
-            options: *options,
-            on_step,
-            on_epoch,
-            names: [format!("{name}{suffix}"), fork("_step"), fork("_epoch")],
-            latest: None,
-            accumulated: match value {
-                LogValue::Metric(metric) => Accumulated::Metric(metric.share()),
-                _ => Accumulated::Values(Sums::default()),
-            },
-            is_reset: true,
-        });
-        let index = self.entries.len() - 1;
-        let is_saved = |saved: &Dict| {
-            saved.str("hook") == Ok(hook.name()) && saved.str("name") == Ok(name)
-        };
-        if let Some(at) = self.restored.iter().position(is_saved) {
-            self.entries[index].load_state_dict(&self.restored.swap_remove(at));
-        }
-        Ok(index)
+        self.entries.push(entry);
+        Ok(self.entries.len() - 1)
     }
 
     /// Lends every entry that has a value: the latest of the step, or the reduced one of the epoch so far. With several
@@ -190,6 +184,7 @@ impl ResultStore {
         for entry in &mut self.entries {
             entry.reset();
         }
+        self.restored.clear();
         self.dataloader_idx = None;
         self.batch_size = None;
         self.start_batch();
@@ -207,8 +202,14 @@ impl ResultStore {
     }
 
     /// Brings back what [`state_dict`](ResultStore::state_dict) returned, into an empty store.
-    pub(crate) fn restore(&mut self, saved: Vec<Dict>) {
-        self.restored = saved;
+    pub(crate) fn restore(&mut self, saved: &[Value]) {
+        for saved in saved.iter().filter_map(Value::as_dict) {
+            if saved.get("metric").is_some() {
+                self.restored.push(saved.clone());
+            } else {
+                self.entries.extend(Entry::from_state_dict(saved));
+            }
+        }
     }
 }
 
@@ -238,7 +239,31 @@ fn problem(hook: Hook, name: &str, problem: impl Into<String>) -> Error {
 }
 
 impl Entry {
-    fn update(&mut self, value: &LogValue<'_>, batch_size: Option<i64>) -> Result<(), Error> {
+    fn new(hook: Hook, name: &str, dataloader_idx: Option<usize>, options: &LogOptions) -> Result<Entry, Error> {
+        let (on_step, on_epoch) = cadence(hook, name, options)?;
+        if options.add_dataloader_idx && name.contains("/dataloader_idx_") {
+            return Err(problem(hook, name, "`/dataloader_idx_` is appended to names when there are several loaders; choose another name, or set add_dataloader_idx(false)"));
+        }
+        let suffix = match dataloader_idx {
+            Some(index) if options.add_dataloader_idx => format!("/dataloader_idx_{index}"),
+            _ => String::new(),
+        };
+        let fork = |fork: &str| if on_step && on_epoch { format!("{name}{fork}{suffix}") } else { format!("{name}{suffix}") };
+        Ok(Entry {
+            hook,
+            logged_as: name.to_owned(),
+            dataloader_idx,
+            options: *options,
+            on_step,
+            on_epoch,
+            names: [format!("{name}{suffix}"), fork("_step"), fork("_epoch")],
+            latest: None,
+            accumulated: Accumulated::Values(Sums::default()),
+            is_reset: true,
+        })
+    }
+
+    fn update(&mut self, value: &LogValue<'_>, batch_size: Option<f64>) -> Result<(), Error> {
         match (&mut self.accumulated, value) {
             (Accumulated::Values(sums), LogValue::Number(x)) => {
                 if self.on_epoch {
@@ -263,7 +288,7 @@ impl Entry {
         Ok(())
     }
 
-    fn update_tensor(&mut self, t: &Tensor, batch_size: Option<i64>) -> Result<(), Error> {
+    fn update_tensor(&mut self, t: &Tensor, batch_size: Option<f64>) -> Result<(), Error> {
         if t.dim() > 0 && t.numel() != 1 {
             let shape = t.size();
             return Err(problem(self.hook, &self.logged_as, format!("a tensor of shape {shape:?} is not one number; reduce it first, for example with `.mean(Kind::Float)`")));
@@ -305,38 +330,35 @@ impl Entry {
         match &self.accumulated {
             Accumulated::Metric(metric) => state.with("metric", metric.state_dict()),
             Accumulated::Values(sums) => state
+                .with("options", self.options.to_dict())
+                .with("latest", self.latest.as_ref().map(LoggedValue::to_value))
                 .with("host", sums.host)
                 .with("device", sums.device.as_ref().map(Tensor::shallow_clone))
                 .with("weight", sums.weight),
         }
     }
 
-    fn load_state_dict(&mut self, state: &Dict) {
-        match &mut self.accumulated {
-            Accumulated::Metric(metric) => {
-                if let Ok(saved) = state.dict("metric") {
-                    // A metric of another kind under the same name starts afresh.
-                    let _ = metric.load_state_dict(saved);
-                }
-            }
-            Accumulated::Values(sums) => {
-                sums.host = state.float("host").ok();
-                sums.device = state.tensor("device").ok().map(Tensor::shallow_clone);
-                sums.weight = state.float("weight").unwrap_or(0.0);
-            }
-        }
+    /// The entry of a plain value; `None` for what this version does not know.
+    fn from_state_dict(state: &Dict) -> Option<Entry> {
+        let options = LogOptions::from_dict(state.dict("options").ok()?);
+        let mut entry = Entry::new(Hook::from_name(state.str("hook").ok()?)?, state.str("name").ok()?, None, &options).ok()?;
+        entry.latest = state.get("latest").and_then(LoggedValue::from_value);
+        entry.accumulated = Accumulated::Values(Sums {
+            host: state.float("host").ok(),
+            device: state.tensor("device").ok().map(Tensor::shallow_clone),
+            weight: state.float("weight").unwrap_or(0.0),
+        });
+        entry.is_reset = false;
+        Some(entry)
     }
 }
 
 /// The weight of a value in its epoch's mean.
-fn weight(hook: Hook, name: &str, options: &LogOptions, batch_size: Option<i64>) -> Result<f64, Error> {
+fn weight(hook: Hook, name: &str, options: &LogOptions, batch_size: Option<f64>) -> Result<f64, Error> {
     if options.reduce != Reduce::Mean || hook.logging() == Logging::EpochOnly {
         return Ok(options.batch_size.unwrap_or(1.0));
     }
-    options
-        .batch_size
-        .or(batch_size.map(|n| n as f64))
-        .ok_or_else(|| problem(hook, name, "the batch holds no tensor to take its size from; give it with `.batch_size(n)`"))
+    batch_size.ok_or_else(|| problem(hook, name, "the batch holds no tensor to take its size from; give it with `.batch_size(n)`"))
 }
 
 impl Sums {

@@ -1,19 +1,23 @@
 //! The fit loop.
 
+use fulgurite_optim::Interval;
 use fulgurite_torch::rng::RngState;
 
 use super::Run;
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::module::LightningModule;
+use crate::progress::ResumePoint;
 use crate::state::{Stage, TrainerState};
 
 impl<M: LightningModule> Run<'_, '_, M> {
     /// Fit, from the sanity check to the end of training.
     pub(crate) fn fit(&mut self) -> Result<(), Error> {
         let state = &mut self.engine.state;
-        let mut resume = state.resumed_from.is_some().then(|| state.run.progress.resume());
-        if resume.is_none() {
+        let mut resume = None;
+        if state.resumed_from.is_some() {
+            resume = Some(self.resume()?);
+        } else {
             self.sanity_check()?;
         }
         self.setup_train_data()?;
@@ -26,6 +30,21 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.train_epoch(resume.take())?;
         }
         self.hook(Hook::OnTrainEnd, |c, t, m| c.on_train_end(t, m), |m, t| m.on_train_end(t))
+    }
+
+    /// Where a checkpoint says that training goes on. One of the end of an epoch is written before schedulers on a plateau
+    /// step and the epoch's values are dropped, so that is made up for.
+    fn resume(&mut self) -> Result<ResumePoint, Error> {
+        let epoch = self.engine.state.run.progress.epoch.current;
+        if epoch.processed > epoch.completed {
+            self.make_up_plateau_steps(Interval::Epoch)?;
+        }
+        let state = &mut self.engine.state;
+        let resume = state.run.progress.resume();
+        if !resume.mid_epoch {
+            state.metrics.train.reset();
+        }
+        Ok(resume)
     }
 
     /// A few validation batches before training, to find mistakes early. Nothing of it is kept.

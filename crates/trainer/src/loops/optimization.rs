@@ -19,6 +19,8 @@ pub struct OptimizerClosure<'a, M: LightningModule> {
     outputs: Option<Loss>,
     /// The optimizer steps after it, so the window closes.
     closes_window: bool,
+    /// The window before this batch.
+    window: Window,
 }
 
 impl<M: LightningModule> OptimizerClosure<'_, M> {
@@ -47,6 +49,14 @@ impl<M: LightningModule> OptimizerClosure<'_, M> {
     /// Those of the hooks it runs.
     pub fn evaluate(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<Tensor, Error> {
         let engine = &mut *self.engine;
+        if self.outputs.is_some() && self.window.batches > 0 {
+            let window = engine.state.config.accumulate_grad_batches;
+            return Err(Error::Config(format!(
+                "the optimizer evaluates the loss several times per step, and accumulate_grad_batches={window} has dropped the earlier batches of the window by then; set it to 1, or take another optimizer"
+            )));
+        }
+        // However often it is evaluated, the batch counts once.
+        engine.state.run.window = self.window;
         let batch = fulgurite_data::Batch::shallow_clone(self.batch);
         let outputs =
             engine.on_module(Hook::TrainingStep, module, |m, t| m.training_step(batch, &mut Step(t)));
@@ -66,7 +76,9 @@ impl<M: LightningModule> OptimizerClosure<'_, M> {
             outputs.loss = Some(loss.f_detach().map_err(fulgurite_torch::TorchError::from)?);
         }
         engine.state.run.window.batches += 1;
-        engine.state.run.window.weight += outputs.weight.unwrap_or(1.0);
+        if outputs.loss.is_some() {
+            engine.state.run.window.weight += outputs.weight.unwrap_or(1.0);
+        }
         if self.closes_window {
             engine.close_window(module, optimizer)?;
         }
@@ -97,7 +109,8 @@ impl Engine {
         optimizer: &mut dyn Optimizer,
     ) -> Result<Loss, Error> {
         let closes_window = !self.state.is_accumulating();
-        let mut closure = OptimizerClosure { engine: self, batch, outputs: None, closes_window };
+        let window = self.state.run.window;
+        let mut closure = OptimizerClosure { engine: self, batch, outputs: None, closes_window, window };
         if !closes_window {
             let _loss = closure.evaluate(module, optimizer)?;
             return Ok(closure.outputs.unwrap_or_default());
@@ -132,12 +145,7 @@ impl Engine {
 
     fn zero_grad<M: LightningModule>(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<(), Error> {
         self.state.run.progress.zero_grad.ready();
-        self.on_all(
-            Hook::OnBeforeZeroGrad,
-            module,
-            |c, t, m| c.on_before_zero_grad(t, m, optimizer),
-            |_, _| Ok(()),
-        )?;
+        self.on_callbacks(Hook::OnBeforeZeroGrad, module, |c, t, m| c.on_before_zero_grad(t, m, optimizer))?;
         self.on_module(Hook::OnBeforeZeroGrad, module, |m, t| m.on_before_zero_grad(t, optimizer))?;
         self.state.run.progress.zero_grad.started();
         self.on_module(Hook::OptimizerZeroGrad, module, |m, t| m.optimizer_zero_grad(t, optimizer))?;

@@ -14,7 +14,7 @@ use crate::hook::Hook;
 use crate::loss::Loss;
 use crate::module::{BatchFlow, LightningModule};
 use crate::progress::ResumePoint;
-use crate::state::{Stage, TrainerState};
+use crate::state::{Stage, TrainerState, Window};
 
 impl<M: LightningModule> Run<'_, '_, M> {
     /// One epoch; the rest of one, when resuming.
@@ -25,6 +25,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 self.validate_if_due()?;
             }
             if resume.batches > 0 {
+                self.make_up_plateau_steps(Interval::Step)?;
                 self.engine.state.close_batch();
             }
             while !self.engine.state.epoch_is_done()
@@ -56,6 +57,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         progress.val_batch.total = Default::default();
         progress.is_last_batch = false;
         progress.epoch.ready();
+        // Of an epoch that the module ended early; its gradients are dropped with the first batch.
+        self.engine.state.run.window = Window::default();
         self.hook(Hook::OnTrainEpochStart, |c, t, m| c.on_train_epoch_start(t, m), |m, t| m.on_train_epoch_start(t))?;
         self.engine.state.run.progress.epoch.started();
         Ok(ResumePoint::default())
@@ -181,6 +184,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
             }
         }
         Ok(())
+    }
+
+    /// The plateau schedulers' step that a checkpoint was written before. A file of Lightning's holds no metrics to step by.
+    pub(crate) fn make_up_plateau_steps(&mut self, interval: Interval) -> Result<(), Error> {
+        if self.engine.state.callback_metrics()?.is_empty() { Ok(()) } else { self.step_schedulers(interval, true) }
     }
 
     fn step_scheduler(&mut self, index: usize, metric: Option<f64>) -> Result<(), Error> {

@@ -65,7 +65,9 @@ mod tests {
     use super::{Number, Template};
     use crate::callbacks::model_checkpoint::python_format::Number::{Float, Int};
 
-    fn name(template: &str, insert: bool, values: &[(&str, Number)]) -> String {
+    type Values<'a> = &'a [(&'a str, Number)];
+
+    fn name(template: &str, insert: bool, values: Values<'_>) -> String {
         let value = |key: &str| values.iter().find(|(name, _)| *name == key).map_or(Int(0), |(_, value)| *value);
         Template::parse(template).unwrap().render(insert.then_some("="), value).unwrap()
     }
@@ -74,7 +76,7 @@ mod tests {
     #[test]
     fn names_are_those_of_lightning() {
         let f32 = |x: f32| Float(x.into());
-        let cases: &[(&str, bool, &[(&str, Number)], &str)] = &[
+        let cases: &[(&str, bool, Values<'_>, &str)] = &[
             ("{epoch}-{step}", true, &[("epoch", Int(3)), ("step", Int(42))], "epoch=3-step=42"),
             ("{epoch:03d}", true, &[("epoch", Int(5))], "epoch=005"),
             (

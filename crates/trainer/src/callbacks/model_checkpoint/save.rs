@@ -227,7 +227,7 @@ pub(super) fn real_path(path: &Path) -> PathBuf {
     let path = absolute(&home.unwrap_or_else(|| path.to_path_buf()));
     for ancestor in path.ancestors() {
         if let (Ok(real), Ok(rest)) = (ancestor.canonicalize(), path.strip_prefix(ancestor)) {
-            return real.join(rest);
+            return absolute(&real.join(rest));
         }
     }
     path

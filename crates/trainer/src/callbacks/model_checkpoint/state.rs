@@ -82,3 +82,38 @@ fn timedelta(time: Duration) -> String {
     let parts = if parts.is_empty() { "0".to_owned() } else { parts.join(", ") };
     format!("datetime.timedelta({parts})")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::ModelCheckpoint;
+    use crate::callbacks::{Callback, Mode};
+
+    /// Every key here is `ModelCheckpoint(..).state_key` of Lightning 2.6.6.
+    #[test]
+    fn state_keys_are_those_of_lightning() {
+        let (new, monitor) = (ModelCheckpoint::new, ModelCheckpoint::monitor);
+        let key = |monitor: &str, mode: &str, steps: u64, epochs: u64, time: &str| {
+            format!(
+                "ModelCheckpoint{{'monitor': {monitor}, 'mode': '{mode}', 'every_n_train_steps': {steps}, 'every_n_epochs': {epochs}, 'train_time_interval': {time}}}"
+            )
+        };
+        let time = |time| new().train_time_interval(time);
+        for (checkpoint, expected) in [
+            (new(), key("None", "min", 0, 1, "None")),
+            (monitor("val_loss").mode(Mode::Max).save_top_k(2), key("'val_loss'", "max", 0, 1, "None")),
+            (monitor("it's").every_n_epochs(2), key("\"it's\"", "min", 0, 2, "None")),
+            (new().every_n_train_steps(7), key("None", "min", 7, 0, "None")),
+            (new().every_n_epochs(0), key("None", "min", 0, 0, "None")),
+            (time(Duration::ZERO), key("None", "min", 0, 0, "datetime.timedelta(0)")),
+            (time(Duration::from_secs(5)), key("None", "min", 0, 0, "datetime.timedelta(seconds=5)")),
+            (
+                time(Duration::from_micros((86_400 + 90) * 1_000_000 + 1500)),
+                key("None", "min", 0, 0, "datetime.timedelta(days=1, seconds=90, microseconds=1500)"),
+            ),
+        ] {
+            assert_eq!(checkpoint.state_key(), expected);
+        }
+    }
+}

@@ -255,8 +255,10 @@ mod tests {
             120 Epoch 3/19 450/450 0:00:12 38.1it/s train_loss: 0.312 val_acc: 0.981 val_loss: 1.500 v_num: 0
             140 Epoch 3/19 450/450 0:00:12 38.1it/s train_loss: 0.312 val_acc: 0.981 val_loss: 1.500 v_num: 0
             200 Epoch 3/19 450/450 0:00:12 38.1it/s train_loss: 0.312 val_acc: 0.981 val_loss: 1.500 v_num: 0
-        "#]].assert_eq(&at_all_widths(finished));
-        expect!["Epoch 3/19 450/450 0:00:12 38.1it/s train_loss: 0.312 val_acc: 0.981 val_loss: 1.500 v_num: 0"].assert_eq(&finished.unfitted());
+        "#]]
+        .assert_eq(&at_all_widths(finished));
+        expect!["Epoch 3/19 450/450 0:00:12 38.1it/s train_loss: 0.312 val_acc: 0.981 val_loss: 1.500 v_num: 0"]
+            .assert_eq(&finished.unfitted());
     }
 
     #[test]
@@ -274,7 +276,8 @@ mod tests {
             120 Epoch 3/19 120/? 0:00:12 38.1it/s train_loss: 0.312 val_acc: 0.981 val_loss: 1.500 v_num: 0
             140 Epoch 3/19 120/? 0:00:12 38.1it/s train_loss: 0.312 val_acc: 0.981 val_loss: 1.500 v_num: 0
             200 Epoch 3/19 120/? 0:00:12 38.1it/s train_loss: 0.312 val_acc: 0.981 val_loss: 1.500 v_num: 0
-        "#]].assert_eq(&at_all_widths(unknown));
+        "#]]
+        .assert_eq(&at_all_widths(unknown));
         expect!["Epoch 3/19 120 0:00:12 38.1it/s train_loss: 0.312 val_acc: 0.981 val_loss: 1.500 v_num: 0"]
             .assert_eq(&Line { is_finished: true, ..unknown }.unfitted());
     }
@@ -319,7 +322,8 @@ mod tests {
             ━───
             ━━╸─
             ━━━━
-            ━━━━"#]].assert_eq(&bars);
+            ━━━━"#]]
+        .assert_eq(&bars);
     }
 
     #[test]
@@ -340,12 +344,14 @@ mod tests {
             f64::NAN,
             f64::NEG_INFINITY,
         ];
-        expect!["0.000 0.312 -0.500 9.877 12.35 123.5 1234 123456 1.23e7 0.0456 0.00123 1.00e-5 nan -inf"].assert_eq(&values.map(value).join(" "));
+        expect!["0.000 0.312 -0.500 9.877 12.35 123.5 1234 123456 1.23e7 0.0456 0.00123 1.00e-5 nan -inf"]
+            .assert_eq(&values.map(value).join(" "));
     }
 
     #[test]
     fn rates_turn_over_below_one() {
-        expect!["12346it/s 381it/s 38.1it/s 3.81it/s 1.00it/s 2.50s/it 1000s/it"].assert_eq(&[12_345.6, 381.2, 38.12, 3.812, 1.0, 0.4, 0.001].map(rate).join(" "));
+        expect!["12346it/s 381it/s 38.1it/s 3.81it/s 1.00it/s 2.50s/it 1000s/it"]
+            .assert_eq(&[12_345.6, 381.2, 38.12, 3.812, 1.0, 0.4, 0.001].map(rate).join(" "));
     }
 
     #[test]

@@ -161,6 +161,15 @@ impl ProgressBar {
         Ok(())
     }
 
+    /// Reads the values of the epoch, and of its last step where there are no others.
+    fn read_last_metrics(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        trainer.metrics.in_batch = true;
+        let refreshed = trainer.metrics.refresh();
+        trainer.metrics.in_batch = false;
+        refreshed?;
+        self.read_metrics(trainer)
+    }
+
     // Training --------------------------------------------------------------------------------------------------------
 
     fn begin_epoch(&mut self, trainer: &TrainerState, position: u64) {
@@ -171,9 +180,9 @@ impl ProgressBar {
         self.epoch = trainer.is_global_zero().then(|| Task::begin(label, position, total));
     }
 
-    /// Prints the line of the epoch in hand, unless that was done.
+    /// Prints the line of the epoch in hand, to stay.
     fn end_epoch(&mut self, trainer: &TrainerState, now: Instant) {
-        self.eval = None;
+        self.leave_evaluation(now);
         self.print_line(trainer, now, true);
         self.epoch = None;
         self.last_kept = Some(now);
@@ -256,11 +265,18 @@ impl Callback for ProgressBar {
     }
 
     fn teardown(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, stage: TrainerFn) -> Result<()> {
-        // Still here if the run was cut short. Nothing is read now: the device may be what failed.
-        if stage == TrainerFn::Fit {
-            self.eval = None;
+        let is_fit = stage == TrainerFn::Fit;
+        let now = Instant::now();
+        if is_fit {
+            self.leave_evaluation(now);
         }
-        self.print_line(trainer, Instant::now(), true);
+        // A task that is still here was cut short. If its values cannot be had any more, those last read have to do.
+        if self.epoch.is_some() || self.eval.is_some() {
+            if is_fit {
+                self.read_last_metrics(trainer).ok();
+            }
+            self.print_line(trainer, now, true);
+        }
         (self.epoch, self.eval) = (None, None);
         if let Some(mut screen) = self.screen.take() {
             screen.clear();
@@ -311,11 +327,7 @@ impl Callback for ProgressBar {
         let is_soon = self.last_kept.is_some_and(|kept| now < kept + self.refresh_rate);
         let is_last = i64::try_from(trainer.current_epoch()).is_ok_and(|epoch| epoch + 1 == trainer.max_epochs());
         if (is_last || self.leave && !is_soon) && self.epoch.is_some() {
-            // The values of the last step belong into the line too, where there are none of the epoch.
-            trainer.metrics.in_batch = true;
-            trainer.metrics.refresh()?;
-            trainer.metrics.in_batch = false;
-            self.read_metrics(trainer)?;
+            self.read_last_metrics(trainer)?;
             self.end_epoch(trainer, now);
         }
         Ok(())

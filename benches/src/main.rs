@@ -1,0 +1,74 @@
+//! Fulgurite side by side with hand-written `tch`, PyTorch and Lightning: `cargo xtask bench NAME`.
+//!
+//! Every number is measured in a process of its own, which this program or a script of `python/` is. The processes of
+//! the variants alternate, so that what the machine does besides hits all of them alike.
+
+mod child;
+mod loader;
+mod models;
+mod overhead;
+mod stopwatch;
+mod table;
+mod variants;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::table::Row;
+
+const USAGE: &str = "usage: cargo xtask bench overhead|loader [--json FILE] [--repeats N]";
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        // What the benchmarks start in processes of their own.
+        ["step", ref args @ ..] => variants::run(&args.try_into()?),
+        ["load", workers, result] => loader::run(workers.parse()?, result.as_ref()),
+        ["spin"] => loop {
+            std::hint::spin_loop();
+        },
+        ["overhead", ref options @ ..] => {
+            let options = Options::parse(options)?;
+            options.report(&overhead::measure(options.repeats)?)
+        }
+        ["loader", ref options @ ..] => {
+            let options = Options::parse(options)?;
+            options.report(&loader::measure(options.repeats)?)
+        }
+        _ => bail!(USAGE),
+    }
+}
+
+struct Options {
+    json: Option<PathBuf>,
+    repeats: usize,
+}
+
+impl Options {
+    fn parse(mut args: &[&str]) -> Result<Options> {
+        let mut options = Options { json: None, repeats: 5 };
+        while let [name, value, rest @ ..] = args {
+            match *name {
+                "--json" => options.json = Some(value.into()),
+                "--repeats" => options.repeats = value.parse().context(USAGE)?,
+                _ => bail!(USAGE),
+            }
+            args = rest;
+        }
+        if !args.is_empty() || options.repeats == 0 {
+            bail!(USAGE);
+        }
+        Ok(options)
+    }
+
+    fn report(&self, rows: &[Row]) -> Result<()> {
+        print!("{}", table::render(rows));
+        if let Some(path) = &self.json {
+            let json = serde_json::to_string_pretty(rows)?;
+            std::fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+}

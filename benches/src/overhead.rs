@@ -1,0 +1,56 @@
+//! `overhead`: what a training step costs, in six ways.
+
+use anyhow::Result;
+
+use crate::child::{self, BusyNeighbour, Program};
+use crate::stopwatch::{Measured, Plan};
+use crate::table::Row;
+
+const VARIANTS: &[&str] =
+    &["loop", "trainer_barebones", "trainer_full", "pytorch", "lightning_barebones", "lightning_full"];
+
+/// Two seconds at most for each process, but enough blocks for a median.
+const MODELS: &[(&str, Plan)] = &[
+    ("mlp", Plan { warmup: 200, blocks: 21, steps_per_block: 50 }),
+    ("cnn", Plan { warmup: 4, blocks: 11, steps_per_block: 2 }),
+    ("gpt", Plan { warmup: 3, blocks: 9, steps_per_block: 1 }),
+];
+
+/// The rows of every model, start-up, and a GPT with a busy neighbour.
+pub fn measure(repeats: usize) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (model, plan) in MODELS {
+        let runs = alternate(model, *plan, VARIANTS, repeats)?;
+        rows.extend(rows_of(model, &runs, |run| run.step_us));
+        if *model == "mlp" {
+            rows.extend(rows_of("startup", &runs, |run| run.startup_us));
+        }
+    }
+    let _neighbour = BusyNeighbour::start()?;
+    let plan = Plan { warmup: 2, blocks: 5, steps_per_block: 1 };
+    let runs = alternate("gpt", plan, &["loop", "trainer_full", "pytorch", "lightning_full"], repeats)?;
+    rows.extend(rows_of("gpt_busy_neighbour", &runs, |run| run.step_us));
+    Ok(rows)
+}
+
+type Runs = Vec<(&'static str, Vec<Measured>)>;
+
+/// Measures each variant once, and all of them again.
+fn alternate(model: &str, plan: Plan, variants: &[&'static str], repeats: usize) -> Result<Runs> {
+    let mut runs: Runs = variants.iter().map(|variant| (*variant, Vec::new())).collect();
+    for repeat in 1..=repeats {
+        for (variant, measured) in &mut runs {
+            eprintln!("{model}: {variant}, {repeat} of {repeats}");
+            let script = matches!(*variant, "pytorch" | "lightning_barebones" | "lightning_full");
+            let program = if script { Program::Python("step.py") } else { Program::Rust("step") };
+            let mut args = vec![model.to_owned(), variant.to_string()];
+            args.extend(plan.to_args());
+            measured.push(child::measure(&program, &args, variant.ends_with("_full"))?);
+        }
+    }
+    Ok(runs)
+}
+
+fn rows_of(model: &str, runs: &Runs, value: impl Fn(&Measured) -> f64) -> Vec<Row> {
+    runs.iter().map(|(variant, runs)| Row::new(model, variant, runs.iter().map(&value).collect())).collect()
+}

@@ -1,0 +1,116 @@
+//! The variants in Rust: a loop written by hand, and the `Trainer`, bare and with everything.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use fulgurite::optim::Optimizer;
+use fulgurite::prelude::{
+    AdamW, CsvLogger, LightningModule, Loss, Optimizers, Step, Trainer, TrainerState, nn, seed_everything,
+};
+
+use crate::models::{Model, Pair};
+use crate::stopwatch::{Plan, Stopwatch};
+
+/// What a process is to measure.
+pub struct Task {
+    model: String,
+    variant: String,
+    plan: Plan,
+    result: PathBuf,
+}
+
+impl TryFrom<&[&str]> for Task {
+    type Error = anyhow::Error;
+
+    fn try_from(args: &[&str]) -> Result<Task> {
+        let [model, variant, plan @ .., result] = args else { bail!("too few arguments") };
+        Ok(Task {
+            model: model.to_string(),
+            variant: variant.to_string(),
+            plan: Plan::from_args(plan)?,
+            result: result.into(),
+        })
+    }
+}
+
+pub fn run(task: &Task) -> Result<()> {
+    seed_everything(1)?;
+    let model = Model::new(&task.model)?;
+    let batches = model.batches(task.plan.total_steps());
+    let stopwatch = Stopwatch::new(task.plan);
+    let folder = tempfile::tempdir()?;
+    let stopwatch = match task.variant.as_str() {
+        "loop" => hand_written(&model, batches, stopwatch)?,
+        "trainer_barebones" => {
+            trained(Trainer::builder().max_epochs(1).barebones(true).build()?, model, batches, stopwatch, false)?
+        }
+        "trainer_full" => trained(full(folder.path())?, model, batches, stopwatch, true)?,
+        variant => bail!("there is no variant {variant}"),
+    };
+    std::fs::write(&task.result, serde_json::to_string(&stopwatch.measured()?)?)?;
+    Ok(())
+}
+
+/// CSV logger, progress bar, checkpoints.
+fn full(folder: &Path) -> Result<Trainer> {
+    let builder = Trainer::builder().max_epochs(1).default_root_dir(folder).logger(CsvLogger::new(folder));
+    Ok(builder.log_every_n_steps(1).accelerator("cpu").build()?)
+}
+
+/// What a careful person writes with `tch`. The memory setting is the trainer's, so that the difference between the two
+/// is the trainer alone.
+fn hand_written(model: &Model, batches: Vec<Pair>, mut stopwatch: Stopwatch) -> Result<Stopwatch> {
+    fulgurite::torch::runtime::tune_allocator();
+    let mut optimizer: Box<dyn Optimizer> = AdamW::new(&model.vars).build()?;
+    for batch in &batches {
+        let loss = model.loss(batch);
+        optimizer.zero_grad();
+        loss.backward();
+        optimizer.step()?;
+        stopwatch.step_ended();
+    }
+    Ok(stopwatch)
+}
+
+fn trained(
+    mut trainer: Trainer,
+    model: Model,
+    batches: Vec<Pair>,
+    stopwatch: Stopwatch,
+    logs: bool,
+) -> Result<Stopwatch> {
+    let mut module = Timed { model, stopwatch, logs };
+    trainer.fit(&mut module, batches)?;
+    Ok(module.stopwatch)
+}
+
+struct Timed {
+    model: Model,
+    stopwatch: Stopwatch,
+    logs: bool,
+}
+
+impl LightningModule for Timed {
+    type Batch = Pair;
+
+    fn vars(&self) -> &nn::VarStore {
+        &self.model.vars
+    }
+
+    fn training_step(&mut self, batch: Pair, step: &mut Step) -> fulgurite::Result<Loss> {
+        let loss = self.model.loss(&batch);
+        if self.logs {
+            step.log("train_loss", &loss).prog_bar();
+        }
+        Ok(loss.into())
+    }
+
+    fn configure_optimizers(&mut self) -> fulgurite::Result<Optimizers> {
+        Ok(AdamW::new(&self.model.vars).into())
+    }
+
+    fn on_train_batch_end(&mut self, _: &mut TrainerState, _: &Loss, _: &Pair, _: usize) -> fulgurite::Result<()> {
+        self.stopwatch.step_ended();
+        Ok(())
+    }
+}

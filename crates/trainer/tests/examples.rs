@@ -1,0 +1,100 @@
+//! The examples, run as a person would run them, for a few steps.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What an example printed, and whether it succeeded.
+fn run(folder: &Path, example: &str, args: &str) -> (bool, String) {
+    let mut program = std::env::current_exe().unwrap();
+    program.pop();
+    program.set_file_name("examples");
+    let program = program.join(example).with_extension(std::env::consts::EXE_EXTENSION);
+    assert!(program.is_file(), "{} is not built; run `cargo build --examples` first", program.display());
+    let output = Command::new(program)
+        .args(args.split_whitespace())
+        .current_dir(folder)
+        // The tests share the processors.
+        .env("OMP_NUM_THREADS", "1")
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[track_caller]
+fn assert_prints(folder: &Path, example: &str, args: &str, expected: &[&str]) -> String {
+    let (success, text) = run(folder, example, args);
+    assert!(success, "{text}");
+    for line in expected {
+        assert!(text.contains(line), "no {line:?} in:\n{text}");
+    }
+    text
+}
+
+#[track_caller]
+fn assert_fails(example: &str, args: &str, message: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let (success, text) = run(folder.path(), example, args);
+    assert!(!success, "{text}");
+    assert!(text.contains(message), "no {message:?} in:\n{text}");
+}
+
+/// The files of a run with this extension.
+fn files(folder: PathBuf, extension: &str) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+}
+
+const TINY_GPT: &str = "--layers 1 --width 16 --heads 2 --context 16 --batch-size 2 --steps-per-epoch 2 \
+                        --limit-val-batches 1 --sample-length 20 --accelerator cpu";
+
+#[test]
+fn gpt_trains_writes_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("lightning_logs/version_0");
+    let args = format!("{TINY_GPT} --max-steps 4");
+    let expected = ["bytes of text from", "val_perplexity", "sample after epoch 1", "logs: ", "checkpoints: "];
+    assert_prints(folder.path(), "gpt", &args, &expected);
+    let checkpoints = files(run.join("checkpoints"), "ckpt");
+    assert_eq!(checkpoints.len(), 1);
+    let metrics = std::fs::read_to_string(run.join("metrics.csv")).unwrap();
+    let columns = metrics.lines().next().unwrap();
+    for name in ["lr-AdamW/decay", "lr-AdamW/no_decay", "val_loss", "val_perplexity"] {
+        assert!(columns.contains(name), "no {name} among {columns}");
+    }
+
+    let args = format!("{TINY_GPT} --max-steps 8 --resume {}", checkpoints[0].display());
+    assert_prints(folder.path(), "gpt", &args, &["resumed from", "sample after epoch 3"]);
+}
+
+#[test]
+fn gpt_explains_what_it_cannot_do() {
+    assert_fails("gpt", "--width 10 --heads 3", "--width 10 cannot be shared by --heads 3");
+    assert_fails("gpt", "--temperature 0", "--temperature must be above 0");
+    assert_fails("gpt", "--text no-such-file.txt", "cannot read no-such-file.txt");
+    assert_fails("gpt", "--text . --extension poem", "there is no .poem file in .");
+}
+
+#[test]
+fn autoencoder_draws_what_it_learned() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = ["val_loss", "what the model draws from 4 numbers", "██", "logs: ", "checkpoints: "];
+    assert_prints(folder.path(), "autoencoder", "--max-epochs 2 --latent 4 --accelerator cpu", &expected);
+    assert_eq!(files(folder.path().join("lightning_logs/version_0/checkpoints"), "ckpt").len(), 1);
+}
+
+#[test]
+fn digits_are_tested_and_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = ["val_acc", "test_acc", "██", "logs: ", "checkpoints: "];
+    assert_prints(folder.path(), "digits", "--max-epochs 1 --accelerator cpu", &expected);
+}
+
+#[test]
+fn every_example_has_a_dry_run_that_leaves_nothing() {
+    for (example, args) in [("digits", ""), ("gpt", TINY_GPT), ("autoencoder", "")] {
+        let folder = tempfile::tempdir().unwrap();
+        assert_prints(folder.path(), example, &format!("{args} --fast-dev-run"), &["fast_dev_run"]);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{example} left something");
+    }
+}

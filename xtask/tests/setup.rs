@@ -1,0 +1,214 @@
+//! `cargo xtask setup` on machines that lack something, played by a PATH with nothing on it but what a test puts there.
+
+#![cfg(unix)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// A pip that installs something that looks like libtorch.
+const GOOD_PYTHON: &str = r#"
+case "$*" in
+    *install*) ;;
+    *) exit 0 ;;
+esac
+while [ "$1" != --target ]; do shift; done
+/bin/mkdir -p "$2/torch/lib"
+: > "$2/torch/lib/libtorch_cpu.so"
+: > "$2/torch/lib/libtorch_cpu.dylib"
+echo "__version__ = '2.11.0+cu130'" > "$2/torch/version.py"
+"#;
+
+struct Machine(TempDir);
+
+impl Machine {
+    /// A machine with these programs, each a shell script.
+    fn with(programs: &[(&str, &str)]) -> Machine {
+        let machine = Machine(tempfile::tempdir().unwrap());
+        fs::create_dir(machine.path("bin")).unwrap();
+        for (name, script) in programs {
+            machine.install(name, script);
+        }
+        machine
+    }
+
+    fn install(&self, name: &str, script: &str) {
+        let program = self.path("bin").join(name);
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Runs a command of xtask; returns whether it succeeded and what it said on the error output.
+    fn xtask(&self, args: &[&str]) -> (bool, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .args(args)
+            .env_clear()
+            .env("PATH", self.path("bin"))
+            .env("CARGO", self.path("bin/cargo"))
+            .env("CARGO_MANIFEST_DIR", self.path("xtask"))
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    fn setup_fails_with(&self, sentence: &str) {
+        let (success, said) = self.xtask(&["setup"]);
+        assert!(!success);
+        assert_eq!(said.replace(&self.0.path().display().to_string(), "/root"), format!("error: {sentence}\n"));
+        assert!(!self.path(".libtorch").exists(), "a half set-up was left");
+    }
+}
+
+#[test]
+fn an_old_cargo_is_to_be_updated() {
+    Machine::with(&[("cargo", "echo 'cargo 1.93.1 (abc 2026-01-01)'")])
+        .setup_fails_with("cargo 1.93 is too old, 1.94 or later is needed: run `rustup update stable`");
+}
+
+#[test]
+fn without_a_compiler_one_is_to_be_installed() {
+    Machine::with(&[]).setup_fails_with(
+        "there is no C++ compiler (`c++`, the usual name, does not run): install one, with `apt install g++` on Debian and Ubuntu, `dnf install gcc-c++` on Fedora, `xcode-select --install` on macOS",
+    );
+}
+
+#[test]
+fn without_python_it_is_to_be_installed() {
+    Machine::with(&[("c++", "")]).setup_fails_with(
+        "there is no Python (`python3`), whose pip fetches PyTorch's packages: install it, with `apt install python3-pip` on Debian and Ubuntu, `dnf install python3-pip` on Fedora, `brew install python` on macOS",
+    );
+}
+
+#[test]
+fn without_pip_it_is_to_be_installed() {
+    let python = "case \"$*\" in *pip*) echo 'No module named pip' >&2; exit 1;; esac";
+    Machine::with(&[("c++", ""), ("python3", python)]).setup_fails_with(
+        "Python has no pip (`python3 -m pip` does not run): install it, with `apt install python3-pip` on Debian and Ubuntu, `dnf install python3-pip` on Fedora, `python3 -m ensurepip` elsewhere",
+    );
+}
+
+#[test]
+fn without_room_the_disk_is_named() {
+    let df = "echo 'Filesystem 1024-blocks Used Available Capacity Mounted on'; echo '/dev/sda 9 8 2000000 80% /'";
+    Machine::with(&[("c++", ""), ("python3", GOOD_PYTHON), ("df", df)]).setup_fails_with(
+        "libtorch does not fit on the disk of /root: it needs 3.0 GB while it is installed, and 2.0 GB are free; make room and try again",
+    );
+}
+
+#[test]
+fn without_a_network_it_is_asked_for() {
+    let python = "case \"$*\" in *install*)
+        echo \"WARNING: Retrying after connection broken by 'NewConnectionError()': /simple/torch/\" >&2
+        echo 'ERROR: No matching distribution found for torch==2.11.0' >&2
+        exit 1
+    esac";
+    Machine::with(&[("c++", ""), ("python3", python)]).setup_fails_with(
+        "cannot reach pip's package index, from which libtorch comes: connect this machine to the network, or configure pip's index-url or proxy, and try again",
+    );
+}
+
+#[test]
+fn an_interrupted_set_up_is_begun_anew_and_then_is_complete() {
+    let machine = Machine::with(&[("c++", ""), ("python3", "case \"$*\" in *install*) kill -9 $$;; esac")]);
+    let left = machine.path(".libtorch.partial/packages/torch/lib");
+    fs::create_dir_all(&left).unwrap();
+    fs::write(left.join("half"), "").unwrap();
+    machine.setup_fails_with("pip could not install libtorch: no reason given");
+
+    machine.install("python3", GOOD_PYTHON);
+    assert_eq!(machine.xtask(&["setup"]), (true, String::new()));
+    assert!(machine.path(".libtorch/torch/version.py").exists());
+    assert!(!machine.path(".libtorch/torch/lib/half").exists());
+    assert!(!machine.path(".libtorch.partial").exists());
+    let config = fs::read_to_string(machine.path(".cargo/libtorch.toml")).unwrap();
+    assert!(config.contains(&format!("LIBTORCH = \"{}\"", machine.path(".libtorch/torch").display())), "{config}");
+
+    // What is done already needs neither Python nor pip.
+    fs::remove_file(machine.path("bin/python3")).unwrap();
+    assert_eq!(machine.xtask(&["setup"]), (true, String::new()));
+}
+
+/// A machine that is set up, with a cargo that writes down how it was called.
+fn set_up() -> Machine {
+    let cargo = "case \"$*\" in --version) echo 'cargo 1.95.0';; *) echo \"$@\" > ../calls; echo \"$FULGURITE_PARITY_PYTHON\" >> ../calls; exit 7;; esac";
+    let machine =
+        Machine::with(&[("c++", ""), ("python3", GOOD_PYTHON), ("cargo", &cargo.replace("../calls", "calls"))]);
+    assert_eq!(machine.xtask(&["setup"]), (true, String::new()));
+    machine
+}
+
+#[test]
+fn commands_are_cargos_with_what_was_said_after_them() {
+    let machine = set_up();
+    let called = |args: &[&str]| {
+        machine.xtask(args);
+        fs::read_to_string(machine.path("calls")).unwrap()
+    };
+    assert_eq!(called(&["gpt", "--max-steps", "200"]), "run --release --example gpt -- --max-steps 200\n\n");
+    assert_eq!(called(&["digits", "--", "--help"]), "run --release --example digits -- --help\n\n");
+    assert_eq!(called(&["test", "--doc"]), "test --release --doc\n\n");
+}
+
+#[test]
+fn a_command_that_cargo_does_not_know_lists_nothing_but_says_where_to_look() {
+    let said = "error: there is no command `tset`: `cargo xtask help` lists them\n";
+    assert_eq!(Machine::with(&[]).xtask(&["tset"]), (false, said.to_owned()));
+}
+
+fn with_requirements(machine: &Machine) -> PathBuf {
+    let requirements = machine.path("tests/parity/requirements.txt");
+    fs::create_dir_all(requirements.parent().unwrap()).unwrap();
+    fs::write(&requirements, "torch==2.11.0\n").unwrap();
+    requirements
+}
+
+/// A Python whose module venv makes a folder, and whose pip writes down what it was asked to do.
+fn python_with_venv(machine: &Machine) -> String {
+    let calls = machine.path("installs").display().to_string();
+    format!(
+        "case \"$*\" in
+            *\"-m venv\"*) for folder; do :; done; /bin/mkdir -p \"$folder/bin\"; : > \"$folder/bin/python\";;
+            *install*) echo \"$3 $4\" >> {calls};;
+        esac"
+    )
+}
+
+fn lines(path: &Path) -> usize {
+    fs::read_to_string(path).unwrap().lines().count()
+}
+
+#[test]
+fn parity_makes_its_python_once_and_again_when_the_requirements_change() {
+    let machine = set_up();
+    machine.install("python3", &python_with_venv(&machine));
+    let requirements = with_requirements(&machine);
+    let interpreter = machine.path(".venv/parity/bin/python").display().to_string();
+
+    machine.xtask(&["parity"]);
+    let calls = fs::read_to_string(machine.path("calls")).unwrap();
+    assert_eq!(calls, format!("test --release --package fulgurite-parity\n{interpreter}\n"));
+    let installs = machine.path("installs");
+    assert_eq!(fs::read_to_string(&installs).unwrap(), format!("--python {interpreter}\n"));
+
+    machine.xtask(&["bench", "overhead"]);
+    assert_eq!(lines(&installs), 1);
+    fs::write(requirements, "torch==2.11.0\nnumpy\n").unwrap();
+    machine.xtask(&["parity"]);
+    assert_eq!(lines(&installs), 2);
+}
+
+#[test]
+fn without_the_module_venv_it_is_to_be_installed() {
+    let machine = set_up();
+    machine.install("python3", "case \"$*\" in *\"-m venv\"*) echo 'No module named venv' >&2; exit 1;; esac");
+    with_requirements(&machine);
+    let said = "error: Python cannot make a virtual environment: install its module venv, with `apt install python3-venv` on Debian and Ubuntu\n";
+    assert_eq!(machine.xtask(&["parity"]), (false, said.to_owned()));
+}
