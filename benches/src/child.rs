@@ -36,12 +36,20 @@ fn script_path(script: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(script)
 }
 
-/// Runs a program and returns what it writes to the file that its last argument names. With `on_terminal` it has a
-/// terminal to draw progress bars on.
-pub fn measure<T: DeserializeOwned>(program: &Program, args: &[String], on_terminal: bool) -> Result<T> {
+/// How a program is run.
+#[derive(Clone, Copy, Default)]
+pub struct Surroundings {
+    /// It has a terminal to draw progress bars on.
+    pub terminal: bool,
+    /// Its threads wait as libgomp makes them, whoever else is busy.
+    pub plain_waiting: bool,
+}
+
+/// Runs a program and returns what it writes to the file that its last argument names.
+pub fn measure<T: DeserializeOwned>(program: &Program, args: &[String], surroundings: Surroundings) -> Result<T> {
     let folder = tempfile::tempdir()?;
     let result = folder.path().join("result.json");
-    let mut words = if on_terminal { Program::Python("terminal.py").command()? } else { Vec::new() };
+    let mut words = if surroundings.terminal { Program::Python("terminal.py").command()? } else { Vec::new() };
     words.extend(program.command()?);
     words.extend(args.iter().map(OsString::from));
     words.push(result.clone().into());
@@ -50,6 +58,9 @@ pub fn measure<T: DeserializeOwned>(program: &Program, args: &[String], on_termi
     command.args(&words[1..]).current_dir(folder.path());
     // Cargo's, for the programs it builds.
     command.env_remove("LD_LIBRARY_PATH");
+    if surroundings.plain_waiting {
+        command.env("FULGURITE_NO_WAIT_TUNING", "1");
+    }
     command.env(STARTED, SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos().to_string());
     let output = command.output().with_context(|| format!("{} does not start", words[0].display()))?;
     if !output.status.success() {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use fulgurite::data::{DataLoader, Dataset, ItemRng, Loader, TensorDataset};
 use fulgurite::prelude::{Device, Kind, Tensor, seed_everything};
 
-use crate::child::{self, Program};
+use crate::child::{self, Program, Surroundings};
 use crate::stopwatch::{Measured, Plan, Stopwatch};
 use crate::table::Row;
 
@@ -29,7 +29,7 @@ pub fn measure(repeats: usize) -> Result<Vec<Row>> {
                 if matches!(program, Program::Python(_)) {
                     args.extend(PLAN.to_args());
                 }
-                let measured: Measured = child::measure(program, &args, false)?;
+                let measured: Measured = child::measure(program, &args, Surroundings::default())?;
                 times.push(measured.step_us);
             }
         }

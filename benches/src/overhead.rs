@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::child::{self, BusyNeighbour, Program};
+use crate::child::{self, BusyNeighbour, Program, Surroundings};
 use crate::stopwatch::{Measured, Plan};
 use crate::table::Row;
 
@@ -28,7 +28,8 @@ pub fn measure(repeats: usize) -> Result<Vec<Row>> {
     }
     let _neighbour = BusyNeighbour::start()?;
     let plan = Plan { warmup: 2, blocks: 5, steps_per_block: 1 };
-    let runs = alternate("gpt", plan, &["loop", "trainer_full", "pytorch", "lightning_full"], repeats)?;
+    let variants = ["loop", "trainer_full", "trainer_full_untuned", "pytorch", "lightning_full"];
+    let runs = alternate("gpt", plan, &variants, repeats)?;
     rows.extend(rows_of("gpt_busy_neighbour", &runs, |run| run.step_us));
     Ok(rows)
 }
@@ -41,11 +42,17 @@ fn alternate(model: &str, plan: Plan, variants: &[&'static str], repeats: usize)
     for repeat in 1..=repeats {
         for (variant, measured) in &mut runs {
             eprintln!("{model}: {variant}, {repeat} of {repeats}");
-            let script = matches!(*variant, "pytorch" | "lightning_barebones" | "lightning_full");
+            // The trainer without what it does about neighbours, to show what that is good for.
+            let (variant, plain_waiting) = match variant.strip_suffix("_untuned") {
+                Some(variant) => (variant, true),
+                None => (*variant, false),
+            };
+            let script = matches!(variant, "pytorch" | "lightning_barebones" | "lightning_full");
             let program = if script { Program::Python("step.py") } else { Program::Rust("step") };
             let mut args = vec![model.to_owned(), variant.to_string()];
             args.extend(plan.to_args());
-            measured.push(child::measure(&program, &args, variant.ends_with("_full"))?);
+            let surroundings = Surroundings { terminal: variant.ends_with("_full"), plain_waiting };
+            measured.push(child::measure(&program, &args, surroundings)?);
         }
     }
     Ok(runs)

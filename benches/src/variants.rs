@@ -7,6 +7,7 @@ use fulgurite::optim::Optimizer;
 use fulgurite::prelude::{
     AdamW, CsvLogger, LightningModule, Loss, Optimizers, Step, Trainer, TrainerState, nn, seed_everything,
 };
+use fulgurite::torch::runtime;
 
 use crate::models::{Model, Pair};
 use crate::stopwatch::{Plan, Stopwatch};
@@ -57,10 +58,11 @@ fn full(folder: &Path) -> Result<Trainer> {
     Ok(builder.log_every_n_steps(1).accelerator("cpu").build()?)
 }
 
-/// What a careful person writes with `tch`. The memory setting is the trainer's, so that the difference between the two
-/// is the trainer alone.
+/// What a careful person writes with `tch`. Memory and threads are set as the trainer sets them, so that the difference
+/// between the two is the trainer alone.
 fn hand_written(model: &Model, batches: Vec<Pair>, mut stopwatch: Stopwatch) -> Result<Stopwatch> {
-    fulgurite::torch::runtime::tune_allocator();
+    runtime::tune_allocator();
+    runtime::adapt_waiting();
     let mut optimizer: Box<dyn Optimizer> = AdamW::new(&model.vars).build()?;
     for batch in &batches {
         let loss = model.loss(batch);

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release --example digits -- --help` lists what can be changed.
 
+#![allow(clippy::print_stdout, reason = "a program talks to its user")]
+
 mod draw;
 
 use anyhow::Context;

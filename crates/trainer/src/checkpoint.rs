@@ -20,10 +20,8 @@ const LIGHTNING_VERSION: &str = "2.6.6";
 impl<M: LightningModule> Run<'_, '_, M> {
     /// Writes the checkpoints that were asked for.
     pub(crate) fn serve_requests(&mut self) -> Result<(), Error> {
-        while let Some(request) = self.engine.state.requests.pop() {
-            self.save(&request)?;
-        }
-        Ok(())
+        let requests = std::mem::take(&mut self.engine.state.requests);
+        requests.iter().try_for_each(|request| self.save(request))
     }
 
     fn save(&mut self, request: &SaveRequest) -> Result<(), Error> {

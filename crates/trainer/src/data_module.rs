@@ -1,6 +1,6 @@
 //! Where batches come from: [`LightningDataModule`], or loaders handed over directly.
 
-use fulgurite_data::{Batch, BoxLoader, Collate, DataLoader, Dataset, IntoLoader};
+use fulgurite_data::{Batch, BoxLoader, DataLoader, IntoLoader, IterableDataLoader};
 use fulgurite_torch::Dict;
 
 use crate::error::{BoxError, Error, Result};
@@ -151,16 +151,19 @@ impl<'a, B: Batch> IntoData<'a, B> for Vec<B> {
     }
 }
 
-impl<'a, D, C> IntoData<'a, C::Batch> for DataLoader<D, C>
-where
-    D: Dataset,
-    C: Collate<D::Item>,
-    DataLoader<D, C>: IntoLoader<Batch = C::Batch>,
-{
-    fn into_data(self) -> Data<'a, C::Batch> {
-        Data(Source::Loaders(Some(self.into()), None))
-    }
+macro_rules! one_loader {
+    ($($loader:ident),*) => {
+        $(impl<'a, B: Batch, D, C> IntoData<'a, B> for $loader<D, C>
+        where
+            $loader<D, C>: IntoLoader<Batch = B>,
+        {
+            fn into_data(self) -> Data<'a, B> {
+                Data(Source::Loaders(Some(self.into()), None))
+            }
+        })*
+    };
 }
+one_loader!(DataLoader, IterableDataLoader);
 
 impl<'a, B, T, V> IntoData<'a, B> for (T, V)
 where

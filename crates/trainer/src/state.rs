@@ -12,6 +12,7 @@ use fulgurite_metrics::LogValue;
 use fulgurite_optim::{LrSchedulerConfig, Optimizer};
 use fulgurite_torch::tch::{Device, Tensor};
 use fulgurite_torch::grad;
+use indexmap::IndexMap;
 
 use crate::config::{GradientClipAlgorithm, TrainerConfig};
 use crate::console::Console;
@@ -262,8 +263,8 @@ impl TrainerState {
         self.metrics.callback_metrics()
     }
 
-    /// The latest value of everything logged with `prog_bar`.
-    pub fn progress_bar_metrics(&mut self) -> Result<&BTreeMap<String, LoggedValue>, Error> {
+    /// The latest value of everything logged with `prog_bar`, in the order first logged.
+    pub fn progress_bar_metrics(&mut self) -> Result<&IndexMap<String, LoggedValue>, Error> {
         self.metrics.progress_bar_metrics()
     }
 

@@ -337,6 +337,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
             results.push(self.callback_hook(Hook::OnException, |c, t, m| c.on_exception(t, m, error)));
             results.push(self.data_hook(Hook::OnException, |data| data.on_exception(error)));
         }
+        // The last values of steps stay known to callbacks.
+        results.push(self.engine.state.metrics.refresh());
         self.engine.state.metrics.in_batch = false;
         results.push(self.engine.state.fabric.teardown().map_err(Into::into));
         if is_fit && error.is_none() {

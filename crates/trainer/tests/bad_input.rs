@@ -1,5 +1,7 @@
 //! What people get wrong, and what they are told. Every message is pinned.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use expect_test::{Expect, expect};
 use fulgurite::config::TrainerConfig;
 use fulgurite::data::{BatchIter, DataError, Loader};
@@ -270,8 +272,8 @@ fn checkpoints_that_cannot_be_used() {
     let mut trainer = quiet().enable_checkpointing(true).default_root_dir(root.path()).build().unwrap();
     trainer.fit(&mut module(), (batches(3), batches(1))).unwrap();
     let whole = std::fs::read(trainer.best_model_path().unwrap()).unwrap();
-    std::fs::write(at("truncated.ckpt"), &whole[..whole.len() / 2]).unwrap();
-    check(fit_from(at("truncated.ckpt")), expect!["checkpoint ROOT/truncated.ckpt: the checkpoint is damaged: it begins like a checkpoint and has no end, at 5024 bytes; it was cut while being written or copied; use an earlier one"]);
+    std::fs::write(at("truncated.ckpt"), &whole[..1000]).unwrap();
+    check(fit_from(at("truncated.ckpt")), expect!["checkpoint ROOT/truncated.ckpt: the checkpoint is damaged: it begins like a checkpoint and has no end, at 1000 bytes; it was cut while being written or copied; use an earlier one"]);
 }
 
 #[test]

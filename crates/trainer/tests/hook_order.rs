@@ -1,5 +1,7 @@
 //! The order in which hooks are called, against what Lightning 2.6.6 calls (`golden/`, kept true by the parity tests).
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::sync::{Arc, Mutex};
 
 use fulgurite::prelude::*;

@@ -1,5 +1,7 @@
 //! What is printed of a model when fit begins.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use expect_test::expect;
 use fulgurite::Console;
 use fulgurite::prelude::*;

@@ -1,5 +1,7 @@
 //! What a step costs besides the user's own work: no allocation, and no read from the device that was not due.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use fulgurite::data::{BatchIter, DataError, Loader};
 use fulgurite::prelude::*;
 use fulgurite::torch::{CountingAllocator, host_reads};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use fulgurite_fabric::loggers::Logger;
 use fulgurite_metrics::LogValue;
+use indexmap::IndexMap;
 use fulgurite_torch::Dict;
 use smallvec::SmallVec;
 
@@ -25,7 +26,8 @@ pub(crate) struct Metrics {
     /// `log` does nothing (barebones).
     pub disabled: bool,
     callback: BTreeMap<String, LoggedValue>,
-    bar: BTreeMap<String, LoggedValue>,
+    /// In the order first logged, which is the order shown.
+    bar: IndexMap<String, LoggedValue>,
     logged: BTreeMap<String, f64>,
     error: Option<Error>,
 }
@@ -69,7 +71,10 @@ impl Metrics {
                 put(callback, item.forked_name, &item.value);
             }
             if item.prog_bar {
-                put(bar, item.forked_name, &item.value);
+                match bar.get_mut(item.forked_name) {
+                    Some(held) => *held = item.value,
+                    None => drop(bar.insert(item.forked_name.to_owned(), item.value)),
+                }
             }
             Ok(())
         })
@@ -82,7 +87,7 @@ impl Metrics {
     }
 
     /// The latest value of everything logged for the progress bar.
-    pub(crate) fn progress_bar_metrics(&mut self) -> Result<&BTreeMap<String, LoggedValue>, Error> {
+    pub(crate) fn progress_bar_metrics(&mut self) -> Result<&IndexMap<String, LoggedValue>, Error> {
         self.refresh()?;
         Ok(&self.bar)
     }

@@ -15,7 +15,7 @@ impl TrainerState {
     ///
     /// A logger that cannot write.
     pub fn log_text(&mut self, tag: &str, text: &str) -> Result<()> {
-        self.to_loggers(|logger, step| logger.log_text(tag, text, step))
+        self.each_logger(|logger, step| logger.log_text(tag, text, step))
     }
 
     /// Records an image, `[C, H, W]` (C of 1, 3 or 4), float in 0..=1 or `u8` in 0..=255, as
@@ -25,7 +25,7 @@ impl TrainerState {
     ///
     /// A tensor that is no image, a logger that cannot write.
     pub fn log_image(&mut self, tag: &str, image: &Tensor) -> Result<()> {
-        self.to_loggers(|logger, step| logger.log_image(tag, image, step))
+        self.each_logger(|logger, step| logger.log_image(tag, image, step))
     }
 
     /// Records the distribution of all elements of `values`, as [`log_text`](Self::log_text) does a text.
@@ -34,10 +34,10 @@ impl TrainerState {
     ///
     /// An empty tensor, a logger that cannot write.
     pub fn log_histogram(&mut self, tag: &str, values: &Tensor) -> Result<()> {
-        self.to_loggers(|logger, step| logger.log_histogram(tag, values, step))
+        self.each_logger(|logger, step| logger.log_histogram(tag, values, step))
     }
 
-    fn to_loggers(&mut self, log: impl Fn(&mut dyn Logger, i64) -> Result<(), LoggerError>) -> Result<()> {
+    fn each_logger(&mut self, log: impl Fn(&mut dyn Logger, i64) -> Result<(), LoggerError>) -> Result<()> {
         if self.is_sanity_checking() || !self.is_global_zero() {
             return Ok(());
         }

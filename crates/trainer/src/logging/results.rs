@@ -62,8 +62,6 @@ pub(crate) struct ResultStore {
     pub dataloader_idx: Option<usize>,
     /// Size of the batch in hand.
     pub batch_size: Option<i64>,
-    /// Metrics of a checkpoint, until their handles are logged again.
-    restored: Vec<Dict>,
 }
 
 /// One entry as callbacks, loggers and progress bar see it.
@@ -93,6 +91,11 @@ struct Entry {
 enum Accumulated {
     Values(Sums),
     Metric(Box<dyn Metric>),
+    /// A metric of a checkpoint, whose handle was not logged again yet.
+    Restored {
+        value: Tensor,
+        state: Dict,
+    },
 }
 
 #[derive(Default)]
@@ -138,12 +141,6 @@ impl ResultStore {
     fn insert(&mut self, hook: Hook, name: &str, value: &LogValue<'_>, options: &LogOptions) -> Result<usize, Error> {
         let mut entry = Entry::new(hook, name, self.dataloader_idx, options)?;
         if let LogValue::Metric(metric) = value {
-            let is_it = |saved: &Dict| saved.str("hook") == Ok(hook.name()) && saved.str("name") == Ok(name);
-            let saved = self.restored.iter().position(is_it).map(|at| self.restored.swap_remove(at));
-            if let Some(Ok(saved)) = saved.as_ref().map(|saved| saved.dict("metric")) {
-                // The step may have added its batch already. A metric of another kind starts afresh.
-                let _ = metric.merge_state(saved);
-            }
             entry.accumulated = Accumulated::Metric(metric.share());
         }
         self.entries.push(entry);
@@ -181,10 +178,8 @@ impl ResultStore {
 
     /// Forgets all values, and resets the metric objects; the names stay.
     pub(crate) fn reset(&mut self) {
-        for entry in &mut self.entries {
-            entry.reset();
-        }
-        self.restored.clear();
+        self.entries.retain(|entry| !matches!(entry.accumulated, Accumulated::Restored { .. }));
+        self.entries.iter_mut().for_each(Entry::reset);
         self.dataloader_idx = None;
         self.batch_size = None;
         self.start_batch();
@@ -203,13 +198,7 @@ impl ResultStore {
 
     /// Brings back what [`state_dict`](ResultStore::state_dict) returned, into an empty store.
     pub(crate) fn restore(&mut self, saved: &[Value]) {
-        for saved in saved.iter().filter_map(Value::as_dict) {
-            if saved.get("metric").is_some() {
-                self.restored.push(saved.clone());
-            } else {
-                self.entries.extend(Entry::from_state_dict(saved));
-            }
-        }
+        self.entries.extend(saved.iter().filter_map(Value::as_dict).filter_map(Entry::from_state_dict));
     }
 }
 
@@ -274,6 +263,12 @@ impl Entry {
             }
             (Accumulated::Values(_), LogValue::Tensor(t)) => self.update_tensor(t, batch_size)?,
             (Accumulated::Values(_), LogValue::Owned(t)) => self.update_tensor(t, batch_size)?,
+            (Accumulated::Restored { state, .. }, LogValue::Metric(metric)) => {
+                // The step may have added its batch already. A metric of another kind starts afresh.
+                let _ = metric.merge_state(state);
+                self.accumulated = Accumulated::Metric(metric.share());
+                self.latest = metric.batch_value().map(LoggedValue::Tensor);
+            }
             (Accumulated::Metric(held), LogValue::Metric(metric)) => {
                 if !held.same_state(*metric) {
                     *held = metric.share();
@@ -305,6 +300,7 @@ impl Entry {
     fn compute(&self) -> Result<Option<LoggedValue>, Error> {
         match &self.accumulated {
             Accumulated::Values(sums) => Ok(sums.compute(self.options.reduce)),
+            Accumulated::Restored { value, .. } => Ok(Some(LoggedValue::Tensor(value.shallow_clone()))),
             Accumulated::Metric(metric) => {
                 let value = metric.compute()?;
                 if value.numel() != 1 {
@@ -322,32 +318,41 @@ impl Entry {
         match &mut self.accumulated {
             Accumulated::Values(sums) => *sums = Sums::default(),
             Accumulated::Metric(metric) => metric.reset(),
+            Accumulated::Restored { .. } => {}
         }
     }
 
     fn state_dict(&self) -> Dict {
-        let state = Dict::new().with("hook", self.hook.name()).with("name", self.logged_as.as_str());
+        let state = Dict::new()
+            .with("hook", self.hook.name())
+            .with("name", self.logged_as.as_str())
+            .with("options", self.options.to_dict())
+            .with("latest", self.latest.as_ref().map(LoggedValue::to_value));
         match &self.accumulated {
-            Accumulated::Metric(metric) => state.with("metric", metric.state_dict()),
+            Accumulated::Metric(metric) => state.with("value", metric.compute().ok()).with("metric", metric.state_dict()),
+            Accumulated::Restored { value, state: metric } => state.with("value", value).with("metric", metric.clone()),
             Accumulated::Values(sums) => state
-                .with("options", self.options.to_dict())
-                .with("latest", self.latest.as_ref().map(LoggedValue::to_value))
                 .with("host", sums.host)
                 .with("device", sums.device.as_ref().map(Tensor::shallow_clone))
                 .with("weight", sums.weight),
         }
     }
 
-    /// The entry of a plain value; `None` for what this version does not know.
+    /// The entry again; `None` for what this version does not know.
     fn from_state_dict(state: &Dict) -> Option<Entry> {
         let options = LogOptions::from_dict(state.dict("options").ok()?);
         let mut entry = Entry::new(Hook::from_name(state.str("hook").ok()?)?, state.str("name").ok()?, None, &options).ok()?;
         entry.latest = state.get("latest").and_then(LoggedValue::from_value);
-        entry.accumulated = Accumulated::Values(Sums {
-            host: state.float("host").ok(),
-            device: state.tensor("device").ok().map(Tensor::shallow_clone),
-            weight: state.float("weight").unwrap_or(0.0),
-        });
+        entry.accumulated = match state.dict("metric") {
+            Ok(metric) => {
+                Accumulated::Restored { value: state.tensor("value").ok()?.shallow_clone(), state: metric.clone() }
+            }
+            Err(_) => Accumulated::Values(Sums {
+                host: state.float("host").ok(),
+                device: state.tensor("device").ok().map(Tensor::shallow_clone),
+                weight: state.float("weight").unwrap_or(0.0),
+            }),
+        };
         entry.is_reset = false;
         Some(entry)
     }

@@ -36,7 +36,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// step and the epoch's values are dropped, so that is made up for.
     fn resume(&mut self) -> Result<ResumePoint, Error> {
         let epoch = self.engine.state.run.progress.epoch.current;
-        if epoch.processed > epoch.completed {
+        if epoch.processed > epoch.completed && self.engine.state.is_last_train_batch() {
             self.make_up_plateau_steps(Interval::Epoch)?;
         }
         let state = &mut self.engine.state;

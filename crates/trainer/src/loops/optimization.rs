@@ -1,5 +1,7 @@
 //! One optimization step: loss, backward pass, accumulation, clipping, update.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use fulgurite_optim::{OptimError, Optimizer};
 use fulgurite_torch::grad;
 use fulgurite_torch::tch::Tensor;
@@ -95,11 +97,12 @@ impl Engine {
         let Some(mut optimizer) = slot.take() else {
             return Err(Error::Config("training_step ran again from within an optimizer step".into()));
         };
-        let outputs = self.with_optimizer(module, batch, optimizer.as_mut());
+        // Even a panic must not lose the optimizer: a checkpoint may still be written on the way out.
+        let outputs = catch_unwind(AssertUnwindSafe(|| self.with_optimizer(module, batch, optimizer.as_mut())));
         if let Some(slot) = self.state.run.optimizers.first_mut() {
             *slot = Some(optimizer);
         }
-        outputs
+        outputs.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     fn with_optimizer<M: LightningModule>(

@@ -143,12 +143,16 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     /// The epoch's end hooks, plateau schedulers and epoch metrics.
     fn end_epoch(&mut self) -> Result<(), Error> {
+        // The last values of steps stay known to callbacks.
+        self.engine.state.metrics.refresh()?;
         self.engine.state.metrics.in_batch = false;
         self.engine.state.batch_idx = None;
         self.engine.state.run.progress.epoch.processed();
 
         let hook = Hook::OnTrainEpochEnd;
-        let monitors = |c: &dyn crate::Callback| matches!(c.role(), Role::Monitor | Role::Checkpoint);
+        // They look at what the module logs here.
+        let monitors =
+            |c: &dyn crate::Callback| matches!(c.role(), Role::Monitor | Role::Checkpoint | Role::ProgressBar);
         self.engine.on_some_callbacks(hook, self.module, |c| !monitors(c), |c, t, m| c.on_train_epoch_end(t, m))?;
         self.serve_requests()?;
         self.module_hook(hook, |m, t| m.on_train_epoch_end(t))?;

@@ -80,6 +80,9 @@ fn step_in(path: &Path) -> i64 {
 #[test]
 fn the_best_or_the_latest_are_kept() {
     case(ModelCheckpoint::new()).expect("saved at 4 8 12; epoch=2-step=12@12; best epoch=2-step=12");
+    case(ModelCheckpoint::monitor("train_loss"))
+        .trainer(|t| t.limit_val_batches(0))
+        .expect("saved at 4 8 12; epoch=2-step=12@12; best epoch=2-step=12");
     case(val_loss()).expect("saved at 4 8; epoch=1-step=8@8; best epoch=1-step=8");
     case(val_loss().mode(Mode::Max)).expect("saved at 4; epoch=0-step=4@4; best epoch=0-step=4");
     case(val_loss().save_top_k(2)).expect("saved at 4 8 12; epoch=1-step=8@8 epoch=2-step=12@12; best epoch=1-step=8");

@@ -161,15 +161,6 @@ impl ProgressBar {
         Ok(())
     }
 
-    /// Reads the values of the epoch, and of its last step where there are no others.
-    fn read_last_metrics(&mut self, trainer: &mut TrainerState) -> Result<()> {
-        trainer.metrics.in_batch = true;
-        let refreshed = trainer.metrics.refresh();
-        trainer.metrics.in_batch = false;
-        refreshed?;
-        self.read_metrics(trainer)
-    }
-
     // Training --------------------------------------------------------------------------------------------------------
 
     fn begin_epoch(&mut self, trainer: &TrainerState, position: u64) {
@@ -273,7 +264,7 @@ impl Callback for ProgressBar {
         // A task that is still here was cut short. If its values cannot be had any more, those last read have to do.
         if self.epoch.is_some() || self.eval.is_some() {
             if is_fit {
-                self.read_last_metrics(trainer).ok();
+                self.read_metrics(trainer).ok();
             }
             self.print_line(trainer, now, true);
         }
@@ -327,7 +318,7 @@ impl Callback for ProgressBar {
         let is_soon = self.last_kept.is_some_and(|kept| now < kept + self.refresh_rate);
         let is_last = i64::try_from(trainer.current_epoch()).is_ok_and(|epoch| epoch + 1 == trainer.max_epochs());
         if (is_last || self.leave && !is_soon) && self.epoch.is_some() {
-            self.read_last_metrics(trainer)?;
+            self.read_metrics(trainer)?;
             self.end_epoch(trainer, now);
         }
         Ok(())
