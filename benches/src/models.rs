@@ -11,7 +11,7 @@ pub struct Model {
 enum Net {
     /// An MLP 784-128-10, or the small CNN.
     Classifier(nn::Sequential),
-    Gpt(Gpt),
+    Gpt(Box<Gpt>),
 }
 
 /// Inputs and targets.
@@ -28,7 +28,7 @@ impl Model {
         let net = match name {
             "mlp" => Net::Classifier(mlp(&root)),
             "cnn" => Net::Classifier(cnn(&root)),
-            "gpt" => Net::Gpt(Gpt::new(&root)),
+            "gpt" => Net::Gpt(Box::new(Gpt::new(&root))),
             _ => anyhow::bail!("there is no model {name}"),
         };
         Ok(Model { vars, net })

@@ -57,6 +57,8 @@ pub(crate) struct ResumePoint {
     pub batches: usize,
     /// The validation that was due after the last of them has not run.
     pub validation_pending: bool,
+    /// What follows the validation after the last of them is due too.
+    pub batch_open: bool,
 }
 
 impl Counters {
@@ -150,17 +152,21 @@ impl Progress {
             counters.current.completed = counters.current.processed;
             pending
         };
+        // What was begun and not worked through is begun again.
+        let begin_again = |Counters { total, current }: &mut Counters| {
+            for counter in [total, current] {
+                (counter.ready, counter.started) = (counter.processed, counter.processed);
+            }
+        };
         finish(&mut self.epoch);
-        if self.epoch.current.ready <= self.epoch.current.processed {
+        if self.epoch.current.started <= self.epoch.current.processed {
+            begin_again(&mut self.epoch);
             return ResumePoint::default();
         }
         let validation_pending = finish(&mut self.batch);
-        let Counters { total, current } = &mut self.batch;
-        for counter in [total, current] {
-            // A batch that was begun and not worked through is begun again.
-            (counter.ready, counter.started) = (counter.processed, counter.processed);
-        }
-        ResumePoint { mid_epoch: true, batches: self.batch.current.processed as usize, validation_pending }
+        let batch_open = self.batch.current.processed > 0 && self.batch.current.ready == self.batch.current.processed;
+        begin_again(&mut self.batch);
+        ResumePoint { mid_epoch: true, batches: self.batch.current.processed as usize, validation_pending, batch_open }
     }
 
     /// The `loops` entry of a checkpoint, in Lightning's layout.

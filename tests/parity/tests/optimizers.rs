@@ -213,10 +213,8 @@ fn start() -> Start {
 }
 
 fn loss(case: &Case, start: &Start, params: &Params, step: u32) -> Tensor {
-    let mut hidden = (start.x.matmul(params.get("w1")) + params.get("b1")).tanh();
-    if !case.partial() || step % 3 == 1 {
-        hidden = hidden * params.get("gain");
-    }
+    let hidden = (start.x.matmul(params.get("w1")) + params.get("b1")).tanh();
+    let hidden = if !case.partial() || step % 3 == 1 { hidden * params.get("gain") } else { hidden };
     let output = hidden.matmul(params.get("w2")) + params.get("b2");
     (output - &start.y).pow_tensor_scalar(2).mean(None)
 }

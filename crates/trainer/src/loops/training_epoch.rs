@@ -24,7 +24,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             if resume.validation_pending {
                 self.validate_if_due()?;
             }
-            if resume.batches > 0 {
+            if resume.batch_open {
                 self.make_up_plateau_steps(Interval::Step)?;
                 self.engine.state.close_batch();
             }
