@@ -12,6 +12,7 @@ mod table;
 mod variants;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
@@ -19,10 +20,19 @@ use crate::table::Row;
 
 const USAGE: &str = "usage: cargo xtask bench overhead|loader [--json FILE] [--repeats N]";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    match args[..] {
+    match run(&args.iter().map(String::as_str).collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[&str]) -> Result<()> {
+    match *args {
         // What the benchmarks start in processes of their own.
         ["step", ref args @ ..] => variants::run(&args.try_into()?),
         ["load", workers, result] => loader::run(workers.parse()?, result.as_ref()),

@@ -13,12 +13,12 @@ use std::time::Instant;
 
 use anyhow::ensure;
 use clap::Parser;
+use fulgurite::ModuleView;
 use fulgurite::data::datasets::TokenBlocks;
 use fulgurite::metrics::Perplexity;
 use fulgurite::optim::{LinearWarmupCosineAnnealingLR, ParamGroupConfig};
 use fulgurite::prelude::*;
 use fulgurite::torch::{params, rng::RngState};
-use fulgurite::ModuleView;
 use model::{Gpt, GptConfig};
 
 /// Train a small GPT on text.

@@ -17,7 +17,11 @@ pub(crate) fn read(path: &Path, extension: &str) -> Result<Vec<u8>> {
     if path.is_dir() {
         collect(path, extension, &mut files)?;
         files.sort();
-        ensure!(!files.is_empty(), "there is no .{extension} file in {}; choose others with --extension", path.display());
+        ensure!(
+            !files.is_empty(),
+            "there is no .{extension} file in {}; choose others with --extension",
+            path.display()
+        );
     } else {
         files.push(path.into());
     }

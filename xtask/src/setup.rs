@@ -25,6 +25,11 @@ pub(crate) fn run(root: &Path) -> Result<Ready> {
     compiler_is_there()?;
     let libtorch = find_or_fetch(root, std::env::var_os("LIBTORCH").map(PathBuf::from))?;
     libtorch::write_cargo_config(root, &libtorch)?;
+    if std::env::var_os("RUSTFLAGS").is_some_and(|flags| !flags.is_empty()) {
+        eprintln!(
+            "warning: RUSTFLAGS is set, so cargo ignores the flags that let programs find libtorch: unset it, or move its flags to `target.<triple>.rustflags` in ~/.cargo/config.toml"
+        );
+    }
     Ok(Ready { libtorch })
 }
 

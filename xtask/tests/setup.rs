@@ -47,12 +47,17 @@ impl Machine {
 
     /// Runs a command of xtask; returns whether it succeeded and what it said on the error output.
     fn xtask(&self, args: &[&str]) -> (bool, String) {
+        self.xtask_with(args, &[])
+    }
+
+    fn xtask_with(&self, args: &[&str], variables: &[(&str, &str)]) -> (bool, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
             .args(args)
             .env_clear()
             .env("PATH", self.path("bin"))
             .env("CARGO", self.path("bin/cargo"))
             .env("CARGO_MANIFEST_DIR", self.path("xtask"))
+            .envs(variables.iter().copied())
             .output()
             .unwrap();
         (output.status.success(), String::from_utf8(output.stderr).unwrap())
@@ -142,6 +147,25 @@ fn set_up() -> Machine {
         Machine::with(&[("c++", ""), ("python3", GOOD_PYTHON), ("cargo", &cargo.replace("../calls", "calls"))]);
     assert_eq!(machine.xtask(&["setup"]), (true, String::new()));
     machine
+}
+
+#[test]
+fn flags_that_hide_libtorch_are_warned_of() {
+    let said = "warning: RUSTFLAGS is set, so cargo ignores the flags that let programs find libtorch: unset it, or move its flags to `target.<triple>.rustflags` in ~/.cargo/config.toml\n";
+    let with_flags = set_up().xtask_with(&["setup"], &[("RUSTFLAGS", "-D warnings")]);
+    assert_eq!(with_flags, (true, said.to_owned()));
+}
+
+#[test]
+fn a_python_that_is_named_is_taken_and_must_be_there() {
+    let machine = set_up();
+    let named = machine.path("bin/python3").display().to_string();
+    machine.xtask_with(&["parity"], &[("FULGURITE_PARITY_PYTHON", &named)]);
+    let calls = fs::read_to_string(machine.path("calls")).unwrap();
+    assert_eq!(calls, format!("test --release --package fulgurite-parity\n{named}\n"));
+
+    let said = "error: FULGURITE_PARITY_PYTHON names /nowhere, which does not exist: point it to a Python that has what tests/parity/requirements.txt lists, or unset it\n";
+    assert_eq!(machine.xtask_with(&["parity"], &[("FULGURITE_PARITY_PYTHON", "/nowhere")]), (false, said.to_owned()));
 }
 
 #[test]

@@ -122,8 +122,7 @@ impl Devices {
             Devices::Count(-1) if available == 1 => 0,
             Devices::Count(-1) => return Err(FabricError::TooManyDevices { requested: available }),
             Devices::Count(n) => {
-                let requested =
-                    usize::try_from(*n).map_err(|_| FabricError::DeviceList { given: n.to_string() })?;
+                let requested = usize::try_from(*n).map_err(|_| FabricError::DeviceList { given: n.to_string() })?;
                 return Err(FabricError::TooManyDevices { requested });
             }
             Devices::Indices(indices) => match indices.as_slice() {
@@ -195,7 +194,10 @@ mod tests {
         assert_eq!(resolve("1"), Ok(Device::Cpu));
         assert_eq!(resolve("-1"), Ok(Device::Cpu));
         assert_eq!(resolve("0,"), Ok(Device::Cpu));
-        assert_eq!(resolve("0").unwrap_err(), "devices=0 was asked for; a run needs at least one device, so set devices to 1");
+        assert_eq!(
+            resolve("0").unwrap_err(),
+            "devices=0 was asked for; a run needs at least one device, so set devices to 1"
+        );
         assert_eq!(
             resolve("2").unwrap_err(),
             "devices=2 was asked for, and this version drives one device per run; set devices to 1"

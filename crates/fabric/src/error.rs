@@ -36,7 +36,9 @@ pub enum FabricError {
     #[error("devices=0 was asked for; a run needs at least one device, so set devices to 1")]
     NoDevice,
     /// A device index that is not there.
-    #[error("device {index} was asked for, and accelerator `{accelerator}` has {available}; choose an index below that")]
+    #[error(
+        "device {index} was asked for, and accelerator `{accelerator}` has {available}; choose an index below that"
+    )]
     NoSuchDevice {
         /// The accelerator.
         accelerator: &'static str,
@@ -46,7 +48,9 @@ pub enum FabricError {
         available: usize,
     },
     /// A device list in a form that means nothing.
-    #[error("devices={given:?} is not a device list; write a count (1), a list of indices (\"0,\" or \"0,1\"), -1 or \"auto\"")]
+    #[error(
+        "devices={given:?} is not a device list; write a count (1), a list of indices (\"0,\" or \"0,1\"), -1 or \"auto\""
+    )]
     DeviceList {
         /// What was given.
         given: String,

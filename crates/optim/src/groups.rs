@@ -1,7 +1,7 @@
 //! What can be optimized: [`IntoParamGroups`] and [`ParamGroupConfig`].
 
 use fulgurite_torch::tch::{Tensor, nn};
-use fulgurite_torch::{Dict, tensor_id};
+use fulgurite_torch::{Dict, params, tensor_id};
 
 use crate::error::ensure_non_negative;
 use crate::{Momentum, OptimError, ParamGroup};
@@ -79,8 +79,8 @@ impl ParamGroupConfig {
     }
 }
 
-/// What an optimizer can be made for: a `VarStore` (its trainable variables, in the order they were created), tensors,
-/// or groups with settings of their own.
+/// What an optimizer can be made for: a `VarStore` (its parameters, in the order of
+/// [`params::named_parameters`]), tensors, or groups with settings of their own.
 pub trait IntoParamGroups {
     /// The groups, in the order of the state dict.
     fn into_param_groups(self) -> Vec<ParamGroupConfig>;
@@ -88,7 +88,8 @@ pub trait IntoParamGroups {
 
 impl IntoParamGroups for &nn::VarStore {
     fn into_param_groups(self) -> Vec<ParamGroupConfig> {
-        vec![ParamGroupConfig::new(&self.trainable_variables())]
+        let params: Vec<Tensor> = params::named_parameters(self).into_iter().map(|(_, param)| param).collect();
+        vec![ParamGroupConfig::new(&params)]
     }
 }
 

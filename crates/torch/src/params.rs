@@ -12,7 +12,8 @@ use crate::tch::{Device, Kind, Tensor, nn};
 use crate::tensor_list::tensor_id;
 use crate::value::{Dict, Value};
 
-/// The parameters with their names, in the order of their creation: PyTorch's `named_parameters()`.
+/// The parameters with their names, in the order of their creation, a layer's bias after its weight: PyTorch's
+/// `named_parameters()`.
 ///
 /// Frozen parameters are among them. The tensors are handles of the store's own.
 ///
@@ -23,7 +24,7 @@ use crate::value::{Dict, Value};
 /// let vars = nn::VarStore::new(Device::Cpu);
 /// let _layer = nn::linear(vars.root() / "fc", 2, 3, Default::default());
 /// let names: Vec<_> = params::named_parameters(&vars).into_iter().map(|(name, _)| name).collect();
-/// assert_eq!(names, ["fc.bias", "fc.weight"]);
+/// assert_eq!(names, ["fc.weight", "fc.bias"]);
 /// ```
 pub fn named_parameters(vars: &nn::VarStore) -> Vec<(String, Tensor)> {
     parameters_and_buffers(vars).0
@@ -34,7 +35,7 @@ pub fn named_buffers(vars: &nn::VarStore) -> Vec<(String, Tensor)> {
     parameters_and_buffers(vars).1
 }
 
-/// The parameters in the order of their creation, then the buffers sorted by name: PyTorch's `state_dict()`.
+/// The parameters in the order of [`named_parameters`], then the buffers sorted by name: PyTorch's `state_dict()`.
 ///
 /// The tensors share the store's memory and are detached: copy them where they must outlive the next step.
 ///
@@ -172,7 +173,19 @@ fn parameters_and_buffers(vars: &nn::VarStore) -> (Named, Named) {
     let (mut parameters, buffers): (Named, Named) =
         named.into_iter().partition(|(_, tensor)| creation.contains_key(&tensor_id(tensor)));
     parameters.sort_by_key(|(_, tensor)| creation.get(&tensor_id(tensor)).copied());
+    weights_before_biases(&mut parameters);
     (parameters, buffers)
+}
+
+/// `tch` makes the bias of a linear or convolutional layer before its weight, PyTorch after it; and the states of an
+/// optimizer are known by position alone.
+fn weights_before_biases(parameters: &mut Named) {
+    for at in 1..parameters.len() {
+        let (first, second) = (parameters[at - 1].0.strip_suffix("bias"), parameters[at].0.strip_suffix("weight"));
+        if first.is_some_and(|path| path.is_empty() || path.ends_with('.')) && first == second {
+            parameters.swap(at - 1, at);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -199,7 +212,7 @@ mod tests {
     }
 
     const PARAMETERS: [&str; 8] =
-        ["z.bias", "z.weight", "m.bias", "m.weight", "a.bias", "a.weight", "norm.weight", "norm.bias"];
+        ["z.weight", "z.bias", "m.weight", "m.bias", "a.weight", "a.bias", "norm.weight", "norm.bias"];
     const BUFFERS: [&str; 2] = ["norm.running_mean", "norm.running_var"];
 
     #[test]
@@ -253,9 +266,9 @@ mod tests {
             "the state dict does not fit the model:\n\
              \tMissing key(s) in state_dict: \"a.bias\", \"norm.running_var\".\n\
              \tUnexpected key(s) in state_dict: \"head.weight\".\n\
-             \tentry `z.bias` is int, expected a tensor.\n\
              \tsize mismatch for z.weight: copying a param with shape [3, 2] from checkpoint, the shape in current \
-             model is [2, 2]."
+             model is [2, 2].\n\
+             \tentry `z.bias` is int, expected a tensor."
         );
         assert_eq!(net.layers[1].ws, before);
     }

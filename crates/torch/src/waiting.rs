@@ -156,7 +156,8 @@ mod linux {
 
         #[test]
         fn busy_time_is_that_of_the_allowed_processors() {
-            let stat = "cpu  30 0 30 900 0 0 0 0 0 0\ncpu0 10 1 5 400 7 2 3 4 0 0\ncpu1 100 0 0 500 0 0 0 0 0 0\nintr 9\n";
+            let stat =
+                "cpu  30 0 30 900 0 0 0 0 0 0\ncpu0 10 1 5 400 7 2 3 4 0 0\ncpu1 100 0 0 500 0 0 0 0 0 0\nintr 9\n";
             // SAFETY: as in `allowed_processors`.
             let mut only_first: libc::cpu_set_t = unsafe { std::mem::zeroed() };
             // SAFETY: sets a bit of it.

@@ -7,9 +7,7 @@ use fulgurite_fabric::loggers::{CsvLogger, DummyLogger, Logger, TensorBoardLogge
 use fulgurite_fabric::{Devices, Fabric};
 
 use crate::callbacks::{Callback, ModelCheckpoint, ModelSummary, ProgressBar, Role, Timer};
-use crate::config::{
-    Deterministic, GradientClipAlgorithm, Limit, TrainerConfig, ValCheckInterval,
-};
+use crate::config::{Deterministic, GradientClipAlgorithm, Limit, TrainerConfig, ValCheckInterval};
 use crate::console::Console;
 use crate::error::Error;
 use crate::state::TrainerState;
@@ -165,7 +163,9 @@ impl TrainerBuilder {
             console.print("`detect_anomaly` is on: training is much slower");
         }
         if config.barebones {
-            console.print("`barebones` is on: no checkpoints, loggers, progress bar, summary, sanity check or logged values");
+            console.print(
+                "`barebones` is on: no checkpoints, loggers, progress bar, summary, sanity check or logged values",
+            );
         }
         Ok(Trainer::new(TrainerState::new(config, fabric, console), callbacks))
     }

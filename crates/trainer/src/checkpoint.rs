@@ -53,7 +53,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
             .with("loops", state.run.progress.state_dict());
         if !weights_only {
             let with_state = self.engine.callbacks.iter().map(|c| (c.state_key(), c.state_dict()));
-            let callbacks: Dict = with_state.filter(|(_, s)| !s.is_empty()).map(|(k, s)| (k.into(), s.into())).collect();
+            let callbacks: Dict =
+                with_state.filter(|(_, s)| !s.is_empty()).map(|(k, s)| (k.into(), s.into())).collect();
             let optimizers = state.run.optimizers.iter().flatten().map(|o| Value::Dict(o.state_dict()));
             let schedulers = state.run.schedulers.iter().map(|c| Value::Dict(c.scheduler.state_dict()));
             checkpoint.set("callbacks", callbacks);
@@ -88,7 +89,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     /// Leaves a checkpoint of the batch in hand beside the others, for a run that was interrupted.
     pub(crate) fn save_interrupted(&mut self, validation_pending: bool) -> Result<(), Error> {
-        let folder = self.engine.callbacks.iter().filter(|c| c.role() == Role::Checkpoint).find_map(|c| c.checkpoint_dir());
+        let folder =
+            self.engine.callbacks.iter().filter(|c| c.role() == Role::Checkpoint).find_map(|c| c.checkpoint_dir());
         let Some(path) = folder.map(|folder| folder.join("interrupted.ckpt")) else { return Ok(()) };
         let before = self.engine.state.run.progress;
         if validation_pending {
@@ -110,9 +112,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
             return Err(wrong("holds no dict, so it is not a Lightning checkpoint".into()));
         };
         self.engine.on_module(Hook::OnLoadCheckpoint, self.module, |m, _| m.on_load_checkpoint(&mut checkpoint))?;
-        let weights = checkpoint.dict("state_dict").map_err(|error| {
-            wrong(format!("is not a Lightning checkpoint: {error}"))
-        })?;
+        let weights =
+            checkpoint.dict("state_dict").map_err(|error| wrong(format!("is not a Lightning checkpoint: {error}")))?;
         no_grad(|| params::load_state_dict(self.module.vars(), weights, true))
             .map_err(|error| wrong(format!("does not fit {}: {error}", self.module.name())))?;
         if let Source::DataModule(data) = &mut self.data
@@ -130,7 +131,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if checkpoint.get("callbacks").is_none() {
             return Ok(());
         }
-        self.engine.on_callbacks(Hook::OnLoadCheckpoint, self.module, |c, t, m| c.on_load_checkpoint(t, m, checkpoint))?;
+        self.engine
+            .on_callbacks(Hook::OnLoadCheckpoint, self.module, |c, t, m| c.on_load_checkpoint(t, m, checkpoint))?;
         let Ok(states) = checkpoint.dict("callbacks") else { return Ok(()) };
         self.engine.on_callbacks(Hook::LoadStateDict, self.module, |c, _, _| match states.dict(&c.state_key()) {
             Ok(saved) => c.load_state_dict(saved),
@@ -140,7 +142,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let absent: Vec<&str> = states.keys().filter(|key| !here.iter().any(|k| k == key)).collect();
         if !absent.is_empty() {
             let absent = absent.join(", ");
-            self.engine.state.warn(&format!("the checkpoint holds state of callbacks that this run does not have: {absent}"));
+            self.engine
+                .state
+                .warn(&format!("the checkpoint holds state of callbacks that this run does not have: {absent}"));
         }
         Ok(())
     }
@@ -177,7 +181,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         let epoch = state.run.progress.epoch.current.processed;
         if state.max_epochs >= 0 && epoch > state.max_epochs.unsigned_abs() {
-            return Err(wrong(format!("is at epoch {epoch}, beyond max_epochs={}; raise max_epochs", state.max_epochs)));
+            return Err(wrong(format!(
+                "is at epoch {epoch}, beyond max_epochs={}; raise max_epochs",
+                state.max_epochs
+            )));
         }
         if let Ok(more) = checkpoint.dict("fulgurite") {
             state.restore_beyond_lightning(more)?;

@@ -214,7 +214,9 @@ impl TrainerConfig {
                 ));
             }
             ValCheckInterval::Batches(0) => {
-                return wrong("val_check_interval=0 never comes; to turn validation off set limit_val_batches to 0".into());
+                return wrong(
+                    "val_check_interval=0 never comes; to turn validation off set limit_val_batches to 0".into(),
+                );
             }
             ValCheckInterval::Time(interval) if interval.is_zero() => {
                 return wrong("val_check_interval of no time at all; write a time above zero".into());
@@ -228,13 +230,17 @@ impl TrainerConfig {
         }
         if self.num_sanity_val_steps < -1 {
             let steps = self.num_sanity_val_steps;
-            return wrong(format!("num_sanity_val_steps={steps} is below -1; write a number of batches, or -1 for all"));
+            return wrong(format!(
+                "num_sanity_val_steps={steps} is below -1; write a number of batches, or -1 for all"
+            ));
         }
         if self.accumulate_grad_batches == 0 {
             return wrong("accumulate_grad_batches=0 would never step; write 1 or more".into());
         }
         if let Some(value) = self.gradient_clip_val.filter(|v| !v.is_finite()) {
-            return wrong(format!("gradient_clip_val={value} is not a number; write a positive number, or leave it out"));
+            return wrong(format!(
+                "gradient_clip_val={value} is not a number; write a positive number, or leave it out"
+            ));
         }
         if self.barebones {
             let contradictions = [
@@ -378,7 +384,9 @@ pub fn parse_time(text: &str) -> Result<Duration, Error> {
         {
             Ok(Duration::from_secs(((days * 24 + hours) * 60 + minutes) * 60 + seconds))
         }
-        _ => Err(Error::Config(format!("`{text}` is not a time; write DD:HH:MM:SS, such as 00:12:00:00 for twelve hours"))),
+        _ => Err(Error::Config(format!(
+            "`{text}` is not a time; write DD:HH:MM:SS, such as 00:12:00:00 for twelve hours"
+        ))),
     }
 }
 

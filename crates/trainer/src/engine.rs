@@ -23,17 +23,27 @@ impl Engine {
         which: impl Fn(&dyn Callback) -> bool,
         mut call: impl FnMut(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> Result<()>,
     ) -> Result<(), Error> {
-        let Engine { state, callbacks } = self;
-        for (index, callback) in callbacks.iter_mut().enumerate() {
-            if which(callback.as_ref()) {
-                state.enter(hook, Owner::Callback(index));
-                let returned = call(callback.as_mut(), state, module);
-                if let Err(error) = state.leave(returned) {
-                    return Err(hook_error(state, hook, callback.state_key(), error));
-                }
+        for index in 0..self.callbacks.len() {
+            if which(self.callbacks[index].as_ref()) {
+                self.on_callback(index, hook, module, &mut call)?;
             }
         }
         Ok(())
+    }
+
+    /// Calls a hook on one callback.
+    pub(crate) fn on_callback(
+        &mut self,
+        index: usize,
+        hook: Hook,
+        module: &mut dyn ModuleView,
+        call: impl FnOnce(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> Result<()>,
+    ) -> Result<(), Error> {
+        let Engine { state, callbacks } = self;
+        let callback = callbacks[index].as_mut();
+        state.enter(hook, Owner::Callback(index));
+        let returned = call(callback, state, module);
+        state.leave(returned).map_err(|error| hook_error(state, hook, callback.state_key(), error))
     }
 
     /// Calls a hook on every callback, in order.
@@ -80,9 +90,8 @@ impl Engine {
     ) -> Result<M::Batch, Error> {
         let device = self.state.device();
         let batch = self.state.fabric.convert_input(batch);
-        let batch = self.on_module(Hook::OnBeforeBatchTransfer, module, |m, _| {
-            m.on_before_batch_transfer(batch, dataloader_idx)
-        })?;
+        let batch = self
+            .on_module(Hook::OnBeforeBatchTransfer, module, |m, _| m.on_before_batch_transfer(batch, dataloader_idx))?;
         let batch = self.on_module(Hook::TransferBatchToDevice, module, |m, _| {
             m.transfer_batch_to_device(batch, device, dataloader_idx)
         })?;
@@ -141,8 +150,6 @@ impl TrainerState {
 fn hook_error(state: &TrainerState, hook: Hook, owner: String, error: BoxError) -> Error {
     match error.downcast::<Error>() {
         Ok(ours) => *ours,
-        Err(source) => {
-            Error::Hook { owner, hook, epoch: state.epoch_for_errors(), batch_idx: state.batch_idx, source }
-        }
+        Err(source) => Error::Hook { owner, hook, epoch: state.epoch_for_errors(), batch_idx: state.batch_idx, source },
     }
 }

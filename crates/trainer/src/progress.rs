@@ -176,34 +176,26 @@ impl Progress {
         let optimizer = Dict::new()
             .with("step", self.optimizer_step.state_dict(ready_completed))
             .with("zero_grad", self.zero_grad.state_dict(ready_completed_started));
-        let idle = || Counters::default().state_dict(ALL).with("is_last_batch", false);
         let fit = Dict::new()
             .with("state_dict", Dict::new())
-            .with(
-                "epoch_loop.state_dict",
-                Dict::new().with("_batches_that_stepped", self.batches_that_stepped),
-            )
-            .with(
-                "epoch_loop.batch_progress",
-                self.batch.state_dict(ALL).with("is_last_batch", self.is_last_batch),
-            )
+            .with("epoch_loop.state_dict", Dict::new().with("_batches_that_stepped", self.batches_that_stepped))
+            .with("epoch_loop.batch_progress", self.batch.state_dict(ALL).with("is_last_batch", self.is_last_batch))
             .with("epoch_loop.scheduler_progress", self.scheduler.state_dict(ready_completed))
             .with("epoch_loop.automatic_optimization.state_dict", Dict::new())
             .with("epoch_loop.automatic_optimization.optim_progress", Dict::new().with("optimizer", optimizer))
             .with("epoch_loop.manual_optimization.state_dict", Dict::new())
-            .with(
-                "epoch_loop.manual_optimization.optim_step_progress",
-                Counters::default().state_dict(ready_completed),
-            )
+            .with("epoch_loop.manual_optimization.optim_step_progress", Counters::default().state_dict(ready_completed))
             .with("epoch_loop.val_loop.state_dict", Dict::new())
             .with("epoch_loop.val_loop.batch_progress", self.val_batch.state_dict(ALL).with("is_last_batch", false))
             .with("epoch_progress", self.epoch.state_dict(ALL));
-        let eval = || Dict::new().with("state_dict", Dict::new()).with("batch_progress", idle());
+        let idle = || Counters::default().state_dict(ALL);
+        let of = |batches: Dict| Dict::new().with("state_dict", Dict::new()).with("batch_progress", batches);
+        let eval = || of(idle().with("is_last_batch", false));
         Dict::new()
             .with("fit_loop", fit)
             .with("validate_loop", eval())
             .with("test_loop", eval())
-            .with("predict_loop", eval())
+            .with("predict_loop", of(idle()))
     }
 
     /// Restores the `loops` entry of a checkpoint.

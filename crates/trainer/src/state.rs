@@ -10,8 +10,8 @@ use fulgurite_fabric::Fabric;
 use fulgurite_fabric::loggers::Logger;
 use fulgurite_metrics::LogValue;
 use fulgurite_optim::{LrSchedulerConfig, Optimizer};
-use fulgurite_torch::tch::{Device, Tensor};
 use fulgurite_torch::grad;
+use fulgurite_torch::tch::{Device, Tensor};
 use indexmap::IndexMap;
 
 use crate::config::{GradientClipAlgorithm, TrainerConfig};

@@ -17,10 +17,10 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::loops::{EvalResults, Run};
-use crate::module::LightningModule;
+use crate::module::{LightningModule, ModuleView};
 use crate::report;
 use crate::signals::InterruptGuard;
-use crate::state::{TrainerFn, RunState, Stage, TrainerState};
+use crate::state::{RunState, Stage, TrainerFn, TrainerState};
 
 /// How a fit ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -316,8 +316,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             Err(Error::Interrupted) => RunStatus::Interrupted,
             Err(_) => RunStatus::Failed,
         };
-        let ended = catch_unwind(AssertUnwindSafe(|| self.wind_up(outcome.as_ref().err(), status)));
-        let ended = ended.unwrap_or_else(|payload| Err(self.panic_error(payload.as_ref())));
+        let ended = self.wind_up(outcome.as_ref().err(), status);
         match (outcome, ended) {
             (Ok(_), Err(error)) => Err(error),
             (Err(error), Err(later)) => {
@@ -328,29 +327,53 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
     }
 
-    /// Every step is taken, even if an earlier one failed; the first error is returned.
+    /// Every step is taken, even if an earlier one failed or panicked; the first error is returned.
     fn wind_up(&mut self, error: Option<&Error>, status: RunStatus) -> Result<(), Error> {
         let stage = self.engine.state.entry;
         let is_fit = self.engine.state.entry == TrainerFn::Fit;
         let mut results = Vec::new();
         if let Some(error) = error.filter(|error| !matches!(error, Error::Interrupted)) {
-            results.push(self.callback_hook(Hook::OnException, |c, t, m| c.on_exception(t, m, error)));
-            results.push(self.data_hook(Hook::OnException, |data| data.on_exception(error)));
+            self.on_every_callback(Hook::OnException, &mut results, |c, t, m| c.on_exception(t, m, error));
+            results.push(self.attempt(|run| run.data_hook(Hook::OnException, |data| data.on_exception(error))));
         }
         // The last values of steps stay known to callbacks.
-        results.push(self.engine.state.metrics.refresh());
+        results.push(self.attempt(|run| run.engine.state.metrics.refresh()));
         self.engine.state.metrics.in_batch = false;
-        results.push(self.engine.state.fabric.teardown().map_err(Into::into));
+        results.push(self.attempt(|run| Ok(run.engine.state.fabric.teardown()?)));
         if is_fit && error.is_none() {
-            results.push(self.hook(Hook::OnFitEnd, |c, t, m| c.on_fit_end(t, m), |m, t| m.on_fit_end(t)));
+            let on_fit_end =
+                |run: &mut Self| run.hook(Hook::OnFitEnd, |c, t, m| c.on_fit_end(t, m), |m, t| m.on_fit_end(t));
+            results.push(self.attempt(on_fit_end));
         }
-        results.push(self.data_hook(Hook::Teardown, |data| data.teardown(stage)));
-        results.push(self.callback_hook(Hook::Teardown, |c, t, m| c.teardown(t, m, stage)));
-        results.push(self.module_hook(Hook::Teardown, |m, t| m.teardown(t, stage)));
-        for logger in &mut self.engine.state.fabric.loggers {
-            results.push(logger.finalize(status).map_err(Into::into));
+        results.push(self.attempt(|run| run.data_hook(Hook::Teardown, |data| data.teardown(stage))));
+        self.on_every_callback(Hook::Teardown, &mut results, |c, t, m| c.teardown(t, m, stage));
+        results.push(self.attempt(|run| run.module_hook(Hook::Teardown, |m, t| m.teardown(t, stage))));
+        let status = match status {
+            RunStatus::Success if results.iter().any(Result::is_err) => RunStatus::Failed,
+            status => status,
+        };
+        for index in 0..self.engine.state.fabric.loggers.len() {
+            results.push(self.attempt(|run| Ok(run.engine.state.fabric.loggers[index].finalize(status)?)));
         }
         results.into_iter().collect()
+    }
+
+    fn attempt(&mut self, step: impl FnOnce(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| step(self)));
+        outcome.unwrap_or_else(|payload| Err(self.panic_error(payload.as_ref())))
+    }
+
+    /// Calls a hook on every callback, whatever happens to the others, and writes the checkpoints they asked for.
+    fn on_every_callback(
+        &mut self,
+        hook: Hook,
+        results: &mut Vec<Result<(), Error>>,
+        call: impl Fn(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> crate::error::Result<()>,
+    ) {
+        for index in 0..self.engine.callbacks.len() {
+            results.push(self.attempt(|run| run.engine.on_callback(index, hook, run.module, &call)));
+        }
+        results.push(self.attempt(Self::serve_requests));
     }
 
     fn configure_optimizers(&mut self) -> Result<(), Error> {
@@ -369,7 +392,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
             )));
         }
         if optimizers.is_empty() {
-            self.engine.state.warn("configure_optimizers returned no optimizer: training_step runs and nothing is updated");
+            self.engine
+                .state
+                .warn("configure_optimizers returned no optimizer: training_step runs and nothing is updated");
         }
         self.engine.state.run.optimizers = optimizers.into_iter().map(Some).collect();
         self.engine.state.run.schedulers = schedulers;

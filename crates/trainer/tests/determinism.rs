@@ -1,11 +1,18 @@
-//! One seed gives one run, bit by bit: weights, order of the data, dropout. Another seed gives another.
+//! One seed gives one run, bit by bit: weights, order of the data, dropout. And what the trainer switches for a whole
+//! process: deterministic algorithms, and the search for anomalies.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use fulgurite::Console;
+use std::sync::{Mutex, PoisonError};
+
+use fulgurite::config::Deterministic;
 use fulgurite::data::{DataLoader, InMemory};
 use fulgurite::prelude::*;
 use fulgurite::torch::params;
+use fulgurite::{Console, TrainerBuilder};
+
+/// What these tests set belongs to the process, so one runs at a time.
+static PROCESS: Mutex<()> = Mutex::new(());
 
 struct Net {
     vars: nn::VarStore,
@@ -36,6 +43,17 @@ impl LightningModule for Net {
     }
 }
 
+fn quiet() -> TrainerBuilder {
+    Trainer::builder()
+        .max_epochs(1)
+        .accelerator("cpu")
+        .no_logger()
+        .enable_checkpointing(false)
+        .enable_progress_bar(false)
+        .enable_model_summary(false)
+        .console(Console::memory())
+}
+
 #[derive(PartialEq, Debug)]
 struct Ended {
     weights: Vec<Vec<f32>>,
@@ -50,25 +68,16 @@ fn run(seed: u64, workers: usize) -> Ended {
     let fc2 = nn::linear(vars.root() / "fc2", 8, 1, Default::default());
     let mut net = Net { vars, fc1, fc2, order: Vec::new(), passed: Vec::new() };
     let items = InMemory::new((0..20).map(|i| i as f32));
-    let mut trainer = Trainer::builder()
-        .max_epochs(2)
-        .accelerator("cpu")
-        .no_logger()
-        .enable_checkpointing(false)
-        .enable_progress_bar(false)
-        .enable_model_summary(false)
-        .console(Console::memory())
-        .build()
-        .unwrap();
+    let mut trainer = quiet().max_epochs(2).build().unwrap();
     trainer.fit(&mut net, DataLoader::new(items).batch_size(4).shuffle(true).num_workers(workers)).unwrap();
     let weights = params::named_parameters(&net.vars);
     let weights = weights.iter().map(|(_, w)| Vec::try_from(w.detach().flatten(0, -1)).unwrap());
     Ended { weights: weights.collect(), order: net.order, passed: net.passed }
 }
 
-/// One test, because the seed belongs to the process.
 #[test]
 fn a_seed_decides_everything() {
+    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
     let first = run(1, 0);
     assert_eq!(first, run(1, 0));
     assert_eq!(first, run(1, 2));
@@ -78,4 +87,60 @@ fn a_seed_decides_everything() {
     assert_ne!(first.order, other.order);
     assert_ne!(first.passed, other.passed);
     assert_ne!(first.weights, other.weights);
+}
+
+/// A weight, and a loss that is a function of it.
+struct Weight {
+    vars: nn::VarStore,
+    w: Tensor,
+    loss: fn(&Tensor) -> Tensor,
+}
+
+impl LightningModule for Weight {
+    type Batch = Tensor;
+
+    fn vars(&self) -> &nn::VarStore {
+        &self.vars
+    }
+
+    fn training_step(&mut self, _: Tensor, _: &mut Step) -> Result<Loss> {
+        Ok((self.loss)(&self.w).into())
+    }
+
+    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+        Ok(SGD::new(&self.vars).lr(0.1).into())
+    }
+}
+
+/// Trains a weight of zero for one step.
+fn train(trainer: TrainerBuilder, loss: fn(&Tensor) -> Tensor) -> Result<(), String> {
+    let vars = nn::VarStore::new(Device::Cpu);
+    let w = vars.root().var("w", &[1], nn::Init::Const(0.0));
+    let batch = Tensor::zeros([1], (Kind::Float, Device::Cpu));
+    let ended = trainer.build().unwrap().fit(&mut Weight { vars, w, loss }, vec![batch]);
+    ended.map(drop).map_err(|error| error.to_string())
+}
+
+#[test]
+fn anomalies_of_the_backward_pass_are_found() {
+    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    // The slope of the square root at 0 is infinite, and infinity times 0 is not a number.
+    let nan = |w: &Tensor| w.sqrt() * 0.0;
+    train(quiet(), nan).unwrap();
+    let error = train(quiet().detect_anomaly(true), nan).unwrap_err();
+    assert!(error.starts_with("Weight::backward failed (epoch 0, batch 0): "), "{error}");
+    assert!(error.contains("Function 'SqrtBackward0' returned nan values in its 0th output"), "{error}");
+    // The search ends with its run.
+    train(quiet(), nan).unwrap();
+}
+
+#[test]
+fn what_is_not_deterministic_is_refused_when_asked() {
+    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    let puts = |w: &Tensor| w.put(&Tensor::from_slice(&[0i64, 0]), &Tensor::from_slice(&[1f32, 2.0]), false) + w;
+    let refused = train(quiet().deterministic(Deterministic::True), puts).unwrap_err();
+    assert!(refused.starts_with("Weight::training_step panicked (epoch 0, batch 0): "), "{refused}");
+    assert!(refused.contains("put_ does not have a deterministic implementation"), "{refused}");
+    train(quiet().deterministic(Deterministic::Warn), puts).unwrap();
+    train(quiet().deterministic(Deterministic::False), puts).unwrap();
 }

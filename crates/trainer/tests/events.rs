@@ -183,7 +183,10 @@ fn run_length() {
     check(events_of(2, |t| t.max_epochs(0)), expect![""]);
     check(events_of(2, |t| t.max_epochs(-1).max_steps(3)), expect!["[0: 0* 1* v3][1: 0*]"]);
     check(events_of(2, |t| t.max_epochs(9).max_steps(0)), expect![""]);
-    check(events_of(2, |t| t.max_epochs(9).max_steps(2).accumulate_grad_batches(2)), expect!["[0: 0 1* v3][1: 0 1* v3]"]);
+    check(
+        events_of(2, |t| t.max_epochs(9).max_steps(2).accumulate_grad_batches(2)),
+        expect!["[0: 0 1* v3][1: 0 1* v3]"],
+    );
     check(events_of(4, |t| t.limit_train_batches(2)), expect!["[0: 0* 1* v3]"]);
     check(events_of(4, |t| t.limit_train_batches(0.5)), expect!["[0: 0* 1* v3]"]);
     check(events_of(4, |t| t.limit_train_batches(0)), expect![""]);
@@ -215,21 +218,29 @@ fn validation_within_an_epoch() {
     check(events_of(5, |t| t.val_check_interval(0.5)), expect!["[0: 0* 1* v3 2* 3* v3 4*]"]);
     check(events_of(5, |t| t.val_check_interval(5)), expect!["[0: 0* 1* 2* 3* 4* v3]"]);
     check(events_of(3, |t| t.val_check_interval(0.1)), expect!["[0: 0* v3 1* v3 2* v3]"]);
-    check(events_of(2, |t| t.val_check_interval(ValCheckInterval::Time(Duration::from_nanos(1)))), expect!["[0: 0* v3 1* v3]"]);
+    check(
+        events_of(2, |t| t.val_check_interval(ValCheckInterval::Time(Duration::from_nanos(1)))),
+        expect!["[0: 0* v3 1* v3]"],
+    );
     check(events_of(2, |t| t.val_check_interval(Duration::from_secs(3600))), expect!["[0: 0* 1*]"]);
 }
 
 #[test]
 fn validation_over_epochs() {
-    check(events_of(2, |t| t.max_epochs(4).check_val_every_n_epoch(2)), expect!["[0: 0* 1*][1: 0* 1* v3][2: 0* 1*][3: 0* 1* v3]"]);
-    check(events_of(2, |t| t.max_epochs(3).val_check_interval(3).check_val_every_n_epoch(None)), expect!["[0: 0* 1*][1: 0* v3 1*][2: 0* 1* v3]"]);
+    check(
+        events_of(2, |t| t.max_epochs(4).check_val_every_n_epoch(2)),
+        expect!["[0: 0* 1*][1: 0* 1* v3][2: 0* 1*][3: 0* 1* v3]"],
+    );
+    check(
+        events_of(2, |t| t.max_epochs(3).val_check_interval(3).check_val_every_n_epoch(None)),
+        expect!["[0: 0* 1*][1: 0* v3 1*][2: 0* 1* v3]"],
+    );
 }
 
 #[test]
 fn a_loader_that_does_not_know_its_length() {
-    let events = |n, arguments: fn(TrainerBuilder) -> TrainerBuilder| {
-        events_with(Loaders::from(Unsized(n)), line(), arguments)
-    };
+    let events =
+        |n, arguments: fn(TrainerBuilder) -> TrainerBuilder| events_with(Loaders::from(Unsized(n)), line(), arguments);
     check(events(3, |t| t), expect!["[0: 0* 1* 2* v3]"]);
     check(events(3, |t| t.limit_train_batches(2)), expect!["[0: 0* 1* v3]"]);
     check(events(2, |t| t.limit_train_batches(5)), expect!["[0: 0* 1* v3]"]);
@@ -264,7 +275,10 @@ impl Callback for StopAtOnce {
 #[test]
 fn a_wish_to_stop_waits_for_the_minimum() {
     check(events_of(3, |t| t.max_epochs(5).callback(StopAtOnce)), expect!["[0: 0* v3]"]);
-    check(events_of(3, |t| t.max_epochs(5).callback(StopAtOnce).min_epochs(2)), expect!["[0: 0* 1* 2* v3][1: 0* 1* 2* v3]"]);
+    check(
+        events_of(3, |t| t.max_epochs(5).callback(StopAtOnce).min_epochs(2)),
+        expect!["[0: 0* 1* 2* v3][1: 0* 1* 2* v3]"],
+    );
     check(events_of(3, |t| t.max_epochs(5).callback(StopAtOnce).min_steps(2)), expect!["[0: 0* 1* 2* v3]"]);
 }
 
@@ -277,14 +291,17 @@ fn the_x_axis_counts_batches_that_stepped() {
     });
     check(trace, expect!["[0: 0 1 v3 2* 3 v3 4 5* v3 6*]"]);
     let rows: Vec<String> = logger.take().iter().filter_map(row).collect();
-    check(rows.join("\n"), expect![[r#"
+    check(
+        rows.join("\n"),
+        expect![[r#"
         0: val_loss epoch
         0: loss_step epoch
         1: val_loss epoch
         1: loss_step epoch
         1: val_loss epoch
         2: loss_step epoch
-        2: loss_epoch epoch"#]]);
+        2: loss_epoch epoch"#]],
+    );
 }
 
 fn row(call: &Logged) -> Option<String> {

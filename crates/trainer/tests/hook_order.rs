@@ -4,10 +4,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use fulgurite::prelude::*;
-use fulgurite::{BatchFlow, Console, ModuleView, OptimizerClosure};
 use fulgurite::config::GradientClipAlgorithm;
 use fulgurite::optim::{LrScheduler, Optimizer, StepLR};
+use fulgurite::prelude::*;
+use fulgurite::{BatchFlow, Console, ModuleView, OptimizerClosure};
 
 #[derive(Clone, Default)]
 struct Events(Arc<Mutex<Vec<String>>>);

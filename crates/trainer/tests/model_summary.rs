@@ -69,8 +69,8 @@ fn the_model_and_what_the_run_stands_on_are_printed_before_training() {
 
           | Name | Shapes           | Params
         ------------------------------------
-        0 | body | [128] [128, 784] | 100 K
-        1 | head | [10] [10, 128]   | 1.3 K
+        0 | body | [128, 784] [128] | 100 K
+        1 | head | [10, 128] [10]   | 1.3 K
         ------------------------------------
         1.4 K     Trainable params
         100 K     Non-trainable params

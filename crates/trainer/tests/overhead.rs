@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+use fulgurite::Console;
 use fulgurite::data::{BatchIter, DataError, Loader};
 use fulgurite::prelude::*;
 use fulgurite::torch::{CountingAllocator, host_reads};
-use fulgurite::Console;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

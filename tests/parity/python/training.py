@@ -69,7 +69,8 @@ class Net(LightningModule):
 
     def on_train_batch_end(self, outputs, batch, batch_idx):
         if self.case["log"] == "rich":
-            self.log("at_batch_end", outputs["loss"] * 2, on_epoch=True)
+            # Lightning hands over the loss divided by the window; we hand over what the step returned.
+            self.log("at_batch_end", outputs["loss"] * self.trainer.accumulate_grad_batches, on_epoch=True)
 
     def on_train_epoch_end(self):
         if self.case["log"] == "rich":

@@ -145,7 +145,7 @@ impl LightningModule for Net {
 
     fn on_train_batch_end(&mut self, trainer: &mut TrainerState, outputs: &Loss, _: &Pair, _: usize) -> Result<()> {
         if let (true, Some(loss)) = (self.logs("rich"), outputs.loss()) {
-            trainer.log("at_batch_end", loss * 2).on_epoch();
+            trainer.log("at_batch_end", loss).on_epoch();
         }
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use fulgurite_fabric::loggers::Logger;
 use fulgurite_metrics::LogValue;
-use indexmap::IndexMap;
 use fulgurite_torch::Dict;
+use indexmap::IndexMap;
 use smallvec::SmallVec;
 
 use super::{LogOptions, LoggedValue, ResultStore};
@@ -189,12 +189,7 @@ impl Metrics {
 }
 
 /// Sends one row to every logger.
-pub(crate) fn send(
-    loggers: &mut [Box<dyn Logger>],
-    mut row: Row<'_>,
-    x: i64,
-    epoch: Option<u64>,
-) -> Result<(), Error> {
+pub(crate) fn send(loggers: &mut [Box<dyn Logger>], mut row: Row<'_>, x: i64, epoch: Option<u64>) -> Result<(), Error> {
     let mut x = x;
     if let Some(at) = row.iter().position(|(name, _)| *name == "step") {
         // Lightning's rule: a value named `step` is the x-axis. Counters are far below 2^53.

@@ -117,7 +117,11 @@ impl ResultStore {
         let index = match self.find(hook, name) {
             Some(index) => {
                 if !self.entries[index].options.agree_with(options) {
-                    return Err(problem(hook, name, "it was logged before in this hook with other options; use the same options, or another name"));
+                    return Err(problem(
+                        hook,
+                        name,
+                        "it was logged before in this hook with other options; use the same options, or another name",
+                    ));
                 }
                 index
             }
@@ -209,7 +213,11 @@ fn cadence(hook: Hook, name: &str, options: &LogOptions) -> Result<(bool, bool),
         Logging::Epoch => (false, true),
         Logging::EpochOnly => (false, true),
         Logging::Forbidden => {
-            return Err(problem(hook, name, "nothing can be logged here; write to the loggers directly, with `trainer.loggers()`"));
+            return Err(problem(
+                hook,
+                name,
+                "nothing can be logged here; write to the loggers directly, with `trainer.loggers()`",
+            ));
         }
     };
     let on_step = options.on_step.unwrap_or(step_default);
@@ -231,13 +239,18 @@ impl Entry {
     fn new(hook: Hook, name: &str, dataloader_idx: Option<usize>, options: &LogOptions) -> Result<Entry, Error> {
         let (on_step, on_epoch) = cadence(hook, name, options)?;
         if options.add_dataloader_idx && name.contains("/dataloader_idx_") {
-            return Err(problem(hook, name, "`/dataloader_idx_` is appended to names when there are several loaders; choose another name, or set add_dataloader_idx(false)"));
+            return Err(problem(
+                hook,
+                name,
+                "`/dataloader_idx_` is appended to names when there are several loaders; choose another name, or set add_dataloader_idx(false)",
+            ));
         }
         let suffix = match dataloader_idx {
             Some(index) if options.add_dataloader_idx => format!("/dataloader_idx_{index}"),
             _ => String::new(),
         };
-        let fork = |fork: &str| if on_step && on_epoch { format!("{name}{fork}{suffix}") } else { format!("{name}{suffix}") };
+        let fork =
+            |fork: &str| if on_step && on_epoch { format!("{name}{fork}{suffix}") } else { format!("{name}{suffix}") };
         Ok(Entry {
             hook,
             logged_as: name.to_owned(),
@@ -276,7 +289,11 @@ impl Entry {
                 self.latest = metric.batch_value().map(LoggedValue::Tensor);
             }
             _ => {
-                return Err(problem(self.hook, &self.logged_as, "a metric object and a plain value share this name; give one of them another"));
+                return Err(problem(
+                    self.hook,
+                    &self.logged_as,
+                    "a metric object and a plain value share this name; give one of them another",
+                ));
             }
         }
         self.is_reset = false;
@@ -286,7 +303,13 @@ impl Entry {
     fn update_tensor(&mut self, t: &Tensor, batch_size: Option<f64>) -> Result<(), Error> {
         if t.dim() > 0 && t.numel() != 1 {
             let shape = t.size();
-            return Err(problem(self.hook, &self.logged_as, format!("a tensor of shape {shape:?} is not one number; reduce it first, for example with `.mean(Kind::Float)`")));
+            return Err(problem(
+                self.hook,
+                &self.logged_as,
+                format!(
+                    "a tensor of shape {shape:?} is not one number; reduce it first, for example with `.mean(Kind::Float)`"
+                ),
+            ));
         }
         let t = t.f_detach().map_err(fulgurite_torch::TorchError::from)?;
         if let (true, Accumulated::Values(sums)) = (self.on_epoch, &mut self.accumulated) {
@@ -305,7 +328,11 @@ impl Entry {
                 let value = metric.compute()?;
                 if value.numel() != 1 {
                     let shape = value.size();
-                    return Err(problem(self.hook, &self.logged_as, format!("the metric computes a tensor of shape {shape:?}, not one number; choose an average")));
+                    return Err(problem(
+                        self.hook,
+                        &self.logged_as,
+                        format!("the metric computes a tensor of shape {shape:?}, not one number; choose an average"),
+                    ));
                 }
                 Ok(Some(LoggedValue::Tensor(value)))
             }
@@ -329,7 +356,9 @@ impl Entry {
             .with("options", self.options.to_dict())
             .with("latest", self.latest.as_ref().map(LoggedValue::to_value));
         match &self.accumulated {
-            Accumulated::Metric(metric) => state.with("value", metric.compute().ok()).with("metric", metric.state_dict()),
+            Accumulated::Metric(metric) => {
+                state.with("value", metric.compute().ok()).with("metric", metric.state_dict())
+            }
             Accumulated::Restored { value, state: metric } => state.with("value", value).with("metric", metric.clone()),
             Accumulated::Values(sums) => state
                 .with("host", sums.host)
@@ -341,7 +370,8 @@ impl Entry {
     /// The entry again; `None` for what this version does not know.
     fn from_state_dict(state: &Dict) -> Option<Entry> {
         let options = LogOptions::from_dict(state.dict("options").ok()?);
-        let mut entry = Entry::new(Hook::from_name(state.str("hook").ok()?)?, state.str("name").ok()?, None, &options).ok()?;
+        let mut entry =
+            Entry::new(Hook::from_name(state.str("hook").ok()?)?, state.str("name").ok()?, None, &options).ok()?;
         entry.latest = state.get("latest").and_then(LoggedValue::from_value);
         entry.accumulated = match state.dict("metric") {
             Ok(metric) => {
@@ -363,7 +393,9 @@ fn weight(hook: Hook, name: &str, options: &LogOptions, batch_size: Option<f64>)
     if options.reduce != Reduce::Mean || hook.logging() == Logging::EpochOnly {
         return Ok(options.batch_size.unwrap_or(1.0));
     }
-    batch_size.ok_or_else(|| problem(hook, name, "the batch holds no tensor to take its size from; give it with `.batch_size(n)`"))
+    batch_size.ok_or_else(|| {
+        problem(hook, name, "the batch holds no tensor to take its size from; give it with `.batch_size(n)`")
+    })
 }
 
 impl Sums {

@@ -9,7 +9,7 @@ use super::batches::{Batches, Numbered};
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::module::LightningModule;
-use crate::state::{TrainerFn, Stage, TrainerState};
+use crate::state::{Stage, TrainerFn, TrainerState};
 use crate::step::Step;
 
 /// The values of one loader by name, as `validate` and `test` return them.
@@ -110,8 +110,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let epoch = self.engine.state.run.progress.epoch.current.processed;
         let stage = self.engine.state.stage.describe();
         let failed = |batch_idx: usize| move |source| Error::Data { stage, batch_idx, source };
-        let mut batches =
-            Batches::new(eval.loaders[dataloader_idx].as_ref(), epoch, 0, limit).map_err(failed(0))?;
+        let mut batches = Batches::new(eval.loaders[dataloader_idx].as_ref(), epoch, 0, limit).map_err(failed(0))?;
         while let Some(numbered) = batches.next().map_err(failed(batches.next_idx()))? {
             if !self.evaluate_batch(numbered, dataloader_idx, several)? {
                 return Ok(false);
@@ -177,7 +176,6 @@ impl TrainerState {
         self.metrics.refresh()?;
         self.metrics.evaluating = true;
         self.metrics.in_batch = false;
-        self.metrics.eval.reset();
         self.run.progress.val_batch.restart_current();
         Ok(())
     }

@@ -69,8 +69,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
     }
 
     fn nothing_to_train(&self) -> bool {
-        let nothing = self.engine.state.config.limit_train_batches.is_zero()
-            || self.engine.state.num_training_batches == Some(0);
+        let nothing =
+            self.engine.state.config.limit_train_batches.is_zero() || self.engine.state.num_training_batches == Some(0);
         if nothing {
             self.engine.state.print("`Trainer.fit` stopped: No training batches.");
         }

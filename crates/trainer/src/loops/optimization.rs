@@ -59,9 +59,9 @@ impl<M: LightningModule> OptimizerClosure<'_, M> {
         }
         // However often it is evaluated, the batch counts once.
         engine.state.run.window = self.window;
+        let (hook, owner) = (engine.state.hook, engine.state.owner);
         let batch = fulgurite_data::Batch::shallow_clone(self.batch);
-        let outputs =
-            engine.on_module(Hook::TrainingStep, module, |m, t| m.training_step(batch, &mut Step(t)));
+        let outputs = engine.on_module(Hook::TrainingStep, module, |m, t| m.training_step(batch, &mut Step(t)));
         let mut outputs = outputs.map_err(|error| missing_training_step(error, module))?;
         if let Some(loss) = &outputs.loss {
             check_loss(loss, module)?;
@@ -84,6 +84,7 @@ impl<M: LightningModule> OptimizerClosure<'_, M> {
         if self.closes_window {
             engine.close_window(module, optimizer)?;
         }
+        engine.state.enter(hook, owner);
         let loss = outputs.loss.as_ref().map_or_else(Tensor::new, Tensor::shallow_clone);
         self.outputs = Some(outputs);
         Ok(loss)
@@ -177,20 +178,14 @@ impl Engine {
     }
 
     /// The gradients are complete: brings a short or weighted window to its mean, and clips.
-    fn close_window<M: LightningModule>(
-        &mut self,
-        module: &mut M,
-        optimizer: &mut dyn Optimizer,
-    ) -> Result<(), Error> {
+    fn close_window<M: LightningModule>(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<(), Error> {
         let window = self.state.config.accumulate_grad_batches;
         let weight = self.state.run.window.weight;
         if window > 1 && weight > 0.0 && weight != window as f64 {
             let parameters = optimizer.param_groups().iter().flat_map(|group| &group.params);
             grad::scale_grads(parameters, window as f64 / weight)?;
         }
-        self.on_callbacks(Hook::OnBeforeOptimizerStep, module, |c, t, m| {
-            c.on_before_optimizer_step(t, m, optimizer)
-        })?;
+        self.on_callbacks(Hook::OnBeforeOptimizerStep, module, |c, t, m| c.on_before_optimizer_step(t, m, optimizer))?;
         self.on_module(Hook::OnBeforeOptimizerStep, module, |m, t| m.on_before_optimizer_step(t, optimizer))?;
         let (value, algorithm) = (self.state.config.gradient_clip_val, self.state.config.gradient_clip_algorithm);
         self.on_module(Hook::ConfigureGradientClipping, module, |m, t| {

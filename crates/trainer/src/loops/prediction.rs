@@ -31,11 +31,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             predictions.push(self.predict_loader(dataloader_idx, limit)?);
         }
         self.engine.state.batch_idx = None;
-        self.hook(
-            Hook::OnPredictEpochEnd,
-            |c, t, m| c.on_predict_epoch_end(t, m),
-            |m, t| m.on_predict_epoch_end(t),
-        )?;
+        self.hook(Hook::OnPredictEpochEnd, |c, t, m| c.on_predict_epoch_end(t, m), |m, t| m.on_predict_epoch_end(t))?;
         self.hook(Hook::OnPredictEnd, |c, t, m| c.on_predict_end(t, m), |m, t| m.on_predict_end(t))?;
         self.module.train(true);
         Ok(predictions)

@@ -210,7 +210,11 @@ impl TrainerState {
     }
 }
 
-fn data_error<B: Batch>(data: &dyn crate::LightningDataModule<Batch = B>, hook: Hook, source: crate::BoxError) -> Error {
+fn data_error<B: Batch>(
+    data: &dyn crate::LightningDataModule<Batch = B>,
+    hook: Hook,
+    source: crate::BoxError,
+) -> Error {
     match source.downcast::<Error>() {
         Ok(ours) => *ours,
         Err(source) => Error::Hook { owner: data.name().to_owned(), hook, epoch: None, batch_idx: None, source },
