@@ -54,7 +54,8 @@ const TINY_GPT: &str = "--layers 1 --width 16 --heads 2 --context 16 --batch-siz
 fn gpt_trains_writes_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("lightning_logs/version_0");
-    let args = format!("{TINY_GPT} --max-steps 4");
+    // Step metrics are written every 10 steps.
+    let args = format!("{TINY_GPT} --max-steps 10");
     let expected = ["bytes of text from", "val_perplexity", "sample after epoch 1", "logs: ", "checkpoints: "];
     assert_prints(folder.path(), "gpt", &args, &expected);
     let checkpoints = files(run.join("checkpoints"), "ckpt");
@@ -65,8 +66,8 @@ fn gpt_trains_writes_and_goes_on() {
         assert!(columns.contains(name), "no {name} among {columns}");
     }
 
-    let args = format!("{TINY_GPT} --max-steps 8 --resume {}", checkpoints[0].display());
-    assert_prints(folder.path(), "gpt", &args, &["resumed from", "sample after epoch 3"]);
+    let args = format!("{TINY_GPT} --max-steps 14 --resume {}", checkpoints[0].display());
+    assert_prints(folder.path(), "gpt", &args, &["resumed from", "sample after epoch 6"]);
 }
 
 #[test]

@@ -187,8 +187,11 @@ macro_rules! options {
 
 /// One logged value. It is recorded when this is dropped, at the end of the statement:
 ///
-/// ```ignore
+/// ```
+/// # use fulgurite::prelude::*;
+/// # fn demo(loss: Tensor, step: &mut Step) {
 /// step.log("train_loss", &loss).on_epoch().prog_bar();
+/// # }
 /// ```
 pub struct LogEntry<'a> {
     pub(crate) metrics: &'a mut Metrics,
