@@ -157,7 +157,7 @@ fn main() -> anyhow::Result<()> {
     println!("two digits, each with what the model draws from {} numbers:", args.latent);
     println!("{}", draw::side_by_side(&[images.get(0), drawn.get(0), images.get(1), drawn.get(1)]));
     let log_dir = trainer.state().log_dir();
-    println!("logs:        {}   (tensorboard --logdir {}/lightning_logs)", log_dir.display(), args.default_root_dir);
+    println!("logs:        {} (tensorboard --logdir {}/lightning_logs)", log_dir.display(), args.default_root_dir);
     if let Some(path) = trainer.best_model_path() {
         println!("checkpoints: {}", path.parent().unwrap_or(&path).display());
     }

@@ -229,7 +229,7 @@ fn train(args: &Args) -> anyhow::Result<f64> {
     let predictions = trainer.predict(&mut model, &mut data)?;
     println!("{}", draw::predictions(&predictions[0][0], 8));
     let log_dir = trainer.state().log_dir();
-    println!("logs:        {}   (tensorboard --logdir {}/lightning_logs)", log_dir.display(), args.default_root_dir);
+    println!("logs:        {} (tensorboard --logdir {}/lightning_logs)", log_dir.display(), args.default_root_dir);
     if let Some(path) = trainer.best_model_path() {
         println!("checkpoints: {}", path.parent().unwrap_or(&path).display());
     }

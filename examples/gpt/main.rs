@@ -264,7 +264,7 @@ fn main() -> anyhow::Result<()> {
     }
 
     let log_dir = trainer.state().log_dir();
-    println!("logs:        {}   (tensorboard --logdir {}/lightning_logs)", log_dir.display(), args.default_root_dir);
+    println!("logs:        {} (tensorboard --logdir {}/lightning_logs)", log_dir.display(), args.default_root_dir);
     if let Some(path) = trainer.best_model_path() {
         println!("checkpoints: {}", path.parent().unwrap_or(&path).display());
     }

@@ -2,7 +2,7 @@
 //!
 //! A function whose name ends in `_` works in place, as in PyTorch; the others replace the contents of `out`. Like any
 //! libtorch operation they are recorded by autograd where a tensor requires a gradient, so an optimizer calls them
-//! inside [`tch::no_grad`](crate::tch::no_grad).
+//! inside [`no_grad`](crate::tch::no_grad).
 //!
 //! On a CPU the fused functions are fastest when small tensors (under 32,768 elements) come before the others: no thread
 //! is woken for those.
