@@ -216,8 +216,10 @@ fn train(args: &Args) -> anyhow::Result<f64> {
         .callback(EarlyStopping::monitor("val_acc").mode(Mode::Max).patience(args.patience))
         .callback(LearningRateMonitor::new())
         .build()?;
-    if let Outcome::Interrupted { .. } = trainer.fit(&mut model, &mut data)? {
-        std::process::exit(130);
+    match trainer.fit(&mut model, &mut data)? {
+        Outcome::Interrupted { .. } => std::process::exit(130),
+        Outcome::Stopped(reason) => println!("stopped: {reason}"),
+        _ => {}
     }
 
     if !args.fast_dev_run {

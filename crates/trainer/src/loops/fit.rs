@@ -90,12 +90,7 @@ impl TrainerState {
             self.print(&format!("`Trainer.fit` stopped: `max_epochs={}` reached.", self.max_epochs));
             return true;
         }
-        if self.should_stop() && self.can_stop_early() {
-            let reason = self.stop.as_deref().unwrap_or_default();
-            self.print(&format!("`Trainer.fit` stopped: {}.", reason.trim_end_matches('.')));
-            return true;
-        }
-        false
+        self.should_stop() && self.can_stop_early()
     }
 
     /// Whether `min_epochs` and `min_steps` are met.

@@ -69,7 +69,7 @@ impl ProgressBar {
     /// A bar that is drawn ten times a second.
     pub fn new() -> ProgressBar {
         ProgressBar {
-            refresh_rate: Duration::from_millis(100),
+            refresh_rate: Duration::from_millis(250),
             leave: true,
             screen: None,
             version: None,
@@ -81,7 +81,7 @@ impl ProgressBar {
         }
     }
 
-    /// The time between two drawings; a tenth of a second by default. (In Lightning: batches.)
+    /// The time between two drawings; a quarter of a second by default. (In Lightning: batches.)
     pub fn refresh_rate(mut self, refresh_rate: Duration) -> ProgressBar {
         self.refresh_rate = refresh_rate;
         self
