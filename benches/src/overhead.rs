@@ -9,11 +9,11 @@ use crate::table::Row;
 const VARIANTS: &[&str] =
     &["loop", "trainer_barebones", "trainer_full", "pytorch", "lightning_barebones", "lightning_full"];
 
-/// Two seconds at most for each process, but enough blocks for a median.
+/// A few seconds at most for each process, but past its first moments, and enough blocks for a median.
 const MODELS: &[(&str, Plan)] = &[
     ("mlp", Plan { warmup: 200, blocks: 21, steps_per_block: 50 }),
-    ("cnn", Plan { warmup: 4, blocks: 11, steps_per_block: 2 }),
-    ("gpt", Plan { warmup: 3, blocks: 9, steps_per_block: 1 }),
+    ("cnn", Plan { warmup: 20, blocks: 31, steps_per_block: 2 }),
+    ("gpt", Plan { warmup: 5, blocks: 15, steps_per_block: 1 }),
 ];
 
 /// The rows of every model, start-up, and a GPT with a busy neighbour.
