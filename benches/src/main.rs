@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::table::Row;
 
-const USAGE: &str = "usage: cargo xtask bench overhead|loader [--json FILE] [--repeats N]";
+const USAGE: &str = "usage: cargo xtask bench overhead|loader [--json FILE] [--repeats N] [--model mlp|cnn|gpt]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -41,7 +41,7 @@ fn run(args: &[&str]) -> Result<()> {
         },
         ["overhead", ref options @ ..] => {
             let options = Options::parse(options)?;
-            options.report(&overhead::measure(options.repeats)?)
+            options.report(&overhead::measure(options.repeats, options.model.as_deref())?)
         }
         ["loader", ref options @ ..] => {
             let options = Options::parse(options)?;
@@ -54,15 +54,18 @@ fn run(args: &[&str]) -> Result<()> {
 struct Options {
     json: Option<PathBuf>,
     repeats: usize,
+    /// Of `overhead`: this model alone.
+    model: Option<String>,
 }
 
 impl Options {
     fn parse(mut args: &[&str]) -> Result<Options> {
-        let mut options = Options { json: None, repeats: 5 };
+        let mut options = Options { json: None, repeats: 5, model: None };
         while let [name, value, rest @ ..] = args {
             match *name {
                 "--json" => options.json = Some(value.into()),
                 "--repeats" => options.repeats = value.parse().context(USAGE)?,
+                "--model" => options.model = Some((*value).to_owned()),
                 _ => bail!(USAGE),
             }
             args = rest;

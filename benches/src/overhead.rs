@@ -16,15 +16,21 @@ const MODELS: &[(&str, Plan)] = &[
     ("gpt", Plan { warmup: 5, blocks: 15, steps_per_block: 1 }),
 ];
 
-/// The rows of every model, start-up, and a GPT with a busy neighbour.
-pub fn measure(repeats: usize) -> Result<Vec<Row>> {
+/// The rows of every model, start-up, and a GPT with a busy neighbour; or those of one model alone.
+pub fn measure(repeats: usize, only: Option<&str>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (model, plan) in MODELS {
+        if only.is_some_and(|only| only != *model) {
+            continue;
+        }
         let runs = alternate(model, *plan, VARIANTS, repeats)?;
         rows.extend(rows_of(model, &runs, |run| run.step_us));
         if *model == "mlp" {
             rows.extend(rows_of("startup", &runs, |run| run.startup_us));
         }
+    }
+    if only.is_some() {
+        return Ok(rows);
     }
     let _neighbour = BusyNeighbour::start()?;
     let plan = Plan { warmup: 2, blocks: 5, steps_per_block: 1 };

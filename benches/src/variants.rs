@@ -107,7 +107,7 @@ impl LightningModule for Timed {
         Ok(loss.into())
     }
 
-    fn configure_optimizers(&mut self) -> fulgurite::Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> fulgurite::Result<Optimizers> {
         Ok(AdamW::new(&self.model.vars).into())
     }
 

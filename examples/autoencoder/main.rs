@@ -110,7 +110,7 @@ impl LightningModule for Autoencoder {
         Ok(vec![images, drawn].into())
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         Ok(Adam::new(&self.vars).lr(self.args.lr).into())
     }
 

@@ -128,7 +128,7 @@ impl LightningModule for DigitClassifier {
         Ok(vec![images, labels, probabilities].into())
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         let schedule = OneCycleLR::new(self.args.lr, self.steps);
         let adamw = AdamW::new(&self.vars).lr(self.args.lr).weight_decay(0.05);
         Ok(Optimizers::from(adamw).scheduler(LrSchedulerConfig::new(schedule).interval(Interval::Step)))

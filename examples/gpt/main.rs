@@ -164,7 +164,7 @@ impl LightningModule for Language {
         trainer.log_text("sample", &format!("```\n{sample}\n```"))
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         let Args { lr, warmup, weight_decay, .. } = self.args;
         let decays = |(name, p): &(String, Tensor)| p.dim() >= 2 && !name.starts_with("embedding");
         let (matrices, rest): (Vec<_>, Vec<_>) = params::named_parameters(&self.vars).into_iter().partition(decays);

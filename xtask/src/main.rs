@@ -22,7 +22,7 @@ Usage: cargo xtask COMMAND
   gpt [ARGS]            train a small GPT on text
   test [ARGS]           run the tests (ARGS go to `cargo test`)
   parity [ARGS]         compare with PyTorch, Lightning, torchmetrics and TensorBoard, number by number
-  bench NAME [--json FILE] [--repeats N]
+  bench NAME [--json FILE] [--repeats N] [--model mlp|cnn|gpt]
                         measure against hand-written tch, PyTorch and Lightning; NAME is overhead or loader
   help                  show this
 

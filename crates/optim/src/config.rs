@@ -111,6 +111,7 @@ pub type BuiltOptimizers = (Vec<Box<dyn Optimizer>>, Vec<LrSchedulerConfig>);
 #[derive(Default)]
 pub struct Optimizers {
     optimizers: Vec<Box<dyn Optimizer>>,
+    frequencies: Vec<Option<u64>>,
     schedulers: Vec<LrSchedulerConfig>,
     error: Option<OptimError>,
 }
@@ -130,6 +131,21 @@ impl Optimizers {
         self
     }
 
+    /// How many steps in a row the optimizer added last takes, when several take turns. The trainer gives each its
+    /// turn, in the order added, and begins again after the last.
+    #[must_use]
+    pub fn frequency(mut self, steps: u64) -> Optimizers {
+        if let Some(last) = self.frequencies.last_mut() {
+            *last = Some(steps);
+        }
+        self
+    }
+
+    /// The steps in a row of each optimizer, as far as they were set.
+    pub fn frequencies(&self) -> &[Option<u64>] {
+        &self.frequencies
+    }
+
     /// Adds a further optimizer.
     #[must_use]
     pub fn and(mut self, more: impl Into<Optimizers>) -> Optimizers {
@@ -138,6 +154,7 @@ impl Optimizers {
             config.optimizer += self.optimizers.len();
         }
         self.optimizers.append(&mut more.optimizers);
+        self.frequencies.append(&mut more.frequencies);
         self.schedulers.append(&mut more.schedulers);
         self.error = self.error.or(more.error);
         self
@@ -146,7 +163,9 @@ impl Optimizers {
     /// From what an optimizer's builder made of its settings.
     pub fn from_result(optimizer: Result<Box<dyn Optimizer>, OptimError>) -> Optimizers {
         match optimizer {
-            Ok(optimizer) => Optimizers { optimizers: vec![optimizer], ..Optimizers::default() },
+            Ok(optimizer) => {
+                Optimizers { optimizers: vec![optimizer], frequencies: vec![None], ..Optimizers::default() }
+            }
             Err(error) => Optimizers { error: Some(error), ..Optimizers::default() },
         }
     }

@@ -4,9 +4,26 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fulgurite_fabric::Devices;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+
+/// What is made of options that are data: every callback, logger and profiler that a file or a command line can name.
+///
+/// The options' fields are documented and have defaults once, in the struct; setters, YAML and help texts follow.
+pub trait Configurable: Sized {
+    /// Its options, all with defaults.
+    type Options: Serialize + DeserializeOwned + JsonSchema + Default;
+
+    /// Makes it of its options.
+    ///
+    /// # Errors
+    ///
+    /// An option, or a pair of options, that cannot be, and what to write instead.
+    fn from_options(options: Self::Options) -> Result<Self, Error>;
+}
 
 /// How many batches of a loader to use: a count, or a fraction of them.
 ///

@@ -1,7 +1,7 @@
 //! Where batches come from: [`LightningDataModule`], or loaders handed over directly.
 
 use fulgurite_data::{Batch, BoxLoader, DataLoader, IntoLoader, IterableDataLoader};
-use fulgurite_torch::Dict;
+use fulgurite_torch::{Dict, Value};
 
 use crate::error::{BoxError, Error, Result};
 use crate::state::TrainerFn;
@@ -97,6 +97,11 @@ pub trait LightningDataModule: Send {
     /// Hyper-parameters, saved in checkpoints and sent to loggers together with the module's.
     fn hparams(&self) -> Dict {
         Dict::new()
+    }
+
+    /// Changes a hyper-parameter, such as the batch size, for the tuner. `false`: there is none of that name.
+    fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {
+        Ok(false)
     }
 
     /// Its name, under which a checkpoint keeps its state: the type's, by default.

@@ -7,6 +7,7 @@ use crate::error::{BoxError, Error, Result};
 use crate::hook::Hook;
 use crate::module::{LightningModule, ModuleView};
 use crate::state::{Owner, TrainerState};
+use crate::step::Step;
 
 /// The trainer's state and callbacks.
 pub(crate) struct Engine {
@@ -41,9 +42,12 @@ impl Engine {
     ) -> Result<(), Error> {
         let Engine { state, callbacks } = self;
         let callback = callbacks[index].as_mut();
+        let action = state.profile(|| format!("[Callback]{}.{hook}", callback.state_key()));
         state.enter(hook, Owner::Callback(index));
         let returned = call(callback, state, module);
-        state.leave(returned).map_err(|error| hook_error(state, hook, callback.state_key(), error))
+        let returned = state.leave(returned).map_err(|error| hook_error(state, hook, callback.state_key(), error));
+        state.profiled(action);
+        returned
     }
 
     /// Calls a hook on every callback, in order.
@@ -63,10 +67,32 @@ impl Engine {
         module: &mut M,
         call: impl FnOnce(&mut M, &mut TrainerState) -> Result<T>,
     ) -> Result<T, Error> {
+        self.in_module(hook, module, |module, engine| call(module, &mut engine.state))
+    }
+
+    /// Calls a step of the module.
+    pub(crate) fn on_step<M: LightningModule, T>(
+        &mut self,
+        hook: Hook,
+        module: &mut M,
+        call: impl FnOnce(&mut M, &mut Step) -> Result<T>,
+    ) -> Result<T, Error> {
+        self.in_module(hook, module, |module, engine| call(module, &mut Step(engine)))
+    }
+
+    fn in_module<M: LightningModule, T>(
+        &mut self,
+        hook: Hook,
+        module: &mut M,
+        call: impl FnOnce(&mut M, &mut Engine) -> Result<T>,
+    ) -> Result<T, Error> {
+        let action = self.state.profile(|| format!("[LightningModule]{}.{hook}", module.name()));
+        self.state.enter(hook, Owner::Module);
+        let returned = call(module, self);
         let state = &mut self.state;
-        state.enter(hook, Owner::Module);
-        let returned = call(module, state);
-        state.leave(returned).map_err(|error| hook_error(state, hook, module.name().to_owned(), error))
+        let returned = state.leave(returned).map_err(|error| hook_error(state, hook, module.name().to_owned(), error));
+        state.profiled(action);
+        returned
     }
 
     /// Calls a hook on every callback, then on the module.
@@ -133,12 +159,32 @@ impl TrainerState {
         self.owner = owner;
     }
 
+    /// An action begins, if anybody measures. Its name comes back, to be handed to [`profiled`](Self::profiled).
+    pub(crate) fn profile(&mut self, action: impl FnOnce() -> String) -> Option<String> {
+        let profiler = self.profiler.as_deref_mut()?;
+        let action = action();
+        profiler.start(&action);
+        Some(action)
+    }
+
+    /// The action ends.
+    pub(crate) fn profiled(&mut self, action: Option<String>) {
+        if let (Some(profiler), Some(action)) = (self.profiler.as_deref_mut(), action) {
+            profiler.stop(&action);
+        }
+    }
+
     /// What a hook returned, or else what was wrong with a `log` call in it.
-    fn leave<T>(&mut self, returned: Result<T>) -> Result<T> {
+    pub(crate) fn leave<T>(&mut self, returned: Result<T>) -> Result<T> {
         self.owner = Owner::Trainer;
         let returned = returned?;
         self.metrics.take_error()?;
         Ok(returned)
+    }
+
+    /// The error of a module's hook.
+    pub(crate) fn module_error(&self, hook: Hook, module: &str, error: BoxError) -> Error {
+        hook_error(self, hook, module.to_owned(), error)
     }
 
     pub(crate) fn epoch_for_errors(&self) -> Option<u64> {

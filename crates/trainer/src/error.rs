@@ -36,6 +36,11 @@ pub enum Error {
     /// A default method was called: it reports itself. User code never sees it.
     #[error("`{0}` is not implemented")]
     NotImplemented(&'static str),
+    /// `estimated_stepping_batches` was asked for before the training loader is there. The trainer sees to it.
+    #[error(
+        "the number of training batches is not known yet; return this error from `configure_optimizers`, which is then called again"
+    )]
+    TrainDataNeeded,
     /// A hook of a module or callback failed.
     #[error("{owner}::{hook} failed{}: {source}", at(.epoch, .batch_idx))]
     Hook {

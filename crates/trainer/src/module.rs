@@ -50,7 +50,7 @@ pub enum BatchFlow {
 ///         Ok(loss.into())
 ///     }
 ///
-///     fn configure_optimizers(&mut self) -> Result<Optimizers> {
+///     fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
 ///         Ok(SGD::new(&self.vars).lr(0.1).into())
 ///     }
 /// }
@@ -88,8 +88,23 @@ pub trait LightningModule: Any + Send + Sized {
     }
 
     /// The optimizers and their schedulers; called once per fit, with the parameters on their device.
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    ///
+    /// [`trainer.estimated_stepping_batches()?`](TrainerState::estimated_stepping_batches) is the length of a schedule.
+    /// Asking for it may need the training loader, in which case this is called a second time once that is there.
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         Err(Error::NotImplemented("configure_optimizers").into())
+    }
+
+    /// Whether the trainer runs backward passes and optimizers. If not, [`training_step`](Self::training_step) does, with
+    /// [`Step::manual_backward`], [`Step::optimizer_step`] and their kin, over any number of optimizers.
+    fn automatic_optimization(&self) -> bool {
+        true
+    }
+
+    /// One forward pass over example inputs (`example_input_array` in the original): what the model summary takes sizes
+    /// and FLOPs from. The inputs belong on the device of [`vars`](Self::vars).
+    fn example_forward(&mut self) -> Result<Tensor> {
+        Err(Error::NotImplemented("example_forward").into())
     }
 
     /// Its name in logs and messages: the type's, by default.
@@ -100,6 +115,11 @@ pub trait LightningModule: Any + Send + Sized {
     /// Hyper-parameters, saved in checkpoints and sent to loggers.
     fn hparams(&self) -> Dict {
         Dict::new()
+    }
+
+    /// Changes a hyper-parameter, for the tuner. `false`: there is none of that name.
+    fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {
+        Ok(false)
     }
 
     /// More callbacks. One of the same type as a callback of the trainer's takes its place.
@@ -480,6 +500,18 @@ pub trait ModuleView {
     /// Its hyper-parameters.
     fn hparams(&self) -> Dict;
 
+    /// Changes a hyper-parameter. `false`: there is none of that name.
+    fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool>;
+
+    /// Whether the trainer runs backward passes and optimizers.
+    fn automatic_optimization(&self) -> bool;
+
+    /// Switches layers that care between training and evaluation.
+    fn train(&mut self, mode: bool);
+
+    /// One forward pass over example inputs, if the module has any.
+    fn example_forward(&mut self) -> Result<Tensor>;
+
     /// The module itself, to be downcast by a callback that knows it.
     fn as_any_mut(&mut self) -> &mut dyn Any;
 }
@@ -495,6 +527,22 @@ impl<M: LightningModule> ModuleView for M {
 
     fn hparams(&self) -> Dict {
         LightningModule::hparams(self)
+    }
+
+    fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {
+        LightningModule::set_hparam(self, name, value)
+    }
+
+    fn automatic_optimization(&self) -> bool {
+        LightningModule::automatic_optimization(self)
+    }
+
+    fn train(&mut self, mode: bool) {
+        LightningModule::train(self, mode);
+    }
+
+    fn example_forward(&mut self) -> Result<Tensor> {
+        LightningModule::example_forward(self)
     }
 
     fn as_any_mut(&mut self) -> &mut dyn Any {

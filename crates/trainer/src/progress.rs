@@ -36,6 +36,8 @@ pub struct Progress {
     pub batch: Counters,
     /// Optimizer steps.
     pub optimizer_step: Counters,
+    /// Optimizer steps that the module took itself.
+    pub manual_step: Counters,
     /// Times the gradients were dropped.
     pub zero_grad: Counters,
     /// Scheduler steps.
@@ -184,7 +186,7 @@ impl Progress {
             .with("epoch_loop.automatic_optimization.state_dict", Dict::new())
             .with("epoch_loop.automatic_optimization.optim_progress", Dict::new().with("optimizer", optimizer))
             .with("epoch_loop.manual_optimization.state_dict", Dict::new())
-            .with("epoch_loop.manual_optimization.optim_step_progress", Counters::default().state_dict(ready_completed))
+            .with("epoch_loop.manual_optimization.optim_step_progress", self.manual_step.state_dict(ready_completed))
             .with("epoch_loop.val_loop.state_dict", Dict::new())
             .with("epoch_loop.val_loop.batch_progress", self.val_batch.state_dict(ALL).with("is_last_batch", false))
             .with("epoch_progress", self.epoch.state_dict(ALL));
@@ -208,6 +210,7 @@ impl Progress {
         self.epoch.load(fit.dict("epoch_progress")?)?;
         self.optimizer_step.load(optimizer.dict("step")?)?;
         self.zero_grad.load(optimizer.dict("zero_grad")?)?;
+        self.manual_step.load(fit.dict("epoch_loop.manual_optimization.optim_step_progress")?)?;
         self.scheduler.load(fit.dict("epoch_loop.scheduler_progress")?)?;
         self.val_batch.load(fit.dict("epoch_loop.val_loop.batch_progress")?)?;
         let stepped = fit.dict("epoch_loop.state_dict")?.int("_batches_that_stepped").unwrap_or(0);

@@ -1,5 +1,6 @@
 //! [`TrainerState`]: the trainer as hooks see it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::logging::{LogEntries, LogEntry, LogOptions, LoggedValue, Metrics};
+use crate::profilers::Profiler;
 use crate::progress::Progress;
 
 /// What a run is doing.
@@ -56,6 +58,12 @@ pub(crate) struct RunState {
     /// Each is absent while a step has it.
     pub optimizers: Vec<Option<Box<dyn Optimizer>>>,
     pub schedulers: Vec<LrSchedulerConfig>,
+    /// For how many steps each optimizer has its turn; empty when there is but one, or the module steps them itself.
+    pub frequencies: Vec<u64>,
+    /// Whether the module steps the optimizers itself.
+    pub manual: bool,
+    /// Parameters that get no gradient while another optimizer has its turn.
+    pub toggled: Vec<Tensor>,
     /// Batches in the open accumulation window, and the sum of their weights.
     pub window: Window,
 }
@@ -65,6 +73,13 @@ pub(crate) struct RunState {
 pub(crate) struct Window {
     pub batches: u64,
     pub weight: f64,
+}
+
+/// The training loader, before and after it was asked for.
+#[derive(Debug, Default)]
+pub(crate) struct TrainData {
+    pub ready: bool,
+    pub wanted: Cell<bool>,
 }
 
 /// Who is being called, for error messages.
@@ -104,6 +119,7 @@ pub struct TrainerState {
     pub(crate) config: TrainerConfig,
     pub(crate) fabric: Fabric,
     pub(crate) console: Console,
+    pub(crate) profiler: Option<Box<dyn Profiler>>,
     pub(crate) metrics: Metrics,
     pub(crate) run: RunState,
     pub(crate) entry: TrainerFn,
@@ -118,6 +134,8 @@ pub struct TrainerState {
     pub(crate) max_epochs: i64,
     pub(crate) num_training_batches: Option<usize>,
     pub(crate) train_length_is_known: bool,
+    /// Whether the training loader was asked for yet, and whether somebody wants to know its length before that.
+    pub(crate) train_data: TrainData,
     /// Batches per validation loader within fit, or per loader of the evaluation in hand.
     pub(crate) num_eval_batches: Vec<Option<usize>>,
     pub(crate) has_validation: bool,
@@ -137,6 +155,7 @@ impl TrainerState {
             config,
             fabric,
             console,
+            profiler: None,
             run: RunState::default(),
             entry: TrainerFn::Fit,
             stage: Stage::Train,
@@ -149,6 +168,7 @@ impl TrainerState {
             interrupt: Arc::default(),
             num_training_batches: None,
             train_length_is_known: true,
+            train_data: TrainData::default(),
             num_eval_batches: Vec::new(),
             has_validation: false,
             validation_ran: false,
@@ -168,7 +188,7 @@ impl TrainerState {
 
     /// Optimizer steps taken, over restarts.
     pub fn global_step(&self) -> u64 {
-        self.run.progress.optimizer_step.total.completed
+        self.run.progress.optimizer_step.total.completed + self.run.progress.manual_step.total.completed
     }
 
     /// How far the run has come, in every unit.
@@ -211,8 +231,21 @@ impl TrainerState {
         self.max_epochs
     }
 
-    /// Optimizer steps that fit will take; `None` when nobody can know.
-    pub fn estimated_stepping_batches(&self) -> Option<u64> {
+    /// Optimizer steps that fit will take; `None` when nobody can know. Lightning returns -1 or infinity then.
+    ///
+    /// # Errors
+    ///
+    /// In `configure_optimizers`, that the training loader was not asked for yet. Return the error: the trainer asks for
+    /// the loader, and calls `configure_optimizers` again.
+    pub fn estimated_stepping_batches(&self) -> Result<Option<u64>, Error> {
+        if !self.train_data.ready && self.max_epochs >= 0 {
+            self.train_data.wanted.set(true);
+            return Err(Error::TrainDataNeeded);
+        }
+        Ok(self.stepping_batches())
+    }
+
+    fn stepping_batches(&self) -> Option<u64> {
         let max_steps = u64::try_from(self.config.max_steps).ok();
         let per_epoch = self.num_training_batches.map(|n| (n as u64).div_ceil(self.config.accumulate_grad_batches));
         let by_epochs = u64::try_from(self.max_epochs).ok().and_then(|epochs| Some(per_epoch? * epochs.max(1)));
@@ -320,6 +353,24 @@ impl TrainerState {
     /// The optimizers that no step is using right now.
     pub fn optimizers(&mut self) -> impl Iterator<Item = &mut (dyn Optimizer + 'static)> {
         self.run.optimizers.iter_mut().filter_map(|slot| slot.as_deref_mut())
+    }
+
+    /// One of them; `None` when there are fewer, or it is in the middle of a step.
+    pub fn optimizer(&mut self, index: usize) -> Option<&mut (dyn Optimizer + 'static)> {
+        self.run.optimizers.get_mut(index)?.as_deref_mut()
+    }
+
+    /// The optimizer whose turn it is: 0, unless several take turns.
+    pub fn optimizer_idx(&self) -> usize {
+        let Some(cycle) = self.run.frequencies.iter().copied().reduce(|a, b| a + b) else { return 0 };
+        let mut place = self.global_step() % cycle.max(1);
+        for (index, &frequency) in self.run.frequencies.iter().enumerate() {
+            if place < frequency {
+                return index;
+            }
+            place -= frequency;
+        }
+        0
     }
 
     /// The schedulers.

@@ -247,6 +247,7 @@ impl Engine {
         let progress = state.run.progress;
         state.run = RunState { progress, ..RunState::default() };
         state.num_training_batches = None;
+        state.train_data = Default::default();
         state.validation_ran = false;
         state.last_validation = Instant::now();
         state.max_epochs = match state.config.max_epochs {
@@ -296,8 +297,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let checkpoint = checkpoint.transpose()?;
         self.engine.state.fabric.setup_module(self.module.vars())?;
         if is_fit {
-            self.configure_optimizers()?;
             self.engine.state.has_validation = self.may_validate();
+            self.configure_optimizers()?;
             self.hook(Hook::OnFitStart, |c, t, m| c.on_fit_start(t, m), |m, t| m.on_fit_start(t))?;
         }
         self.log_hyperparams()?;
@@ -374,31 +375,6 @@ impl<M: LightningModule> Run<'_, '_, M> {
             results.push(self.attempt(|run| run.engine.on_callback(index, hook, run.module, &call)));
         }
         results.push(self.attempt(Self::serve_requests));
-    }
-
-    fn configure_optimizers(&mut self) -> Result<(), Error> {
-        let configured = self.module_hook(Hook::ConfigureOptimizers, |m, _| m.configure_optimizers());
-        let configured = match configured {
-            Err(Error::NotImplemented(method)) => {
-                return Err(Error::MissingMethod { entry: "fit", method, module: self.module.name().to_owned() });
-            }
-            configured => configured?,
-        };
-        let (optimizers, schedulers) = configured.build()?;
-        if optimizers.len() > 1 {
-            return Err(Error::Config(format!(
-                "configure_optimizers returned {} optimizers, and one step updates one; put the parameters into groups of one optimizer",
-                optimizers.len()
-            )));
-        }
-        if optimizers.is_empty() {
-            self.engine
-                .state
-                .warn("configure_optimizers returned no optimizer: training_step runs and nothing is updated");
-        }
-        self.engine.state.run.optimizers = optimizers.into_iter().map(Some).collect();
-        self.engine.state.run.schedulers = schedulers;
-        Ok(())
     }
 
     /// Whether there are validation loaders to be had; whether the module can use them is seen at the first batch.

@@ -48,7 +48,7 @@ impl LightningModule for Module {
         Ok(())
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         match self.optimizers {
             Some(configure) => Ok(configure(&self.vars)),
             None => Err(Error::NotImplemented("configure_optimizers").into()),

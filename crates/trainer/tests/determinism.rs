@@ -38,7 +38,7 @@ impl LightningModule for Net {
         Ok(hidden.apply(&self.fc2).square().mean(Kind::Float).into())
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         Ok(AdamW::new(&self.vars).lr(0.01).into())
     }
 }
@@ -107,7 +107,7 @@ impl LightningModule for Weight {
         Ok((self.loss)(&self.w).into())
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         Ok(SGD::new(&self.vars).lr(0.1).into())
     }
 }

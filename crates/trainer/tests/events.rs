@@ -108,7 +108,7 @@ impl LightningModule for Line {
         Ok(())
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         Ok(SGD::new(&self.vars).lr(0.001).into())
     }
 

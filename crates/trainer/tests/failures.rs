@@ -153,7 +153,7 @@ macro_rules! trainer_hooks {
                 self.at.reach("teardown")
             }
 
-            fn configure_optimizers(&mut self) -> Result<Optimizers> {
+            fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
                 self.at.reach("configure_optimizers")?;
                 let scheduler = LrSchedulerConfig::new(StepLR::new(1)).interval(Interval::Step);
                 Ok(Optimizers::from(SGD::new(&self.vars).lr(0.01)).scheduler(scheduler))

@@ -139,7 +139,7 @@ impl LightningModule for Model {
         Ok(batch.apply(&self.layer).into())
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         self.record("configure_optimizers");
         let scheduler = LrSchedulerConfig::new(StepLR::new(1)).interval(Interval::Step);
         Ok(Optimizers::from(SGD::new(&self.vars).lr(0.01)).scheduler(scheduler))

@@ -68,7 +68,7 @@ impl LightningModule for Net {
         Ok(())
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         Ok(AdamW::new(&self.vars).lr(0.01).into())
     }
 

@@ -32,7 +32,7 @@ impl LightningModule for Net {
         Ok(batch.apply(&self.body).apply(&self.head).mean(Kind::Double).into())
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         self.body.ws = self.body.ws.set_requires_grad(false);
         Ok(SGD::new(&self.vars).lr(0.1).into())
     }

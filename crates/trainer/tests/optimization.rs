@@ -57,7 +57,7 @@ impl LightningModule for Weight {
         Ok(())
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         Ok((self.optimizers)(&self.vars))
     }
 }
@@ -122,8 +122,8 @@ fn an_epoch_that_the_module_ends_leaves_nothing_to_the_next() {
             self.0.training_step(x, step)
         }
 
-        fn configure_optimizers(&mut self) -> Result<Optimizers> {
-            self.0.configure_optimizers()
+        fn configure_optimizers(&mut self, trainer: &mut TrainerState) -> Result<Optimizers> {
+            self.0.configure_optimizers(trainer)
         }
 
         fn on_train_batch_start(
@@ -220,7 +220,7 @@ fn in_double_precision_weights_inputs_and_losses_are_double() {
             Ok(loss.into())
         }
 
-        fn configure_optimizers(&mut self) -> Result<Optimizers> {
+        fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
             Ok(SGD::new(&self.0.vars).lr(0.1).into())
         }
     }

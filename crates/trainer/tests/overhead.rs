@@ -50,7 +50,7 @@ impl LightningModule for Line {
         Ok(loss.into())
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         Ok(AdamW::new(&self.vars).lr(1e-3).into())
     }
 

@@ -58,7 +58,7 @@ impl LightningModule for Counting {
         Ok(batch.into())
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         Ok(SGD::new(&self.vars).lr(0.1).into())
     }
 }
@@ -223,8 +223,8 @@ impl LightningModule for OnDevice {
         Ok(loss.into())
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
-        self.0.configure_optimizers()
+    fn configure_optimizers(&mut self, trainer: &mut TrainerState) -> Result<Optimizers> {
+        self.0.configure_optimizers(trainer)
     }
 }
 

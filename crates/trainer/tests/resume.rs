@@ -109,7 +109,7 @@ impl LightningModule for Net {
         Ok(())
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         let adamw: Optimizers = AdamW::new(&self.vars).lr(0.02).into();
         Ok(match self.setup.plateau {
             Some(interval) => {

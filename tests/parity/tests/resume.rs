@@ -52,7 +52,7 @@ impl LightningModule for Net {
         Ok(())
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         let optimizers: Optimizers = match self.optimizer {
             "Adam" => Adam::new(&self.vars).lr(0.01).into(),
             _ => SGD::new(&self.vars).lr(0.05).momentum(0.9).into(),

@@ -174,7 +174,7 @@ impl LightningModule for Net {
         Ok(())
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         let options = &self.case["optimizer"];
         let number = |key: &str, default: f64| options[key].as_f64().unwrap_or(default);
         let (lr, weight_decay) = (number("lr", 0.0), options["weight_decay"].as_f64());

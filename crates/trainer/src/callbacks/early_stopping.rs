@@ -1,11 +1,14 @@
 //! [`EarlyStopping`]: ends a run whose monitored value no longer improves.
 
+use derive_setters::Setters;
 use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value, to_host_f64};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::model_checkpoint::{missing_monitor, python_float, python_str};
 use super::{Callback, Mode, Role};
-use crate::config::ValCheckInterval;
+use crate::config::{Configurable, ValCheckInterval};
 use crate::error::{Error, Result};
 use crate::logging::LoggedValue;
 use crate::module::ModuleView;
@@ -43,29 +46,50 @@ pub enum StoppingReason {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct EarlyStopping {
-    monitor: String,
-    min_delta: f64,
-    patience: u64,
-    mode: Mode,
-    strict: bool,
-    check_finite: bool,
-    stopping_threshold: Option<f64>,
-    divergence_threshold: Option<f64>,
-    check_on_train_epoch_end: Option<bool>,
-    verbose: bool,
+    options: EarlyStoppingOptions,
 
     wait_count: u64,
-    best_score: f64,
+    /// None yet: before the first check.
+    best_score: Option<f64>,
     stopped_epoch: u64,
     stopping_reason: StoppingReason,
     stopping_reason_message: Option<String>,
 }
 
-impl EarlyStopping {
-    /// Watches the metric logged as `name`, which should fall; three checks without improvement end the run.
-    pub fn monitor(name: impl Into<String>) -> EarlyStopping {
-        EarlyStopping {
-            monitor: name.into(),
+/// Options of [`EarlyStopping`].
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, Setters)]
+#[serde(default, deny_unknown_fields)]
+#[setters(strip_option, generate_delegates(ty = "EarlyStopping", field = "options"))]
+#[non_exhaustive]
+pub struct EarlyStoppingOptions {
+    /// The logged value to watch.
+    #[setters(skip)]
+    pub monitor: String,
+    /// What the value must change by to count as improved: more than this.
+    pub min_delta: f64,
+    /// Checks (not epochs) without improvement after which the run ends.
+    pub patience: u64,
+    /// Whether less or more is better.
+    pub mode: Mode,
+    /// Whether a value that was not logged is an error, or the check is left out.
+    pub strict: bool,
+    /// Whether NaN and infinity end the run.
+    pub check_finite: bool,
+    /// Ends the run as soon as the value is better than this.
+    pub stopping_threshold: Option<f64>,
+    /// Ends the run as soon as the value is worse than this.
+    pub divergence_threshold: Option<f64>,
+    /// Whether to check at the end of the training epoch or at the end of validation.
+    #[setters(strip_option = false, into)]
+    pub check_on_train_epoch_end: Option<bool>,
+    /// Prints a line for each improvement and for the end.
+    pub verbose: bool,
+}
+
+impl Default for EarlyStoppingOptions {
+    fn default() -> EarlyStoppingOptions {
+        EarlyStoppingOptions {
+            monitor: String::new(),
             min_delta: 0.0,
             patience: 3,
             mode: Mode::Min,
@@ -75,67 +99,39 @@ impl EarlyStopping {
             divergence_threshold: None,
             check_on_train_epoch_end: None,
             verbose: false,
+        }
+    }
+}
+
+impl Configurable for EarlyStopping {
+    type Options = EarlyStoppingOptions;
+
+    fn from_options(options: EarlyStoppingOptions) -> Result<EarlyStopping, Error> {
+        if options.monitor.is_empty() {
+            return Err(Error::Config("EarlyStopping needs `monitor`, the name of a logged value".into()));
+        }
+        Ok(EarlyStopping {
+            options,
             wait_count: 0,
-            best_score: Mode::Min.worst(),
+            best_score: None,
+            stopped_epoch: 0,
+            stopping_reason: StoppingReason::NotStopped,
+            stopping_reason_message: None,
+        })
+    }
+}
+
+impl EarlyStopping {
+    /// Watches the metric logged as `name`, which should fall; three checks without improvement end the run.
+    pub fn monitor(name: impl Into<String>) -> EarlyStopping {
+        EarlyStopping {
+            options: EarlyStoppingOptions { monitor: name.into(), ..Default::default() },
+            wait_count: 0,
+            best_score: None,
             stopped_epoch: 0,
             stopping_reason: StoppingReason::NotStopped,
             stopping_reason_message: None,
         }
-    }
-
-    /// What the value must change by to count as improved: more than this, 0 by default.
-    pub fn min_delta(mut self, min_delta: f64) -> Self {
-        self.min_delta = min_delta;
-        self
-    }
-
-    /// Checks (not epochs) without improvement after which the run ends; 3 by default.
-    pub fn patience(mut self, patience: u64) -> Self {
-        self.patience = patience;
-        self
-    }
-
-    /// Whether less (the default) or more is better.
-    pub fn mode(mut self, mode: Mode) -> Self {
-        self.mode = mode;
-        self.best_score = mode.worst();
-        self
-    }
-
-    /// Whether a value that was not logged is an error (it is), or the check is left out.
-    pub fn strict(mut self, strict: bool) -> Self {
-        self.strict = strict;
-        self
-    }
-
-    /// Whether NaN and infinity end the run (they do).
-    pub fn check_finite(mut self, check: bool) -> Self {
-        self.check_finite = check;
-        self
-    }
-
-    /// Ends the run as soon as the value is better than this.
-    pub fn stopping_threshold(mut self, threshold: f64) -> Self {
-        self.stopping_threshold = Some(threshold);
-        self
-    }
-
-    /// Ends the run as soon as the value is worse than this.
-    pub fn divergence_threshold(mut self, threshold: f64) -> Self {
-        self.divergence_threshold = Some(threshold);
-        self
-    }
-
-    /// Whether to check at the end of the training epoch or at the end of validation.
-    pub fn check_on_train_epoch_end(mut self, check: impl Into<Option<bool>>) -> Self {
-        self.check_on_train_epoch_end = check.into();
-        self
-    }
-
-    /// Prints a line for each improvement and for the end.
-    pub fn verbose(mut self, verbose: bool) -> Self {
-        self.verbose = verbose;
-        self
     }
 }
 
@@ -147,7 +143,7 @@ impl EarlyStopping {
 
     /// The best value so far; infinite before the first check.
     pub fn best_score(&self) -> f64 {
-        self.best_score
+        self.best_score.unwrap_or(self.options.mode.worst())
     }
 
     /// The epoch, 0-based, at which it ended the run; 0 if it did not.
@@ -172,15 +168,19 @@ impl Callback for EarlyStopping {
     }
 
     fn state_key(&self) -> String {
-        format!("EarlyStopping{{'monitor': {}, 'mode': '{}'}}", python_str(&self.monitor), self.mode.name())
+        format!(
+            "EarlyStopping{{'monitor': {}, 'mode': '{}'}}",
+            python_str(&self.options.monitor),
+            self.options.mode.name()
+        )
     }
 
     fn state_dict(&self) -> Dict {
         Dict::new()
             .with("wait_count", self.wait_count)
             .with("stopped_epoch", self.stopped_epoch)
-            .with("best_score", Tensor::from(self.best_score))
-            .with("patience", self.patience)
+            .with("best_score", Tensor::from(self.best_score()))
+            .with("patience", self.options.patience)
             .with("stopping_reason", self.stopping_reason as i64)
             .with("stopping_reason_message", self.stopping_reason_message.clone())
     }
@@ -189,18 +189,18 @@ impl Callback for EarlyStopping {
         let count = |key| state.int(key).map(|n| u64::try_from(n).unwrap_or(0));
         self.wait_count = count("wait_count")?;
         self.stopped_epoch = count("stopped_epoch")?;
-        self.patience = count("patience")?;
-        self.best_score = match state.require("best_score")? {
+        self.options.patience = count("patience")?;
+        self.best_score = Some(match state.require("best_score")? {
             Value::Tensor(tensor) => to_host_f64(tensor)?,
             _ => state.float("best_score")?,
-        };
+        });
         self.stopping_reason = StoppingReason::from_number(state.int("stopping_reason").unwrap_or(0));
         self.stopping_reason_message = state.str("stopping_reason_message").ok().map(Into::into);
         Ok(())
     }
 
     fn setup(&mut self, _: &mut TrainerState, _: &mut dyn ModuleView, _: TrainerFn) -> Result<()> {
-        let min_delta = self.min_delta;
+        let min_delta = self.options.min_delta;
         if min_delta.is_nan() || min_delta < 0.0 {
             return Err(Error::Config(format!(
                 "EarlyStopping::min_delta({min_delta}) is the least change that counts, whichever the mode; write 0.0 or more"
@@ -224,7 +224,7 @@ impl EarlyStopping {
         let config = trainer.config();
         let once_per_epoch =
             config.val_check_interval == ValCheckInterval::Fraction(1.0) && config.check_val_every_n_epoch == Some(1);
-        self.check_on_train_epoch_end.unwrap_or(once_per_epoch || !trainer.enable_validation())
+        self.options.check_on_train_epoch_end.unwrap_or(once_per_epoch || !trainer.enable_validation())
     }
 
     fn run_check(&mut self, trainer: &mut TrainerState) -> Result<()> {
@@ -232,23 +232,23 @@ impl EarlyStopping {
         if !is_fit || trainer.config().fast_dev_run > 0 {
             return Ok(());
         }
-        let Some(current) = trainer.callback_metrics()?.get(&self.monitor).map(LoggedValue::to_f64) else {
-            let missing = missing_monitor(trainer, "EarlyStopping", &self.monitor);
-            if self.strict {
+        let Some(current) = trainer.callback_metrics()?.get(&self.options.monitor).map(LoggedValue::to_f64) else {
+            let missing = missing_monitor(trainer, "EarlyStopping", &self.options.monitor);
+            if self.options.strict {
                 return Err(missing.into());
             }
-            if self.verbose {
+            if self.options.verbose {
                 trainer.warn(&format!("{missing} (strict is off, so the check is left out)"));
             }
             return Ok(());
         };
         match self.evaluate(current) {
-            Verdict::Improved(message) if self.verbose => trainer.print(&message),
+            Verdict::Improved(message) if self.options.verbose => trainer.print(&message),
             Verdict::Improved(_) | Verdict::Waiting => {}
             Verdict::Stop(reason, message) => {
                 self.stopping_reason = reason;
                 self.stopped_epoch = trainer.current_epoch();
-                if self.verbose {
+                if self.options.verbose {
                     trainer.print(&message);
                 }
                 trainer.request_stop(message.clone());
@@ -259,19 +259,19 @@ impl EarlyStopping {
     }
 
     fn evaluate(&mut self, value: f64) -> Verdict {
-        let (monitor, mode, best) = (&self.monitor, self.mode, self.best_score);
+        let (monitor, mode, best) = (&self.options.monitor, self.options.mode, self.best_score());
         let (better, worse) = match mode {
             Mode::Min => ("<", ">"),
             Mode::Max => (">", "<"),
         };
         let shown = python_float(value);
-        if self.check_finite && !value.is_finite() {
+        if self.options.check_finite && !value.is_finite() {
             let message = format!(
                 "Monitored metric {monitor} = {shown} is not finite. Previous best value was {best:.3}. Signaling Trainer to stop."
             );
             return Verdict::Stop(StoppingReason::NonFiniteMetric, message);
         }
-        if let Some(threshold) = self.stopping_threshold
+        if let Some(threshold) = self.options.stopping_threshold
             && mode.is_better(value, in_precision_of(value, threshold))
         {
             let message = format!(
@@ -280,7 +280,7 @@ impl EarlyStopping {
             );
             return Verdict::Stop(StoppingReason::StoppingThreshold, message);
         }
-        if let Some(threshold) = self.divergence_threshold
+        if let Some(threshold) = self.options.divergence_threshold
             && mode.is_better(in_precision_of(value, threshold), value)
         {
             let message = format!(
@@ -290,29 +290,29 @@ impl EarlyStopping {
             return Verdict::Stop(StoppingReason::DivergenceThreshold, message);
         }
         let handicap = match mode {
-            Mode::Min => self.min_delta,
-            Mode::Max => -self.min_delta,
+            Mode::Min => self.options.min_delta,
+            Mode::Max => -self.options.min_delta,
         };
         if mode.is_better(in_precision_of(value, value + in_precision_of(value, handicap)), best) {
             let message = if best.is_finite() {
-                let (change, min_delta) = ((best - value).abs(), python_float(self.min_delta));
+                let (change, min_delta) = ((best - value).abs(), python_float(self.options.min_delta));
                 format!(
                     "Metric {monitor} improved by {change:.3} >= min_delta = {min_delta}. New best score: {value:.3}"
                 )
             } else {
                 format!("Metric {monitor} improved. New best score: {value:.3}")
             };
-            self.best_score = value;
+            self.best_score = Some(value);
             self.wait_count = 0;
             return Verdict::Improved(message);
         }
         self.wait_count += 1;
-        if self.wait_count < self.patience {
+        if self.wait_count < self.options.patience {
             return Verdict::Waiting;
         }
         let message = format!(
             "Monitored metric {} did not improve in the last {} records. Best score: {best:.3}. Signaling Trainer to stop.",
-            self.monitor, self.wait_count
+            self.options.monitor, self.wait_count
         );
         Verdict::Stop(StoppingReason::PatienceExhausted, message)
     }

@@ -9,7 +9,7 @@ mod progress_bar;
 mod timer;
 
 pub use callback::{Callback, Role};
-pub use early_stopping::{EarlyStopping, StoppingReason};
+pub use early_stopping::{EarlyStopping, EarlyStoppingOptions, StoppingReason};
 pub use lr_monitor::LearningRateMonitor;
 pub use model_checkpoint::{Mode, ModelCheckpoint, SaveLast};
 pub use model_summary::ModelSummary;

@@ -10,7 +10,6 @@ use crate::error::Error;
 use crate::hook::Hook;
 use crate::module::LightningModule;
 use crate::state::{Stage, TrainerFn, TrainerState};
-use crate::step::Step;
 
 /// The values of one loader by name, as `validate` and `test` return them.
 pub type EvalResults = BTreeMap<String, f64>;
@@ -137,9 +136,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
         let step_batch = fulgurite_data::Batch::shallow_clone(&batch);
         let stepped = if self.engine.state.stage == Stage::Test {
-            self.module_hook(Hook::TestStep, |m, t| m.test_step(step_batch, &mut Step(t)))
+            self.engine.on_step(Hook::TestStep, self.module, |m, step| m.test_step(step_batch, step))
         } else {
-            self.module_hook(Hook::ValidationStep, |m, t| m.validation_step(step_batch, &mut Step(t)))
+            self.engine.on_step(Hook::ValidationStep, self.module, |m, step| m.validation_step(step_batch, step))
         };
         match stepped {
             Err(Error::NotImplemented("validation_step" | "test_step")) => return Ok(false),

@@ -3,6 +3,7 @@
 mod batches;
 mod evaluation;
 mod fit;
+mod manual;
 mod optimization;
 mod prediction;
 mod run;

@@ -1,4 +1,4 @@
-//! One optimization step: loss, backward pass, accumulation, clipping, update.
+//! One step of automatic optimization: loss, backward pass, accumulation, clipping, update.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -11,8 +11,7 @@ use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::loss::Loss;
 use crate::module::LightningModule;
-use crate::state::{TrainerState, Window};
-use crate::step::Step;
+use crate::state::{Owner, TrainerState, Window};
 
 /// Runs the training step and the backward pass of the batch in hand: what an optimizer calls to learn the loss.
 pub struct OptimizerClosure<'a, M: LightningModule> {
@@ -60,9 +59,7 @@ impl<M: LightningModule> OptimizerClosure<'_, M> {
         // However often it is evaluated, the batch counts once.
         engine.state.run.window = self.window;
         let (hook, owner) = (engine.state.hook, engine.state.owner);
-        let batch = fulgurite_data::Batch::shallow_clone(self.batch);
-        let outputs = engine.on_module(Hook::TrainingStep, module, |m, t| m.training_step(batch, &mut Step(t)));
-        let mut outputs = outputs.map_err(|error| missing_training_step(error, module))?;
+        let mut outputs = engine.training_step(module, self.batch)?;
         if let Some(loss) = &outputs.loss {
             check_loss(loss, module)?;
         } else {
@@ -74,8 +71,8 @@ impl<M: LightningModule> OptimizerClosure<'_, M> {
             engine.zero_grad(module, optimizer)?;
         }
         if let Some(loss) = outputs.loss.take() {
-            engine.backward(module, &loss, outputs.weight)?;
-            outputs.loss = Some(loss.f_detach().map_err(fulgurite_torch::TorchError::from)?);
+            engine.backward_share(module, &loss, outputs.weight)?;
+            outputs.loss = Some(loss.f_detach().map_err(torch)?);
         }
         engine.state.run.window.batches += 1;
         if outputs.loss.is_some() {
@@ -92,18 +89,48 @@ impl<M: LightningModule> OptimizerClosure<'_, M> {
 }
 
 impl Engine {
-    /// The optimization of one batch: a step of the optimizer, or a contribution to its accumulation window.
+    /// The optimization of one batch: a step of the optimizer whose turn it is, a contribution to its accumulation
+    /// window, or whatever the module does itself.
     pub(crate) fn optimize<M: LightningModule>(&mut self, module: &mut M, batch: &M::Batch) -> Result<Loss, Error> {
-        let Some(slot) = self.state.run.optimizers.first_mut() else { return self.without_optimizer(module, batch) };
-        let Some(mut optimizer) = slot.take() else {
-            return Err(Error::Config("training_step ran again from within an optimizer step".into()));
-        };
+        if self.state.run.manual {
+            return self.optimize_manually(module, batch);
+        }
+        if self.state.run.optimizers.is_empty() {
+            return self.without_optimizer(module, batch);
+        }
+        let index = self.state.optimizer_idx();
+        let takes_turns = self.state.run.optimizers.len() > 1;
+        if takes_turns {
+            self.state.toggle_optimizer(index);
+        }
         // Even a panic must not lose the optimizer: a checkpoint may still be written on the way out.
-        let outputs = catch_unwind(AssertUnwindSafe(|| self.with_optimizer(module, batch, optimizer.as_mut())));
-        if let Some(slot) = self.state.run.optimizers.first_mut() {
-            *slot = Some(optimizer);
+        let outputs = self.lend_optimizer(index, |engine, optimizer| {
+            catch_unwind(AssertUnwindSafe(|| engine.with_optimizer(module, batch, optimizer)))
+        })?;
+        if takes_turns {
+            self.state.untoggle_optimizer();
         }
         outputs.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// Takes an optimizer out of its slot for as long as `f` needs it.
+    pub(crate) fn lend_optimizer<T>(
+        &mut self,
+        index: usize,
+        f: impl FnOnce(&mut Engine, &mut dyn Optimizer) -> T,
+    ) -> Result<T, Error> {
+        let there = self.state.run.optimizers.len();
+        let Some(slot) = self.state.run.optimizers.get_mut(index) else {
+            return Err(Error::Config(format!("there is no optimizer {index}: configure_optimizers returned {there}")));
+        };
+        let Some(mut optimizer) = slot.take() else {
+            return Err(Error::Config(format!("optimizer {index} is in the middle of a step already")));
+        };
+        let returned = f(self, optimizer.as_mut());
+        if let Some(slot) = self.state.run.optimizers.get_mut(index) {
+            *slot = Some(optimizer);
+        }
+        Ok(returned)
     }
 
     fn with_optimizer<M: LightningModule>(
@@ -120,10 +147,14 @@ impl Engine {
             return Ok(closure.outputs.unwrap_or_default());
         }
         closure.engine.state.run.progress.optimizer_step.ready();
-        closure.engine.state.enter(Hook::OptimizerStep, crate::state::Owner::Module);
+        let action = closure.engine.state.profile(|| format!("[LightningModule]{}.optimizer_step", module.name()));
+        closure.engine.state.enter(Hook::OptimizerStep, Owner::Module);
         let stepped = module.optimizer_step(optimizer, &mut closure);
         let outputs = closure.outputs.take();
-        self.on_module(Hook::OptimizerStep, module, |_, _| stepped)?;
+        self.state.profiled(action);
+        self.state
+            .leave(stepped)
+            .map_err(|error| self.state.module_error(Hook::OptimizerStep, module.name(), error))?;
         let outputs = outputs.ok_or_else(|| {
             Error::Config(format!(
                 "{}::optimizer_step never ran its closure, so there was nothing to step on; call `closure.step(self, optimizer)`",
@@ -137,14 +168,26 @@ impl Engine {
 
     /// Training without an optimizer: the step runs, and counts, and nothing is updated.
     fn without_optimizer<M: LightningModule>(&mut self, module: &mut M, batch: &M::Batch) -> Result<Loss, Error> {
-        let batch = fulgurite_data::Batch::shallow_clone(batch);
-        let outputs = self.on_module(Hook::TrainingStep, module, |m, t| m.training_step(batch, &mut Step(t)));
-        let outputs = outputs.map_err(|error| missing_training_step(error, module))?;
+        let outputs = self.training_step(module, batch)?;
         if !self.state.is_accumulating() {
             self.state.run.progress.optimizer_step.ready();
             self.state.run.progress.optimizer_step.completed();
         }
         Ok(outputs)
+    }
+
+    pub(crate) fn training_step<M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        batch: &M::Batch,
+    ) -> Result<Loss, Error> {
+        let batch = fulgurite_data::Batch::shallow_clone(batch);
+        match self.on_step(Hook::TrainingStep, module, |m, step| m.training_step(batch, step)) {
+            Err(Error::NotImplemented(method @ "training_step")) => {
+                Err(Error::MissingMethod { entry: "fit", method, module: module.name().to_owned() })
+            }
+            outputs => outputs,
+        }
     }
 
     fn zero_grad<M: LightningModule>(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<(), Error> {
@@ -157,12 +200,24 @@ impl Engine {
         Ok(())
     }
 
-    /// The backward pass of a batch's share of its window.
-    fn backward<M: LightningModule>(
+    /// The backward pass of a batch's share of its window. Hooks see the loss undivided.
+    fn backward_share<M: LightningModule>(
         &mut self,
         module: &mut M,
         loss: &Tensor,
         weight: Option<f64>,
+    ) -> Result<(), Error> {
+        let window = self.state.config.accumulate_grad_batches;
+        let share = if window == 1 { 1.0 } else { weight.unwrap_or(1.0) / window as f64 };
+        self.backward(module, loss, share)
+    }
+
+    /// The backward pass of `share` times `loss`, and the hooks around it.
+    pub(crate) fn backward<M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        loss: &Tensor,
+        share: f64,
     ) -> Result<(), Error> {
         self.on_all(
             Hook::OnBeforeBackward,
@@ -170,8 +225,6 @@ impl Engine {
             |c, t, m| c.on_before_backward(t, m, loss),
             |m, t| m.on_before_backward(t, loss),
         )?;
-        let window = self.state.config.accumulate_grad_batches;
-        let share = if window == 1 { 1.0 } else { weight.unwrap_or(1.0) / window as f64 };
         let scaled = if share == 1.0 { loss.shallow_clone() } else { loss.f_mul_scalar(share).map_err(torch)? };
         self.on_module(Hook::Backward, module, |m, t| m.backward(t, &scaled))?;
         self.on_all(Hook::OnAfterBackward, module, |c, t, m| c.on_after_backward(t, m), |m, t| m.on_after_backward(t))
@@ -185,26 +238,25 @@ impl Engine {
             let parameters = optimizer.param_groups().iter().flat_map(|group| &group.params);
             grad::scale_grads(parameters, window as f64 / weight)?;
         }
-        self.on_callbacks(Hook::OnBeforeOptimizerStep, module, |c, t, m| c.on_before_optimizer_step(t, m, optimizer))?;
-        self.on_module(Hook::OnBeforeOptimizerStep, module, |m, t| m.on_before_optimizer_step(t, optimizer))?;
+        self.before_optimizer_step(module, optimizer)?;
         let (value, algorithm) = (self.state.config.gradient_clip_val, self.state.config.gradient_clip_algorithm);
         self.on_module(Hook::ConfigureGradientClipping, module, |m, t| {
             m.configure_gradient_clipping(t, optimizer, value, algorithm)
         })
     }
-}
 
-fn torch(error: fulgurite_torch::tch::TchError) -> Error {
-    Error::Torch(error.into())
-}
-
-fn missing_training_step<M: LightningModule>(error: Error, module: &M) -> Error {
-    match error {
-        Error::NotImplemented("training_step") => {
-            Error::MissingMethod { entry: "fit", method: "training_step", module: module.name().to_owned() }
-        }
-        other => other,
+    pub(crate) fn before_optimizer_step<M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        optimizer: &mut dyn Optimizer,
+    ) -> Result<(), Error> {
+        self.on_callbacks(Hook::OnBeforeOptimizerStep, module, |c, t, m| c.on_before_optimizer_step(t, m, optimizer))?;
+        self.on_module(Hook::OnBeforeOptimizerStep, module, |m, t| m.on_before_optimizer_step(t, optimizer))
     }
+}
+
+pub(crate) fn torch(error: fulgurite_torch::tch::TchError) -> Error {
+    Error::Torch(error.into())
 }
 
 fn check_loss<M: LightningModule>(loss: &Tensor, module: &M) -> Result<(), Error> {

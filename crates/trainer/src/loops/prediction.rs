@@ -8,7 +8,6 @@ use super::batches::{Batches, Numbered};
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::module::LightningModule;
-use crate::step::Step;
 
 impl<M: LightningModule> Run<'_, '_, M> {
     /// Predictions per loader and batch, on the CPU.
@@ -61,7 +60,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             |m, t| m.on_predict_batch_start(t, &batch, idx, dataloader_idx),
         )?;
         let step_batch = fulgurite_data::Batch::shallow_clone(&batch);
-        let outputs = self.module_hook(Hook::PredictStep, |m, t| m.predict_step(step_batch, &mut Step(t)));
+        let outputs = self.engine.on_step(Hook::PredictStep, self.module, |m, step| m.predict_step(step_batch, step));
         let outputs = match outputs {
             Err(Error::NotImplemented(method)) => {
                 return Err(Error::MissingMethod { entry: "predict", method, module: self.module.name().to_owned() });

@@ -146,7 +146,7 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
     /// Asks for the training loader, and works out how many of its batches make an epoch.
     pub(crate) fn setup_train_data(&mut self) -> Result<(), Error> {
         let limit = self.engine.state.config.limit_train_batches;
-        if limit.is_zero() {
+        if std::mem::replace(&mut self.engine.state.train_data.ready, true) || limit.is_zero() {
             return Ok(());
         }
         let loaders = self.request_loaders(Stage::Train)?;

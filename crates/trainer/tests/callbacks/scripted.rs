@@ -55,7 +55,7 @@ impl LightningModule for Scripted {
         Ok(())
     }
 
-    fn configure_optimizers(&mut self) -> Result<Optimizers> {
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         Ok((self.optimizers)(self))
     }
 

@@ -1,10 +1,14 @@
 //! [`Mode`], and what else callbacks that monitor a value share.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::error::Error;
 use crate::state::TrainerState;
 
 /// Whether less or more of the monitored value is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Less: a loss.
     #[default]

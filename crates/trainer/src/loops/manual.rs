@@ -1,0 +1,236 @@
+//! Manual optimization: what a module calls in `training_step` when it steps its optimizers itself.
+
+use fulgurite_optim::{OptimError, Optimizer};
+use fulgurite_torch::tch::Tensor;
+
+use super::optimization::torch;
+use crate::config::GradientClipAlgorithm;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::loss::Loss;
+use crate::module::LightningModule;
+use crate::state::TrainerState;
+use crate::step::Step;
+
+/// Manual optimization, for a module whose
+/// [`automatic_optimization`](crate::LightningModule::automatic_optimization) is `false`. Optimizers are named by their
+/// place in what `configure_optimizers` returned.
+///
+/// ```
+/// use fulgurite::prelude::*;
+///
+/// struct Line { vars: nn::VarStore, layer: nn::Linear }
+///
+/// impl LightningModule for Line {
+///     type Batch = (Tensor, Tensor);
+///
+///     fn vars(&self) -> &nn::VarStore { &self.vars }
+///
+///     fn automatic_optimization(&self) -> bool { false }
+///
+///     fn training_step(&mut self, (x, y): Self::Batch, step: &mut Step) -> Result<Loss> {
+///         let loss = x.apply(&self.layer).mse_loss(&y, tch::Reduction::Mean);
+///         step.zero_grad(0)?;
+///         step.manual_backward(self, &loss)?;
+///         step.clip_gradients(0, 1.0, Default::default())?;
+///         step.optimizer_step(self, 0)?;
+///         Ok(loss.into())
+///     }
+///
+///     fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
+///         Ok(SGD::new(&self.vars).lr(0.1).into())
+///     }
+/// }
+/// ```
+impl Step<'_> {
+    /// The backward pass of `loss`, with the hooks around it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the hooks, and autograd's.
+    pub fn manual_backward<M: LightningModule>(&mut self, module: &mut M, loss: &Tensor) -> Result<()> {
+        self.require_manual("manual_backward")?;
+        Ok(self.as_caller(|engine| engine.backward(module, loss, 1.0))?)
+    }
+
+    /// Steps an optimizer, with the hook before it. Counts as a step of the run.
+    ///
+    /// # Errors
+    ///
+    /// There is no such optimizer; what the hooks or the optimizer said.
+    pub fn optimizer_step<M: LightningModule>(&mut self, module: &mut M, optimizer: usize) -> Result<()> {
+        self.step_manually(module, optimizer, |_, _, optimizer| Ok(optimizer.step()?))
+    }
+
+    /// Steps an optimizer that evaluates the loss itself, possibly several times (LBFGS). `closure` drops the gradients,
+    /// computes the loss, runs its backward pass and returns it. Returns the first loss.
+    ///
+    /// # Errors
+    ///
+    /// There is no such optimizer; what the closure, the hooks or the optimizer said.
+    pub fn optimizer_step_with<M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        optimizer: usize,
+        mut closure: impl FnMut(&mut M, &mut Step, &mut dyn Optimizer) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        self.step_manually(module, optimizer, |engine, module, optimizer| {
+            let stepped = optimizer.step_with(&mut |optimizer| closure(module, &mut Step(engine), optimizer));
+            match stepped {
+                Err(OptimError::Closure(error)) => Err(error),
+                stepped => Ok(stepped?),
+            }
+        })
+    }
+
+    /// Drops the gradients of an optimizer's parameters.
+    ///
+    /// # Errors
+    ///
+    /// There is no such optimizer.
+    pub fn zero_grad(&mut self, optimizer: usize) -> Result<()> {
+        Ok(self.0.lend_optimizer(optimizer, |_, optimizer| optimizer.zero_grad())?)
+    }
+
+    /// Lets gradients reach this optimizer's parameters alone, and none that only others have, until
+    /// [`untoggle_optimizer`](Step::untoggle_optimizer).
+    pub fn toggle_optimizer(&mut self, optimizer: usize) {
+        self.0.state.toggle_optimizer(optimizer);
+    }
+
+    /// Undoes [`toggle_optimizer`](Step::toggle_optimizer).
+    pub fn untoggle_optimizer(&mut self) {
+        self.0.state.untoggle_optimizer();
+    }
+
+    /// Clips the gradients of an optimizer's parameters.
+    ///
+    /// # Errors
+    ///
+    /// There is no such optimizer, or libtorch refused.
+    pub fn clip_gradients(
+        &mut self,
+        optimizer: usize,
+        gradient_clip_val: f64,
+        gradient_clip_algorithm: GradientClipAlgorithm,
+    ) -> Result<()> {
+        self.0.lend_optimizer(optimizer, |engine, optimizer| {
+            engine.state.clip_gradients(optimizer, Some(gradient_clip_val), gradient_clip_algorithm)
+        })?
+    }
+
+    /// Steps a scheduler, by its place in what `configure_optimizers` returned. `metric` is what a scheduler on a
+    /// plateau watches.
+    ///
+    /// # Errors
+    ///
+    /// There is no such scheduler, or it refused.
+    pub fn lr_scheduler_step(&mut self, scheduler: usize, metric: Option<f64>) -> Result<()> {
+        self.require_manual("lr_scheduler_step")?;
+        let there = self.0.state.run.schedulers.len();
+        let Some(config) = self.0.state.run.schedulers.get(scheduler) else {
+            return Err(Error::Config(format!(
+                "there is no scheduler {scheduler}: configure_optimizers returned {there}"
+            ))
+            .into());
+        };
+        let optimizer = config.optimizer;
+        self.0.lend_optimizer(optimizer, |engine, optimizer| {
+            engine.state.run.schedulers[scheduler].scheduler.step(optimizer, metric)
+        })??;
+        Ok(())
+    }
+
+    /// The optimizer whose turn it is, when several take turns.
+    pub fn optimizer_idx(&self) -> usize {
+        self.0.state.optimizer_idx()
+    }
+
+    fn step_manually<M: LightningModule, T>(
+        &mut self,
+        module: &mut M,
+        optimizer: usize,
+        step: impl FnOnce(&mut Engine, &mut M, &mut dyn Optimizer) -> Result<T>,
+    ) -> Result<T> {
+        self.require_manual("optimizer_step")?;
+        self.as_caller(|engine| {
+            engine.state.run.progress.manual_step.ready();
+            let stepped = engine.lend_optimizer(optimizer, |engine, optimizer| {
+                engine.before_optimizer_step(module, optimizer)?;
+                let action = engine.state.profile(|| "optimizer_step".to_owned());
+                let stepped = step(engine, module, optimizer);
+                engine.state.profiled(action);
+                stepped
+            })??;
+            engine.state.run.progress.manual_step.completed();
+            Ok(stepped)
+        })
+    }
+
+    /// Runs what calls hooks, and is itself again afterwards: what is logged next belongs to the step.
+    fn as_caller<T>(&mut self, f: impl FnOnce(&mut Engine) -> T) -> T {
+        let (hook, owner) = (self.0.state.hook, self.0.state.owner);
+        let returned = f(self.0);
+        self.0.state.enter(hook, owner);
+        returned
+    }
+
+    fn require_manual(&self, method: &str) -> Result<(), Error> {
+        if self.0.state.run.manual {
+            return Ok(());
+        }
+        Err(Error::Config(format!(
+            "step.{method} is for modules that step their optimizers themselves; return `false` from `automatic_optimization`"
+        )))
+    }
+}
+
+impl Engine {
+    /// A training step that sees to its optimizers itself; its loss, if it returns one, is only reported.
+    pub(crate) fn optimize_manually<M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        batch: &M::Batch,
+    ) -> Result<Loss, Error> {
+        let outputs = self.training_step(module, batch);
+        self.state.untoggle_optimizer();
+        let mut outputs = outputs?;
+        if let Some(loss) = outputs.loss.take() {
+            outputs.loss = Some(loss.f_detach().map_err(torch)?);
+        }
+        Ok(outputs)
+    }
+}
+
+impl TrainerState {
+    /// Lets gradients reach the parameters of one optimizer, and none that only others have.
+    pub(crate) fn toggle_optimizer(&mut self, index: usize) {
+        self.untoggle_optimizer();
+        let of = |optimizer: &dyn Optimizer| -> Vec<Tensor> {
+            optimizer.param_groups().iter().flat_map(|group| &group.params).map(Tensor::shallow_clone).collect()
+        };
+        let Some(own) = self.optimizer(index).map(|optimizer| of(optimizer)) else { return };
+        let others: Vec<Tensor> = (0..self.run.optimizers.len())
+            .filter(|&other| other != index)
+            .filter_map(|other| self.optimizer(other).map(|optimizer| of(optimizer)))
+            .flatten()
+            .filter(|parameter| parameter.requires_grad() && !own.iter().any(|mine| is_same(mine, parameter)))
+            .collect();
+        for parameter in others {
+            let _same_tensor = parameter.set_requires_grad(false);
+            self.run.toggled.push(parameter);
+        }
+    }
+
+    /// Undoes it.
+    pub(crate) fn untoggle_optimizer(&mut self) {
+        for parameter in self.run.toggled.drain(..) {
+            let _same_tensor = parameter.set_requires_grad(true);
+        }
+    }
+}
+
+/// Whether two handles are to the same parameter.
+fn is_same(a: &Tensor, b: &Tensor) -> bool {
+    a.data_ptr() == b.data_ptr()
+}

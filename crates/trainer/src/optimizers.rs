@@ -1,0 +1,74 @@
+//! What `configure_optimizers` returned, and whether it can be trained with.
+
+use fulgurite_optim::Optimizers;
+
+use crate::error::Error;
+use crate::hook::Hook;
+use crate::loops::Run;
+use crate::module::LightningModule;
+
+impl<M: LightningModule> Run<'_, '_, M> {
+    /// Asks the module for its optimizers; a second time when it wanted to know the length of the run first.
+    pub(crate) fn configure_optimizers(&mut self) -> Result<(), Error> {
+        let mut configured = self.module_hook(Hook::ConfigureOptimizers, |m, t| m.configure_optimizers(t));
+        if self.engine.state.train_data.wanted.take() {
+            self.setup_train_data()?;
+            configured = self.module_hook(Hook::ConfigureOptimizers, |m, t| m.configure_optimizers(t));
+        }
+        let configured = match configured {
+            Err(Error::NotImplemented(method)) => {
+                return Err(Error::MissingMethod { entry: "fit", method, module: self.module.name().to_owned() });
+            }
+            configured => configured?,
+        };
+        self.take_optimizers(configured)
+    }
+
+    fn take_optimizers(&mut self, configured: Optimizers) -> Result<(), Error> {
+        let frequencies = configured.frequencies().to_vec();
+        let (optimizers, schedulers) = configured.build()?;
+        let state = &mut self.engine.state;
+        state.run.manual = !self.module.automatic_optimization();
+        if state.run.manual {
+            check_manual(&state.config)?;
+        } else {
+            state.run.frequencies = turns(&frequencies)?;
+        }
+        if optimizers.is_empty() {
+            state.warn("configure_optimizers returned no optimizer: training_step runs and nothing is updated");
+        }
+        state.run.optimizers = optimizers.into_iter().map(Some).collect();
+        state.run.schedulers = schedulers;
+        Ok(())
+    }
+}
+
+/// For how many steps each of several optimizers has its turn.
+fn turns(frequencies: &[Option<u64>]) -> Result<Vec<u64>, Error> {
+    match frequencies {
+        [] | [_] => Ok(Vec::new()),
+        several => several.iter().copied().collect::<Option<Vec<u64>>>().ok_or_else(|| {
+            Error::Config(format!(
+                "configure_optimizers returned {} optimizers, and one step updates one; let them take turns with `Optimizers::frequency`, step them yourself with `automatic_optimization` false, or put the parameters into groups of one optimizer",
+                several.len()
+            ))
+        }),
+    }
+}
+
+/// What the trainer cannot do for a module that steps its optimizers itself.
+fn check_manual(config: &crate::TrainerConfig) -> Result<(), Error> {
+    let wrong = |message: String| Err(Error::Config(message));
+    if let Some(value) = config.gradient_clip_val.filter(|value| *value > 0.0) {
+        return wrong(format!(
+            "gradient_clip_val={value}, and the module steps its optimizers itself; call `step.clip_gradients` in training_step instead"
+        ));
+    }
+    if config.accumulate_grad_batches != 1 {
+        return wrong(format!(
+            "accumulate_grad_batches={}, and the module steps its optimizers itself; call `step.optimizer_step` in training_step every so many batches instead",
+            config.accumulate_grad_batches
+        ));
+    }
+    Ok(())
+}

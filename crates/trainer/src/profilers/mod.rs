@@ -1,0 +1,5 @@
+//! Profilers: where the time of a run goes.
+
+mod profiler;
+
+pub use profiler::Profiler;
