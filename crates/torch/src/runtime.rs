@@ -32,6 +32,15 @@ pub fn tune_allocator() -> AllocatorTuning {
     *TUNED.get_or_init(|| choose(|name| std::env::var(name).ok(), set_thresholds))
 }
 
+/// Gives freed memory back to the system, for after an allocation that failed.
+pub fn release_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: trims the heap, under the allocator's own lock.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 fn choose(variable: impl Fn(&str) -> Option<String>, set: impl Fn() -> AllocatorTuning) -> AllocatorTuning {
     let tuned_by_user =
         ["MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"].iter().any(|name| variable(name).is_some())

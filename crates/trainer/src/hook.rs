@@ -179,6 +179,8 @@ hooks! {
     StateDict = "state_dict" => Forbidden,
     /// State comes back from a checkpoint.
     LoadStateDict = "load_state_dict" => Forbidden,
+    /// The tuner changes a hyper-parameter.
+    SetHparam = "set_hparam" => Forbidden,
     /// An error ends the run.
     OnException = "on_exception" => Forbidden,
 }

@@ -25,6 +25,7 @@ mod signals;
 mod state;
 mod step;
 mod trainer;
+pub mod tuner;
 
 pub use builder::TrainerBuilder;
 pub use callbacks::Callback;

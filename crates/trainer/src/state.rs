@@ -15,6 +15,7 @@ use fulgurite_torch::grad;
 use fulgurite_torch::tch::{Device, Tensor};
 use indexmap::IndexMap;
 
+use crate::callbacks::TuneRequest;
 use crate::config::{GradientClipAlgorithm, TrainerConfig};
 use crate::console::Console;
 use crate::error::{Error, Result};
@@ -129,6 +130,9 @@ pub struct TrainerState {
     pub(crate) batch_idx: Option<usize>,
     pub(crate) dataloader_idx: usize,
     pub(crate) requests: Vec<SaveRequest>,
+    pub(crate) tune_requests: Vec<TuneRequest>,
+    /// A trial of the tuner: why its training ends is nobody's business.
+    pub(crate) quiet: bool,
     pub(crate) stop: Option<String>,
     pub(crate) interrupt: Arc<AtomicBool>,
     pub(crate) max_epochs: i64,
@@ -164,6 +168,8 @@ impl TrainerState {
             batch_idx: None,
             dataloader_idx: 0,
             requests: Vec::new(),
+            tune_requests: Vec::new(),
+            quiet: false,
             stop: None,
             interrupt: Arc::default(),
             num_training_batches: None,

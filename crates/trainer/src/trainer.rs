@@ -176,7 +176,7 @@ impl Trainer {
     }
 
     /// What every entry point does, whatever happens in it: set-up, the run itself, teardown.
-    fn enter<M: LightningModule, T>(
+    pub(crate) fn enter<M: LightningModule, T>(
         &mut self,
         entry: TrainerFn,
         module: &mut M,
@@ -235,6 +235,7 @@ impl Engine {
         state.stop = None;
         state.batch_idx = None;
         state.requests.clear();
+        state.tune_requests.clear();
         state.step_missing = false;
         state.resumed_from = None;
         state.interrupted_checkpoint = None;
@@ -307,7 +308,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.engine.state.print(&format!("resumed from {}", path.display()));
         }
         self.engine.state.zero_grad();
-        Ok(())
+        self.serve_tuning()
     }
 
     /// Everything after it, whether it succeeded or not. An error of its own counts only if there was none before.

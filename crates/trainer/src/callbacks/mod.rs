@@ -7,6 +7,7 @@ mod model_checkpoint;
 mod model_summary;
 mod progress_bar;
 mod timer;
+mod tuning;
 
 pub use callback::{Callback, Role};
 pub use early_stopping::{EarlyStopping, EarlyStoppingOptions, StoppingReason};
@@ -15,3 +16,6 @@ pub use model_checkpoint::{Mode, ModelCheckpoint, SaveLast};
 pub use model_summary::ModelSummary;
 pub use progress_bar::ProgressBar;
 pub use timer::Timer;
+pub use tuning::{BatchSizeFinder, LearningRateFinder};
+
+pub(crate) use tuning::TuneRequest;

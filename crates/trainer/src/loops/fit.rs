@@ -21,6 +21,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.sanity_check()?;
         }
         self.setup_train_data()?;
+        self.train(resume)
+    }
+
+    /// Training, between its two hooks.
+    pub(crate) fn train(&mut self, mut resume: Option<ResumePoint>) -> Result<(), Error> {
         if self.nothing_to_train() || self.engine.state.fit_is_done() {
             return Ok(());
         }
@@ -83,14 +88,20 @@ impl TrainerState {
     pub(crate) fn fit_is_done(&self) -> bool {
         let reached = |count: u64, limit: i64| limit >= 0 && count >= limit.unsigned_abs();
         if reached(self.global_step(), self.config.max_steps) {
-            self.print(&format!("`Trainer.fit` stopped: `max_steps={}` reached.", self.config.max_steps));
+            self.say(&format!("`Trainer.fit` stopped: `max_steps={}` reached.", self.config.max_steps));
             return true;
         }
         if reached(self.run.progress.epoch.current.processed, self.max_epochs) {
-            self.print(&format!("`Trainer.fit` stopped: `max_epochs={}` reached.", self.max_epochs));
+            self.say(&format!("`Trainer.fit` stopped: `max_epochs={}` reached.", self.max_epochs));
             return true;
         }
         self.should_stop() && self.can_stop_early()
+    }
+
+    fn say(&self, why: &str) {
+        if !self.quiet {
+            self.print(why);
+        }
     }
 
     /// Whether `min_epochs` and `min_steps` are met.

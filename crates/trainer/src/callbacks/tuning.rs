@@ -1,0 +1,107 @@
+//! [`LearningRateFinder`] and [`BatchSizeFinder`]: the tuner at the start of a run.
+
+use crate::callbacks::Callback;
+use crate::config::Configurable;
+use crate::error::{Error, Result};
+use crate::module::ModuleView;
+use crate::state::{TrainerFn, TrainerState};
+use crate::tuner::{BatchSizeFinderOptions, LearningRateFinderOptions, LrFind};
+
+/// A trial that a callback asks for; it runs when the entry point is set up, before its loop begins.
+#[derive(Debug, Clone)]
+pub(crate) enum TuneRequest {
+    LearningRate(LearningRateFinderOptions),
+    BatchSize(BatchSizeFinderOptions),
+}
+
+/// Finds a learning rate before `fit` begins, and trains with it, as Lightning's callback of this name. See
+/// [`Tuner::lr_find`](crate::tuner::Tuner::lr_find).
+///
+/// ```
+/// use fulgurite::callbacks::LearningRateFinder;
+/// use fulgurite::prelude::*;
+///
+/// let trainer = Trainer::builder().callback(LearningRateFinder::new().num_training(50).max_lr(0.1));
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct LearningRateFinder {
+    pub(crate) options: LearningRateFinderOptions,
+    pub(crate) found: Option<LrFind>,
+}
+
+impl LearningRateFinder {
+    /// A range test over 100 steps from 1e-8 to 1.
+    pub fn new() -> LearningRateFinder {
+        LearningRateFinder::default()
+    }
+
+    /// What the last fit's test found.
+    pub fn found(&self) -> Option<&LrFind> {
+        self.found.as_ref()
+    }
+}
+
+impl Configurable for LearningRateFinder {
+    type Options = LearningRateFinderOptions;
+
+    fn from_options(options: LearningRateFinderOptions) -> Result<LearningRateFinder, Error> {
+        options.validate()?;
+        Ok(LearningRateFinder { options, found: None })
+    }
+}
+
+impl Callback for LearningRateFinder {
+    fn setup(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, stage: TrainerFn) -> Result<()> {
+        if stage == TrainerFn::Fit {
+            trainer.tune_requests.push(TuneRequest::LearningRate(self.options.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// Finds the largest batch size that fits into memory before an entry point begins, as Lightning's callback of this
+/// name. See [`Tuner::scale_batch_size`](crate::tuner::Tuner::scale_batch_size).
+///
+/// ```
+/// use fulgurite::callbacks::BatchSizeFinder;
+/// use fulgurite::prelude::*;
+/// use fulgurite::tuner::ScaleMode;
+///
+/// let trainer = Trainer::builder().callback(BatchSizeFinder::new().mode(ScaleMode::BinSearch).max_val(1024));
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct BatchSizeFinder {
+    pub(crate) options: BatchSizeFinderOptions,
+    pub(crate) optimal_batch_size: Option<u64>,
+}
+
+impl BatchSizeFinder {
+    /// Doubles from 2 until memory runs out.
+    pub fn new() -> BatchSizeFinder {
+        BatchSizeFinder::default()
+    }
+
+    /// What the last entry point found.
+    pub fn optimal_batch_size(&self) -> Option<u64> {
+        self.optimal_batch_size
+    }
+}
+
+impl Configurable for BatchSizeFinder {
+    type Options = BatchSizeFinderOptions;
+
+    fn from_options(options: BatchSizeFinderOptions) -> Result<BatchSizeFinder, Error> {
+        options.validate()?;
+        Ok(BatchSizeFinder { options, optimal_batch_size: None })
+    }
+}
+
+impl Callback for BatchSizeFinder {
+    fn setup(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, _: TrainerFn) -> Result<()> {
+        // Before a learning rate is looked for, which depends on it.
+        trainer.tune_requests.insert(0, TuneRequest::BatchSize(self.options.clone()));
+        Ok(())
+    }
+}

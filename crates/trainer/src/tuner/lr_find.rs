@@ -1,0 +1,321 @@
+//! The learning-rate range test.
+
+use std::any::Any;
+use std::path::Path;
+
+use derive_setters::Setters;
+use fulgurite_torch::{Value, to_host_f64};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::plot;
+use crate::callbacks::Callback;
+use crate::error::{Error, Result};
+use crate::loops::Run;
+use crate::loss::Loss;
+use crate::module::{LightningModule, ModuleView};
+use crate::state::TrainerState;
+
+/// How the learning rate rises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LrFindMode {
+    /// By the same factor each step.
+    #[default]
+    Exponential,
+    /// By the same amount each step.
+    Linear,
+}
+
+/// Options of the learning-rate range test: of [`Tuner::lr_find`](super::Tuner::lr_find) and of the callback
+/// [`LearningRateFinder`](crate::callbacks::LearningRateFinder).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Setters)]
+#[serde(default, deny_unknown_fields)]
+#[setters(strip_option, generate_delegates(ty = "crate::callbacks::LearningRateFinder", field = "options"))]
+#[non_exhaustive]
+pub struct LearningRateFinderOptions {
+    /// The rate to begin with.
+    pub min_lr: f64,
+    /// The rate to end with.
+    pub max_lr: f64,
+    /// Optimizer steps from the one to the other.
+    pub num_training: u64,
+    /// Whether the rate rises exponentially or linearly.
+    pub mode: LrFindMode,
+    /// The test ends early when the smoothed loss is above this many times its best; none for never.
+    #[setters(strip_option = false, into)]
+    pub early_stop_threshold: Option<f64>,
+    /// Whether the module's hyper-parameter is set to the suggestion.
+    pub update_attr: bool,
+    /// The hyper-parameter; empty for `lr` or `learning_rate`, whichever the module has.
+    #[setters(into)]
+    pub attr_name: String,
+}
+
+impl Default for LearningRateFinderOptions {
+    fn default() -> LearningRateFinderOptions {
+        LearningRateFinderOptions {
+            min_lr: 1e-8,
+            max_lr: 1.0,
+            num_training: 100,
+            mode: LrFindMode::Exponential,
+            early_stop_threshold: Some(4.0),
+            update_attr: true,
+            attr_name: String::new(),
+        }
+    }
+}
+
+impl LearningRateFinderOptions {
+    /// Checks the options against each other.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let wrong = |message: String| Err(Error::Config(message));
+        let (min, max) = (self.min_lr, self.max_lr);
+        if !(min > 0.0 && max > min && max.is_finite()) {
+            return wrong(format!(
+                "lr_find from min_lr={min} to max_lr={max} cannot rise; write 0 < min_lr < max_lr, such as 1e-8 and 1"
+            ));
+        }
+        if self.num_training < 3 {
+            return wrong(format!(
+                "lr_find with num_training={} has too few points for a slope; write 3 or more, better 100",
+                self.num_training
+            ));
+        }
+        Ok(())
+    }
+
+    /// The rate of a step, counted from 0, as Lightning's schedulers count it.
+    fn lr(&self, step: u64) -> f64 {
+        if step == 0 {
+            return self.min_lr;
+        }
+        let share = (step + 1) as f64 / self.num_training as f64;
+        match self.mode {
+            LrFindMode::Exponential => self.min_lr * (self.max_lr / self.min_lr).powf(share),
+            LrFindMode::Linear => self.min_lr + share * (self.max_lr - self.min_lr),
+        }
+    }
+}
+
+/// What a learning-rate range test found.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct LrFind {
+    /// The learning rate of each step.
+    pub lr: Vec<f64>,
+    /// The smoothed loss after each step; NaN for a batch that was skipped.
+    pub loss: Vec<f64>,
+    /// How the rate rose.
+    pub mode: LrFindMode,
+}
+
+impl LrFind {
+    /// The rate at which the loss falls fastest; `None` with fewer than two usable points.
+    pub fn suggestion(&self) -> Option<f64> {
+        self.suggestion_between(10, 1)
+    }
+
+    /// The same without the first `skip_begin` and the last `skip_end` points, which mislead.
+    pub fn suggestion_between(&self, skip_begin: usize, skip_end: usize) -> Option<f64> {
+        self.suggested_index(skip_begin, skip_end).map(|index| self.lr[index])
+    }
+
+    fn suggested_index(&self, skip_begin: usize, skip_end: usize) -> Option<usize> {
+        let end = self.loss.len().saturating_sub(skip_end);
+        let usable: Vec<usize> = (skip_begin..end).filter(|&i| self.loss[i].is_finite()).collect();
+        if usable.len() < 2 {
+            return None;
+        }
+        let point = |i: usize| (self.lr[usable[i]], self.loss[usable[i]]);
+        let slopes = (0..usable.len()).map(|i| slope(&point, i, usable.len() - 1));
+        let steepest = slopes.enumerate().min_by(|a, b| a.1.total_cmp(&b.1))?.0;
+        Some(usable[steepest])
+    }
+
+    /// The curve for a terminal, with the suggestion under it.
+    pub fn plot(&self) -> String {
+        plot::terminal(self)
+    }
+
+    /// Writes the curve, with the suggestion marked, to an SVG file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn save_plot(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let marked = self.suggested_index(10, 1);
+        plot::svg(self, marked, path.as_ref())
+    }
+}
+
+/// The numeric gradient at a point: second order inside, one-sided at the ends, as `torch.gradient`.
+fn slope(point: &impl Fn(usize) -> (f64, f64), i: usize, last: usize) -> f64 {
+    let one_sided = |a: usize, b: usize| {
+        let ((x0, y0), (x1, y1)) = (point(a), point(b));
+        (y1 - y0) / (x1 - x0)
+    };
+    match i {
+        0 => one_sided(0, 1),
+        i if i == last => one_sided(last - 1, last),
+        i => {
+            let ((x0, y0), (x1, y1), (x2, y2)) = (point(i - 1), point(i), point(i + 1));
+            let (left, right) = (x1 - x0, x2 - x1);
+            -right / (left * (left + right)) * y0
+                + (right - left) / (left * right) * y1
+                + left / (right * (left + right)) * y2
+        }
+    }
+}
+
+impl<M: LightningModule> Run<'_, '_, M> {
+    /// The range test. `as_tuner`: nothing follows, so there must be a hyper-parameter to set.
+    pub(crate) fn lr_find(
+        &mut self,
+        options: &LearningRateFinderOptions,
+        as_tuner: bool,
+    ) -> Result<Option<LrFind>, Error> {
+        options.validate()?;
+        let state = &self.engine.state;
+        if state.config.fast_dev_run > 0 {
+            state.warn("the learning-rate finder does nothing under fast_dev_run");
+            return Ok(None);
+        }
+        let optimizers = state.run.optimizers.len();
+        if optimizers != 1 {
+            return Err(Error::Config(format!(
+                "the learning-rate finder needs one optimizer, and configure_optimizers returned {optimizers}"
+            )));
+        }
+        let attribute = self.lr_attribute(options, as_tuner)?;
+
+        let before = self.set_aside()?;
+        self.engine.callbacks = vec![Box::new(RangeTest::new(options.clone(), self.engine.state.global_step()))];
+        let tried = self.trial(options.num_training);
+        let test = self.engine.callbacks.pop();
+        self.put_back(before)?;
+        tried?;
+        let found = test.and_then(|test| (test as Box<dyn Any>).downcast::<RangeTest>().ok());
+        let Some(found) = found.map(|test| test.found) else { return Ok(None) };
+        self.take_suggestion(&found, attribute.as_deref(), options.update_attr)?;
+        Ok(Some(found))
+    }
+
+    /// The hyper-parameter to set.
+    fn lr_attribute(&self, options: &LearningRateFinderOptions, as_tuner: bool) -> Result<Option<String>, Error> {
+        if !options.update_attr {
+            return Ok(None);
+        }
+        let hparams = self.module.hparams();
+        let candidates = match options.attr_name.as_str() {
+            "" => vec!["lr", "learning_rate"],
+            name => vec![name],
+        };
+        let found = candidates.iter().find(|name| hparams.get(name).is_some());
+        match found {
+            Some(name) => Ok(Some((*name).to_owned())),
+            None if as_tuner || !options.attr_name.is_empty() => Err(Error::Config(format!(
+                "the learning-rate finder sets a hyper-parameter, and `{}` has no `{}`; return it from `hparams` and set it in `set_hparam`, name another with attr_name, or turn update_attr off",
+                self.module.name(),
+                candidates.join("` or `")
+            ))),
+            None => Ok(None),
+        }
+    }
+
+    /// Lets the module and its optimizer go on with the suggestion.
+    fn take_suggestion(&mut self, found: &LrFind, attribute: Option<&str>, update: bool) -> Result<(), Error> {
+        let Some(lr) = found.suggestion() else {
+            self.engine.state.warn(
+                "the learning-rate finder has too few points for a suggestion; raise num_training, or give it more data",
+            );
+            return Ok(());
+        };
+        self.engine.state.print(&format!("learning-rate finder: {lr:.3e}, of {} steps", found.lr.len()));
+        if !update {
+            return Ok(());
+        }
+        for group in self.engine.state.optimizers().flat_map(|optimizer| optimizer.param_groups_mut()) {
+            group.lr = lr;
+        }
+        if let Some(name) = attribute
+            && !self.set_hparam(name, &Value::Float(lr))?
+        {
+            return Err(Error::Config(format!(
+                "`{}` returns `{name}` from `hparams`, and its `set_hparam` does not know it; set the field there and return true",
+                self.module.name()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Raises the learning rate, and notes the smoothed loss.
+struct RangeTest {
+    options: LearningRateFinderOptions,
+    first_step: u64,
+    average: f64,
+    best: f64,
+    found: LrFind,
+}
+
+impl RangeTest {
+    /// How much of the average a new loss leaves as it is.
+    const SMOOTHING: f64 = 0.98;
+
+    fn new(options: LearningRateFinderOptions, first_step: u64) -> RangeTest {
+        let found = LrFind { lr: Vec::new(), loss: Vec::new(), mode: options.mode };
+        RangeTest { options, first_step, average: 0.0, best: 0.0, found }
+    }
+}
+
+impl Callback for RangeTest {
+    fn on_train_batch_start(
+        &mut self,
+        trainer: &mut TrainerState,
+        _: &mut dyn ModuleView,
+        _: &dyn Any,
+        _: usize,
+    ) -> Result<()> {
+        let lr = self.options.lr(trainer.global_step() - self.first_step);
+        for group in trainer.optimizers().flat_map(|optimizer| optimizer.param_groups_mut()) {
+            group.lr = lr;
+        }
+        if !trainer.is_accumulating() {
+            self.found.lr.push(lr);
+        }
+        Ok(())
+    }
+
+    fn on_train_batch_end(
+        &mut self,
+        trainer: &mut TrainerState,
+        _: &mut dyn ModuleView,
+        outputs: &Loss,
+        _: &dyn Any,
+        _: usize,
+    ) -> Result<()> {
+        if trainer.is_accumulating() {
+            return Ok(());
+        }
+        let Some(loss) = outputs.loss() else {
+            self.found.loss.push(f64::NAN);
+            return Ok(());
+        };
+        let step = trainer.global_step();
+        let loss = to_host_f64(loss)?;
+        self.average = Self::SMOOTHING * self.average + (1.0 - Self::SMOOTHING) * loss;
+        let smoothed = self.average / (1.0 - Self::SMOOTHING.powf((step + 1) as f64));
+        if let Some(threshold) = self.options.early_stop_threshold
+            && step > 1
+            && smoothed > threshold * self.best
+        {
+            trainer.request_stop("the loss of the learning-rate finder diverges");
+        }
+        if smoothed < self.best || step == self.first_step + 1 {
+            self.best = smoothed;
+        }
+        self.found.loss.push(smoothed);
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! The tuner: a learning rate and a batch size found by trying, on the model and the data they are for.
+
+mod batch_size;
+mod lr_find;
+mod plot;
+mod trial;
+
+pub use batch_size::{BatchSizeFinderOptions, ScaleMode};
+pub use lr_find::{LearningRateFinderOptions, LrFind, LrFindMode};
+
+use crate::data_module::IntoData;
+use crate::error::Error;
+use crate::module::LightningModule;
+use crate::state::TrainerFn;
+use crate::trainer::Trainer;
+
+/// Finds a learning rate or a batch size by short trial runs. Model, optimizers, random numbers and counters are
+/// afterwards what they were before.
+///
+/// ```no_run
+/// # use fulgurite::prelude::*;
+/// # use fulgurite::tuner::Tuner;
+/// # fn demo<M: LightningModule, D: LightningDataModule<Batch = M::Batch>>(mut model: M, mut data: D) -> Result<()> {
+/// let mut trainer = Trainer::builder().max_epochs(20).build()?;
+/// let mut tuner = Tuner::new(&mut trainer);
+/// tuner.scale_batch_size(&mut model, &mut data, Default::default())?;
+/// if let Some(found) = tuner.lr_find(&mut model, &mut data, Default::default())? {
+///     println!("{}", found.plot());
+///     found.save_plot("lr_find.svg")?;
+/// }
+/// trainer.fit(&mut model, &mut data)?;
+/// # Ok(()) }
+/// ```
+pub struct Tuner<'a> {
+    trainer: &'a mut Trainer,
+}
+
+impl<'a> Tuner<'a> {
+    /// A tuner that runs its trials with the arguments of `trainer`.
+    pub fn new(trainer: &'a mut Trainer) -> Tuner<'a> {
+        Tuner { trainer }
+    }
+
+    /// Trains for some steps while the learning rate rises, and suggests the rate at which the loss falls fastest
+    /// (Smith, "Cyclical Learning Rates for Training Neural Networks", 2017). With `update_attr`, the default, the
+    /// module's hyper-parameter `lr` or `learning_rate` is set to it. `None` under `fast_dev_run`.
+    ///
+    /// # Errors
+    ///
+    /// Options that cannot be, a module with no or several optimizers, a hyper-parameter that is not there; what fails
+    /// in a trial.
+    pub fn lr_find<'d, M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        data: impl IntoData<'d, M::Batch>,
+        options: LearningRateFinderOptions,
+    ) -> Result<Option<LrFind>, Error> {
+        self.trainer.enter(TrainerFn::Fit, module, data.into_data().0, |run| run.lr_find(&options, true))
+    }
+
+    /// Finds the largest batch size that does not run out of memory, and sets the hyper-parameter `batch_size` of the
+    /// data module or the module to it. `None` under `fast_dev_run`.
+    ///
+    /// # Errors
+    ///
+    /// Options that cannot be, loaders handed over directly, a hyper-parameter that is not there; what fails in a trial
+    /// for another reason than memory.
+    pub fn scale_batch_size<'d, M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        data: impl IntoData<'d, M::Batch>,
+        options: BatchSizeFinderOptions,
+    ) -> Result<Option<u64>, Error> {
+        self.scale_batch_size_for(TrainerFn::Fit, module, data, options)
+    }
+
+    /// The same, for the steps of another entry point than `fit`.
+    ///
+    /// # Errors
+    ///
+    /// As [`scale_batch_size`](Tuner::scale_batch_size).
+    pub fn scale_batch_size_for<'d, M: LightningModule>(
+        &mut self,
+        entry: TrainerFn,
+        module: &mut M,
+        data: impl IntoData<'d, M::Batch>,
+        options: BatchSizeFinderOptions,
+    ) -> Result<Option<u64>, Error> {
+        self.trainer.enter(entry, module, data.into_data().0, |run| run.scale_batch_size(&options))
+    }
+}

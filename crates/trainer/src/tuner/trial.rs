@@ -1,0 +1,183 @@
+//! Trials: short runs after which everything is as it was.
+
+use std::any::Any;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use fulgurite_fabric::loggers::Logger;
+use fulgurite_optim::LrSchedulerConfig;
+use fulgurite_torch::rng::RngState;
+use fulgurite_torch::tch::no_grad;
+use fulgurite_torch::{Dict, Value, params};
+
+use crate::callbacks::{BatchSizeFinder, Callback, LearningRateFinder, TuneRequest};
+use crate::config::{Limit, TrainerConfig};
+use crate::data_module::Source;
+use crate::error::Error;
+use crate::hook::Hook;
+use crate::loops::Run;
+use crate::module::LightningModule;
+use crate::progress::Progress;
+use crate::state::{Stage, TrainerFn, Window};
+
+/// What the trials change and must not keep.
+pub(super) struct Before {
+    weights: Dict,
+    /// What the module adds to a checkpoint, for state of its own.
+    module: Dict,
+    optimizers: Vec<Dict>,
+    schedulers: Vec<LrSchedulerConfig>,
+    progress: Progress,
+    window: Window,
+    rng: RngState,
+    config: TrainerConfig,
+    max_epochs: i64,
+    has_validation: bool,
+    callbacks: Vec<Box<dyn Callback>>,
+    loggers: Vec<Box<dyn Logger>>,
+}
+
+impl<M: LightningModule> Run<'_, '_, M> {
+    /// Keeps what trials change, and leaves callbacks, loggers and schedulers out of them.
+    pub(super) fn set_aside(&mut self) -> Result<Before, Error> {
+        let copy = |state: &Dict| state.map_tensors(&mut |tensor| tensor.detach().copy());
+        let mut module = Dict::new();
+        self.module_hook(Hook::OnSaveCheckpoint, |m, _| m.on_save_checkpoint(&mut module))?;
+        let weights = no_grad(|| params::state_dict(self.module.vars()).map(|weights| copy(&weights)))?;
+        let state = &mut self.engine.state;
+        let before = Before {
+            weights,
+            module: copy(&module),
+            optimizers: state.optimizers().map(|optimizer| copy(&optimizer.state_dict())).collect(),
+            schedulers: mem::take(&mut state.run.schedulers),
+            progress: state.run.progress,
+            window: state.run.window,
+            rng: RngState::capture()?,
+            config: state.config.clone(),
+            max_epochs: state.max_epochs,
+            has_validation: state.has_validation,
+            callbacks: mem::take(&mut self.engine.callbacks),
+            loggers: mem::take(&mut state.fabric.loggers),
+        };
+        state.quiet = true;
+        Ok(before)
+    }
+
+    /// Puts the model, its optimizers, random numbers and counters back, as after every trial.
+    pub(super) fn rewind(&mut self, before: &Before) -> Result<(), Error> {
+        no_grad(|| params::load_state_dict(self.module.vars(), &before.weights, true))?;
+        let mut module = before.module.clone();
+        self.module_hook(Hook::OnLoadCheckpoint, |m, _| m.on_load_checkpoint(&mut module))?;
+        let state = &mut self.engine.state;
+        for (optimizer, saved) in state.optimizers().zip(&before.optimizers) {
+            optimizer.load_state_dict(saved)?;
+        }
+        state.zero_grad();
+        state.run.progress = before.progress;
+        state.run.window = before.window;
+        state.stop = None;
+        state.batch_idx = None;
+        state.metrics.clear();
+        before.rng.restore()?;
+        Ok(())
+    }
+
+    /// Puts back the rest too: the trials are over.
+    pub(super) fn put_back(&mut self, mut before: Before) -> Result<(), Error> {
+        let rewound = self.rewind(&before);
+        let state = &mut self.engine.state;
+        state.run.schedulers = mem::take(&mut before.schedulers);
+        state.config = before.config;
+        state.max_epochs = before.max_epochs;
+        state.has_validation = before.has_validation;
+        state.fabric.loggers = before.loggers;
+        state.stage = state.entry.stage();
+        state.quiet = false;
+        self.engine.callbacks = before.callbacks;
+        rewound
+    }
+
+    /// Trains for some optimizer steps, or evaluates as many batches, as the entry point says. A panic is an error.
+    pub(super) fn trial(&mut self, steps: u64) -> Result<(), Error> {
+        let state = &mut self.engine.state;
+        let steps_from_here = state.global_step() + steps;
+        state.config.max_steps = i64::try_from(steps_from_here).unwrap_or(i64::MAX);
+        state.max_epochs = -1;
+        (state.config.min_epochs, state.config.min_steps) = (None, None);
+        state.config.log_every_n_steps = 0;
+        let entry = state.entry;
+        let tried = catch_unwind(AssertUnwindSafe(|| match entry {
+            TrainerFn::Fit => {
+                self.engine.state.has_validation = false;
+                self.setup_train_data()?;
+                self.train(None)
+            }
+            TrainerFn::Validate | TrainerFn::Test => {
+                self.setup_eval_trial(entry.stage(), steps)?;
+                self.evaluate().map(drop)
+            }
+            TrainerFn::Predict => {
+                self.setup_eval_trial(entry.stage(), steps)?;
+                self.predict().map(drop)
+            }
+        }));
+        tried.unwrap_or_else(|payload| Err(self.engine.panic_error(self.module.name(), payload.as_ref())))
+    }
+
+    fn setup_eval_trial(&mut self, stage: Stage, batches: u64) -> Result<(), Error> {
+        let config = &mut self.engine.state.config;
+        let limit = match stage {
+            Stage::Test => &mut config.limit_test_batches,
+            Stage::Predict => &mut config.limit_predict_batches,
+            _ => &mut config.limit_val_batches,
+        };
+        *limit = Limit::Batches(batches);
+        self.setup_eval_data(stage)
+    }
+
+    /// The loaders are asked for again: their batch size has changed.
+    pub(super) fn forget_loaders(&mut self) {
+        self.train_loader = None;
+        self.eval = None;
+        self.engine.state.train_data = Default::default();
+        self.engine.state.num_training_batches = None;
+    }
+
+    /// Sets a hyper-parameter of the module, the data module, or both. `false`: neither has it.
+    pub(super) fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool, Error> {
+        let mut set = self.module_hook(Hook::SetHparam, |m, _| m.set_hparam(name, value))?;
+        if let Source::DataModule(_) = &self.data {
+            self.data_hook(Hook::SetHparam, |data| {
+                set |= data.set_hparam(name, value)?;
+                Ok(())
+            })?;
+        }
+        Ok(set)
+    }
+}
+
+impl<M: LightningModule> Run<'_, '_, M> {
+    /// Runs the trials that callbacks asked for, and tells them what was found.
+    pub(crate) fn serve_tuning(&mut self) -> Result<(), Error> {
+        for request in mem::take(&mut self.engine.state.tune_requests) {
+            match request {
+                TuneRequest::BatchSize(options) => {
+                    let size = self.scale_batch_size(&options)?;
+                    self.tell(|finder: &mut BatchSizeFinder| finder.optimal_batch_size = size);
+                }
+                TuneRequest::LearningRate(options) => {
+                    let found = self.lr_find(&options, false)?;
+                    self.tell(|finder: &mut LearningRateFinder| finder.found = found);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell<C: Callback>(&mut self, what: impl FnOnce(&mut C)) {
+        let mut callbacks = self.engine.callbacks.iter_mut();
+        if let Some(callback) = callbacks.find_map(|callback| (callback.as_mut() as &mut dyn Any).downcast_mut()) {
+            what(callback);
+        }
+    }
+}

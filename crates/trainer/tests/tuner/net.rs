@@ -1,0 +1,116 @@
+//! The module that is tuned.
+
+use fulgurite::prelude::*;
+use fulgurite::torch::params;
+use fulgurite::{Console, TrainerBuilder};
+
+/// A small regression with dropout, so that a random number too few or too many shows in the weights.
+pub struct Net {
+    pub vars: nn::VarStore,
+    pub hidden: nn::Linear,
+    pub output: nn::Linear,
+    pub lr: f64,
+    pub batch_size: usize,
+    /// Batches above this many samples ask for more memory than there is.
+    pub memory: i64,
+    pub seen: i64,
+}
+
+impl Net {
+    pub fn new() -> Net {
+        seed_everything(3).unwrap();
+        let vars = nn::VarStore::new(Device::Cpu);
+        let hidden = nn::linear(vars.root() / "hidden", 4, 16, Default::default());
+        let output = nn::linear(vars.root() / "output", 16, 1, Default::default());
+        Net { vars, hidden, output, lr: 0.01, batch_size: 8, memory: i64::MAX, seen: 0 }
+    }
+
+    pub fn weights(&self) -> String {
+        let tensors = params::named_parameters(&self.vars);
+        format!(
+            "{:?}",
+            tensors.iter().map(|(_, t)| Vec::<f32>::try_from(t.flatten(0, -1)).unwrap()).collect::<Vec<_>>()
+        )
+    }
+
+    fn loss(&self, (x, y): (Tensor, Tensor), train: bool) -> Tensor {
+        if x.size()[0] > self.memory {
+            let _more_than_any_machine_has = Tensor::empty([1 << 46], (Kind::Float, Device::Cpu));
+        }
+        let hidden = x.apply(&self.hidden).tanh().dropout(0.1, train);
+        hidden.apply(&self.output).mse_loss(&y, tch::Reduction::Mean)
+    }
+}
+
+impl LightningModule for Net {
+    type Batch = (Tensor, Tensor);
+
+    fn vars(&self) -> &nn::VarStore {
+        &self.vars
+    }
+
+    fn training_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<Loss> {
+        self.seen += batch.0.size()[0];
+        let loss = self.loss(batch, true);
+        step.log("train_loss", &loss);
+        Ok(loss.into())
+    }
+
+    fn validation_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<()> {
+        let loss = self.loss(batch, false);
+        step.log("val_loss", &loss);
+        Ok(())
+    }
+
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
+        Ok(AdamW::new(&self.vars).lr(self.lr).into())
+    }
+
+    fn hparams(&self) -> Dict {
+        Dict::new().with("lr", self.lr).with("batch_size", self.batch_size)
+    }
+
+    fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {
+        match name {
+            "lr" => self.lr = value.as_float().unwrap(),
+            "batch_size" => self.batch_size = value.as_int().unwrap() as usize,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn on_save_checkpoint(&mut self, checkpoint: &mut Dict) -> Result<()> {
+        checkpoint.set("seen", self.seen);
+        Ok(())
+    }
+
+    fn on_load_checkpoint(&mut self, checkpoint: &mut Dict) -> Result<()> {
+        self.seen = checkpoint.int("seen")?;
+        Ok(())
+    }
+
+    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+        Ok(DataLoader::new(samples(64)).batch_size(self.batch_size).shuffle(true).into())
+    }
+
+    fn val_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+        Ok(DataLoader::new(samples(64)).batch_size(self.batch_size).into())
+    }
+}
+
+pub fn samples(n: i64) -> TensorDataset<(Tensor, Tensor)> {
+    let x = Tensor::arange(n * 4, (Kind::Float, Device::Cpu)).sin().view([n, 4]);
+    let y = x.sum_dim_intlist(1, true, Kind::Float);
+    TensorDataset::new((x, y)).unwrap()
+}
+
+pub fn quiet() -> TrainerBuilder {
+    Trainer::builder()
+        .max_epochs(2)
+        .accelerator("cpu")
+        .no_logger()
+        .enable_checkpointing(false)
+        .enable_progress_bar(false)
+        .enable_model_summary(false)
+        .console(Console::memory())
+}
