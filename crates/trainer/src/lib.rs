@@ -11,6 +11,8 @@ mod console;
 mod data_module;
 mod engine;
 mod error;
+#[cfg(doctest)]
+mod guide;
 mod hook;
 pub mod logging;
 mod loops;

@@ -1,0 +1,20 @@
+//! The guide's pages, whose programs are compiled and run as tests.
+
+macro_rules! pages {
+    ($($page:ident = $path:literal;)*) => {
+        $(#[doc = include_str!(concat!("../../../docs/src/", $path))] struct $page;)*
+    };
+}
+
+pages! {
+    GettingStarted = "getting-started.md";
+    FromATchLoop = "from-a-tch-loop.md";
+    FromLightning = "from-lightning.md";
+    Module = "module.md";
+    Data = "data.md";
+    Logging = "logging.md";
+    Optimization = "optimization.md";
+    Checkpoints = "checkpoints.md";
+    Tuning = "tuning.md";
+    Reproducibility = "reproducibility.md";
+}
