@@ -20,9 +20,12 @@ def hand_written(model, data, stopwatch):
         stopwatch.step_ended()
 
 
-def lightning(model, data, stopwatch, full, folder):
+def lightning(model, data, stopwatch, variant, folder):
     from lightning.pytorch import LightningModule, Trainer
-    from lightning.pytorch.loggers import CSVLogger
+    from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Timer
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+    full = variant != "lightning_barebones"
 
     class Timed(LightningModule):
         def __init__(self):
@@ -45,6 +48,10 @@ def lightning(model, data, stopwatch, full, folder):
         extras = {"logger": CSVLogger(folder), "log_every_n_steps": 1, "default_root_dir": folder}
     else:
         extras = {"barebones": True}
+    if variant == "lightning_callbacks":
+        extras["logger"] = [CSVLogger(folder), TensorBoardLogger(folder)]
+        stopping = EarlyStopping("train_loss", check_on_train_epoch_end=True)
+        extras["callbacks"] = [stopping, LearningRateMonitor(), Timer("00:01:00:00")]
     Trainer(max_epochs=1, accelerator="cpu", **extras).fit(Timed(), Loader(data))
 
 
@@ -71,7 +78,7 @@ def main():
         if variant == "pytorch":
             hand_written(model, data, stopwatch)
         else:
-            lightning(model, data, stopwatch, variant == "lightning_full", folder)
+            lightning(model, data, stopwatch, variant, folder)
     stopwatch.write(result)
 
 

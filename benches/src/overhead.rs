@@ -1,4 +1,4 @@
-//! `overhead`: what a training step costs, in six ways.
+//! `overhead`: what a training step costs, in eight ways.
 
 use anyhow::Result;
 
@@ -6,8 +6,16 @@ use crate::child::{self, BusyNeighbour, Program, Surroundings};
 use crate::stopwatch::{Measured, Plan};
 use crate::table::Row;
 
-const VARIANTS: &[&str] =
-    &["loop", "trainer_barebones", "trainer_full", "pytorch", "lightning_barebones", "lightning_full"];
+const VARIANTS: &[&str] = &[
+    "loop",
+    "trainer_barebones",
+    "trainer_full",
+    "trainer_callbacks",
+    "pytorch",
+    "lightning_barebones",
+    "lightning_full",
+    "lightning_callbacks",
+];
 
 /// A few seconds at most for each process, but past its first moments, and enough blocks for a median.
 const MODELS: &[(&str, Plan)] = &[
@@ -53,11 +61,12 @@ fn alternate(model: &str, plan: Plan, variants: &[&'static str], repeats: usize)
                 Some(variant) => (variant, true),
                 None => (*variant, false),
             };
-            let script = matches!(variant, "pytorch" | "lightning_barebones" | "lightning_full");
+            let script = variant == "pytorch" || variant.starts_with("lightning");
             let program = if script { Program::Python("step.py") } else { Program::Rust("step") };
             let mut args = vec![model.to_owned(), variant.to_string()];
             args.extend(plan.to_args());
-            let surroundings = Surroundings { terminal: variant.ends_with("_full"), plain_waiting };
+            let surroundings =
+                Surroundings { terminal: variant.ends_with("_full") || variant.ends_with("_callbacks"), plain_waiting };
             measured.push(child::measure(&program, &args, surroundings)?);
         }
     }

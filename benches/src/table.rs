@@ -25,7 +25,7 @@ impl Row {
 }
 
 /// One block of lines per model. The last column says how many times as long as the block's first variant each takes,
-/// the last line how `trainer_full` does beside the others.
+/// the last lines how the trainer does beside the others.
 pub fn render(rows: &[Row]) -> String {
     let mut text = String::new();
     for block in rows.chunk_by(|a, b| a.model == b.model) {
@@ -37,21 +37,25 @@ pub fn render(rows: &[Row]) -> String {
                 row.variant, row.median_us, row.min_us, row.max_us
             );
         }
-        text += &summary(block).unwrap_or_default();
+        text += &summary(block);
     }
     text
 }
 
-fn summary(block: &[Row]) -> Option<String> {
+fn summary(block: &[Row]) -> String {
     let median = |name: &str| block.iter().find(|row| row.variant == name).map(|row| row.median_us);
-    let ours = median("trainer_full")?;
-    let mut text = format!("  trainer_full: {:+.1} µs to loop", ours - median("loop")?);
-    for other in ["pytorch", "lightning_full"] {
-        if let Some(theirs) = median(other) {
-            text += &format!(", {:.2} times as fast as {other}", theirs / ours);
+    let mut text = String::new();
+    for (name, peer) in [("trainer_full", "lightning_full"), ("trainer_callbacks", "lightning_callbacks")] {
+        let (Some(ours), Some(by_hand)) = (median(name), median("loop")) else { continue };
+        text += &format!("  {name}: {:+.1} µs to loop", ours - by_hand);
+        for other in ["pytorch", peer] {
+            if let Some(theirs) = median(other) {
+                text += &format!(", {:.2} times as fast as {other}", theirs / ours);
+            }
         }
+        text.push('\n');
     }
-    Some(text + "\n")
+    text
 }
 
 #[cfg(test)]

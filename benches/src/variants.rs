@@ -1,11 +1,14 @@
 //! The variants in Rust: a loop written by hand, and the `Trainer`, bare and with everything.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
+use fulgurite::TrainerBuilder;
 use fulgurite::optim::Optimizer;
 use fulgurite::prelude::{
-    AdamW, CsvLogger, LightningModule, Loss, Optimizers, Step, Trainer, TrainerState, nn, seed_everything,
+    AdamW, CsvLogger, EarlyStopping, LearningRateMonitor, LightningModule, Loss, Optimizers, Step, TensorBoardLogger,
+    Timer, Trainer, TrainerState, nn, seed_everything,
 };
 use fulgurite::torch::runtime;
 
@@ -45,7 +48,8 @@ pub fn run(task: &Task) -> Result<()> {
         "trainer_barebones" => {
             trained(Trainer::builder().max_epochs(1).barebones(true).build()?, model, batches, stopwatch, false)?
         }
-        "trainer_full" => trained(full(folder.path())?, model, batches, stopwatch, true)?,
+        "trainer_full" => trained(full(folder.path()).build()?, model, batches, stopwatch, true)?,
+        "trainer_callbacks" => trained(with_callbacks(folder.path()).build()?, model, batches, stopwatch, true)?,
         variant => bail!("there is no variant {variant}"),
     };
     std::fs::write(&task.result, serde_json::to_string(&stopwatch.measured()?)?)?;
@@ -53,9 +57,18 @@ pub fn run(task: &Task) -> Result<()> {
 }
 
 /// CSV logger, progress bar, checkpoints.
-fn full(folder: &Path) -> Result<Trainer> {
+fn full(folder: &Path) -> TrainerBuilder {
     let builder = Trainer::builder().max_epochs(1).default_root_dir(folder).logger(CsvLogger::new(folder));
-    Ok(builder.log_every_n_steps(1).accelerator("cpu").build()?)
+    builder.log_every_n_steps(1).accelerator("cpu")
+}
+
+/// The same with a second logger, and five callbacks in all: progress bar, checkpoints, and these three.
+fn with_callbacks(folder: &Path) -> TrainerBuilder {
+    full(folder)
+        .logger(TensorBoardLogger::new(folder))
+        .callback(EarlyStopping::monitor("train_loss").check_on_train_epoch_end(true))
+        .callback(LearningRateMonitor::new())
+        .callback(Timer::new(Duration::from_secs(3600)))
 }
 
 /// What a careful person writes with `tch`. Memory and threads are set as the trainer sets them, so that the difference

@@ -1,9 +1,9 @@
 //! The learning-rate finder: the same rates, smoothed losses and suggestion as Lightning's.
 
+use fulgurite::Console;
 use fulgurite::prelude::*;
 use fulgurite::torch::{params, serialization};
 use fulgurite::tuner::{LearningRateFinderOptions, Tuner};
-use fulgurite::Console;
 use fulgurite_parity::python;
 use serde_json::{Value as Json, json};
 
