@@ -236,7 +236,7 @@ impl TrainerState {
     /// # Errors
     ///
     /// In `configure_optimizers`, that the training loader was not asked for yet. Return the error: the trainer asks for
-    /// the loader, and calls `configure_optimizers` again.
+    /// the loader, and calls `configure_optimizers` again. Elsewhere it is known from `on_train_start` on.
     pub fn estimated_stepping_batches(&self) -> Result<Option<u64>, Error> {
         if !self.train_data.ready && self.max_epochs >= 0 {
             self.train_data.wanted.set(true);
@@ -362,15 +362,35 @@ impl TrainerState {
 
     /// The optimizer whose turn it is: 0, unless several take turns.
     pub fn optimizer_idx(&self) -> usize {
-        let Some(cycle) = self.run.frequencies.iter().copied().reduce(|a, b| a + b) else { return 0 };
-        let mut place = self.global_step() % cycle.max(1);
-        for (index, &frequency) in self.run.frequencies.iter().enumerate() {
-            if place < frequency {
-                return index;
-            }
-            place -= frequency;
+        self.optimizer_at(self.global_step())
+    }
+
+    /// The optimizer that takes the step after `step` others.
+    fn optimizer_at(&self, step: u64) -> usize {
+        let cycle: u64 = self.run.frequencies.iter().sum();
+        let mut place = step % cycle.max(1);
+        self.run
+            .frequencies
+            .iter()
+            .position(|&turn| {
+                let its_turn = place < turn;
+                place = place.saturating_sub(turn);
+                its_turn
+            })
+            .unwrap_or(0)
+    }
+
+    /// How many steps an optimizer has taken, and whether the last step was its own.
+    pub(crate) fn steps_of_optimizer(&self, index: usize) -> (u64, bool) {
+        let steps = self.global_step();
+        if self.run.frequencies.is_empty() {
+            return (steps, true);
         }
-        0
+        let cycle: u64 = self.run.frequencies.iter().sum();
+        let turn = self.run.frequencies.get(index).copied().unwrap_or(0);
+        let before: u64 = self.run.frequencies.iter().take(index).sum();
+        let of_this_cycle = (steps % cycle).saturating_sub(before).min(turn);
+        (steps / cycle * turn + of_this_cycle, steps > 0 && self.optimizer_at(steps - 1) == index)
     }
 
     /// The schedulers.

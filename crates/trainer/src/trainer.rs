@@ -333,6 +333,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let stage = self.engine.state.entry;
         let is_fit = self.engine.state.entry == TrainerFn::Fit;
         let mut results = Vec::new();
+        // A step that panicked did not get to it.
+        self.engine.state.untoggle_optimizer();
         if let Some(error) = error.filter(|error| !matches!(error, Error::Interrupted)) {
             self.on_every_callback(Hook::OnException, &mut results, |c, t, m| c.on_exception(t, m, error));
             results.push(self.attempt(|run| run.data_hook(Hook::OnException, |data| data.on_exception(error))));
