@@ -80,6 +80,8 @@ pub(crate) struct Window {
 pub(crate) struct TrainData {
     pub ready: bool,
     pub wanted: Cell<bool>,
+    /// The epoch in which the loader was asked for.
+    pub epoch: u64,
 }
 
 /// Who is being called, for error messages.
@@ -145,6 +147,8 @@ pub struct TrainerState {
     pub(crate) interrupted_checkpoint: Option<PathBuf>,
     /// The module has no step for the loaders it was given.
     pub(crate) step_missing: bool,
+    /// The module's callbacks were seen: a further entry point replaces its own by their like.
+    pub(crate) module_callbacks_merged: bool,
 }
 
 impl TrainerState {
@@ -176,6 +180,7 @@ impl TrainerState {
             resumed_from: None,
             interrupted_checkpoint: None,
             step_missing: false,
+            module_callbacks_merged: false,
         }
     }
 
@@ -221,9 +226,20 @@ impl TrainerState {
         self.num_training_batches
     }
 
-    /// Batches per evaluation loader after limits.
+    /// Batches per loader after limits: of validation within fit, of the evaluation or prediction in hand outside it.
+    /// `None` for a loader that does not know.
     pub fn num_eval_batches(&self) -> &[Option<usize>] {
         &self.num_eval_batches
+    }
+
+    /// Validation batches per loader of the check before training.
+    pub fn num_sanity_val_batches(&self) -> Vec<Option<usize>> {
+        let steps = usize::try_from(self.config.num_sanity_val_steps).unwrap_or(usize::MAX);
+        let limit = |batches: &Option<usize>| match batches {
+            None if steps == usize::MAX => None,
+            batches => Some(batches.map_or(steps, |batches| batches.min(steps))),
+        };
+        self.num_eval_batches.iter().map(limit).collect()
     }
 
     /// The epoch limit in force; -1 for none.

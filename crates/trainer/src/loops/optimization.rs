@@ -104,15 +104,15 @@ impl Engine {
         if takes_turns {
             self.state.toggle_optimizer(index)?;
         }
-        let outputs = self.lend_optimizer(index, |engine, optimizer| engine.with_optimizer(module, batch, optimizer));
+        let outputs =
+            self.lend_optimizer(index, |engine, optimizer| engine.with_optimizer(module, batch, optimizer))?;
         if takes_turns {
             self.state.untoggle_optimizer();
         }
-        outputs?
+        outputs
     }
 
-    /// Takes an optimizer out of its slot for as long as `f` needs it. Even a panic does not lose it: a checkpoint may
-    /// still be written on the way out.
+    /// Takes an optimizer out of its slot for as long as `f` needs it.
     pub(crate) fn lend_optimizer<T>(
         &mut self,
         index: usize,
@@ -125,6 +125,7 @@ impl Engine {
         let Some(mut optimizer) = slot.take() else {
             return Err(Error::Config(format!("optimizer {index} is in the middle of a step already")));
         };
+        // Even a panic must not lose the optimizer: a checkpoint may still be written on the way out.
         let returned = catch_unwind(AssertUnwindSafe(|| f(self, optimizer.as_mut())));
         if let Some(slot) = self.state.run.optimizers.get_mut(index) {
             *slot = Some(optimizer);

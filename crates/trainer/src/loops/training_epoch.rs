@@ -20,6 +20,7 @@ use crate::state::{Stage, TrainerState, Window};
 impl<M: LightningModule> Run<'_, '_, M> {
     /// One epoch; the rest of one, when resuming.
     pub(crate) fn train_epoch(&mut self, resume: Option<ResumePoint>) -> Result<(), Error> {
+        self.reload_train_data()?;
         let resume = self.start_epoch(resume)?;
         if let Some(mut batches) = self.train_batches(&resume)? {
             if resume.validation_pending {
