@@ -6,7 +6,7 @@
 //! | items as a stream | [`IterableDataset`]: [`IterableFn`] |
 //! | their order | [`Sampler`]: sequential, random, weighted, of a subset, in batches |
 //! | from items to a batch | [`Collate`]: [`DefaultCollate`], or a closure |
-//! | batches | [`Loader`]: [`DataLoader`], [`IterableDataLoader`], [`Batches`], [`FnLoader`] |
+//! | batches | [`Loader`]: [`DataLoader`], [`IterableDataLoader`], [`Batches`], [`FnLoader`], [`CombinedLoader`] |
 //! | what a batch can be | [`Batch`], which can be derived |
 //!
 //! Names and behaviour are those of `torch.utils.data`, with one difference that matters: what an epoch yields,
@@ -28,6 +28,7 @@
 
 mod batch;
 mod collate;
+mod combined_loader;
 mod data_loader;
 mod dataset;
 pub mod datasets;
@@ -42,13 +43,14 @@ mod workers;
 
 pub use batch::Batch;
 pub use collate::{AcceptStacked, Collate, DefaultCollate, Stack, Stacked};
+pub use combined_loader::{Combine, CombinedLoader};
 pub use data_loader::DataLoader;
 pub use dataset::{Dataset, InMemory, Map, TryMap};
 pub use error::{BoxError, DataError};
 pub use fulgurite_macros::{Batch, Stack};
 pub use fulgurite_torch as torch;
 pub use iterable::{IterableDataLoader, IterableDataset, IterableFn, MapIterable, RecordIter};
-pub use loader::{BatchIter, Batches, BoxLoader, FnLoader, IntoLoader, Loader};
+pub use loader::{BatchIter, Batches, BoxLoader, FnLoader, IntoLoader, Limited, Loader};
 pub use rand;
 pub use sampler::{
     BatchSampler, RandomSampler, SampleIter, Sampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler,

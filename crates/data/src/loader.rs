@@ -39,6 +39,19 @@ pub trait Loader: Send {
     fn sequential(&self) -> Option<BoxLoader<Self::Batch>> {
         None
     }
+
+    /// The loaders that it walks one after the other, if that is what it does.
+    fn sequence(&self) -> Option<Vec<BoxLoader<Self::Batch>>> {
+        None
+    }
+
+    /// The first `batches` of each epoch alone.
+    fn limit(self, batches: usize) -> Limited<Self>
+    where
+        Self: Sized,
+    {
+        Limited { loader: self, batches }
+    }
 }
 
 impl<L: Loader + ?Sized> Loader for Box<L> {
@@ -58,6 +71,40 @@ impl<L: Loader + ?Sized> Loader for Box<L> {
 
     fn sequential(&self) -> Option<BoxLoader<Self::Batch>> {
         (**self).sequential()
+    }
+
+    fn sequence(&self) -> Option<Vec<BoxLoader<Self::Batch>>> {
+        (**self).sequence()
+    }
+}
+
+/// The first batches of each epoch of another loader. Made by [`Loader::limit`].
+#[derive(Debug, Clone)]
+pub struct Limited<L> {
+    loader: L,
+    batches: usize,
+}
+
+impl<L: Loader> Loader for Limited<L> {
+    type Batch = L::Batch;
+
+    fn len(&self) -> Option<usize> {
+        self.loader.len().map(|len| len.min(self.batches))
+    }
+
+    fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<L::Batch>, DataError> {
+        if skip >= self.batches {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        Ok(Box::new(self.loader.iter(epoch, skip)?.take(self.batches - skip)))
+    }
+
+    fn is_shuffled(&self) -> bool {
+        self.loader.is_shuffled()
+    }
+
+    fn sequential(&self) -> Option<BoxLoader<L::Batch>> {
+        self.loader.sequential().map(|loader| Box::new(loader.limit(self.batches)) as BoxLoader<L::Batch>)
     }
 }
 

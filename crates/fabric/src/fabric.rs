@@ -74,6 +74,16 @@ impl Fabric {
         self.precision.as_ref()
     }
 
+    /// Takes another precision, before the module is set up.
+    pub fn set_precision(&mut self, precision: Box<dyn Precision>) {
+        self.precision = precision;
+    }
+
+    /// Writes and reads checkpoints in another way.
+    pub fn set_checkpoint_io(&mut self, checkpoint_io: Box<dyn CheckpointIo>) {
+        self.checkpoint_io = checkpoint_io;
+    }
+
     /// Checkpoint I/O.
     pub fn checkpoint_io(&mut self) -> &mut dyn CheckpointIo {
         self.checkpoint_io.as_mut()

@@ -9,7 +9,9 @@ use fulgurite_fabric::{Devices, Fabric};
 use crate::callbacks::{Callback, ModelCheckpoint, ModelSummary, ProgressBar, Role, Timer};
 use crate::config::{Deterministic, GradientClipAlgorithm, Limit, TrainerConfig, ValCheckInterval};
 use crate::console::Console;
+use crate::environment::{self, Environment};
 use crate::error::Error;
+use crate::plugin::{Kind, Plugin};
 use crate::state::TrainerState;
 use crate::trainer::Trainer;
 
@@ -20,7 +22,12 @@ pub struct TrainerBuilder {
     config: TrainerConfig,
     callbacks: Vec<Box<dyn Callback>>,
     loggers: Loggers,
+    plugins: Vec<Plugin>,
     console: Option<Console>,
+    /// What was wrong with the environment's defaults.
+    error: Option<Error>,
+    /// Variables of the environment that are about no argument.
+    unknown_variables: Vec<String>,
 }
 
 #[derive(Default)]
@@ -71,6 +78,8 @@ setters! {
     check_val_every_n_epoch: impl Into<Option<u64>> => |n| n.into();
     /// Validation batches per loader to run before training; -1 for all.
     num_sanity_val_steps: i64 => |n| n;
+    /// Ask for the training and validation loaders again every n epochs; 0 for once.
+    reload_dataloaders_every_n_epochs: u64 => |n| n;
     /// Write step metrics every n optimizer steps.
     log_every_n_steps: u64 => |n| n;
     /// Batches per optimizer step.
@@ -81,6 +90,8 @@ setters! {
     gradient_clip_algorithm: GradientClipAlgorithm => |algorithm| algorithm;
     /// Whether operations without a deterministic implementation are allowed.
     deterministic: Deterministic => |mode| mode;
+    /// Let cuDNN try out its convolution algorithms.
+    benchmark: bool => |on| Some(on);
     /// Look for the operation that made a NaN in the backward pass.
     detect_anomaly: bool => |on| on;
     /// Show a progress bar.
@@ -89,6 +100,8 @@ setters! {
     enable_model_summary: bool => |on| Some(on);
     /// Write checkpoints.
     enable_checkpointing: bool => |on| Some(on);
+    /// Send hyper-parameters to the loggers when a run begins.
+    enable_autolog_hparams: bool => |on| on;
     /// Where logs and checkpoints go.
     default_root_dir: impl Into<PathBuf> => |path| Some(path.into());
     /// `cpu`, `cuda`, `mps`, `gpu` or `auto`.
@@ -104,7 +117,17 @@ setters! {
 }
 
 impl TrainerBuilder {
-    /// All arguments at once, as a file or a command line gave them.
+    /// A builder with the defaults of the environment, and Lightning's.
+    pub(crate) fn new() -> TrainerBuilder {
+        match Environment::of(environment::variables()) {
+            Ok(Environment { config, unknown }) => {
+                TrainerBuilder { config, unknown_variables: unknown, ..TrainerBuilder::default() }
+            }
+            Err(error) => TrainerBuilder { error: Some(error), ..TrainerBuilder::default() },
+        }
+    }
+
+    /// All arguments at once, as a file or a command line gave them. [`TrainerConfig::from_env`] has the environment's.
     pub fn config(mut self, config: TrainerConfig) -> TrainerBuilder {
         self.config = config;
         self
@@ -132,6 +155,12 @@ impl TrainerBuilder {
         self
     }
 
+    /// Adds a part of the trainer's foundation that takes the place of its own.
+    pub fn plugin(mut self, plugin: Plugin) -> TrainerBuilder {
+        self.plugins.push(plugin);
+        self
+    }
+
     /// Where lines and bars go: standard error by default.
     pub fn console(mut self, console: Console) -> TrainerBuilder {
         self.console = Some(console);
@@ -142,33 +171,81 @@ impl TrainerBuilder {
     ///
     /// # Errors
     ///
-    /// An argument, or a pair of arguments, that cannot be; an accelerator that is not there; a log folder that cannot
-    /// be written.
+    /// An argument, or a pair of arguments, that cannot be; an environment variable that is none of its argument's
+    /// values; an accelerator that is not there; a log folder that cannot be written.
     pub fn build(self) -> Result<Trainer, Error> {
-        let TrainerBuilder { config, mut callbacks, loggers, console } = self;
+        let TrainerBuilder { config, mut callbacks, loggers, plugins, console, error, unknown_variables } = self;
+        if let Some(error) = error {
+            return Err(error);
+        }
         config.validate()?;
         check_callbacks(&config, &callbacks, &loggers)?;
-        let config = config.resolved();
         let console = console.unwrap_or_else(Console::stderr);
+        for variable in unknown_variables {
+            console.warn(&format!("the environment variable {variable} is about no argument of the trainer"));
+        }
+        explain(&config, &console);
+        let config = config.resolved();
         let mut fabric = Fabric::new(&config.accelerator, &config.devices, &config.precision)?;
+        install(plugins, &config, &mut fabric)?;
         fabric.loggers = build_loggers(&config, loggers)?;
         add_default_callbacks(&config, &mut callbacks, &console);
-        if config.fast_dev_run > 0 {
-            console.print(&format!(
-                "Running in `fast_dev_run` mode: {} batch(es) of everything, once; loggers and checkpoints are off",
-                config.fast_dev_run
-            ));
-        }
-        if config.detect_anomaly {
-            console.print("`detect_anomaly` is on: training is much slower");
-        }
-        if config.barebones {
-            console.print(
-                "`barebones` is on: no checkpoints, loggers, progress bar, summary, sanity check or logged values",
-            );
-        }
         Ok(Trainer::new(TrainerState::new(config, fabric, console), callbacks))
     }
+}
+
+/// Says what arguments mean that are easily mistaken.
+fn explain(config: &TrainerConfig, console: &Console) {
+    if config.fast_dev_run > 0 {
+        console.print(&format!(
+            "Running in `fast_dev_run` mode: {} batch(es) of everything, once; loggers and checkpoints are off",
+            config.fast_dev_run
+        ));
+    }
+    if config.detect_anomaly {
+        console.print("`detect_anomaly` is on: training is much slower");
+    }
+    if config.barebones {
+        console
+            .print("`barebones` is on: no checkpoints, loggers, progress bar, summary, sanity check or logged values");
+    }
+    if config.benchmark == Some(true) && config.deterministic != Deterministic::False {
+        console.warn("benchmark=true lets cuDNN choose its algorithms anew, so runs may differ although `deterministic` is on; leave one of the two out");
+    }
+    for (name, limit, what) in [
+        ("limit_train_batches", config.limit_train_batches, "one batch per epoch is used"),
+        ("limit_val_batches", config.limit_val_batches, "one batch is used"),
+        ("limit_test_batches", config.limit_test_batches, "one batch is used"),
+        ("limit_predict_batches", config.limit_predict_batches, "one batch is used"),
+    ] {
+        if limit == Limit::Batches(1) {
+            console.print(&format!("`{name}=1`: {what} (1.0 would be all of them)"));
+        }
+    }
+    if config.val_check_interval == ValCheckInterval::Batches(1) {
+        console.print("`val_check_interval=1`: validation runs after every batch (1.0 would be after every epoch)");
+    }
+}
+
+/// Puts the user's parts in the place of the trainer's.
+fn install(plugins: Vec<Plugin>, config: &TrainerConfig, fabric: &mut Fabric) -> Result<(), Error> {
+    let (mut has_precision, mut has_io) = (false, false);
+    let twice = |what: &str| Error::Config(format!("there are two plugins for {what}; leave one"));
+    for plugin in plugins {
+        match plugin.0 {
+            Kind::Precision(_) if std::mem::replace(&mut has_precision, true) => return Err(twice("the precision")),
+            Kind::CheckpointIo(_) if std::mem::replace(&mut has_io, true) => return Err(twice("checkpoint I/O")),
+            Kind::Precision(_) if config.precision != TrainerConfig::default().precision => {
+                return Err(Error::Config(format!(
+                    "precision={:?}, and a precision is among the plugins; leave one of the two out",
+                    config.precision
+                )));
+            }
+            Kind::Precision(precision) => fabric.set_precision(precision),
+            Kind::CheckpointIo(io) => fabric.set_checkpoint_io(io),
+        }
+    }
+    Ok(())
 }
 
 fn check_callbacks(config: &TrainerConfig, callbacks: &[Box<dyn Callback>], loggers: &Loggers) -> Result<(), Error> {

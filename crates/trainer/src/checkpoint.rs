@@ -24,7 +24,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         requests.iter().try_for_each(|request| self.save(request))
     }
 
-    fn save(&mut self, request: &SaveRequest) -> Result<(), Error> {
+    pub(crate) fn save(&mut self, request: &SaveRequest) -> Result<(), Error> {
         let checkpoint = Value::Dict(self.dump_checkpoint(request.weights_only)?);
         let state = &mut self.engine.state;
         if !state.is_global_zero() {
@@ -232,28 +232,6 @@ impl TrainerState {
             self.warn("the checkpoint was written inside an accumulation window, whose gradients so far are lost");
         }
         Ok(())
-    }
-
-    /// The checkpoint that `ckpt_path` means.
-    pub(crate) fn resolve_ckpt_path(&self, ckpt_path: &str, best: Option<PathBuf>) -> Result<PathBuf, Error> {
-        let path = match ckpt_path {
-            "best" if self.config.fast_dev_run > 0 => {
-                return Err(Error::Config(
-                    "ckpt_path=\"best\" was asked for, and fast_dev_run writes no checkpoints; give a path, or leave ckpt_path out".into(),
-                ));
-            }
-            "best" => best.ok_or_else(|| {
-                Error::Config(
-                    "ckpt_path=\"best\" was asked for, and no checkpoint has been written; fit first with a `ModelCheckpoint`, or give a path".into(),
-                )
-            })?,
-            path => PathBuf::from(path),
-        };
-        if !path.is_file() {
-            let problem = "there is no such file; check the path, or leave ckpt_path out to start afresh".into();
-            return Err(Error::Checkpoint { path, problem });
-        }
-        Ok(path)
     }
 }
 

@@ -109,6 +109,8 @@ pub struct TrainerConfig {
     pub check_val_every_n_epoch: Option<u64>,
     /// Validation batches per loader to run before training; -1 for all.
     pub num_sanity_val_steps: i64,
+    /// Ask for the training and validation loaders again every n epochs; 0 for once. Loaders handed over are kept.
+    pub reload_dataloaders_every_n_epochs: u64,
     /// Write step metrics every n optimizer steps; 0 for never.
     pub log_every_n_steps: u64,
     /// Batches per optimizer step. A short last window of an epoch is averaged over the batches it has (Lightning
@@ -120,6 +122,8 @@ pub struct TrainerConfig {
     pub gradient_clip_algorithm: GradientClipAlgorithm,
     /// Whether operations without a deterministic implementation are allowed.
     pub deterministic: Deterministic,
+    /// Let cuDNN try out its convolution algorithms. `None` leaves it as it is, or off where `deterministic` is on.
+    pub benchmark: Option<bool>,
     /// Look for the operation that made a NaN in the backward pass; slow.
     pub detect_anomaly: bool,
     /// Show a progress bar; on by default.
@@ -128,6 +132,8 @@ pub struct TrainerConfig {
     pub enable_model_summary: Option<bool>,
     /// Write checkpoints even when no `ModelCheckpoint` is among the callbacks; on by default.
     pub enable_checkpointing: Option<bool>,
+    /// Send the hyper-parameters of module and data module to the loggers when a run begins.
+    pub enable_autolog_hparams: bool,
     /// Where logs and checkpoints go when neither says otherwise; the current folder by default.
     pub default_root_dir: Option<PathBuf>,
     /// `cpu`, `cuda`, `mps`, `gpu` or `auto`.
@@ -160,15 +166,18 @@ impl Default for TrainerConfig {
             val_check_interval: ValCheckInterval::Fraction(1.0),
             check_val_every_n_epoch: Some(1),
             num_sanity_val_steps: 2,
+            reload_dataloaders_every_n_epochs: 0,
             log_every_n_steps: 50,
             accumulate_grad_batches: 1,
             gradient_clip_val: None,
             gradient_clip_algorithm: GradientClipAlgorithm::Norm,
             deterministic: Deterministic::False,
+            benchmark: None,
             detect_anomaly: false,
             enable_progress_bar: None,
             enable_model_summary: None,
             enable_checkpointing: None,
+            enable_autolog_hparams: true,
             default_root_dir: None,
             accelerator: "auto".into(),
             devices: Devices::Auto,

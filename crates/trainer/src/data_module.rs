@@ -1,18 +1,36 @@
 //! Where batches come from: [`LightningDataModule`], or loaders handed over directly.
 
-use fulgurite_data::{Batch, BoxLoader, DataLoader, IntoLoader, IterableDataLoader};
+use fulgurite_data::{Batch, BoxLoader, CombinedLoader, DataLoader, IntoLoader, IterableDataLoader};
 use fulgurite_torch::{Dict, Value};
 
 use crate::error::{BoxError, Error, Result};
 use crate::state::TrainerFn;
 
-/// The loaders of a stage. Any loader converts into it, and so does a `Vec` of loaders.
+/// The loaders of a stage. Any loader converts into it; [`and`](Loaders::and) adds another.
+///
+/// ```
+/// use fulgurite::prelude::*;
+/// # let (clean, noisy) = (vec![Tensor::from(1)], vec![Tensor::from(2)]);
+///
+/// let loaders: Loaders<Tensor> = Loaders::from(clean).and(noisy);
+/// assert_eq!(loaders.0.len(), 2);
+/// ```
 pub struct Loaders<B>(pub Vec<BoxLoader<B>>);
 
 impl<B> Loaders<B> {
     /// No loader.
     pub fn none() -> Loaders<B> {
         Loaders(Vec::new())
+    }
+
+    /// One more: an evaluation walks them one after the other, and tells them apart by `dataloader_idx`.
+    #[must_use]
+    pub fn and(mut self, loader: impl IntoLoader<Batch = B>) -> Loaders<B>
+    where
+        B: Batch,
+    {
+        self.0.push(loader.into_loader());
+        self
     }
 }
 
@@ -151,6 +169,18 @@ impl<'a, B: Batch> IntoData<'a, B> for Loaders<B> {
 }
 
 impl<'a, B: Batch> IntoData<'a, B> for Vec<B> {
+    fn into_data(self) -> Data<'a, B> {
+        Data(Source::Loaders(Some(self.into()), None))
+    }
+}
+
+impl<'a, B: Batch> IntoData<'a, B> for CombinedLoader<B> {
+    fn into_data(self) -> Data<'a, B> {
+        Data(Source::Loaders(Some(self.into()), None))
+    }
+}
+
+impl<'a, B: Batch> IntoData<'a, B> for BoxLoader<B> {
     fn into_data(self) -> Data<'a, B> {
         Data(Source::Loaders(Some(self.into()), None))
     }

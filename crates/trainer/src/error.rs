@@ -38,7 +38,7 @@ pub enum Error {
     NotImplemented(&'static str),
     /// `estimated_stepping_batches` was asked for before the training loader is there. The trainer sees to it.
     #[error(
-        "the number of training batches is not known yet; return this error from `configure_optimizers`, which is then called again"
+        "the number of training batches is not known yet; return this error from `configure_optimizers`, which is then called again, or ask from `on_train_start` on"
     )]
     TrainDataNeeded,
     /// A hook of a module or callback failed.

@@ -47,6 +47,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
 fn turns(frequencies: &[Option<u64>]) -> Result<Vec<u64>, Error> {
     match frequencies {
         [] | [_] => Ok(Vec::new()),
+        several if several.contains(&Some(0)) => Err(Error::Config(
+            "an optimizer with a frequency of 0 would never have its turn; write 1 or more, or leave the optimizer out"
+                .into(),
+        )),
         several => several.iter().copied().collect::<Option<Vec<u64>>>().ok_or_else(|| {
             Error::Config(format!(
                 "configure_optimizers returned {} optimizers, and one step updates one; let them take turns with `Optimizers::frequency`, step them yourself with `automatic_optimization` false, or put the parameters into groups of one optimizer",

@@ -81,6 +81,8 @@ pub(crate) struct Window {
 pub(crate) struct TrainData {
     pub ready: bool,
     pub wanted: Cell<bool>,
+    /// The epoch in which the loader was asked for.
+    pub epoch: u64,
 }
 
 /// Who is being called, for error messages.
@@ -149,6 +151,8 @@ pub struct TrainerState {
     pub(crate) interrupted_checkpoint: Option<PathBuf>,
     /// The module has no step for the loaders it was given.
     pub(crate) step_missing: bool,
+    /// The module's callbacks were seen: a further entry point replaces its own by their like.
+    pub(crate) module_callbacks_merged: bool,
 }
 
 impl TrainerState {
@@ -182,6 +186,7 @@ impl TrainerState {
             resumed_from: None,
             interrupted_checkpoint: None,
             step_missing: false,
+            module_callbacks_merged: false,
         }
     }
 
@@ -227,9 +232,20 @@ impl TrainerState {
         self.num_training_batches
     }
 
-    /// Batches per evaluation loader after limits.
+    /// Batches per loader after limits: of validation within fit, of the evaluation or prediction in hand outside it.
+    /// `None` for a loader that does not know.
     pub fn num_eval_batches(&self) -> &[Option<usize>] {
         &self.num_eval_batches
+    }
+
+    /// Validation batches per loader of the check before training.
+    pub fn num_sanity_val_batches(&self) -> Vec<Option<usize>> {
+        let steps = usize::try_from(self.config.num_sanity_val_steps).unwrap_or(usize::MAX);
+        let limit = |batches: &Option<usize>| match batches {
+            None if steps == usize::MAX => None,
+            batches => Some(batches.map_or(steps, |batches| batches.min(steps))),
+        };
+        self.num_eval_batches.iter().map(limit).collect()
     }
 
     /// The epoch limit in force; -1 for none.
@@ -242,7 +258,7 @@ impl TrainerState {
     /// # Errors
     ///
     /// In `configure_optimizers`, that the training loader was not asked for yet. Return the error: the trainer asks for
-    /// the loader, and calls `configure_optimizers` again.
+    /// the loader, and calls `configure_optimizers` again. Elsewhere it is known from `on_train_start` on.
     pub fn estimated_stepping_batches(&self) -> Result<Option<u64>, Error> {
         if !self.train_data.ready && self.max_epochs >= 0 {
             self.train_data.wanted.set(true);
@@ -368,15 +384,35 @@ impl TrainerState {
 
     /// The optimizer whose turn it is: 0, unless several take turns.
     pub fn optimizer_idx(&self) -> usize {
-        let Some(cycle) = self.run.frequencies.iter().copied().reduce(|a, b| a + b) else { return 0 };
-        let mut place = self.global_step() % cycle.max(1);
-        for (index, &frequency) in self.run.frequencies.iter().enumerate() {
-            if place < frequency {
-                return index;
-            }
-            place -= frequency;
+        self.optimizer_at(self.global_step())
+    }
+
+    /// The optimizer that takes the step after `step` others.
+    fn optimizer_at(&self, step: u64) -> usize {
+        let cycle: u64 = self.run.frequencies.iter().sum();
+        let mut place = step % cycle.max(1);
+        self.run
+            .frequencies
+            .iter()
+            .position(|&turn| {
+                let its_turn = place < turn;
+                place = place.saturating_sub(turn);
+                its_turn
+            })
+            .unwrap_or(0)
+    }
+
+    /// How many steps an optimizer has taken, and whether the last step was its own.
+    pub(crate) fn steps_of_optimizer(&self, index: usize) -> (u64, bool) {
+        let steps = self.global_step();
+        if self.run.frequencies.is_empty() {
+            return (steps, true);
         }
-        0
+        let cycle: u64 = self.run.frequencies.iter().sum();
+        let turn = self.run.frequencies.get(index).copied().unwrap_or(0);
+        let before: u64 = self.run.frequencies.iter().take(index).sum();
+        let of_this_cycle = (steps % cycle).saturating_sub(before).min(turn);
+        (steps / cycle * turn + of_this_cycle, steps > 0 && self.optimizer_at(steps - 1) == index)
     }
 
     /// The schedulers.

@@ -1,7 +1,7 @@
 //! [`Callback`]: something that watches a run, and may step in.
 
 use std::any::Any;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fulgurite_optim::Optimizer;
 use fulgurite_torch::tch::Tensor;
@@ -98,6 +98,17 @@ pub trait Callback: Any + Send {
     /// Restores what [`state_dict`](Callback::state_dict) returned.
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
         Ok(())
+    }
+
+    /// The files that `ckpt_path("last")` chooses the newest of, if writing checkpoints is its role. Asked before
+    /// [`setup`](Callback::setup).
+    fn last_checkpoints(&self, trainer: &TrainerState) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// Whether a fit that is given no `ckpt_path` goes on from the newest of these, as after a crash.
+    fn resumes_by_itself(&self) -> bool {
+        false
     }
 
     /// The best checkpoint it has written, if writing them is its role.

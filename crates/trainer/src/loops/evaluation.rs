@@ -56,7 +56,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// Evaluates the module on the loaders at hand, one after the other. Returns the logged values of each.
     pub(crate) fn evaluate(&mut self) -> Result<Vec<EvalResults>, Error> {
         let Some(eval) = &self.eval else { return Ok(Vec::new()) };
-        let limits = self.engine.state.eval_limits(&eval.limits);
+        let limits = match self.engine.state.stage {
+            Stage::SanityCheck => self.engine.state.num_sanity_val_batches(),
+            _ => eval.limits.clone(),
+        };
         if limits.iter().all(|limit| *limit == Some(0)) {
             return Ok(Vec::new());
         }
@@ -160,16 +163,6 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 impl TrainerState {
-    /// Batches per loader, of the sanity check or of a whole evaluation.
-    fn eval_limits(&self, limits: &[Option<usize>]) -> Vec<Option<usize>> {
-        match (self.stage, usize::try_from(self.config.num_sanity_val_steps)) {
-            (Stage::SanityCheck, Ok(steps)) => {
-                limits.iter().map(|limit| Some(limit.map_or(steps, |limit| limit.min(steps)))).collect()
-            }
-            _ => limits.to_vec(),
-        }
-    }
-
     fn begin_evaluation(&mut self) -> Result<(), Error> {
         // Callbacks of the evaluation see what training logged before it.
         self.metrics.refresh()?;

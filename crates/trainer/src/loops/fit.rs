@@ -21,6 +21,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.sanity_check()?;
         }
         self.setup_train_data()?;
+        // It may have been asked for before a checkpoint said which epoch this is.
+        self.engine.state.train_data.epoch = self.engine.state.current_epoch();
         self.train(resume)
     }
 

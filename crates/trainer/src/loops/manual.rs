@@ -53,13 +53,17 @@ impl Step<'_> {
         Ok(self.as_caller(|engine| engine.backward(module, loss, 1.0))?)
     }
 
-    /// Steps an optimizer, with the hook before it. Counts as a step of the run.
+    /// Steps an optimizer, with the hook before it. Every such step counts in
+    /// [`global_step`](Step::global_step), whichever optimizer takes it.
     ///
     /// # Errors
     ///
     /// There is no such optimizer; what the hooks or the optimizer said.
     pub fn optimizer_step<M: LightningModule>(&mut self, module: &mut M, optimizer: usize) -> Result<()> {
-        self.step_manually(module, optimizer, |_, _, optimizer| Ok(optimizer.step()?))
+        self.step_manually(module, optimizer, |engine, module, optimizer| {
+            engine.before_optimizer_step(module, optimizer)?;
+            Ok(optimizer.step()?)
+        })
     }
 
     /// Steps an optimizer that evaluates the loss itself, possibly several times (LBFGS). `closure` drops the gradients,
@@ -74,8 +78,14 @@ impl Step<'_> {
         optimizer: usize,
         mut closure: impl FnMut(&mut M, &mut Step, &mut dyn Optimizer) -> Result<Tensor>,
     ) -> Result<Tensor> {
+        let (hook, owner) = (self.0.state.hook, self.0.state.owner);
         self.step_manually(module, optimizer, |engine, module, optimizer| {
-            let stepped = optimizer.step_with(&mut |optimizer| closure(module, &mut Step(engine), optimizer));
+            let stepped = optimizer.step_with(&mut |optimizer| {
+                engine.state.enter(hook, owner);
+                let loss = closure(module, &mut Step(engine), optimizer)?;
+                engine.before_optimizer_step(module, optimizer)?;
+                Ok(loss)
+            });
             match stepped {
                 Err(OptimError::Closure(error)) => Err(error),
                 stepped => Ok(stepped?),
@@ -92,10 +102,14 @@ impl Step<'_> {
         Ok(self.0.lend_optimizer(optimizer, |_, optimizer| optimizer.zero_grad())?)
     }
 
-    /// Lets gradients reach this optimizer's parameters alone, and none that only others have, until
-    /// [`untoggle_optimizer`](Step::untoggle_optimizer).
-    pub fn toggle_optimizer(&mut self, optimizer: usize) {
-        self.0.state.toggle_optimizer(optimizer);
+    /// Lets gradients reach this optimizer's parameters, and none that only others have, until
+    /// [`untoggle_optimizer`](Step::untoggle_optimizer) or the end of the step.
+    ///
+    /// # Errors
+    ///
+    /// There is no such optimizer.
+    pub fn toggle_optimizer(&mut self, optimizer: usize) -> Result<()> {
+        Ok(self.0.state.toggle_optimizer(optimizer)?)
     }
 
     /// Undoes [`toggle_optimizer`](Step::toggle_optimizer).
@@ -155,13 +169,10 @@ impl Step<'_> {
         self.require_manual("optimizer_step")?;
         self.as_caller(|engine| {
             engine.state.run.progress.manual_step.ready();
-            let stepped = engine.lend_optimizer(optimizer, |engine, optimizer| {
-                engine.before_optimizer_step(module, optimizer)?;
-                let action = engine.state.profile(|| "optimizer_step".to_owned());
-                let stepped = step(engine, module, optimizer);
-                engine.state.profiled(action);
-                stepped
-            })??;
+            let action = engine.state.profile(|| "optimizer_step".to_owned());
+            let stepped = engine.lend_optimizer(optimizer, |engine, optimizer| step(engine, module, optimizer));
+            engine.state.profiled(action);
+            let stepped = stepped??;
             engine.state.run.progress.manual_step.completed();
             Ok(stepped)
         })
@@ -204,12 +215,14 @@ impl Engine {
 
 impl TrainerState {
     /// Lets gradients reach the parameters of one optimizer, and none that only others have.
-    pub(crate) fn toggle_optimizer(&mut self, index: usize) {
+    pub(crate) fn toggle_optimizer(&mut self, index: usize) -> Result<(), Error> {
         self.untoggle_optimizer();
         let of = |optimizer: &dyn Optimizer| -> Vec<Tensor> {
             optimizer.param_groups().iter().flat_map(|group| &group.params).map(Tensor::shallow_clone).collect()
         };
-        let Some(own) = self.optimizer(index).map(|optimizer| of(optimizer)) else { return };
+        let Some(own) = self.optimizer(index).map(|optimizer| of(optimizer)) else {
+            return Err(no_optimizer(index, self.run.optimizers.len()));
+        };
         let others: Vec<Tensor> = (0..self.run.optimizers.len())
             .filter(|&other| other != index)
             .filter_map(|other| self.optimizer(other).map(|optimizer| of(optimizer)))
@@ -220,6 +233,7 @@ impl TrainerState {
             let _same_tensor = parameter.set_requires_grad(false);
             self.run.toggled.push(parameter);
         }
+        Ok(())
     }
 
     /// Undoes it.
@@ -228,6 +242,11 @@ impl TrainerState {
             let _same_tensor = parameter.set_requires_grad(true);
         }
     }
+}
+
+/// An optimizer was named that is not there.
+pub(crate) fn no_optimizer(index: usize, there: usize) -> Error {
+    Error::Config(format!("there is no optimizer {index}: configure_optimizers returned {there}, counted from 0"))
 }
 
 /// Whether two handles are to the same parameter.

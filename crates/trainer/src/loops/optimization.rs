@@ -6,6 +6,7 @@ use fulgurite_optim::{OptimError, Optimizer};
 use fulgurite_torch::grad;
 use fulgurite_torch::tch::Tensor;
 
+use super::manual::no_optimizer;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
@@ -101,16 +102,14 @@ impl Engine {
         let index = self.state.optimizer_idx();
         let takes_turns = self.state.run.optimizers.len() > 1;
         if takes_turns {
-            self.state.toggle_optimizer(index);
+            self.state.toggle_optimizer(index)?;
         }
-        // Even a panic must not lose the optimizer: a checkpoint may still be written on the way out.
-        let outputs = self.lend_optimizer(index, |engine, optimizer| {
-            catch_unwind(AssertUnwindSafe(|| engine.with_optimizer(module, batch, optimizer)))
-        })?;
+        let outputs =
+            self.lend_optimizer(index, |engine, optimizer| engine.with_optimizer(module, batch, optimizer))?;
         if takes_turns {
             self.state.untoggle_optimizer();
         }
-        outputs.unwrap_or_else(|panic| resume_unwind(panic))
+        outputs
     }
 
     /// Takes an optimizer out of its slot for as long as `f` needs it.
@@ -121,16 +120,17 @@ impl Engine {
     ) -> Result<T, Error> {
         let there = self.state.run.optimizers.len();
         let Some(slot) = self.state.run.optimizers.get_mut(index) else {
-            return Err(Error::Config(format!("there is no optimizer {index}: configure_optimizers returned {there}")));
+            return Err(no_optimizer(index, there));
         };
         let Some(mut optimizer) = slot.take() else {
             return Err(Error::Config(format!("optimizer {index} is in the middle of a step already")));
         };
-        let returned = f(self, optimizer.as_mut());
+        // Even a panic must not lose the optimizer: a checkpoint may still be written on the way out.
+        let returned = catch_unwind(AssertUnwindSafe(|| f(self, optimizer.as_mut())));
         if let Some(slot) = self.state.run.optimizers.get_mut(index) {
             *slot = Some(optimizer);
         }
-        Ok(returned)
+        Ok(returned.unwrap_or_else(|panic| resume_unwind(panic)))
     }
 
     fn with_optimizer<M: LightningModule>(

@@ -10,8 +10,8 @@ use crate::hook::Hook;
 use crate::module::LightningModule;
 
 impl<M: LightningModule> Run<'_, '_, M> {
-    /// Predictions per loader and batch, on the CPU.
-    pub(crate) fn predict(&mut self) -> Result<Vec<Vec<Value>>, Error> {
+    /// Predictions per loader and batch, on the CPU; none unless they are to be kept.
+    pub(crate) fn predict(&mut self, keep: bool) -> Result<Vec<Vec<Value>>, Error> {
         let Some(eval) = &self.eval else { return Ok(Vec::new()) };
         let limits = eval.limits.clone();
         if limits.iter().all(|limit| *limit == Some(0)) {
@@ -27,22 +27,28 @@ impl<M: LightningModule> Run<'_, '_, M> {
         )?;
         let mut predictions = Vec::new();
         for (dataloader_idx, limit) in limits.into_iter().enumerate() {
-            predictions.push(self.predict_loader(dataloader_idx, limit)?);
+            predictions.push(self.predict_loader(dataloader_idx, limit, keep)?);
         }
         self.engine.state.batch_idx = None;
         self.hook(Hook::OnPredictEpochEnd, |c, t, m| c.on_predict_epoch_end(t, m), |m, t| m.on_predict_epoch_end(t))?;
         self.hook(Hook::OnPredictEnd, |c, t, m| c.on_predict_end(t, m), |m, t| m.on_predict_end(t))?;
         self.module.train(true);
+        if !keep {
+            predictions.clear();
+        }
         Ok(predictions)
     }
 
-    fn predict_loader(&mut self, dataloader_idx: usize, limit: Option<usize>) -> Result<Vec<Value>, Error> {
+    fn predict_loader(&mut self, dataloader_idx: usize, limit: Option<usize>, keep: bool) -> Result<Vec<Value>, Error> {
         let Some(eval) = &self.eval else { return Ok(Vec::new()) };
         let failed = |batch_idx: usize| move |source| Error::Data { stage: "prediction", batch_idx, source };
         let mut batches = Batches::new(eval.loaders[dataloader_idx].as_ref(), 0, 0, limit).map_err(failed(0))?;
         let mut predictions = Vec::new();
         while let Some(numbered) = batches.next().map_err(failed(batches.next_idx()))? {
-            predictions.push(self.predict_batch(numbered, dataloader_idx)?);
+            let outputs = self.predict_batch(numbered, dataloader_idx)?;
+            if keep {
+                predictions.push(outputs.map_tensors(&mut |t| t.to_device(Device::Cpu)));
+            }
             if self.engine.state.is_interrupted() {
                 return Err(Error::Interrupted);
             }
@@ -72,6 +78,6 @@ impl<M: LightningModule> Run<'_, '_, M> {
             |c, t, m| c.on_predict_batch_end(t, m, &outputs, &batch, idx, dataloader_idx),
             |m, t| m.on_predict_batch_end(t, &outputs, &batch, idx, dataloader_idx),
         )?;
-        Ok(outputs.map_tensors(&mut |t| t.to_device(Device::Cpu)))
+        Ok(outputs)
     }
 }

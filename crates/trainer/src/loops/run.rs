@@ -26,6 +26,8 @@ pub(crate) struct EvalLoaders<B> {
     pub limits: Vec<Option<usize>>,
     /// Batches seen per loader over the whole run: the x-axis of their step metrics.
     pub seen: Vec<i64>,
+    /// The epoch in which they were asked for.
+    epoch: u64,
 }
 
 impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
@@ -114,6 +116,15 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
         }
     }
 
+    /// Whether loaders that were asked for in `epoch` are asked for again. Those handed over cannot be.
+    fn reload_is_due(&self, epoch: u64) -> bool {
+        let every = self.engine.state.config.reload_dataloaders_every_n_epochs;
+        every > 0
+            && self.engine.state.entry == crate::TrainerFn::Fit
+            && self.engine.state.current_epoch().saturating_sub(epoch) >= every
+            && !matches!(self.data, Source::Loaders(..))
+    }
+
     /// Asks for the evaluation loaders of `stage`, unless they are there, and works out their limits.
     pub(crate) fn setup_eval_data(&mut self, stage: Stage) -> Result<(), Error> {
         let config = &self.engine.state.config;
@@ -122,7 +133,8 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
             Stage::Predict => ("limit_predict_batches", config.limit_predict_batches),
             _ => ("limit_val_batches", config.limit_val_batches),
         };
-        if self.eval.is_some() || limit.is_zero() {
+        let reload = self.eval.as_ref().is_some_and(|eval| self.reload_is_due(eval.epoch));
+        if self.eval.is_some() && !reload || limit.is_zero() {
             return Ok(());
         }
         let overfit = config.is_overfitting() && stage != Stage::Test && stage != Stage::Predict;
@@ -130,23 +142,39 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
         if is_fit && !self.engine.state.has_validation {
             return Ok(());
         }
-        let Some(Loaders(mut loaders)) = self.request_loaders(stage)? else {
+        let Some(Loaders(loaders)) = self.request_loaders(stage)? else {
             self.engine.state.has_validation = false;
             return Ok(());
         };
+        // One that walks several in turn stands for them.
+        let mut loaders: Vec<_> =
+            loaders.into_iter().flat_map(|loader| loader.sequence().unwrap_or_else(|| vec![loader])).collect();
         if overfit {
             loaders.iter_mut().for_each(|loader| self.engine.state.make_sequential(loader));
         }
+        let state = &mut self.engine.state;
+        if loaders.iter().any(|loader| loader.is_shuffled()) {
+            state.warn(&format!(
+                "a {} loader is shuffled, which changes no result; turn shuffling off, so that batches can be told apart by their number",
+                stage.describe()
+            ));
+        }
         let limits = loaders.iter().map(|loader| limit.apply(name, loader.len())).collect::<Result<Vec<_>, _>>()?;
-        self.engine.state.num_eval_batches.clone_from(&limits);
-        self.eval = Some(EvalLoaders { seen: vec![0; loaders.len()], loaders, limits });
+        state.num_eval_batches.clone_from(&limits);
+        let before = self.eval.take().map(|eval| eval.seen).filter(|seen| seen.len() == loaders.len());
+        let seen = before.unwrap_or_else(|| vec![0; loaders.len()]);
+        self.eval = Some(EvalLoaders { seen, loaders, limits, epoch: state.current_epoch() });
         Ok(())
     }
 
     /// Asks for the training loader, and works out how many of its batches make an epoch.
     pub(crate) fn setup_train_data(&mut self) -> Result<(), Error> {
         let limit = self.engine.state.config.limit_train_batches;
-        if std::mem::replace(&mut self.engine.state.train_data.ready, true) || limit.is_zero() {
+        if std::mem::replace(&mut self.engine.state.train_data.ready, true) {
+            return Ok(());
+        }
+        if limit.is_zero() {
+            self.engine.state.num_training_batches = Some(0);
             return Ok(());
         }
         let loaders = self.request_loaders(Stage::Train)?;
@@ -154,7 +182,7 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
             Some(Ok([loader])) => loader,
             Some(Err(several)) => {
                 return Err(Error::Config(format!(
-                    "fit was given {} training loaders; give it one, for example over a `ConcatDataset`",
+                    "fit was given {} training loaders; train on all of them at once through a `CombinedLoader`, such as `CombinedLoader::max_size_cycle((a, b))`, or on their data as one with a `ConcatDataset`",
                     several.len()
                 )));
             }
@@ -166,13 +194,29 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
                 });
             }
         };
+        if loader.sequence().is_some() {
+            return Err(Error::Config(
+                "fit was given a `CombinedLoader::sequential` to train on, which is for evaluation; choose one of its other modes, or join the data with a `ConcatDataset`".into(),
+            ));
+        }
         if self.engine.state.config.is_overfitting() {
             self.engine.state.make_sequential(&mut loader);
         }
+        self.engine.state.train_data.epoch = self.engine.state.current_epoch();
         self.engine.state.num_training_batches = limit.apply("limit_train_batches", loader.len())?;
         self.engine.state.train_length_is_known = loader.len().is_some();
         self.engine.state.check_validation_interval(loader.len(), limit)?;
+        self.engine.state.check_log_interval();
         self.train_loader = Some(loader);
+        Ok(())
+    }
+
+    /// Asks for the training loader again, if that is due.
+    pub(crate) fn reload_train_data(&mut self) -> Result<(), Error> {
+        if self.train_loader.is_some() && self.reload_is_due(self.engine.state.train_data.epoch) {
+            self.engine.state.train_data.ready = false;
+            self.setup_train_data()?;
+        }
         Ok(())
     }
 }
@@ -184,6 +228,16 @@ impl TrainerState {
         {
             self.warn("overfit_batches needs the same batches every epoch, so the loader is read in dataset order");
             *loader = sequential;
+        }
+    }
+
+    fn check_log_interval(&self) {
+        let every = self.config.log_every_n_steps;
+        let Some(batches) = self.num_training_batches.map(|batches| batches as u64).filter(|&n| n > 0) else { return };
+        if batches < every && !self.fabric.loggers.is_empty() && self.config.fast_dev_run == 0 {
+            self.warn(&format!(
+                "an epoch has {batches} training batches, and log_every_n_steps={every}, so not every epoch writes values of steps; lower it to see them"
+            ));
         }
     }
 

@@ -1,5 +1,6 @@
 //! One training epoch.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
 use fulgurite_data::DataError;
@@ -19,6 +20,7 @@ use crate::state::{Stage, TrainerState, Window};
 impl<M: LightningModule> Run<'_, '_, M> {
     /// One epoch; the rest of one, when resuming.
     pub(crate) fn train_epoch(&mut self, resume: Option<ResumePoint>) -> Result<(), Error> {
+        self.reload_train_data()?;
         let resume = self.start_epoch(resume)?;
         if let Some(mut batches) = self.train_batches(&resume)? {
             if resume.validation_pending {
@@ -169,22 +171,26 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(())
     }
 
-    /// Steps the schedulers of an interval: those on a plateau after validation, the others before it.
+    /// Steps the schedulers of an interval: those on a plateau after validation, the others before it. Where optimizers
+    /// take turns, a scheduler counts the steps of its own.
     fn step_schedulers(&mut self, interval: Interval, on_plateau: bool) -> Result<(), Error> {
         let state = &mut self.engine.state;
-        if state.run.schedulers.is_empty() || interval == Interval::Step && state.is_accumulating() {
+        if state.run.schedulers.is_empty() || state.run.manual || interval == Interval::Step && state.is_accumulating()
+        {
             return Ok(());
         }
-        let count = match interval {
-            Interval::Step => state.global_step(),
-            Interval::Epoch => state.current_epoch() + 1,
-        };
-        for index in 0..self.engine.state.run.schedulers.len() {
-            let config = &self.engine.state.run.schedulers[index];
+        for index in 0..state.run.schedulers.len() {
+            let state = &mut self.engine.state;
+            let config = &state.run.schedulers[index];
+            let (count, advanced) = match interval {
+                Interval::Step => state.steps_of_optimizer(config.optimizer),
+                Interval::Epoch => (state.current_epoch() + 1, true),
+            };
             let due = config.interval == interval
                 && config.scheduler.needs_metric() == on_plateau
+                && advanced
                 && count.is_multiple_of(config.frequency.max(1));
-            if due && let Some(metric) = self.engine.state.plateau_metric(index)? {
+            if due && let Some(metric) = state.plateau_metric(index)? {
                 self.step_scheduler(index, metric)?;
             }
         }
@@ -199,21 +205,20 @@ impl<M: LightningModule> Run<'_, '_, M> {
     fn step_scheduler(&mut self, index: usize, metric: Option<f64>) -> Result<(), Error> {
         let run = &mut self.engine.state.run;
         run.progress.scheduler.ready();
-        let mut config = run.schedulers.remove(index);
-        let slot = config.optimizer;
-        let optimizer = run.optimizers.get_mut(slot).and_then(Option::take);
-        let Some(mut optimizer) = optimizer else {
-            run.schedulers.insert(index, config);
-            return Err(Error::Config("a scheduler's optimizer is in use elsewhere".into()));
-        };
-        let returned = self.module_hook(Hook::LrSchedulerStep, |m, t| {
-            m.lr_scheduler_step(t, config.scheduler.as_mut(), optimizer.as_mut(), metric)
-        });
-        let run = &mut self.engine.state.run;
-        run.optimizers[slot] = Some(optimizer);
-        run.schedulers.insert(index, config);
-        run.progress.scheduler.completed();
-        returned
+        let optimizer = run.schedulers[index].optimizer;
+        let module = &mut *self.module;
+        self.engine.lend_optimizer(optimizer, |engine, optimizer| {
+            let mut config = engine.state.run.schedulers.remove(index);
+            let scheduler = config.scheduler.as_mut();
+            let stepped = catch_unwind(AssertUnwindSafe(|| {
+                let hook = Hook::LrSchedulerStep;
+                engine.on_module(hook, module, |m, t| m.lr_scheduler_step(t, scheduler, optimizer, metric))
+            }));
+            engine.state.run.schedulers.insert(index, config);
+            stepped.unwrap_or_else(|panic| resume_unwind(panic))
+        })??;
+        self.engine.state.run.progress.scheduler.completed();
+        Ok(())
     }
 
     /// Ctrl-C: leaves a checkpoint of the batch in hand, and ends the run.

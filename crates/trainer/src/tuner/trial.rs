@@ -118,7 +118,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             }
             TrainerFn::Predict => {
                 self.setup_eval_trial(entry.stage(), steps)?;
-                self.predict().map(drop)
+                self.predict(false).map(drop)
             }
         }));
         tried.unwrap_or_else(|payload| Err(self.engine.panic_error(self.module.name(), payload.as_ref())))

@@ -37,6 +37,11 @@ impl Callback for ModelCheckpoint {
         ModelCheckpoint::best_model_path(self)
     }
 
+    fn last_checkpoints(&self, trainer: &TrainerState) -> Vec<PathBuf> {
+        let folder = self.dirpath.clone().unwrap_or_else(|| trainer.default_checkpoint_dir());
+        self.find_last(&folder)
+    }
+
     fn checkpoint_dir(&self) -> Option<&Path> {
         ModelCheckpoint::checkpoint_dir(self)
     }

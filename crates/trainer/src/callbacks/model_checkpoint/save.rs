@@ -173,6 +173,20 @@ impl ModelCheckpoint {
         path
     }
 
+    /// The `last` checkpoints of a folder, of whatever version, and that of an interrupted run.
+    pub(super) fn find_last(&self, folder: &Path) -> Vec<PathBuf> {
+        let is_last = |path: &Path| {
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+            let Some(name) = name.strip_suffix(&self.file_extension) else { return false };
+            let version = name.strip_prefix(&self.name_last).map(|rest| rest.strip_prefix(&self.join_char));
+            name == "interrupted"
+                || name == self.name_last
+                || version.flatten().and_then(|v| v.strip_prefix('v')).is_some_and(|v| v.parse::<u64>().is_ok())
+        };
+        let Ok(files) = std::fs::read_dir(folder) else { return Vec::new() };
+        files.filter_map(|file| Some(file.ok()?.path())).filter(|path| is_last(path)).collect()
+    }
+
     /// Whether `old` is ours to remove: neither the new file, nor what the run was resumed from, nor elsewhere.
     fn may_remove(&self, trainer: &TrainerState, old: &Path, new: &Path) -> bool {
         let is = |other: &Path| absolute(other) == absolute(old);

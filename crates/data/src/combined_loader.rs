@@ -1,0 +1,308 @@
+//! [`CombinedLoader`]: several loaders walked together, or one after the other.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{Batch, BatchIter, BoxLoader, DataError, IntoLoader, Loader};
+
+use members::{AnyMember, Rows};
+
+mod members;
+
+/// Several loaders as one, in the four modes of Lightning's `CombinedLoader`.
+///
+/// | mode | an epoch ends with | a batch is |
+/// |---|---|---|
+/// | [`min_size`](CombinedLoader::min_size) | the shortest loader | one batch of each |
+/// | [`max_size_cycle`](CombinedLoader::max_size_cycle) | the longest; shorter ones begin again | one batch of each |
+/// | [`max_size`](CombinedLoader::max_size) | the longest | one batch of each, `None` of those that ended |
+/// | [`sequential`](CombinedLoader::sequential) | the last | one batch of the loader whose turn it is |
+///
+/// The loaders are a tuple of two to four, of any batches, a `Vec`, or a `BTreeMap` of names; a batch has the same shape.
+/// To take no more than some batches of one of them, hand over [`loader.limit(n)`](Loader::limit).
+///
+/// An epoch can be entered anywhere. A loader that begins again within an epoch does so in another random order, that of
+/// its epoch `epoch + round * 2^32`. While one of them does not know its length, neither does the whole, and entering an
+/// epoch in the middle loads what comes before.
+///
+/// ```
+/// use fulgurite_data::torch::tch::Tensor;
+/// use fulgurite_data::{CombinedLoader, DataLoader, InMemory, Loader};
+///
+/// let labelled = DataLoader::new(InMemory::new(0..6i64)).batch_size(4);
+/// let unlabelled = DataLoader::new(InMemory::new(0..15i64)).batch_size(5);
+/// let both = CombinedLoader::max_size_cycle((labelled, unlabelled));
+/// assert_eq!(both.len(), Some(3));
+/// let (third, _) = both.iter(0, 2)?.next().unwrap()?;
+/// assert_eq!(third, Tensor::from_slice(&[0i64, 1, 2, 3]));
+/// # Ok::<(), fulgurite_data::DataError>(())
+/// ```
+pub struct CombinedLoader<B>(BoxLoader<B>);
+
+/// Loaders that [`CombinedLoader`] walks together: a tuple of two to four, a `Vec`, or a `BTreeMap` of names.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` are not loaders to combine",
+    note = "hand over a tuple of two to four loaders, a `Vec` of loaders of one type, or a `BTreeMap<String, _>` of them; `into_loader()` makes loaders of different types one type"
+)]
+pub trait Combine {
+    /// One batch of each.
+    type Batch: Batch;
+    /// One batch of each that has not ended.
+    type Partial: Batch;
+    #[doc(hidden)]
+    type Rows: Rows<Batch = Self::Batch, Partial = Self::Partial>;
+
+    #[doc(hidden)]
+    fn into_rows(self) -> Self::Rows;
+}
+
+impl<B: Batch> CombinedLoader<B> {
+    /// One batch of each loader, until the shortest ends.
+    pub fn min_size(loaders: impl Combine<Batch = B>) -> CombinedLoader<B> {
+        CombinedLoader(Box::new(Whole { rows: loaders.into_rows(), cycles: false }))
+    }
+
+    /// One batch of each loader, until the longest ends; shorter ones begin again. What Lightning makes of several
+    /// training loaders.
+    pub fn max_size_cycle(loaders: impl Combine<Batch = B>) -> CombinedLoader<B> {
+        CombinedLoader(Box::new(Whole { rows: loaders.into_rows(), cycles: true }))
+    }
+
+    /// One batch of each loader, until the longest ends; `None` of those that ended before.
+    pub fn max_size(loaders: impl Combine<Partial = B>) -> CombinedLoader<B> {
+        CombinedLoader(Box::new(Partial(loaders.into_rows())))
+    }
+
+    /// The batches of each loader, one loader after the other. An evaluation treats them as the several loaders they
+    /// are, each with its `dataloader_idx`.
+    pub fn sequential(loaders: impl IntoIterator<Item: IntoLoader<Batch = B>>) -> CombinedLoader<B> {
+        CombinedLoader(Box::new(Sequence(loaders.into_iter().map(Shared::new).collect())))
+    }
+}
+
+impl<B: Batch> Loader for CombinedLoader<B> {
+    type Batch = B;
+
+    fn len(&self) -> Option<usize> {
+        self.0.len()
+    }
+
+    fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<B>, DataError> {
+        self.0.iter(epoch, skip)
+    }
+
+    fn is_shuffled(&self) -> bool {
+        self.0.is_shuffled()
+    }
+
+    fn sequential(&self) -> Option<BoxLoader<B>> {
+        self.0.sequential()
+    }
+
+    fn sequence(&self) -> Option<Vec<BoxLoader<B>>> {
+        self.0.sequence()
+    }
+}
+
+/// A loader that several walks hold.
+struct Shared<B>(Arc<Mutex<BoxLoader<B>>>);
+
+impl<B: Batch> Shared<B> {
+    fn new(loader: impl IntoLoader<Batch = B>) -> Shared<B> {
+        Shared(Arc::new(Mutex::new(loader.into_loader())))
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&dyn Loader<Batch = B>) -> T) -> T {
+        f(self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref())
+    }
+}
+
+impl<B> Clone for Shared<B> {
+    fn clone(&self) -> Self {
+        Shared(self.0.clone())
+    }
+}
+
+impl<B: Batch> Loader for Shared<B> {
+    type Batch = B;
+
+    fn len(&self) -> Option<usize> {
+        self.with(|loader| loader.len())
+    }
+
+    fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<B>, DataError> {
+        self.with(|loader| loader.iter(epoch, skip))
+    }
+
+    fn is_shuffled(&self) -> bool {
+        self.with(|loader| loader.is_shuffled())
+    }
+
+    fn sequential(&self) -> Option<BoxLoader<B>> {
+        self.with(|loader| loader.sequential())
+    }
+}
+
+/// A batch of each loader.
+struct Whole<R> {
+    rows: R,
+    cycles: bool,
+}
+
+/// A batch of each loader that has not ended.
+struct Partial<R>(R);
+
+/// One loader after the other.
+struct Sequence<B>(Vec<Shared<B>>);
+
+fn lens<R: Rows>(rows: &R) -> Option<Vec<usize>> {
+    rows.members().into_iter().map(AnyMember::len).collect()
+}
+
+fn is_shuffled<R: Rows>(rows: &R) -> bool {
+    rows.members().into_iter().any(AnyMember::is_shuffled)
+}
+
+impl<R: Rows> Loader for Whole<R> {
+    type Batch = R::Batch;
+
+    fn len(&self) -> Option<usize> {
+        let lens = lens(&self.rows)?;
+        let len = if self.cycles { lens.into_iter().max() } else { lens.into_iter().min() };
+        Some(len.unwrap_or(0))
+    }
+
+    fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<R::Batch>, DataError> {
+        let len = self.len();
+        let mut rows = self.rows.fork();
+        if rows.members().is_empty() || len.is_some_and(|len| skip >= len) {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        let cycles = self.cycles;
+        for member in rows.members_mut() {
+            member.enter(epoch, skip, cycles)?;
+        }
+        let mut row = skip;
+        Ok(Box::new(until_error(move || {
+            if len.is_some_and(|len| row >= len) {
+                return Ok(None);
+            }
+            row += 1;
+            fetch(&mut rows)?;
+            let ended = rows.members().into_iter().filter(|member| member.has_ended()).count();
+            match cycles {
+                true if ended == rows.members().len() => return Ok(None),
+                true => rows.members_mut().into_iter().try_for_each(AnyMember::begin_again)?,
+                false if ended > 0 => return Ok(None),
+                false => {}
+            }
+            Ok(R::whole(rows.take()))
+        })))
+    }
+
+    fn is_shuffled(&self) -> bool {
+        is_shuffled(&self.rows)
+    }
+
+    fn sequential(&self) -> Option<BoxLoader<R::Batch>> {
+        let in_order = || Whole { rows: self.rows.in_order(), cycles: self.cycles };
+        self.is_shuffled().then(|| Box::new(in_order()) as BoxLoader<R::Batch>)
+    }
+}
+
+impl<R: Rows> Loader for Partial<R> {
+    type Batch = R::Partial;
+
+    fn len(&self) -> Option<usize> {
+        lens(&self.0).map(|lens| lens.into_iter().max().unwrap_or(0))
+    }
+
+    fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<R::Partial>, DataError> {
+        let mut rows = self.0.fork();
+        for member in rows.members_mut() {
+            member.enter(epoch, skip, false)?;
+        }
+        Ok(Box::new(until_error(move || {
+            fetch(&mut rows)?;
+            let all_ended = rows.members().into_iter().all(|member| member.has_ended());
+            Ok(if all_ended { None } else { Some(rows.take()) })
+        })))
+    }
+
+    fn is_shuffled(&self) -> bool {
+        is_shuffled(&self.0)
+    }
+
+    fn sequential(&self) -> Option<BoxLoader<R::Partial>> {
+        self.is_shuffled().then(|| Box::new(Partial(self.0.in_order())) as BoxLoader<R::Partial>)
+    }
+}
+
+impl<B: Batch> Loader for Sequence<B> {
+    type Batch = B;
+
+    fn len(&self) -> Option<usize> {
+        self.0.iter().map(Loader::len).sum()
+    }
+
+    fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<B>, DataError> {
+        let mut left = skip;
+        let mut loaders = self.0.clone().into_iter();
+        let mut current: BatchIter<B> = Box::new(std::iter::empty());
+        Ok(Box::new(until_error(move || {
+            loop {
+                if let Some(batch) = current.next() {
+                    // Of a loader that does not know its length: which of its batches to skip is seen by walking them.
+                    if left == 0 {
+                        return batch.map(Some);
+                    }
+                    drop(batch?);
+                    left -= 1;
+                    continue;
+                }
+                let Some(loader) = loaders.next() else { return Ok(None) };
+                match loader.len() {
+                    Some(len) if len <= left => left -= len,
+                    Some(_) => current = loader.iter(epoch, std::mem::take(&mut left))?,
+                    None => current = loader.iter(epoch, 0)?,
+                }
+            }
+        })))
+    }
+
+    fn is_shuffled(&self) -> bool {
+        self.0.iter().any(Loader::is_shuffled)
+    }
+
+    fn sequential(&self) -> Option<BoxLoader<B>> {
+        self.is_shuffled().then(|| Box::new(Sequence(self.0.iter().map(in_order).collect())) as BoxLoader<B>)
+    }
+
+    fn sequence(&self) -> Option<Vec<BoxLoader<B>>> {
+        Some(self.0.iter().map(|loader| Box::new(loader.clone()) as BoxLoader<B>).collect())
+    }
+}
+
+/// The same data in dataset order, where it can be had.
+fn in_order<B: Batch>(loader: &Shared<B>) -> Shared<B> {
+    loader.sequential().map_or_else(|| loader.clone(), Shared::new)
+}
+
+/// Asks every loader for its next batch.
+fn fetch<R: Rows>(rows: &mut R) -> Result<(), DataError> {
+    rows.members_mut().into_iter().try_for_each(AnyMember::fetch)
+}
+
+/// The batches that `next` gives, up to the end or an error.
+fn until_error<B>(
+    mut next: impl FnMut() -> Result<Option<B>, DataError>,
+) -> impl Iterator<Item = Result<B, DataError>> {
+    let mut is_over = false;
+    std::iter::from_fn(move || {
+        if is_over {
+            return None;
+        }
+        let batch = next().transpose();
+        is_over = !matches!(batch, Some(Ok(_)));
+        batch
+    })
+}

@@ -1,0 +1,257 @@
+//! What every entry point does around its own work: set-up before it, teardown after it, however it ends.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use fulgurite_fabric::loggers::RunStatus;
+use fulgurite_torch::grad;
+use fulgurite_torch::tch::Cuda;
+
+use crate::callbacks::{Callback, Role};
+use crate::config::Deterministic;
+use crate::data_module::Source;
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::hook::Hook;
+use crate::loops::Run;
+use crate::module::{LightningModule, ModuleView};
+use crate::state::{RunState, Stage, TrainerFn, TrainerState};
+
+impl Engine {
+    /// A fresh start of an entry point; what the last one logged is forgotten.
+    pub(crate) fn prepare(&mut self, entry: TrainerFn) -> Result<(), Error> {
+        let state = &mut self.state;
+        state.entry = entry;
+        state.stage = entry.stage();
+        state.stop = None;
+        state.batch_idx = None;
+        state.requests.clear();
+        state.tune_requests.clear();
+        state.step_missing = false;
+        state.resumed_from = None;
+        state.interrupted_checkpoint = None;
+        state.interrupt.store(false, std::sync::atomic::Ordering::Relaxed);
+        state.metrics.clear();
+        if entry != TrainerFn::Fit {
+            return Ok(());
+        }
+        // A second fit goes on counting where the first ended, as the original's does.
+        let progress = state.run.progress;
+        state.run = RunState { progress, ..RunState::default() };
+        state.num_training_batches = None;
+        state.train_data = Default::default();
+        state.validation_ran = false;
+        state.last_validation = Instant::now();
+        state.max_epochs = match state.config.max_epochs {
+            Some(epochs) => epochs,
+            None if state.config.max_steps == -1 && !self.callbacks.iter().any(|c| c.role() == Role::Timer) => {
+                state.warn("neither max_epochs, max_steps nor max_time is set: training for 1000 epochs; set max_epochs to -1 for no limit");
+                1000
+            }
+            None => -1,
+        };
+        Ok(())
+    }
+
+    /// Adds the module's callbacks, which take the place of those of the same type, and puts all in order.
+    pub(crate) fn merge_callbacks(&mut self, more: Vec<Box<dyn Callback>>) -> Result<(), Error> {
+        let type_of = |callback: &dyn Callback| (callback as &dyn Any).type_id();
+        let replaced = |old: &dyn Callback| more.iter().any(|new| type_of(new.as_ref()) == type_of(old));
+        let names: Vec<String> =
+            self.callbacks.iter().filter(|c| replaced(c.as_ref())).map(|c| c.state_key()).collect();
+        let is_first = more.is_empty() || !std::mem::replace(&mut self.state.module_callbacks_merged, true);
+        if !names.is_empty() && is_first {
+            let names = names.join(", ");
+            self.state.print(&format!("the module's `configure_callbacks` takes the place of the trainer's {names}"));
+        }
+        self.callbacks.retain(|old| !replaced(old.as_ref()));
+        self.callbacks.extend(more);
+        self.callbacks.sort_by_key(|callback| callback.role() == Role::Checkpoint);
+        for (index, callback) in self.callbacks.iter().enumerate() {
+            let key = callback.state_key();
+            let twin = self.callbacks[..index].iter().find(|other| other.state_key() == key);
+            if let Some(twin) = twin
+                && !(callback.state_dict().is_empty() && twin.state_dict().is_empty())
+            {
+                return Err(Error::Config(format!(
+                    "two callbacks have the state key `{key}`, so a checkpoint could not tell them apart; give them different arguments, or implement `Callback::state_key`"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<M: LightningModule> Run<'_, '_, M> {
+    /// Everything before the stage runs.
+    pub(crate) fn begin(&mut self, ckpt_path: Option<PathBuf>) -> Result<(), Error> {
+        let stage = self.engine.state.entry;
+        let is_fit = self.engine.state.entry == TrainerFn::Fit;
+        self.engine.state.set_determinism()?;
+        self.data_hook(Hook::PrepareData, |data| data.prepare_data())?;
+        self.module_hook(Hook::PrepareData, |m, _| m.prepare_data())?;
+        self.data_hook(Hook::Setup, |data| data.setup(stage))?;
+        self.hook(Hook::Setup, |c, t, m| c.setup(t, m, stage), |m, t| m.setup(t, stage))?;
+        self.module_hook(Hook::ConfigureModel, |m, t| m.configure_model(t))?;
+        let checkpoint = ckpt_path.map(|path| self.restore_weights(&path).map(|checkpoint| (path, checkpoint)));
+        let checkpoint = checkpoint.transpose()?;
+        self.engine.state.fabric.setup_module(self.module.vars())?;
+        if is_fit {
+            self.engine.state.has_validation = self.may_validate();
+            self.configure_optimizers()?;
+            self.hook(Hook::OnFitStart, |c, t, m| c.on_fit_start(t, m), |m, t| m.on_fit_start(t))?;
+        }
+        self.log_hyperparams()?;
+        if is_fit && let Some((path, checkpoint)) = checkpoint {
+            self.restore_training(&path, &checkpoint)?;
+            self.engine.state.print(&format!("resumed from {}", path.display()));
+        }
+        self.engine.state.zero_grad();
+        self.serve_tuning()
+    }
+
+    /// Everything after it, whether it succeeded or not. An error of its own counts only if there was none before.
+    pub(crate) fn end<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
+        let status = match &outcome {
+            Ok(_) => RunStatus::Success,
+            Err(Error::Interrupted) => RunStatus::Interrupted,
+            Err(_) => RunStatus::Failed,
+        };
+        let ended = self.wind_up(outcome.as_ref().err(), status);
+        match (outcome, ended) {
+            (Ok(_), Err(error)) => Err(error),
+            (Err(error), Err(later)) => {
+                self.engine.state.warn(&format!("teardown failed too: {later}"));
+                Err(error)
+            }
+            (outcome, Ok(())) => outcome,
+        }
+    }
+
+    /// Every step is taken, even if an earlier one failed or panicked; the first error is returned.
+    fn wind_up(&mut self, error: Option<&Error>, status: RunStatus) -> Result<(), Error> {
+        let stage = self.engine.state.entry;
+        let is_fit = self.engine.state.entry == TrainerFn::Fit;
+        let mut results = Vec::new();
+        // A step that panicked did not get to it.
+        self.engine.state.untoggle_optimizer();
+        if let Some(error) = error.filter(|error| !matches!(error, Error::Interrupted)) {
+            self.on_every_callback(Hook::OnException, &mut results, |c, t, m| c.on_exception(t, m, error));
+            results.push(self.attempt(|run| run.data_hook(Hook::OnException, |data| data.on_exception(error))));
+        }
+        // The last values of steps stay known to callbacks.
+        results.push(self.attempt(|run| run.engine.state.metrics.refresh()));
+        self.engine.state.metrics.in_batch = false;
+        results.push(self.attempt(|run| Ok(run.engine.state.fabric.teardown()?)));
+        if is_fit && error.is_none() {
+            let on_fit_end =
+                |run: &mut Self| run.hook(Hook::OnFitEnd, |c, t, m| c.on_fit_end(t, m), |m, t| m.on_fit_end(t));
+            results.push(self.attempt(on_fit_end));
+        }
+        results.push(self.attempt(|run| run.data_hook(Hook::Teardown, |data| data.teardown(stage))));
+        self.on_every_callback(Hook::Teardown, &mut results, |c, t, m| c.teardown(t, m, stage));
+        results.push(self.attempt(|run| run.module_hook(Hook::Teardown, |m, t| m.teardown(t, stage))));
+        let status = match status {
+            RunStatus::Success if results.iter().any(Result::is_err) => RunStatus::Failed,
+            status => status,
+        };
+        for index in 0..self.engine.state.fabric.loggers.len() {
+            results.push(self.attempt(|run| Ok(run.engine.state.fabric.loggers[index].finalize(status)?)));
+        }
+        results.into_iter().collect()
+    }
+
+    fn attempt(&mut self, step: impl FnOnce(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| step(self)));
+        outcome.unwrap_or_else(|payload| Err(self.panic_error(payload.as_ref())))
+    }
+
+    /// Calls a hook on every callback, whatever happens to the others, and writes the checkpoints they asked for.
+    fn on_every_callback(
+        &mut self,
+        hook: Hook,
+        results: &mut Vec<Result<(), Error>>,
+        call: impl Fn(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> crate::error::Result<()>,
+    ) {
+        for index in 0..self.engine.callbacks.len() {
+            results.push(self.attempt(|run| run.engine.on_callback(index, hook, run.module, &call)));
+        }
+        results.push(self.attempt(Self::serve_requests));
+    }
+
+    /// Whether there are validation loaders to be had; whether the module can use them is seen at the first batch.
+    fn may_validate(&self) -> bool {
+        let limited = self.engine.state.config.limit_val_batches.is_zero();
+        !limited && !matches!(self.data, Source::Loaders(_, None))
+    }
+
+    pub(crate) fn require_eval_data(&self, entry: &'static str, method: &'static str) -> Result<(), Error> {
+        let limits = &self.engine.state.config;
+        let off = match entry {
+            "test" => limits.limit_test_batches,
+            "predict" => limits.limit_predict_batches,
+            _ => limits.limit_val_batches,
+        };
+        if self.eval.is_none() && !off.is_zero() {
+            return Err(Error::MissingMethod { entry, method, module: self.module.name().to_owned() });
+        }
+        Ok(())
+    }
+
+    fn log_hyperparams(&mut self) -> Result<(), Error> {
+        if !self.engine.state.config.enable_autolog_hparams {
+            return Ok(());
+        }
+        let mut hparams = self.module.hparams();
+        if let Source::DataModule(data) = &self.data {
+            for (name, value) in data.hparams() {
+                let Some(name) = name.as_str().map(str::to_owned) else { continue };
+                if hparams.get(&name).is_some_and(|held| *held != value) {
+                    return Err(Error::Config(format!(
+                        "hyper-parameter `{name}` has one value in the module and another in the data module; rename one of them"
+                    )));
+                }
+                hparams.set(name, value);
+            }
+        }
+        for logger in &mut self.engine.state.fabric.loggers {
+            if !hparams.is_empty() || self.engine.state.entry == TrainerFn::Fit {
+                logger.log_hyperparams(&hparams)?;
+            }
+            logger.save()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn panic_error(&self, payload: &(dyn Any + Send)) -> Error {
+        self.engine.panic_error(self.module.name(), payload)
+    }
+}
+
+impl TrainerState {
+    fn set_determinism(&self) -> Result<(), Error> {
+        grad::set_deterministic_algorithms(match self.config.deterministic {
+            Deterministic::False => grad::Deterministic::False,
+            Deterministic::Warn => grad::Deterministic::WarnOnly,
+            Deterministic::True => grad::Deterministic::True,
+        })?;
+        let is_deterministic = self.config.deterministic != Deterministic::False;
+        if let Some(benchmark) = self.config.benchmark.or(is_deterministic.then_some(false)) {
+            Cuda::cudnn_set_benchmark(benchmark);
+        }
+        Ok(())
+    }
+}
+
+impl TrainerFn {
+    pub(crate) fn stage(self) -> Stage {
+        match self {
+            TrainerFn::Fit => Stage::Train,
+            TrainerFn::Validate => Stage::Validate,
+            TrainerFn::Test => Stage::Test,
+            TrainerFn::Predict => Stage::Predict,
+        }
+    }
+}
