@@ -45,8 +45,7 @@ impl<R: Rule> OptimizerBuilder<R> {
     pub fn build(self) -> Result<Box<dyn Optimizer>, OptimError> {
         let defaults = Defaults { lr: self.lr, weight_decay: self.weight_decay, momentum: self.momentum };
         let groups = resolve(R::NAME, self.groups, &defaults)?;
-        let rules = vec![self.rule; groups.len()];
-        Ok(Box::new(Engine::new(groups, rules)?))
+        Ok(Box::new(Engine::new(groups, defaults, self.rule)?))
     }
 }
 

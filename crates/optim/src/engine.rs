@@ -4,23 +4,27 @@ use fulgurite_torch::tch::{Tensor, no_grad_guard};
 use fulgurite_torch::{Dict, foreach};
 
 use crate::bucket::Bucket;
+use crate::groups::{Defaults, resolve_more};
 use crate::optimizer::Closure;
 use crate::rule::Rule;
-use crate::{OptimError, Optimizer, ParamGroup, state_dict};
+use crate::{OptimError, Optimizer, ParamGroup, ParamGroupConfig, state_dict};
 
 pub(crate) struct Engine<R> {
+    /// The settings of a group added later.
+    defaults: (Defaults, R),
     groups: Vec<ParamGroup>,
     rules: Vec<R>,
     buckets: Vec<Bucket>,
 }
 
 impl<R: Rule> Engine<R> {
-    /// For resolved `groups`, and a rule for each.
-    pub(crate) fn new(groups: Vec<ParamGroup>, rules: Vec<R>) -> Result<Engine<R>, OptimError> {
-        for (group, rule) in groups.iter().zip(&rules) {
+    /// For `groups` that were resolved with these settings.
+    pub(crate) fn new(groups: Vec<ParamGroup>, defaults: Defaults, rule: R) -> Result<Engine<R>, OptimError> {
+        for group in &groups {
             rule.validate(group)?;
         }
-        let mut engine = Engine { groups, rules, buckets: Vec::new() };
+        let rules = vec![rule.clone(); groups.len()];
+        let mut engine = Engine { defaults: (defaults, rule), groups, rules, buckets: Vec::new() };
         engine.rebuild_buckets()?;
         Ok(engine)
     }
@@ -69,6 +73,20 @@ impl<R: Rule> Optimizer for Engine<R> {
 
     fn param_groups_mut(&mut self) -> &mut [ParamGroup] {
         &mut self.groups
+    }
+
+    fn add_param_group(&mut self, group: ParamGroupConfig) -> Result<(), OptimError> {
+        let _guard = no_grad_guard();
+        self.check_unchanged()?;
+        let (defaults, rule) = &self.defaults;
+        let group = resolve_more(R::NAME, group, defaults, &self.groups)?;
+        rule.validate(&group)?;
+        let mut buckets = Bucket::all(std::slice::from_ref(&group), std::slice::from_ref(rule))?;
+        buckets.iter_mut().for_each(|bucket| bucket.group = self.groups.len());
+        self.buckets.append(&mut buckets);
+        self.rules.push(rule.clone());
+        self.groups.push(group);
+        Ok(())
     }
 
     fn step(&mut self) -> Result<(), OptimError> {
@@ -123,7 +141,7 @@ impl<R: Rule> Optimizer for Engine<R> {
         for bucket in &mut buckets {
             bucket.load(&groups[bucket.group], &rules[bucket.group], entries, &params[bucket.group])?;
         }
-        *self = Engine { groups, rules, buckets };
+        (self.groups, self.rules, self.buckets) = (groups, rules, buckets);
         Ok(())
     }
 }

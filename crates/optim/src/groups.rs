@@ -4,6 +4,7 @@ use fulgurite_torch::tch::{Tensor, nn};
 use fulgurite_torch::{Dict, params, tensor_id};
 
 use crate::error::ensure_non_negative;
+use crate::state_dict::copy_groups;
 use crate::{Momentum, OptimError, ParamGroup};
 
 /// A parameter group to be: parameters, and what they set differently from the rest of their optimizer.
@@ -130,29 +131,57 @@ pub(crate) fn resolve(
     }
     let mut groups = Vec::with_capacity(configs.len());
     for (group, config) in configs.into_iter().enumerate() {
-        if config.weight_decay.is_some() && defaults.weight_decay.is_none() {
-            return Err(OptimError::UnknownGroupOption { optimizer, group, option: "weight_decay" });
-        }
-        let momentum = config.momentum.unwrap_or(defaults.momentum);
-        if std::mem::discriminant(&momentum) != std::mem::discriminant(&defaults.momentum) {
-            let option = if matches!(momentum, Momentum::Betas(..)) { "betas" } else { "momentum" };
-            return Err(OptimError::UnknownGroupOption { optimizer, group, option });
-        }
-        groups.push(ParamGroup {
-            params: config.params,
-            name: config.name,
-            lr: config.lr.unwrap_or(defaults.lr),
-            initial_lr: None,
-            weight_decay: config.weight_decay.or(defaults.weight_decay).unwrap_or(0.0),
-            momentum,
-            extra: Dict::new(),
-        });
+        groups.push(fill_in(optimizer, group, config, defaults)?);
     }
-    check_parameters(optimizer, &groups)?;
+    check_parameters(optimizer, &groups, 0)?;
     for group in &groups {
         check_settings(optimizer, group)?;
     }
     Ok(groups)
+}
+
+/// The same for a group that joins `groups`.
+pub(crate) fn resolve_more(
+    optimizer: &'static str,
+    config: ParamGroupConfig,
+    defaults: &Defaults,
+    groups: &[ParamGroup],
+) -> Result<ParamGroup, OptimError> {
+    if config.params.is_empty() {
+        return Err(OptimError::EmptyParameterList { optimizer });
+    }
+    let mut all = copy_groups(groups);
+    all.push(fill_in(optimizer, groups.len(), config, defaults)?);
+    check_parameters(optimizer, &all, groups.len())?;
+    let Some(group) = all.pop() else { return Err(OptimError::EmptyParameterList { optimizer }) };
+    check_settings(optimizer, &group)?;
+    Ok(group)
+}
+
+/// Fills in what `config` leaves open.
+fn fill_in(
+    optimizer: &'static str,
+    group: usize,
+    config: ParamGroupConfig,
+    defaults: &Defaults,
+) -> Result<ParamGroup, OptimError> {
+    if config.weight_decay.is_some() && defaults.weight_decay.is_none() {
+        return Err(OptimError::UnknownGroupOption { optimizer, group, option: "weight_decay" });
+    }
+    let momentum = config.momentum.unwrap_or(defaults.momentum);
+    if std::mem::discriminant(&momentum) != std::mem::discriminant(&defaults.momentum) {
+        let option = if matches!(momentum, Momentum::Betas(..)) { "betas" } else { "momentum" };
+        return Err(OptimError::UnknownGroupOption { optimizer, group, option });
+    }
+    Ok(ParamGroup {
+        params: config.params,
+        name: config.name,
+        lr: config.lr.unwrap_or(defaults.lr),
+        initial_lr: None,
+        weight_decay: config.weight_decay.or(defaults.weight_decay).unwrap_or(0.0),
+        momentum,
+        extra: Dict::new(),
+    })
 }
 
 /// The settings that every optimizer has.
@@ -172,12 +201,16 @@ pub(crate) fn check_settings(optimizer: &'static str, group: &ParamGroup) -> Res
     }
 }
 
-fn check_parameters(optimizer: &'static str, groups: &[ParamGroup]) -> Result<(), OptimError> {
+/// Checks the parameters of the groups from `first` on, and that no parameter is in `groups` twice.
+fn check_parameters(optimizer: &'static str, groups: &[ParamGroup], first: usize) -> Result<(), OptimError> {
     let mut seen = std::collections::HashMap::new();
     for (group, params) in groups.iter().map(|group| &group.params).enumerate() {
         for (index, param) in params.iter().enumerate() {
             if let Some((first_group, first_index)) = seen.insert(tensor_id(param), (group, index)) {
                 return Err(OptimError::DuplicateParameter { optimizer, group, index, first_group, first_index });
+            }
+            if group < first {
+                continue;
             }
             let bad = |reason: &str| OptimError::BadParameter { optimizer, group, index, reason: reason.into() };
             if !param.defined() {

@@ -64,6 +64,6 @@ pub use rules::{
 pub use schedulers::{
     AnnealStrategy, ChainableScheduler, ChainedScheduler, ConstantLR, CosineAnnealingLR, CosineAnnealingWarmRestarts,
     CyclicLR, CyclicMode, ExponentialLR, LambdaLR, LinearLR, LinearWarmupCosineAnnealingLR, MultiStepLR,
-    MultiplicativeLR, OneCycleLR, PerGroup, PlateauMode, PolynomialLR, ReduceLROnPlateau, ScaleMode, Scheduler,
+    MultiplicativeLR, OneCycleLR, PerGroup, PlateauMode, PolynomialLR, ReduceLROnPlateau, SWALR, ScaleMode, Scheduler,
     SequentialLR, StepLR, ThresholdMode,
 };

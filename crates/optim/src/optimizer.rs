@@ -3,7 +3,7 @@
 use fulgurite_torch::Dict;
 use fulgurite_torch::tch::Tensor;
 
-use crate::OptimError;
+use crate::{OptimError, ParamGroupConfig};
 
 /// The momentum of a parameter group, under the name its optimizer gives it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -75,6 +75,17 @@ pub trait Optimizer: Send {
 
     /// The parameter groups, to change learning rates and the like.
     fn param_groups_mut(&mut self) -> &mut [ParamGroup];
+
+    /// Adds a group of parameters, with the optimizer's own settings where `group` leaves them open. The state of the
+    /// other parameters is kept; the new ones come after them in the state dict.
+    ///
+    /// Schedulers take the group up at their next step; its base learning rate is the one it has then.
+    ///
+    /// # Errors
+    ///
+    /// When a parameter is in a group already or cannot be optimized, a setting makes no sense, or the optimizer takes
+    /// one group only (LBFGS). The optimizer is then as before.
+    fn add_param_group(&mut self, group: ParamGroupConfig) -> Result<(), OptimError>;
 
     /// Updates every parameter that has a gradient. Allocates nothing on the Rust heap once warm, and never waits for
     /// the device.

@@ -30,6 +30,12 @@ pub fn named_parameters(vars: &nn::VarStore) -> Vec<(String, Tensor)> {
     parameters_and_buffers(vars).0
 }
 
+/// The parameters that are not frozen, in the order of [`named_parameters`]: what to give an optimizer while a part of
+/// the model is frozen.
+pub fn trainable_parameters(vars: &nn::VarStore) -> Vec<Tensor> {
+    named_parameters(vars).into_iter().map(|(_, tensor)| tensor).filter(Tensor::requires_grad).collect()
+}
+
 /// The tensors of the store that are not parameters, such as the running mean of a batch norm, sorted by name.
 pub fn named_buffers(vars: &nn::VarStore) -> Vec<(String, Tensor)> {
     parameters_and_buffers(vars).1
@@ -230,6 +236,9 @@ mod tests {
         let mut net = net();
         net.vars.freeze();
         assert_eq!(names(&named_parameters(&net.vars)), PARAMETERS);
+        assert!(trainable_parameters(&net.vars).is_empty());
+        let _ = net.layers[1].ws.set_requires_grad(true);
+        assert_eq!(trainable_parameters(&net.vars), [net.layers[1].ws.shallow_clone()]);
     }
 
     #[test]

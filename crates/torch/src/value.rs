@@ -244,6 +244,11 @@ impl Dict {
         self.0.iter().find(|(k, _)| k.as_str() == Some(key)).map(|(_, v)| v)
     }
 
+    /// The value of a string key, to change it in its place.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
+        self.0.iter_mut().find(|(k, _)| k.as_str() == Some(key)).map(|(_, value)| value)
+    }
+
     /// The value of a key of any type.
     pub fn get_value(&self, key: &Value) -> Option<&Value> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v)

@@ -3,6 +3,7 @@
 //! You write a [`LightningModule`] (what is learned) and a [`LightningDataModule`] (where data comes from); the
 //! [`Trainer`] does the rest. Everything a program usually needs is in [`prelude`].
 
+mod batch_norm;
 mod builder;
 pub mod callbacks;
 mod checkpoint;

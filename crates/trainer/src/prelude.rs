@@ -1,7 +1,9 @@
 //! What a training program usually needs: `use fulgurite::prelude::*;`
 
 pub use crate::callbacks::{
-    Callback, EarlyStopping, LearningRateMonitor, Mode, ModelCheckpoint, ModelSummary, ProgressBar, Timer,
+    BackboneFinetuning, Callback, EMAWeightAveraging, EarlyStopping, GradientAccumulationScheduler,
+    LearningRateMonitor, Mode, ModelCheckpoint, ModelSummary, ProgressBar, StochasticWeightAveraging, Timer,
+    WeightAveraging,
 };
 pub use crate::data::{Batch, DataLoader, Dataset, TensorDataset};
 pub use crate::loggers::{CsvLogger, Logger, TensorBoardLogger};

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use fulgurite_torch::tch::{Device, Tensor};
 use indexmap::IndexMap;
 
 use crate::callbacks::TuneRequest;
+use crate::batch_norm::BatchNormRefresh;
 use crate::config::{GradientClipAlgorithm, TrainerConfig};
 use crate::console::Console;
 use crate::error::{Error, Result};
@@ -67,6 +69,11 @@ pub(crate) struct RunState {
     pub toggled: Vec<Tensor>,
     /// Batches in the open accumulation window, and the sum of their weights.
     pub window: Window,
+    /// From which epochs on `accumulate_grad_batches` has which values, where it changes during the run.
+    pub accumulation: BTreeMap<u64, u64>,
+    /// While this is there, batches are passed through `training_step` for the statistics of batch norms, and nothing
+    /// is updated.
+    pub batch_norm: Option<BatchNormRefresh>,
 }
 
 /// The open accumulation window.
@@ -253,7 +260,15 @@ impl TrainerState {
         self.max_epochs
     }
 
-    /// Optimizer steps that fit will take; `None` when nobody can know. Lightning returns -1 or infinity then.
+    /// How many batches make an optimizer step in the epoch in hand.
+    pub fn accumulate_grad_batches(&self) -> u64 {
+        let scheduled = self.run.accumulation.range(..=self.current_epoch()).next_back();
+        scheduled.map_or(self.config.accumulate_grad_batches, |(_, factor)| *factor)
+    }
+
+    /// Optimizer steps that fit will take, with the changes of a
+    /// [`GradientAccumulationScheduler`](crate::callbacks::GradientAccumulationScheduler); `None` when nobody can know.
+    /// Lightning returns -1 or infinity then.
     ///
     /// # Errors
     ///
@@ -269,12 +284,26 @@ impl TrainerState {
 
     fn stepping_batches(&self) -> Option<u64> {
         let max_steps = u64::try_from(self.config.max_steps).ok();
-        let per_epoch = self.num_training_batches.map(|n| (n as u64).div_ceil(self.config.accumulate_grad_batches));
-        let by_epochs = u64::try_from(self.max_epochs).ok().and_then(|epochs| Some(per_epoch? * epochs.max(1)));
+        let by_epochs = u64::try_from(self.max_epochs)
+            .ok()
+            .and_then(|epochs| Some(self.steps_of_epochs(epochs.max(1), self.num_training_batches? as u64)));
         match (by_epochs, max_steps) {
             (Some(steps), Some(max)) => Some(steps.min(max)),
             (steps, max) => steps.or(max),
         }
+    }
+
+    /// The optimizer steps of so many epochs. Each value of `accumulate_grad_batches` holds until the next begins.
+    fn steps_of_epochs(&self, epochs: u64, batches: u64) -> u64 {
+        let scheduled = self.run.accumulation.iter().map(|(epoch, factor)| (*epoch, *factor));
+        let mut steps = 0;
+        let (mut since, mut factor) = (0, self.config.accumulate_grad_batches);
+        for (next, next_factor) in scheduled.chain([(epochs, 1)]) {
+            let next = next.min(epochs);
+            steps += (next - since) * batches.div_ceil(factor);
+            (since, factor) = (next, next_factor);
+        }
+        steps
     }
 
     /// The trainer's arguments, with `fast_dev_run` and the like spelled out.
@@ -418,6 +447,22 @@ impl TrainerState {
     /// The schedulers.
     pub fn lr_schedulers(&self) -> &[LrSchedulerConfig] {
         &self.run.schedulers
+    }
+
+    /// Takes an optimizer out of its slot for as long as `f` needs it. `None` when there is no such optimizer, or it is
+    /// in the middle of a step.
+    pub(crate) fn lend_optimizer<T>(
+        &mut self,
+        index: usize,
+        f: impl FnOnce(&mut TrainerState, &mut dyn Optimizer) -> T,
+    ) -> Option<T> {
+        let mut optimizer = self.run.optimizers.get_mut(index)?.take()?;
+        // Even a panic must not lose it: a checkpoint may still be written on the way out.
+        let returned = catch_unwind(AssertUnwindSafe(|| f(self, optimizer.as_mut())));
+        if let Some(slot) = self.run.optimizers.get_mut(index) {
+            *slot = Some(optimizer);
+        }
+        Some(returned.unwrap_or_else(|panic| resume_unwind(panic)))
     }
 
     // What may be asked for -------------------------------------------------------------------------------------------

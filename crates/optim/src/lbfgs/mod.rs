@@ -300,6 +300,10 @@ impl Optimizer for Lbfgs {
         &mut self.groups
     }
 
+    fn add_param_group(&mut self, _: ParamGroupConfig) -> Result<(), OptimError> {
+        Err(OptimError::SingleGroupOnly { optimizer: NAME, groups: self.groups.len() + 1 })
+    }
+
     fn step(&mut self) -> Result<(), OptimError> {
         Err(OptimError::ClosureNeeded { optimizer: NAME })
     }

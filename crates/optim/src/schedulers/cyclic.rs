@@ -211,9 +211,9 @@ impl Settings for Cyclic {
         settings::load(state, "max_momentums", &mut self.max_momentums)?;
         self.set_scale_mode();
         let momentums = if self.cycle_momentum { groups } else { self.base_momentums.len() };
-        match self.max_lrs.len() == groups
-            && self.base_momentums.len() == momentums
-            && self.max_momentums.len() == momentums
+        match self.max_lrs.len() >= groups
+            && self.base_momentums.len() >= momentums
+            && self.max_momentums.len() >= momentums
         {
             true => Ok(()),
             false => Err(format!("its lists have not one value for each of the {groups} parameter groups")),
@@ -252,6 +252,15 @@ impl Schedule for Cyclic {
                 group.extra.set("max_momentum", self.max_momentums[i]);
                 group.extra.set("base_momentum", self.base_momentums[i]);
             }
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, groups: usize) -> Result<(), OptimError> {
+        self.max_lr.extend(Self::NAME, "max_lr", &mut self.max_lrs, groups)?;
+        if self.cycle_momentum {
+            self.base_momentum.extend(Self::NAME, "base_momentum", &mut self.base_momentums, groups)?;
+            self.max_momentum.extend(Self::NAME, "max_momentum", &mut self.max_momentums, groups)?;
         }
         Ok(())
     }

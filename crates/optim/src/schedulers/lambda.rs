@@ -73,6 +73,15 @@ impl<const CUMULATIVE: bool> Schedule for LambdaSchedule<CUMULATIVE> {
         Ok(())
     }
 
+    fn join(&mut self, groups: usize) -> Result<(), OptimError> {
+        if !self.shared && self.factors.len() < groups {
+            let values = self.factors.len();
+            return Err(OptimError::PerGroupLength { scheduler: Self::NAME, option: "lr_lambda", values, groups });
+        }
+        self.groups = groups;
+        Ok(())
+    }
+
     fn lr(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
         if CUMULATIVE && at.initial {
             return Ok(at.group.lr);

@@ -10,6 +10,7 @@ mod per_group;
 mod plateau;
 mod scheduler;
 mod sequential;
+mod swa;
 mod warmup;
 
 pub use chained::ChainedScheduler;
@@ -22,4 +23,5 @@ pub use per_group::PerGroup;
 pub use plateau::{PlateauMode, ReduceLROnPlateau, ThresholdMode};
 pub use scheduler::{ChainableScheduler, Scheduler};
 pub use sequential::SequentialLR;
+pub use swa::SWALR;
 pub use warmup::LinearWarmupCosineAnnealingLR;

@@ -24,6 +24,24 @@ impl From<Vec<f64>> for PerGroup {
 }
 
 impl PerGroup {
+    /// Adds values for groups that were added to the optimizer, up to `groups`.
+    pub(crate) fn extend(
+        &self,
+        scheduler: &'static str,
+        option: &'static str,
+        values: &mut Vec<f64>,
+        groups: usize,
+    ) -> Result<(), OptimError> {
+        match self {
+            PerGroup::Same(value) => values.resize(groups.max(values.len()), *value),
+            PerGroup::Each(_) if values.len() < groups => {
+                return Err(OptimError::PerGroupLength { scheduler, option, values: values.len(), groups });
+            }
+            PerGroup::Each(_) => {}
+        }
+        Ok(())
+    }
+
     /// One value for each of `groups` groups.
     pub(crate) fn spread(
         &self,

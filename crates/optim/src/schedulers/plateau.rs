@@ -172,6 +172,9 @@ impl LrScheduler for ReduceLROnPlateau {
         if self.last_lr.is_empty() {
             return Err(OptimError::NotAttached { scheduler: NAME });
         }
+        let groups = optimizer.param_groups().len();
+        self.min_lr.extend(NAME, "min_lr", &mut self.min_lrs, groups)?;
+        self.last_lr.resize(groups, 0.0);
         self.last_epoch += 1;
         if self.is_better(value) {
             self.best = value;

@@ -18,6 +18,11 @@ pub trait Schedule: Settings + Send + 'static {
         Ok(())
     }
 
+    /// The optimizer has `groups` groups now, more than when this was attached.
+    fn join(&mut self, _groups: usize) -> Result<(), OptimError> {
+        Ok(())
+    }
+
     /// The base learning rates, where they are settings and not the optimizer's.
     fn own_base_lrs(&self, _groups: usize) -> Result<Option<Vec<f64>>, OptimError> {
         Ok(None)
@@ -57,6 +62,8 @@ pub struct Clock {
 pub struct Moment<'a> {
     /// The epoch (or step), from 0.
     pub epoch: i64,
+    /// PyTorch's count of calls; 1 at the constructor's step.
+    pub step_count: i64,
     /// Whether it is the constructor's step.
     pub initial: bool,
     /// The learning rate before any scheduler.
@@ -107,9 +114,21 @@ impl<S: Schedule> Scheduler<S> {
         if self.base_lrs.is_empty() {
             return Err(OptimError::NotAttached { scheduler: S::NAME });
         }
+        let groups = optimizer.param_groups_mut();
+        if groups.len() < self.base_lrs.len() {
+            return Err(wrong_length(S::NAME, "base_lrs", self.base_lrs.len(), groups.len()));
+        }
+        if groups.len() > self.base_lrs.len() {
+            self.schedule.join(groups.len())?;
+        }
+        for group in &mut groups[self.base_lrs.len()..] {
+            self.base_lrs.push(*group.initial_lr.get_or_insert(group.lr));
+        }
+        self.last_lr.resize(groups.len(), 0.0);
         let lrs = self.base_lrs.iter().zip(&mut self.last_lr);
-        for (index, (group, (&base_lr, last_lr))) in optimizer.param_groups_mut().iter_mut().zip(lrs).enumerate() {
-            let at = Moment { epoch: self.clock.last_epoch, initial, base_lr, group, index };
+        for (index, (group, (&base_lr, last_lr))) in groups.iter_mut().zip(lrs).enumerate() {
+            let Clock { last_epoch: epoch, step_count } = self.clock;
+            let at = Moment { epoch, step_count, initial, base_lr, group, index };
             let lr = formula(&self.schedule, &at)?;
             let momentum = self.schedule.momentum(&at)?;
             group.lr = lr;
@@ -188,21 +207,23 @@ impl<S: Schedule> ChainableScheduler for Scheduler<S> {
     }
 }
 
-/// A list of `len` numbers in a scheduler's state dict.
+/// A list of at least `len` numbers in a scheduler's state dict.
 pub(crate) fn floats(owner: &'static str, state: &Dict, key: &str, len: usize) -> Result<Vec<f64>, OptimError> {
     let values = state.list(key).map_err(OptimError::lacks(owner))?;
     if len == 0 {
         return Err(OptimError::NotAttached { scheduler: owner });
     }
-    if values.len() != len {
-        return Err(OptimError::state_dict(
-            owner,
-            format!("`{key}` has {} values, the optimizer has {len} parameter groups", values.len()),
-        ));
+    // There are more when groups were added to the optimizer.
+    if values.len() < len {
+        return Err(wrong_length(owner, key, values.len(), len));
     }
     let read = |value: &Value| {
         number(value)
             .ok_or_else(|| OptimError::state_dict(owner, format!("`{key}` holds a {}, no number", value.type_name())))
     };
     values.iter().map(read).collect()
+}
+
+fn wrong_length(owner: &'static str, key: &str, values: usize, groups: usize) -> OptimError {
+    OptimError::state_dict(owner, format!("`{key}` has {values} values, the optimizer has {groups} parameter groups"))
 }

@@ -95,6 +95,7 @@ impl LearningRateMonitor {
         if self.logging_interval.is_some_and(|only| only != interval) {
             return Ok(());
         }
+        self.follow_groups(trainer)?;
         let by_scheduler = self.logging_interval.is_none();
         let x = trainer.progress().batches_that_stepped as i64;
         let mut row = Row::new();
@@ -121,6 +122,26 @@ impl LearningRateMonitor {
         }
         for logger in trainer.loggers() {
             logger.log_metrics(&row, x)?;
+        }
+        Ok(())
+    }
+
+    /// Finds the names anew when groups were added to an optimizer, and keeps what was written under the old ones.
+    fn follow_groups(&mut self, trainer: &TrainerState) -> Result<(), Error> {
+        let groups = |slot| optimizer(trainer, slot).map_or(0, |optimizer| optimizer.param_groups().len());
+        let there: usize = self.sources.iter().map(|source| groups(source.optimizer)).sum();
+        if there == self.series.len() {
+            return Ok(());
+        }
+        let before = std::mem::take(&mut self.series);
+        let slots: Vec<usize> = self.sources.iter().map(|source| source.optimizer).collect();
+        self.find_series(trainer)?;
+        for old in before {
+            let slot = slots[old.source];
+            let same = |new: &&mut Series| self.sources[new.source].optimizer == slot && new.group == old.group;
+            if let Some(new) = self.series.iter_mut().find(same) {
+                new.lrs = old.lrs;
+            }
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ impl<M: LightningModule> OptimizerClosure<'_, M> {
     pub fn evaluate(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<Tensor, Error> {
         let engine = &mut *self.engine;
         if self.outputs.is_some() && self.window.batches > 0 {
-            let window = engine.state.config.accumulate_grad_batches;
+            let window = engine.state.accumulate_grad_batches();
             return Err(Error::Config(format!(
                 "the optimizer evaluates the loss several times per step, and accumulate_grad_batches={window} has dropped the earlier batches of the window by then; set it to 1, or take another optimizer"
             )));
@@ -95,6 +95,9 @@ impl Engine {
     pub(crate) fn optimize<M: LightningModule>(&mut self, module: &mut M, batch: &M::Batch) -> Result<Loss, Error> {
         if self.state.run.manual {
             return self.optimize_manually(module, batch);
+        }
+        if self.state.run.batch_norm.is_some() {
+            return self.refresh_batch_norm(module, batch);
         }
         if self.state.run.optimizers.is_empty() {
             return self.without_optimizer(module, batch);
@@ -207,7 +210,7 @@ impl Engine {
         loss: &Tensor,
         weight: Option<f64>,
     ) -> Result<(), Error> {
-        let window = self.state.config.accumulate_grad_batches;
+        let window = self.state.accumulate_grad_batches();
         let share = if window == 1 { 1.0 } else { weight.unwrap_or(1.0) / window as f64 };
         self.backward(module, loss, share)
     }
@@ -232,7 +235,7 @@ impl Engine {
 
     /// The gradients are complete: brings a short or weighted window to its mean, and clips.
     fn close_window<M: LightningModule>(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<(), Error> {
-        let window = self.state.config.accumulate_grad_batches;
+        let window = self.state.accumulate_grad_batches();
         let weight = self.state.run.window.weight;
         if window > 1 && weight > 0.0 && weight != window as f64 {
             let parameters = optimizer.param_groups().iter().flat_map(|group| &group.params);

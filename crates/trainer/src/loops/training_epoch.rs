@@ -246,7 +246,8 @@ impl TrainerState {
 
     /// Whether the accumulation window stays open after the batch in hand.
     pub(crate) fn is_accumulating(&self) -> bool {
-        let closes = self.run.progress.batch.current.ready.is_multiple_of(self.config.accumulate_grad_batches);
+        let ready = self.run.progress.batch.current.ready;
+        let closes = self.run.batch_norm.is_none() && ready.is_multiple_of(self.accumulate_grad_batches());
         !closes && !self.is_last_train_batch()
     }
 

@@ -5,19 +5,19 @@ use fulgurite::torch::params;
 use fulgurite::{Console, TrainerBuilder};
 
 /// A small regression with dropout, so that a random number too few or too many shows in the weights.
-pub struct Net {
-    pub vars: nn::VarStore,
-    pub hidden: nn::Linear,
-    pub output: nn::Linear,
-    pub lr: f64,
-    pub batch_size: usize,
+pub(crate) struct Net {
+    pub(crate) vars: nn::VarStore,
+    pub(crate) hidden: nn::Linear,
+    pub(crate) output: nn::Linear,
+    pub(crate) lr: f64,
+    pub(crate) batch_size: usize,
     /// Batches above this many samples ask for more memory than there is.
-    pub memory: i64,
-    pub seen: i64,
+    pub(crate) memory: i64,
+    pub(crate) seen: i64,
 }
 
 impl Net {
-    pub fn new() -> Net {
+    pub(crate) fn new() -> Net {
         seed_everything(3).unwrap();
         let vars = nn::VarStore::new(Device::Cpu);
         let hidden = nn::linear(vars.root() / "hidden", 4, 16, Default::default());
@@ -25,7 +25,7 @@ impl Net {
         Net { vars, hidden, output, lr: 0.01, batch_size: 8, memory: i64::MAX, seen: 0 }
     }
 
-    pub fn weights(&self) -> String {
+    pub(crate) fn weights(&self) -> String {
         let tensors = params::named_parameters(&self.vars);
         format!(
             "{:?}",
@@ -98,13 +98,13 @@ impl LightningModule for Net {
     }
 }
 
-pub fn samples(n: i64) -> TensorDataset<(Tensor, Tensor)> {
+pub(crate) fn samples(n: i64) -> TensorDataset<(Tensor, Tensor)> {
     let x = Tensor::arange(n * 4, (Kind::Float, Device::Cpu)).sin().view([n, 4]);
     let y = x.sum_dim_intlist(1, true, Kind::Float);
     TensorDataset::new((x, y)).unwrap()
 }
 
-pub fn quiet() -> TrainerBuilder {
+pub(crate) fn quiet() -> TrainerBuilder {
     Trainer::builder()
         .max_epochs(2)
         .accelerator("cpu")
