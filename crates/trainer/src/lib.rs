@@ -15,6 +15,7 @@ mod hook;
 pub mod logging;
 mod loops;
 mod loss;
+mod mistakes;
 mod module;
 mod optimizers;
 pub mod prelude;

@@ -1,17 +1,28 @@
 //! Callbacks: things that watch a run, and may step in.
 
 mod callback;
+mod deferred;
+mod device_stats_monitor;
 mod early_stopping;
+mod gradient_norm;
 mod lr_monitor;
 mod model_checkpoint;
 mod model_summary;
 mod progress_bar;
+mod spike_detection;
+mod terminate_on_nan;
+mod throughput_monitor;
 mod timer;
 
 pub use callback::{Callback, Role};
+pub use device_stats_monitor::{DeviceStatsMonitor, DeviceStatsMonitorOptions};
 pub use early_stopping::{EarlyStopping, EarlyStoppingOptions, StoppingReason};
+pub use gradient_norm::{GradientAction, GradientNorm, GradientNormOptions};
 pub use lr_monitor::LearningRateMonitor;
 pub use model_checkpoint::{Mode, ModelCheckpoint, SaveLast};
 pub use model_summary::ModelSummary;
 pub use progress_bar::ProgressBar;
+pub use spike_detection::{SpikeDetection, SpikeDetectionOptions, TrainingSpike};
+pub use terminate_on_nan::{TerminateOnNaN, TerminateOnNaNOptions};
+pub use throughput_monitor::{ThroughputMonitor, ThroughputMonitorOptions};
 pub use timer::Timer;
