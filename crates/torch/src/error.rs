@@ -55,6 +55,14 @@ pub enum TorchError {
         /// The shape of the tensor.
         shape: Vec<i64>,
     },
+    /// A CUDA device that this machine does not have, or that this libtorch cannot use.
+    #[error("there is no CUDA device {index}; usable here: {there}")]
+    NoCudaDevice {
+        /// The device asked for.
+        index: usize,
+        /// How many there are.
+        there: usize,
+    },
     /// Items beyond the end of a tensor.
     #[error("{start}..{} was asked for, and there are {available} items", start.saturating_add(*len))]
     OutOfRange {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use crate::error::TorchError;
-use crate::tch::Tensor;
+use crate::tch::{Device, Kind, Tensor};
 
 thread_local! {
     static READS: Cell<u64> = const { Cell::new(0) };
@@ -23,7 +23,24 @@ pub fn to_host_f64(tensor: &Tensor) -> Result<f64, TorchError> {
     Ok(tensor.f_double_value(&[])?)
 }
 
-/// How often [`to_host_f64`] read a value on this thread since it started.
+/// Reads several tensors of one element, with one wait for the device they are all on.
+///
+/// # Errors
+///
+/// A tensor with more or less than one element; tensors on different devices.
+pub fn to_host_f64s(tensors: &[Tensor]) -> Result<Vec<f64>, TorchError> {
+    if let [] | [_] = tensors {
+        return tensors.iter().map(to_host_f64).collect();
+    }
+    if let Some(several) = tensors.iter().find(|tensor| tensor.numel() != 1) {
+        return Err(TorchError::NotANumber { shape: several.size() });
+    }
+    READS.set(READS.get() + 1);
+    let flat = tensors.iter().map(|tensor| Ok(tensor.f_reshape([1])?)).collect::<Result<Vec<_>, TorchError>>()?;
+    Ok(Vec::try_from(Tensor::f_cat(&flat, 0)?.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?)?)
+}
+
+/// How often [`to_host_f64`] or [`to_host_f64s`] waited for a device on this thread since it started.
 pub fn host_reads() -> u64 {
     READS.get()
 }
@@ -39,6 +56,11 @@ mod tests {
         assert_eq!(to_host_f64(&Tensor::from(true)).unwrap(), 1.0);
         std::thread::spawn(|| to_host_f64(&Tensor::from(1.0))).join().unwrap().unwrap();
         assert_eq!(host_reads(), before + 2);
+        let several = [Tensor::from(1.5f32), Tensor::from_slice(&[2i64]), Tensor::from(f64::NAN)];
+        assert_eq!(to_host_f64s(&several[..2]).unwrap(), [1.5, 2.0]);
+        assert!(to_host_f64s(&several).unwrap()[2].is_nan());
+        assert!(to_host_f64s(&[]).unwrap().is_empty());
+        assert_eq!(host_reads(), before + 4);
     }
 
     #[test]
@@ -49,6 +71,8 @@ mod tests {
             error.to_string(),
             "a tensor of shape [2] is not one number; reduce it first, for example with `.mean(None)`"
         );
+        let lists = [Tensor::from_slice(&[1]), Tensor::from_slice(&[1, 2])];
+        assert!(to_host_f64s(&lists).is_err());
         assert_eq!(host_reads(), before);
     }
 }

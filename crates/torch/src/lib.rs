@@ -7,6 +7,7 @@
 //! | [`foreach`] | libtorch's fused and foreach kernels, for optimizers |
 //! | [`rng`] | seeds, and the state of the random number generators |
 //! | [`serialization`] | PyTorch's checkpoint files, as a [`Value`] |
+//! | [`device`] | names of CUDA devices, and statistics of their memory |
 //! | [`runtime`] | memory and threads of the process |
 //!
 //! This is the only crate of the workspace that contains `unsafe`, and the only one that contains C++ (`csrc/`).
@@ -16,6 +17,7 @@
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 mod counting_allocator;
+pub mod device;
 mod error;
 pub mod foreach;
 pub mod grad;
@@ -33,7 +35,7 @@ mod waiting;
 
 pub use counting_allocator::CountingAllocator;
 pub use error::TorchError;
-pub use host::{host_reads, to_host_f64};
+pub use host::{host_reads, to_host_f64, to_host_f64s};
 pub use shared_tensor::SharedTensor;
 pub use tch;
 pub use tensor_list::{TensorList, storage_id, tensor_id};

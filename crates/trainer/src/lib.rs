@@ -21,6 +21,7 @@ mod lifecycle;
 pub mod logging;
 mod loops;
 mod loss;
+mod mistakes;
 mod module;
 mod optimizers;
 mod plugin;

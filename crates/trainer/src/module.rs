@@ -107,6 +107,12 @@ pub trait LightningModule: Any + Send + Sized {
         Err(Error::NotImplemented("example_forward").into())
     }
 
+    /// Floating-point operations of one training batch, forward and backward, for
+    /// [`ThroughputMonitor`](crate::callbacks::ThroughputMonitor).
+    fn flops_per_batch(&self) -> Option<f64> {
+        None
+    }
+
     /// Its name in logs and messages: the type's, by default.
     fn name(&self) -> &'static str {
         short_type_name::<Self>()
@@ -512,6 +518,9 @@ pub trait ModuleView {
     /// One forward pass over example inputs, if the module has any.
     fn example_forward(&mut self) -> Result<Tensor>;
 
+    /// Floating-point operations of one training batch, if it says.
+    fn flops_per_batch(&self) -> Option<f64>;
+
     /// The module itself, to be downcast by a callback that knows it.
     fn as_any_mut(&mut self) -> &mut dyn Any;
 }
@@ -543,6 +552,10 @@ impl<M: LightningModule> ModuleView for M {
 
     fn example_forward(&mut self) -> Result<Tensor> {
         LightningModule::example_forward(self)
+    }
+
+    fn flops_per_batch(&self) -> Option<f64> {
+        LightningModule::flops_per_batch(self)
     }
 
     fn as_any_mut(&mut self) -> &mut dyn Any {

@@ -23,6 +23,7 @@ use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::logging::{LogEntries, LogEntry, LogOptions, LoggedValue, Metrics};
+use crate::mistakes::Mistakes;
 use crate::profilers::Profiler;
 use crate::progress::Progress;
 
@@ -131,6 +132,7 @@ pub struct TrainerState {
     pub(crate) console: Console,
     pub(crate) profiler: Option<Box<dyn Profiler>>,
     pub(crate) metrics: Metrics,
+    pub(crate) mistakes: Mistakes,
     pub(crate) run: RunState,
     pub(crate) entry: TrainerFn,
     pub(crate) stage: Stage,
@@ -166,6 +168,7 @@ impl TrainerState {
     pub(crate) fn new(config: TrainerConfig, fabric: Fabric, console: Console) -> TrainerState {
         TrainerState {
             metrics: Metrics::new(config.barebones),
+            mistakes: Mistakes::default(),
             max_epochs: config.max_epochs.unwrap_or(-1),
             config,
             fabric,
@@ -367,10 +370,32 @@ impl TrainerState {
         &mut self.fabric.loggers
     }
 
-    /// Whether step metrics are written at this optimizer step.
+    /// Whether what is logged per step is written now: at every `log_every_n_steps`-th optimizer step of training, or
+    /// batch of an evaluation.
     pub fn should_update_logs(&self) -> bool {
         let n = self.config.log_every_n_steps;
-        n > 0 && (self.run.progress.batches_that_stepped + 1).is_multiple_of(n) || self.should_stop()
+        let count = match self.stage {
+            Stage::Train => self.run.progress.batches_that_stepped + 1,
+            Stage::Predict => self.batch_idx.map_or(0, |batch_idx| batch_idx as u64 + 1),
+            Stage::SanityCheck | Stage::Validate | Stage::Test => self.run.progress.val_batch.current.ready,
+        };
+        n > 0 && (count.is_multiple_of(n) || self.should_stop())
+    }
+
+    /// Samples in the batch in hand, as [`Batch::size`](fulgurite_data::Batch::size) counts them.
+    pub fn batch_size(&self) -> Option<u64> {
+        let store = if self.metrics.evaluating { &self.metrics.eval } else { &self.metrics.train };
+        store.batch_size.and_then(|size| u64::try_from(size).ok())
+    }
+
+    /// Writes values to the loggers at `x`, for callbacks; `epoch` goes with them if given.
+    pub(crate) fn write_row<'a>(
+        &mut self,
+        row: impl Iterator<Item = (&'a str, f64)>,
+        x: u64,
+        epoch: Option<u64>,
+    ) -> Result<(), Error> {
+        self.metrics.write_row(&mut self.fabric.loggers, row.collect(), x as i64, epoch)
     }
 
     /// The folder of this run: the first logger's, or `default_root_dir` without one.

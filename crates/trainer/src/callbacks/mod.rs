@@ -2,22 +2,30 @@
 
 mod averaged_model;
 mod callback;
+mod deferred;
+mod device_stats_monitor;
 mod early_stopping;
 pub mod finetuning;
 mod gradient_accumulation;
+mod gradient_norm;
 mod lr_monitor;
 mod model_checkpoint;
 mod model_summary;
 mod progress_bar;
 mod stochastic_weight_averaging;
+mod spike_detection;
+mod terminate_on_nan;
+mod throughput_monitor;
 mod timer;
 mod tuning;
 mod weight_averaging;
 
 pub use callback::{Callback, Role};
+pub use device_stats_monitor::{DeviceStatsMonitor, DeviceStatsMonitorOptions};
 pub use early_stopping::{EarlyStopping, EarlyStoppingOptions, StoppingReason};
 pub use finetuning::{BackboneFinetuning, BackboneFinetuningOptions, BaseFinetuning, Finetuning};
 pub use gradient_accumulation::{GradientAccumulationScheduler, GradientAccumulationSchedulerOptions};
+pub use gradient_norm::{GradientAction, GradientNorm, GradientNormOptions};
 pub use lr_monitor::LearningRateMonitor;
 pub use model_checkpoint::{Mode, ModelCheckpoint, SaveLast};
 pub use model_summary::ModelSummary;
@@ -25,6 +33,9 @@ pub use progress_bar::ProgressBar;
 pub use stochastic_weight_averaging::{
     AnnealingStrategy, EpochStart, StochasticWeightAveraging, StochasticWeightAveragingOptions, SwaLrs,
 };
+pub use spike_detection::{SpikeDetection, SpikeDetectionOptions, TrainingSpike};
+pub use terminate_on_nan::{TerminateOnNaN, TerminateOnNaNOptions};
+pub use throughput_monitor::{ThroughputMonitor, ThroughputMonitorOptions};
 pub use timer::Timer;
 pub use tuning::{BatchSizeFinder, LearningRateFinder};
 

@@ -33,7 +33,7 @@ pub(crate) struct Metrics {
 }
 
 /// What a logger call carries; inline, so that a step's few values need no allocation.
-type Row<'a> = SmallVec<[(&'a str, f64); 16]>;
+pub(crate) type Row<'a> = SmallVec<[(&'a str, f64); 16]>;
 
 impl Metrics {
     /// Nothing logged yet; nothing ever will be when `disabled`.
@@ -145,16 +145,18 @@ impl Metrics {
             }
             Ok(())
         })?;
-        if row.is_empty() || loggers.is_empty() {
-            return Ok(());
-        }
-        for (name, value) in &row {
-            match self.logged.get_mut(*name) {
-                Some(held) => *held = *value,
-                None => drop(self.logged.insert((*name).to_owned(), *value)),
-            }
-        }
-        send(loggers, row, x, epoch)
+        write_row(&mut self.logged, loggers, row, x, epoch)
+    }
+
+    /// Writes values that are not in a store to every logger.
+    pub(crate) fn write_row(
+        &mut self,
+        loggers: &mut [Box<dyn Logger>],
+        row: Row<'_>,
+        x: i64,
+        epoch: Option<u64>,
+    ) -> Result<(), Error> {
+        write_row(&mut self.logged, loggers, row, x, epoch)
     }
 
     /// Takes the epoch values of the evaluation loader in hand into callback and progress-bar metrics, and returns
@@ -186,6 +188,26 @@ impl Metrics {
         }
         send(loggers, values.iter().map(|(name, value)| (name.as_str(), *value)).collect(), x, epoch)
     }
+}
+
+/// Notes what is logged, and sends it to every logger.
+fn write_row(
+    logged: &mut BTreeMap<String, f64>,
+    loggers: &mut [Box<dyn Logger>],
+    row: Row<'_>,
+    x: i64,
+    epoch: Option<u64>,
+) -> Result<(), Error> {
+    if row.is_empty() || loggers.is_empty() {
+        return Ok(());
+    }
+    for (name, value) in &row {
+        match logged.get_mut(*name) {
+            Some(held) => *held = *value,
+            None => drop(logged.insert((*name).to_owned(), *value)),
+        }
+    }
+    send(loggers, row, x, epoch)
 }
 
 /// Sends one row to every logger.

@@ -33,9 +33,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         self.setup_eval_data(Stage::Validate)?;
         self.hook(Hook::OnTrainStart, |c, t, m| c.on_train_start(t, m), |m, t| m.on_train_start(t))?;
+        self.engine.state.look_for_mistakes(self.module.vars());
         while !self.engine.state.fit_is_done() {
             self.train_epoch(resume.take())?;
         }
+        self.engine.state.report_dead_parameters(true);
         self.hook(Hook::OnTrainEnd, |c, t, m| c.on_train_end(t, m), |m, t| m.on_train_end(t))
     }
 

@@ -230,6 +230,7 @@ impl Engine {
         )?;
         let scaled = if share == 1.0 { loss.shallow_clone() } else { loss.f_mul_scalar(share).map_err(torch)? };
         self.on_module(Hook::Backward, module, |m, t| m.backward(t, &scaled))?;
+        self.state.mistakes.dead.look();
         self.on_all(Hook::OnAfterBackward, module, |c, t, m| c.on_after_backward(t, m), |m, t| m.on_after_backward(t))
     }
 
@@ -253,6 +254,8 @@ impl Engine {
         module: &mut M,
         optimizer: &mut dyn Optimizer,
     ) -> Result<(), Error> {
+        // A module that optimizes manually may have run the backward pass itself.
+        self.state.mistakes.dead.look();
         self.on_callbacks(Hook::OnBeforeOptimizerStep, module, |c, t, m| c.on_before_optimizer_step(t, m, optimizer))?;
         self.on_module(Hook::OnBeforeOptimizerStep, module, |m, t| m.on_before_optimizer_step(t, optimizer))
     }

@@ -13,6 +13,7 @@ use crate::config::ValCheckInterval;
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::loss::Loss;
+use crate::mistakes::Phase;
 use crate::module::{BatchFlow, LightningModule};
 use crate::progress::ResumePoint;
 use crate::state::{Stage, TrainerState, Window};
@@ -33,7 +34,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
             while !self.engine.state.epoch_is_done()
                 && let Some(numbered) = self.next_batch(&mut batches)?
             {
-                if self.train_batch(numbered)? == BatchFlow::EndEpoch {
+                let began = self.engine.state.mistakes.wait.begin();
+                let flow = self.train_batch(numbered)?;
+                self.engine.state.mistakes.wait.end(Phase::Work, began);
+                self.engine.state.report_data_wait(false);
+                if flow == BatchFlow::EndEpoch {
                     break;
                 }
                 self.leave_if_interrupted()?;
@@ -76,7 +81,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
     }
 
     fn next_batch(&mut self, batches: &mut Batches<M::Batch>) -> Result<Option<Numbered<M::Batch>>, Error> {
-        batches.next().map_err(|source| data_error(batches.next_idx(), source))
+        let began = self.engine.state.mistakes.wait.begin();
+        let next = batches.next().map_err(|source| data_error(batches.next_idx(), source));
+        self.engine.state.mistakes.wait.end(Phase::Wait, began);
+        next
     }
 
     /// One batch: transfer, hooks, optimization, schedulers, step metrics.
@@ -167,6 +175,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.step_schedulers(Interval::Epoch, true)?;
         }
         self.engine.state.write_epoch_metrics()?;
+        self.engine.state.report_dead_parameters(false);
+        self.engine.state.report_data_wait(true);
         self.engine.state.run.progress.epoch.completed();
         Ok(())
     }
