@@ -128,6 +128,8 @@ pub struct TrainerState {
     pub(crate) owner: Owner,
     pub(crate) batch_idx: Option<usize>,
     pub(crate) dataloader_idx: usize,
+    /// The items of the prediction batch in hand.
+    pub(crate) batch_indices: Option<Vec<usize>>,
     pub(crate) requests: Vec<SaveRequest>,
     pub(crate) stop: Option<String>,
     pub(crate) interrupt: Arc<AtomicBool>,
@@ -163,6 +165,7 @@ impl TrainerState {
             owner: Owner::Trainer,
             batch_idx: None,
             dataloader_idx: 0,
+            batch_indices: None,
             requests: Vec::new(),
             stop: None,
             interrupt: Arc::default(),
@@ -224,6 +227,12 @@ impl TrainerState {
     /// Batches per evaluation loader after limits.
     pub fn num_eval_batches(&self) -> &[Option<usize>] {
         &self.num_eval_batches
+    }
+
+    /// Which items of the dataset the prediction batch in hand holds; `None` outside prediction, and where the loader
+    /// cannot know.
+    pub fn batch_indices(&self) -> Option<&[usize]> {
+        self.batch_indices.as_deref()
     }
 
     /// The epoch limit in force; -1 for none.

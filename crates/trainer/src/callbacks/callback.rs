@@ -1,7 +1,7 @@
 //! [`Callback`]: something that watches a run, and may step in.
 
 use std::any::Any;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fulgurite_optim::Optimizer;
 use fulgurite_torch::tch::Tensor;
@@ -105,8 +105,8 @@ pub trait Callback: Any + Send {
         None
     }
 
-    /// The folder it writes checkpoints to, if that is its role.
-    fn checkpoint_dir(&self) -> Option<&Path> {
+    /// The file in which it wants the run saved when Ctrl-C ends a fit, if writing checkpoints is its role.
+    fn interrupted_checkpoint(&self) -> Option<PathBuf> {
         None
     }
 

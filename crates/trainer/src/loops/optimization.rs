@@ -103,14 +103,12 @@ impl Engine {
         if takes_turns {
             self.state.toggle_optimizer(index);
         }
-        // Even a panic must not lose the optimizer: a checkpoint may still be written on the way out.
-        let outputs = self.lend_optimizer(index, |engine, optimizer| {
-            catch_unwind(AssertUnwindSafe(|| engine.with_optimizer(module, batch, optimizer)))
-        })?;
+        let outputs =
+            self.lend_optimizer(index, |engine, optimizer| engine.with_optimizer(module, batch, optimizer))?;
         if takes_turns {
             self.state.untoggle_optimizer();
         }
-        outputs.unwrap_or_else(|panic| resume_unwind(panic))
+        outputs
     }
 
     /// Takes an optimizer out of its slot for as long as `f` needs it.
@@ -126,11 +124,12 @@ impl Engine {
         let Some(mut optimizer) = slot.take() else {
             return Err(Error::Config(format!("optimizer {index} is in the middle of a step already")));
         };
-        let returned = f(self, optimizer.as_mut());
+        // Even a panic must not lose the optimizer: a checkpoint may still be written on the way out.
+        let returned = catch_unwind(AssertUnwindSafe(|| f(self, optimizer.as_mut())));
         if let Some(slot) = self.state.run.optimizers.get_mut(index) {
             *slot = Some(optimizer);
         }
-        Ok(returned)
+        Ok(returned.unwrap_or_else(|panic| resume_unwind(panic)))
     }
 
     fn with_optimizer<M: LightningModule>(

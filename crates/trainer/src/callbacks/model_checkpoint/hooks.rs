@@ -37,8 +37,8 @@ impl Callback for ModelCheckpoint {
         ModelCheckpoint::best_model_path(self)
     }
 
-    fn checkpoint_dir(&self) -> Option<&Path> {
-        ModelCheckpoint::checkpoint_dir(self)
+    fn interrupted_checkpoint(&self) -> Option<PathBuf> {
+        Some(self.checkpoint_dir()?.join("interrupted.ckpt"))
     }
 
     fn setup(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, stage: TrainerFn) -> Result<()> {
