@@ -9,6 +9,7 @@ mod model_summary;
 mod on_exception_checkpoint;
 mod prediction_writer;
 mod progress_bar;
+mod pruning;
 mod timer;
 
 pub use callback::{Callback, Role};
@@ -20,4 +21,5 @@ pub use model_summary::ModelSummary;
 pub use on_exception_checkpoint::{OnExceptionCheckpoint, OnExceptionCheckpointOptions};
 pub use prediction_writer::{PredictionWriter, WriteInterval, WritePredictions};
 pub use progress_bar::ProgressBar;
+pub use pruning::{ModelPruning, ModelPruningOptions, PruningAmount, PruningFn};
 pub use timer::Timer;
