@@ -10,8 +10,8 @@ use crate::dataset::Dataset;
 use crate::seed::ItemRngs;
 use crate::workers::{Epoch, Workers, catch};
 use crate::{
-    Batch, BatchIter, BatchSampler, BoxLoader, Collate, DataError, DefaultCollate, Loader, RandomSampler, Sampler,
-    SequentialSampler,
+    Batch, BatchIter, BatchSampler, BoxLoader, Collate, DataError, DefaultCollate, Loader, RandomSampler, SampleIter,
+    Sampler, SequentialSampler,
 };
 
 /// Loads the items of a [`Dataset`] in batches, in the order of a [`Sampler`], on worker threads.
@@ -221,6 +221,11 @@ impl<D: Dataset, C: Collate<D::Item>> Loader for DataLoader<D, C> {
             name: self.dataset.name(),
         }
         .run(workers)
+    }
+
+    fn batch_indices(&self, epoch: u64) -> Option<SampleIter<Vec<usize>>> {
+        // The plan is a function of seed and epoch, so walking it a second time tells what the workers were told.
+        Some(self.batches().ok()?.iter(self.settings.seed.unwrap_or_else(global_seed), epoch))
     }
 
     fn is_shuffled(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::{Batch, BoxError, DataError};
+use crate::{Batch, BoxError, DataError, SampleIter};
 
 /// The batches of one epoch, in order. Owned: it holds what it needs of its loader.
 pub type BatchIter<B> = Box<dyn Iterator<Item = Result<B, DataError>> + Send>;
@@ -29,6 +29,13 @@ pub trait Loader: Send {
     /// The batches of `epoch` (0-based), without the first `skip`. Skipped batches are not loaded where the order is
     /// known without loading them.
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<Self::Batch>, DataError>;
+
+    /// Which items of the dataset each batch of `epoch` holds, in the order of [`iter`](Loader::iter); `None` when
+    /// batches are not made of numbered items. Nothing is loaded for it.
+    fn batch_indices(&self, epoch: u64) -> Option<SampleIter<Vec<usize>>> {
+        let _ = epoch;
+        None
+    }
 
     /// Whether the order differs from epoch to epoch.
     fn is_shuffled(&self) -> bool {
@@ -63,6 +70,10 @@ impl<L: Loader + ?Sized> Loader for Box<L> {
 
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<Self::Batch>, DataError> {
         (**self).iter(epoch, skip)
+    }
+
+    fn batch_indices(&self, epoch: u64) -> Option<SampleIter<Vec<usize>>> {
+        (**self).batch_indices(epoch)
     }
 
     fn is_shuffled(&self) -> bool {

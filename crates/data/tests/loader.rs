@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use fulgurite_data::rand::RngExt;
 use fulgurite_data::torch::tch::Tensor;
 use fulgurite_data::{
-    BatchIter, BoxError, DataError, DataLoader, Dataset, InMemory, ItemRng, IterableDataLoader, IterableDataset,
-    IterableFn, Loader, RandomSampler, SampleIter, Sampler, TensorDataset, WeightedRandomSampler,
+    BatchIter, BoxError, DataError, DataLoader, Dataset, InMemory, IntoLoader, ItemRng, IterableDataLoader,
+    IterableDataset, IterableFn, Loader, RandomSampler, SampleIter, Sampler, TensorDataset, WeightedRandomSampler,
 };
 
 const WORKERS: [usize; 4] = [0, 1, 2, 4];
@@ -47,6 +47,19 @@ fn every_item_comes_once() {
         let in_order = numbers(loader(workers).iter(0, 0).unwrap()).concat();
         assert_eq!(in_order, (0..103).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn indices_of_batches_are_known_without_loading_them() {
+    for workers in WORKERS {
+        // Each item is its own index.
+        let loader = loader(workers).shuffle(true);
+        let loaded = numbers(loader.iter(3, 0).unwrap());
+        let indices = Box::new(loader).batch_indices(3).unwrap();
+        let indices: Vec<Vec<i64>> = indices.map(|batch| batch.into_iter().map(|i| i as i64).collect()).collect();
+        assert_eq!(indices, loaded);
+    }
+    assert!(vec![1i64].into_loader().batch_indices(0).is_none());
 }
 
 #[test]

@@ -36,6 +36,23 @@ pub fn trainable_parameters(vars: &nn::VarStore) -> Vec<Tensor> {
     named_parameters(vars).into_iter().map(|(_, tensor)| tensor).filter(Tensor::requires_grad).collect()
 }
 
+/// The parameters of one part of a module: those whose names begin with `path`, in the order of
+/// [`named_parameters`]. What an optimizer of that part is made for.
+///
+/// ```
+/// use fulgurite_torch::params;
+/// use fulgurite_torch::tch::{Device, nn};
+///
+/// let vars = nn::VarStore::new(Device::Cpu);
+/// let _generator = nn::linear(vars.root() / "generator" / "fc", 2, 3, Default::default());
+/// let _discriminator = nn::linear(vars.root() / "discriminator" / "fc", 3, 1, Default::default());
+/// assert_eq!(params::parameters_of(&vars, "generator").len(), 2);
+/// ```
+pub fn parameters_of(vars: &nn::VarStore, path: &str) -> Vec<Tensor> {
+    let is_inside = |name: &str| name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+    named_parameters(vars).into_iter().filter(|(name, _)| is_inside(name)).map(|(_, tensor)| tensor).collect()
+}
+
 /// The tensors of the store that are not parameters, such as the running mean of a batch norm, sorted by name.
 pub fn named_buffers(vars: &nn::VarStore) -> Vec<(String, Tensor)> {
     parameters_and_buffers(vars).1

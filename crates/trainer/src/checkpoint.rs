@@ -87,21 +87,22 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(checkpoint)
     }
 
-    /// Leaves a checkpoint of the batch in hand beside the others, for a run that was interrupted.
+    /// Leaves a checkpoint of the batch in hand where the callbacks that write checkpoints want it, for a run that was
+    /// interrupted.
     pub(crate) fn save_interrupted(&mut self, validation_pending: bool) -> Result<(), Error> {
-        let folder =
-            self.engine.callbacks.iter().filter(|c| c.role() == Role::Checkpoint).find_map(|c| c.checkpoint_dir());
-        let Some(path) = folder.map(|folder| folder.join("interrupted.ckpt")) else { return Ok(()) };
+        let writers = self.engine.callbacks.iter().filter(|c| c.role() == Role::Checkpoint);
+        let mut paths: Vec<PathBuf> = writers.filter_map(|c| c.interrupted_checkpoint()).collect();
+        paths.dedup();
         let before = self.engine.state.run.progress;
         if validation_pending {
             let batch = &mut self.engine.state.run.progress.batch;
             batch.total.completed = batch.total.processed.saturating_sub(1);
             batch.current.completed = batch.current.processed.saturating_sub(1);
         }
-        let saved = self.save(&SaveRequest::new(&path));
+        let saved = paths.iter().try_for_each(|path| self.save(&SaveRequest::new(path)));
         self.engine.state.run.progress = before;
         saved?;
-        self.engine.state.interrupted_checkpoint = Some(path);
+        self.engine.state.interrupted_checkpoint = paths.into_iter().next();
         Ok(())
     }
 

@@ -27,6 +27,7 @@ impl Engine {
         state.stage = entry.stage();
         state.stop = None;
         state.batch_idx = None;
+        state.batch_indices = None;
         state.requests.clear();
         state.tune_requests.clear();
         state.step_missing = false;

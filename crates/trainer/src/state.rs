@@ -16,8 +16,8 @@ use fulgurite_torch::grad;
 use fulgurite_torch::tch::{Device, Tensor};
 use indexmap::IndexMap;
 
-use crate::callbacks::TuneRequest;
 use crate::batch_norm::BatchNormRefresh;
+use crate::callbacks::TuneRequest;
 use crate::config::{GradientClipAlgorithm, TrainerConfig};
 use crate::console::Console;
 use crate::error::{Error, Result};
@@ -140,6 +140,8 @@ pub struct TrainerState {
     pub(crate) owner: Owner,
     pub(crate) batch_idx: Option<usize>,
     pub(crate) dataloader_idx: usize,
+    /// The items of the prediction batch in hand.
+    pub(crate) batch_indices: Option<Vec<usize>>,
     pub(crate) requests: Vec<SaveRequest>,
     pub(crate) tune_requests: Vec<TuneRequest>,
     /// A trial of the tuner: why its training ends is nobody's business.
@@ -181,6 +183,7 @@ impl TrainerState {
             owner: Owner::Trainer,
             batch_idx: None,
             dataloader_idx: 0,
+            batch_indices: None,
             requests: Vec::new(),
             tune_requests: Vec::new(),
             quiet: false,
@@ -256,6 +259,12 @@ impl TrainerState {
             batches => Some(batches.map_or(steps, |batches| batches.min(steps))),
         };
         self.num_eval_batches.iter().map(limit).collect()
+    }
+
+    /// Which items of the dataset the prediction batch in hand holds; `None` outside prediction, and where the loader
+    /// cannot know.
+    pub fn batch_indices(&self) -> Option<&[usize]> {
+        self.batch_indices.as_deref()
     }
 
     /// The epoch limit in force; -1 for none.

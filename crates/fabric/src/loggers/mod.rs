@@ -22,4 +22,4 @@ pub use hparams::flatten_hparams;
 pub use logger::{Logger, RunStatus};
 pub use memory::{Logged, MemoryLogger};
 pub use run_folder::Version;
-pub use tensorboard::{TensorBoardLogger, make_grid};
+pub use tensorboard::{TensorBoardLogger, make_grid, save_image};

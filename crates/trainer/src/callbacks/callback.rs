@@ -116,8 +116,8 @@ pub trait Callback: Any + Send {
         None
     }
 
-    /// The folder it writes checkpoints to, if that is its role.
-    fn checkpoint_dir(&self) -> Option<&Path> {
+    /// The file in which it wants the run saved when Ctrl-C ends a fit, if writing checkpoints is its role.
+    fn interrupted_checkpoint(&self) -> Option<PathBuf> {
         None
     }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 pub use mode::Mode;
 pub(super) use mode::{missing_monitor, python_str};
 pub(super) use python_format::python_float;
+pub(super) use save::real_path;
 use top_k::TopK;
 
 /// What `last.ckpt` is.

@@ -30,6 +30,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             predictions.push(self.predict_loader(dataloader_idx, limit, keep)?);
         }
         self.engine.state.batch_idx = None;
+        self.engine.state.batch_indices = None;
         self.hook(Hook::OnPredictEpochEnd, |c, t, m| c.on_predict_epoch_end(t, m), |m, t| m.on_predict_epoch_end(t))?;
         self.hook(Hook::OnPredictEnd, |c, t, m| c.on_predict_end(t, m), |m, t| m.on_predict_end(t))?;
         self.module.train(true);
@@ -42,9 +43,12 @@ impl<M: LightningModule> Run<'_, '_, M> {
     fn predict_loader(&mut self, dataloader_idx: usize, limit: Option<usize>, keep: bool) -> Result<Vec<Value>, Error> {
         let Some(eval) = &self.eval else { return Ok(Vec::new()) };
         let failed = |batch_idx: usize| move |source| Error::Data { stage: "prediction", batch_idx, source };
-        let mut batches = Batches::new(eval.loaders[dataloader_idx].as_ref(), 0, 0, limit).map_err(failed(0))?;
+        let loader = eval.loaders[dataloader_idx].as_ref();
+        let mut batches = Batches::new(loader, 0, 0, limit).map_err(failed(0))?;
+        let mut indices = loader.batch_indices(0);
         let mut predictions = Vec::new();
         while let Some(numbered) = batches.next().map_err(failed(batches.next_idx()))? {
+            self.engine.state.batch_indices = indices.as_mut().and_then(Iterator::next);
             let outputs = self.predict_batch(numbered, dataloader_idx)?;
             if keep {
                 predictions.push(outputs.map_tensors(&mut |t| t.to_device(Device::Cpu)));

@@ -1,5 +1,7 @@
 //! Images as PNG.
 
+use std::path::Path;
+
 use fulgurite_torch::tch::{Device, Kind, TchError, Tensor};
 
 use crate::loggers::LoggerError;
@@ -93,11 +95,36 @@ pub fn make_grid(images: &Tensor, nrow: u32, padding: u32) -> Result<Tensor, Log
     fulgurite_torch::tch::no_grad(grid).map_err(LoggerError::tensor("grid"))
 }
 
+/// Writes an image, `[C, H, W]` (C of 1, 3 or 4), float in 0..=1 or `u8` in 0..=255, to a PNG file, whose folder is made
+/// if it is not there. This is torchvision's `save_image`; [`make_grid`] puts many images into one.
+///
+/// # Errors
+///
+/// A tensor that is no image, a file that cannot be written.
+///
+/// ```
+/// use fulgurite_fabric::loggers::{make_grid, save_image};
+/// use fulgurite_torch::tch::{Device, Kind, Tensor};
+///
+/// let folder = tempfile::tempdir()?;
+/// let digits = Tensor::rand([16, 1, 8, 8], (Kind::Float, Device::Cpu));
+/// save_image(folder.path().join("digits.png"), &make_grid(&digits, 8, 2)?)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn save_image(path: impl AsRef<Path>, image: &Tensor) -> Result<(), LoggerError> {
+    let path = path.as_ref();
+    let png = Png::encode(&path.to_string_lossy(), image)?;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(LoggerError::write("save_image", path))?;
+    }
+    std::fs::write(path, png.encoded).map_err(LoggerError::write("save_image", path))
+}
+
 #[cfg(test)]
 mod tests {
     use fulgurite_torch::tch::{Device, Kind, Tensor};
 
-    use super::{Png, make_grid, pixels};
+    use super::{Png, make_grid, pixels, save_image};
 
     #[test]
     fn floats_become_bytes_as_torch_makes_them() {
@@ -116,6 +143,22 @@ mod tests {
         let mut read = vec![0; 24];
         reader.next_frame(&mut read).unwrap();
         assert_eq!(read, pixels(&image).unwrap());
+    }
+
+    #[test]
+    fn an_image_is_saved_where_it_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/grey.png");
+        let image = Tensor::from_slice(&[0.0_f32, 0.5, 1.0]).reshape([1, 1, 3]);
+        save_image(&path, &image).unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(std::fs::read(&path).unwrap())).read_info().unwrap();
+        let mut read = vec![0; 3];
+        reader.next_frame(&mut read).unwrap();
+        assert_eq!(read, [0, 127, 255]);
+
+        let error = save_image(path.join("c.png"), &image).unwrap_err();
+        assert!(error.to_string().starts_with("save_image cannot write "), "{error}");
+        assert!(save_image(&path, &image.squeeze()).is_err());
     }
 
     #[test]

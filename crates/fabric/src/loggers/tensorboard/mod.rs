@@ -20,7 +20,7 @@ use super::{Logger, LoggerError, RunStatus};
 use event_file::EventFile;
 use histogram::Histogram;
 use image::Png;
-pub use image::make_grid;
+pub use image::{make_grid, save_image};
 use summary::Tag;
 
 const LOGGER: &str = "TensorBoardLogger";

@@ -42,8 +42,8 @@ impl Callback for ModelCheckpoint {
         self.find_last(&folder)
     }
 
-    fn checkpoint_dir(&self) -> Option<&Path> {
-        ModelCheckpoint::checkpoint_dir(self)
+    fn interrupted_checkpoint(&self) -> Option<PathBuf> {
+        Some(self.checkpoint_dir()?.join("interrupted.ckpt"))
     }
 
     fn setup(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, stage: TrainerFn) -> Result<()> {

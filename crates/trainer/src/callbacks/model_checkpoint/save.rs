@@ -236,7 +236,7 @@ impl TrainerState {
 }
 
 /// The absolute path, with the home folder for `~` and every symbolic link followed that exists by now.
-pub(super) fn real_path(path: &Path) -> PathBuf {
+pub(in crate::callbacks) fn real_path(path: &Path) -> PathBuf {
     let home = path.strip_prefix("~").ok().and_then(|rest| Some(Path::new(&std::env::var_os("HOME")?).join(rest)));
     let path = absolute(&home.unwrap_or_else(|| path.to_path_buf()));
     for ancestor in path.ancestors() {
