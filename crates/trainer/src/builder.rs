@@ -10,6 +10,7 @@ use crate::callbacks::{Callback, ModelCheckpoint, ModelSummary, ProgressBar, Rol
 use crate::config::{Deterministic, GradientClipAlgorithm, Limit, TrainerConfig, ValCheckInterval};
 use crate::console::Console;
 use crate::error::Error;
+use crate::profilers::{self, Choice, Profiler, ProfilerChoice};
 use crate::state::TrainerState;
 use crate::trainer::Trainer;
 
@@ -21,6 +22,7 @@ pub struct TrainerBuilder {
     callbacks: Vec<Box<dyn Callback>>,
     loggers: Loggers,
     console: Option<Console>,
+    profiler: Option<Box<dyn Profiler>>,
 }
 
 #[derive(Default)]
@@ -132,6 +134,15 @@ impl TrainerBuilder {
         self
     }
 
+    /// Measures where the time goes: a profiler, or the name of one (`simple`, `advanced`, `pytorch`).
+    pub fn profiler(mut self, profiler: impl Into<ProfilerChoice>) -> TrainerBuilder {
+        (self.config.profiler, self.profiler) = match profiler.into().0 {
+            Choice::Name(name) => (Some(name), None),
+            Choice::Given(profiler) => (None, Some(profiler)),
+        };
+        self
+    }
+
     /// Where lines and bars go: standard error by default.
     pub fn console(mut self, console: Console) -> TrainerBuilder {
         self.console = Some(console);
@@ -145,8 +156,9 @@ impl TrainerBuilder {
     /// An argument, or a pair of arguments, that cannot be; an accelerator that is not there; a log folder that cannot
     /// be written.
     pub fn build(self) -> Result<Trainer, Error> {
-        let TrainerBuilder { config, mut callbacks, loggers, console } = self;
+        let TrainerBuilder { config, mut callbacks, loggers, console, profiler } = self;
         config.validate()?;
+        let profiler = build_profiler(&config, profiler)?;
         check_callbacks(&config, &callbacks, &loggers)?;
         let config = config.resolved();
         let console = console.unwrap_or_else(Console::stderr);
@@ -167,7 +179,9 @@ impl TrainerBuilder {
                 "`barebones` is on: no checkpoints, loggers, progress bar, summary, sanity check or logged values",
             );
         }
-        Ok(Trainer::new(TrainerState::new(config, fabric, console), callbacks))
+        let mut state = TrainerState::new(config, fabric, console);
+        state.profiler = profiler;
+        Ok(Trainer::new(state, callbacks))
     }
 }
 
@@ -193,6 +207,19 @@ fn check_callbacks(config: &TrainerConfig, callbacks: &[Box<dyn Callback>], logg
         return Err(Error::Config("barebones=true, and a logger was given; leave one of the two out".into()));
     }
     Ok(())
+}
+
+fn build_profiler(
+    config: &TrainerConfig,
+    given: Option<Box<dyn Profiler>>,
+) -> Result<Option<Box<dyn Profiler>>, Error> {
+    if config.barebones && given.is_some() {
+        return Err(Error::Config("barebones=true, and a profiler was given; leave one of the two out".into()));
+    }
+    match (given, &config.profiler) {
+        (Some(profiler), _) => Ok(Some(profiler)),
+        (None, name) => name.as_deref().map(profilers::profiler).transpose(),
+    }
 }
 
 fn build_loggers(config: &TrainerConfig, loggers: Loggers) -> Result<Vec<Box<dyn Logger>>, Error> {

@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::hook::Hook;
 use crate::loops::{EvalResults, Run};
 use crate::module::{LightningModule, ModuleView};
+use crate::profilers::Profiler;
 use crate::report;
 use crate::signals::InterruptGuard;
 use crate::state::{RunState, Stage, TrainerFn, TrainerState};
@@ -188,7 +189,11 @@ impl Trainer {
         let ckpt_path = self.ckpt_path.take();
         let ckpt_path = ckpt_path.map(|path| self.engine.state.resolve_ckpt_path(&path, best)).transpose()?;
         let interrupt = InterruptGuard::install(&self.engine.state.interrupt);
-        self.engine.merge_callbacks(module.configure_callbacks())?;
+        self.engine.state.start_profiler()?;
+        let action = self.engine.state.begin_module_hook(Hook::ConfigureCallbacks, module.name());
+        let callbacks = module.configure_callbacks();
+        self.engine.state.end_action(action);
+        self.engine.merge_callbacks(callbacks)?;
 
         let mut run = Run::new(&mut self.engine, module, data);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -207,6 +212,11 @@ impl Trainer {
     /// The trainer's state: progress, metrics, loggers.
     pub fn state(&mut self) -> &mut TrainerState {
         &mut self.engine.state
+    }
+
+    /// The profiler, if it is of this type.
+    pub fn profiler<P: Profiler>(&self) -> Option<&P> {
+        self.engine.state.profiler()
     }
 
     /// The first callback of a type.
@@ -356,6 +366,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         for index in 0..self.engine.state.fabric.loggers.len() {
             results.push(self.attempt(|run| Ok(run.engine.state.fabric.loggers[index].finalize(status)?)));
         }
+        results.push(self.attempt(|run| run.engine.state.report_profile()));
+        results.push(self.attempt(|run| run.engine.state.stop_profiler()));
         results.into_iter().collect()
     }
 

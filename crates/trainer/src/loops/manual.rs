@@ -157,9 +157,9 @@ impl Step<'_> {
             engine.state.run.progress.manual_step.ready();
             let stepped = engine.lend_optimizer(optimizer, |engine, optimizer| {
                 engine.before_optimizer_step(module, optimizer)?;
-                let action = engine.state.profile(|| "optimizer_step".to_owned());
+                let action = engine.state.begin_action(|| "optimizer_step".to_owned());
                 let stepped = step(engine, module, optimizer);
-                engine.state.profiled(action);
+                engine.state.end_action(action);
                 stepped
             })??;
             engine.state.run.progress.manual_step.completed();

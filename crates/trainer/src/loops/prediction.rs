@@ -38,11 +38,12 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     fn predict_loader(&mut self, dataloader_idx: usize, limit: Option<usize>) -> Result<Vec<Value>, Error> {
         let Some(eval) = &self.eval else { return Ok(Vec::new()) };
-        let failed = |batch_idx: usize| move |source| Error::Data { stage: "prediction", batch_idx, source };
-        let mut batches = Batches::new(eval.loaders[dataloader_idx].as_ref(), 0, 0, limit).map_err(failed(0))?;
+        let mut batches = Batches::new(eval.loaders[dataloader_idx].as_ref(), 0, 0, limit)
+            .map_err(|source| Error::Data { stage: "prediction", batch_idx: 0, source })?;
         let mut predictions = Vec::new();
-        while let Some(numbered) = batches.next().map_err(failed(batches.next_idx()))? {
+        while let Some(numbered) = self.engine.state.fetch(&mut batches, "[_PredictionLoop].predict_next")? {
             predictions.push(self.predict_batch(numbered, dataloader_idx)?);
+            self.engine.state.profile_batch_end()?;
             if self.engine.state.is_interrupted() {
                 return Err(Error::Interrupted);
             }
