@@ -83,6 +83,7 @@ impl StageSteps {
         }
         table.rule();
         table.row(row("step", &self.whole));
-        format!("\nInside a step: {}, {} steps\n{}", stage.describe(), self.whole.count, table.render())
+        let (count, s) = (self.whole.count, if self.whole.count == 1 { "" } else { "s" });
+        format!("\nInside a step: {}, {count} step{s}\n{}", stage.describe(), table.render())
     }
 }

@@ -218,7 +218,16 @@ mod tests {
     #[test]
     fn the_plain_table() {
         let options = PyTorchProfilerOptions { row_limit: 2, ..Default::default() };
-        expect![[""]].assert_eq(&key_averages_table(rows(), &options, SortKey::CpuTimeTotal));
+        expect![[r#"
+            ------------  ------------  ------------  ------------  ------------  ------------  ------------  ------------
+                    Name    Self CPU %      Self CPU   CPU total %     CPU total  CPU time avg    # of Calls  Total MFLOPs
+            ------------  ------------  ------------  ------------  ------------  ------------  ------------  ------------
+            aten::linear         4.38%      40.000us        98.65%     900.000us     300.000us             3            --
+             aten::addmm        94.26%     860.000us        94.26%     860.000us     286.666us             3         1.234
+            ------------  ------------  ------------  ------------  ------------  ------------  ------------  ------------
+            2 of 3 rows; row_limit=-1 shows all
+            Self CPU time total: 912.345us
+        "#]].assert_eq(&key_averages_table(rows(), &options, SortKey::CpuTimeTotal));
     }
 
     #[test]
@@ -230,7 +239,16 @@ mod tests {
             group_by_input_shapes: true,
             ..Default::default()
         };
-        expect![[""]].assert_eq(&key_averages_table(rows(), &options, SortKey::Count));
+        expect![[r#"
+            ------------  ------------  ------------  ------------  ------------  ------------  ------------  ------------  ------------  -------------  ------------
+                    Name    Self CPU %      Self CPU   CPU total %     CPU total  CPU time avg       CPU Mem  Self CPU Mem    # of Calls   Input Shapes  Total MFLOPs
+            ------------  ------------  ------------  ------------  ------------  ------------  ------------  ------------  ------------  -------------  ------------
+               aten::add         1.35%      12.345us         1.35%      12.345us       0.617us           0 B           0 B            20                           --
+            aten::linear         4.38%      40.000us        98.65%     900.000us     300.000us       4.00 KB           0 B             3  [[4, 2], [2]]            --
+             aten::addmm        94.26%     860.000us        94.26%     860.000us     286.666us           0 B      -1.91 MB             3                        1.234
+            ------------  ------------  ------------  ------------  ------------  ------------  ------------  ------------  ------------  -------------  ------------
+            Self CPU time total: 912.345us
+        "#]].assert_eq(&key_averages_table(rows(), &options, SortKey::Count));
     }
 
     #[test]
@@ -244,6 +262,15 @@ mod tests {
         };
         let starter = KeyAverage { device_time_total: 2_500_000_000, ..rows().remove(2) };
         let options = PyTorchProfilerOptions::default();
-        expect![[""]].assert_eq(&key_averages_table(vec![starter, kernel], &options, SortKey::CudaTimeTotal));
+        expect![[r#"
+            ------------  ------------  ------------  ------------  ------------  ------------  ------------  ------------  ------------  -------------  ------------  ------------
+                    Name    Self CPU %      Self CPU   CPU total %     CPU total  CPU time avg     Self CUDA   Self CUDA %    CUDA total  CUDA time avg    # of Calls  Total MFLOPs
+            ------------  ------------  ------------  ------------  ------------  ------------  ------------  ------------  ------------  -------------  ------------  ------------
+             aten::addmm       100.00%     860.000us       100.00%     860.000us     286.666us       0.000us         0.00%        2.500s      833.333ms             3         1.234
+                    gemm         0.00%       0.000us         0.00%       0.000us       0.000us        2.500s       100.00%        2.500s      833.333ms             3            --
+            ------------  ------------  ------------  ------------  ------------  ------------  ------------  ------------  ------------  -------------  ------------  ------------
+            Self CPU time total: 860.000us
+            Self CUDA time total: 2.500s
+        "#]].assert_eq(&key_averages_table(vec![starter, kernel], &options, SortKey::CudaTimeTotal));
     }
 }
