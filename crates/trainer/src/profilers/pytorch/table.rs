@@ -60,7 +60,8 @@ impl SortKey {
 /// A column: its header, and its cells.
 type Column<'a> = (String, Box<dyn Fn(&KeyAverage) -> String + 'a>);
 
-const MAX_NAME: usize = 55;
+/// Above PyTorch's 55, which would cut the names of most actions.
+const MAX_NAME: usize = 80;
 const MAX_SHAPES: usize = 80;
 
 /// The table of `rows`.
