@@ -5,6 +5,7 @@
 //! | [`params`] | names of parameters in a fixed order, state dicts, moving and converting a whole `VarStore` |
 //! | [`grad`] | the backward pass, clipping, and guards that restore autograd's modes |
 //! | [`foreach`] | libtorch's fused and foreach kernels, for optimizers |
+//! | [`profiler`] | libtorch's profiler: traces that Perfetto opens, and key averages |
 //! | [`rng`] | seeds, and the state of the random number generators |
 //! | [`serialization`] | PyTorch's checkpoint files, as a [`Value`] |
 //! | [`device`] | names of CUDA devices, and statistics of their memory |
@@ -25,6 +26,7 @@ mod host;
 mod modes;
 pub mod params;
 mod pointers;
+pub mod profiler;
 pub mod rng;
 pub mod runtime;
 pub mod serialization;

@@ -12,6 +12,7 @@ use crate::console::Console;
 use crate::environment::{self, Environment};
 use crate::error::Error;
 use crate::plugin::{Kind, Plugin};
+use crate::profilers::{self, Choice, Profiler, ProfilerChoice};
 use crate::state::TrainerState;
 use crate::trainer::Trainer;
 
@@ -28,6 +29,7 @@ pub struct TrainerBuilder {
     error: Option<Error>,
     /// Variables of the environment that are about no argument.
     unknown_variables: Vec<String>,
+    profiler: Option<Box<dyn Profiler>>,
 }
 
 #[derive(Default)]
@@ -161,6 +163,15 @@ impl TrainerBuilder {
         self
     }
 
+    /// Measures where the time goes: a profiler, or the name of one (`simple`, `advanced`, `pytorch`).
+    pub fn profiler(mut self, profiler: impl Into<ProfilerChoice>) -> TrainerBuilder {
+        (self.config.profiler, self.profiler) = match profiler.into().0 {
+            Choice::Name(name) => (Some(name), None),
+            Choice::Given(profiler) => (None, Some(profiler)),
+        };
+        self
+    }
+
     /// Where lines and bars go: standard error by default.
     pub fn console(mut self, console: Console) -> TrainerBuilder {
         self.console = Some(console);
@@ -174,11 +185,12 @@ impl TrainerBuilder {
     /// An argument, or a pair of arguments, that cannot be; an environment variable that is none of its argument's
     /// values; an accelerator that is not there; a log folder that cannot be written.
     pub fn build(self) -> Result<Trainer, Error> {
-        let TrainerBuilder { config, mut callbacks, loggers, plugins, console, error, unknown_variables } = self;
+        let TrainerBuilder { config, mut callbacks, loggers, plugins, console, profiler, error, unknown_variables } = self;
         if let Some(error) = error {
             return Err(error);
         }
         config.validate()?;
+        let profiler = build_profiler(&config, profiler)?;
         check_callbacks(&config, &callbacks, &loggers)?;
         let console = console.unwrap_or_else(Console::stderr);
         for variable in unknown_variables {
@@ -190,7 +202,9 @@ impl TrainerBuilder {
         install(plugins, &config, &mut fabric)?;
         fabric.loggers = build_loggers(&config, loggers)?;
         add_default_callbacks(&config, &mut callbacks, &console);
-        Ok(Trainer::new(TrainerState::new(config, fabric, console), callbacks))
+        let mut state = TrainerState::new(config, fabric, console);
+        state.profiler = profiler;
+        Ok(Trainer::new(state, callbacks))
     }
 }
 
@@ -270,6 +284,19 @@ fn check_callbacks(config: &TrainerConfig, callbacks: &[Box<dyn Callback>], logg
         return Err(Error::Config("barebones=true, and a logger was given; leave one of the two out".into()));
     }
     Ok(())
+}
+
+fn build_profiler(
+    config: &TrainerConfig,
+    given: Option<Box<dyn Profiler>>,
+) -> Result<Option<Box<dyn Profiler>>, Error> {
+    if config.barebones && given.is_some() {
+        return Err(Error::Config("barebones=true, and a profiler was given; leave one of the two out".into()));
+    }
+    match (given, &config.profiler) {
+        (Some(profiler), _) => Ok(Some(profiler)),
+        (None, name) => name.as_deref().map(profilers::profiler).transpose(),
+    }
 }
 
 fn build_loggers(config: &TrainerConfig, loggers: Loggers) -> Result<Vec<Box<dyn Logger>>, Error> {

@@ -25,6 +25,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
     }
 
     pub(crate) fn save(&mut self, request: &SaveRequest) -> Result<(), Error> {
+        let action = self.engine.state.begin_action(|| "save_checkpoint".to_owned());
+        let saved = self.write_checkpoint(request);
+        self.engine.state.end_action(action);
+        saved
+    }
+
+    fn write_checkpoint(&mut self, request: &SaveRequest) -> Result<(), Error> {
         let checkpoint = Value::Dict(self.dump_checkpoint(request.weights_only)?);
         let state = &mut self.engine.state;
         if !state.is_global_zero() {
@@ -68,7 +75,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
             checkpoint.set("hyper_parameters", hparams);
         }
         if let Source::DataModule(data) = &self.data {
+            let action = self.engine.state.begin_action(|| format!("[LightningDataModule]{}.state_dict", data.name()));
             let (hparams, data_state) = (data.hparams(), data.state_dict());
+            self.engine.state.end_action(action);
             if !hparams.is_empty() {
                 checkpoint.set("datamodule_hparams_name", "kwargs");
                 checkpoint.set("datamodule_hyper_parameters", hparams);
@@ -120,8 +129,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if let Source::DataModule(data) = &mut self.data
             && let Ok(saved) = checkpoint.dict(data.name())
         {
-            self.engine.state.enter(Hook::LoadStateDict, Owner::DataModule);
+            let state = &mut self.engine.state;
+            let action = state.begin_action(|| format!("[LightningDataModule]{}.load_state_dict", data.name()));
+            state.enter(Hook::LoadStateDict, Owner::DataModule);
             let loaded = data.load_state_dict(saved);
+            state.end_action(action);
             loaded.map_err(|error| wrong(format!("has a state that {} refuses: {error}", data.name())))?;
         }
         self.restore_callbacks(&mut checkpoint)?;

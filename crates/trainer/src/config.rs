@@ -144,6 +144,8 @@ pub struct TrainerConfig {
     pub precision: String,
     /// Evaluate under libtorch's inference mode (outside fit), not only without gradients.
     pub inference_mode: bool,
+    /// Measure where the time goes: `simple`, `advanced` or `pytorch`.
+    pub profiler: Option<String>,
     /// Nothing but the loop, to measure its overhead.
     pub barebones: bool,
 }
@@ -183,6 +185,7 @@ impl Default for TrainerConfig {
             devices: Devices::Auto,
             precision: "32-true".into(),
             inference_mode: true,
+            profiler: None,
             barebones: false,
         }
     }
@@ -275,6 +278,7 @@ impl TrainerConfig {
                 ("enable_model_summary", self.enable_model_summary == Some(true)),
                 ("fast_dev_run", self.fast_dev_run > 0),
                 ("detect_anomaly", self.detect_anomaly),
+                ("profiler", self.profiler.is_some()),
             ];
             if let Some((name, _)) = contradictions.iter().find(|(_, on)| *on) {
                 return wrong(format!(

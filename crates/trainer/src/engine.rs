@@ -42,11 +42,11 @@ impl Engine {
     ) -> Result<(), Error> {
         let Engine { state, callbacks } = self;
         let callback = callbacks[index].as_mut();
-        let action = state.profile(|| format!("[Callback]{}.{hook}", callback.state_key()));
+        let action = state.begin_action(|| format!("[Callback]{}.{hook}", callback.state_key()));
         state.enter(hook, Owner::Callback(index));
         let returned = call(callback, state, module);
         let returned = state.leave(returned).map_err(|error| hook_error(state, hook, callback.state_key(), error));
-        state.profiled(action);
+        state.end_action(action);
         returned
     }
 
@@ -86,12 +86,12 @@ impl Engine {
         module: &mut M,
         call: impl FnOnce(&mut M, &mut Engine) -> Result<T>,
     ) -> Result<T, Error> {
-        let action = self.state.profile(|| format!("[LightningModule]{}.{hook}", module.name()));
+        let action = self.state.begin_module_hook(hook, module.name());
         self.state.enter(hook, Owner::Module);
         let returned = call(module, self);
         let state = &mut self.state;
         let returned = state.leave(returned).map_err(|error| hook_error(state, hook, module.name().to_owned(), error));
-        state.profiled(action);
+        state.end_action(action);
         returned
     }
 
@@ -109,6 +109,18 @@ impl Engine {
 
     /// The batch in the precision's kind, on the device, through the transfer hooks.
     pub(crate) fn transfer<M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        batch: M::Batch,
+        dataloader_idx: usize,
+    ) -> Result<M::Batch, Error> {
+        let action = self.state.begin_strategy_action("batch_to_device");
+        let batch = self.transfer_hooks(module, batch, dataloader_idx);
+        self.state.end_action(action);
+        batch
+    }
+
+    fn transfer_hooks<M: LightningModule>(
         &mut self,
         module: &mut M,
         batch: M::Batch,
@@ -157,21 +169,6 @@ impl TrainerState {
     pub(crate) fn enter(&mut self, hook: Hook, owner: Owner) {
         self.hook = hook;
         self.owner = owner;
-    }
-
-    /// An action begins, if anybody measures. Its name comes back, to be handed to [`profiled`](Self::profiled).
-    pub(crate) fn profile(&mut self, action: impl FnOnce() -> String) -> Option<String> {
-        let profiler = self.profiler.as_deref_mut()?;
-        let action = action();
-        profiler.start(&action);
-        Some(action)
-    }
-
-    /// The action ends.
-    pub(crate) fn profiled(&mut self, action: Option<String>) {
-        if let (Some(profiler), Some(action)) = (self.profiler.as_deref_mut(), action) {
-            profiler.stop(&action);
-        }
     }
 
     /// What a hook returned, or else what was wrong with a `log` call in it.

@@ -118,6 +118,14 @@ pub enum Error {
     /// Ctrl-C ended an evaluation or a prediction, which have no partial result. (`fit` returns `Outcome::Interrupted`.)
     #[error("interrupted by Ctrl-C")]
     Interrupted,
+    /// The profiler failed.
+    #[error("the profiler failed {doing}: {source}")]
+    Profiler {
+        /// What it was doing, such as `in its summary`.
+        doing: &'static str,
+        /// What it said.
+        source: BoxError,
+    },
     /// The fabric could not do what was asked.
     #[error(transparent)]
     Fabric(#[from] FabricError),

@@ -161,6 +161,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         for index in 0..self.engine.state.fabric.loggers.len() {
             results.push(self.attempt(|run| Ok(run.engine.state.fabric.loggers[index].finalize(status)?)));
         }
+        results.push(self.attempt(|run| run.engine.state.report_profile()));
+        results.push(self.attempt(|run| run.engine.state.stop_profiler()));
         results.into_iter().collect()
     }
 

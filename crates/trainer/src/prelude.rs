@@ -10,6 +10,7 @@ pub use crate::loggers::{CsvLogger, Logger, TensorBoardLogger};
 pub use crate::logging::Reduce;
 pub use crate::metrics::Metric;
 pub use crate::optim::{Adam, AdamW, Interval, LrSchedulerConfig, Optimizers, SGD};
+pub use crate::profilers::{AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler};
 pub use crate::tch::{self, Device, Kind, Tensor, nn, nn::Module as _, nn::ModuleT as _};
 pub use crate::torch::{Dict, Value};
 pub use crate::{

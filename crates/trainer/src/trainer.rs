@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::loops::{EvalResults, Run};
 use crate::module::LightningModule;
+use crate::profilers::Profiler;
 use crate::report;
 use crate::signals::InterruptGuard;
 use crate::state::{SaveRequest, Stage, TrainerFn, TrainerState};
@@ -199,7 +200,11 @@ impl Trainer {
         let ckpt_path = self.ckpt_path.take();
         let ckpt_path = self.engine.resolve_ckpt_path(ckpt_path)?;
         let interrupt = InterruptGuard::install(&self.engine.state.interrupt);
-        self.engine.merge_callbacks(module.configure_callbacks())?;
+        self.engine.state.start_profiler()?;
+        let action = self.engine.state.begin_module_hook(Hook::ConfigureCallbacks, module.name());
+        let callbacks = module.configure_callbacks();
+        self.engine.state.end_action(action);
+        self.engine.merge_callbacks(callbacks)?;
 
         let mut run = Run::new(&mut self.engine, module, data);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -240,6 +245,11 @@ impl Trainer {
     /// The trainer's state: progress, metrics, loggers.
     pub fn state(&mut self) -> &mut TrainerState {
         &mut self.engine.state
+    }
+
+    /// The profiler, if it is of this type.
+    pub fn profiler<P: Profiler>(&self) -> Option<&P> {
+        self.engine.state.profiler()
     }
 
     /// The first callback of a type.

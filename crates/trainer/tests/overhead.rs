@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use fulgurite::Console;
 use fulgurite::data::{BatchIter, DataError, Loader};
 use fulgurite::prelude::*;
 use fulgurite::torch::{CountingAllocator, host_reads};
+use fulgurite::{Console, TrainerBuilder};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -44,7 +44,9 @@ impl LightningModule for Line {
     }
 
     fn training_step(&mut self, batch: Tensor, step: &mut Step) -> Result<Loss> {
-        let loss = batch.apply(&self.layer).square().mean(Kind::Float);
+        // Without a profiler this is a call of the closure.
+        let loss = step.profile("forward", |_| batch.apply(&self.layer).square().mean(Kind::Float));
+        step.trainer().profile("nothing", |_| ());
         step.log("train_loss", &loss).on_epoch();
         step.log("constant", 3.0);
         Ok(loss.into())
@@ -64,20 +66,23 @@ const STEPS: usize = 1200;
 
 /// Allocations and host reads of steps 200 to 1200 of a run with CSV logger and checkpointing.
 fn costs(log_every_n_steps: u64) -> (u64, u64) {
+    costs_with(log_every_n_steps, |builder| builder)
+}
+
+fn costs_with(log_every_n_steps: u64, more: impl FnOnce(TrainerBuilder) -> TrainerBuilder) -> (u64, u64) {
     let root = tempfile::tempdir().unwrap();
     let vars = nn::VarStore::new(Device::Cpu);
     let layer = nn::linear(vars.root(), 8, 4, Default::default());
     let mut module = Line { vars, layer, costs: Vec::with_capacity(STEPS) };
     let loader = Same { batch: Tensor::randn([4, 8], (Kind::Float, Device::Cpu)), times: STEPS };
-    let mut trainer = Trainer::builder()
+    let builder = Trainer::builder()
         .max_epochs(1)
         .accelerator("cpu")
         .log_every_n_steps(log_every_n_steps)
         .logger(CsvLogger::new(root.path()))
         .default_root_dir(root.path())
-        .console(Console::memory())
-        .build()
-        .unwrap();
+        .console(Console::memory());
+    let mut trainer = more(builder).build().unwrap();
     trainer.fit(&mut module, Loaders::from(loader)).unwrap();
     let ((a0, r0), (a1, r1)) = (module.costs[199], module.costs[STEPS - 1]);
     (a1 - a0, r1 - r0)
@@ -98,4 +103,12 @@ fn logging_every_step_allocates_nothing_of_ours_either() {
     assert_eq!(reads, 1000);
     // The CSV writer hands its buffer to the file now and then, which is not per step.
     assert!(allocations < 50, "{allocations} allocations in 1,000 steps");
+}
+
+#[test]
+fn a_profiler_reads_nothing_from_the_device() {
+    for name in ["simple", "advanced"] {
+        let (_, reads) = costs_with(50, |builder| builder.profiler(name));
+        assert_eq!(reads, 20, "{name}");
+    }
 }

@@ -51,6 +51,16 @@ impl<B: Batch> Batches<B> {
         Ok(Some(Numbered { batch, idx, is_last }))
     }
 
+    /// Whether no batch comes any more, as far as can be known without asking the loader.
+    pub(crate) fn is_done(&self) -> bool {
+        self.limit.is_some_and(|limit| self.next_idx >= limit) || self.looks_ahead && self.ahead.is_none()
+    }
+
+    /// How many there may be in all.
+    pub(crate) fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+
     /// The index of the batch that comes next.
     pub(crate) fn next_idx(&self) -> usize {
         self.next_idx

@@ -111,12 +111,18 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let Some(eval) = &self.eval else { return Ok(true) };
         let epoch = self.engine.state.run.progress.epoch.current.processed;
         let stage = self.engine.state.stage.describe();
-        let failed = |batch_idx: usize| move |source| Error::Data { stage, batch_idx, source };
-        let mut batches = Batches::new(eval.loaders[dataloader_idx].as_ref(), epoch, 0, limit).map_err(failed(0))?;
-        while let Some(numbered) = batches.next().map_err(failed(batches.next_idx()))? {
+        let mut batches = Batches::new(eval.loaders[dataloader_idx].as_ref(), epoch, 0, limit)
+            .map_err(|source| Error::Data { stage, batch_idx: 0, source })?;
+        let action = if self.engine.state.stage == Stage::Test {
+            "[_EvaluationLoop].test_next"
+        } else {
+            "[_EvaluationLoop].val_next"
+        };
+        while let Some(numbered) = self.engine.state.fetch(&mut batches, action)? {
             if !self.evaluate_batch(numbered, dataloader_idx, several)? {
                 return Ok(false);
             }
+            self.engine.state.profile_batch_end()?;
             if self.engine.state.is_interrupted() {
                 return Err(Error::Interrupted);
             }
@@ -155,8 +161,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if self.engine.state.stage != Stage::SanityCheck {
             let x = eval.seen[dataloader_idx];
             eval.seen[dataloader_idx] += 1;
-            let state = &mut self.engine.state;
-            state.metrics.write(&mut state.fabric.loggers, true, x, None)?;
+            self.engine.state.write_metrics(true, x, None)?;
         }
         Ok(true)
     }
@@ -191,7 +196,10 @@ impl TrainerState {
             return Ok(());
         }
         let (x, epoch) = (self.run.progress.batches_that_stepped as i64, self.current_epoch());
-        self.metrics.write_eval_epoch(&mut self.fabric.loggers, values, x, Some(epoch))
+        let action = self.begin_action(|| "log_metrics".to_owned());
+        let written = self.metrics.write_eval_epoch(&mut self.fabric.loggers, values, x, Some(epoch));
+        self.end_action(action);
+        written
     }
 
     fn disable_validation(&mut self, module: &str) {

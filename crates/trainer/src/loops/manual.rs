@@ -169,9 +169,9 @@ impl Step<'_> {
         self.require_manual("optimizer_step")?;
         self.as_caller(|engine| {
             engine.state.run.progress.manual_step.ready();
-            let action = engine.state.profile(|| "optimizer_step".to_owned());
+            let action = engine.state.begin_action(|| "optimizer_step".to_owned());
             let stepped = engine.lend_optimizer(optimizer, |engine, optimizer| step(engine, module, optimizer));
-            engine.state.profiled(action);
+            engine.state.end_action(action);
             let stepped = stepped??;
             engine.state.run.progress.manual_step.completed();
             Ok(stepped)

@@ -12,4 +12,5 @@ mod training_epoch;
 pub use evaluation::EvalResults;
 pub use optimization::OptimizerClosure;
 
+pub(crate) use batches::{Batches, Numbered};
 pub(crate) use run::Run;

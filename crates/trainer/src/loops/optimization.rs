@@ -150,11 +150,11 @@ impl Engine {
             return Ok(closure.outputs.unwrap_or_default());
         }
         closure.engine.state.run.progress.optimizer_step.ready();
-        let action = closure.engine.state.profile(|| format!("[LightningModule]{}.optimizer_step", module.name()));
+        let action = closure.engine.state.begin_module_hook(Hook::OptimizerStep, module.name());
         closure.engine.state.enter(Hook::OptimizerStep, Owner::Module);
         let stepped = module.optimizer_step(optimizer, &mut closure);
         let outputs = closure.outputs.take();
-        self.state.profiled(action);
+        self.state.end_action(action);
         self.state
             .leave(stepped)
             .map_err(|error| self.state.module_error(Hook::OptimizerStep, module.name(), error))?;
@@ -222,6 +222,13 @@ impl Engine {
         loss: &Tensor,
         share: f64,
     ) -> Result<(), Error> {
+        let action = self.state.begin_strategy_action("backward");
+        let returned = self.backward_hooks(module, loss, share);
+        self.state.end_action(action);
+        returned
+    }
+
+    fn backward_hooks<M: LightningModule>(&mut self, module: &mut M, loss: &Tensor, share: f64) -> Result<(), Error> {
         self.on_all(
             Hook::OnBeforeBackward,
             module,

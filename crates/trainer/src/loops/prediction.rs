@@ -42,14 +42,15 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     fn predict_loader(&mut self, dataloader_idx: usize, limit: Option<usize>, keep: bool) -> Result<Vec<Value>, Error> {
         let Some(eval) = &self.eval else { return Ok(Vec::new()) };
-        let failed = |batch_idx: usize| move |source| Error::Data { stage: "prediction", batch_idx, source };
         let loader = eval.loaders[dataloader_idx].as_ref();
-        let mut batches = Batches::new(loader, 0, 0, limit).map_err(failed(0))?;
+        let mut batches = Batches::new(loader, 0, 0, limit)
+            .map_err(|source| Error::Data { stage: "prediction", batch_idx: 0, source })?;
         let mut indices = loader.batch_indices(0);
         let mut predictions = Vec::new();
-        while let Some(numbered) = batches.next().map_err(failed(batches.next_idx()))? {
+        while let Some(numbered) = self.engine.state.fetch(&mut batches, "[_PredictionLoop].predict_next")? {
             self.engine.state.batch_indices = indices.as_mut().and_then(Iterator::next);
             let outputs = self.predict_batch(numbered, dataloader_idx)?;
+            self.engine.state.profile_batch_end()?;
             if keep {
                 predictions.push(outputs.map_tensors(&mut |t| t.to_device(Device::Cpu)));
             }

@@ -75,9 +75,12 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
         call: impl FnOnce(&mut dyn crate::LightningDataModule<Batch = M::Batch>) -> Result<()>,
     ) -> Result<(), Error> {
         let Source::DataModule(data) = &mut self.data else { return Ok(()) };
-        self.engine.state.enter(hook, Owner::DataModule);
+        let state = &mut self.engine.state;
+        let action = state.begin_action(|| format!("[LightningDataModule]{}.{hook}", data.name()));
+        state.enter(hook, Owner::DataModule);
         let returned = call(*data).map_err(|source| data_error(*data, hook, source));
-        self.engine.state.owner = Owner::Trainer;
+        state.owner = Owner::Trainer;
+        state.end_action(action);
         returned
     }
 
@@ -95,14 +98,17 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
                 Ok(if is_fit_validation { val.take() } else { first.take() }.filter(|l| !l.0.is_empty()))
             }
             Source::DataModule(data) => {
-                self.engine.state.enter(hook, Owner::DataModule);
+                let state = &mut self.engine.state;
+                let action = state.begin_action(|| format!("[LightningDataModule]{}.{hook}", data.name()));
+                state.enter(hook, Owner::DataModule);
                 let loaders = match hook {
                     Hook::TrainDataloader => data.train_dataloader(),
                     Hook::ValDataloader => data.val_dataloader(),
                     Hook::TestDataloader => data.test_dataloader(),
                     _ => data.predict_dataloader(),
                 };
-                self.engine.state.owner = Owner::Trainer;
+                state.owner = Owner::Trainer;
+                state.end_action(action);
                 request(loaders).map_err(|source| data_error(*data, hook, source))
             }
             Source::Module => self.engine.on_module(hook, self.module, |module, _| {
@@ -177,6 +183,13 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
             self.engine.state.num_training_batches = Some(0);
             return Ok(());
         }
+        let action = self.engine.state.begin_action(|| "setup_train_dataloader".to_owned());
+        let ready = self.setup_train_loader(limit);
+        self.engine.state.end_action(action);
+        ready
+    }
+
+    fn setup_train_loader(&mut self, limit: Limit) -> Result<(), Error> {
         let loaders = self.request_loaders(Stage::Train)?;
         let mut loader = match loaders.map(|Loaders(list)| <[_; 1]>::try_from(list)) {
             Some(Ok([loader])) => loader,

@@ -3,7 +3,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
-use fulgurite_data::DataError;
 use fulgurite_optim::Interval;
 
 use super::Run;
@@ -23,6 +22,15 @@ impl<M: LightningModule> Run<'_, '_, M> {
     pub(crate) fn train_epoch(&mut self, resume: Option<ResumePoint>) -> Result<(), Error> {
         self.reload_train_data()?;
         let resume = self.start_epoch(resume)?;
+        let action = self.engine.state.begin_action(|| "run_training_epoch".to_owned());
+        let trained = self.train_on_batches(resume);
+        self.engine.state.end_action(action);
+        trained?;
+        self.end_epoch()
+    }
+
+    /// The epoch's batches, and validation between them.
+    fn train_on_batches(&mut self, resume: ResumePoint) -> Result<(), Error> {
         if let Some(mut batches) = self.train_batches(&resume)? {
             if resume.validation_pending {
                 self.validate_if_due()?;
@@ -38,6 +46,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 let flow = self.train_batch(numbered)?;
                 self.engine.state.mistakes.wait.end(Phase::Work, began);
                 self.engine.state.report_data_wait(false);
+                self.engine.state.profile_batch_end()?;
                 if flow == BatchFlow::EndEpoch {
                     break;
                 }
@@ -47,7 +56,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 self.engine.state.close_batch();
             }
         }
-        self.end_epoch()
+        Ok(())
     }
 
     /// The epoch's start hooks, unless the run was interrupted past them.
@@ -77,12 +86,12 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let Some(loader) = &self.train_loader else { return Ok(None) };
         let epoch = state.run.progress.epoch.current.processed;
         let batches = Batches::new(loader.as_ref(), epoch, resume.batches, state.num_training_batches);
-        batches.map(Some).map_err(|source| data_error(resume.batches, source))
+        batches.map(Some).map_err(|source| Error::Data { stage: "training", batch_idx: resume.batches, source })
     }
 
     fn next_batch(&mut self, batches: &mut Batches<M::Batch>) -> Result<Option<Numbered<M::Batch>>, Error> {
         let began = self.engine.state.mistakes.wait.begin();
-        let next = batches.next().map_err(|source| data_error(batches.next_idx(), source));
+        let next = self.engine.state.fetch(batches, "[_TrainingEpochLoop].train_dataloader_next");
         self.engine.state.mistakes.wait.end(Phase::Wait, began);
         next
     }
@@ -102,7 +111,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
         )?;
         let outputs = if flow == BatchFlow::Continue {
             self.engine.state.run.progress.batch.started();
-            self.engine.optimize(self.module, &batch)?
+            let action = self.engine.state.begin_action(|| "run_training_batch".to_owned());
+            let outputs = self.engine.optimize(self.module, &batch);
+            self.engine.state.end_action(action);
+            outputs?
         } else {
             self.engine.state.run.progress.is_last_batch = true;
             Loss::skip()
@@ -294,15 +306,23 @@ impl TrainerState {
         }
         if self.should_update_logs() || self.config.fast_dev_run > 0 {
             let (x, epoch) = (self.run.progress.batches_that_stepped, self.current_epoch());
-            self.metrics.write(&mut self.fabric.loggers, true, x as i64, Some(epoch))?;
+            self.write_metrics(true, x as i64, Some(epoch))?;
         }
         Ok(())
+    }
+
+    /// Writes the values in demand to every logger.
+    pub(crate) fn write_metrics(&mut self, on_step: bool, x: i64, epoch: Option<u64>) -> Result<(), Error> {
+        let action = self.begin_action(|| "log_metrics".to_owned());
+        let written = self.metrics.write(&mut self.fabric.loggers, on_step, x, epoch);
+        self.end_action(action);
+        written
     }
 
     fn write_epoch_metrics(&mut self) -> Result<(), Error> {
         let x = self.run.progress.batches_that_stepped as i64 - 1;
         let epoch = self.current_epoch();
-        self.metrics.write(&mut self.fabric.loggers, false, x, Some(epoch))?;
+        self.write_metrics(false, x, Some(epoch))?;
         self.metrics.train.reset();
         Ok(())
     }
@@ -332,8 +352,4 @@ impl TrainerState {
         self.warn(&format!("{missing} (strict is off, so the scheduler waits)"));
         Ok(None)
     }
-}
-
-fn data_error(batch_idx: usize, source: DataError) -> Error {
-    Error::Data { stage: "training", batch_idx, source }
 }

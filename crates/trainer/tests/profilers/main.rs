@@ -1,0 +1,8 @@
+//! Profilers in whole runs.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod line;
+mod pytorch;
+mod reports;
+mod trainer;
