@@ -3,6 +3,8 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`params`] | names of parameters in a fixed order, state dicts, moving and converting a whole `VarStore` |
+//! | [`record`], [`flops`] | the operations that run, and what they cost |
+//! | [`anomaly`] | which operation made the first NaN |
 //! | [`grad`] | the backward pass, clipping, and guards that restore autograd's modes |
 //! | [`foreach`] | libtorch's fused and foreach kernels, for optimizers |
 //! | [`rng`] | seeds, and the state of the random number generators |
@@ -15,14 +17,17 @@
 #![allow(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+pub mod anomaly;
 mod counting_allocator;
 mod error;
+pub mod flops;
 pub mod foreach;
 pub mod grad;
 mod host;
 mod modes;
 pub mod params;
 mod pointers;
+pub mod record;
 pub mod rng;
 pub mod runtime;
 pub mod serialization;
