@@ -226,10 +226,16 @@ impl fmt::Display for Origin {
             How::Made => write!(f, "{op} made {what} of {}{place}", shapes(inputs)),
             How::Of(cause) => write!(f, "{cause}; {op} made {what} of that{place}"),
             How::Given { input, parameter } => {
-                write!(f, "{op} was given {what} in {}, which no operation of this step made: ", shape(input))?;
+                let op = self.site.called_by.as_ref().unwrap_or(&self.site.op);
+                let input = shape(input);
                 match parameter {
-                    Some(parameter) => write!(f, "the parameter `{parameter}` holds it"),
-                    None => write!(f, "it is in the batch{place}"),
+                    Some(parameter) => {
+                        write!(f, "the parameter `{parameter}` of {input} held {what} when `{op}` was given it")
+                    }
+                    None => {
+                        write!(f, "`{op}` was given {what} in {input} that no operation of this step made{place}; ")?;
+                        f.write_str("it is in the batch, or in a constant")
+                    }
                 }
             }
         }
@@ -253,10 +259,14 @@ impl Site {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::With(parameter) => write!(f, ", with the parameter `{parameter}`"),
-            Place::After(parameter) => write!(f, ", after the parameter `{parameter}` was used"),
-            Place::Unknown => Ok(()),
+        let (preposition, parameter) = match self {
+            Place::With(parameter) => ("in", parameter),
+            Place::After(parameter) => ("after", parameter),
+            Place::Unknown => return Ok(()),
+        };
+        match parameter.rsplit_once('.') {
+            Some((layer, _)) => write!(f, ", {preposition} layer `{layer}`"),
+            None => write!(f, ", {preposition} the use of parameter `{parameter}`"),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use fulgurite_fabric::loggers::RunStatus;
 use fulgurite_torch::Value;
-use fulgurite_torch::grad::{self, AnomalyModeGuard};
+use fulgurite_torch::grad;
 
 use crate::builder::TrainerBuilder;
 use crate::callbacks::{Callback, Role};
@@ -193,7 +193,6 @@ impl Trainer {
         let mut run = Run::new(&mut self.engine, module, data);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             run.begin(ckpt_path)?;
-            let _anomaly = run.engine.state.config.detect_anomaly.then(AnomalyModeGuard::new);
             body(&mut run)
         }));
         let outcome = outcome.unwrap_or_else(|payload| Err(run.panic_error(payload.as_ref())));

@@ -12,6 +12,6 @@ pub use callback::{Callback, Role};
 pub use early_stopping::{EarlyStopping, EarlyStoppingOptions, StoppingReason};
 pub use lr_monitor::LearningRateMonitor;
 pub use model_checkpoint::{Mode, ModelCheckpoint, SaveLast};
-pub use model_summary::ModelSummary;
+pub use model_summary::{LayerSummary, ModelSummary, ModelSummaryOptions, Summary};
 pub use progress_bar::ProgressBar;
 pub use timer::Timer;
