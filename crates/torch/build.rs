@@ -25,6 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .cpp(true)
         .std("c++17")
         .warnings(false)
+        // As libtorch itself was compiled: its headers lay out some classes differently in a debug build.
+        .define("NDEBUG", None)
         .define("_GLIBCXX_USE_CXX11_ABI", cxx11_abi.as_str())
         .include(&include)
         .include(include.join("torch/csrc/api/include"))

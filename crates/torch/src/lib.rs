@@ -3,6 +3,8 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`params`] | names of parameters in a fixed order, state dicts, moving and converting a whole `VarStore` |
+//! | [`record`], [`flops`] | the operations that run, and what they cost |
+//! | [`anomaly`] | which operation made the first NaN |
 //! | [`grad`] | the backward pass, clipping, and guards that restore autograd's modes |
 //! | [`foreach`] | libtorch's fused and foreach kernels, for optimizers |
 //! | [`profiler`] | libtorch's profiler: traces that Perfetto opens, and key averages |
@@ -17,9 +19,11 @@
 #![allow(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+pub mod anomaly;
 mod counting_allocator;
 pub mod device;
 mod error;
+pub mod flops;
 pub mod foreach;
 pub mod grad;
 mod host;
@@ -27,6 +31,7 @@ mod modes;
 pub mod params;
 mod pointers;
 pub mod profiler;
+pub mod record;
 pub mod rng;
 pub mod runtime;
 pub mod serialization;

@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use fulgurite_torch::Value;
-use fulgurite_torch::grad::AnomalyModeGuard;
 
 use crate::builder::TrainerBuilder;
 use crate::callbacks::{Callback, Role};
@@ -209,7 +208,6 @@ impl Trainer {
         let mut run = Run::new(&mut self.engine, module, data);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             run.begin(ckpt_path)?;
-            let _anomaly = run.engine.state.config.detect_anomaly.then(AnomalyModeGuard::new);
             body(&mut run)
         }));
         let outcome = outcome.unwrap_or_else(|payload| Err(run.panic_error(payload.as_ref())));

@@ -1,58 +1,197 @@
 //! [`ModelSummary`]: what the model consists of, and what the run stands on.
 
-use fulgurite_torch::params;
+mod layers;
+mod table;
+
+use derive_setters::Setters;
+use fulgurite_torch::grad::NoGradGuard;
+use fulgurite_torch::record::{OpRecord, record_ops};
+use fulgurite_torch::rng::RngState;
 use fulgurite_torch::runtime::RuntimeReport;
-use fulgurite_torch::tch::{Device, nn};
+use fulgurite_torch::tch::Device;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{Callback, Role};
-use crate::error::Result;
+use crate::config::Configurable;
+use crate::error::{Error, Result};
 use crate::module::ModuleView;
 use crate::state::TrainerState;
 
-/// Shapes that take more columns than this are counted instead.
-const WIDEST_SHAPES: usize = 40;
-
-/// Prints the model's parameters when fit begins, module by module, and before them what the run stands on.
+/// Prints what the model consists of when fit begins, and before it what the run stands on.
 ///
 /// ```text
 /// cpu, precision 32-true, strategy single_device, 2 thread(s) on 2 processor(s)
 ///
-///   | Name         | Shapes           | Params
-/// ----------------------------------------------
-/// 0 | fc1          | [128] [128, 784] | 100 K
-/// 1 | fc2          | [10] [10, 128]   | 1.3 K
-///   | other params | [3]              | 3
-/// ----------------------------------------------
+///   | Name         | Type   | Params | Mode  | FLOPs | In sizes  | Out sizes
+/// --------------------------------------------------------------------------
+/// 0 | fc1          | Linear | 100 K  | train | 6.4 M | [32, 784] | [32, 128]
+/// 1 | fc2          | Linear | 1.3 K  | train | 81.9 K | [32, 128] | [32, 10]
+///   | other params | n/a    | 3      | n/a   | n/a   | n/a       | n/a
+/// --------------------------------------------------------------------------
 /// 101 K     Trainable params
 /// 0         Non-trainable params
 /// 101 K     Total params
 /// 0.407     Total estimated model params size (MB)
+/// 2         Modules in train mode
+/// 0         Modules in eval mode
+/// 6.5 M     Total Flops
 /// ```
 ///
-/// Modules are what the dotted names of the [`VarStore`](nn::VarStore) say, in the order they were made; those without
-/// parameters are not listed, and a tensor under two names counts once. A `VarStore` does not know the types of
-/// layers, so the shapes of their parameters take the place of Lightning's column `Type`.
-#[derive(Debug, Clone)]
+/// Modules are what the dotted names of the [`VarStore`](fulgurite_torch::tch::nn::VarStore) say, in the order they were
+/// made; those without parameters and buffers, such as activations, are not known to it. Parameters that are one tensor
+/// under several names count once in the totals. A module none of whose parameters requires a gradient is `frozen`.
+///
+/// FLOPs and sizes are those of one [`example_forward`](crate::LightningModule::example_forward), in evaluation, without
+/// gradients; the generators of random numbers are left as they were. Operations belong to the module whose parameter
+/// they use, and those between two layers to the innermost module around both. Sizes of a module of modules are those
+/// at its first and at its last layer with parameters. A layer's type is guessed from the operation that uses it; without
+/// an `example_forward`, from the shapes of its parameters where they leave no doubt.
+///
+/// ```
+/// use fulgurite::prelude::*;
+///
+/// let trainer = Trainer::builder().callback(ModelSummary::new().max_depth(-1));
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use]
 pub struct ModelSummary {
+    options: ModelSummaryOptions,
+}
+
+/// Options of [`ModelSummary`].
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, Setters)]
+#[serde(default, deny_unknown_fields)]
+#[setters(generate_delegates(ty = "ModelSummary", field = "options"))]
+#[non_exhaustive]
+pub struct ModelSummaryOptions {
+    /// How deep to look into modules of modules: 0 for the totals alone, -1 for everything.
+    pub max_depth: i64,
+}
+
+impl Default for ModelSummaryOptions {
+    fn default() -> ModelSummaryOptions {
+        ModelSummaryOptions { max_depth: 1 }
+    }
+}
+
+impl Configurable for ModelSummary {
+    type Options = ModelSummaryOptions;
+
+    fn from_options(options: ModelSummaryOptions) -> Result<ModelSummary, Error> {
+        options.check()?;
+        Ok(ModelSummary { options })
+    }
+}
+
+impl ModelSummaryOptions {
+    fn check(&self) -> Result<(), Error> {
+        match self.max_depth {
+            -1.. => Ok(()),
+            depth => Err(Error::Config(format!(
+                "max_depth={depth} of ModelSummary is below -1; write how deep to look, 0 for the totals alone, or -1 for everything"
+            ))),
+        }
+    }
+}
+
+/// What a model consists of; its `Display` is the table that [`ModelSummary`] prints.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// The modules down to `max_depth`, each before what it consists of.
+    pub layers: Vec<LayerSummary>,
+    /// Elements of parameters that belong to no module, because their names have no dot.
+    pub other_parameters: u64,
+    /// Elements of all parameters, each counted once.
+    pub total_parameters: u64,
+    /// Elements of parameters that require a gradient.
+    pub trainable_parameters: u64,
+    /// Memory of all parameters, in millions of bytes.
+    pub model_size: f64,
+    /// Modules at any depth that are in training mode: all, as a summary is made of a module that is about to train.
+    pub modules_in_train_mode: u64,
+    /// Modules at any depth that are in evaluation mode.
+    pub modules_in_eval_mode: u64,
+    /// Floating-point operations of the example pass, if the module has one.
+    pub total_flops: Option<u64>,
     max_depth: i64,
 }
 
-impl Default for ModelSummary {
-    fn default() -> ModelSummary {
-        ModelSummary::new()
-    }
+/// One module of a [`Summary`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct LayerSummary {
+    /// Its dotted name.
+    pub name: String,
+    /// Its type in PyTorch's words, such as `Conv2d`, where it can be told.
+    pub layer_type: Option<String>,
+    /// Elements of its parameters, with those of the modules in it.
+    pub num_parameters: u64,
+    /// Whether it has parameters, and none of them requires a gradient.
+    pub is_frozen: bool,
+    /// Floating-point operations of the example pass in it, if the module has one.
+    pub flops: Option<u64>,
+    /// The shape of what went in.
+    pub in_size: Option<Vec<i64>>,
+    /// The shape of what came out.
+    pub out_size: Option<Vec<i64>>,
 }
 
 impl ModelSummary {
     /// A summary of the model's direct children.
     pub fn new() -> ModelSummary {
-        ModelSummary { max_depth: 1 }
+        ModelSummary::default()
     }
 
-    /// How deep to look into modules of modules: 1 by default, 0 for the totals alone, -1 for everything.
-    pub fn max_depth(mut self, max_depth: i64) -> ModelSummary {
-        self.max_depth = max_depth;
-        self
+    /// The summary of a module, without a trainer.
+    ///
+    /// ```
+    /// use fulgurite::prelude::*;
+    ///
+    /// # struct Line { vars: nn::VarStore, fc: nn::Linear }
+    /// # impl LightningModule for Line {
+    /// #     type Batch = Tensor;
+    /// #     fn vars(&self) -> &nn::VarStore { &self.vars }
+    /// #     fn example_forward(&mut self) -> Result<Tensor> {
+    /// #         Ok(Tensor::ones([8, 4], (Kind::Float, self.vars.device())).apply(&self.fc))
+    /// #     }
+    /// # }
+    /// # let vars = nn::VarStore::new(Device::Cpu);
+    /// # let fc = nn::linear(vars.root() / "fc", 4, 2, Default::default());
+    /// # let mut module = Line { vars, fc };
+    /// let summary = ModelSummary::new().max_depth(-1).of(&mut module)?;
+    /// assert_eq!(summary.total_parameters, 10);
+    /// assert_eq!(summary.layers[0].layer_type.as_deref(), Some("Linear"));
+    /// assert_eq!(summary.total_flops, Some(2 * 8 * 4 * 2));
+    /// # Ok::<(), fulgurite::BoxError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A `max_depth` below -1, and what `example_forward` returned.
+    pub fn of(&self, module: &mut dyn ModuleView) -> Result<Summary> {
+        self.options.check()?;
+        let ops = example_ops(module)?;
+        Ok(layers::summarize(module.vars(), ops.as_deref(), self.options.max_depth))
+    }
+}
+
+/// The operations of the module's example pass; `None` if it has none.
+fn example_ops(module: &mut dyn ModuleView) -> Result<Option<Vec<OpRecord>>> {
+    let random = RngState::capture()?;
+    module.train(false);
+    let recorded = {
+        let _no_grad = NoGradGuard::new();
+        record_ops(|| module.example_forward())
+    };
+    module.train(true);
+    random.restore()?;
+    let (output, ops) = recorded?;
+    match output {
+        Ok(_) => Ok(Some(ops)),
+        Err(error) if matches!(error.downcast_ref(), Some(Error::NotImplemented("example_forward"))) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -63,25 +202,11 @@ impl Callback for ModelSummary {
 
     fn on_fit_start(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView) -> Result<()> {
         if trainer.is_global_zero() {
-            let parameters = parameters(module.vars());
-            let bytes = trainer.fabric().precision().bytes_per_parameter();
-            trainer.print(&format!("{}\n\n{}\n", stands_on(trainer), summary(&parameters, self.max_depth, bytes)));
+            let summary = self.of(module)?;
+            trainer.print(&format!("{}\n\n{summary}\n", stands_on(trainer)));
         }
         Ok(())
     }
-}
-
-struct Parameter {
-    name: String,
-    shape: Vec<i64>,
-    is_trainable: bool,
-}
-
-struct Row {
-    index: String,
-    name: String,
-    shapes: String,
-    params: String,
 }
 
 fn stands_on(trainer: &TrainerState) -> String {
@@ -99,280 +224,4 @@ fn stands_on(trainer: &TrainerState) -> String {
         runtime.num_threads,
         runtime.num_processors
     )
-}
-
-fn parameters(vars: &nn::VarStore) -> Vec<Parameter> {
-    let named = params::named_parameters(vars).into_iter();
-    named.map(|(name, tensor)| Parameter { name, shape: tensor.size(), is_trainable: tensor.requires_grad() }).collect()
-}
-
-fn summary(parameters: &[Parameter], max_depth: i64, bytes_per_parameter: f64) -> String {
-    let total = count(parameters.iter());
-    let trainable = count(parameters.iter().filter(|parameter| parameter.is_trainable));
-    let mut lines = if max_depth == 0 { Vec::new() } else { table(&rows(parameters, max_depth)) };
-    for (number, what) in [
-        (human_readable_count(trainable), "Trainable params"),
-        (human_readable_count(total - trainable), "Non-trainable params"),
-        (human_readable_count(total), "Total params"),
-        (megabytes(total as f64 * bytes_per_parameter), "Total estimated model params size (MB)"),
-    ] {
-        lines.push(format!("{number:<9} {what}"));
-    }
-    lines.join("\n")
-}
-
-/// One row per module down to `max_depth`, each before what it consists of, and one for parameters of no module.
-fn rows(parameters: &[Parameter], max_depth: i64) -> Vec<Row> {
-    let max_depth = usize::try_from(max_depth).unwrap_or(usize::MAX);
-    let mut modules = Vec::new();
-    collect_modules("", 1, max_depth, parameters, &mut modules);
-    let mut rows: Vec<Row> = modules
-        .into_iter()
-        .enumerate()
-        .map(|(index, module)| {
-            let prefix = format!("{module}.");
-            let own = parameters.iter().filter(|parameter| parameter.name.starts_with(&prefix));
-            row(index.to_string(), module, own)
-        })
-        .collect();
-    if parameters.iter().any(|parameter| !parameter.name.contains('.')) {
-        let others = parameters.iter().filter(|parameter| !parameter.name.contains('.'));
-        rows.push(row(String::new(), "other params".to_owned(), others));
-    }
-    rows
-}
-
-fn collect_modules(parent: &str, depth: usize, max_depth: usize, parameters: &[Parameter], modules: &mut Vec<String>) {
-    let begun = modules.len();
-    for parameter in parameters {
-        let Some(rest) = parameter.name.strip_prefix(parent) else { continue };
-        let Some((child, _)) = rest.split_once('.') else { continue };
-        let module = format!("{parent}{child}");
-        if modules[begun..].contains(&module) {
-            continue;
-        }
-        modules.push(module.clone());
-        if depth < max_depth {
-            collect_modules(&format!("{module}."), depth + 1, max_depth, parameters, modules);
-        }
-    }
-}
-
-fn row<'a>(index: String, name: String, parameters: impl Iterator<Item = &'a Parameter> + Clone) -> Row {
-    let shapes: Vec<_> = parameters.clone().map(|parameter| format!("{:?}", parameter.shape)).collect();
-    let joined = shapes.join(" ");
-    let shapes = if joined.len() <= WIDEST_SHAPES { joined } else { format!("{} tensors", shapes.len()) };
-    Row { index, name, shapes, params: human_readable_count(count(parameters)) }
-}
-
-fn table(rows: &[Row]) -> Vec<String> {
-    let header = Row { index: String::new(), name: "Name".into(), shapes: "Shapes".into(), params: "Params".into() };
-    let width = |cell: fn(&Row) -> &str| {
-        rows.iter().chain([&header]).map(|row| ::console::measure_text_width(cell(row))).max().unwrap_or(0)
-    };
-    let widths = [width(|row| &row.index), width(|row| &row.name), width(|row| &row.shapes), width(|row| &row.params)];
-    let write = |row: &Row| {
-        let cells = [&row.index, &row.name, &row.shapes, &row.params];
-        let padded = cells
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| ::console::pad_str(cell, width, ::console::Alignment::Left, None));
-        padded.collect::<Vec<_>>().join(" | ").trim_end().to_owned()
-    };
-    let rule = "-".repeat(widths.iter().sum::<usize>() + 3 * (widths.len() - 1));
-    let mut lines = vec![write(&header), rule.clone()];
-    lines.extend(rows.iter().map(write));
-    lines.push(rule);
-    lines
-}
-
-fn count<'a>(parameters: impl Iterator<Item = &'a Parameter>) -> u64 {
-    parameters.map(|parameter| parameter.shape.iter().product::<i64>().unsigned_abs()).sum()
-}
-
-/// Thousands as `K`, and so on to `T`: one decimal below a hundred of them, none above.
-fn human_readable_count(number: u64) -> String {
-    const UNITS: [&str; 5] = ["", " K", " M", " B", " T"];
-    let digits = number.checked_ilog10().unwrap_or(0) as usize;
-    let group = (digits / 3).min(UNITS.len() - 1);
-    let scaled = number as f64 / 1000f64.powi(group as i32);
-    if group == 0 {
-        number.to_string()
-    } else if scaled >= 100.0 {
-        format!("{}{}", with_separators(scaled as u64), UNITS[group])
-    } else {
-        format!("{scaled:.1}{}", UNITS[group])
-    }
-}
-
-fn megabytes(bytes: f64) -> String {
-    let text = format!("{:.3}", bytes * 1e-6);
-    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-    format!("{}.{fraction}", with_separators(whole.parse().unwrap_or(0)))
-}
-
-fn with_separators(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use expect_test::expect;
-
-    use super::*;
-
-    #[test]
-    fn counts_are_written_as_lightning_writes_them() {
-        let counts = [
-            0,
-            1,
-            123,
-            999,
-            1000,
-            1234,
-            99_949,
-            99_951,
-            101_770,
-            999_999,
-            2_000_000,
-            3_000_000_000,
-            400_000_000_000_000,
-            5_000_000_000_000_000,
-        ];
-        let written: Vec<_> = counts.into_iter().map(human_readable_count).collect();
-        expect!["0, 1, 123, 999, 1.0 K, 1.2 K, 99.9 K, 100.0 K, 101 K, 999 K, 2.0 M, 3.0 B, 400 T, 5,000 T"]
-            .assert_eq(&written.join(", "));
-    }
-
-    #[test]
-    fn sizes_have_separators_and_three_decimals() {
-        expect!["0.000 0.407 1,234.568 12,345,678.000"]
-            .assert_eq(&[0.0, 407_080.0, 1_234_567_890.0, 12_345_678e6].map(megabytes).join(" "));
-    }
-
-    fn net() -> nn::VarStore {
-        let vars = nn::VarStore::new(Device::Cpu);
-        let root = vars.root();
-        nn::linear(&root / "embed", 784, 128, Default::default());
-        for block in 0..2 {
-            let block = &root / "blocks" / block;
-            nn::batch_norm1d(&block / "norm", 128, Default::default());
-            nn::linear(&block / "head", 128, 128, Default::default());
-        }
-        let _scale = root.var("scale", &[3], nn::Init::Const(1.0));
-        vars
-    }
-
-    #[test]
-    fn the_direct_children_are_listed_in_the_order_they_were_made() {
-        expect![[r#"
-              | Name         | Shapes           | Params
-            --------------------------------------------
-            0 | embed        | [128, 784] [128] | 100 K
-            1 | blocks       | 8 tensors        | 33.5 K
-              | other params | [3]              | 3
-            --------------------------------------------
-            134 K     Trainable params
-            0         Non-trainable params
-            134 K     Total params
-            0.536     Total estimated model params size (MB)"#]]
-        .assert_eq(&summary(&parameters(&net()), 1, 4.0));
-    }
-
-    #[test]
-    fn deeper_modules_follow_their_parents() {
-        expect![[r#"
-              | Name         | Shapes                       | Params
-            --------------------------------------------------------
-            0 | embed        | [128, 784] [128]             | 100 K
-            1 | blocks       | 8 tensors                    | 33.5 K
-            2 | blocks.0     | [128] [128] [128, 128] [128] | 16.8 K
-            3 | blocks.1     | [128] [128] [128, 128] [128] | 16.8 K
-              | other params | [3]                          | 3
-            --------------------------------------------------------
-            134 K     Trainable params
-            0         Non-trainable params
-            134 K     Total params
-            0.536     Total estimated model params size (MB)"#]]
-        .assert_eq(&summary(&parameters(&net()), 2, 4.0));
-        assert_eq!(summary(&parameters(&net()), 3, 4.0), summary(&parameters(&net()), -1, 4.0));
-        expect![[r#"
-              | Name          | Shapes                       | Params
-            ---------------------------------------------------------
-            0 | embed         | [128, 784] [128]             | 100 K
-            1 | blocks        | 8 tensors                    | 33.5 K
-            2 | blocks.0      | [128] [128] [128, 128] [128] | 16.8 K
-            3 | blocks.0.norm | [128] [128]                  | 256
-            4 | blocks.0.head | [128, 128] [128]             | 16.5 K
-            5 | blocks.1      | [128] [128] [128, 128] [128] | 16.8 K
-            6 | blocks.1.norm | [128] [128]                  | 256
-            7 | blocks.1.head | [128, 128] [128]             | 16.5 K
-              | other params  | [3]                          | 3
-            ---------------------------------------------------------
-            134 K     Trainable params
-            0         Non-trainable params
-            134 K     Total params
-            0.536     Total estimated model params size (MB)"#]]
-        .assert_eq(&summary(&parameters(&net()), -1, 4.0));
-    }
-
-    #[test]
-    fn depth_zero_leaves_the_totals() {
-        expect![[r#"
-            134 K     Trainable params
-            0         Non-trainable params
-            134 K     Total params
-            1.072     Total estimated model params size (MB)"#]]
-        .assert_eq(&summary(&parameters(&net()), 0, 8.0));
-    }
-
-    #[test]
-    fn frozen_parameters_are_not_trainable() {
-        let mut vars = net();
-        vars.freeze();
-        expect![[r#"
-            0         Trainable params
-            134 K     Non-trainable params
-            134 K     Total params
-            0.536     Total estimated model params size (MB)"#]]
-        .assert_eq(&summary(&parameters(&vars), 0, 4.0));
-    }
-
-    #[test]
-    fn a_tensor_under_two_names_counts_once() {
-        let vars = nn::VarStore::new(Device::Cpu);
-        let tied = (vars.root() / "embed").var("weight", &[10, 4], nn::Init::Const(0.0));
-        vars.variables_.lock().unwrap().named_variables.insert("head.weight".into(), tied);
-        expect![[r#"
-              | Name  | Shapes  | Params
-            ----------------------------
-            0 | embed | [10, 4] | 40
-            ----------------------------
-            40        Trainable params
-            0         Non-trainable params
-            40        Total params
-            0.000     Total estimated model params size (MB)"#]]
-        .assert_eq(&summary(&parameters(&vars), 1, 4.0));
-    }
-
-    #[test]
-    fn a_model_without_parameters_has_an_empty_table() {
-        expect![[r#"
-             | Name | Shapes | Params
-            -------------------------
-            -------------------------
-            0         Trainable params
-            0         Non-trainable params
-            0         Total params
-            0.000     Total estimated model params size (MB)"#]]
-        .assert_eq(&summary(&[], 1, 4.0));
-    }
 }

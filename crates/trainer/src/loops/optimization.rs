@@ -3,7 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use fulgurite_optim::{OptimError, Optimizer};
+use fulgurite_torch::anomaly::{self, AnomalyWatch};
 use fulgurite_torch::grad;
+use fulgurite_torch::params::named_parameters;
 use fulgurite_torch::tch::Tensor;
 
 use super::manual::no_optimizer;
@@ -93,6 +95,7 @@ impl Engine {
     /// The optimization of one batch: a step of the optimizer whose turn it is, a contribution to its accumulation
     /// window, or whatever the module does itself.
     pub(crate) fn optimize<M: LightningModule>(&mut self, module: &mut M, batch: &M::Batch) -> Result<Loss, Error> {
+        let _watch = self.state.config.detect_anomaly.then(AnomalyWatch::new).transpose()?;
         if self.state.run.manual {
             return self.optimize_manually(module, batch);
         }
@@ -229,6 +232,10 @@ impl Engine {
     }
 
     fn backward_hooks<M: LightningModule>(&mut self, module: &mut M, loss: &Tensor, share: f64) -> Result<(), Error> {
+        if self.state.config.detect_anomaly {
+            anomaly::check_loss(loss, &named_parameters(module.vars()))
+                .map_err(|error| self.state.module_error(Hook::TrainingStep, module.name(), error.into()))?;
+        }
         self.on_all(
             Hook::OnBeforeBackward,
             module,
@@ -236,7 +243,8 @@ impl Engine {
             |m, t| m.on_before_backward(t, loss),
         )?;
         let scaled = if share == 1.0 { loss.shallow_clone() } else { loss.f_mul_scalar(share).map_err(torch)? };
-        self.on_module(Hook::Backward, module, |m, t| m.backward(t, &scaled))?;
+        self.on_module(Hook::Backward, module, |m, t| m.backward(t, &scaled))
+            .map_err(|error| explain_anomaly(module, error))?;
         self.state.mistakes.dead.look();
         self.on_all(Hook::OnAfterBackward, module, |c, t, m| c.on_after_backward(t, m), |m, t| m.on_after_backward(t))
     }
@@ -270,6 +278,18 @@ impl Engine {
 
 pub(crate) fn torch(error: fulgurite_torch::tch::TchError) -> Error {
     Error::Torch(error.into())
+}
+
+/// Adds the forward operation to what libtorch says of a NaN in the backward pass.
+fn explain_anomaly<M: LightningModule>(module: &M, error: Error) -> Error {
+    match error {
+        Error::Hook { owner, hook, epoch, batch_idx, source } => {
+            let explained = anomaly::explain_backward(&source.to_string(), &named_parameters(module.vars()));
+            let source = explained.map_or(source, Into::into);
+            Error::Hook { owner, hook, epoch, batch_idx, source }
+        }
+        other => other,
+    }
 }
 
 fn check_loss<M: LightningModule>(loss: &Tensor, module: &M) -> Result<(), Error> {
