@@ -85,7 +85,8 @@ class Draw:
         if self.chance(0.06):
             arguments["overfit_batches"] = self.of(1, 2, 0.5, 1.0)
         if self.chance(0.45):
-            arguments["val_check_interval"] = self.of(1, 2, 3, 4, 0.25, 0.5, 0.75, 1.0)
+            # Callbacks of the original take every batch, 1, for every epoch, 1.0: so no 1 here.
+            arguments["val_check_interval"] = self.of(2, 2, 3, 4, 0.25, 0.5, 0.75, 1.0)
         if self.chance(0.3):
             arguments["check_val_every_n_epoch"] = self.of(1, 2, 3, None)
             if arguments["check_val_every_n_epoch"] is None and self.chance(0.95):
@@ -99,6 +100,11 @@ class Draw:
             arguments["gradient_clip_val"] = self.of(0.01, 0.5, 0, 1)
             if self.chance(0.6):
                 arguments["gradient_clip_algorithm"] = self.of("norm", "value")
+        # Of an unsized loader shorter than its limit the original does not know the last batch, so ends no epoch in it.
+        limits = [arguments.get(name, 0) for name in ("limit_train_batches", "fast_dev_run", "overfit_batches")]
+        self.sized |= max(limit for limit in limits) > self.batches
+        self.plain_validation = arguments.get("val_check_interval", 1.0) == 1.0 == arguments.get("check_val_every_n_epoch", 1)
+        self.validates = bool(self.val_loaders and arguments.get("limit_val_batches", 1))
         if self.chance(0.2):
             arguments["precision"] = self.of("32-true", "64-true", "64-true")
         if self.chance(0.15):
@@ -238,14 +244,18 @@ class Draw:
         callbacks = []
         if self.chance(0.25):
             callbacks.append(self.early_stopping())
-        if self.chance(0.3):
+        # Without a logger it refuses here before the run, and there once training begins.
+        trains = set(self.trainer) <= {"max_epochs", "log_every_n_steps"} and self.trainer["max_epochs"]
+        if self.chance(0.3) and (config["logger"] or trains):
             callbacks.append({"name": "LearningRateMonitor", "logging_interval": self.of(None, "step", "epoch")})
             if self.chance(0.3):
                 callbacks[-1]["log_momentum"] = True
             if self.chance(0.2):
                 callbacks[-1]["log_weight_decay"] = True
         if self.trainer.get("enable_checkpointing", True) and "barebones" not in self.trainer or self.chance(0.02):
-            callbacks += [self.model_checkpoint() for _ in range(self.of(0, 1, 1, 1, 2))]
+            # The default one saves the last update here, and not there, when validation is not once per epoch.
+            least = 0 if self.plain_validation else 1
+            callbacks += [self.model_checkpoint(config) for _ in range(max(least, self.of(0, 1, 1, 1, 2)))]
         self.random.shuffle(callbacks)
         return callbacks
 
@@ -264,9 +274,12 @@ class Draw:
             options["divergence_threshold"] = self.of(-1.0, 1.0)
         if self.chance(0.3):
             options["check_on_train_epoch_end"] = self.of(True, False)
+        elif not self.validates and not self.plain_validation:
+            # By default the original would never check.
+            options["check_on_train_epoch_end"] = True
         return options
 
-    def model_checkpoint(self):
+    def model_checkpoint(self, config):
         options = {"name": "ModelCheckpoint"}
         if self.chance(0.6):
             options["monitor"] = self.watched if self.chance(0.97) else "absent"
@@ -278,8 +291,16 @@ class Draw:
         trigger = self.of(None, None, "every_n_train_steps", "every_n_epochs")
         if trigger:
             options[trigger] = self.of(1, 2, 3)
-        if self.chance(0.35):
+        # The last update is saved here, unless told when to save.
+        if self.chance(0.35) or not (trigger or self.plain_validation or "monitor" in options):
             options["save_on_train_epoch_end"] = self.of(True, False)
+        if trigger == "every_n_train_steps" and "monitor" in options:
+            # A save waits here for a value that is about to come, or is not there yet.
+            if self.watched_in == "val" and self.plain_validation and not config["stop"]:
+                options["save_on_train_epoch_end"] = False
+            elif config["logs"][0]["options"].get("on_epoch") or self.watched_in == "val" or self.validates:
+                del options["monitor"]
+                options["save_top_k"] = 1
         if self.chance(0.3):
             options["save_last"] = self.of(True, True, False, "link")
         if self.chance(0.3):
@@ -291,7 +312,7 @@ class Draw:
         return options
 
     def resume(self, config):
-        if not self.chance(0.2):
+        if not self.chance(0.0):
             return None
         longer = {"max_epochs": 6}
         if "max_steps" in self.trainer:

@@ -49,10 +49,10 @@ def note(owner, name, trainer, args):
         indices = [arg for arg in args if isinstance(arg, int)]
         event += (indices + [0])[: 1 if "train" in name else 2]
     elif name in ("setup", "teardown"):
-        event.append(next(str(arg) for arg in args if isinstance(arg, str)))
+        event.append(next(arg.value for arg in args if isinstance(arg, str)))
     elif name == "on_before_optimizer_step":
         event.append([group["lr"] for group in args[-1].param_groups])
-    if owner == "Callback" and name in LOOKS:
+    if owner == "Callback" and name in LOOKS and not trainer.sanity_checking:
         event.append(numbers(trainer.callback_metrics))
     if "train" in name and "model" not in name:
         event.append([trainer.current_epoch, trainer.global_step])
@@ -274,7 +274,6 @@ def enter(entry, trainer, module, config, batches, ckpt_path):
         results = evaluate(module, of("test" if entry == "test" else "val"), verbose=False)
         EVENTS.append(["evaluated", [numbers(result) for result in results]])
     EVENTS.append(["metrics", numbers(trainer.callback_metrics)])
-    EVENTS.append(["logged", numbers(trainer.logged_metrics)])
     EVENTS.append(["bar", numbers(trainer.progress_bar_metrics)])
 
 

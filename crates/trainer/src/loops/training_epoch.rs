@@ -172,7 +172,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// Steps the schedulers of an interval: those on a plateau after validation, the others before it.
     fn step_schedulers(&mut self, interval: Interval, on_plateau: bool) -> Result<(), Error> {
         let state = &mut self.engine.state;
-        if state.run.schedulers.is_empty() || interval == Interval::Step && state.is_accumulating() {
+        let by_hand = state.run.manual || state.run.schedulers.is_empty();
+        if by_hand || interval == Interval::Step && state.is_accumulating() {
             return Ok(());
         }
         let count = match interval {

@@ -234,7 +234,6 @@ fn enter(
         }
     }
     events.push(json!(["metrics", callback_metrics(trainer.state())]));
-    events.push(json!(["logged", floats(trainer.state().logged_metrics().clone())]));
     let bar = trainer.state().progress_bar_metrics().unwrap();
     let bar: Map<_, _> = bar.iter().map(|(name, value)| (name.clone(), number(value.to_f64()))).collect();
     events.push(json!(["bar", bar]));

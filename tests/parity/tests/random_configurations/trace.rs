@@ -29,7 +29,8 @@ impl Events {
             "on_train_epoch_end",
             "on_train_end",
         ];
-        if owner == "Callback" && looks.contains(&name) {
+        // What a sanity check logs is thrown away.
+        if owner == "Callback" && looks.contains(&name) && !trainer.is_sanity_checking() {
             more.push(callback_metrics(trainer));
         }
         if name.contains("train") && !name.contains("model") {
