@@ -61,6 +61,7 @@ class Draw:
     # Trainer ---------------------------------------------------------------------------------------------------------
 
     def trainer_arguments(self):
+        self.plain_validation, self.validates = True, bool(self.val_loaders)
         if self.chance(0.02):
             return {"barebones": True, "max_epochs": 2}
         arguments = {"max_epochs": self.of(0, 1, 2, 2, 3, 3, 4)}
@@ -89,8 +90,8 @@ class Draw:
             arguments["val_check_interval"] = self.of(2, 2, 3, 4, 0.25, 0.5, 0.75, 1.0)
         if self.chance(0.3):
             arguments["check_val_every_n_epoch"] = self.of(1, 2, 3, None)
-            if arguments["check_val_every_n_epoch"] is None and self.chance(0.95):
-                arguments["val_check_interval"] = self.random.randint(1, 9)
+            if arguments["check_val_every_n_epoch"] is None:
+                arguments["val_check_interval"] = self.random.randint(1, 9) if self.chance(0.95) else 0.5
         if self.chance(0.7):
             arguments["num_sanity_val_steps"] = self.of(0, 0, 1, 2, -1)
         arguments["log_every_n_steps"] = self.of(1, 1, 1, 2, 3, 5, 50, 0)
@@ -103,8 +104,12 @@ class Draw:
         # Of an unsized loader shorter than its limit the original does not know the last batch, so ends no epoch in it.
         limits = [arguments.get(name, 0) for name in ("limit_train_batches", "fast_dev_run", "overfit_batches")]
         self.sized |= max(limit for limit in limits) > self.batches
-        self.plain_validation = arguments.get("val_check_interval", 1.0) == 1.0 == arguments.get("check_val_every_n_epoch", 1)
         self.validates = bool(self.val_loaders and arguments.get("limit_val_batches", 1))
+        if not self.validates:
+            # The interval is held against the batches of an epoch here only if there is validation.
+            arguments.pop("val_check_interval", None)
+            arguments.pop("check_val_every_n_epoch", None)
+        self.plain_validation = arguments.get("val_check_interval", 1.0) == 1.0 == arguments.get("check_val_every_n_epoch", 1)
         if self.chance(0.2):
             arguments["precision"] = self.of("32-true", "64-true", "64-true")
         if self.chance(0.15):
@@ -296,12 +301,15 @@ class Draw:
             options["save_on_train_epoch_end"] = self.of(True, False)
         if trigger == "every_n_train_steps" and "monitor" in options:
             # A save waits here for a value that is about to come, or is not there yet.
-            if self.watched_in == "val" and self.plain_validation and not config["stop"]:
+            at_once = config["logs"][0]["at"] == "training_step" and not config["logs"][0]["options"].get("on_epoch")
+            plain = self.plain_validation and not (config["stop"] or self.manual or "accumulate_grad_batches" in self.trainer)
+            if self.watched_in == "val" and plain:
                 options["save_on_train_epoch_end"] = False
-            elif config["logs"][0]["options"].get("on_epoch") or self.watched_in == "val" or self.validates:
+            elif self.validates or not at_once:
                 del options["monitor"]
                 options["save_top_k"] = 1
-        if self.chance(0.3):
+        # In a fast_dev_run the original writes `last.ckpt`, and nothing else.
+        if self.chance(0.3) and "fast_dev_run" not in self.trainer:
             options["save_last"] = self.of(True, True, False, "link")
         if self.chance(0.3):
             options["filename"] = self.of("{epoch}", "{step}", "{epoch}-{watched:.2f}", "same", "{epoch:02d}-{step:03d}")
@@ -312,12 +320,10 @@ class Draw:
         return options
 
     def resume(self, config):
-        if not self.chance(0.0):
+        # With a limit of steps the original takes an epoch that is over for one that is not, and counts it twice.
+        if "max_steps" in self.trainer or "fast_dev_run" in self.trainer or not self.chance(0.25):
             return None
-        longer = {"max_epochs": 6}
-        if "max_steps" in self.trainer:
-            longer["max_steps"] = 20
-        return {"file": self.random.randint(0, 9), "trainer": longer}
+        return {"file": self.random.randint(0, 9), "trainer": {"max_epochs": 6}}
 
 
 def main():

@@ -1,5 +1,6 @@
 """One configuration of random_configurations.py run by Lightning, and everything that happened in it."""
 
+import copy
 import logging
 import math
 import warnings
@@ -30,6 +31,8 @@ CALLBACK = SHARED + ["on_sanity_check_start", "on_sanity_check_end"]
 LOOKS = {"on_train_batch_end", "on_validation_epoch_end", "on_validation_end", "on_train_epoch_end", "on_train_end"}
 
 EVENTS = []
+# What was logged before each checkpoint: metrics of callbacks, and what the training epoch has accumulated.
+KEPT = []
 
 
 def number(value):
@@ -83,7 +86,16 @@ def record(owner, names):
 
 @record("Callback", CALLBACK)
 class Recorder(Callback):
-    pass
+    def on_train_start(self, trainer, module):
+        # Documented: what was logged before a checkpoint comes back with it.
+        if module.kept:
+            metrics, results = module.kept
+            trainer._logger_connector._callback_metrics.update(metrics)
+            if trainer.fit_loop.restarted_mid_epoch:
+                for result in results.values():
+                    result.meta.sync.fn = trainer.strategy.reduce  # of the trainer that logs from now on
+                trainer.fit_loop.epoch_loop._results.update(results)
+                trainer._logger_connector._first_loop_iter = False
 
 
 class Recording(Logger):
@@ -110,6 +122,16 @@ class Net(LightningModule):
         self.automatic_optimization = config["manual"] is None
         self.calls = Counter()
         self.window = 0
+        self.kept = None
+
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["kept"] = len(KEPT)
+        strategy = self.trainer.strategy
+        results = copy.deepcopy(self.trainer.fit_loop.epoch_loop._results, {id(strategy): strategy})
+        KEPT.append((dict(self.trainer.callback_metrics), results))
+
+    def on_load_checkpoint(self, checkpoint):
+        self.kept = KEPT[checkpoint["kept"]]
 
     def loss(self, batch):
         x, y = batch
@@ -304,6 +326,7 @@ def run(config, data, root):
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     EVENTS.clear()
+    KEPT.clear()
     refused = None
     try:
         module = Net(config, data["weights"])

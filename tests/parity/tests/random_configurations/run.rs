@@ -127,9 +127,10 @@ fn mode(options: &Json) -> Mode {
 
 fn model_checkpoint(options: &Json) -> ModelCheckpoint {
     let mut checkpoint = match options["monitor"].as_str() {
-        Some(monitor) => ModelCheckpoint::monitor(monitor).mode(mode(options)),
+        Some(monitor) => ModelCheckpoint::monitor(monitor),
         None => ModelCheckpoint::new(),
     };
+    checkpoint = checkpoint.mode(mode(options));
     for (key, value) in options.as_object().unwrap() {
         let (flag, count) = (value.as_bool(), value.as_u64());
         checkpoint = match key.as_str() {
