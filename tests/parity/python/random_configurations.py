@@ -321,7 +321,12 @@ class Draw:
 
     def resume(self, config):
         # With a limit of steps the original takes an epoch that is over for one that is not, and counts it twice.
-        if "max_steps" in self.trainer or "fast_dev_run" in self.trainer or not self.chance(0.25):
+        # It forgets a scheduler's last step on a plateau, `last.ckpt` if it resumes from what that equals, and the batch
+        # that an epoch was ended at.
+        last = any(options.get("save_last") for options in config["callbacks"])
+        plateau = any(options["name"] == "ReduceLROnPlateau" for options in config["schedulers"])
+        forgets = last or plateau or config["end_epoch"]
+        if forgets or {"max_steps", "fast_dev_run"} & set(self.trainer) or not self.chance(0.4):
             return None
         return {"file": self.random.randint(0, 9), "trainer": {"max_epochs": 6}}
 

@@ -129,6 +129,11 @@ class Net(LightningModule):
         strategy = self.trainer.strategy
         results = copy.deepcopy(self.trainer.fit_loop.epoch_loop._results, {id(strategy): strategy})
         KEPT.append((dict(self.trainer.callback_metrics), results))
+        # What is due after the batch in hand is made up for here when the run is resumed, and skipped there.
+        loop = self.trainer.fit_loop.epoch_loop
+        in_batch = loop.batch_progress.current.completed < loop.batch_progress.current.processed
+        due = loop.batch_progress.is_last_batch or loop._should_check_val_fx(self.trainer.fit_loop._data_fetcher)
+        checkpoint["resumable"] = not (in_batch and due)
 
     def on_load_checkpoint(self, checkpoint):
         self.kept = KEPT[checkpoint["kept"]]
@@ -234,18 +239,20 @@ class Net(LightningModule):
 class Loader:
     """Batches, from where a checkpoint left them."""
 
-    def __init__(self, batches, per_epoch):
-        self.batches, self.per_epoch = batches, per_epoch
-        self.position = self.start = 0
+    def __init__(self, batches, per_epoch, looks_ahead):
+        self.batches, self.per_epoch, self.looks_ahead = batches, per_epoch, looks_ahead
+        self.position = self.start = self.ahead = 0
 
     def __iter__(self):
         self.position, self.start = self.start, 0
+        self.ahead = int(self.looks_ahead)
         while self.position < len(self.batches):
             self.position += 1
             yield self.batches[self.position - 1]
+        self.ahead = 0
 
     def state_dict(self):
-        return {"position": self.position % self.per_epoch}
+        return {"position": (self.position - self.ahead) % self.per_epoch}
 
     def load_state_dict(self, state):
         self.start = state["position"]
@@ -257,13 +264,15 @@ class SizedLoader(Loader):
 
 
 def loaders(config, stage, batches):
-    limit = config["trainer"].get("limit_train_batches", 1.0)
+    limit = config["trainer"].get("overfit_batches", config["trainer"].get("limit_train_batches", 1.0))
     made = []
     for loader in config["loaders"][stage]:
         count = loader["count"]
         per_epoch = max(1, min(count, limit) if isinstance(limit, int) else int(count * limit))
         kind = SizedLoader if loader["sized"] else Loader
-        made.append(kind(batches[loader["first"] : loader["first"] + count], per_epoch))
+        # Without any length the next batch is asked for before the one in hand is trained on.
+        looks_ahead = not loader["sized"] and isinstance(limit, float)
+        made.append(kind(batches[loader["first"] : loader["first"] + count], per_epoch, looks_ahead))
     return made
 
 
@@ -334,10 +343,11 @@ def run(config, data, root):
         for entry in config["entries"]:
             enter(entry, trainer, module, config, data["batches"], None)
         note_end(trainer, module, root)
-        files = sorted(path for path in root.rglob("*.ckpt") if path.is_file())
-        if config["resume"] and files:
+        files = sorted(path for path in root.rglob("*.ckpt") if config["resume"])
+        files = [path for path in files if torch.load(path)["resumable"]]
+        if files:
             path = files[config["resume"]["file"] % len(files)]
-            EVENTS.append(["-- resume", path.name])
+            EVENTS.append(["-- resume", str(path.relative_to(root))])
             module = Net(config, data["weights"])
             trainer = make_trainer(config, config["resume"]["trainer"], root)
             enter("fit", trainer, module, config, data["batches"], path)

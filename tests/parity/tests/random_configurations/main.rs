@@ -90,7 +90,9 @@ fn every_configuration_runs_as_in_lightning() {
     for result in results.as_array().unwrap() {
         let config = &result["config"];
         let root = tempfile::tempdir().unwrap();
-        let ours = run::run(config, &data, root.path());
+        let events = result["events"].as_array().unwrap();
+        let resumed = events.iter().find(|event| event[0] == "-- resume");
+        let ours = run::run(config, &data, root.path(), resumed.and_then(|event| event[1].as_str()));
         let problem = match (result["refused"].as_str(), &ours.refused) {
             (Some(_), Some(_)) => {
                 refused += 1;
@@ -99,7 +101,7 @@ fn every_configuration_runs_as_in_lightning() {
             (Some(theirs), None) => Some(format!("  Lightning refuses: {theirs}\n  ours runs\n")),
             (None, Some(refusal)) => Some(format!("  Lightning runs\n  ours refuses: {refusal}\n")),
             (None, None) => {
-                let theirs = normalized(config, result["events"].as_array().unwrap());
+                let theirs = normalized(config, events);
                 difference(&theirs, &normalized(config, &ours.events))
             }
         };

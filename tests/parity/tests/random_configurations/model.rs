@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use fulgurite::config::GradientClipAlgorithm;
-use fulgurite::optim::{
-    CosineAnnealingLR, LrScheduler, OneCycleLR, Optimizer, ReduceLROnPlateau, StepLR,
-};
+use fulgurite::optim::{CosineAnnealingLR, LrScheduler, OneCycleLR, Optimizer, ReduceLROnPlateau, StepLR};
 use fulgurite::prelude::*;
 use fulgurite::{BatchFlow, ModuleView, OptimizerClosure};
 use serde_json::{Value as Json, json};

@@ -1,6 +1,6 @@
 //! One configuration run here, as `traced_run.py` does with Lightning.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fulgurite::callbacks::{Mode, SaveLast};
 use fulgurite::config::TrainerConfig;
@@ -35,13 +35,20 @@ pub struct Trace {
     pub refused: Option<String>,
 }
 
-pub fn run(config: &Json, data: &Dict, root: &Path) -> Trace {
+/// Runs it, and goes on from the checkpoint `resume_from`, which the other run went on from.
+pub fn run(config: &Json, data: &Dict, root: &Path, resume_from: Option<&str>) -> Trace {
     let events = Events::default();
-    let refused = run_all(config, data, root, &events).err();
+    let refused = run_all(config, data, root, resume_from, &events).err();
     Trace { events: events.take(), refused: refused.map(|error| error.to_string()) }
 }
 
-fn run_all(config: &Json, data: &Dict, root: &Path, events: &Events) -> Result<(), fulgurite::Error> {
+fn run_all(
+    config: &Json,
+    data: &Dict,
+    root: &Path,
+    resume_from: Option<&str>,
+    events: &Events,
+) -> Result<(), fulgurite::Error> {
     let script = Script::new(config, events);
     let mut net = Net::new(script.clone());
     params::load_state_dict(net.vars(), data.dict("weights").unwrap(), true).unwrap();
@@ -49,34 +56,20 @@ fn run_all(config: &Json, data: &Dict, root: &Path, events: &Events) -> Result<(
     for entry in config["entries"].as_array().unwrap() {
         enter(entry.as_str().unwrap(), &mut trainer, &mut net, config, data, events)?;
     }
-    note_end(&mut trainer, &net, config, root, events);
+    note_end(&mut trainer, &net, events);
 
-    let mut files = Vec::new();
-    checkpoints(root, &mut files);
-    files.sort();
-    if let (Some(file), false) = (config["resume"]["file"].as_u64(), files.is_empty()) {
-        let path = &files[file as usize % files.len()];
-        events.push(json!(["-- resume", path.file_name().unwrap().to_str().unwrap()]));
+    if let Some(file) = resume_from {
+        let path = root.join(file);
+        events.push(json!(["-- resume", file]));
         let script = Script::new(config, events);
         let mut net = Net::new(script.clone());
         params::load_state_dict(net.vars(), data.dict("weights").unwrap(), true).unwrap();
         let mut trainer = self::trainer(config, &config["resume"]["trainer"], root, &script)?;
         trainer.ckpt_path(path.to_str().unwrap());
         enter("fit", &mut trainer, &mut net, config, data, events)?;
-        note_end(&mut trainer, &net, config, root, events);
+        note_end(&mut trainer, &net, events);
     }
     Ok(())
-}
-
-fn checkpoints(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in folder.read_dir().unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            checkpoints(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "ckpt") {
-            found.push(path);
-        }
-    }
 }
 
 // Trainer -------------------------------------------------------------------------------------------------------------
@@ -94,7 +87,8 @@ fn trainer(config: &Json, overrides: &Json, root: &Path, script: &Script) -> Res
     }
     let refused = |error: serde_json::Error| fulgurite::Error::Config(error.to_string());
     let arguments: TrainerConfig = serde_json::from_value(arguments).map_err(refused)?;
-    let mut builder = Trainer::builder().config(arguments).console(Console::memory()).callback(Recorder(script.clone()));
+    let mut builder =
+        Trainer::builder().config(arguments).console(Console::memory()).callback(Recorder(script.clone()));
     builder = match config["logger"] == true {
         true => builder.logger(Recording(script.events.clone())),
         false => builder.no_logger(),
@@ -191,8 +185,7 @@ fn loaders(config: &Json, stage: &str, data: &Dict) -> Loaders<Pair> {
     for loader in config["loaders"][stage].as_array().unwrap() {
         let (first, count) = (loader["first"].as_u64().unwrap(), loader["count"].as_u64().unwrap());
         let tensor = |name: &str, index: u64| data.tensor(&format!("{name}{index}")).unwrap().shallow_clone();
-        let batches: Vec<Pair> =
-            (first..first + count).map(|index| (tensor("x", index), tensor("y", index))).collect();
+        let batches: Vec<Pair> = (first..first + count).map(|index| (tensor("x", index), tensor("y", index))).collect();
         let [batches]: [BoxLoader<Pair>; 1] = Loaders::from(batches).0.try_into().ok().unwrap();
         made.0.push(if loader["sized"] == true { batches } else { Box::new(Unsized(batches)) });
     }
@@ -222,7 +215,8 @@ fn enter(
         }
         "predict" => {
             let predictions = trainer.predict(net, of("predict"))?;
-            let numbers = predictions.iter().flatten().map(|value| number(value.as_tensor().unwrap().double_value(&[])));
+            let numbers =
+                predictions.iter().flatten().map(|value| number(value.as_tensor().unwrap().double_value(&[])));
             events.push(json!(["predicted", numbers.collect::<Vec<_>>()]));
         }
         _ => {
@@ -245,7 +239,7 @@ fn floats(values: impl IntoIterator<Item = (String, f64)>) -> Json {
     Json::Object(values.into_iter().map(|(name, value)| (name, number(value))).collect())
 }
 
-fn note_end(trainer: &mut Trainer, net: &Net, config: &Json, root: &Path, events: &Events) {
+fn note_end(trainer: &mut Trainer, net: &Net, events: &Events) {
     let state = trainer.state();
     let stepped = state.progress().batches_that_stepped;
     events.push(json!(["progress", state.current_epoch(), state.global_step(), stepped]));
@@ -260,7 +254,6 @@ fn note_end(trainer: &mut Trainer, net: &Net, config: &Json, root: &Path, events
     events.push(json!(["weights", weights.into_iter().map(number).collect::<Vec<_>>()]));
 
     let file = |path: Option<&Path>| path.map_or("", |path| path.file_name().unwrap().to_str().unwrap()).to_owned();
-    let _ = (config, root);
     for callback in trainer.callbacks::<EarlyStopping>() {
         let reason = callback.stopping_reason() as i64;
         events.push(json!(["early stopping", callback.stopped_epoch(), callback.wait_count(), reason]));
