@@ -171,6 +171,12 @@ impl Progress {
         ResumePoint { mid_epoch: true, batches: self.batch.current.processed as usize, validation_pending, batch_open }
     }
 
+    /// Whether an epoch has begun and not come to its end hooks.
+    pub(crate) fn epoch_is_open(&self) -> bool {
+        let epoch = self.epoch.current;
+        epoch.ready != epoch.processed || epoch.started != epoch.processed
+    }
+
     /// The `loops` entry of a checkpoint, in Lightning's layout.
     pub(crate) fn state_dict(&self) -> Dict {
         let ready_completed = &[Field::Ready, Field::Completed];

@@ -96,6 +96,8 @@ impl LearningRateMonitor {
             return Ok(());
         }
         self.follow_groups(trainer)?;
+        // What was logged before is known from here on too, as after every look at these metrics.
+        let _ = trainer.callback_metrics()?;
         let by_scheduler = self.logging_interval.is_none();
         let x = trainer.progress().batches_that_stepped as i64;
         let mut row = Row::new();

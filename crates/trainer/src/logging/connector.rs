@@ -162,6 +162,8 @@ impl Metrics {
     /// Takes the epoch values of the evaluation loader in hand into callback and progress-bar metrics, and returns
     /// those for the loggers.
     pub(crate) fn take_eval_epoch(&mut self) -> Result<BTreeMap<String, f64>, Error> {
+        // The bar keeps the last values of steps.
+        self.refresh()?;
         self.in_batch = false;
         self.refresh()?;
         let mut written = BTreeMap::new();

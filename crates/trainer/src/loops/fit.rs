@@ -6,6 +6,7 @@ use fulgurite_torch::rng::RngState;
 use super::Run;
 use crate::error::Error;
 use crate::hook::Hook;
+use crate::logging::Metrics;
 use crate::module::LightningModule;
 use crate::progress::ResumePoint;
 use crate::state::{Stage, TrainerState};
@@ -13,13 +14,13 @@ use crate::state::{Stage, TrainerState};
 impl<M: LightningModule> Run<'_, '_, M> {
     /// Fit, from the sanity check to the end of training.
     pub(crate) fn fit(&mut self) -> Result<(), Error> {
-        let state = &mut self.engine.state;
-        let mut resume = None;
-        if state.resumed_from.is_some() {
-            resume = Some(self.resume()?);
-        } else {
+        let state = &self.engine.state;
+        let is_resumed = state.resumed_from.is_some();
+        // In the middle of an epoch, or of a number of steps, a run goes on without it.
+        if !is_resumed || state.config.max_steps < 0 && !state.run.progress.epoch_is_open() {
             self.sanity_check()?;
         }
+        let mut resume = if is_resumed { Some(self.resume()?) } else { None };
         self.setup_train_data()?;
         // It may have been asked for before a checkpoint said which epoch this is.
         self.engine.state.train_data.epoch = self.engine.state.current_epoch();
@@ -63,6 +64,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
             return Ok(());
         }
         let rng = RngState::capture()?;
+        let metrics = Metrics::new(state.config.barebones);
+        let metrics = std::mem::replace(&mut state.metrics, metrics);
         state.stage = Stage::SanityCheck;
         self.callback_hook(Hook::OnSanityCheckStart, |c, t, m| c.on_sanity_check_start(t, m))?;
         self.setup_eval_data(Stage::SanityCheck)?;
@@ -70,7 +73,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.callback_hook(Hook::OnSanityCheckEnd, |c, t, m| c.on_sanity_check_end(t, m))?;
         let state = &mut self.engine.state;
         state.stage = Stage::Train;
-        state.metrics.clear();
+        state.metrics = metrics;
         state.run.progress.val_batch = Default::default();
         state.validation_ran = false;
         rng.restore()?;

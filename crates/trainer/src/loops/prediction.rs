@@ -65,6 +65,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let Numbered { batch, idx, .. } = numbered;
         let batch = self.engine.transfer(self.module, batch, dataloader_idx)?;
         self.engine.start_batch(&batch, idx, None);
+        self.engine.state.dataloader_idx = dataloader_idx;
         self.hook(
             Hook::OnPredictBatchStart,
             |c, t, m| c.on_predict_batch_start(t, m, &batch, idx, dataloader_idx),

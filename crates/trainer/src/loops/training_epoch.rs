@@ -197,8 +197,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// take turns, a scheduler counts the steps of its own.
     fn step_schedulers(&mut self, interval: Interval, on_plateau: bool) -> Result<(), Error> {
         let state = &mut self.engine.state;
-        if state.run.schedulers.is_empty() || state.run.manual || interval == Interval::Step && state.is_accumulating()
-        {
+        let by_hand = state.run.manual || state.run.schedulers.is_empty();
+        if by_hand || interval == Interval::Step && state.is_accumulating() {
             return Ok(());
         }
         for index in 0..state.run.schedulers.len() {
