@@ -1,13 +1,10 @@
 //! [`TrainerBuilder`]: the trainer's arguments, one setter each.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use fulgurite_fabric::loggers::{CsvLogger, DummyLogger, Logger, TensorBoardLogger};
-use fulgurite_fabric::{Devices, Fabric};
+use fulgurite_fabric::Fabric;
 
 use crate::callbacks::{Callback, ModelCheckpoint, ModelSummary, ProgressBar, Role, Timer};
-use crate::config::{Deterministic, GradientClipAlgorithm, Limit, TrainerConfig, ValCheckInterval};
+use crate::config::TrainerConfig;
 use crate::console::Console;
 use crate::error::Error;
 use crate::state::TrainerState;
@@ -17,7 +14,7 @@ use crate::trainer::Trainer;
 #[derive(Default)]
 #[must_use]
 pub struct TrainerBuilder {
-    config: TrainerConfig,
+    pub(crate) config: TrainerConfig,
     callbacks: Vec<Box<dyn Callback>>,
     loggers: Loggers,
     console: Option<Console>,
@@ -29,78 +26,6 @@ enum Loggers {
     #[default]
     Default,
     Given(Vec<Box<dyn Logger>>),
-}
-
-macro_rules! setters {
-    ($($(#[$doc:meta])* $name:ident: $type:ty => |$value:ident| $into:expr;)*) => {
-        impl TrainerBuilder {
-            $($(#[$doc])* pub fn $name(mut self, $value: $type) -> TrainerBuilder {
-                self.config.$name = $into;
-                self
-            })*
-        }
-    };
-}
-
-setters! {
-    /// Epochs to train at most; -1 for no limit.
-    max_epochs: i64 => |n| Some(n);
-    /// Epochs to train before anything may stop the run.
-    min_epochs: u64 => |n| Some(n);
-    /// Optimizer steps to train at most; -1 for no limit.
-    max_steps: i64 => |n| n;
-    /// Optimizer steps to train before anything may stop the run.
-    min_steps: u64 => |n| Some(n);
-    /// Time to train at most.
-    max_time: Duration => |time| Some(time);
-    /// Training batches per epoch: a count, or a fraction.
-    limit_train_batches: impl Into<Limit> => |limit| limit.into();
-    /// Validation batches per loader.
-    limit_val_batches: impl Into<Limit> => |limit| limit.into();
-    /// Test batches per loader.
-    limit_test_batches: impl Into<Limit> => |limit| limit.into();
-    /// Prediction batches per loader.
-    limit_predict_batches: impl Into<Limit> => |limit| limit.into();
-    /// Run this many batches of everything once, to find mistakes.
-    fast_dev_run: u64 => |n| n;
-    /// Train and validate on this few batches.
-    overfit_batches: impl Into<Limit> => |limit| limit.into();
-    /// When validation runs within an epoch: a fraction of it, a number of batches, or a time.
-    val_check_interval: impl Into<ValCheckInterval> => |interval| interval.into();
-    /// Validate only after every n-th epoch; `None` to count batches across epochs.
-    check_val_every_n_epoch: impl Into<Option<u64>> => |n| n.into();
-    /// Validation batches per loader to run before training; -1 for all.
-    num_sanity_val_steps: i64 => |n| n;
-    /// Write step metrics every n optimizer steps.
-    log_every_n_steps: u64 => |n| n;
-    /// Batches per optimizer step.
-    accumulate_grad_batches: u64 => |n| n;
-    /// Where to clip gradients.
-    gradient_clip_val: f64 => |value| Some(value);
-    /// How to clip gradients.
-    gradient_clip_algorithm: GradientClipAlgorithm => |algorithm| algorithm;
-    /// Whether operations without a deterministic implementation are allowed.
-    deterministic: Deterministic => |mode| mode;
-    /// Look for the operation that made a NaN in the backward pass.
-    detect_anomaly: bool => |on| on;
-    /// Show a progress bar.
-    enable_progress_bar: bool => |on| Some(on);
-    /// Show a summary of the model.
-    enable_model_summary: bool => |on| Some(on);
-    /// Write checkpoints.
-    enable_checkpointing: bool => |on| Some(on);
-    /// Where logs and checkpoints go.
-    default_root_dir: impl Into<PathBuf> => |path| Some(path.into());
-    /// `cpu`, `cuda`, `mps`, `gpu` or `auto`.
-    accelerator: impl Into<String> => |name| name.into();
-    /// Which devices.
-    devices: impl Into<Devices> => |devices| devices.into();
-    /// `32-true` or `64-true`.
-    precision: impl Into<String> => |name| name.into();
-    /// Evaluate under inference mode.
-    inference_mode: bool => |on| on;
-    /// Nothing but the loop, to measure its overhead.
-    barebones: bool => |on| on;
 }
 
 impl TrainerBuilder {
