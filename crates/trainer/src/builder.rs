@@ -1,7 +1,7 @@
 //! [`TrainerBuilder`]: the trainer's arguments, one setter each.
 
-use fulgurite_fabric::loggers::{CsvLogger, DummyLogger, Logger, TensorBoardLogger};
 use fulgurite_fabric::Fabric;
+use fulgurite_fabric::loggers::{CsvLogger, DummyLogger, Logger, TensorBoardLogger};
 
 use crate::callbacks::{Callback, ModelCheckpoint, ModelSummary, ProgressBar, Role, Timer};
 use crate::config::TrainerConfig;

@@ -1,6 +1,6 @@
 //! [`TrainerConfig`]: every argument of the trainer, as data.
 
-mod spelling;
+pub(crate) mod spelling;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -10,8 +10,8 @@ mod timer;
 
 pub use callback::{Callback, Role};
 pub use early_stopping::{EarlyStopping, EarlyStoppingOptions, StoppingReason};
-pub use lr_monitor::LearningRateMonitor;
-pub use model_checkpoint::{Mode, ModelCheckpoint, SaveLast};
+pub use lr_monitor::{LearningRateMonitor, LearningRateMonitorOptions};
+pub use model_checkpoint::{Mode, ModelCheckpoint, ModelCheckpointOptions, SaveLast};
 pub use model_summary::ModelSummary;
-pub use progress_bar::ProgressBar;
-pub use timer::Timer;
+pub use progress_bar::{ProgressBar, ProgressBarOptions};
+pub use timer::{Timer, TimerOptions};

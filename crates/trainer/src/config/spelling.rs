@@ -64,6 +64,19 @@ pub(crate) mod optional_time {
     }
 }
 
+/// Seconds.
+pub(crate) mod seconds {
+    use super::{Deserialize, Deserializer, Duration, Serializer, de::Error};
+
+    pub(crate) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(time.as_secs_f64())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
 /// `true`, `false` or a count; held as a count.
 pub(super) mod count_or_bool {
     use super::{CountOrBool, Deserialize, Deserializer, Serializer};
