@@ -2,11 +2,15 @@
 
 use fulgurite_fabric::Fabric;
 use fulgurite_fabric::loggers::{CsvLogger, DummyLogger, Logger, TensorBoardLogger};
+use fulgurite_optim::Optimizers;
+use fulgurite_torch::tch::nn;
 
 use crate::callbacks::{Callback, ModelCheckpoint, ModelSummary, ProgressBar, Role, Timer};
 use crate::config::TrainerConfig;
 use crate::console::Console;
 use crate::error::Error;
+use crate::optimizers::OptimizerFactory;
+use crate::requirements;
 use crate::state::TrainerState;
 use crate::trainer::Trainer;
 
@@ -18,6 +22,9 @@ pub struct TrainerBuilder {
     callbacks: Vec<Box<dyn Callback>>,
     loggers: Loggers,
     console: Option<Console>,
+    optimizers: Option<OptimizerFactory>,
+    /// What was asked for and is not in this version.
+    missing: Vec<String>,
 }
 
 #[derive(Default)]
@@ -41,12 +48,21 @@ impl TrainerBuilder {
         self
     }
 
+    pub(crate) fn boxed_callback(mut self, callback: Box<dyn Callback>) -> TrainerBuilder {
+        self.callbacks.push(callback);
+        self
+    }
+
     /// Adds a logger. The first decides where logs and checkpoints go. Without any, TensorBoard and CSV files are
     /// written to `lightning_logs/version_N` (Lightning writes one of the two).
-    pub fn logger(mut self, logger: impl Logger) -> TrainerBuilder {
+    pub fn logger(self, logger: impl Logger) -> TrainerBuilder {
+        self.boxed_logger(Box::new(logger))
+    }
+
+    pub(crate) fn boxed_logger(mut self, logger: Box<dyn Logger>) -> TrainerBuilder {
         match &mut self.loggers {
-            Loggers::Given(loggers) => loggers.push(Box::new(logger)),
-            Loggers::Default => self.loggers = Loggers::Given(vec![Box::new(logger)]),
+            Loggers::Given(loggers) => loggers.push(logger),
+            Loggers::Default => self.loggers = Loggers::Given(vec![logger]),
         }
         self
     }
@@ -54,6 +70,24 @@ impl TrainerBuilder {
     /// No logger (`logger=False`).
     pub fn no_logger(mut self) -> TrainerBuilder {
         self.loggers = Loggers::Given(Vec::new());
+        self
+    }
+
+    /// Makes the optimizers, in place of the module's `configure_optimizers`: as a command line does that names one.
+    ///
+    /// The factory gets the module's parameters. It may be called twice, when it asks for
+    /// [`estimated_stepping_batches`](TrainerState::estimated_stepping_batches) and hands its error on.
+    pub fn optimizers(
+        mut self,
+        factory: impl FnMut(&nn::VarStore, &TrainerState) -> Result<Optimizers, Error> + 'static,
+    ) -> TrainerBuilder {
+        self.optimizers = Some(Box::new(factory));
+        self
+    }
+
+    /// What was asked for and is not in this version, to be named beside what else is missing.
+    pub(crate) fn missing(mut self, missing: Vec<String>) -> TrainerBuilder {
+        self.missing = missing;
         self
     }
 
@@ -70,8 +104,9 @@ impl TrainerBuilder {
     /// An argument, or a pair of arguments, that cannot be; an accelerator that is not there; a log folder that cannot
     /// be written.
     pub fn build(self) -> Result<Trainer, Error> {
-        let TrainerBuilder { config, mut callbacks, loggers, console } = self;
+        let TrainerBuilder { config, mut callbacks, loggers, console, optimizers, missing } = self;
         config.validate()?;
+        requirements::check(&config, &missing)?;
         check_callbacks(&config, &callbacks, &loggers)?;
         let config = config.resolved();
         let console = console.unwrap_or_else(Console::stderr);
@@ -92,7 +127,9 @@ impl TrainerBuilder {
                 "`barebones` is on: no checkpoints, loggers, progress bar, summary, sanity check or logged values",
             );
         }
-        Ok(Trainer::new(TrainerState::new(config, fabric, console), callbacks))
+        let mut state = TrainerState::new(config, fabric, console);
+        state.optimizer_factory = optimizers;
+        Ok(Trainer::new(state, callbacks))
     }
 }
 

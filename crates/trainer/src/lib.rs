@@ -6,6 +6,7 @@
 mod builder;
 pub mod callbacks;
 mod checkpoint;
+pub mod cli;
 pub mod config;
 mod console;
 mod data_module;
@@ -21,6 +22,7 @@ pub mod prelude;
 pub mod profilers;
 mod progress;
 mod report;
+mod requirements;
 mod signals;
 mod state;
 mod step;

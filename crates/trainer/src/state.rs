@@ -20,6 +20,7 @@ use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::logging::{LogEntries, LogEntry, LogOptions, LoggedValue, Metrics};
+use crate::optimizers::OptimizerFactory;
 use crate::profilers::Profiler;
 use crate::progress::Progress;
 
@@ -120,6 +121,8 @@ pub struct TrainerState {
     pub(crate) fabric: Fabric,
     pub(crate) console: Console,
     pub(crate) profiler: Option<Box<dyn Profiler>>,
+    /// Makes the optimizers in place of the module.
+    pub(crate) optimizer_factory: Option<OptimizerFactory>,
     pub(crate) metrics: Metrics,
     pub(crate) run: RunState,
     pub(crate) entry: TrainerFn,
@@ -156,6 +159,7 @@ impl TrainerState {
             fabric,
             console,
             profiler: None,
+            optimizer_factory: None,
             run: RunState::default(),
             entry: TrainerFn::Fit,
             stage: Stage::Train,
