@@ -1,8 +1,11 @@
 //! Accelerators: the kinds of device a run can be put on.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use fulgurite_torch::tch::{Cuda, Device};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::FabricError;
 
@@ -95,8 +98,9 @@ fn usable() -> Vec<&'static str> {
 }
 
 /// Which devices of an accelerator to use: `auto`, a count, `-1` for all, or a list of indices (`"0,"`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(untagged)]
+///
+/// In files: `auto`, `1`, `"0,"` or `[0]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Devices {
     /// What is sensible for the accelerator: one device.
     #[default]
@@ -147,6 +151,50 @@ impl From<i64> for Devices {
 impl From<Vec<usize>> for Devices {
     fn from(indices: Vec<usize>) -> Devices {
         Devices::Indices(indices)
+    }
+}
+
+impl Serialize for Devices {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Devices::Auto => serializer.serialize_str("auto"),
+            Devices::Count(count) => serializer.serialize_i64(*count),
+            Devices::Indices(indices) => indices.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Devices {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Devices, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Spelling {
+            Count(i64),
+            Indices(Vec<usize>),
+            Text(String),
+        }
+        Ok(match Spelling::deserialize(deserializer)? {
+            Spelling::Count(count) => Devices::Count(count),
+            Spelling::Indices(indices) => Devices::Indices(indices),
+            Spelling::Text(text) => text.parse().map_err(serde::de::Error::custom)?,
+        })
+    }
+}
+
+impl JsonSchema for Devices {
+    fn schema_name() -> Cow<'static, str> {
+        "Devices".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "const": "auto" },
+                { "type": "integer" },
+                { "type": "array", "items": { "type": "integer", "minimum": 0 } },
+                { "type": "string" },
+            ]
+        })
     }
 }
 

@@ -2,10 +2,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::{LrScheduler, OptimError, Optimizer};
 
 /// When a scheduler is stepped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Interval {
     /// At the end of an epoch.
     #[default]
@@ -36,15 +40,7 @@ pub struct LrSchedulerConfig {
 impl LrSchedulerConfig {
     /// `scheduler`, stepped once per epoch.
     pub fn new(scheduler: impl LrScheduler + 'static) -> LrSchedulerConfig {
-        LrSchedulerConfig {
-            scheduler: Box::new(scheduler),
-            optimizer: 0,
-            interval: Interval::Epoch,
-            frequency: 1,
-            monitor: None,
-            strict: true,
-            name: None,
-        }
+        LrSchedulerConfig::from(Box::new(scheduler) as Box<dyn LrScheduler>)
     }
 
     /// Steps it per epoch or per optimizer step.
@@ -80,6 +76,20 @@ impl LrSchedulerConfig {
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
+    }
+}
+
+impl From<Box<dyn LrScheduler>> for LrSchedulerConfig {
+    fn from(scheduler: Box<dyn LrScheduler>) -> LrSchedulerConfig {
+        LrSchedulerConfig {
+            scheduler,
+            optimizer: 0,
+            interval: Interval::Epoch,
+            frequency: 1,
+            monitor: None,
+            strict: true,
+            name: None,
+        }
     }
 }
 

@@ -57,6 +57,14 @@ pub enum OptimError {
         /// What it must be.
         must: &'static str,
     },
+    /// An option that has no default was left out.
+    #[error("{owner} needs `{option}`, which has no default")]
+    MissingOption {
+        /// The scheduler.
+        owner: &'static str,
+        /// The option, under PyTorch's name.
+        option: &'static str,
+    },
     /// Nesterov momentum is asked for without momentum, or with dampening.
     #[error(
         "Nesterov momentum requires a momentum and zero dampening, got momentum {momentum} and dampening {dampening}; \

@@ -45,6 +45,7 @@ mod groups;
 mod lbfgs;
 mod lr_scheduler;
 mod optimizer;
+mod options;
 mod rule;
 mod rules;
 mod schedulers;
@@ -58,6 +59,7 @@ pub use groups::{IntoParamGroups, ParamGroupConfig};
 pub use lbfgs::{LBFGS, LineSearch};
 pub use lr_scheduler::LrScheduler;
 pub use optimizer::{Closure, Momentum, Optimizer, ParamGroup};
+pub use options::*;
 pub use rules::{
     ASGD, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, AdjustLr, Lion, Muon, NAdam, RAdam, RMSprop, Rprop, SGD,
 };

@@ -203,6 +203,28 @@ impl Clone for Dict {
 }
 
 impl Dict {
+    /// A struct of options as a dict, such as hyper-parameters of a configuration. Enums without data become strings,
+    /// `None` and numbers that are not finite become `None`.
+    ///
+    /// ```
+    /// use fulgurite_torch::Dict;
+    ///
+    /// #[derive(serde::Serialize)]
+    /// struct Config {
+    ///     lr: f64,
+    ///     layers: Vec<i64>,
+    /// }
+    ///
+    /// let dict = Dict::from_serialize(&Config { lr: 0.1, layers: vec![64, 10] });
+    /// assert_eq!(dict, Dict::new().with("lr", 0.1).with("layers", vec![64, 10]));
+    /// ```
+    pub fn from_serialize(options: &impl serde::Serialize) -> Dict {
+        match serde_json::to_value(options).map(Value::from) {
+            Ok(Value::Dict(dict)) => dict,
+            _ => Dict::new(),
+        }
+    }
+
     /// An empty dict.
     pub fn new() -> Dict {
         Dict::default()
@@ -324,6 +346,23 @@ impl Dict {
     ) -> Result<T, ValueError> {
         let value = self.require(key)?;
         read(value).ok_or(ValueError::WrongType { key: key.into(), found: value.type_name(), expected })
+    }
+}
+
+impl From<serde_json::Value> for Value {
+    fn from(json: serde_json::Value) -> Value {
+        use serde_json::Value as Json;
+        match json {
+            Json::Null => Value::None,
+            Json::Bool(on) => Value::Bool(on),
+            Json::Number(number) => match number.as_i64() {
+                Some(int) => Value::Int(int),
+                None => number.as_f64().map_or(Value::None, Value::Float),
+            },
+            Json::String(text) => Value::Str(text),
+            Json::Array(items) => Value::List(items.into_iter().map(Value::from).collect()),
+            Json::Object(entries) => Value::Dict(entries.into_iter().map(|(k, v)| (k.into(), v.into())).collect()),
+        }
     }
 }
 

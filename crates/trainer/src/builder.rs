@@ -1,18 +1,19 @@
 //! [`TrainerBuilder`]: the trainer's arguments, one setter each.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
+use fulgurite_fabric::Fabric;
 use fulgurite_fabric::loggers::{CsvLogger, DummyLogger, Logger, TensorBoardLogger};
-use fulgurite_fabric::{Devices, Fabric};
+use fulgurite_optim::Optimizers;
+use fulgurite_torch::tch::nn;
 
 use crate::callbacks::{Callback, ModelCheckpoint, ModelSummary, ProgressBar, Role, Timer};
-use crate::config::{Deterministic, GradientClipAlgorithm, Limit, TrainerConfig, ValCheckInterval};
+use crate::config::TrainerConfig;
 use crate::console::Console;
 use crate::environment::{self, Environment};
 use crate::error::Error;
+use crate::optimizers::OptimizerFactory;
 use crate::plugin::{Kind, Plugin};
 use crate::profilers::{self, Choice, Profiler, ProfilerChoice};
+use crate::requirements;
 use crate::state::TrainerState;
 use crate::trainer::Trainer;
 
@@ -20,7 +21,7 @@ use crate::trainer::Trainer;
 #[derive(Default)]
 #[must_use]
 pub struct TrainerBuilder {
-    config: TrainerConfig,
+    pub(crate) config: TrainerConfig,
     callbacks: Vec<Box<dyn Callback>>,
     loggers: Loggers,
     plugins: Vec<Plugin>,
@@ -30,6 +31,9 @@ pub struct TrainerBuilder {
     /// Variables of the environment that are about no argument.
     unknown_variables: Vec<String>,
     profiler: Option<Box<dyn Profiler>>,
+    optimizers: Option<OptimizerFactory>,
+    /// What was asked for and is not in this version.
+    missing: Vec<String>,
 }
 
 #[derive(Default)]
@@ -38,84 +42,6 @@ enum Loggers {
     #[default]
     Default,
     Given(Vec<Box<dyn Logger>>),
-}
-
-macro_rules! setters {
-    ($($(#[$doc:meta])* $name:ident: $type:ty => |$value:ident| $into:expr;)*) => {
-        impl TrainerBuilder {
-            $($(#[$doc])* pub fn $name(mut self, $value: $type) -> TrainerBuilder {
-                self.config.$name = $into;
-                self
-            })*
-        }
-    };
-}
-
-setters! {
-    /// Epochs to train at most; -1 for no limit.
-    max_epochs: i64 => |n| Some(n);
-    /// Epochs to train before anything may stop the run.
-    min_epochs: u64 => |n| Some(n);
-    /// Optimizer steps to train at most; -1 for no limit.
-    max_steps: i64 => |n| n;
-    /// Optimizer steps to train before anything may stop the run.
-    min_steps: u64 => |n| Some(n);
-    /// Time to train at most.
-    max_time: Duration => |time| Some(time);
-    /// Training batches per epoch: a count, or a fraction.
-    limit_train_batches: impl Into<Limit> => |limit| limit.into();
-    /// Validation batches per loader.
-    limit_val_batches: impl Into<Limit> => |limit| limit.into();
-    /// Test batches per loader.
-    limit_test_batches: impl Into<Limit> => |limit| limit.into();
-    /// Prediction batches per loader.
-    limit_predict_batches: impl Into<Limit> => |limit| limit.into();
-    /// Run this many batches of everything once, to find mistakes.
-    fast_dev_run: u64 => |n| n;
-    /// Train and validate on this few batches.
-    overfit_batches: impl Into<Limit> => |limit| limit.into();
-    /// When validation runs within an epoch: a fraction of it, a number of batches, or a time.
-    val_check_interval: impl Into<ValCheckInterval> => |interval| interval.into();
-    /// Validate only after every n-th epoch; `None` to count batches across epochs.
-    check_val_every_n_epoch: impl Into<Option<u64>> => |n| n.into();
-    /// Validation batches per loader to run before training; -1 for all.
-    num_sanity_val_steps: i64 => |n| n;
-    /// Ask for the training and validation loaders again every n epochs; 0 for once.
-    reload_dataloaders_every_n_epochs: u64 => |n| n;
-    /// Write step metrics every n optimizer steps.
-    log_every_n_steps: u64 => |n| n;
-    /// Batches per optimizer step.
-    accumulate_grad_batches: u64 => |n| n;
-    /// Where to clip gradients.
-    gradient_clip_val: f64 => |value| Some(value);
-    /// How to clip gradients.
-    gradient_clip_algorithm: GradientClipAlgorithm => |algorithm| algorithm;
-    /// Whether operations without a deterministic implementation are allowed.
-    deterministic: Deterministic => |mode| mode;
-    /// Let cuDNN try out its convolution algorithms.
-    benchmark: bool => |on| Some(on);
-    /// Look for the operation that made a NaN in the backward pass.
-    detect_anomaly: bool => |on| on;
-    /// Show a progress bar.
-    enable_progress_bar: bool => |on| Some(on);
-    /// Show a summary of the model.
-    enable_model_summary: bool => |on| Some(on);
-    /// Write checkpoints.
-    enable_checkpointing: bool => |on| Some(on);
-    /// Send hyper-parameters to the loggers when a run begins.
-    enable_autolog_hparams: bool => |on| on;
-    /// Where logs and checkpoints go.
-    default_root_dir: impl Into<PathBuf> => |path| Some(path.into());
-    /// `cpu`, `cuda`, `mps`, `gpu` or `auto`.
-    accelerator: impl Into<String> => |name| name.into();
-    /// Which devices.
-    devices: impl Into<Devices> => |devices| devices.into();
-    /// `32-true` or `64-true`.
-    precision: impl Into<String> => |name| name.into();
-    /// Evaluate under inference mode.
-    inference_mode: bool => |on| on;
-    /// Nothing but the loop, to measure its overhead.
-    barebones: bool => |on| on;
 }
 
 impl TrainerBuilder {
@@ -141,12 +67,21 @@ impl TrainerBuilder {
         self
     }
 
+    pub(crate) fn boxed_callback(mut self, callback: Box<dyn Callback>) -> TrainerBuilder {
+        self.callbacks.push(callback);
+        self
+    }
+
     /// Adds a logger. The first decides where logs and checkpoints go. Without any, TensorBoard and CSV files are
     /// written to `lightning_logs/version_N` (Lightning writes one of the two).
-    pub fn logger(mut self, logger: impl Logger) -> TrainerBuilder {
+    pub fn logger(self, logger: impl Logger) -> TrainerBuilder {
+        self.boxed_logger(Box::new(logger))
+    }
+
+    pub(crate) fn boxed_logger(mut self, logger: Box<dyn Logger>) -> TrainerBuilder {
         match &mut self.loggers {
-            Loggers::Given(loggers) => loggers.push(Box::new(logger)),
-            Loggers::Default => self.loggers = Loggers::Given(vec![Box::new(logger)]),
+            Loggers::Given(loggers) => loggers.push(logger),
+            Loggers::Default => self.loggers = Loggers::Given(vec![logger]),
         }
         self
     }
@@ -172,6 +107,24 @@ impl TrainerBuilder {
         self
     }
 
+    /// Makes the optimizers, in place of the module's `configure_optimizers`: as a command line does that names one.
+    ///
+    /// The factory gets the module's parameters. It may be called twice, when it asks for
+    /// [`estimated_stepping_batches`](TrainerState::estimated_stepping_batches) and hands its error on.
+    pub fn optimizers(
+        mut self,
+        factory: impl FnMut(&nn::VarStore, &TrainerState) -> Result<Optimizers, Error> + 'static,
+    ) -> TrainerBuilder {
+        self.optimizers = Some(Box::new(factory));
+        self
+    }
+
+    /// What was asked for and is not in this version, to be named beside what else is missing.
+    pub(crate) fn missing(mut self, missing: Vec<String>) -> TrainerBuilder {
+        self.missing = missing;
+        self
+    }
+
     /// Where lines and bars go: standard error by default.
     pub fn console(mut self, console: Console) -> TrainerBuilder {
         self.console = Some(console);
@@ -185,11 +138,23 @@ impl TrainerBuilder {
     /// An argument, or a pair of arguments, that cannot be; an environment variable that is none of its argument's
     /// values; an accelerator that is not there; a log folder that cannot be written.
     pub fn build(self) -> Result<Trainer, Error> {
-        let TrainerBuilder { config, mut callbacks, loggers, plugins, console, profiler, error, unknown_variables } = self;
+        let TrainerBuilder {
+            config,
+            mut callbacks,
+            loggers,
+            plugins,
+            console,
+            error,
+            unknown_variables,
+            profiler,
+            optimizers,
+            missing,
+        } = self;
         if let Some(error) = error {
             return Err(error);
         }
         config.validate()?;
+        requirements::check(&config, &missing)?;
         let profiler = build_profiler(&config, profiler)?;
         check_callbacks(&config, &callbacks, &loggers)?;
         let console = console.unwrap_or_else(Console::stderr);
@@ -204,6 +169,7 @@ impl TrainerBuilder {
         add_default_callbacks(&config, &mut callbacks, &console);
         let mut state = TrainerState::new(config, fabric, console);
         state.profiler = profiler;
+        state.optimizer_factory = optimizers;
         Ok(Trainer::new(state, callbacks))
     }
 }

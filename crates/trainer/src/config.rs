@@ -1,14 +1,19 @@
 //! [`TrainerConfig`]: every argument of the trainer, as data.
 
+pub(crate) mod spelling;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
+use derive_setters::Setters;
 use fulgurite_fabric::Devices;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+
+pub use spelling::parse_time;
 
 /// What is made of options that are data: every callback, logger and profiler that a file or a command line can name.
 ///
@@ -28,7 +33,7 @@ pub trait Configurable: Sized {
 /// How many batches of a loader to use: a count, or a fraction of them.
 ///
 /// `Limit::from(1)` is one batch, `Limit::from(1.0)` is all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Limit {
     /// At most this many.
@@ -38,7 +43,7 @@ pub enum Limit {
 }
 
 /// When validation runs within a training epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum ValCheckInterval {
     /// Every this many training batches.
@@ -46,11 +51,15 @@ pub enum ValCheckInterval {
     /// Every this fraction of an epoch, 0.0 to 1.0.
     Fraction(f64),
     /// When this much time has passed since the last validation.
-    Time(#[serde(with = "time")] Duration),
+    Time(
+        #[serde(with = "spelling::time")]
+        #[schemars(with = "String")]
+        Duration,
+    ),
 }
 
 /// How gradients are clipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GradientClipAlgorithm {
     /// All together, to a global L2 norm.
@@ -61,8 +70,8 @@ pub enum GradientClipAlgorithm {
 }
 
 /// Whether operations without a deterministic implementation are allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// In files: `false`, `warn` or `true`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Deterministic {
     /// Yes.
     #[default]
@@ -76,8 +85,9 @@ pub enum Deterministic {
 /// Every argument of the trainer, as data: what the builder fills, and what YAML and checkpoints hold.
 ///
 /// Names, defaults and meaning are Lightning's; where they differ, the field says so.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Setters)]
 #[serde(default, deny_unknown_fields)]
+#[setters(strip_option, generate_delegates(ty = "crate::TrainerBuilder", field = "config"))]
 #[non_exhaustive]
 pub struct TrainerConfig {
     /// Epochs to train at most; -1 for no limit. Without any limit at all it is 1000.
@@ -89,23 +99,33 @@ pub struct TrainerConfig {
     /// Optimizer steps to train before anything may stop the run.
     pub min_steps: Option<u64>,
     /// Time to train at most, checked after every batch; `DD:HH:MM:SS` in text.
-    #[serde(with = "optional_time")]
+    #[serde(with = "spelling::optional_time")]
+    #[schemars(with = "Option<String>")]
     pub max_time: Option<Duration>,
-    /// Training batches per epoch.
+    /// Training batches per epoch: a count, or a fraction.
+    #[setters(into)]
     pub limit_train_batches: Limit,
     /// Validation batches per loader.
+    #[setters(into)]
     pub limit_val_batches: Limit,
     /// Test batches per loader.
+    #[setters(into)]
     pub limit_test_batches: Limit,
     /// Prediction batches per loader.
+    #[setters(into)]
     pub limit_predict_batches: Limit,
     /// Run this many batches of everything once, without logger or checkpoint, to find mistakes; 0 is off.
+    #[serde(with = "spelling::count_or_bool")]
+    #[schemars(with = "spelling::CountOrBool")]
     pub fast_dev_run: u64,
     /// Train and validate on this few batches, unshuffled, to see whether the model can learn at all; 0 is off.
+    #[setters(into)]
     pub overfit_batches: Limit,
-    /// When validation runs within an epoch.
+    /// When validation runs within an epoch: every fraction of it, every number of batches, or after a time.
+    #[setters(into)]
     pub val_check_interval: ValCheckInterval,
     /// Validate only after every n-th epoch. `None`: `val_check_interval` counts batches across epochs.
+    #[setters(strip_option = false, into)]
     pub check_val_every_n_epoch: Option<u64>,
     /// Validation batches per loader to run before training; -1 for all.
     pub num_sanity_val_steps: i64,
@@ -135,16 +155,26 @@ pub struct TrainerConfig {
     /// Send the hyper-parameters of module and data module to the loggers when a run begins.
     pub enable_autolog_hparams: bool,
     /// Where logs and checkpoints go when neither says otherwise; the current folder by default.
+    #[setters(into)]
     pub default_root_dir: Option<PathBuf>,
     /// `cpu`, `cuda`, `mps`, `gpu` or `auto`.
+    #[setters(into)]
     pub accelerator: String,
     /// Which devices; one per run in this version.
+    #[setters(into)]
     pub devices: Devices,
+    /// How processes work together: `auto` or `single_device`.
+    #[setters(into)]
+    pub strategy: String,
+    /// Machines in the run; one in this version.
+    pub num_nodes: u64,
     /// `32-true` or `64-true`.
+    #[setters(into)]
     pub precision: String,
     /// Evaluate under libtorch's inference mode (outside fit), not only without gradients.
     pub inference_mode: bool,
     /// Measure where the time goes: `simple`, `advanced` or `pytorch`.
+    #[setters(skip)]
     pub profiler: Option<String>,
     /// Nothing but the loop, to measure its overhead.
     pub barebones: bool,
@@ -183,6 +213,8 @@ impl Default for TrainerConfig {
             default_root_dir: None,
             accelerator: "auto".into(),
             devices: Devices::Auto,
+            strategy: "auto".into(),
+            num_nodes: 1,
             precision: "32-true".into(),
             inference_mode: true,
             profiler: None,
@@ -396,61 +428,5 @@ impl From<f64> for ValCheckInterval {
 impl From<Duration> for ValCheckInterval {
     fn from(interval: Duration) -> ValCheckInterval {
         ValCheckInterval::Time(interval)
-    }
-}
-
-/// A time as Lightning writes it: `DD:HH:MM:SS`, hours, minutes and seconds of two digits.
-///
-/// # Errors
-///
-/// Any other form.
-pub fn parse_time(text: &str) -> Result<Duration, Error> {
-    let parts: Vec<&str> = text.split(':').collect();
-    let two_digits = |part: &&str| part.len() == 2;
-    let numbers: Option<Vec<u64>> = parts.iter().map(|part| part.parse().ok()).collect();
-    match numbers.as_deref() {
-        Some(&[days, hours, minutes, seconds])
-            if parts[1..].iter().all(two_digits) && hours < 24 && minutes < 60 && seconds < 60 =>
-        {
-            Ok(Duration::from_secs(((days * 24 + hours) * 60 + minutes) * 60 + seconds))
-        }
-        _ => Err(Error::Config(format!(
-            "`{text}` is not a time; write DD:HH:MM:SS, such as 00:12:00:00 for twelve hours"
-        ))),
-    }
-}
-
-fn format_time(time: Duration) -> String {
-    let seconds = time.as_secs();
-    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
-    format!("{days:02}:{hours:02}:{:02}:{:02}", seconds / 60 % 60, seconds % 60)
-}
-
-mod time {
-    use super::{Duration, format_time, parse_time};
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format_time(*time))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        parse_time(&String::deserialize(deserializer)?).map_err(D::Error::custom)
-    }
-}
-
-mod optional_time {
-    use super::{Duration, format_time, parse_time};
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-        match time {
-            Some(time) => serializer.serialize_some(&format_time(*time)),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-        Option::<String>::deserialize(deserializer)?.map(|text| parse_time(&text).map_err(D::Error::custom)).transpose()
     }
 }

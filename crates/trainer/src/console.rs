@@ -59,6 +59,16 @@ impl Console {
         }
     }
 
+    /// Prints to standard output what the program was asked for, such as its help.
+    pub fn print_out(&self, text: &str) {
+        use std::io::Write;
+        match &self.0.sink {
+            // A reader that went away has read enough.
+            Sink::Stderr => drop(std::io::stdout().write_all(text.as_bytes())),
+            Sink::Memory(contents) => contents.lock().unwrap_or_else(PoisonError::into_inner).push_str(text),
+        }
+    }
+
     /// Prints a warning, once per text.
     pub fn warn(&self, message: &str) {
         let mut warned = self.0.warned.lock().unwrap_or_else(PoisonError::into_inner);

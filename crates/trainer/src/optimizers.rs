@@ -1,27 +1,61 @@
 //! What `configure_optimizers` returned, and whether it can be trained with.
 
 use fulgurite_optim::Optimizers;
+use fulgurite_torch::tch::nn;
 
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::loops::Run;
 use crate::module::LightningModule;
+use crate::state::TrainerState;
+
+/// Makes the optimizers in place of the module.
+pub(crate) type OptimizerFactory = Box<dyn FnMut(&nn::VarStore, &TrainerState) -> Result<Optimizers, Error>>;
 
 impl<M: LightningModule> Run<'_, '_, M> {
-    /// Asks the module for its optimizers; a second time when it wanted to know the length of the run first.
+    /// Asks the factory, or the module, for optimizers; a second time when it wanted to know the length of the run first.
     pub(crate) fn configure_optimizers(&mut self) -> Result<(), Error> {
+        let configured = match self.engine.state.optimizer_factory.take() {
+            Some(mut factory) => {
+                let configured = self.configure_by(&mut factory);
+                self.engine.state.optimizer_factory = Some(factory);
+                configured?
+            }
+            None => self.configure_by_module()?,
+        };
+        self.take_optimizers(configured)
+    }
+
+    fn configure_by_module(&mut self) -> Result<Optimizers, Error> {
         let mut configured = self.module_hook(Hook::ConfigureOptimizers, |m, t| m.configure_optimizers(t));
         if self.engine.state.train_data.wanted.take() {
             self.setup_train_data()?;
             configured = self.module_hook(Hook::ConfigureOptimizers, |m, t| m.configure_optimizers(t));
         }
-        let configured = match configured {
+        match configured {
             Err(Error::NotImplemented(method)) => {
-                return Err(Error::MissingMethod { entry: "fit", method, module: self.module.name().to_owned() });
+                Err(Error::MissingMethod { entry: "fit", method, module: self.module.name().to_owned() })
             }
-            configured => configured?,
-        };
-        self.take_optimizers(configured)
+            configured => configured,
+        }
+    }
+
+    /// The module is asked too, to know whether it has optimizers of its own, which are then not used.
+    fn configure_by(&mut self, factory: &mut OptimizerFactory) -> Result<Optimizers, Error> {
+        let own = self.module_hook(Hook::ConfigureOptimizers, |m, t| m.configure_optimizers(t));
+        self.engine.state.train_data.wanted.take();
+        if !matches!(own, Err(Error::NotImplemented(_))) {
+            self.engine.state.warn(&format!(
+                "{}::configure_optimizers is overridden by the optimizer that the trainer was given",
+                self.module.name()
+            ));
+        }
+        let configured = factory(self.module.vars(), &self.engine.state);
+        if !self.engine.state.train_data.wanted.take() {
+            return configured;
+        }
+        self.setup_train_data()?;
+        factory(self.module.vars(), &self.engine.state)
     }
 
     fn take_optimizers(&mut self, configured: Optimizers) -> Result<(), Error> {

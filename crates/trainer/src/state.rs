@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::logging::{LogEntries, LogEntry, LogOptions, LoggedValue, Metrics};
 use crate::mistakes::Mistakes;
+use crate::optimizers::OptimizerFactory;
 use crate::profilers::Profiler;
 use crate::progress::Progress;
 
@@ -131,6 +132,8 @@ pub struct TrainerState {
     pub(crate) fabric: Fabric,
     pub(crate) console: Console,
     pub(crate) profiler: Option<Box<dyn Profiler>>,
+    /// Makes the optimizers in place of the module.
+    pub(crate) optimizer_factory: Option<OptimizerFactory>,
     pub(crate) metrics: Metrics,
     pub(crate) mistakes: Mistakes,
     pub(crate) run: RunState,
@@ -176,6 +179,7 @@ impl TrainerState {
             fabric,
             console,
             profiler: None,
+            optimizer_factory: None,
             run: RunState::default(),
             entry: TrainerFn::Fit,
             stage: Stage::Train,

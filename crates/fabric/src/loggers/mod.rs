@@ -15,11 +15,11 @@ mod run_folder;
 mod tensorboard;
 mod yaml;
 
-pub use csv::CsvLogger;
+pub use csv::{CsvLogger, CsvLoggerOptions};
 pub use dummy::DummyLogger;
 pub use error::LoggerError;
 pub use hparams::flatten_hparams;
 pub use logger::{Logger, RunStatus};
 pub use memory::{Logged, MemoryLogger};
 pub use run_folder::Version;
-pub use tensorboard::{TensorBoardLogger, make_grid, save_image};
+pub use tensorboard::{TensorBoardLogger, TensorBoardLoggerOptions, make_grid, save_image};

@@ -5,8 +5,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The experiment's name unless another is given.
+pub(super) const DEFAULT_NAME: &str = "lightning_logs";
+
 /// Which run of an experiment this is: a number for `version_N`, or a text used as it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
 pub enum Version {
     /// The folder `version_N`.
     Number(i64),
@@ -64,7 +71,7 @@ impl RunFolder {
     pub(super) fn new(save_dir: PathBuf) -> RunFolder {
         RunFolder {
             save_dir,
-            name: "lightning_logs".into(),
+            name: DEFAULT_NAME.into(),
             version: None,
             sub_dir: PathBuf::new(),
             chosen: OnceCell::new(),

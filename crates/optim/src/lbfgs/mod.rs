@@ -6,6 +6,9 @@ mod memory;
 use fulgurite_torch::tch::{Tensor, no_grad_guard};
 use fulgurite_torch::{Dict, TensorList, foreach};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use self::line_search::{Point, strong_wolfe};
 use self::memory::{Memory, rounded};
 use crate::error::{ensure, ensure_non_negative};
@@ -48,10 +51,12 @@ pub struct LBFGS {
 }
 
 /// How [`LBFGS`] finds the length of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum LineSearch {
     /// It takes the learning rate.
     #[default]
+    #[serde(skip)]
     None,
     /// It searches one that fulfils the strong Wolfe conditions.
     StrongWolfe,

@@ -3,6 +3,9 @@
 use fulgurite_torch::foreach;
 use fulgurite_torch::tch::{Kind, Tensor};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::builder::{OptimizerBuilder, setters};
 use crate::error::{ensure, ensure_non_negative};
 use crate::rule::{Batch, Inert, Rule};
@@ -18,10 +21,12 @@ use crate::{Momentum, OptimError, ParamGroup};
 pub type Muon = OptimizerBuilder<MuonRule>;
 
 /// How [`Muon`] fits its learning rate to the shape of a matrix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum AdjustLr {
     /// As [`AdjustLr::Original`], unsaid.
     #[default]
+    #[serde(skip)]
     Unset,
     /// Times √max(1, rows / columns), as its author does.
     Original,

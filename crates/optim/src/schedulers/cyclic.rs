@@ -6,6 +6,9 @@ use fulgurite_torch::{Dict, Value};
 
 use super::per_group::PerGroup;
 use super::scheduler::{Moment, Schedule, Scheduler};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::error::ensure;
 use crate::settings::{self, Setting, Settings, setting_enum};
 use crate::{Momentum, OptimError, Optimizer};
@@ -15,7 +18,8 @@ use crate::{Momentum, OptimError, Optimizer};
 pub type CyclicLR = Scheduler<Cyclic>;
 
 /// How the peaks of [`CyclicLR`] change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum CyclicMode {
     /// Not at all.
     Triangular,

@@ -6,6 +6,9 @@ use fulgurite_torch::{Dict, Value};
 
 use super::per_group::PerGroup;
 use super::scheduler::{Moment, Schedule, Scheduler};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::error::ensure;
 use crate::settings::{self, Setting, Settings, setting_enum};
 use crate::{Momentum, OptimError, Optimizer, ParamGroup};
@@ -18,7 +21,8 @@ use crate::{Momentum, OptimError, Optimizer, ParamGroup};
 pub type OneCycleLR = Scheduler<OneCycle>;
 
 /// The curve of [`OneCycleLR`] between its turning points.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum AnnealStrategy {
     /// Half a cosine.
     Cos,

@@ -1,9 +1,13 @@
 //! [`PerGroup`].
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::OptimError;
 
 /// One value for all parameter groups, or one for each: made from an `f64` or a `Vec<f64>`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
 pub enum PerGroup {
     /// The same for all groups.
     Same(f64),

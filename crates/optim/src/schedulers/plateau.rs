@@ -4,6 +4,9 @@ use fulgurite_torch::{Dict, Value};
 
 use super::per_group::PerGroup;
 use super::scheduler::floats;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::error::ensure;
 use crate::settings::{self, Setting, setting_enum};
 use crate::{LrScheduler, OptimError, Optimizer};
@@ -31,7 +34,8 @@ pub struct ReduceLROnPlateau {
 }
 
 /// Whether [`ReduceLROnPlateau`] wants its value low or high.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum PlateauMode {
     /// Low.
     Min,
@@ -46,7 +50,8 @@ setting_enum! {
 }
 
 /// What the threshold of [`ReduceLROnPlateau`] is measured in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum ThresholdMode {
     /// Parts of the best value.
     Rel,

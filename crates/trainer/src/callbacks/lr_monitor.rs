@@ -3,10 +3,14 @@
 use std::any::Any;
 use std::collections::HashSet;
 
+use derive_setters::Setters;
 use fulgurite_optim::{Interval, Momentum, Optimizer, ParamGroup};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::Callback;
+use crate::config::Configurable;
 use crate::error::{Error, Result};
 use crate::module::ModuleView;
 use crate::state::{TrainerFn, TrainerState};
@@ -26,12 +30,35 @@ use crate::state::{TrainerFn, TrainerState};
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct LearningRateMonitor {
-    logging_interval: Option<Interval>,
-    log_momentum: bool,
-    log_weight_decay: bool,
-    log_key_prefix: String,
+    options: LearningRateMonitorOptions,
     sources: Vec<Source>,
     series: Vec<Series>,
+}
+
+/// Options of [`LearningRateMonitor`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema, Setters)]
+#[serde(default, deny_unknown_fields)]
+#[setters(strip_option, generate_delegates(ty = "LearningRateMonitor", field = "options"))]
+#[non_exhaustive]
+pub struct LearningRateMonitorOptions {
+    /// When to write; by default each scheduler at its own interval, and optimizers without one at both.
+    #[setters(strip_option = false, into)]
+    pub logging_interval: Option<Interval>,
+    /// Also writes momentum, the first beta of the Adam family, under the name and `-momentum`.
+    pub log_momentum: bool,
+    /// Also writes weight decay, under the name and `-weight_decay`.
+    pub log_weight_decay: bool,
+    /// A text put before each name.
+    #[setters(into)]
+    pub log_key_prefix: String,
+}
+
+impl Configurable for LearningRateMonitor {
+    type Options = LearningRateMonitorOptions;
+
+    fn from_options(options: LearningRateMonitorOptions) -> Result<LearningRateMonitor, Error> {
+        Ok(LearningRateMonitor { options, ..LearningRateMonitor::default() })
+    }
 }
 
 /// An optimizer to read, for a scheduler or for itself.
@@ -61,30 +88,6 @@ impl LearningRateMonitor {
         LearningRateMonitor::default()
     }
 
-    /// All at this interval.
-    pub fn logging_interval(mut self, interval: impl Into<Option<Interval>>) -> Self {
-        self.logging_interval = interval.into();
-        self
-    }
-
-    /// Also writes momentum, the first beta of the Adam family, under the name and `-momentum`.
-    pub fn log_momentum(mut self, log: bool) -> Self {
-        self.log_momentum = log;
-        self
-    }
-
-    /// Also writes weight decay, under the name and `-weight_decay`.
-    pub fn log_weight_decay(mut self, log: bool) -> Self {
-        self.log_weight_decay = log;
-        self
-    }
-
-    /// Puts `prefix` before each name.
-    pub fn log_key_prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.log_key_prefix = prefix.into();
-        self
-    }
-
     /// The learning rates written so far under each name.
     pub fn lrs(&self) -> impl Iterator<Item = (&str, &[f64])> {
         self.series.iter().map(|series| (series.name.as_str(), series.lrs.as_slice()))
@@ -92,13 +95,13 @@ impl LearningRateMonitor {
 
     /// Writes what belongs to `interval`.
     fn write(&mut self, trainer: &mut TrainerState, interval: Interval) -> Result<()> {
-        if self.logging_interval.is_some_and(|only| only != interval) {
+        if self.options.logging_interval.is_some_and(|only| only != interval) {
             return Ok(());
         }
         self.follow_groups(trainer)?;
         // What was logged before is known from here on too, as after every look at these metrics.
         let _ = trainer.callback_metrics()?;
-        let by_scheduler = self.logging_interval.is_none();
+        let by_scheduler = self.options.logging_interval.is_none();
         let x = trainer.progress().batches_that_stepped as i64;
         let mut row = Row::new();
         for series in &mut self.series {
@@ -109,10 +112,10 @@ impl LearningRateMonitor {
             let Some(group) = group(trainer, optimizer, series.group) else { continue };
             row.push((&series.name, group.lr));
             series.lrs.push(group.lr);
-            if self.log_momentum {
+            if self.options.log_momentum {
                 row.push((&series.momentum, momentum(group)));
             }
-            if self.log_weight_decay {
+            if self.options.log_weight_decay {
                 row.push((&series.weight_decay, group.weight_decay));
             }
         }
@@ -190,7 +193,7 @@ impl LearningRateMonitor {
                 None if groups.len() > 1 => format!("/pg{}", index + 1),
                 None => String::new(),
             };
-            let name = format!("{}{name}{suffix}", self.log_key_prefix);
+            let name = format!("{}{name}{suffix}", self.options.log_key_prefix);
             if !names.insert(suffix) {
                 return Err(Error::Config(format!(
                     "LearningRateMonitor would write two parameter groups as `{name}`; give the groups of {} different names",
@@ -227,7 +230,7 @@ impl Callback for LearningRateMonitor {
         let has_none = |optimizer: &mut (dyn Optimizer + 'static)| {
             optimizer.param_groups().iter().any(|group| group.momentum == Momentum::None)
         };
-        if self.log_momentum && trainer.optimizers().any(has_none) {
+        if self.options.log_momentum && trainer.optimizers().any(has_none) {
             trainer.warn(
                 "LearningRateMonitor::log_momentum is on, and some optimizers have no momentum; 0 is written for them",
             );

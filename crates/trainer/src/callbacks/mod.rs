@@ -31,12 +31,12 @@ pub use finetuning::{BackboneFinetuning, BackboneFinetuningOptions, BaseFinetuni
 pub use gradient_accumulation::{GradientAccumulationScheduler, GradientAccumulationSchedulerOptions};
 pub use gradient_norm::{GradientAction, GradientNorm, GradientNormOptions};
 pub use lambda::LambdaCallback;
-pub use lr_monitor::LearningRateMonitor;
-pub use model_checkpoint::{Mode, ModelCheckpoint, SaveLast};
+pub use lr_monitor::{LearningRateMonitor, LearningRateMonitorOptions};
+pub use model_checkpoint::{Mode, ModelCheckpoint, ModelCheckpointOptions, SaveLast};
 pub use on_exception_checkpoint::{OnExceptionCheckpoint, OnExceptionCheckpointOptions};
 pub use prediction_writer::{PredictionWriter, WriteInterval, WritePredictions};
 pub use model_summary::{LayerSummary, ModelSummary, ModelSummaryOptions, Summary};
-pub use progress_bar::ProgressBar;
+pub use progress_bar::{ProgressBar, ProgressBarOptions};
 pub use pruning::{ModelPruning, ModelPruningOptions, PruningAmount, PruningFn};
 pub use spike_detection::{SpikeDetection, SpikeDetectionOptions, TrainingSpike};
 pub use stochastic_weight_averaging::{
@@ -44,7 +44,7 @@ pub use stochastic_weight_averaging::{
 };
 pub use terminate_on_nan::{TerminateOnNaN, TerminateOnNaNOptions};
 pub use throughput_monitor::{ThroughputMonitor, ThroughputMonitorOptions};
-pub use timer::Timer;
+pub use timer::{Timer, TimerOptions};
 pub use tuning::{BatchSizeFinder, LearningRateFinder};
 
 pub(crate) use tuning::TuneRequest;

@@ -3,11 +3,15 @@
 use std::any::Any;
 use std::time::{Duration, Instant};
 
+use derive_setters::Setters;
 use fulgurite_optim::Interval;
 use fulgurite_torch::Dict;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{Callback, Role};
-use crate::error::Result;
+use crate::config::{Configurable, spelling};
+use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::module::ModuleView;
 use crate::state::{Stage, TrainerFn, TrainerState};
@@ -28,12 +32,41 @@ use crate::state::{Stage, TrainerFn, TrainerState};
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Timer {
-    duration: Option<Duration>,
-    interval: Interval,
-    verbose: bool,
+    options: TimerOptions,
     clocks: [Clock; 5],
     /// Training time of the run this one was resumed from.
     offset: Duration,
+}
+
+/// Options of [`Timer`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Setters)]
+#[serde(default, deny_unknown_fields)]
+#[setters(strip_option, generate_delegates(ty = "Timer", field = "options"))]
+#[non_exhaustive]
+pub struct TimerOptions {
+    /// The time after which training ends, `DD:HH:MM:SS` in files; null to measure only.
+    #[setters(skip)]
+    #[serde(with = "spelling::optional_time")]
+    #[schemars(with = "Option<String>")]
+    pub duration: Option<Duration>,
+    /// Whether to look at the clock after every batch or after every epoch.
+    pub interval: Interval,
+    /// Whether to print a line when the time is over.
+    pub verbose: bool,
+}
+
+impl Default for TimerOptions {
+    fn default() -> TimerOptions {
+        TimerOptions { duration: None, interval: Interval::Step, verbose: true }
+    }
+}
+
+impl Configurable for Timer {
+    type Options = TimerOptions;
+
+    fn from_options(options: TimerOptions) -> Result<Timer, Error> {
+        Ok(Timer::with_options(options))
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,25 +80,11 @@ const STAGES: [Stage; 5] = [Stage::Train, Stage::SanityCheck, Stage::Validate, S
 impl Timer {
     /// Ends training after `duration`; `None` to measure only.
     pub fn new(duration: impl Into<Option<Duration>>) -> Timer {
-        Timer {
-            duration: duration.into(),
-            interval: Interval::Step,
-            verbose: true,
-            clocks: [Clock::default(); 5],
-            offset: Duration::ZERO,
-        }
+        Timer::with_options(TimerOptions { duration: duration.into(), ..TimerOptions::default() })
     }
 
-    /// Whether to look at the clock after every batch (the default) or after every epoch.
-    pub fn interval(mut self, interval: Interval) -> Self {
-        self.interval = interval;
-        self
-    }
-
-    /// Whether to print a line when the time is over (it does).
-    pub fn verbose(mut self, verbose: bool) -> Self {
-        self.verbose = verbose;
-        self
+    fn with_options(options: TimerOptions) -> Timer {
+        Timer { options, clocks: [Clock::default(); 5], offset: Duration::ZERO }
     }
 
     /// When a stage was entered last.
@@ -88,7 +107,7 @@ impl Timer {
 
     /// How much training time is left; `None` without a limit.
     pub fn time_remaining(&self) -> Option<Duration> {
-        Some(self.duration?.saturating_sub(self.time_elapsed(Stage::Train)))
+        Some(self.options.duration?.saturating_sub(self.time_elapsed(Stage::Train)))
     }
 
     fn start(&mut self, stage: Stage) {
@@ -101,12 +120,12 @@ impl Timer {
 
     fn check(&self, trainer: &mut TrainerState) {
         let elapsed = self.time_elapsed(Stage::Train);
-        if trainer.entry_point() != TrainerFn::Fit || self.duration.is_none_or(|duration| elapsed < duration) {
+        if trainer.entry_point() != TrainerFn::Fit || self.options.duration.is_none_or(|duration| elapsed < duration) {
             return;
         }
         let message =
             format!("Time limit reached. Elapsed time is {}. Signaling Trainer to stop.", clock_time(elapsed));
-        if self.verbose {
+        if self.options.verbose {
             trainer.print(&message);
         }
         trainer.request_stop(message);
@@ -154,14 +173,14 @@ impl Callback for Timer {
         _: &dyn Any,
         _: usize,
     ) -> Result<()> {
-        if self.interval == Interval::Step {
+        if self.options.interval == Interval::Step {
             self.check(trainer);
         }
         Ok(())
     }
 
     fn on_train_epoch_end(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
-        if self.interval == Interval::Epoch {
+        if self.options.interval == Interval::Epoch {
             self.check(trainer);
         }
         Ok(())

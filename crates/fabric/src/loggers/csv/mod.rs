@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fulgurite_torch::Dict;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::files::{AppendFile, write_atomically};
 use super::hparams::{HPARAMS_FILE, merge, write_hparams};
-use super::run_folder::{RunFolder, Version};
+use super::run_folder::{DEFAULT_NAME, RunFolder, Version};
 use super::{Logger, LoggerError, RunStatus};
 use table::Table;
 
@@ -66,6 +68,49 @@ struct MetricsFile {
     path: PathBuf,
     header: String,
     file: AppendFile,
+}
+
+/// Options of [`CsvLogger`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct CsvLoggerOptions {
+    /// Where the experiment's folder is made; the trainer's `default_root_dir` by default.
+    pub save_dir: Option<PathBuf>,
+    /// The experiment's name; empty for versions directly below the save folder.
+    pub name: String,
+    /// The run's version: a number for `version_N`, a text as it stands; the next free number by default.
+    pub version: Option<Version>,
+    /// A text put before every metric's name, joined by `-`.
+    pub prefix: String,
+    /// Rows are written to the file when the logged step completes another so many steps.
+    pub flush_logs_every_n_steps: u32,
+}
+
+impl Default for CsvLoggerOptions {
+    fn default() -> CsvLoggerOptions {
+        CsvLoggerOptions {
+            save_dir: None,
+            name: DEFAULT_NAME.into(),
+            version: None,
+            prefix: String::new(),
+            flush_logs_every_n_steps: 100,
+        }
+    }
+}
+
+impl From<CsvLoggerOptions> for CsvLogger {
+    fn from(options: CsvLoggerOptions) -> CsvLogger {
+        let CsvLoggerOptions { save_dir, name, version, prefix, flush_logs_every_n_steps } = options;
+        let logger = CsvLogger::new(save_dir.unwrap_or_else(|| ".".into()))
+            .name(name)
+            .prefix(prefix)
+            .flush_logs_every_n_steps(flush_logs_every_n_steps);
+        match version {
+            Some(version) => logger.version(version),
+            None => logger,
+        }
+    }
 }
 
 impl CsvLogger {

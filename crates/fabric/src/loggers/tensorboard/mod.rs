@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 
 use fulgurite_torch::Dict;
 use fulgurite_torch::tch::Tensor;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::hparams::{HPARAMS_FILE, merge, write_hparams};
-use super::run_folder::{RunFolder, Version};
+use super::run_folder::{DEFAULT_NAME, RunFolder, Version};
 use super::{Logger, LoggerError, RunStatus};
 use event_file::EventFile;
 use histogram::Histogram;
@@ -73,6 +75,55 @@ pub struct TensorBoardLogger {
     /// The hyper-parameters and metrics in TensorBoard's table.
     in_table: Option<(Dict, Vec<String>)>,
     session_open: bool,
+}
+
+/// Options of [`TensorBoardLogger`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TensorBoardLoggerOptions {
+    /// Where the experiment's folder is made; the trainer's `default_root_dir` by default.
+    pub save_dir: Option<PathBuf>,
+    /// The experiment's name; empty for versions directly below the save folder.
+    pub name: String,
+    /// The run's version: a number for `version_N`, a text as it stands; the next free number by default.
+    pub version: Option<Version>,
+    /// Whether hyper-parameters without a metric are shown beside a metric `hp_metric` of -1.
+    pub default_hp_metric: bool,
+    /// A text put before every tag, joined by `-`.
+    pub prefix: String,
+    /// A folder below the version's that everything goes to.
+    pub sub_dir: Option<PathBuf>,
+}
+
+impl Default for TensorBoardLoggerOptions {
+    fn default() -> TensorBoardLoggerOptions {
+        TensorBoardLoggerOptions {
+            save_dir: None,
+            name: DEFAULT_NAME.into(),
+            version: None,
+            default_hp_metric: true,
+            prefix: String::new(),
+            sub_dir: None,
+        }
+    }
+}
+
+impl From<TensorBoardLoggerOptions> for TensorBoardLogger {
+    fn from(options: TensorBoardLoggerOptions) -> TensorBoardLogger {
+        let TensorBoardLoggerOptions { save_dir, name, version, default_hp_metric, prefix, sub_dir } = options;
+        let mut logger = TensorBoardLogger::new(save_dir.unwrap_or_else(|| ".".into()))
+            .name(name)
+            .default_hp_metric(default_hp_metric)
+            .prefix(prefix);
+        if let Some(version) = version {
+            logger = logger.version(version);
+        }
+        match sub_dir {
+            Some(sub_dir) => logger.sub_dir(sub_dir),
+            None => logger,
+        }
+    }
 }
 
 impl TensorBoardLogger {

@@ -83,7 +83,10 @@ impl Callback for ModelCheckpoint {
     ) -> Result<()> {
         let n = self.every_n_train_steps_or_never();
         let is_step = n > 0 && trainer.global_step().is_multiple_of(n);
-        if !is_step && self.train_time_interval.is_none() || trainer.is_accumulating() || self.must_not_save(trainer) {
+        if !is_step && self.options.train_time_interval.is_none()
+            || trainer.is_accumulating()
+            || self.must_not_save(trainer)
+        {
             return Ok(());
         }
         if !is_step && !self.time_has_come() {
@@ -127,14 +130,14 @@ impl Callback for ModelCheckpoint {
             return Ok(());
         }
         let saves_latest = self.has_default_trigger()
-            && self.monitor.is_none()
+            && self.options.monitor.is_none()
             && self.top.k != 0
-            && self.save_on_train_epoch_end.is_none();
+            && self.options.save_on_train_epoch_end.is_none();
         let is_saved = trainer.global_step() == self.last_step_saved;
         if !is_saved && (self.deferred || saves_latest) {
             return self.save_now(trainer);
         }
-        let last_is_old = match self.save_last {
+        let last_is_old = match self.options.save_last {
             Some(SaveLast::Copy) => !is_saved || self.last_checkpoint_saved.is_none(),
             Some(SaveLast::Link) => self.last_checkpoint_saved.is_none(),
             None => false,
@@ -148,7 +151,7 @@ impl Callback for ModelCheckpoint {
     }
 
     fn on_exception(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, error: &Error) -> Result<()> {
-        if !self.save_on_exception || self.must_not_save(trainer) {
+        if !self.options.save_on_exception || self.must_not_save(trainer) {
             return Ok(());
         }
         let candidate = self.candidate(trainer)?;
@@ -195,7 +198,8 @@ impl ModelCheckpoint {
 
     fn time_has_come(&mut self) -> bool {
         let elapsed = self.last_time_checked.map(|last| last.elapsed());
-        let has_come = self.train_time_interval.is_some_and(|interval| elapsed.is_some_and(|time| time >= interval));
+        let has_come =
+            self.options.train_time_interval.is_some_and(|interval| elapsed.is_some_and(|time| time >= interval));
         if has_come {
             self.last_time_checked = Some(Instant::now());
         }
@@ -204,12 +208,12 @@ impl ModelCheckpoint {
 
     /// Whether the monitored value is missing, or about to be renewed by a validation.
     fn must_wait_for_monitor(&self, trainer: &mut TrainerState) -> Result<bool, Error> {
-        let renewed = self.save_on_train_epoch_end != Some(true) && trainer.validation_is_due();
-        Ok(self.monitor.is_some() && (renewed || !self.monitored_is_there(trainer)?))
+        let renewed = self.options.save_on_train_epoch_end != Some(true) && trainer.validation_is_due();
+        Ok(self.options.monitor.is_some() && (renewed || !self.monitored_is_there(trainer)?))
     }
 
     fn monitored_is_there(&self, trainer: &mut TrainerState) -> Result<bool, Error> {
-        let Some(monitor) = self.monitor.as_deref() else { return Ok(true) };
+        let Some(monitor) = self.options.monitor.as_deref() else { return Ok(true) };
         Ok(matches!(monitor, "epoch" | "step") || trainer.callback_metrics()?.contains_key(monitor))
     }
 
@@ -220,7 +224,7 @@ impl ModelCheckpoint {
             _ if config.check_val_every_n_epoch != Some(1) => false,
             interval => !trainer.validates() || interval == ValCheckInterval::Fraction(1.0),
         };
-        self.save_on_train_epoch_end.unwrap_or_else(by_schedule)
+        self.options.save_on_train_epoch_end.unwrap_or_else(by_schedule)
     }
 
     /// Checks options alone and against each other.
@@ -231,15 +235,15 @@ impl ModelCheckpoint {
                 "ModelCheckpoint::save_top_k({k}) is below -1; write how many checkpoints to keep, 0 for none or -1 for all"
             )));
         }
-        if self.monitor.is_none() && !(-1..=1).contains(&k) {
+        if self.options.monitor.is_none() && !(-1..=1).contains(&k) {
             return Err(Error::Config(format!(
                 "ModelCheckpoint::save_top_k({k}) ranks checkpoints, and there is nothing to rank them by; name a value with `ModelCheckpoint::monitor(\"val_loss\")`, or keep 0, 1 or all (-1)"
             )));
         }
         let triggers = [
-            ("every_n_train_steps", self.every_n_train_steps.is_some_and(|n| n > 0)),
-            ("train_time_interval", self.train_time_interval.is_some()),
-            ("every_n_epochs", self.every_n_epochs.is_some_and(|n| n > 0)),
+            ("every_n_train_steps", self.options.every_n_train_steps.is_some_and(|n| n > 0)),
+            ("train_time_interval", self.options.train_time_interval.is_some()),
+            ("every_n_epochs", self.options.every_n_epochs.is_some_and(|n| n > 0)),
         ];
         let on: Vec<&str> = triggers.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
         if on.len() > 1 {
@@ -248,8 +252,8 @@ impl ModelCheckpoint {
                 on.join(" and ")
             )));
         }
-        Template::parse(&self.filename).map_err(Error::Config)?;
-        Template::parse(&self.name_last).map_err(Error::Config)?;
+        Template::parse(&self.options.filename).map_err(Error::Config)?;
+        Template::parse(&self.options.checkpoint_name_last).map_err(Error::Config)?;
         Ok(())
     }
 }

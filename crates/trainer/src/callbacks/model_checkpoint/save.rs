@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::naming::Template;
 use super::python_format::{Number, python_float};
-use super::{ModelCheckpoint, SaveLast, missing_monitor, python_str};
+use super::{ModelCheckpoint, ModelCheckpointOptions, SaveLast, missing_monitor, python_str};
 use crate::error::{Error, Result};
 use crate::state::{SaveRequest, Stage, TrainerState};
 
@@ -31,21 +31,25 @@ impl ModelCheckpoint {
             "step" => Number::Int(step),
             key => logged(key).map_or(Number::Int(0), Number::Float),
         };
-        let current = match self.monitor.as_deref() {
+        let current = match self.options.monitor.as_deref() {
             Some("epoch") => Some(epoch as f64),
             Some("step") => Some(step as f64),
             monitor => monitor.and_then(logged),
         };
-        let equals = self.auto_insert_metric_name.then_some(self.equals_char.as_str());
+        let equals = self.options.auto_insert_metric_name.then_some(self.options.checkpoint_equals_char.as_str());
         let render = |template: &str| Template::parse(template)?.render(equals, value);
         let filename = self.filename_template();
         let name = render(&filename).map_err(Error::Config)?;
-        let last_name = render(&self.name_last).map_err(Error::Config)?;
+        let last_name = render(&self.options.checkpoint_name_last).map_err(Error::Config)?;
         Ok(Candidate { current, name, last_name, epoch, step })
     }
 
     pub(super) fn filename_template(&self) -> String {
-        if self.filename.is_empty() { format!("{{epoch}}{}{{step}}", self.join_char) } else { self.filename.clone() }
+        if self.options.filename.is_empty() {
+            format!("{{epoch}}{}{{step}}", self.options.checkpoint_join_char)
+        } else {
+            self.options.filename.clone()
+        }
     }
 
     /// Asks for a checkpoint if it is among the best, or the latest without a monitor. Otherwise `None`.
@@ -57,7 +61,7 @@ impl ModelCheckpoint {
         if self.top.k == 0 {
             return Ok(None);
         }
-        let Some(monitor) = self.monitor.clone() else { return Ok(Some(self.save_latest(trainer, candidate))) };
+        let Some(monitor) = self.options.monitor.clone() else { return Ok(Some(self.save_latest(trainer, candidate))) };
         let Some(current) = candidate.current else {
             let missing = missing_monitor(trainer, "ModelCheckpoint", &monitor);
             if trainer.validation_ran || trainer.stage() == Stage::Validate {
@@ -69,7 +73,7 @@ impl ModelCheckpoint {
         if self.top.accepts(current) {
             return Ok(Some(self.save_best(trainer, candidate, &monitor, current)));
         }
-        if self.verbose {
+        if self.options.verbose {
             let Candidate { epoch, step, .. } = candidate;
             let k = self.top.k;
             trainer.print(&format!("Epoch {epoch}, global step {step}: {} was not in top {k}", python_str(&monitor)));
@@ -86,7 +90,7 @@ impl ModelCheckpoint {
             self.best_model_path = Some(best.clone());
             self.best_model_score = Some(*score);
         }
-        if self.verbose {
+        if self.options.verbose {
             let Candidate { epoch, step, .. } = candidate;
             let k = if self.top.k == -1 { self.top.models.len() as i64 } else { self.top.k };
             let best = self.best_model_score.unwrap_or(current);
@@ -122,7 +126,7 @@ impl ModelCheckpoint {
         candidate: &Candidate,
         request: Option<SaveRequest>,
     ) -> Option<SaveRequest> {
-        let Some(save_last) = self.save_last else { return request };
+        let Some(save_last) = self.options.save_last else { return request };
         let link = save_last == SaveLast::Link && self.top.k != 0;
         if request.is_none() && link && self.last_checkpoint_saved.is_some() {
             // The link leads to the newest checkpoint already.
@@ -143,7 +147,7 @@ impl ModelCheckpoint {
     /// Hands a request to the trainer, who writes it as soon as the hook returns.
     pub(super) fn submit(&mut self, trainer: &mut TrainerState, request: Option<SaveRequest>) {
         let Some(mut request) = request else { return };
-        request.weights_only = self.save_weights_only;
+        request.weights_only = self.options.save_weights_only;
         self.last_step_saved = trainer.global_step();
         self.last_checkpoint_saved = Some(request.path.clone());
         trainer.request_checkpoint(request);
@@ -162,11 +166,11 @@ impl ModelCheckpoint {
         beside: Option<&Path>,
     ) -> PathBuf {
         let folder = self.dirpath.clone().unwrap_or_default();
-        let ModelCheckpoint { join_char, file_extension, .. } = self;
+        let ModelCheckpointOptions { checkpoint_join_char: join_char, file_extension, .. } = &self.options;
         let mut path = folder.join(format!("{name}{file_extension}"));
         let mut version = 1;
         let is_taken = |path: &Path| Some(path) == beside || trainer.is_checkpoint_taken(path);
-        while self.enable_version_counter && Some(path.as_path()) != own && is_taken(&path) {
+        while self.options.enable_version_counter && Some(path.as_path()) != own && is_taken(&path) {
             path = folder.join(format!("{name}{join_char}v{version}{file_extension}"));
             version += 1;
         }

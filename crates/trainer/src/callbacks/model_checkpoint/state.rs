@@ -13,11 +13,11 @@ impl ModelCheckpoint {
     pub(super) fn lightning_state_key(&self) -> String {
         format!(
             "ModelCheckpoint{{'monitor': {}, 'mode': '{}', 'every_n_train_steps': {}, 'every_n_epochs': {}, 'train_time_interval': {}}}",
-            self.monitor.as_deref().map_or_else(|| "None".into(), python_str),
+            self.options.monitor.as_deref().map_or_else(|| "None".into(), python_str),
             self.top.mode.name(),
             self.every_n_train_steps_or_never(),
             self.every_n_epochs_or_never(),
-            self.train_time_interval.map_or_else(|| "None".into(), timedelta),
+            self.options.train_time_interval.map_or_else(|| "None".into(), timedelta),
         )
     }
 
@@ -25,7 +25,7 @@ impl ModelCheckpoint {
         let models: Dict =
             self.top.models.iter().map(|(path, score)| (text(Some(path)), Tensor::from(*score).into())).collect();
         Dict::new()
-            .with("monitor", self.monitor.clone())
+            .with("monitor", self.options.monitor.clone())
             .with("best_model_score", self.best_model_score.map(Tensor::from))
             .with("best_model_path", text(self.best_model_path.as_deref()))
             .with("current_score", self.current_score.map(Tensor::from))

@@ -7,13 +7,17 @@ mod task;
 use std::any::Any;
 use std::time::{Duration, Instant};
 
+use derive_setters::Setters;
 use fulgurite_torch::Value;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use self::line::value;
 use self::screen::Screen;
 use self::task::Task;
 use super::{Callback, Role};
-use crate::error::Result;
+use crate::config::{Configurable, spelling};
+use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::module::ModuleView;
 use crate::state::{Stage, TrainerFn, TrainerState};
@@ -45,8 +49,7 @@ const LINE_CHECK: Duration = Duration::from_secs(1);
 ///
 /// A step costs a look at the clock. Metrics are read, which waits for the device, only when something is drawn.
 pub struct ProgressBar {
-    refresh_rate: Duration,
-    leave: bool,
+    options: ProgressBarOptions,
     /// `None` where lines cannot move, and are printed.
     screen: Option<Screen>,
     version: Option<String>,
@@ -59,6 +62,34 @@ pub struct ProgressBar {
     last_kept: Option<Instant>,
 }
 
+/// Options of [`ProgressBar`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Setters)]
+#[serde(default, deny_unknown_fields)]
+#[setters(generate_delegates(ty = "ProgressBar", field = "options"))]
+#[non_exhaustive]
+pub struct ProgressBarOptions {
+    /// The time between two drawings; seconds in files. (In Lightning: batches.)
+    #[serde(with = "spelling::seconds")]
+    #[schemars(with = "f64")]
+    pub refresh_rate: Duration,
+    /// Whether every finished epoch leaves its line, or only the last.
+    pub leave: bool,
+}
+
+impl Default for ProgressBarOptions {
+    fn default() -> ProgressBarOptions {
+        ProgressBarOptions { refresh_rate: Duration::from_millis(250), leave: true }
+    }
+}
+
+impl Configurable for ProgressBar {
+    type Options = ProgressBarOptions;
+
+    fn from_options(options: ProgressBarOptions) -> Result<ProgressBar, Error> {
+        Ok(ProgressBar { options, ..ProgressBar::new() })
+    }
+}
+
 impl Default for ProgressBar {
     fn default() -> ProgressBar {
         ProgressBar::new()
@@ -66,11 +97,10 @@ impl Default for ProgressBar {
 }
 
 impl ProgressBar {
-    /// A bar that is drawn ten times a second.
+    /// A bar that is drawn four times a second.
     pub fn new() -> ProgressBar {
         ProgressBar {
-            refresh_rate: Duration::from_millis(250),
-            leave: true,
+            options: ProgressBarOptions::default(),
             screen: None,
             version: None,
             epoch: None,
@@ -81,25 +111,13 @@ impl ProgressBar {
         }
     }
 
-    /// The time between two drawings; a quarter of a second by default. (In Lightning: batches.)
-    pub fn refresh_rate(mut self, refresh_rate: Duration) -> ProgressBar {
-        self.refresh_rate = refresh_rate;
-        self
-    }
-
-    /// Whether every finished epoch leaves its line (it does), or only the last.
-    pub fn leave(mut self, leave: bool) -> ProgressBar {
-        self.leave = leave;
-        self
-    }
-
     /// Draws, or prints the line a log file is due.
     fn redraw(&mut self, trainer: &mut TrainerState, now: Instant) -> Result<()> {
         for task in self.epoch.iter_mut().chain(&mut self.eval) {
             task.measure(now);
         }
         if self.screen.is_some() {
-            self.due = now + self.refresh_rate;
+            self.due = now + self.options.refresh_rate;
             self.read_metrics(trainer)?;
             self.draw(now);
             return Ok(());
@@ -117,7 +135,7 @@ impl ProgressBar {
     /// Draws at the beginning of something, unless the last drawing was hardly a moment ago.
     fn redraw_soon(&mut self, trainer: &mut TrainerState) -> Result<()> {
         let now = Instant::now();
-        if now + self.refresh_rate.mul_f32(0.8) >= self.due { self.redraw(trainer, now) } else { Ok(()) }
+        if now + self.options.refresh_rate.mul_f32(0.8) >= self.due { self.redraw(trainer, now) } else { Ok(()) }
     }
 
     fn draw(&mut self, now: Instant) {
@@ -315,9 +333,9 @@ impl Callback for ProgressBar {
 
     fn on_train_epoch_end(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
         let now = Instant::now();
-        let is_soon = self.last_kept.is_some_and(|kept| now < kept + self.refresh_rate);
+        let is_soon = self.last_kept.is_some_and(|kept| now < kept + self.options.refresh_rate);
         let is_last = i64::try_from(trainer.current_epoch()).is_ok_and(|epoch| epoch + 1 == trainer.max_epochs());
-        if (is_last || self.leave && !is_soon) && self.epoch.is_some() {
+        if (is_last || self.options.leave && !is_soon) && self.epoch.is_some() {
             self.read_metrics(trainer)?;
             self.end_epoch(trainer, now);
         }

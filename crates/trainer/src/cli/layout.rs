@@ -1,0 +1,132 @@
+//! [`Layout`]: everything that can be configured, as one schema, and its defaults.
+
+use serde_json::{Value, json};
+
+use super::registry::{Kind, Registry};
+use super::schema::{Schema, class_slot, options_schema};
+use super::tree::{Node, Origin};
+use crate::config::TrainerConfig;
+
+/// The options of a scheduler that are not its class's own.
+pub(super) const SCHEDULER_KEYS: [&str; 5] = ["interval", "frequency", "monitor", "strict", "name"];
+
+/// Arguments of Lightning's trainer that this version does not have.
+const TRAINER_ARGUMENTS_ELSEWHERE: [&str; 10] = [
+    "benchmark",
+    "enable_autolog_hparams",
+    "enable_model_registry",
+    "model_registry",
+    "plugins",
+    "profiler",
+    "reload_dataloaders_every_n_epochs",
+    "suggest_integrations",
+    "sync_batchnorm",
+    "use_distributed_sampler",
+];
+
+/// What the program is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subcommand {
+    Fit,
+    Validate,
+    Test,
+    Predict,
+}
+
+impl Subcommand {
+    pub(super) const ALL: [Subcommand; 4] =
+        [Subcommand::Fit, Subcommand::Validate, Subcommand::Test, Subcommand::Predict];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Subcommand::Fit => "fit",
+            Subcommand::Validate => "validate",
+            Subcommand::Test => "test",
+            Subcommand::Predict => "predict",
+        }
+    }
+
+    pub(super) fn about(self) -> &'static str {
+        match self {
+            Subcommand::Fit => "Train the model",
+            Subcommand::Validate => "Evaluate the model on the validation data",
+            Subcommand::Test => "Evaluate the model on the test data",
+            Subcommand::Predict => "Predict with the model",
+        }
+    }
+
+    pub(super) fn from_name(name: &str) -> Option<Subcommand> {
+        Subcommand::ALL.into_iter().find(|subcommand| subcommand.name() == name)
+    }
+}
+
+/// All options, their documentation, and the classes they can name.
+pub(super) struct Layout {
+    pub registry: Registry,
+    schema: Value,
+}
+
+impl Layout {
+    pub(super) fn new(registry: Registry, model: Value, data: Value) -> Layout {
+        let mut trainer = options_schema::<TrainerConfig>();
+        let callbacks = class_slot(Kind::Callback, true, json!([]), "Callbacks, by class; `+=` adds one.");
+        let logger = "Loggers, by class; true for TensorBoard and CSV files, false for none.";
+        let logger = class_slot(Kind::Logger, true, json!(true), logger);
+        if let Some(fields) = trainer["properties"].as_object_mut() {
+            fields.insert("callbacks".into(), callbacks);
+            fields.insert("logger".into(), logger);
+        }
+        trainer["description"] = "The trainer.".into();
+        let optimizer = "The optimizer, by class; takes the place of the model's own.";
+        let scheduler = "The learning-rate scheduler of `optimizer`, by class.";
+        let schema = json!({ "properties": {
+            "seed_everything": {
+                "anyOf": [{ "type": "boolean" }, { "type": "integer", "minimum": 0 }],
+                "default": true,
+                "description": "The seed of everything random; true is 0, false does not seed.",
+            },
+            "trainer": trainer,
+            "model": model,
+            "data": data,
+            "optimizer": class_slot(Kind::Optimizer, false, Value::Null, optimizer),
+            "lr_scheduler": class_slot(Kind::Scheduler, false, Value::Null, scheduler),
+            "ckpt_path": {
+                "type": ["string", "null"],
+                "default": null,
+                "description": "The checkpoint to start from: a path, or `best` or `last`. Fit goes on where it was \
+                    written; the others take its weights.",
+            },
+            "verbose": {
+                "type": "boolean",
+                "default": true,
+                "description": "Whether validate and test print their results.",
+            },
+        } });
+        Layout { registry, schema }
+    }
+
+    pub(super) fn schema(&self) -> Schema<'_> {
+        Schema(&self.schema)
+    }
+
+    /// The top-level options in their order.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (&str, Schema<'_>)> {
+        self.schema().fields()
+    }
+
+    pub(super) fn defaults(&self) -> Node {
+        defaults(self.schema())
+    }
+
+    /// Whether Lightning's trainer has the argument, and this version's does not.
+    pub(super) fn is_elsewhere(&self, path: &[&str]) -> bool {
+        matches!(path, ["trainer", name] if TRAINER_ARGUMENTS_ELSEWHERE.contains(name))
+    }
+}
+
+fn defaults(schema: Schema<'_>) -> Node {
+    match schema.default() {
+        Some(default) => Node::from_json(default, &Origin::Default),
+        None => Node::map(schema.fields().map(|(name, field)| (name.to_owned(), defaults(field))), &Origin::Default),
+    }
+}

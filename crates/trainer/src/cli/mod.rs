@@ -1,0 +1,267 @@
+//! A command line for any training program: subcommands, configuration files, environment, help and completion.
+//!
+//! A program says how its model and its data are made of a configuration ([`FromConfig`]), and hands `main` over:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use fulgurite::cli::{Cli, FromConfig};
+//! # use fulgurite::prelude::*;
+//! # struct Classifier { vars: nn::VarStore }
+//! # impl LightningModule for Classifier {
+//! #     type Batch = (Tensor, Tensor);
+//! #     fn vars(&self) -> &nn::VarStore { &self.vars }
+//! # }
+//! # struct Points;
+//! # impl LightningDataModule for Points { type Batch = (Tensor, Tensor); }
+//! # impl FromConfig for Points {
+//! #     type Config = ClassifierConfig;
+//! #     fn from_config(_: ClassifierConfig) -> Result<Points> { Ok(Points) }
+//! # }
+//!
+//! /// What can be set of the model.
+//! #[derive(Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+//! #[serde(default)]
+//! struct ClassifierConfig {
+//!     /// Numbers between the layers.
+//!     hidden: i64,
+//! }
+//!
+//! impl FromConfig for Classifier {
+//!     type Config = ClassifierConfig;
+//!
+//!     fn from_config(config: ClassifierConfig) -> Result<Classifier> {
+//!         let vars = nn::VarStore::new(Device::Cpu);
+//!         let _layer = nn::linear(vars.root(), 2, config.hidden, Default::default());
+//!         Ok(Classifier { vars })
+//!     }
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     Cli::<Classifier, Points>::new("classifier").run()
+//! }
+//! ```
+//!
+//! It now understands
+//!
+//! ```sh
+//! classifier fit --config laptop.yaml --trainer.max_epochs 3 --model.hidden 64
+//! classifier fit --optimizer AdamW --optimizer.lr 3e-4 --lr_scheduler CosineAnnealingLR --lr_scheduler.T_max 10
+//! classifier fit --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor val_loss
+//! classifier fit --config laptop.yaml --print_config=comments
+//! classifier test --ckpt_path lightning_logs/version_0/checkpoints/epoch=2-step=69.ckpt
+//! classifier completions bash
+//! ```
+//!
+//! What is said later wins: the defaults of the options, [`Cli::defaults`], the hyper-parameters of a checkpoint (for
+//! validate, test and predict), the file `PL_CONFIG`, variables such as `PL_FIT__TRAINER__MAX_EPOCHS`, and the arguments
+//! from left to right, files among them. Structs and the options of a class are merged, lists replaced; `+=` adds to a
+//! list. A file may `include` others. Callbacks, loggers, optimizers and schedulers are named by class, with
+//! `class_path` and `init_args` in files; options on the command line go to the callback or logger named last, or to one
+//! by name (`--trainer.callbacks.EarlyStopping.patience 5`).
+//!
+//! The configuration is written to `config.yaml` beside the logs, and can be read again. Unlike Lightning's, a run
+//! without a logger writes none.
+
+mod args;
+mod check;
+mod help;
+mod layers;
+mod layout;
+mod registry;
+mod resolved;
+mod run;
+mod save_config;
+mod schema;
+mod tree;
+mod yaml;
+
+use std::process::ExitCode;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use fulgurite_torch::Value;
+
+use self::registry::Registry;
+use crate::builder::TrainerBuilder;
+use crate::callbacks::Callback;
+use crate::config::Configurable;
+use crate::console::Console;
+use crate::data_module::LightningDataModule;
+use crate::error::Result;
+use crate::loggers::Logger;
+use crate::loops::EvalResults;
+use crate::module::LightningModule;
+use crate::trainer::Trainer;
+
+/// What the command line can make: a model or data.
+pub trait FromConfig: Sized {
+    /// What can be configured. The documentation of its fields is their help; its default is theirs.
+    type Config: Serialize + DeserializeOwned + JsonSchema + Default;
+
+    /// Makes it of its configuration.
+    ///
+    /// # Errors
+    ///
+    /// Whatever prevents it, such as an option that cannot be.
+    fn from_config(config: Self::Config) -> Result<Self>;
+}
+
+/// What happens when a `config.yaml` is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SaveConfig {
+    /// It is an error.
+    #[default]
+    New,
+    /// It is overwritten.
+    Overwrite,
+    /// No configuration is saved at all.
+    Off,
+}
+
+type BeforeFit<M, D> = Box<dyn FnMut(&mut Trainer, &mut M, &mut D) -> Result<()>>;
+type AfterFit<M, D> = BeforeFit<M, D>;
+type AfterEvaluation = Box<dyn FnMut(&mut Trainer, &[EvalResults]) -> Result<()>>;
+type AfterPredict<D> = Box<dyn FnMut(&mut Trainer, &mut D, &[Vec<Value>]) -> Result<()>>;
+
+/// The command line of a program that trains the model `M` on the data `D`. The [module](self) tells what it understands.
+#[must_use]
+pub struct Cli<M, D> {
+    name: String,
+    about: String,
+    defaults: Option<String>,
+    registry: Registry,
+    links: Vec<(String, String)>,
+    save_config: SaveConfig,
+    args: Option<Vec<String>>,
+    env: Option<Vec<(String, String)>>,
+    console: Console,
+    trainer: Option<Box<dyn FnOnce(TrainerBuilder) -> TrainerBuilder>>,
+    before_fit: Option<BeforeFit<M, D>>,
+    after_fit: Option<AfterFit<M, D>>,
+    after_evaluation: Option<AfterEvaluation>,
+    after_predict: Option<AfterPredict<D>>,
+}
+
+impl<M, D> Cli<M, D>
+where
+    M: LightningModule + FromConfig,
+    D: LightningDataModule<Batch = M::Batch> + FromConfig,
+{
+    /// For a program of this name.
+    pub fn new(name: impl Into<String>) -> Cli<M, D> {
+        Cli {
+            name: name.into(),
+            about: String::new(),
+            defaults: None,
+            registry: Registry::new(),
+            links: Vec::new(),
+            save_config: SaveConfig::New,
+            args: None,
+            env: None,
+            console: Console::stderr(),
+            trainer: None,
+            before_fit: None,
+            after_fit: None,
+            after_evaluation: None,
+            after_predict: None,
+        }
+    }
+
+    /// What the program does, for its help.
+    pub fn about(mut self, about: impl Into<String>) -> Self {
+        self.about = about.into();
+        self
+    }
+
+    /// The program's own defaults, a configuration file as text: `include_str!("defaults.yaml")`. Files, environment and
+    /// arguments change them.
+    pub fn defaults(mut self, yaml: impl Into<String>) -> Self {
+        self.defaults = Some(yaml.into());
+        self
+    }
+
+    /// Lets files and arguments name a callback of the program's own.
+    pub fn callback<C: Callback + Configurable>(mut self, name: &str) -> Self {
+        self.registry.add_callback::<C>(name, &[]);
+        self
+    }
+
+    /// Lets files and arguments name a logger of the program's own.
+    pub fn logger<L: Logger + Configurable>(mut self, name: &str) -> Self {
+        self.registry.add_logger::<L>(name, &[]);
+        self
+    }
+
+    /// Gives the option `target` the value of `source`, such as `data.context` and `model.context`. The target cannot be
+    /// set by itself.
+    pub fn link(mut self, source: &str, target: &str) -> Self {
+        self.links.push((source.to_owned(), target.to_owned()));
+        self
+    }
+
+    /// Changes the trainer once its configuration is known, such as by a callback that is always there.
+    pub fn trainer(mut self, change: impl FnOnce(TrainerBuilder) -> TrainerBuilder + 'static) -> Self {
+        self.trainer = Some(Box::new(change));
+        self
+    }
+
+    /// Whether the configuration is saved beside the logs, and over an older one.
+    pub fn save_config(mut self, save_config: SaveConfig) -> Self {
+        self.save_config = save_config;
+        self
+    }
+
+    /// Runs before `fit` trains.
+    pub fn before_fit(mut self, hook: impl FnMut(&mut Trainer, &mut M, &mut D) -> Result<()> + 'static) -> Self {
+        self.before_fit = Some(Box::new(hook));
+        self
+    }
+
+    /// Runs after `fit` trained, unless Ctrl-C ended it.
+    pub fn after_fit(mut self, hook: impl FnMut(&mut Trainer, &mut M, &mut D) -> Result<()> + 'static) -> Self {
+        self.after_fit = Some(Box::new(hook));
+        self
+    }
+
+    /// Runs after `validate` or `test`, with the logged values of each loader.
+    pub fn after_evaluation(mut self, hook: impl FnMut(&mut Trainer, &[EvalResults]) -> Result<()> + 'static) -> Self {
+        self.after_evaluation = Some(Box::new(hook));
+        self
+    }
+
+    /// Runs after `predict`, with the predictions of each loader and batch.
+    pub fn after_predict(
+        mut self,
+        hook: impl FnMut(&mut Trainer, &mut D, &[Vec<Value>]) -> Result<()> + 'static,
+    ) -> Self {
+        self.after_predict = Some(Box::new(hook));
+        self
+    }
+
+    /// These arguments, without the program's name, and not those of the process.
+    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args = Some(args.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// These environment variables, and not those of the process.
+    pub fn env<S: Into<String>>(mut self, variables: impl IntoIterator<Item = (S, S)>) -> Self {
+        self.env = Some(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect());
+        self
+    }
+
+    /// Where everything is printed: standard output and error by default.
+    pub fn console(mut self, console: Console) -> Self {
+        self.console = console;
+        self
+    }
+
+    /// Does what the arguments say. The exit code is 0, 1 when the run failed, 2 when the configuration is wrong, or 130
+    /// when Ctrl-C ended it.
+    pub fn run(self) -> ExitCode {
+        self.start()
+    }
+}

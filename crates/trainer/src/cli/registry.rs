@@ -1,0 +1,237 @@
+//! [`Registry`]: the classes that a file or a command line can name.
+
+use fulgurite_fabric::loggers::{CsvLogger, CsvLoggerOptions, Logger, TensorBoardLogger, TensorBoardLoggerOptions};
+use fulgurite_optim::{OptimizerOptions, SchedulerOptions};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::schema::{Schema, options_schema};
+use crate::callbacks::{Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint, ProgressBar, Timer};
+use crate::config::Configurable;
+use crate::error::Error;
+
+/// What a class is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Callback,
+    Logger,
+    Optimizer,
+    Scheduler,
+}
+
+impl Kind {
+    pub(super) const ALL: [Kind; 4] = [Kind::Callback, Kind::Logger, Kind::Optimizer, Kind::Scheduler];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::Callback => "callback",
+            Kind::Logger => "logger",
+            Kind::Optimizer => "optimizer",
+            Kind::Scheduler => "lr_scheduler",
+        }
+    }
+
+    pub(super) fn plural(self) -> &'static str {
+        match self {
+            Kind::Callback => "callbacks",
+            Kind::Logger => "loggers",
+            Kind::Optimizer => "optimizers",
+            Kind::Scheduler => "lr_schedulers",
+        }
+    }
+
+    pub(super) fn from_name(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// What Lightning has under names of its own, and this version does not have.
+    fn elsewhere(self) -> &'static [&'static str] {
+        match self {
+            Kind::Callback => &[
+                "BackboneFinetuning",
+                "BatchSizeFinder",
+                "DeviceStatsMonitor",
+                "EMAWeightAveraging",
+                "GradientAccumulationScheduler",
+                "LambdaCallback",
+                "LearningRateFinder",
+                "ModelPruning",
+                "ModelSummary",
+                "OnExceptionCheckpoint",
+                "RichModelSummary",
+                "SpikeDetection",
+                "StochasticWeightAveraging",
+                "ThroughputMonitor",
+                "WeightAveraging",
+            ],
+            Kind::Logger => &["CometLogger", "LitLogger", "MLFlowLogger", "NeptuneLogger", "WandbLogger"],
+            Kind::Optimizer | Kind::Scheduler => &[],
+        }
+    }
+}
+
+/// Where in its options something is wrong, and what.
+pub(super) struct Misfit {
+    pub path: Vec<String>,
+    pub message: String,
+}
+
+/// What a class makes of its options.
+pub(super) enum Made {
+    Callback(Box<dyn Callback>),
+    Logger(Box<dyn Logger>),
+    Optimizer(OptimizerOptions),
+    Scheduler(SchedulerOptions),
+}
+
+type Make = Box<dyn Fn(Value) -> Result<Made, Failure>>;
+
+/// Why a class could not be made.
+pub(super) enum Failure {
+    /// An option has the wrong type.
+    Misfit(Misfit),
+    /// The options cannot be.
+    Refused(Error),
+}
+
+/// A class, its options, and how it is made of them.
+pub(super) struct Class {
+    pub kind: Kind,
+    pub name: String,
+    /// Other names, such as Lightning's.
+    aliases: &'static [&'static str],
+    pub schema: Value,
+    pub make: Make,
+}
+
+impl Class {
+    pub(super) fn schema(&self) -> Schema<'_> {
+        Schema(&self.schema)
+    }
+}
+
+/// All classes.
+pub(super) struct Registry(Vec<Class>);
+
+impl Registry {
+    /// No class at all.
+    pub(super) fn empty() -> Registry {
+        Registry(Vec::new())
+    }
+
+    /// The classes that come with the crate.
+    pub(super) fn new() -> Registry {
+        let mut registry = Registry::empty();
+        registry.add_callback::<EarlyStopping>("EarlyStopping", &[]);
+        registry.add_callback::<LearningRateMonitor>("LearningRateMonitor", &[]);
+        registry.add_callback::<ModelCheckpoint>("ModelCheckpoint", &[]);
+        registry.add_callback::<ProgressBar>("ProgressBar", &["RichProgressBar", "TQDMProgressBar"]);
+        registry.add_callback::<Timer>("Timer", &[]);
+        registry.add_logger::<CsvLogger>("CsvLogger", &["CSVLogger"]);
+        registry.add_logger::<TensorBoardLogger>("TensorBoardLogger", &[]);
+        for &name in OptimizerOptions::NAMES {
+            registry.add_tagged::<OptimizerOptions>(Kind::Optimizer, name, OptimizerOptions::schema, Made::Optimizer);
+        }
+        for &name in SchedulerOptions::NAMES {
+            registry.add_tagged::<SchedulerOptions>(Kind::Scheduler, name, SchedulerOptions::schema, Made::Scheduler);
+        }
+        registry
+    }
+
+    pub(super) fn add_callback<C: Callback + Configurable>(&mut self, name: &str, aliases: &'static [&'static str]) {
+        self.add::<C>(Kind::Callback, name, aliases, |callback| Made::Callback(Box::new(callback)));
+    }
+
+    pub(super) fn add_logger<L: Logger + Configurable>(&mut self, name: &str, aliases: &'static [&'static str]) {
+        self.add::<L>(Kind::Logger, name, aliases, |logger| Made::Logger(Box::new(logger)));
+    }
+
+    fn add<C: Configurable>(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        aliases: &'static [&'static str],
+        made: impl Fn(C) -> Made + 'static,
+    ) {
+        let make = move |options: Value| {
+            let options = parse::<C::Options>(options).map_err(Failure::Misfit)?;
+            C::from_options(options).map(&made).map_err(Failure::Refused)
+        };
+        self.insert(Class {
+            kind,
+            name: name.to_owned(),
+            aliases,
+            schema: options_schema::<C::Options>(),
+            make: Box::new(make),
+        });
+    }
+
+    /// A variant of an enum that is tagged by its class.
+    fn add_tagged<T: DeserializeOwned + 'static>(
+        &mut self,
+        kind: Kind,
+        name: &'static str,
+        schema: fn(&str) -> Option<schemars::Schema>,
+        made: fn(T) -> Made,
+    ) {
+        let make = move |options: Value| {
+            let tagged = serde_json::json!({ "class_path": name, "init_args": options });
+            let parsed = parse::<T>(tagged).map_err(|misfit| {
+                Failure::Misfit(Misfit { path: misfit.path.into_iter().skip(1).collect(), ..misfit })
+            })?;
+            Ok(made(parsed))
+        };
+        let schema = schema(name).map(schemars::Schema::to_value).unwrap_or_default();
+        self.insert(Class { kind, name: name.to_owned(), aliases: &[], schema, make: Box::new(make) });
+    }
+
+    /// A class takes the place of an earlier one of its name.
+    fn insert(&mut self, class: Class) {
+        self.0.retain(|held| held.kind != class.kind || held.name != class.name);
+        self.0.push(class);
+    }
+
+    pub(super) fn find(&self, kind: Kind, class_path: &str) -> Option<&Class> {
+        let name = super::tree::short_name(class_path);
+        let mut of_kind = self.of(kind);
+        of_kind.find(|class| class.name == name || class.aliases.contains(&name.as_str()))
+    }
+
+    pub(super) fn of(&self, kind: Kind) -> impl Iterator<Item = &Class> {
+        self.0.iter().filter(move |class| class.kind == kind)
+    }
+
+    pub(super) fn names(&self, kind: Kind) -> Vec<&str> {
+        self.of(kind).map(|class| class.name.as_str()).collect()
+    }
+
+    /// Whether Lightning has the class, and this version does not.
+    pub(super) fn is_elsewhere(&self, kind: Kind, class_path: &str) -> bool {
+        let name = super::tree::short_name(class_path);
+        self.find(kind, class_path).is_none() && kind.elsewhere().contains(&name.as_str())
+    }
+}
+
+/// Options of a value; what is wrong, and where in it.
+pub(super) fn parse<T: DeserializeOwned>(value: Value) -> Result<T, Misfit> {
+    serde_path_to_error::deserialize(value).map_err(|error| Misfit {
+        path: error.path().iter().map(ToString::to_string).collect(),
+        message: error.inner().to_string(),
+    })
+}
+
+impl Configurable for CsvLogger {
+    type Options = CsvLoggerOptions;
+
+    fn from_options(options: CsvLoggerOptions) -> Result<CsvLogger, Error> {
+        Ok(options.into())
+    }
+}
+
+impl Configurable for TensorBoardLogger {
+    type Options = TensorBoardLoggerOptions;
+
+    fn from_options(options: TensorBoardLoggerOptions) -> Result<TensorBoardLogger, Error> {
+        Ok(options.into())
+    }
+}

@@ -1,0 +1,244 @@
+//! From arguments to a run.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use fulgurite_fabric::{CheckpointIo, TorchCheckpointIo};
+use fulgurite_optim::{Interval, LrSchedulerConfig, Optimizers, SchedulerOptions};
+use fulgurite_torch::tch::nn;
+use fulgurite_torch::{Dict, Value, rng};
+
+use super::args::{self, Request, RunRequest};
+use super::help::{self, Program};
+use super::layers::{self, Sources};
+use super::layout::{Layout, Subcommand};
+use super::registry::Registry;
+use super::resolved::{Loggers, Optimization, Resolved, Schedule};
+use super::save_config::ConfigSaver;
+use super::schema::options_schema;
+use super::tree::{Node, Origin};
+use super::{Cli, FromConfig};
+use crate::config::TrainerConfig;
+use crate::data_module::LightningDataModule;
+use crate::error::{Error, Result};
+use crate::module::LightningModule;
+use crate::state::TrainerState;
+use crate::trainer::{Outcome, Trainer};
+
+/// What the arguments come down to.
+enum Plan<M, D> {
+    Print(String),
+    Run(Box<Settings<M, D>>),
+}
+
+/// Everything a run is made of.
+struct Settings<M, D> {
+    subcommand: Subcommand,
+    seed: Option<u64>,
+    trainer: TrainerConfig,
+    model: M,
+    data: D,
+    resolved: Resolved,
+}
+
+type PlanOf<M, D> = Plan<<M as FromConfig>::Config, <D as FromConfig>::Config>;
+
+impl<M, D> Cli<M, D>
+where
+    M: LightningModule + FromConfig,
+    D: LightningDataModule<Batch = M::Batch> + FromConfig,
+{
+    pub(super) fn start(mut self) -> ExitCode {
+        let console = self.console.clone();
+        let registry = std::mem::replace(&mut self.registry, Registry::empty());
+        let layout = Layout::new(registry, options_schema::<M::Config>(), options_schema::<D::Config>());
+        let settings = match self.plan(&layout) {
+            Ok(Plan::Print(text)) => {
+                console.print_out(&text);
+                return ExitCode::SUCCESS;
+            }
+            Ok(Plan::Run(settings)) => settings,
+            Err(error) => {
+                console.print(&format!("error: {error}"));
+                return ExitCode::from(2);
+            }
+        };
+        match self.execute(&layout, *settings) {
+            Ok(Some(Outcome::Interrupted { .. })) => ExitCode::from(130),
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => {
+                let is_interrupted = matches!(error.downcast_ref(), Some(Error::Interrupted));
+                let is_config = matches!(error.downcast_ref(), Some(Error::Config(_)));
+                console.print(&format!("error: {error}"));
+                ExitCode::from(if is_interrupted { 130 } else { 1 + u8::from(is_config) })
+            }
+        }
+    }
+
+    fn plan(&mut self, layout: &Layout) -> Result<PlanOf<M, D>, Error> {
+        let from_process = || std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+        let arguments: Vec<String> = self.args.take().unwrap_or_else(from_process);
+        let program = Program { name: &self.name, about: &self.about };
+        match args::parse(&arguments)? {
+            Request::Help(subcommand) => Ok(Plan::Print(program.help(layout, subcommand))),
+            Request::ClassHelp { option, class } => {
+                help::class_help(layout, &option, class.as_deref()).map(Plan::Print)
+            }
+            Request::Completions(shell) => program.completions(layout, &shell).map(Plan::Print),
+            Request::Run(request) => {
+                let resolved = self.resolve(layout, &request)?;
+                let trainer = resolved.trainer(layout)?;
+                trainer.validate()?;
+                let settings = Settings {
+                    subcommand: request.subcommand,
+                    seed: resolved.seed(layout)?,
+                    trainer,
+                    model: resolved.group(layout, "model")?,
+                    data: resolved.group(layout, "data")?,
+                    resolved,
+                };
+                Ok(match request.print_config {
+                    Some(flags) => Plan::Print(settings.resolved.to_yaml(layout, &flags)),
+                    None => Plan::Run(Box::new(settings)),
+                })
+            }
+        }
+    }
+
+    fn resolve(&self, layout: &Layout, request: &RunRequest) -> Result<Resolved, Error> {
+        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        let from_process = || std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
+        let env = self.env.clone().unwrap_or_else(from_process);
+        let sources = |checkpoint| Sources { program: self.defaults.as_deref(), checkpoint, env: &env, request };
+        let mut root = layers::resolve(layout, sources(None))?;
+        if request.subcommand != Subcommand::Fit
+            && let Some(path) = root.nearest(["ckpt_path"]).as_str().filter(|path| Path::new(path).is_file())
+            && let Some(hparams) = saved_hparams(layout, path)?
+        {
+            root = layers::resolve(layout, sources(Some(hparams)))?;
+        }
+        layers::follow_links(&mut root, &self.links)?;
+        Ok(Resolved { root })
+    }
+
+    /// `None` after an evaluation or prediction.
+    fn execute(mut self, layout: &Layout, settings: Settings<M::Config, D::Config>) -> Result<Option<Outcome>> {
+        let Settings { subcommand, seed, trainer: config, model, data, resolved } = settings;
+        let mut trainer = self.build_trainer(layout, &resolved, config)?;
+        if let Some(seed) = seed {
+            rng::seed_everything(seed)?;
+        }
+        let mut model = M::from_config(model)?;
+        let mut data = D::from_config(data)?;
+        if let Some(path) = resolved.ckpt_path() {
+            trainer.ckpt_path(path);
+        } else if subcommand != Subcommand::Fit {
+            trainer.state().warn("without --ckpt_path the model has the random weights it was made with");
+        }
+        trainer.verbose(resolved.group(layout, "verbose")?);
+        match subcommand {
+            Subcommand::Fit => {
+                if let Some(hook) = &mut self.before_fit {
+                    hook(&mut trainer, &mut model, &mut data)?;
+                }
+                let outcome = trainer.fit(&mut model, &mut data)?;
+                if let Outcome::Stopped(reason) = &outcome {
+                    trainer.state().print(&format!("stopped: {reason}"));
+                }
+                if let Some(hook) = self.after_fit.as_mut().filter(|_| !matches!(outcome, Outcome::Interrupted { .. }))
+                {
+                    hook(&mut trainer, &mut model, &mut data)?;
+                }
+                return Ok(Some(outcome));
+            }
+            Subcommand::Validate | Subcommand::Test => {
+                let results = match subcommand {
+                    Subcommand::Test => trainer.test(&mut model, &mut data)?,
+                    _ => trainer.validate(&mut model, &mut data)?,
+                };
+                if let Some(hook) = &mut self.after_evaluation {
+                    hook(&mut trainer, &results)?;
+                }
+            }
+            Subcommand::Predict => {
+                let predictions = trainer.predict(&mut model, &mut data)?;
+                if let Some(hook) = &mut self.after_predict {
+                    hook(&mut trainer, &mut data, &predictions)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn build_trainer(&mut self, layout: &Layout, resolved: &Resolved, config: TrainerConfig) -> Result<Trainer, Error> {
+        let mut builder = Trainer::builder().console(self.console.clone()).missing(resolved.elsewhere(layout));
+        let loggers = resolved.loggers(layout, &config)?;
+        builder = builder.config(config);
+        for callback in resolved.callbacks(layout)? {
+            builder = builder.boxed_callback(callback);
+        }
+        if let Loggers::Given(loggers) = loggers {
+            builder = loggers.into_iter().fold(builder.no_logger(), |builder, logger| builder.boxed_logger(logger));
+        }
+        if let Some(optimization) = resolved.optimization(layout)? {
+            builder = builder.optimizers(move |vars, trainer| configure(&optimization, vars, trainer));
+        }
+        if let Some(change) = self.trainer.take() {
+            builder = change(builder);
+        }
+        let header = concat!("# fulgurite==", env!("CARGO_PKG_VERSION"), "\n");
+        let text = header.to_owned() + &resolved.to_yaml(layout, &[]);
+        builder.callback(ConfigSaver { text, mode: self.save_config, done: false }).build()
+    }
+}
+
+/// The optimizer and scheduler of the command line.
+fn configure(optimization: &Optimization, vars: &nn::VarStore, trainer: &TrainerState) -> Result<Optimizers, Error> {
+    let optimizers = optimization.optimizer.clone().build(vars);
+    let Some(Schedule { options, step }) = &optimization.scheduler else { return Ok(optimizers) };
+    let wants_length =
+        matches!(options, SchedulerOptions::OneCycleLR(_) | SchedulerOptions::LinearWarmupCosineAnnealingLR(_));
+    let length = match step.interval {
+        _ if !wants_length => None,
+        Interval::Step => trainer.estimated_stepping_batches()?,
+        Interval::Epoch => u64::try_from(trainer.max_epochs()).ok(),
+    };
+    let scheduler = options.clone().build(length.and_then(|length| u32::try_from(length).ok()))?;
+    let mut scheduler =
+        LrSchedulerConfig::from(scheduler).interval(step.interval).frequency(step.frequency).strict(step.strict);
+    scheduler.monitor.clone_from(&step.monitor);
+    scheduler.name.clone_from(&step.name);
+    Ok(optimizers.scheduler(scheduler))
+}
+
+/// The model's options that a checkpoint has among its hyper-parameters.
+fn saved_hparams(layout: &Layout, path: &str) -> Result<Option<Node>, Error> {
+    let Value::Dict(checkpoint) = TorchCheckpointIo.load(Path::new(path))? else { return Ok(None) };
+    let (Ok(hparams), Some(schema)) = (checkpoint.dict("hyper_parameters"), layout.schema().field("model")) else {
+        return Ok(None);
+    };
+    let origin = Origin::Checkpoint(path.into());
+    let known = hparams.iter().filter_map(|(name, value)| Some((name.as_str()?, value)));
+    let known = known.filter(|(name, _)| schema.field(name).is_some());
+    let known = known.filter_map(|(name, value)| Some((name.to_owned(), Node::from_json(&to_json(value)?, &origin))));
+    Ok(Some(Node::map(known, &origin)))
+}
+
+/// `None` for tensors and bytes.
+fn to_json(value: &Value) -> Option<serde_json::Value> {
+    Some(match value {
+        Value::None => serde_json::Value::Null,
+        Value::Bool(on) => (*on).into(),
+        Value::Int(number) => (*number).into(),
+        Value::Float(number) => (*number).into(),
+        Value::Str(text) => text.as_str().into(),
+        Value::List(items) | Value::Tuple(items) => items.iter().map(to_json).collect::<Option<Vec<_>>>()?.into(),
+        Value::Dict(entries) => dict_to_json(entries)?,
+        Value::Bytes(_) | Value::Tensor(_) => return None,
+    })
+}
+
+fn dict_to_json(dict: &Dict) -> Option<serde_json::Value> {
+    let entries = dict.iter().map(|(key, value)| Some((key.as_str()?.to_owned(), to_json(value)?)));
+    entries.collect::<Option<serde_json::Map<_, _>>>().map(Into::into)
+}
