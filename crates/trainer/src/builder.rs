@@ -6,7 +6,7 @@ use fulgurite_optim::Optimizers;
 use fulgurite_torch::tch::nn;
 
 use crate::callbacks::{Callback, ModelCheckpoint, ModelSummary, ProgressBar, Role, Timer};
-use crate::config::TrainerConfig;
+use crate::config::{Deterministic, Limit, TrainerConfig, ValCheckInterval};
 use crate::console::Console;
 use crate::environment::{self, Environment};
 use crate::error::Error;

@@ -11,6 +11,7 @@ use crate::callbacks::{Callback, Role};
 use crate::data_module::{IntoData, Source};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::hook::Hook;
 use crate::loops::{EvalResults, Run};
 use crate::module::LightningModule;
 use crate::profilers::Profiler;

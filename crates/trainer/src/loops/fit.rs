@@ -20,7 +20,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if !is_resumed || state.config.max_steps < 0 && !state.run.progress.epoch_is_open() {
             self.sanity_check()?;
         }
-        let mut resume = if is_resumed { Some(self.resume()?) } else { None };
+        let resume = if is_resumed { Some(self.resume()?) } else { None };
         self.setup_train_data()?;
         // It may have been asked for before a checkpoint said which epoch this is.
         self.engine.state.train_data.epoch = self.engine.state.current_epoch();

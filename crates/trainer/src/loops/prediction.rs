@@ -43,8 +43,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
     fn predict_loader(&mut self, dataloader_idx: usize, limit: Option<usize>, keep: bool) -> Result<Vec<Value>, Error> {
         let Some(eval) = &self.eval else { return Ok(Vec::new()) };
         let loader = eval.loaders[dataloader_idx].as_ref();
-        let mut batches = Batches::new(loader, 0, 0, limit)
-            .map_err(|source| Error::Data { stage: "prediction", batch_idx: 0, source })?;
+        let mut batches = Batches::new(loader, 0, 0, limit).map_err(|source| Error::Data {
+            stage: "prediction",
+            batch_idx: 0,
+            source,
+        })?;
         let mut indices = loader.batch_indices(0);
         let mut predictions = Vec::new();
         while let Some(numbered) = self.engine.state.fetch(&mut batches, "[_PredictionLoop].predict_next")? {

@@ -181,10 +181,12 @@ impl ModelCheckpoint {
     pub(super) fn find_last(&self, folder: &Path) -> Vec<PathBuf> {
         let is_last = |path: &Path| {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
-            let Some(name) = name.strip_suffix(&self.file_extension) else { return false };
-            let version = name.strip_prefix(&self.name_last).map(|rest| rest.strip_prefix(&self.join_char));
+            let Some(name) = name.strip_suffix(&self.options.file_extension) else { return false };
+            let version = name
+                .strip_prefix(&self.options.checkpoint_name_last)
+                .map(|rest| rest.strip_prefix(&self.options.checkpoint_join_char));
             name == "interrupted"
-                || name == self.name_last
+                || name == self.options.checkpoint_name_last
                 || version.flatten().and_then(|v| v.strip_prefix('v')).is_some_and(|v| v.parse::<u64>().is_ok())
         };
         let Ok(files) = std::fs::read_dir(folder) else { return Vec::new() };
