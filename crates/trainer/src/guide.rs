@@ -14,7 +14,11 @@ pages! {
     Data = "data.md";
     Logging = "logging.md";
     Optimization = "optimization.md";
+    Callbacks = "callbacks.md";
     Checkpoints = "checkpoints.md";
+    CommandLine = "command-line.md";
     Tuning = "tuning.md";
+    Profiling = "profiling.md";
+    FindingMistakes = "finding-mistakes.md";
     Reproducibility = "reproducibility.md";
 }
