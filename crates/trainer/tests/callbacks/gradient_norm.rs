@@ -60,7 +60,7 @@ fn gradients_that_explode_end_the_run() {
     explodes(stopping().max_factor(None), &after_ten(&[1e9, f64::INFINITY]), "11 explode: their norm is inf");
     explodes(stopping().min_norm(1e-3), &[1.0, 1e-4], "1 vanish: their norm is 1.000e-4, below min_norm=0.001");
     assert_eq!(reason(stopping(), &[1.0, 1000.0, 1.0]), None, "there is no mean of ten yet");
-    assert_eq!(reason(stopping(), &after_ten(&[0.0, 99.0])), None);
+    assert_eq!(reason(stopping(), &after_ten(&[0.0, 80.0])), None);
 }
 
 #[test]
@@ -120,9 +120,11 @@ fn each_optimizer_has_its_own_norm() {
         of(&module.layer.ws).and(of(module.layer.bs.as_ref().unwrap()))
     };
     trainer.fit(&mut module, Loaders::from(batches(4))).unwrap();
-    let steps = |name: &str| logger.metric(name).into_iter().map(|(step, _)| step).collect::<Vec<_>>();
-    assert_eq!(steps("grad_2.0_norm_total/0"), [0, 2]);
-    assert_eq!(steps("grad_2.0_norm_total/1"), [1, 3]);
+    let ((first, weight), (second, bias)) =
+        (logger.metric("grad_2.0_norm_total/0")[0], logger.metric("grad_2.0_norm_total/1")[0]);
+    assert_eq!((first, second), (0, 1));
+    assert!(weight > 0.0 && bias > 0.0 && weight != bias);
+    assert_eq!(logger.metric("grad_2.0_norm_total"), []);
 }
 
 #[test]
