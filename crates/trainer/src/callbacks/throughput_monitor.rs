@@ -45,6 +45,7 @@ pub struct ThroughputMonitor {
     batch_size: Option<Count>,
     length: Option<Count>,
     clock: Clock,
+    /// By stage; the sanity check is not measured.
     meters: [Option<Meter>; 5],
     /// It has said that no FLOPs are known.
     warned: bool,
@@ -151,9 +152,7 @@ impl ThroughputMonitor {
 
     /// A stage begins.
     fn start(&mut self, trainer: &TrainerState) {
-        if !trainer.is_sanity_checking()
-            && let Some(meter) = &mut self.meters[trainer.stage() as usize]
-        {
+        if let Some(meter) = &mut self.meters[trainer.stage() as usize] {
             meter.throughput.reset();
             meter.work = Work::default();
             meter.start = (self.clock.0)();
@@ -163,8 +162,7 @@ impl ThroughputMonitor {
     /// A batch is done.
     fn update(&mut self, trainer: &mut TrainerState, module: &dyn ModuleView, batch: &dyn Any) -> Result<()> {
         let flops = self.options.flops_per_batch.or_else(|| module.flops_per_batch());
-        let Some(meter) = self.meters[trainer.stage() as usize].as_mut().filter(|_| !trainer.is_sanity_checking())
-        else {
+        let Some(meter) = self.meters[trainer.stage() as usize].as_mut() else {
             return Ok(());
         };
         if flops.is_none() && !std::mem::replace(&mut self.warned, true) {
@@ -222,12 +220,12 @@ impl ThroughputMonitor {
         Ok(trainer.write_row(row, x, epoch)?)
     }
 
+    /// A batch of an evaluation or a prediction is done. Within fit, batches are counted over the whole epoch.
     fn evaluated(&mut self, trainer: &mut TrainerState, module: &dyn ModuleView, batch: &dyn Any) -> Result<()> {
-        if trainer.is_sanity_checking() {
-            return Ok(());
-        }
         self.update(trainer, module, batch)?;
-        let x = trainer.progress().val_batch.total.ready;
+        let here = self.meters[trainer.stage() as usize].as_ref().map_or(0, |meter| meter.work.batches);
+        let in_fit = trainer.entry_point() == TrainerFn::Fit;
+        let x = if in_fit { trainer.progress().val_batch.total.ready } else { here };
         self.write(trainer, Some(x))
     }
 }
@@ -332,9 +330,7 @@ impl Callback for ThroughputMonitor {
         _: usize,
         _: usize,
     ) -> Result<()> {
-        self.update(trainer, module, batch)?;
-        let seen = self.meters[Stage::Predict as usize].as_ref().map(|meter| meter.work.batches);
-        self.write(trainer, seen)
+        self.evaluated(trainer, module, batch)
     }
 }
 

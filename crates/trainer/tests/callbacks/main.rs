@@ -3,8 +3,14 @@
 // Helpers of tests may unwrap as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod device_stats_monitor;
 mod early_stopping;
+mod gradient_norm;
 mod lr_monitor;
 mod model_checkpoint;
 mod scripted;
+mod spike_detection;
+mod terminate_on_nan;
+mod throughput_monitor;
 mod timer;
+mod watched;
