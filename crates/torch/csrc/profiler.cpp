@@ -93,11 +93,10 @@ Error fulgurite_trace_event(FulguriteTrace *trace, size_t index, FulguriteProfil
   return protect([&] {
     const auto &event = trace->result->events().at(index);
     trace->name = event.name();
-    trace->shapes.clear();
+    trace->shapes = "[]";
     if (event.hasShapes()) append_shapes(trace->shapes, event.shapes());
-    const char *shapes = trace->shapes.c_str();
     *out = {trace->name.c_str(),
-            shapes,
+            trace->shapes.c_str(),
             event.startNs(),
             event.endNs(),
             event.startThreadId(),

@@ -236,7 +236,7 @@ impl Drop for Trace {
 pub struct Event {
     /// The operator, kernel or range; `[memory]` for an allocation.
     pub name: String,
-    /// The shapes of its inputs, such as `[[4, 2], [2]]`; empty unless they were recorded.
+    /// The shapes of its inputs, such as `[[4, 2], [2]]`; `[]` for none, or if they were not recorded.
     pub shapes: String,
     /// When it began, in nanoseconds.
     pub start_ns: u64,

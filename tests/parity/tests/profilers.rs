@@ -122,7 +122,13 @@ fn is_ours(action: &str) -> bool {
     // Lightning measures neither.
     let more = ["log_metrics", "setup_train_dataloader"];
     // Lightning leaves these out when they are not overridden, which Rust cannot see.
-    let defaults = ["Line.prepare_data", "Line.configure_model", "Data.prepare_data"];
+    let defaults = [
+        "Line.prepare_data",
+        "Line.configure_model",
+        "Line.on_validation_model_train",
+        "Line.on_test_model_train",
+        "Data.prepare_data",
+    ];
     more.contains(&action) || defaults.iter().any(|hook| action.ends_with(hook))
 }
 
@@ -181,20 +187,23 @@ fn record() -> profiler::Trace {
     profiler::stop().unwrap()
 }
 
+/// In order, without what allocates for `empty_like`: `aten::empty` in some versions, `aten::empty_strided` in others.
+fn sorted<T: Ord>(mut rows: Vec<(String, T, u64)>) -> Vec<(String, T, u64)> {
+    rows.retain(|(name, ..)| name != "aten::empty" && name != "aten::empty_strided");
+    rows.sort();
+    rows
+}
+
 #[test]
 fn key_averages_are_torchs() {
     let theirs = python("profilers.py", &["operators"]);
     let trace = record();
-    let rows: BTreeMap<String, (u64, u64)> =
-        trace.key_averages(false).into_iter().map(|row| (row.name, (row.calls, row.flops))).collect();
+    let rows = trace.key_averages(false).into_iter().map(|row| (row.name, row.calls, row.flops)).collect();
     let theirs_rows: Vec<(String, u64, u64)> = serde_json::from_value(theirs["rows"].clone()).unwrap();
-    let theirs_rows: BTreeMap<String, (u64, u64)> = theirs_rows.into_iter().map(|(n, c, f)| (n, (c, f))).collect();
-    assert_eq!(rows, theirs_rows);
+    assert!(theirs_rows.len() > 30);
+    assert_eq!(sorted(rows), sorted(theirs_rows));
 
-    let mut shapes: Vec<(String, String, u64)> =
-        trace.key_averages(true).into_iter().map(|row| (row.name, row.shapes, row.calls)).collect();
-    let mut theirs_shapes: Vec<(String, String, u64)> = serde_json::from_value(theirs["shapes"].clone()).unwrap();
-    shapes.sort();
-    theirs_shapes.sort();
-    assert_eq!(shapes, theirs_shapes);
+    let shapes = trace.key_averages(true).into_iter().map(|row| (row.name, row.shapes, row.calls)).collect();
+    let theirs_shapes: Vec<(String, String, u64)> = serde_json::from_value(theirs["shapes"].clone()).unwrap();
+    assert_eq!(sorted(shapes), sorted(theirs_shapes));
 }

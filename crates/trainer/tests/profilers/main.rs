@@ -1,6 +1,6 @@
 //! Profilers in whole runs.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 mod line;
 mod pytorch;
