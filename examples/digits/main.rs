@@ -128,6 +128,11 @@ impl LightningModule for DigitClassifier {
         Ok(vec![images, labels, probabilities].into())
     }
 
+    fn example_forward(&mut self) -> Result<Tensor> {
+        let images = Tensor::zeros([self.args.batch_size as i64, 1, 8, 8], (Kind::Float, self.vars.device()));
+        Ok(self.forward(&images, false))
+    }
+
     fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         let schedule = OneCycleLR::new(self.args.lr, self.steps);
         let adamw = AdamW::new(&self.vars).lr(self.args.lr).weight_decay(0.05);

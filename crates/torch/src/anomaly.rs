@@ -331,10 +331,7 @@ mod tests {
 
     #[test]
     fn a_mask_of_infinities_is_no_mistake() {
-        of_loss(
-            |x| x.masked_fill(&x.gt(1.0), f64::NEG_INFINITY).softmax(0, Kind::Float),
-            expect!["fine"],
-        );
+        of_loss(|x| x.masked_fill(&x.gt(1.0), f64::NEG_INFINITY).softmax(0, Kind::Float), expect!["fine"]);
         of_loss(
             |x| x.masked_fill(&x.ge(0.0), f64::NEG_INFINITY).softmax(0, Kind::Float),
             expect![

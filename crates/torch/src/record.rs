@@ -197,11 +197,7 @@ impl Recorder {
         // SAFETY: the pointers are of arrays that live until the recorder records more, which this thread does not do
         // before it has copied them.
         let (name, inputs, outputs) = unsafe {
-            (
-                slice(raw.name, raw.name_len),
-                slice(raw.inputs, raw.inputs_len),
-                slice(raw.outputs, raw.outputs_len),
-            )
+            (slice(raw.name, raw.name_len), slice(raw.inputs, raw.inputs_len), slice(raw.outputs, raw.outputs_len))
         };
         OpRecord {
             name: String::from_utf8_lossy(name).into_owned(),

@@ -81,7 +81,7 @@ setters! {
     gradient_clip_algorithm: GradientClipAlgorithm => |algorithm| algorithm;
     /// Whether operations without a deterministic implementation are allowed.
     deterministic: Deterministic => |mode| mode;
-    /// Look for the operation that made a NaN in the backward pass.
+    /// Look for the operation that made the first NaN, forward or backward, or an infinite loss.
     detect_anomaly: bool => |on| on;
     /// Show a progress bar.
     enable_progress_bar: bool => |on| Some(on);

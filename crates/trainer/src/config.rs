@@ -120,7 +120,7 @@ pub struct TrainerConfig {
     pub gradient_clip_algorithm: GradientClipAlgorithm,
     /// Whether operations without a deterministic implementation are allowed.
     pub deterministic: Deterministic,
-    /// Look for the operation that made a NaN in the backward pass; slow.
+    /// Look for the operation that made the first NaN, forward or backward, or an infinite loss; slow.
     pub detect_anomaly: bool,
     /// Show a progress bar; on by default.
     pub enable_progress_bar: Option<bool>,

@@ -46,7 +46,11 @@ impl Summary {
             rows.push(others);
         }
         let widest = |column: usize| {
-            rows.iter().filter_map(|row| row.get(column)).map(|cell| ::console::measure_text_width(cell)).max().unwrap_or(0)
+            rows.iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| ::console::measure_text_width(cell))
+                .max()
+                .unwrap_or(0)
         };
         let widths: Vec<usize> = (0..header.len()).map(widest).collect();
         let write = |row: &Vec<String>| {
