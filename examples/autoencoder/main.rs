@@ -114,6 +114,10 @@ impl LightningModule for Autoencoder {
         Ok(Adam::new(&self.vars).lr(self.args.lr).into())
     }
 
+    fn example_forward(&mut self) -> Result<Tensor> {
+        Ok(self.reconstruct(&Tensor::zeros([self.args.batch_size as i64, 1, 8, 8], (Kind::Float, self.vars.device()))))
+    }
+
     fn on_train_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
         trainer.log_text("model", &format!("64 pixels → **{} numbers** → 64 pixels", self.args.latent))
     }

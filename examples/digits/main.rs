@@ -113,6 +113,11 @@ impl LightningModule for DigitClassifier {
         Ok(vec![images, labels, probabilities].into())
     }
 
+    fn example_forward(&mut self) -> Result<Tensor> {
+        let images = Tensor::zeros([1, 1, 8, 8], (Kind::Float, self.vars.device()));
+        Ok(self.forward(&images, false))
+    }
+
     fn configure_optimizers(&mut self, trainer: &mut TrainerState) -> Result<Optimizers> {
         let ClassifierConfig { lr, weight_decay, .. } = self.config;
         let adamw = Optimizers::from(AdamW::new(&self.vars).lr(lr).weight_decay(weight_decay));

@@ -154,6 +154,11 @@ impl LightningModule for Language {
         Ok(())
     }
 
+    fn example_forward(&mut self) -> Result<Tensor> {
+        let shape = [self.args.batch_size as i64, self.args.context as i64];
+        Ok(Tensor::zeros(shape, (Kind::Int64, self.vars.device())).apply_t(&self.gpt, false))
+    }
+
     fn on_train_epoch_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
         // The sample's random numbers are put back: what is trained does not depend on what is written.
         let rng = RngState::capture()?;

@@ -144,7 +144,7 @@ pub struct TrainerConfig {
     pub deterministic: Deterministic,
     /// Let cuDNN try out its convolution algorithms. `None` leaves it as it is, or off where `deterministic` is on.
     pub benchmark: Option<bool>,
-    /// Look for the operation that made a NaN in the backward pass; slow.
+    /// Look for the operation that made the first NaN, forward or backward, or an infinite loss; slow.
     pub detect_anomaly: bool,
     /// Show a progress bar; on by default.
     pub enable_progress_bar: Option<bool>,

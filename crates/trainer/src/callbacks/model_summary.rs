@@ -23,12 +23,12 @@ use crate::state::TrainerState;
 /// ```text
 /// cpu, precision 32-true, strategy single_device, 2 thread(s) on 2 processor(s)
 ///
-///   | Name         | Type   | Params | Mode  | FLOPs | In sizes  | Out sizes
-/// --------------------------------------------------------------------------
-/// 0 | fc1          | Linear | 100 K  | train | 6.4 M | [32, 784] | [32, 128]
+///   | Name         | Type   | Params | Mode  | FLOPs  | In sizes  | Out sizes
+/// ---------------------------------------------------------------------------
+/// 0 | fc1          | Linear | 100 K  | train | 6.4 M  | [32, 784] | [32, 128]
 /// 1 | fc2          | Linear | 1.3 K  | train | 81.9 K | [32, 128] | [32, 10]
-///   | other params | n/a    | 3      | n/a   | n/a   | n/a       | n/a
-/// --------------------------------------------------------------------------
+///   | other params | n/a    | 3      | n/a   | n/a    | n/a       | n/a
+/// ---------------------------------------------------------------------------
 /// 101 K     Trainable params
 /// 0         Non-trainable params
 /// 101 K     Total params
@@ -46,7 +46,7 @@ use crate::state::TrainerState;
 /// gradients; the generators of random numbers are left as they were. Operations belong to the module whose parameter
 /// they use, and those between two layers to the innermost module around both. Sizes of a module of modules are those
 /// at its first and at its last layer with parameters. A layer's type is guessed from the operation that uses it; without
-/// an `example_forward`, from the shapes of its parameters where they leave no doubt.
+/// an `example_forward`, or when that does not use the layer, from the shapes of its parameters where they leave no doubt.
 ///
 /// ```
 /// use fulgurite::prelude::*;

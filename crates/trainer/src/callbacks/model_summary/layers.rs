@@ -100,9 +100,9 @@ fn layer(module: &str, modules: &[String], variables: &[Variable], pass: Option<
     let is_frozen = has_parameters && !parameters.any(|variable| variable.tensor.requires_grad());
     let first = pass.and_then(|pass| pass.uses_in(module).next());
     let last = pass.and_then(|pass| if is_leaf { first } else { pass.uses_in(module).last() });
-    let layer_type = match pass {
+    let layer_type = match first {
         _ if !is_leaf => None,
-        Some(_) => first.and_then(|used| used.layer_type.clone()),
+        Some(used) => used.layer_type.clone(),
         None => type_of_shapes(module, variables),
     };
     LayerSummary {
@@ -303,7 +303,7 @@ fn type_of_shapes(module: &str, variables: &[Variable]) -> Option<String> {
         return Some("BatchNorm".to_owned());
     }
     let (weight, bias) = (find("weight")?.tensor.size(), find("bias")?.tensor.size());
-    match (weight[..].len(), bias[..].first()) {
+    match (weight.len(), bias.first()) {
         (2, Some(bias)) if weight[0] == *bias => Some("Linear".to_owned()),
         (dims @ 3..=5, Some(bias)) if weight[0] == *bias && weight[1] != *bias => Some(format!("Conv{}d", dims - 2)),
         (dims @ 3..=5, Some(bias)) if weight[1] == *bias && weight[0] != *bias => {

@@ -148,6 +148,6 @@ mod tests {
     #[test]
     fn sizes_have_separators_and_three_decimals() {
         expect!["0.000 0.407 1,234.568 12,345,678.000"]
-            .assert_eq(&[0.0, 0.40708, 1_234.56789, 12_345_678.0].map(megabytes).join(" "));
+            .assert_eq(&[0.0, 0.40708, 1234.56789, 12_345_678.0].map(megabytes).join(" "));
     }
 }
