@@ -319,7 +319,7 @@ impl TrainerState {
     /// Whether step metrics are written at this optimizer step.
     pub fn should_update_logs(&self) -> bool {
         let n = self.config.log_every_n_steps;
-        n > 0 && (self.run.progress.batches_that_stepped + 1).is_multiple_of(n) || self.should_stop()
+        n > 0 && ((self.run.progress.batches_that_stepped + 1).is_multiple_of(n) || self.should_stop())
     }
 
     /// The folder of this run: the first logger's, or `default_root_dir` without one.

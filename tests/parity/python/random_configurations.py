@@ -49,6 +49,9 @@ class Draw:
             "end_epoch": [self.random.randint(1, 9)] if self.chance(0.06) else [],
             "skip_loss": [self.random.randint(1, 9)] if self.chance(0.08) else [],
         }
+        if any(entry["at"].endswith("on_train_batch_start") for entry in config["logs"]):
+            # What the batch that an epoch is ended at logged stays known here, and is dropped there.
+            config["end_epoch"] = []
         if self.chance(0.15):
             hooks = ["train_batch_start", "train_batch_end", "train_epoch_end", "validation_end", "train_epoch_start"]
             hook = self.of(*hooks)
@@ -174,6 +177,9 @@ class Draw:
             "Module.on_validation_epoch_start": "epoch", "Callback.on_validation_epoch_end": "epoch",
             "Module.on_test_epoch_end": "epoch",
         }  # fmt: skip
+        if self.manual:
+            # Called once per optimizer: of the first batch the original keeps what was logged last.
+            places = {at: kind for at, kind in places.items() if at.split(".")[1:] not in (["on_after_backward"], ["on_before_optimizer_step"])}
         logs = []
         for number in range(self.of(1, 2, 3, 4, 6)):
             at = self.of("training_step", "validation_step", *places)
@@ -200,6 +206,8 @@ class Draw:
                 name = self.of("step", "epoch")
                 value = ["call", [float(n) for n in range(40)]]
             logs.append({"at": at, "name": name, "value": value, "options": options})
+            if "add_dataloader_idx" in options and self.chance(0.1):
+                logs[-1]["one_name"] = True
         return logs
 
     # Optimization ----------------------------------------------------------------------------------------------------
