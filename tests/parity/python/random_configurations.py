@@ -1,4 +1,5 @@
-"""Draws configurations and runs each in Lightning: `random_configurations.py DATA SEED COUNT`.
+"""Draws configurations and runs each in Lightning: `random_configurations.py DATA SEED COUNT ARGUMENTS`, the last being
+the names of the trainer's arguments that there are to draw, with commas between them.
 
 The last line it prints is a list of `{config, events, refused}`. What is documented as different on purpose is not
 drawn; each such place says so.
@@ -19,9 +20,9 @@ BATCHES = 24  # in DATA, of sizes that differ
 class Draw:
     """One configuration, decided piece by piece: later pieces look at earlier ones."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, arguments):
         self.random = random.Random(seed)
-        self.seed = seed
+        self.seed, self.arguments = seed, arguments
 
     def chance(self, probability):
         return self.random.random() < probability
@@ -59,6 +60,8 @@ class Draw:
         config["schedulers"] = self.schedulers(config)
         config["callbacks"] = self.callbacks(config)
         config["resume"] = self.resume(config)
+        if self.chance(0.1) and "reload_dataloaders_every_n_epochs" in self.arguments:
+            self.trainer["reload_dataloaders_every_n_epochs"] = self.of(1, 2)
         return config
 
     # Trainer ---------------------------------------------------------------------------------------------------------
@@ -340,13 +343,13 @@ class Draw:
 
 
 def main():
-    path, seed, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    path, seed, count, arguments = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4].split(",")
     saved = torch.load(path, weights_only=True)
     batches = [(saved[f"x{index}"], saved[f"y{index}"]) for index in range(BATCHES)]
     torch.set_num_threads(1)
     results = []
     for index in range(count):
-        config = Draw(seed + index).configuration()
+        config = Draw(seed + index, arguments).configuration()
         with tempfile.TemporaryDirectory() as root:
             results.append({"config": config, **run(config, {"weights": saved["weights"], "batches": batches}, Path(root))})
     print(json.dumps(results))
