@@ -244,6 +244,7 @@ fn a_loader_that_does_not_know_its_length() {
     check(events(3, |t| t), expect!["[0: 0* 1* 2* v3]"]);
     check(events(3, |t| t.limit_train_batches(2)), expect!["[0: 0* 1* v3]"]);
     check(events(2, |t| t.limit_train_batches(5)), expect!["[0: 0* 1* v3]"]);
+    check(events(3, |t| t.limit_train_batches(2).val_check_interval(0.5)), expect!["[0: 0* v3 1* v3]"]);
     check(events(3, |t| t.val_check_interval(2)), expect!["[0: 0* 1* v3 2*]"]);
     check(events(3, |t| t.accumulate_grad_batches(2)), expect!["[0: 0 1* 2* v3]"]);
     check(events(0, |t| t), expect!["[0:]"]);

@@ -1,4 +1,5 @@
-"""Draws configurations and runs each in Lightning: `random_configurations.py DATA SEED COUNT`.
+"""Draws configurations and runs each in Lightning: `random_configurations.py DATA SEED COUNT ARGUMENTS`, the last being
+the names of the trainer's arguments that there are to draw, with commas between them.
 
 The last line it prints is a list of `{config, events, refused}`. What is documented as different on purpose is not
 drawn; each such place says so.
@@ -19,9 +20,9 @@ BATCHES = 24  # in DATA, of sizes that differ
 class Draw:
     """One configuration, decided piece by piece: later pieces look at earlier ones."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, arguments):
         self.random = random.Random(seed)
-        self.seed = seed
+        self.seed, self.arguments = seed, arguments
 
     def chance(self, probability):
         return self.random.random() < probability
@@ -49,6 +50,9 @@ class Draw:
             "end_epoch": [self.random.randint(1, 9)] if self.chance(0.06) else [],
             "skip_loss": [self.random.randint(1, 9)] if self.chance(0.08) else [],
         }
+        if any(entry["at"].endswith("on_train_batch_start") for entry in config["logs"]):
+            # What the batch that an epoch is ended at logged stays known here, and is dropped there.
+            config["end_epoch"] = []
         if self.chance(0.15):
             hooks = ["train_batch_start", "train_batch_end", "train_epoch_end", "validation_end", "train_epoch_start"]
             hook = self.of(*hooks)
@@ -56,6 +60,8 @@ class Draw:
         config["schedulers"] = self.schedulers(config)
         config["callbacks"] = self.callbacks(config)
         config["resume"] = self.resume(config)
+        if self.chance(0.1) and "reload_dataloaders_every_n_epochs" in self.arguments:
+            self.trainer["reload_dataloaders_every_n_epochs"] = self.of(1, 2)
         return config
 
     # Trainer ---------------------------------------------------------------------------------------------------------
@@ -174,6 +180,9 @@ class Draw:
             "Module.on_validation_epoch_start": "epoch", "Callback.on_validation_epoch_end": "epoch",
             "Module.on_test_epoch_end": "epoch",
         }  # fmt: skip
+        if self.manual:
+            # Called once per optimizer: of the first batch the original keeps what was logged last.
+            places = {at: kind for at, kind in places.items() if at.split(".")[1:] not in (["on_after_backward"], ["on_before_optimizer_step"])}
         logs = []
         for number in range(self.of(1, 2, 3, 4, 6)):
             at = self.of("training_step", "validation_step", *places)
@@ -200,6 +209,8 @@ class Draw:
                 name = self.of("step", "epoch")
                 value = ["call", [float(n) for n in range(40)]]
             logs.append({"at": at, "name": name, "value": value, "options": options})
+            if "add_dataloader_idx" in options and self.chance(0.1):
+                logs[-1]["one_name"] = True
         return logs
 
     # Optimization ----------------------------------------------------------------------------------------------------
@@ -332,13 +343,13 @@ class Draw:
 
 
 def main():
-    path, seed, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    path, seed, count, arguments = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4].split(",")
     saved = torch.load(path, weights_only=True)
     batches = [(saved[f"x{index}"], saved[f"y{index}"]) for index in range(BATCHES)]
     torch.set_num_threads(1)
     results = []
     for index in range(count):
-        config = Draw(seed + index).configuration()
+        config = Draw(seed + index, arguments).configuration()
         with tempfile.TemporaryDirectory() as root:
             results.append({"config": config, **run(config, {"weights": saved["weights"], "batches": batches}, Path(root))})
     print(json.dumps(results))

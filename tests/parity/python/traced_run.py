@@ -165,7 +165,7 @@ class Net(LightningModule):
                 self.calls[name] += 1
                 value = script[(self.calls[name if by == "call" else by] - 1) % len(script)]
             options = dict(entry["options"])
-            if options.get("add_dataloader_idx") is False:
+            if options.get("add_dataloader_idx") is False and not entry.get("one_name"):
                 name = f"{name}{dataloader_idx}"
             self.log(name, value, **options)
 

@@ -143,6 +143,16 @@ impl ResultStore {
     }
 
     fn insert(&mut self, hook: Hook, name: &str, value: &LogValue<'_>, options: &LogOptions) -> Result<usize, Error> {
+        let is_of_another_loader = |entry: &Entry| {
+            entry.hook == hook && entry.logged_as == name && entry.dataloader_idx != self.dataloader_idx
+        };
+        if !options.add_dataloader_idx && self.entries.iter().any(is_of_another_loader) {
+            return Err(problem(
+                hook,
+                name,
+                "several loaders log it, and add_dataloader_idx(false) gives all of them one name; put the loader into the name, or leave that out",
+            ));
+        }
         let mut entry = Entry::new(hook, name, self.dataloader_idx, options)?;
         if let LogValue::Metric(metric) = value {
             entry.accumulated = Accumulated::Metric(metric.share());

@@ -51,7 +51,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         let state = &mut self.engine.state;
         let resume = state.run.progress.resume();
-        if !resume.mid_epoch {
+        if resume.mid_epoch {
+            // The epoch's values so far are nobody's business before its end.
+            state.metrics.in_batch = true;
+        } else {
             state.metrics.train.reset();
         }
         Ok(resume)

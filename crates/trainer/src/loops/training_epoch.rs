@@ -293,7 +293,8 @@ impl TrainerState {
         match (self.config.val_check_interval, self.num_training_batches) {
             (ValCheckInterval::Time(interval), _) => self.last_validation.elapsed() >= interval,
             (ValCheckInterval::Batches(n), _) => counter.is_multiple_of(n),
-            (ValCheckInterval::Fraction(fraction), Some(total)) if self.train_length_is_known => {
+            // Once per epoch is at its end, wherever that may be below the limit.
+            (ValCheckInterval::Fraction(fraction), Some(total)) if self.train_length_is_known || fraction < 1.0 => {
                 counter.is_multiple_of(((total as f64 * fraction) as u64).max(1))
             }
             (ValCheckInterval::Fraction(_), _) => self.run.progress.is_last_batch,

@@ -67,7 +67,7 @@ impl Script {
                 (loss, None) => fulgurite::metrics::LogValue::from(loss.unwrap()),
             };
             let flag = |key: &str| options[key].as_bool();
-            if flag("add_dataloader_idx") == Some(false) {
+            if flag("add_dataloader_idx") == Some(false) && entry["one_name"] != true {
                 name = format!("{name}{dataloader_idx}");
             }
             let mut log = trainer.log(&name, value).logger(flag("logger").unwrap_or(true));
