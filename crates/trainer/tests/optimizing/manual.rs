@@ -164,7 +164,7 @@ fn a_step_that_fails_leaves_nothing_toggled_and_no_optimizer_lost() {
         ),
         (
             |module, _, step| {
-                step.optimizer_step_with(module, 0, |_, _, _| panic!("in the closure"))?;
+                let _first = step.optimizer_step_with(module, 0, |_, _, _| panic!("in the closure"))?;
                 Ok(Loss::skip())
             },
             "Pair::training_step panicked (epoch 0, batch 0): in the closure",
@@ -263,7 +263,7 @@ fn an_optimizer_may_evaluate_the_loss_itself() {
 #[test]
 fn an_error_in_the_closure_is_the_steps() {
     let fails = |module: &mut Pair, _: Tensor, step: &mut Step| {
-        step.optimizer_step_with(module, 0, |_, _, _| Err("the loss ran away".into()))?;
+        let _first = step.optimizer_step_with(module, 0, |_, _, _| Err("the loss ran away".into()))?;
         Ok(Loss::skip())
     };
     let mut trainer = quiet().build().unwrap();
@@ -321,7 +321,7 @@ fn what_cannot_be() {
     );
     refused(
         &mut Pair::new(|module, _, step| {
-            step.optimizer_step_with(module, 0, |module, step, _| {
+            let _first = step.optimizer_step_with(module, 0, |module, step, _| {
                 step.optimizer_step(module, 0)?;
                 Ok(Tensor::from(0))
             })?;
