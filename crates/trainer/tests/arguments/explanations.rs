@@ -3,6 +3,7 @@
 use expect_test::{Expect, expect};
 use fulgurite::data::IntoLoader;
 use fulgurite::loggers::MemoryLogger;
+use fulgurite::optim::OneCycleLR;
 use fulgurite::prelude::*;
 use fulgurite::{Console, TrainerBuilder};
 
@@ -73,6 +74,41 @@ fn a_shuffled_loader_that_is_only_evaluated() {
         warning: a validation loader is shuffled, which changes no result; turn shuffling off, so that batches can be told apart by their number
         warning: a test loader is shuffled, which changes no result; turn shuffling off, so that batches can be told apart by their number"#]]
     .assert_eq(&warnings.join("\n"));
+}
+
+/// Follows one cycle, at the interval it is told.
+struct Cycles(Weight, Interval);
+
+impl LightningModule for Cycles {
+    type Batch = Tensor;
+
+    fn vars(&self) -> &nn::VarStore {
+        &self.0.vars
+    }
+
+    fn training_step(&mut self, x: Tensor, step: &mut Step) -> Result<Loss> {
+        self.0.training_step(x, step)
+    }
+
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
+        let scheduler = LrSchedulerConfig::new(OneCycleLR::new(0.1, 10)).interval(self.1);
+        Ok(Optimizers::from(SGD::new(&self.0.vars).lr(0.1)).scheduler(scheduler))
+    }
+}
+
+#[test]
+fn one_cycle_by_epochs() {
+    let warnings = |interval| {
+        let console = Console::memory();
+        let mut trainer = quiet().console(console.clone()).build().unwrap();
+        trainer.fit(&mut Cycles(weight(), interval), batches(&[1.0])).unwrap();
+        console.contents().lines().filter(|line| line.starts_with("warning")).collect::<Vec<_>>().join("\n")
+    };
+    expect![
+        "warning: a OneCycleLR is stepped once per epoch, and its length is counted in optimizer steps; set its interval to `Interval::Step`"
+    ]
+    .assert_eq(&warnings(Interval::Epoch));
+    expect![""].assert_eq(&warnings(Interval::Step));
 }
 
 /// Brings a callback of its own.

@@ -8,6 +8,7 @@ mod explanations;
 mod loaders;
 mod outputs;
 mod plugins;
+mod table;
 
 use fulgurite::data::{BatchIter, DataError, Loader};
 use fulgurite::prelude::*;
