@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(config("LIMIT_TRAIN_BATCHES", "1").limit_train_batches, Limit::Batches(1));
         assert_eq!(config("LIMIT_TRAIN_BATCHES", "1.0").limit_train_batches, Limit::Fraction(1.0));
         assert_eq!(config("CHECK_VAL_EVERY_N_EPOCH", "null").check_val_every_n_epoch, None);
-        assert_eq!(config("DETECT_ANOMALY", "True").detect_anomaly, true);
+        assert!(config("DETECT_ANOMALY", "True").detect_anomaly);
         assert_eq!(config("ENABLE_PROGRESS_BAR", "false").enable_progress_bar, Some(false));
         assert_eq!(config("DETERMINISTIC", "warn").deterministic, Deterministic::Warn);
         assert_eq!(config("PRECISION", "64").precision, "64");

@@ -1,6 +1,6 @@
 //! What `configure_optimizers` returned, and whether it can be trained with.
 
-use fulgurite_optim::Optimizers;
+use fulgurite_optim::{Interval, Optimizers};
 use fulgurite_torch::tch::nn;
 
 use crate::error::Error;
@@ -70,6 +70,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         if optimizers.is_empty() {
             state.warn("configure_optimizers returned no optimizer: training_step runs and nothing is updated");
+        }
+        if schedulers.iter().any(|s| s.scheduler.name() == "OneCycleLR" && s.interval == Interval::Epoch) {
+            state.warn("a OneCycleLR is stepped once per epoch, and its length is counted in optimizer steps; set its interval to `Interval::Step`");
         }
         state.run.optimizers = optimizers.into_iter().map(Some).collect();
         state.run.schedulers = schedulers;

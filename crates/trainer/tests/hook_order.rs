@@ -23,6 +23,7 @@ struct Model {
     vars: nn::VarStore,
     layer: nn::Linear,
     events: Events,
+    manual: bool,
 }
 struct Data(Events);
 
@@ -84,10 +85,10 @@ impl Callback for Recorder {
 }
 
 impl Model {
-    fn new(events: Events) -> Model {
+    fn new(events: Events, manual: bool) -> Model {
         let vars = nn::VarStore::new(Device::Cpu);
         let layer = nn::linear(vars.root() / "layer", 4, 1, Default::default());
-        Model { vars, layer, events }
+        Model { vars, layer, events, manual }
     }
 
     fn record(&self, name: &str) {
@@ -117,9 +118,20 @@ impl LightningModule for Model {
         &self.vars
     }
 
-    fn training_step(&mut self, batch: Tensor, _: &mut Step) -> Result<Loss> {
+    fn automatic_optimization(&self) -> bool {
+        !self.manual
+    }
+
+    fn training_step(&mut self, batch: Tensor, step: &mut Step) -> Result<Loss> {
         self.record("training_step");
-        Ok(self.loss(&batch).into())
+        let loss = self.loss(&batch);
+        if self.manual {
+            step.zero_grad(0)?;
+            step.manual_backward(self, &loss)?;
+            step.optimizer_step(self, 0)?;
+            step.lr_scheduler_step(0, None)?;
+        }
+        Ok(loss.into())
     }
 
     fn validation_step(&mut self, batch: Tensor, step: &mut Step) -> Result<()> {
@@ -317,8 +329,8 @@ impl LightningDataModule for Data {
     }
 }
 
-/// What `python/hooks.py` does with Lightning.
-fn events_of_fit_test_predict(accumulate: u64) -> String {
+/// What `python/hooks.py` does with Lightning. Without a window the module steps its optimizer itself.
+fn events_of_fit_test_predict(accumulate: Option<u64>) -> String {
     let root = tempfile::tempdir().unwrap();
     let events = Events::default();
     let mut trainer = Trainer::builder()
@@ -328,8 +340,8 @@ fn events_of_fit_test_predict(accumulate: u64) -> String {
         .limit_test_batches(1)
         .limit_predict_batches(1)
         .num_sanity_val_steps(1)
-        .accumulate_grad_batches(accumulate)
-        .gradient_clip_val(1.0)
+        .accumulate_grad_batches(accumulate.unwrap_or(1))
+        .gradient_clip_val(if accumulate.is_some() { 1.0 } else { 0.0 })
         .callback(Recorder(events.clone()))
         .callback(ModelCheckpoint::monitor("val_loss").dirpath(root.path()))
         .accelerator("cpu")
@@ -340,7 +352,7 @@ fn events_of_fit_test_predict(accumulate: u64) -> String {
         .console(Console::memory())
         .build()
         .unwrap();
-    let (mut model, mut data) = (Model::new(events.clone()), Data(events.clone()));
+    let (mut model, mut data) = (Model::new(events.clone(), accumulate.is_none()), Data(events.clone()));
     let mark = |entry: &str| events.0.lock().unwrap().push(format!("-- {entry}"));
     mark("fit");
     trainer.fit(&mut model, &mut data).unwrap();
@@ -354,12 +366,17 @@ fn events_of_fit_test_predict(accumulate: u64) -> String {
 
 #[test]
 fn hooks_come_in_lightnings_order() {
-    similar_asserts(include_str!("golden/hooks_accumulate_1.txt"), &events_of_fit_test_predict(1));
+    similar_asserts(include_str!("golden/hooks_accumulate_1.txt"), &events_of_fit_test_predict(Some(1)));
+}
+
+#[test]
+fn hooks_come_in_lightnings_order_in_manual_optimization() {
+    similar_asserts(include_str!("golden/hooks_manual.txt"), &events_of_fit_test_predict(None));
 }
 
 #[test]
 fn hooks_come_in_lightnings_order_while_accumulating() {
-    similar_asserts(include_str!("golden/hooks_accumulate_2.txt"), &events_of_fit_test_predict(2));
+    similar_asserts(include_str!("golden/hooks_accumulate_2.txt"), &events_of_fit_test_predict(Some(2)));
 }
 
 #[track_caller]

@@ -56,7 +56,14 @@ class Plain(LightningModule):
         self.layer = torch.nn.Linear(4, 1)
 
     def training_step(self, batch, batch_idx):
-        return self.layer(batch).pow(2).mean()
+        loss = self.layer(batch).pow(2).mean()
+        if not self.automatic_optimization:
+            optimizer = self.optimizers()
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+            self.lr_schedulers().step()
+        return loss
 
     def validation_step(self, batch, batch_idx):
         self.log("val_loss", self.layer(batch).pow(2).mean())
@@ -114,7 +121,8 @@ class Recorder(Callback):
 
 
 def main():
-    accumulate = int(sys.argv[1])
+    manual = sys.argv[1] == "manual"
+    accumulate = 1 if manual else int(sys.argv[1])
     with tempfile.TemporaryDirectory() as root:
         trainer = Trainer(
             max_epochs=2,
@@ -124,7 +132,7 @@ def main():
             limit_predict_batches=1,
             num_sanity_val_steps=1,
             accumulate_grad_batches=accumulate,
-            gradient_clip_val=1.0,
+            gradient_clip_val=None if manual else 1.0,
             callbacks=[Recorder(), ModelCheckpoint(dirpath=root, monitor="val_loss")],
             accelerator="cpu",
             logger=False,
@@ -133,6 +141,7 @@ def main():
             default_root_dir=root,
         )
         model, data = Model(), Data()
+        model.automatic_optimization = not manual
         for entry in ("fit", "test", "predict"):
             EVENTS.append(f"-- {entry}")
             getattr(trainer, entry)(model, datamodule=data)

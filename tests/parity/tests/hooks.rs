@@ -15,6 +15,11 @@ fn the_golden_order_is_lightnings() {
 }
 
 #[test]
+fn the_golden_order_of_manual_optimization_is_lightnings() {
+    check("manual", include_str!("../../../crates/trainer/tests/golden/hooks_manual.txt"));
+}
+
+#[test]
 fn the_golden_order_while_accumulating_is_lightnings() {
     check("2", include_str!("../../../crates/trainer/tests/golden/hooks_accumulate_2.txt"));
 }

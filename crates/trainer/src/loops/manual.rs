@@ -49,7 +49,7 @@ impl Step<'_> {
     ///
     /// Those of the hooks, and autograd's.
     pub fn manual_backward<M: LightningModule>(&mut self, module: &mut M, loss: &Tensor) -> Result<()> {
-        self.require_manual("manual_backward")?;
+        self.0.state.require_manual("step.manual_backward")?;
         Ok(self.as_caller(|engine| engine.backward(module, loss, 1.0))?)
     }
 
@@ -140,19 +140,7 @@ impl Step<'_> {
     ///
     /// There is no such scheduler, or it refused.
     pub fn lr_scheduler_step(&mut self, scheduler: usize, metric: Option<f64>) -> Result<()> {
-        self.require_manual("lr_scheduler_step")?;
-        let there = self.0.state.run.schedulers.len();
-        let Some(config) = self.0.state.run.schedulers.get(scheduler) else {
-            return Err(Error::Config(format!(
-                "there is no scheduler {scheduler}: configure_optimizers returned {there}"
-            ))
-            .into());
-        };
-        let optimizer = config.optimizer;
-        self.0.lend_optimizer(optimizer, |engine, optimizer| {
-            engine.state.run.schedulers[scheduler].scheduler.step(optimizer, metric)
-        })??;
-        Ok(())
+        self.0.state.lr_scheduler_step(scheduler, metric)
     }
 
     /// The optimizer whose turn it is, when several take turns.
@@ -166,7 +154,7 @@ impl Step<'_> {
         optimizer: usize,
         step: impl FnOnce(&mut Engine, &mut M, &mut dyn Optimizer) -> Result<T>,
     ) -> Result<T> {
-        self.require_manual("optimizer_step")?;
+        self.0.state.require_manual("step.optimizer_step")?;
         self.as_caller(|engine| {
             engine.state.run.progress.manual_step.ready();
             let action = engine.state.begin_action(|| "optimizer_step".to_owned());
@@ -184,15 +172,6 @@ impl Step<'_> {
         let returned = f(self.0);
         self.0.state.enter(hook, owner);
         returned
-    }
-
-    fn require_manual(&self, method: &str) -> Result<(), Error> {
-        if self.0.state.run.manual {
-            return Ok(());
-        }
-        Err(Error::Config(format!(
-            "step.{method} is for modules that step their optimizers themselves; return `false` from `automatic_optimization`"
-        )))
     }
 }
 
@@ -214,6 +193,36 @@ impl Engine {
 }
 
 impl TrainerState {
+    /// Steps a scheduler in manual optimization, by its place in what `configure_optimizers` returned. `metric` is what a
+    /// scheduler on a plateau watches. In a step, call [`Step::lr_scheduler_step`].
+    ///
+    /// # Errors
+    ///
+    /// There is no such scheduler, or it refused.
+    pub fn lr_scheduler_step(&mut self, scheduler: usize, metric: Option<f64>) -> Result<()> {
+        self.require_manual("lr_scheduler_step")?;
+        let there = self.run.schedulers.len();
+        let Some(config) = self.run.schedulers.get_mut(scheduler) else {
+            return Err(Error::Config(format!(
+                "there is no scheduler {scheduler}: configure_optimizers returned {there}, counted from 0"
+            ))
+            .into());
+        };
+        let Some(Some(optimizer)) = self.run.optimizers.get_mut(config.optimizer) else {
+            return Err(in_a_step(config.optimizer).into());
+        };
+        Ok(config.scheduler.step(optimizer.as_mut(), metric)?)
+    }
+
+    fn require_manual(&self, method: &str) -> Result<(), Error> {
+        if self.run.manual {
+            return Ok(());
+        }
+        Err(Error::Config(format!(
+            "{method} is for modules that step their optimizers themselves; return `false` from `automatic_optimization`"
+        )))
+    }
+
     /// Lets gradients reach the parameters of one optimizer, and none that only others have.
     pub(crate) fn toggle_optimizer(&mut self, index: usize) -> Result<(), Error> {
         self.untoggle_optimizer();
@@ -247,6 +256,11 @@ impl TrainerState {
 /// An optimizer was named that is not there.
 pub(crate) fn no_optimizer(index: usize, there: usize) -> Error {
     Error::Config(format!("there is no optimizer {index}: configure_optimizers returned {there}, counted from 0"))
+}
+
+/// An optimizer was asked for while something else has it.
+pub(crate) fn in_a_step(index: usize) -> Error {
+    Error::Config(format!("optimizer {index} is in the middle of a step already"))
 }
 
 /// Whether two handles are to the same parameter.

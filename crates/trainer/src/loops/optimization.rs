@@ -8,7 +8,7 @@ use fulgurite_torch::grad;
 use fulgurite_torch::params::named_parameters;
 use fulgurite_torch::tch::Tensor;
 
-use super::manual::no_optimizer;
+use super::manual::{in_a_step, no_optimizer};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
@@ -129,7 +129,7 @@ impl Engine {
             return Err(no_optimizer(index, there));
         };
         let Some(mut optimizer) = slot.take() else {
-            return Err(Error::Config(format!("optimizer {index} is in the middle of a step already")));
+            return Err(in_a_step(index));
         };
         // Even a panic must not lose the optimizer: a checkpoint may still be written on the way out.
         let returned = catch_unwind(AssertUnwindSafe(|| f(self, optimizer.as_mut())));

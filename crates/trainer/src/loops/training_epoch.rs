@@ -69,7 +69,6 @@ impl<M: LightningModule> Run<'_, '_, M> {
         progress.batch.restart_current();
         progress.scheduler.restart_current();
         progress.optimizer_step.restart_current();
-        progress.manual_step.restart_current();
         progress.zero_grad.restart_current();
         progress.val_batch.total = Default::default();
         progress.is_last_batch = false;

@@ -1,0 +1,193 @@
+//! Several loaders, combined loaders, and loaders that are asked for again.
+
+use expect_test::expect;
+use fulgurite::TrainerFn;
+use fulgurite::data::{CombinedLoader, IntoLoader};
+use fulgurite::loggers::{Logged, MemoryLogger};
+use fulgurite::prelude::*;
+
+use super::{Weight, batches, quiet, weight};
+
+#[test]
+fn several_loaders_are_walked_in_turn_and_told_apart() {
+    let several = || Loaders::from(batches(&[1.0, 3.0])).and(batches(&[5.0]));
+    let logger = MemoryLogger::new();
+    let mut trainer = quiet().logger(logger.clone()).build().unwrap();
+    for entry in [TrainerFn::Validate, TrainerFn::Test] {
+        let mut module = weight();
+        let results = match entry {
+            TrainerFn::Test => trainer.test(&mut module, several()),
+            _ => trainer.validate(&mut module, several()),
+        };
+        assert_eq!(module.evaluated, ["0.0=1", "0.1=3", "1.0=5"]);
+        let names: Vec<String> = results.unwrap().iter().map(|result| format!("{result:?}")).collect();
+        assert_eq!(names, [r#"{"loss/dataloader_idx_0": 2.0}"#, r#"{"loss/dataloader_idx_1": 5.0}"#]);
+        let written = logger.take().into_iter().filter_map(|call| match call {
+            Logged::Metrics { metrics, step } => Some((metrics.into_iter().map(|(name, _)| name).collect(), step)),
+            _ => None,
+        });
+        let names = ["loss/dataloader_idx_0", "loss/dataloader_idx_1", "epoch"].map(str::to_owned).to_vec();
+        assert_eq!(written.collect::<Vec<(Vec<String>, i64)>>(), [(names, 0)]);
+    }
+
+    let mut module = weight();
+    let predictions = trainer.predict(&mut module, several()).unwrap();
+    assert_eq!(predictions.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
+
+    let mut module = weight();
+    trainer.fit(&mut module, (batches(&[1.0]), several())).unwrap();
+    assert_eq!(module.evaluated, ["0.0=1", "0.1=3", "1.0=5", "0.0=1", "0.1=3", "1.0=5"]);
+    assert_eq!(trainer.state().num_eval_batches(), [Some(2), Some(1)]);
+    assert_eq!(trainer.state().num_sanity_val_batches(), [Some(2), Some(1)]);
+}
+
+#[test]
+fn one_loader_alone_adds_no_suffix() {
+    let results = quiet().build().unwrap().validate(&mut weight(), batches(&[1.0])).unwrap();
+    assert_eq!(format!("{results:?}"), r#"[{"loss": 1.0}]"#);
+}
+
+#[test]
+fn a_sequential_combination_is_several_loaders() {
+    let sequential = || CombinedLoader::sequential([batches(&[1.0, 3.0, 5.0]), batches(&[7.0, 9.0])]);
+    let mut module = weight();
+    let results = quiet().limit_val_batches(2).build().unwrap().validate(&mut module, sequential()).unwrap();
+    assert_eq!(module.evaluated, ["0.0=1", "0.1=3", "1.0=7", "1.1=9"]);
+    assert_eq!(results.len(), 2);
+
+    let error = quiet().build().unwrap().fit(&mut weight(), sequential()).unwrap_err();
+    expect![
+        "fit was given a `CombinedLoader::sequential` to train on, which is for evaluation; choose one of its other modes, or join the data with a `ConcatDataset`"
+    ]
+    .assert_eq(&error.to_string());
+}
+
+/// Trains on two loaders at once.
+struct Pairs(Weight, Vec<String>);
+
+impl LightningModule for Pairs {
+    type Batch = (Tensor, Option<Tensor>);
+
+    fn vars(&self) -> &nn::VarStore {
+        &self.0.vars
+    }
+
+    fn training_step(&mut self, (x, y): Self::Batch, step: &mut Step) -> Result<Loss> {
+        let number = |tensor: &Tensor| tensor.double_value(&[]).to_string();
+        self.1.push(format!("{}+{}", number(&x), y.as_ref().map_or("-".to_owned(), number)));
+        self.0.training_step(x, step)
+    }
+
+    fn validation_step(&mut self, (x, _): Self::Batch, step: &mut Step) -> Result<()> {
+        self.0.validation_step(x, step)
+    }
+
+    fn configure_optimizers(&mut self, t: &mut TrainerState) -> Result<Optimizers> {
+        self.0.configure_optimizers(t)
+    }
+}
+
+/// A long and a short one, the short one's batches as `Some`.
+fn pair(long: &[f64], short: &[f64]) -> CombinedLoader<(Tensor, Option<Tensor>)> {
+    let short: Vec<Option<Tensor>> = batches(short).into_iter().map(Some).collect();
+    CombinedLoader::max_size_cycle((batches(long), short))
+}
+
+#[test]
+fn training_and_validation_on_loaders_walked_together() {
+    let mut module = Pairs(weight(), Vec::new());
+    let mut trainer = quiet().max_epochs(2).num_sanity_val_steps(0).build().unwrap();
+    trainer.fit(&mut module, (pair(&[1.0, 2.0, 3.0], &[0.1, 0.2]), pair(&[4.0], &[5.0]))).unwrap();
+    let epoch = ["1+0.10000000149011612", "2+0.20000000298023224", "3+0.10000000149011612"];
+    assert_eq!(module.1, [epoch, epoch].concat());
+    assert_eq!(module.0.evaluated, ["0.0=4", "0.0=4"]);
+    assert_eq!(trainer.state().num_training_batches(), Some(3));
+
+    let mut module = Pairs(weight(), Vec::new());
+    let mut trainer = quiet().limit_train_batches(0.5).build().unwrap();
+    trainer.fit(&mut module, pair(&[1.0, 2.0, 3.0, 4.0], &[0.5])).unwrap();
+    assert_eq!(module.1, ["1+0.5", "2+0.5"]);
+}
+
+#[test]
+fn a_run_on_combined_loaders_resumes_exactly() {
+    let root = tempfile::tempdir().unwrap();
+    let data = || pair(&[1.0, 2.0, 3.0, 4.0, 5.0], &[0.5, 0.25]);
+    let every = ModelCheckpoint::new().dirpath(root.path()).every_n_train_steps(1).save_top_k(-1).filename("{step}");
+    let mut whole = Pairs(weight(), Vec::new());
+    quiet().enable_checkpointing(true).callback(every).build().unwrap().fit(&mut whole, data()).unwrap();
+    for step in 1..5 {
+        let mut resumed = Pairs(weight(), Vec::new());
+        let path = root.path().join(format!("step={step}.ckpt"));
+        quiet().build().unwrap().ckpt_path(path.to_str().unwrap()).fit(&mut resumed, data()).unwrap();
+        assert_eq!(resumed.1, whole.1[step..]);
+        assert_eq!(resumed.0.w(), whole.0.w());
+    }
+}
+
+#[test]
+fn several_training_loaders_must_be_combined() {
+    let several = Loaders::from(batches(&[1.0])).and(batches(&[2.0]));
+    let error = quiet().build().unwrap().fit(&mut weight(), several).unwrap_err();
+    expect![
+        "fit was given 2 training loaders; train on all of them at once through a `CombinedLoader`, such as `CombinedLoader::max_size_cycle((a, b))`, or on their data as one with a `ConcatDataset`"
+    ]
+    .assert_eq(&error.to_string());
+}
+
+/// Other batches every time it is asked.
+#[derive(Default)]
+struct Renewed {
+    train: u32,
+    val: u32,
+}
+
+impl LightningDataModule for Renewed {
+    type Batch = Tensor;
+
+    fn train_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+        self.train += 1;
+        Ok(batches(&vec![f64::from(self.train); 2]).into())
+    }
+
+    fn val_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+        self.val += 1;
+        Ok(batches(&[f64::from(self.val)]).into())
+    }
+}
+
+#[test]
+fn loaders_are_asked_for_again() {
+    let run = |every: u64, sanity: i64| {
+        let (mut module, mut data) = (weight(), Renewed::default());
+        let mut trainer = quiet()
+            .max_epochs(5)
+            .num_sanity_val_steps(sanity)
+            .reload_dataloaders_every_n_epochs(every)
+            .build()
+            .unwrap();
+        trainer.fit(&mut module, &mut data).unwrap();
+        let trained: Vec<f64> = module.trained_on.chunks(2).map(|epoch| epoch[0]).collect();
+        let evaluated: Vec<String> = module.evaluated.iter().map(|batch| batch.replace("0.0=", "")).collect();
+        format!("{trained:?} {}", evaluated.join(" "))
+    };
+    expect!["[1.0, 1.0, 1.0, 1.0, 1.0] 1 1 1 1 1"].assert_eq(&run(0, 0));
+    expect!["[1.0, 2.0, 3.0, 4.0, 5.0] 1 2 3 4 5"].assert_eq(&run(1, 0));
+    expect!["[1.0, 1.0, 2.0, 2.0, 3.0] 1 1 2 2 3"].assert_eq(&run(2, 0));
+    expect!["[1.0, 2.0, 3.0, 4.0, 5.0] 1 1 2 3 4 5"].assert_eq(&run(1, 2));
+}
+
+#[test]
+fn loaders_handed_over_are_kept() {
+    let mut module = weight();
+    let mut trainer = quiet().max_epochs(3).reload_dataloaders_every_n_epochs(1).build().unwrap();
+    trainer.fit(&mut module, (batches(&[1.0]), batches(&[2.0]))).unwrap();
+    assert_eq!(module.trained_on, [1.0; 3]);
+}
+
+#[test]
+fn loaders_may_be_boxed() {
+    let mut module = weight();
+    quiet().build().unwrap().fit(&mut module, batches(&[2.0]).into_loader()).unwrap();
+    assert_eq!(module.trained_on, [2.0]);
+}
