@@ -4,7 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod early_stopping;
+mod lambda;
 mod lr_monitor;
 mod model_checkpoint;
+mod on_exception_checkpoint;
+mod prediction_writer;
+mod pruning;
 mod scripted;
 mod timer;
