@@ -263,8 +263,16 @@ fn each_pruning_is_reported() {
         contents.lines().filter(|line| line.contains("Applied")).map(|line| format!("{line}\n")).collect::<String>()
     };
     expect![""].assert_eq(&report(0));
-    expect![""].assert_eq(&report(1));
-    expect![""].assert_eq(&report(2));
+    expect![[r#"
+        Applied `l1_unstructured`. Pruned: 0/30 (0.00%) -> 12/30 (40.00%)
+    "#]]
+    .assert_eq(&report(1));
+    expect![[r#"
+        Applied `l1_unstructured`. Pruned: 0/30 (0.00%) -> 12/30 (40.00%)
+        Applied `l1_unstructured` to `fc1.weight` with amount=6. Pruned: 0 (0.00%) -> 6 (25.00%)
+        Applied `l1_unstructured` to `fc2.weight` with amount=6. Pruned: 0 (0.00%) -> 6 (100.00%)
+    "#]]
+    .assert_eq(&report(2));
 }
 
 #[track_caller]
@@ -276,19 +284,72 @@ fn refused(pruning: ModelPruning, expected: Expect) {
 #[test]
 fn what_cannot_be_is_refused() {
     let new = ModelPruning::new;
-    refused(new(PruningFn::LnStructured), expect![""]);
-    refused(new(PruningFn::RandomStructured).use_global_unstructured(false), expect![""]);
-    refused(new(PruningFn::LnStructured).use_global_unstructured(false).pruning_dim(0), expect![""]);
+    refused(
+        new(PruningFn::LnStructured),
+        expect![
+            "ModelPruning with ln_structured takes whole slices, which cannot be compared across parameters; set use_global_unstructured to false"
+        ],
+    );
+    refused(
+        new(PruningFn::RandomStructured).use_global_unstructured(false),
+        expect![
+            "ModelPruning with random_structured needs pruning_dim, the dimension whose slices are pruned; 0 is a layer's outputs"
+        ],
+    );
+    refused(
+        new(PruningFn::LnStructured).use_global_unstructured(false).pruning_dim(0),
+        expect!["ModelPruning with ln_structured needs pruning_norm, such as 1.0 or 2.0"],
+    );
     let structured = || new(PruningFn::RandomStructured).use_global_unstructured(false);
-    refused(structured().pruning_dim(0), expect![""]);
-    refused(structured().pruning_dim(2).parameter_names(["weight"]), expect![""]);
-    refused(plain().amount(1.5), expect![""]);
-    refused(plain().amount(-1), expect![""]);
-    refused(plain().amount(38), expect![""]);
-    refused(plain().verbose(3), expect![""]);
-    refused(plain().parameters_to_prune(["fc3.weight"]), expect![""]);
-    refused(plain().parameter_names(["kernel"]), expect![""]);
-    refused(ModelPruning::with_method(|_, _| Ok(Tensor::from(1.0))), expect![""]);
+    refused(
+        structured().pruning_dim(0),
+        expect![[
+            r#"ModelPruning with random_structured takes slices of at least two dimensions, and fc1.bias has shape [6]; leave it out, for example with `parameter_names(["weight"])`"#
+        ]],
+    );
+    refused(
+        structured().pruning_dim(2).parameter_names(["weight"]),
+        expect![
+            "ModelPruning::pruning_dim(2) is not a dimension of fc1.weight, which has shape [6, 4]; write one from -2 to 1"
+        ],
+    );
+    refused(
+        plain().amount(1.5),
+        expect![
+            "ModelPruning::amount(1.5) is no share of the parameters; write a fraction from 0.0 to 1.0, or a count"
+        ],
+    );
+    refused(
+        plain().amount(-1),
+        expect![
+            "ModelPruning::amount(-1.0) is no share of the parameters; write a fraction from 0.0 to 1.0, or a count"
+        ],
+    );
+    refused(
+        plain().amount(38),
+        expect![
+            "ModelPruning::amount(38) is more than the 37 that are left of the parameters; lower it, or write a fraction"
+        ],
+    );
+    refused(plain().verbose(3), expect!["ModelPruning::verbose(3) is not a level; write 0, 1 or 2"]);
+    refused(
+        plain().parameters_to_prune(["fc3.weight"]),
+        expect![
+            "ModelPruning was given the parameter `fc3.weight`, which Net does not have; write one of fc1.weight, fc1.bias, fc2.weight, fc2.bias"
+        ],
+    );
+    refused(
+        plain().parameter_names(["kernel"]),
+        expect![
+            "ModelPruning has nothing to prune: no parameter of Net is selected; name some of fc1.weight, fc1.bias, fc2.weight, fc2.bias in parameters_to_prune"
+        ],
+    );
+    refused(
+        ModelPruning::with_method(|_, _| Ok(Tensor::from(1.0))),
+        expect![
+            "the pruning method of ModelPruning returned a mask of shape [] for [37] numbers; return one value for each, 0 for those to prune"
+        ],
+    );
 }
 
 #[test]
