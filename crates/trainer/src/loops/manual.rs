@@ -49,7 +49,7 @@ impl Step<'_> {
     ///
     /// Those of the hooks, and autograd's.
     pub fn manual_backward<M: LightningModule>(&mut self, module: &mut M, loss: &Tensor) -> Result<()> {
-        self.require_manual("manual_backward")?;
+        self.0.state.require_manual("manual_backward")?;
         Ok(self.as_caller(|engine| engine.backward(module, loss, 1.0))?)
     }
 
@@ -119,26 +119,13 @@ impl Step<'_> {
         })?
     }
 
-    /// Steps a scheduler, by its place in what `configure_optimizers` returned. `metric` is what a scheduler on a
-    /// plateau watches.
+    /// Steps a scheduler: [`TrainerState::lr_scheduler_step`].
     ///
     /// # Errors
     ///
     /// There is no such scheduler, or it refused.
     pub fn lr_scheduler_step(&mut self, scheduler: usize, metric: Option<f64>) -> Result<()> {
-        self.require_manual("lr_scheduler_step")?;
-        let there = self.0.state.run.schedulers.len();
-        let Some(config) = self.0.state.run.schedulers.get(scheduler) else {
-            return Err(Error::Config(format!(
-                "there is no scheduler {scheduler}: configure_optimizers returned {there}"
-            ))
-            .into());
-        };
-        let optimizer = config.optimizer;
-        self.0.lend_optimizer(optimizer, |engine, optimizer| {
-            engine.state.run.schedulers[scheduler].scheduler.step(optimizer, metric)
-        })??;
-        Ok(())
+        self.0.state.lr_scheduler_step(scheduler, metric)
     }
 
     /// The optimizer whose turn it is, when several take turns.
@@ -152,7 +139,7 @@ impl Step<'_> {
         optimizer: usize,
         step: impl FnOnce(&mut Engine, &mut M, &mut dyn Optimizer) -> Result<T>,
     ) -> Result<T> {
-        self.require_manual("optimizer_step")?;
+        self.0.state.require_manual("optimizer_step")?;
         self.as_caller(|engine| {
             engine.state.run.progress.manual_step.ready();
             let stepped = engine.lend_optimizer(optimizer, |engine, optimizer| {
@@ -174,15 +161,6 @@ impl Step<'_> {
         self.0.state.enter(hook, owner);
         returned
     }
-
-    fn require_manual(&self, method: &str) -> Result<(), Error> {
-        if self.0.state.run.manual {
-            return Ok(());
-        }
-        Err(Error::Config(format!(
-            "step.{method} is for modules that step their optimizers themselves; return `false` from `automatic_optimization`"
-        )))
-    }
 }
 
 impl Engine {
@@ -203,6 +181,35 @@ impl Engine {
 }
 
 impl TrainerState {
+    /// Steps a scheduler of a module that steps its optimizers itself, by its place in what `configure_optimizers`
+    /// returned; at the end of an epoch, say, in `on_train_epoch_end`. `metric` is what a scheduler on a plateau watches.
+    ///
+    /// # Errors
+    ///
+    /// There is no such scheduler, its optimizer is in the middle of a step, or it refused.
+    pub fn lr_scheduler_step(&mut self, scheduler: usize, metric: Option<f64>) -> Result<()> {
+        self.require_manual("lr_scheduler_step")?;
+        let there = self.run.schedulers.len();
+        let Some(config) = self.run.schedulers.get_mut(scheduler) else {
+            let problem = format!("there is no scheduler {scheduler}: configure_optimizers returned {there}");
+            return Err(Error::Config(problem).into());
+        };
+        let Some(Some(optimizer)) = self.run.optimizers.get_mut(config.optimizer) else {
+            let problem = format!("optimizer {} is in the middle of a step already", config.optimizer);
+            return Err(Error::Config(problem).into());
+        };
+        Ok(config.scheduler.step(optimizer.as_mut(), metric)?)
+    }
+
+    fn require_manual(&self, method: &str) -> Result<(), Error> {
+        if self.run.manual {
+            return Ok(());
+        }
+        Err(Error::Config(format!(
+            "{method} is for modules that step their optimizers themselves; return `false` from `automatic_optimization`"
+        )))
+    }
+
     /// Lets gradients reach the parameters of one optimizer, and none that only others have.
     pub(crate) fn toggle_optimizer(&mut self, index: usize) {
         self.untoggle_optimizer();

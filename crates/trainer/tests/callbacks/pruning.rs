@@ -241,6 +241,24 @@ fn a_method_of_ones_own() {
 }
 
 #[test]
+fn two_may_prune_different_parameters() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |name: &str| plain().parameters_to_prune([name]);
+    let builder = quiet(folder.path()).max_epochs(1).callback(of("fc1.weight")).callback(of("fc2.weight"));
+    let mut trainer = builder.build().unwrap();
+    trainer.fit(&mut Net::new(), batches(1)).unwrap();
+    let file = serialization::load(trainer.best_model_path().unwrap()).unwrap();
+    let states = file.as_dict().unwrap().dict("callbacks").unwrap();
+    for name in ["fc1.weight", "fc2.weight"] {
+        let state = states.dict(&format!("ModelPruning{{'parameters_to_prune': ['{name}']}}")).unwrap();
+        assert_eq!(state.dict("masks").unwrap().keys().collect::<Vec<_>>(), [name]);
+    }
+    let builder = quiet(folder.path()).max_epochs(1).callback(plain()).callback(plain());
+    let error = builder.build().unwrap().fit(&mut Net::new(), batches(1)).unwrap_err().to_string();
+    assert!(error.starts_with("two callbacks have the state key `ModelPruning`"), "{error}");
+}
+
+#[test]
 fn pruning_may_wait_for_validation() {
     let mut net = Net::new();
     let mut trainer = trainer(plain().prune_on_train_epoch_end(false), 2);
