@@ -32,7 +32,7 @@ struct Args {
     #[arg(long, default_value_t = 64)]
     batch_size: usize,
     /// Learning rate of both networks at the start; it falls to 0.
-    #[arg(long, default_value_t = 2e-3)]
+    #[arg(long, default_value_t = 1e-3)]
     lr: f64,
     /// Share of hidden values that dropout zeroes in the discriminator.
     #[arg(long, default_value_t = 0.3)]
@@ -116,7 +116,7 @@ impl LightningModule for Gan {
         let drawn = self.generator.draw(&noise, true);
 
         // The discriminator learns to tell them apart.
-        step.toggle_optimizer(DISCRIMINATOR);
+        step.toggle_optimizer(DISCRIMINATOR)?;
         let (real, fake) = (self.discriminator.judge(&digits), self.discriminator.judge(&drawn.detach()));
         let d_loss = loss_of(&real, self.args.real_label) + loss_of(&fake, 0.0);
         step.zero_grad(DISCRIMINATOR)?;
@@ -124,7 +124,7 @@ impl LightningModule for Gan {
         step.optimizer_step(self, DISCRIMINATOR)?;
 
         // The generator learns to be taken for real.
-        step.toggle_optimizer(GENERATOR);
+        step.toggle_optimizer(GENERATOR)?;
         let g_loss = loss_of(&self.discriminator.judge(&drawn), 1.0);
         step.zero_grad(GENERATOR)?;
         step.manual_backward(self, &g_loss)?;

@@ -89,13 +89,22 @@ impl Step<'_> {
     ///
     /// There is no such optimizer.
     pub fn zero_grad(&mut self, optimizer: usize) -> Result<()> {
+        self.0.state.require_manual("zero_grad")?;
         Ok(self.0.lend_optimizer(optimizer, |_, optimizer| optimizer.zero_grad())?)
     }
 
     /// Lets gradients reach this optimizer's parameters alone, and none that only others have, until
-    /// [`untoggle_optimizer`](Step::untoggle_optimizer).
-    pub fn toggle_optimizer(&mut self, optimizer: usize) {
+    /// [`untoggle_optimizer`](Step::untoggle_optimizer) or the end of the step.
+    ///
+    /// # Errors
+    ///
+    /// There is no such optimizer.
+    pub fn toggle_optimizer(&mut self, optimizer: usize) -> Result<()> {
+        self.0.state.require_manual("toggle_optimizer")?;
+        // To say what is wrong with the index.
+        self.0.lend_optimizer(optimizer, |_, _| ())?;
         self.0.state.toggle_optimizer(optimizer);
+        Ok(())
     }
 
     /// Undoes [`toggle_optimizer`](Step::toggle_optimizer).
@@ -114,6 +123,7 @@ impl Step<'_> {
         gradient_clip_val: f64,
         gradient_clip_algorithm: GradientClipAlgorithm,
     ) -> Result<()> {
+        self.0.state.require_manual("clip_gradients")?;
         self.0.lend_optimizer(optimizer, |engine, optimizer| {
             engine.state.clip_gradients(optimizer, Some(gradient_clip_val), gradient_clip_algorithm)
         })?

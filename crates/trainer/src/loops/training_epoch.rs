@@ -169,10 +169,12 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(())
     }
 
-    /// Steps the schedulers of an interval: those on a plateau after validation, the others before it.
+    /// Steps the schedulers of an interval: those on a plateau after validation, the others before it. A module that steps
+    /// its optimizers itself sees to its schedulers too.
     fn step_schedulers(&mut self, interval: Interval, on_plateau: bool) -> Result<(), Error> {
         let state = &mut self.engine.state;
-        if state.run.schedulers.is_empty() || interval == Interval::Step && state.is_accumulating() {
+        if state.run.manual || state.run.schedulers.is_empty() || interval == Interval::Step && state.is_accumulating()
+        {
             return Ok(());
         }
         let count = match interval {
