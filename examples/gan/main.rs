@@ -11,6 +11,7 @@ mod model;
 use clap::Parser;
 use fulgurite::data::datasets::Digits;
 use fulgurite::loggers::{make_grid, save_image};
+use fulgurite::optim::CosineAnnealingLR;
 use fulgurite::prelude::*;
 use fulgurite::torch::params;
 use model::{Discriminator, Generator};
@@ -22,15 +23,15 @@ struct Args {
     #[arg(long, default_value_t = 32)]
     latent: i64,
     /// Channels of the widest images in the two networks; the others have two and four times as many.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 24)]
     width: i64,
     /// Epochs to train at most.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 80)]
     max_epochs: i64,
     /// Digits per step.
     #[arg(long, default_value_t = 64)]
     batch_size: usize,
-    /// Learning rate of both networks.
+    /// Learning rate of both networks at the start; it falls to 0.
     #[arg(long, default_value_t = 1e-3)]
     lr: f64,
     /// Share of hidden values that dropout zeroes in the discriminator.
@@ -53,7 +54,7 @@ struct Args {
     default_root_dir: String,
 }
 
-/// The optimizers, by their place in `configure_optimizers`.
+/// The optimizers, and their schedulers, by their place in `configure_optimizers`.
 const DISCRIMINATOR: usize = 0;
 const GENERATOR: usize = 1;
 
@@ -115,7 +116,7 @@ impl LightningModule for Gan {
         let drawn = self.generator.draw(&noise, true);
 
         // The discriminator learns to tell them apart.
-        step.toggle_optimizer(DISCRIMINATOR);
+        step.toggle_optimizer(DISCRIMINATOR)?;
         let (real, fake) = (self.discriminator.judge(&digits), self.discriminator.judge(&drawn.detach()));
         let d_loss = loss_of(&real, self.args.real_label) + loss_of(&fake, 0.0);
         step.zero_grad(DISCRIMINATOR)?;
@@ -123,7 +124,7 @@ impl LightningModule for Gan {
         step.optimizer_step(self, DISCRIMINATOR)?;
 
         // The generator learns to be taken for real.
-        step.toggle_optimizer(GENERATOR);
+        step.toggle_optimizer(GENERATOR)?;
         let g_loss = loss_of(&self.discriminator.judge(&drawn), 1.0);
         step.zero_grad(GENERATOR)?;
         step.manual_backward(self, &g_loss)?;
@@ -137,6 +138,8 @@ impl LightningModule for Gan {
     }
 
     fn on_train_epoch_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        trainer.lr_scheduler_step(DISCRIMINATOR, None)?;
+        trainer.lr_scheduler_step(GENERATOR, None)?;
         if trainer.config().fast_dev_run > 0 {
             return Ok(());
         }
@@ -149,8 +152,12 @@ impl LightningModule for Gan {
     }
 
     fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
-        let adam = |part| Adam::new(params::parameters_of(&self.vars, part)).lr(self.args.lr).betas(0.5, 0.999);
-        Ok(Optimizers::from(adam("discriminator")).and(adam("generator")))
+        let epochs = u32::try_from(self.args.max_epochs).unwrap_or(1).max(1);
+        let optimizer = |part| {
+            let adam = Adam::new(params::parameters_of(&self.vars, part)).lr(self.args.lr).betas(0.5, 0.999);
+            Optimizers::from(adam).scheduler(CosineAnnealingLR::new(epochs))
+        };
+        Ok(optimizer("discriminator").and(optimizer("generator")))
     }
 
     fn hparams(&self) -> Dict {

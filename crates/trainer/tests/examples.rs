@@ -87,6 +87,26 @@ fn autoencoder_draws_what_it_learned() {
 }
 
 #[test]
+fn gan_draws_after_every_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = "--max-epochs 2 --width 2 --latent 4 --batch-size 256 --accelerator cpu";
+    let expected = ["d_loss", "g_loss", "digits that nobody wrote", "samples: ", "logs: ", "checkpoints: "];
+    assert_prints(folder.path(), "gan", args, &expected);
+    let run = folder.path().join("lightning_logs/version_0");
+    let mut samples = files(run.join("samples"), "png");
+    samples.sort();
+    let names: Vec<_> = samples.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["epoch-000.png", "epoch-001.png"]);
+    // Both networks learned: what is drawn from the same noise has changed.
+    assert_ne!(std::fs::read(&samples[0]).unwrap(), std::fs::read(&samples[1]).unwrap());
+    let metrics = std::fs::read_to_string(run.join("metrics.csv")).unwrap();
+    let columns = metrics.lines().next().unwrap();
+    for name in ["d_loss", "g_loss", "D(x)_epoch", "D(G(z))_epoch"] {
+        assert!(columns.contains(name), "no {name} among {columns}");
+    }
+}
+
+#[test]
 fn digits_are_tested_and_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let expected = ["val_acc", "test_acc", "██", "logs: ", "checkpoints: "];
@@ -95,7 +115,7 @@ fn digits_are_tested_and_drawn() {
 
 #[test]
 fn every_example_has_a_dry_run_that_leaves_nothing() {
-    for (example, args) in [("digits", ""), ("gpt", TINY_GPT), ("autoencoder", "")] {
+    for (example, args) in [("digits", ""), ("gpt", TINY_GPT), ("autoencoder", ""), ("gan", "")] {
         let folder = tempfile::tempdir().unwrap();
         assert_prints(folder.path(), example, &format!("{args} --fast-dev-run"), &["fast_dev_run"]);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{example} left something");

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use fulgurite::Console;
+use fulgurite::callbacks::OnExceptionCheckpoint;
 use fulgurite::data::{DataLoader, InMemory};
 use fulgurite::prelude::*;
 use fulgurite::torch::params;
@@ -99,6 +100,7 @@ fn fit(net: &mut Net, folder: &Path, ckpt_path: Option<&Path>) -> Outcome {
         .enable_progress_bar(false)
         .enable_model_summary(false)
         .callback(ModelCheckpoint::new().dirpath(folder).save_top_k(0))
+        .callback(OnExceptionCheckpoint::new(folder).filename("ended"))
         .console(Console::memory())
         .build()
         .unwrap();
@@ -153,13 +155,19 @@ fn check(at: &str, said: &[&str]) {
     let outcome = format!("Interrupted {{ checkpoint: Some({path:?}) }}");
     assert_eq!(lines, [said, &["teardown", &outcome]].concat());
     assert!(status.success());
+    // Whoever writes checkpoints has the same one.
+    let ended = folder.path().join("ended.ckpt");
+    assert_eq!(std::fs::metadata(&ended).unwrap().len(), std::fs::metadata(&path).unwrap().len());
+    let resumes_from = if at == "1" { &ended } else { &path };
 
     seed_everything(11).unwrap();
     let mut straight = Net::new();
-    assert_eq!(fit(&mut straight, folder.path(), None), Outcome::Finished);
+    let elsewhere = tempfile::tempdir().unwrap();
+    assert_eq!(fit(&mut straight, elsewhere.path(), None), Outcome::Finished);
     seed_everything(12).unwrap();
     let mut resumed = Net::new();
-    assert_eq!(fit(&mut resumed, folder.path(), Some(&path)), Outcome::Finished);
+    assert_eq!(fit(&mut resumed, folder.path(), Some(resumes_from)), Outcome::Finished);
+    assert!(!ended.exists());
     assert_eq!(weights(&resumed), weights(&straight), "interrupted at {at}");
 }
 

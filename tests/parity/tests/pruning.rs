@@ -139,8 +139,9 @@ fn run(data: &Dict, case: &Json) -> Json {
     for (number, epoch) in epochs.iter_mut().enumerate() {
         let file = serialization::load(folder.path().join(format!("epoch={number}.ckpt"))).unwrap();
         let file = file.as_dict().unwrap();
-        let state = file.dict("callbacks").unwrap().dict("ModelPruning").unwrap_or(&Dict::new()).clone();
-        let masks = state.dict("masks").cloned().unwrap_or_default();
+        let callbacks = file.dict("callbacks").unwrap();
+        let key = callbacks.keys().find(|key| key.starts_with("ModelPruning")).unwrap();
+        let masks = callbacks.dict(key).unwrap().dict("masks").unwrap();
         for (name, values) in epoch.as_object_mut().unwrap() {
             *values = json!({ "mask": masks.tensor(name).ok().map(flat), "values": values });
         }

@@ -99,6 +99,7 @@ impl Step<'_> {
     ///
     /// There is no such optimizer.
     pub fn zero_grad(&mut self, optimizer: usize) -> Result<()> {
+        self.0.state.require_manual("zero_grad")?;
         Ok(self.0.lend_optimizer(optimizer, |_, optimizer| optimizer.zero_grad())?)
     }
 
@@ -128,13 +129,13 @@ impl Step<'_> {
         gradient_clip_val: f64,
         gradient_clip_algorithm: GradientClipAlgorithm,
     ) -> Result<()> {
+        self.0.state.require_manual("clip_gradients")?;
         self.0.lend_optimizer(optimizer, |engine, optimizer| {
             engine.state.clip_gradients(optimizer, Some(gradient_clip_val), gradient_clip_algorithm)
         })?
     }
 
-    /// Steps a scheduler, by its place in what `configure_optimizers` returned. `metric` is what a scheduler on a
-    /// plateau watches.
+    /// Steps a scheduler: [`TrainerState::lr_scheduler_step`].
     ///
     /// # Errors
     ///

@@ -6,8 +6,12 @@
 mod device_stats_monitor;
 mod early_stopping;
 mod gradient_norm;
+mod lambda;
 mod lr_monitor;
 mod model_checkpoint;
+mod on_exception_checkpoint;
+mod prediction_writer;
+mod pruning;
 mod scripted;
 mod spike_detection;
 mod terminate_on_nan;

@@ -10,23 +10,32 @@ use fulgurite_torch::{Dict, Value, params, tensor_id};
 
 use super::method::slice_dim;
 use super::resample::resample;
-use super::{Mask, ModelPruning, Parameter, PruningAmount};
+use super::{Mask, ModelPruning, ModelPruningOptions, Parameter, PruningAmount};
 use crate::callbacks::Callback;
+use crate::callbacks::model_checkpoint::python_str;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::module::ModuleView;
 use crate::state::{TrainerFn, TrainerState};
 
 impl Callback for ModelPruning {
+    /// Two may prune different parameters.
+    fn state_key(&self) -> String {
+        let quoted = |names: &[String]| names.iter().map(|name| python_str(name)).collect::<Vec<_>>().join(", ");
+        let ModelPruningOptions { parameters_to_prune, parameter_names, .. } = &self.options;
+        let (option, names) = match parameters_to_prune.as_slice() {
+            [] if *parameter_names == ModelPruningOptions::default().parameter_names => return "ModelPruning".into(),
+            [] => ("parameter_names", parameter_names),
+            _ => ("parameters_to_prune", parameters_to_prune),
+        };
+        format!("ModelPruning{{'{option}': [{}]}}", quoted(names))
+    }
+
     fn state_dict(&self) -> Dict {
         let masks: Dict = self.masks().map(|(name, keep)| (name.into(), keep.into())).collect();
         let originals =
             self.parameters.iter().filter_map(|p| Some((p.name.as_str().into(), p.original.as_ref()?.into())));
-        let originals: Dict = originals.collect();
-        if masks.is_empty() && originals.is_empty() {
-            return Dict::new();
-        }
-        Dict::new().with("masks", masks).with("original_parameters", originals)
+        Dict::new().with("masks", masks).with("original_parameters", originals.collect::<Dict>())
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
