@@ -124,11 +124,9 @@ fn the_configurations_run_or_say_what_is_missing() {
 #[test]
 fn every_example_has_a_dry_run_that_leaves_nothing() {
     let gpt = format!("{TINY_GPT} --trainer.fast_dev_run");
-    for (example, args) in [
-        ("digits", "fit --trainer.fast_dev_run true"),
-        ("gpt", &gpt),
-        ("autoencoder", "--fast-dev-run"),
-    ] {
+    for (example, args) in
+        [("digits", "fit --trainer.fast_dev_run true"), ("gpt", &gpt), ("autoencoder", "--fast-dev-run")]
+    {
         let folder = tempfile::tempdir().unwrap();
         assert_prints(folder.path(), example, args, &["fast_dev_run"]);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{example} left something");

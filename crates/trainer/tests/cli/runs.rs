@@ -33,7 +33,7 @@ fn a_configuration_that_is_there_is_not_overwritten_unless_asked() {
     let args = format!("{FIT} --trainer.logger CsvLogger --trainer.logger.version here");
     assert_eq!(folder.answer(program(), &args).1, ExitCode::SUCCESS);
     let (text, code) = folder.answer(program(), &args);
-    assert_eq!(code, ExitCode::from(1));
+    assert_eq!(code, ExitCode::from(2));
     let last = text.lines().last().unwrap();
     expect![[""]].assert_eq(last);
     assert_eq!(folder.answer(program().save_config(SaveConfig::Overwrite), &args).1, ExitCode::SUCCESS);
@@ -79,17 +79,32 @@ fn optimization(args: &str) -> String {
 
 #[test]
 fn the_optimizer_named_takes_the_place_of_the_models() {
-    expect![[""]].assert_eq(&optimization(""));
-    expect![[""]].assert_eq(&optimization("--optimizer AdamW --optimizer.lr 0.25"));
-    expect![[""]].assert_eq(&optimization(
+    expect![[r#"
+        SGD lr 0.5000, 0 scheduler(s)
+        no warning"#]]
+    .assert_eq(&optimization(""));
+    expect![[r#"
+        AdamW lr 0.2500, 0 scheduler(s)
+        warning: Line::configure_optimizers is overridden by the optimizer that the trainer was given"#]]
+    .assert_eq(&optimization("--optimizer AdamW --optimizer.lr 0.25"));
+    expect![[r#"
+        SGD lr 0.2500, 1 scheduler(s)
+        warning: Line::configure_optimizers is overridden by the optimizer that the trainer was given"#]]
+    .assert_eq(&optimization(
         "--optimizer SGD --optimizer.lr 1 --lr_scheduler StepLR --lr_scheduler.step_size 1 --lr_scheduler.gamma 0.5",
     ));
     // Two epochs of two steps, counted by the trainer.
-    expect![[""]].assert_eq(&optimization(
+    expect![[r#"
+        SGD lr 0.2831, 1 scheduler(s)
+        warning: Line::configure_optimizers is overridden by the optimizer that the trainer was given"#]]
+    .assert_eq(&optimization(
         "--optimizer SGD --lr_scheduler OneCycleLR --lr_scheduler.max_lr 1 --lr_scheduler.interval step \
          --lr_scheduler.cycle_momentum false",
     ));
-    expect![[""]].assert_eq(&optimization(
+    expect![[r#"
+        SGD lr 0.0100, 1 scheduler(s)
+        warning: Line::configure_optimizers is overridden by the optimizer that the trainer was given"#]]
+    .assert_eq(&optimization(
         "--optimizer SGD --optimizer.lr 1 --lr_scheduler ReduceLROnPlateau --lr_scheduler.monitor val_loss \
          --lr_scheduler.patience 0 --lr_scheduler.threshold 100",
     ));
@@ -127,7 +142,9 @@ fn hooks_see_what_they_come_after() {
                 Ok(())
             })
             .after_evaluation(move |_, results| Ok(evaluated.borrow_mut().push(format!("{} loader", results.len()))))
-            .after_predict(move |_, _, batches| Ok(predicted.borrow_mut().push(format!("{} batches", batches[0].len()))))
+            .after_predict(move |_, _, batches| {
+                Ok(predicted.borrow_mut().push(format!("{} batches", batches[0].len())))
+            })
     };
     let rest = FIT.trim_start_matches("fit ");
     for subcommand in ["fit", "validate", "predict"] {
