@@ -203,7 +203,7 @@ fn main() -> ExitCode {
             if trainer.state().config().fast_dev_run == 0 {
                 trainer.ckpt_path("best");
             }
-            trainer.test(model, data)?;
+            trainer.test(model, &mut *data)?;
             let predictions = trainer.predict(model, data)?;
             println!("{}", draw::predictions(&predictions[0][0], 8));
             println!("logs:        {}", trainer.state().log_dir().display());

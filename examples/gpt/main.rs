@@ -1,6 +1,6 @@
 //! A small GPT that learns to write, byte by byte, from any text: by default from the Rust sources of this workspace.
 //!
-//! `cargo run --release --example gpt -- --help` lists what can be changed.
+//! `cargo run --release --example gpt -- fit` trains it, `-- fit --help` lists what can be changed.
 
 #![expect(clippy::print_stdout, reason = "a program prints")]
 
@@ -9,108 +9,63 @@ mod text;
 
 use std::any::Any;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::ensure;
-use clap::Parser;
 use fulgurite::ModuleView;
+use fulgurite::cli::{Cli, FromConfig};
 use fulgurite::data::datasets::TokenBlocks;
 use fulgurite::metrics::Perplexity;
 use fulgurite::optim::{LinearWarmupCosineAnnealingLR, ParamGroupConfig};
 use fulgurite::prelude::*;
 use fulgurite::torch::{params, rng::RngState};
 use model::{Gpt, GptConfig};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// Train a small GPT on text.
-#[derive(Parser, Debug, Clone)]
-struct Args {
-    /// A text, or a folder of texts; by default the sources of this workspace.
-    #[arg(long, value_name = "FILE|DIR")]
-    text: Option<PathBuf>,
-    /// Which files of a folder to read.
-    #[arg(long, default_value = "rs")]
-    extension: String,
-    /// Share of the text, at its end, that is kept for validation.
-    #[arg(long, default_value_t = 0.1)]
-    val_split: f64,
-
+/// What can be set of the model.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+struct LanguageConfig {
     /// Transformer blocks.
-    #[arg(long, default_value_t = 4)]
     layers: i64,
     /// Numbers per token between the blocks.
-    #[arg(long, default_value_t = 128)]
     width: i64,
     /// Attention heads per block.
-    #[arg(long, default_value_t = 4)]
     heads: i64,
-    /// Bytes the model sees at once.
-    #[arg(long, default_value_t = 128)]
+    /// Bytes the model sees at once; follows `data.context`.
     context: usize,
     /// Share of values that dropout zeroes.
-    #[arg(long, default_value_t = 0.0)]
     dropout: f64,
-
-    /// Sequences per step.
-    #[arg(long, default_value_t = 16)]
-    batch_size: usize,
     /// Highest learning rate.
-    #[arg(long, default_value_t = 3e-3)]
     lr: f64,
     /// Steps until it is reached; at most half of the run.
-    #[arg(long, default_value_t = 30)]
     warmup: u32,
     /// Weight decay of the matrices.
-    #[arg(long, default_value_t = 0.1)]
     weight_decay: f64,
-    /// Norm to which gradients are clipped.
-    #[arg(long, default_value_t = 1.0)]
-    gradient_clip_val: f64,
-    /// Epochs to train at most.
-    #[arg(long, default_value_t = 20)]
-    max_epochs: u32,
-    /// Steps to train at most.
-    #[arg(long)]
-    max_steps: Option<u32>,
-    /// Steps per epoch: batches come from random places, so an epoch is what lies between two validations.
-    #[arg(long, default_value_t = 100)]
-    steps_per_epoch: u32,
-    /// Validation batches per epoch.
-    #[arg(long, default_value_t = 25)]
-    limit_val_batches: u64,
-
     /// Bytes to write at the end of each epoch.
-    #[arg(long, default_value_t = 400)]
     sample_length: usize,
     /// What they go on from.
-    #[arg(long, default_value = "\n")]
     prompt: String,
     /// Below 1 it writes what is likely, above 1 it dares more.
-    #[arg(long, default_value_t = 0.8)]
     temperature: f64,
-
-    /// Seed of everything random.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// cpu, cuda, mps or auto.
-    #[arg(long, default_value = "auto")]
-    accelerator: String,
-    /// Threads that load data.
-    #[arg(long, default_value_t = 0)]
-    num_workers: usize,
-    /// A checkpoint to go on from.
-    #[arg(long, value_name = "CKPT")]
-    resume: Option<String>,
-    /// Run one batch of everything, to see that it works.
-    #[arg(long)]
-    fast_dev_run: bool,
-    /// Where logs and checkpoints go.
-    #[arg(long, default_value = ".")]
-    default_root_dir: String,
 }
 
-impl Args {
-    fn total_steps(&self) -> u32 {
-        (self.max_epochs * self.steps_per_epoch).min(self.max_steps.unwrap_or(u32::MAX))
+impl Default for LanguageConfig {
+    fn default() -> LanguageConfig {
+        LanguageConfig {
+            layers: 4,
+            width: 128,
+            heads: 4,
+            context: 128,
+            dropout: 0.0,
+            lr: 3e-3,
+            warmup: 30,
+            weight_decay: 0.1,
+            sample_length: 400,
+            prompt: "\n".into(),
+            temperature: 0.8,
+        }
     }
 }
 
@@ -119,16 +74,23 @@ struct Language {
     vars: nn::VarStore,
     gpt: Gpt,
     perplexity: Perplexity,
-    args: Args,
+    config: LanguageConfig,
 }
 
-impl Language {
-    fn new(args: &Args) -> Language {
+impl FromConfig for Language {
+    type Config = LanguageConfig;
+
+    fn from_config(config: LanguageConfig) -> Result<Language> {
+        let &LanguageConfig { layers, width, heads, dropout, .. } = &config;
+        if heads < 1 || width % heads != 0 {
+            return Err(format!("model.width={width} cannot be shared by model.heads={heads}").into());
+        }
+        if config.temperature <= 0.0 || config.prompt.is_empty() {
+            return Err("model.temperature must be above 0, and model.prompt have at least one character".into());
+        }
         let vars = nn::VarStore::new(Device::Cpu);
-        let &Args { layers, width, heads, dropout, .. } = args;
-        let config = GptConfig { layers, width, heads, context: args.context as i64, dropout };
-        let gpt = Gpt::new(&vars.root(), config);
-        Language { vars, gpt, perplexity: Perplexity::new(), args: args.clone() }
+        let gpt = Gpt::new(&vars.root(), GptConfig { layers, width, heads, context: config.context as i64, dropout });
+        Ok(Language { vars, gpt, perplexity: Perplexity::new(), config })
     }
 }
 
@@ -162,42 +124,32 @@ impl LightningModule for Language {
     fn on_train_epoch_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
         // The sample's random numbers are put back: what is trained does not depend on what is written.
         let rng = RngState::capture()?;
-        let sample = self.gpt.generate(&self.args.prompt, self.args.sample_length, self.args.temperature)?;
+        let sample = self.gpt.generate(&self.config.prompt, self.config.sample_length, self.config.temperature)?;
         rng.restore()?;
         let sample = text::readable(&sample);
         trainer.print(&format!("─── sample after epoch {} ───\n{}\n───", trainer.current_epoch(), sample.trim()));
         trainer.log_text("sample", &format!("```\n{sample}\n```"))
     }
 
-    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
-        let Args { lr, warmup, weight_decay, .. } = self.args;
+    fn configure_optimizers(&mut self, trainer: &mut TrainerState) -> Result<Optimizers> {
+        let LanguageConfig { lr, warmup, weight_decay, .. } = self.config;
         let decays = |(name, p): &(String, Tensor)| p.dim() >= 2 && !name.starts_with("embedding");
         let (matrices, rest): (Vec<_>, Vec<_>) = params::named_parameters(&self.vars).into_iter().partition(decays);
         let groups = vec![
             ParamGroupConfig::new(matrices.iter().map(|(_, p)| p)).name("decay").weight_decay(weight_decay),
             ParamGroupConfig::new(rest.iter().map(|(_, p)| p)).name("no_decay").weight_decay(0.0),
         ];
-        let steps = self.args.total_steps();
+        let adamw = Optimizers::from(AdamW::new(groups).lr(lr).betas(0.9, 0.95));
+        let Some(steps) = trainer.estimated_stepping_batches()? else { return Ok(adamw) };
+        let steps = u32::try_from(steps)?;
         let schedule = LinearWarmupCosineAnnealingLR::new(warmup.min(steps / 2), steps)
             .warmup_start_lr(0.01 * lr)
             .eta_min(0.1 * lr);
-        let adamw = AdamW::new(groups).lr(lr).betas(0.9, 0.95);
-        Ok(Optimizers::from(adamw).scheduler(LrSchedulerConfig::new(schedule).interval(Interval::Step)))
+        Ok(adamw.scheduler(LrSchedulerConfig::new(schedule).interval(Interval::Step)))
     }
 
     fn hparams(&self) -> Dict {
-        let args = &self.args;
-        Dict::new()
-            .with("layers", args.layers)
-            .with("width", args.width)
-            .with("heads", args.heads)
-            .with("context", args.context)
-            .with("dropout", args.dropout)
-            .with("batch_size", args.batch_size)
-            .with("lr", args.lr)
-            .with("warmup", args.warmup)
-            .with("weight_decay", args.weight_decay)
-            .with("seed", args.seed)
+        Dict::from_serialize(&self.config)
     }
 }
 
@@ -205,9 +157,76 @@ fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Tensor {
     logits.flatten(0, 1).cross_entropy_for_logits(&targets.flatten(0, 1))
 }
 
+/// What can be set of the text.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+struct TextConfig {
+    /// A text, or a folder of texts; by default the sources of this workspace.
+    text: Option<PathBuf>,
+    /// Which files of a folder to read.
+    extension: String,
+    /// Share of the text, at its end, that is kept for validation.
+    val_split: f64,
+    /// Bytes the model sees at once.
+    context: usize,
+    /// Sequences per step.
+    batch_size: usize,
+    /// Steps per epoch: batches come from random places, so an epoch is what lies between two validations.
+    steps_per_epoch: usize,
+    /// Threads that load data.
+    num_workers: usize,
+}
+
+impl Default for TextConfig {
+    fn default() -> TextConfig {
+        TextConfig {
+            text: None,
+            extension: "rs".into(),
+            val_split: 0.1,
+            context: 128,
+            batch_size: 16,
+            steps_per_epoch: 100,
+            num_workers: 0,
+        }
+    }
+}
+
+/// Blocks of a text: from random places to train on, one after the other to validate.
+struct Text {
+    train: TokenBlocks,
+    val: TokenBlocks,
+    config: TextConfig,
+}
+
+impl FromConfig for Text {
+    type Config = TextConfig;
+
+    fn from_config(config: TextConfig) -> Result<Text> {
+        let path = config.text.clone().unwrap_or_else(text::workspace);
+        let text = text::read(&path, &config.extension)?;
+        println!("{} bytes of text from {}", text.len(), path.display());
+        let (train, val) = TokenBlocks::from_bytes(&text, config.context)?.split(1.0 - config.val_split)?;
+        Ok(Text { train, val, config })
+    }
+}
+
+impl LightningDataModule for Text {
+    type Batch = (Tensor, Tensor);
+
+    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+        let TextConfig { batch_size, steps_per_epoch, num_workers, .. } = self.config;
+        let train = self.train.clone().random(batch_size * steps_per_epoch);
+        Ok(DataLoader::new(train).batch_size(batch_size).num_workers(num_workers).into())
+    }
+
+    fn val_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+        let TextConfig { batch_size, num_workers, .. } = self.config;
+        Ok(DataLoader::new(self.val.clone()).batch_size(batch_size).num_workers(num_workers).into())
+    }
+}
+
 /// Logs how many tokens are trained on per second.
 struct Throughput {
-    tokens_per_step: usize,
     since: Instant,
 }
 
@@ -222,56 +241,29 @@ impl Callback for Throughput {
         trainer: &mut TrainerState,
         _: &mut dyn ModuleView,
         _: &Loss,
-        _: &dyn Any,
+        batch: &dyn Any,
         _: usize,
     ) -> Result<()> {
-        let tokens_per_second = self.tokens_per_step as f64 / self.since.elapsed().as_secs_f64();
-        trainer.log("tokens_per_second", tokens_per_second);
+        if let Some((tokens, _)) = batch.downcast_ref::<(Tensor, Tensor)>() {
+            trainer.log("tokens_per_second", tokens.numel() as f64 / self.since.elapsed().as_secs_f64());
+        }
         self.since = Instant::now();
         Ok(())
     }
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    ensure!(args.width % args.heads == 0, "--width {} cannot be shared by --heads {}", args.width, args.heads);
-    ensure!(args.temperature > 0.0, "--temperature must be above 0");
-    ensure!(!args.prompt.is_empty(), "--prompt needs at least one character");
-    seed_everything(args.seed)?;
-
-    let path = args.text.clone().unwrap_or_else(text::workspace);
-    let text = text::read(&path, &args.extension)?;
-    println!("{} bytes of text from {}", text.len(), path.display());
-    let (train, val) = TokenBlocks::from_bytes(&text, args.context)?.split(1.0 - args.val_split)?;
-    let train = train.random(args.batch_size * args.steps_per_epoch as usize);
-    let train = DataLoader::new(train).batch_size(args.batch_size).num_workers(args.num_workers);
-    let val = DataLoader::new(val).batch_size(args.batch_size).num_workers(args.num_workers);
-
-    let mut model = Language::new(&args);
-    let mut trainer = Trainer::builder()
-        .max_epochs(args.max_epochs.into())
-        .max_steps(args.total_steps().into())
-        .limit_val_batches(args.limit_val_batches)
-        .gradient_clip_val(args.gradient_clip_val)
-        .log_every_n_steps(10)
-        .accelerator(&args.accelerator)
-        .default_root_dir(&args.default_root_dir)
-        .fast_dev_run(args.fast_dev_run.into())
-        .callback(ModelCheckpoint::monitor("val_loss").filename("{epoch}-{val_loss:.3f}"))
-        .callback(LearningRateMonitor::new())
-        .callback(Throughput { tokens_per_step: args.batch_size * args.context, since: Instant::now() })
-        .build()?;
-    if let Some(path) = &args.resume {
-        trainer.ckpt_path(path);
-    }
-    if let Outcome::Interrupted { .. } = trainer.fit(&mut model, (train, val))? {
-        std::process::exit(130);
-    }
-
-    let log_dir = trainer.state().log_dir();
-    println!("logs:        {} (tensorboard --logdir {}/lightning_logs)", log_dir.display(), args.default_root_dir);
-    if let Some(path) = trainer.best_model_path() {
-        println!("checkpoints: {}", path.parent().unwrap_or(&path).display());
-    }
-    Ok(())
+fn main() -> ExitCode {
+    Cli::<Language, Text>::new("gpt")
+        .about("A small GPT that learns to write, byte by byte, from any text.")
+        .defaults(include_str!("defaults.yaml"))
+        .link("data.context", "model.context")
+        .trainer(|trainer| trainer.callback(Throughput { since: Instant::now() }))
+        .after_fit(|trainer, _, _| {
+            println!("logs:        {}", trainer.state().log_dir().display());
+            if let Some(path) = trainer.best_model_path() {
+                println!("checkpoint:  {}", path.display());
+            }
+            Ok(())
+        })
+        .run()
 }

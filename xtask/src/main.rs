@@ -18,16 +18,16 @@ const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
   setup                 fetch libtorch, once, and tell cargo where it is
-  digits [ARGS]         train a convolutional network on handwritten digits
-  gpt [ARGS]            train a small GPT on text
+  digits [fit] [ARGS]   train a convolutional network on handwritten digits
+  gpt [fit] [ARGS]      train a small GPT on text
   test [ARGS]           run the tests (ARGS go to `cargo test`)
   parity [ARGS]         compare with PyTorch, Lightning, torchmetrics and TensorBoard, number by number
   bench NAME [--json FILE] [--repeats N] [--model mlp|cnn|gpt]
                         measure against hand-written tch, PyTorch and Lightning; NAME is overhead or loader
   help                  show this
 
-Every command sets up what it needs first. With `-- --help`, or `--help` after its name, an example lists its own
-arguments. LIBTORCH picks a libtorch that is there already, FULGURITE_PARITY_PYTHON a Python for parity and bench.";
+Every command sets up what it needs first. With `--help`, or `fit --help`, after its name, an example lists
+its own arguments. LIBTORCH picks a libtorch that is there already, FULGURITE_PARITY_PYTHON a Python for parity and bench.";
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {
@@ -50,7 +50,12 @@ fn run(mut args: Vec<String>) -> Result<ExitCode> {
             println!("libtorch {} is ready in {}.", libtorch::VERSION, ready.libtorch.display());
             Ok(ExitCode::SUCCESS)
         }
-        "digits" | "gpt" => cargo()?.args(["run", "--release", "--example", &command, "--"]).args(&args).run(),
+        "digits" | "gpt" => {
+            // Options alone are those of `fit`.
+            let is_fit = args.first().is_none_or(|first| first.starts_with('-') && first != "--help" && first != "-h");
+            let example = ["run", "--release", "--example", &command, "--"];
+            cargo()?.args(example).args(is_fit.then_some("fit")).args(&args).run()
+        }
         "test" => cargo()?.args(["test", "--release"]).args(&args).run(),
         "parity" => cargo_with_python()?.args(["test", "--release", "--package", "fulgurite-parity"]).args(&args).run(),
         "bench" => {

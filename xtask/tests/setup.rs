@@ -175,7 +175,9 @@ fn commands_are_cargos_with_what_was_said_after_them() {
         machine.xtask(args);
         fs::read_to_string(machine.path("calls")).unwrap()
     };
-    assert_eq!(called(&["gpt", "--max-steps", "200"]), "run --release --example gpt -- --max-steps 200\n\n");
+    let gpt = "run --release --example gpt -- fit --trainer.max_steps 200\n\n";
+    assert_eq!(called(&["gpt", "--trainer.max_steps", "200"]), gpt);
+    assert_eq!(called(&["digits", "test"]), "run --release --example digits -- test\n\n");
     assert_eq!(called(&["digits", "--", "--help"]), "run --release --example digits -- --help\n\n");
     assert_eq!(called(&["test", "--doc"]), "test --release --doc\n\n");
 }

@@ -295,6 +295,9 @@ impl TrainerConfig {
                 "num_sanity_val_steps={steps} is below -1; write a number of batches, or -1 for all"
             ));
         }
+        if self.num_nodes == 0 {
+            return wrong("num_nodes=0 is no machine at all; write 1".into());
+        }
         if self.accumulate_grad_batches == 0 {
             return wrong("accumulate_grad_batches=0 would never step; write 1 or more".into());
         }

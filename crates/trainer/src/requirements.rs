@@ -51,7 +51,7 @@ pub(crate) fn check(config: &TrainerConfig, missing: &[String]) -> Result<(), Er
         of_version.push(format!("precision `{precision}`"));
     }
     if *num_nodes > 1 {
-        of_version.push(format!("runs on several machines (num_nodes={num_nodes})"));
+        of_version.push(format!("several machines (num_nodes={num_nodes})"));
     }
     of_version.extend(missing.iter().cloned());
     let of_machine = match accelerator.as_str() {
@@ -74,9 +74,10 @@ pub(crate) fn check(config: &TrainerConfig, missing: &[String]) -> Result<(), Er
         _ => None,
     };
     if let Some(several) = several {
-        of_version.insert(0, format!("runs on several devices (devices={several})"));
+        of_version.insert(0, format!("several devices (devices={several})"));
     }
-    let of_version = (!of_version.is_empty()).then(|| format!("this version does not have {} yet", list(&of_version)));
+    let of_version =
+        (!of_version.is_empty()).then(|| format!("this version does not support {} yet", list(&of_version)));
     let reasons: Vec<String> = of_machine.into_iter().chain(of_version).collect();
     Err(Error::Config(format!("this configuration cannot run here: {}", reasons.join(", and "))))
 }

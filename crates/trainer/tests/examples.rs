@@ -47,16 +47,17 @@ fn files(folder: PathBuf, extension: &str) -> Vec<PathBuf> {
     paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
 }
 
-const TINY_GPT: &str = "--layers 1 --width 16 --heads 2 --context 16 --batch-size 2 --steps-per-epoch 2 \
-                        --limit-val-batches 1 --sample-length 20 --accelerator cpu";
+const TINY_GPT: &str = "fit --model.layers 1 --model.width 16 --model.heads 2 --data.context 16 --data.batch_size 2 \
+                        --data.steps_per_epoch 2 --trainer.limit_val_batches 1 --model.sample_length 20 \
+                        --trainer.accelerator cpu";
 
 #[test]
 fn gpt_trains_writes_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("lightning_logs/version_0");
     // Step metrics are written every 10 steps.
-    let args = format!("{TINY_GPT} --max-steps 10");
-    let expected = ["bytes of text from", "val_perplexity", "sample after epoch 1", "logs: ", "checkpoints: "];
+    let args = format!("{TINY_GPT} --trainer.max_steps 10");
+    let expected = ["bytes of text from", "val_perplexity", "sample after epoch 1", "logs: ", "checkpoint: "];
     assert_prints(folder.path(), "gpt", &args, &expected);
     let checkpoints = files(run.join("checkpoints"), "ckpt");
     assert_eq!(checkpoints.len(), 1);
@@ -66,16 +67,17 @@ fn gpt_trains_writes_and_goes_on() {
         assert!(columns.contains(name), "no {name} among {columns}");
     }
 
-    let args = format!("{TINY_GPT} --max-steps 14 --resume {}", checkpoints[0].display());
+    let args = format!("{TINY_GPT} --trainer.max_steps 14 --ckpt_path {}", checkpoints[0].display());
     assert_prints(folder.path(), "gpt", &args, &["resumed from", "sample after epoch 6"]);
 }
 
 #[test]
 fn gpt_explains_what_it_cannot_do() {
-    assert_fails("gpt", "--width 10 --heads 3", "--width 10 cannot be shared by --heads 3");
-    assert_fails("gpt", "--temperature 0", "--temperature must be above 0");
-    assert_fails("gpt", "--text no-such-file.txt", "cannot read no-such-file.txt");
-    assert_fails("gpt", "--text . --extension poem", "there is no .poem file in .");
+    assert_fails("gpt", "fit --model.width 10 --model.heads 3", "model.width=10 cannot be shared by model.heads=3");
+    assert_fails("gpt", "fit --model.temperature 0", "model.temperature must be above 0");
+    assert_fails("gpt", "fit --data.text no-such-file.txt", "cannot read no-such-file.txt");
+    assert_fails("gpt", "fit --data.text . --data.extension poem", "there is no .poem file in .");
+    assert_fails("gpt", "fit --max-steps 200", "did you mean `trainer.max_steps`?");
 }
 
 #[test]
@@ -109,15 +111,47 @@ fn gan_draws_after_every_epoch() {
 #[test]
 fn digits_are_tested_and_drawn() {
     let folder = tempfile::tempdir().unwrap();
-    let expected = ["val_acc", "test_acc", "██", "logs: ", "checkpoints: "];
-    assert_prints(folder.path(), "digits", "--max-epochs 1 --accelerator cpu", &expected);
+    let expected = ["val_acc", "test_acc", "██", "logs: ", "checkpoint: "];
+    assert_prints(folder.path(), "digits", "fit --trainer.max_epochs 1 --trainer.accelerator cpu", &expected);
+
+    let run = folder.path().join("lightning_logs/version_0");
+    let checkpoint = files(run.join("checkpoints"), "ckpt").remove(0);
+    let args = format!("test --config {}/config.yaml --ckpt_path {}", run.display(), checkpoint.display());
+    assert_prints(folder.path(), "digits", &args, &["test_acc"]);
+    let args = format!("predict --trainer.logger false --ckpt_path {}", checkpoint.display());
+    assert_prints(folder.path(), "digits", &args, &["██"]);
+}
+
+/// The four configurations of the talk; the machines that they were written for are not this one.
+#[test]
+fn the_configurations_run_or_say_what_is_missing() {
+    let config = |name: &str| format!("fit --config {}/../../examples/configs/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    assert_prints(folder.path(), "digits", &config("laptop"), &["fast_dev_run", "test_acc", "██"]);
+    assert_prints(folder.path(), "digits", &format!("{} --print_config", config("laptop")), &["fast_dev_run: 1"]);
+    let version = "this version does not have";
+    for (name, expected) in [
+        ("student", [version, "(devices=2)", "strategy `ddp`", "precision `16-mixed`"]),
+        ("cluster", ["(devices=8)", "strategy `fsdp`", "logger `WandbLogger`", "precision `bf16-mixed`"]),
+        ("tpu", ["no TPU that can be used", "(devices=8)", "strategy `xla`", "precision `bf16-true`"]),
+    ] {
+        for part in expected {
+            assert_fails("digits", &config(name), part);
+        }
+    }
 }
 
 #[test]
 fn every_example_has_a_dry_run_that_leaves_nothing() {
-    for (example, args) in [("digits", ""), ("gpt", TINY_GPT), ("autoencoder", ""), ("gan", "")] {
+    let gpt = format!("{TINY_GPT} --trainer.fast_dev_run");
+    for (example, args) in [
+        ("digits", "fit --trainer.fast_dev_run true"),
+        ("gpt", &gpt),
+        ("autoencoder", "--fast-dev-run"),
+        ("gan", "--fast-dev-run"),
+    ] {
         let folder = tempfile::tempdir().unwrap();
-        assert_prints(folder.path(), example, &format!("{args} --fast-dev-run"), &["fast_dev_run"]);
+        assert_prints(folder.path(), example, args, &["fast_dev_run"]);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{example} left something");
     }
 }

@@ -169,14 +169,19 @@ pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>)
 pub(super) fn misfit(node: &Node, schema: Schema<'_>, prefix: &str, misfit: &Misfit) -> Error {
     let path: Vec<&str> = misfit.path.iter().map(String::as_str).filter(|part| *part != "?").collect();
     let found = node.nearest(path.iter().copied());
-    // The deepest option that is known by name.
-    let field = path.iter().scan(schema, |at, part| at.field(part).inspect(|field| *at = *field)).last();
+    let inner = |at: &mut Schema<'_>, part: &&str| {
+        let inner = at.field(part).or_else(|| at.items().filter(|_| part.parse::<usize>().is_ok()));
+        inner.inspect(|inner| *at = *inner)
+    };
+    // The deepest option that is known by name, or all of it if it has no parts.
+    let field = path.iter().scan(schema, |at, part| inner(at, part)).last();
+    let field = field.or_else(|| (path.is_empty() && !schema.is_struct()).then_some(schema));
     let name = std::iter::once(prefix).chain(path.iter().copied()).collect::<Vec<_>>().join(".");
     let value = shown(&found.to_json());
     let origin = &found.origin;
-    let says_only_type = ["invalid type", "data did not match", "unknown variant", "invalid length"]
-        .iter()
-        .any(|start| misfit.message.starts_with(start));
+    let only_type =
+        ["invalid type", "data did not match", "unknown variant", "invalid length", "invalid value: string"];
+    let says_only_type = only_type.iter().any(|start| misfit.message.starts_with(start));
     let Some(field) = field else {
         return Error::Config(format!("{origin}: `{name}`: {}", misfit.message));
     };
@@ -186,7 +191,10 @@ pub(super) fn misfit(node: &Node, schema: Schema<'_>, prefix: &str, misfit: &Mis
         let advice = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
         return Error::Config(format!("{origin}: `{name}` takes {}, not {value}{advice}", field.type_text()));
     }
-    Error::Config(format!("{origin}: `{name}` cannot be {value}: {}", misfit.message))
+    match field.minimum().filter(|_| misfit.message.starts_with("invalid value: integer")) {
+        Some(least) => Error::Config(format!("{origin}: `{name}` is {least} or more, not {value}")),
+        None => Error::Config(format!("{origin}: `{name}` cannot be {value}: {}", misfit.message)),
+    }
 }
 
 /// A value in a message.

@@ -113,21 +113,21 @@ fn argument(layout: &Layout, name: &str, schema: Schema<'_>) -> Vec<Arg> {
         return arguments(layout, name, schema);
     }
     let Some(kind) = schema.classes() else {
-        let arg = option(name).value_name(schema.type_text()).help(described(schema));
+        let arg = option(name).hide_possible_values(true).value_name(schema.type_text()).help(described(schema));
         let choices = schema.choices();
         // Choices are completed, and stand as the type.
-        let values = choices.into_iter().map(|choice| PossibleValue::new(choice).hide(true));
+        let values = choices.into_iter().map(|choice| PossibleValue::new(choice));
         return vec![arg.value_parser(PossibleValuesParser::new(values))];
     };
     let classes = layout.registry.names(kind);
     let listed =
         format!("{} Classes: {}; --{name}.help CLASS shows their options", described(schema), classes.join(", "));
-    let values = classes.iter().map(|class| PossibleValue::new((*class).to_owned()).hide(true));
+    let values = classes.iter().map(|class| PossibleValue::new((*class).to_owned()));
     let (value_name, long) = match schema.is_class_list() {
         true => ("class", format!("{name}+")),
         false => ("class", name.to_owned()),
     };
-    let mut arg = Arg::new(name.to_owned()).long(long).value_name(value_name).help(listed);
+    let mut arg = Arg::new(name.to_owned()).long(long).value_name(value_name).hide_possible_values(true).help(listed);
     arg = arg.value_parser(PossibleValuesParser::new(values));
     if schema.is_class_list() {
         arg = arg.require_equals(true);

@@ -215,7 +215,7 @@ impl Registry {
 /// Options of a value; what is wrong, and where in it.
 pub(super) fn parse<T: DeserializeOwned>(value: Value) -> Result<T, Misfit> {
     serde_path_to_error::deserialize(value).map_err(|error| Misfit {
-        path: error.path().iter().map(ToString::to_string).collect(),
+        path: error.path().iter().map(|part| part.to_string().trim_matches(['[', ']']).to_owned()).collect(),
         message: error.inner().to_string(),
     })
 }

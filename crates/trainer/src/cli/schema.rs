@@ -76,6 +76,16 @@ impl<'a> Schema<'a> {
         self.properties()?.get(name).map(Schema)
     }
 
+    /// The schema of the items of a list, by itself or among variants.
+    pub(super) fn items(self) -> Option<Schema<'a>> {
+        self.0.get("items").map(Schema).or_else(|| self.variants().find_map(Schema::items))
+    }
+
+    /// The smallest number it can be.
+    pub(super) fn minimum(self) -> Option<&'a Value> {
+        self.0.get("minimum")
+    }
+
     pub(super) fn default(self) -> Option<&'a Value> {
         self.0.get("default")
     }

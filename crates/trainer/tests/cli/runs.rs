@@ -1,0 +1,162 @@
+//! What runs make of a configuration.
+
+use std::cell::RefCell;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use expect_test::expect;
+use fulgurite::cli::SaveConfig;
+
+use crate::program::{Folder, program};
+
+const FIT: &str = "fit --trainer.max_epochs 2 --trainer.accelerator cpu --trainer.enable_progress_bar false \
+                   --trainer.enable_model_summary false --trainer.default_root_dir @.";
+
+#[test]
+fn a_run_saves_its_configuration_and_can_be_repeated() {
+    let folder = Folder::with(&[]);
+    let (text, code) = folder.answer(program(), &format!("{FIT} --model.hidden 3 --trainer.callbacks+=Greeter"));
+    assert_eq!(code, ExitCode::SUCCESS, "{text}");
+    assert!(text.contains("hello world"), "{text}");
+    let saved = folder.path().join("lightning_logs/version_0/config.yaml");
+    let config = std::fs::read_to_string(&saved).unwrap();
+    assert!(config.starts_with("# fulgurite=="), "{config}");
+    let again = folder.printed("fit --config @lightning_logs/version_0/config.yaml --print_config");
+    assert_eq!(config.split_once('\n').unwrap().1.replace(&format!("{}/", folder.path().display()), "@"), again);
+    let hparams = std::fs::read_to_string(folder.path().join("lightning_logs/version_0/hparams.yaml")).unwrap();
+    assert!(hparams.contains("hidden: 3"), "{hparams}");
+}
+
+#[test]
+fn a_configuration_that_is_there_is_not_overwritten_unless_asked() {
+    let folder = Folder::with(&[]);
+    let args = format!("{FIT} --trainer.logger CsvLogger --trainer.logger.version here");
+    assert_eq!(folder.answer(program(), &args).1, ExitCode::SUCCESS);
+    let (text, code) = folder.answer(program(), &args);
+    assert_eq!(code, ExitCode::from(2));
+    let last = text.lines().last().unwrap();
+    expect![[""]].assert_eq(last);
+    assert_eq!(folder.answer(program().save_config(SaveConfig::Overwrite), &args).1, ExitCode::SUCCESS);
+    assert_eq!(folder.answer(program().save_config(SaveConfig::Off), &args).1, ExitCode::SUCCESS);
+}
+
+#[test]
+fn a_dry_run_and_a_run_without_logger_save_no_configuration() {
+    let folder = Folder::with(&[]);
+    assert_eq!(folder.answer(program(), &format!("{FIT} --trainer.fast_dev_run")).1, ExitCode::SUCCESS);
+    let args = format!("{FIT} --trainer.logger false --trainer.enable_checkpointing false");
+    assert_eq!(folder.answer(program(), &args).1, ExitCode::SUCCESS);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn loggers_of_a_run_share_its_version() {
+    let folder = Folder::with(&[]);
+    let (text, code) = folder.answer(program(), &format!("{FIT} --trainer.logger [TensorBoardLogger,CSVLogger]"));
+    assert_eq!(code, ExitCode::SUCCESS, "{text}");
+    let runs = std::fs::read_dir(folder.path().join("lightning_logs")).unwrap().count();
+    assert_eq!(runs, 1);
+    assert!(folder.path().join("lightning_logs/version_0/metrics.csv").is_file());
+}
+
+/// The optimizer and the learning rate a fit ended with, and what was printed.
+fn optimization(args: &str) -> String {
+    let folder = Folder::with(&[]);
+    let seen = Rc::new(RefCell::new(String::new()));
+    let saw = seen.clone();
+    let cli = program().after_fit(move |trainer, _, _| {
+        let schedulers = trainer.state().lr_schedulers().len();
+        let optimizer = trainer.state().optimizer(0).unwrap();
+        let lr = optimizer.param_groups()[0].lr;
+        *saw.borrow_mut() = format!("{} lr {lr:.4}, {schedulers} scheduler(s)", optimizer.name());
+        Ok(())
+    });
+    let (text, code) = folder.answer(cli, &format!("{FIT} --trainer.logger false {args}"));
+    assert_eq!(code, ExitCode::SUCCESS, "{text}");
+    let warning = text.lines().find(|line| line.contains("configure_optimizers")).unwrap_or("no warning");
+    format!("{}\n{warning}", seen.borrow())
+}
+
+#[test]
+fn the_optimizer_named_takes_the_place_of_the_models() {
+    expect![[r#"
+        SGD lr 0.5000, 0 scheduler(s)
+        no warning"#]]
+    .assert_eq(&optimization(""));
+    expect![[r#"
+        AdamW lr 0.2500, 0 scheduler(s)
+        warning: Line::configure_optimizers is overridden by the optimizer that the trainer was given"#]]
+    .assert_eq(&optimization("--optimizer AdamW --optimizer.lr 0.25"));
+    expect![[r#"
+        SGD lr 0.2500, 1 scheduler(s)
+        warning: Line::configure_optimizers is overridden by the optimizer that the trainer was given"#]]
+    .assert_eq(&optimization(
+        "--optimizer SGD --optimizer.lr 1 --lr_scheduler StepLR --lr_scheduler.step_size 1 --lr_scheduler.gamma 0.5",
+    ));
+    // Two epochs of two steps, counted by the trainer.
+    expect![[r#"
+        SGD lr 0.2831, 1 scheduler(s)
+        warning: Line::configure_optimizers is overridden by the optimizer that the trainer was given"#]]
+    .assert_eq(&optimization(
+        "--optimizer SGD --lr_scheduler OneCycleLR --lr_scheduler.max_lr 1 --lr_scheduler.interval step \
+         --lr_scheduler.cycle_momentum false",
+    ));
+    expect![[r#"
+        SGD lr 0.0100, 1 scheduler(s)
+        warning: Line::configure_optimizers is overridden by the optimizer that the trainer was given"#]]
+    .assert_eq(&optimization(
+        "--optimizer SGD --optimizer.lr 1 --lr_scheduler ReduceLROnPlateau --lr_scheduler.monitor val_loss \
+         --lr_scheduler.patience 0 --lr_scheduler.threshold 100",
+    ));
+}
+
+#[test]
+fn a_checkpoint_knows_the_model_it_is_of() {
+    let folder = Folder::with(&[]);
+    assert_eq!(folder.answer(program(), &format!("{FIT} --model.hidden 3")).1, ExitCode::SUCCESS);
+    let checkpoint = "--ckpt_path @lightning_logs/version_0/checkpoints/epoch=1-step=4.ckpt --trainer.logger false \
+                      --trainer.enable_progress_bar false";
+    let (text, code) = folder.answer(program(), &format!("validate {checkpoint}"));
+    assert_eq!(code, ExitCode::SUCCESS, "{text}");
+    assert!(text.contains("val_loss"), "{text}");
+    let text = folder.printed(&format!("predict {checkpoint} --print_config"));
+    assert!(text.contains("hidden: 3"), "{text}");
+    // What is said wins, and the checkpoint does not fit it.
+    let (text, code) = folder.answer(program(), &format!("validate {checkpoint} --model.hidden 2"));
+    assert_eq!(code, ExitCode::from(1));
+    assert!(text.contains("does not fit Line"), "{text}");
+}
+
+#[test]
+fn hooks_see_what_they_come_after() {
+    let folder = Folder::with(&[]);
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let (before, after, evaluated, predicted) = (seen.clone(), seen.clone(), seen.clone(), seen.clone());
+    let cli = move || {
+        let (before, after) = (before.clone(), after.clone());
+        let (evaluated, predicted) = (evaluated.clone(), predicted.clone());
+        program()
+            .before_fit(move |_, _, _| Ok(before.borrow_mut().push("before fit".to_owned())))
+            .after_fit(move |trainer, _, _| {
+                after.borrow_mut().push(format!("after {} steps", trainer.state().global_step()));
+                Ok(())
+            })
+            .after_evaluation(move |_, results| Ok(evaluated.borrow_mut().push(format!("{} loader", results.len()))))
+            .after_predict(move |_, _, batches| {
+                Ok(predicted.borrow_mut().push(format!("{} batches", batches[0].len())))
+            })
+    };
+    let rest = FIT.trim_start_matches("fit ");
+    for subcommand in ["fit", "validate", "predict"] {
+        let (text, code) = folder.answer(cli(), &format!("{subcommand} {rest}"));
+        assert_eq!(code, ExitCode::SUCCESS, "{text}");
+    }
+    assert_eq!(*seen.borrow(), ["before fit", "after 4 steps", "1 loader", "2 batches"]);
+}
+
+#[test]
+fn a_model_that_cannot_be_made_is_an_error_of_the_run() {
+    let folder = Folder::with(&[]);
+    let (text, code) = folder.answer(program(), &format!("{FIT} --model.hidden 0"));
+    assert_eq!((text.lines().last(), code), (Some("error: a layer of 0 numbers"), ExitCode::from(1)));
+}
