@@ -192,6 +192,10 @@ fn explain(config: &TrainerConfig, console: &Console) {
     if config.benchmark == Some(true) && config.deterministic != Deterministic::False {
         console.warn("benchmark=true lets cuDNN choose its algorithms anew, so runs may differ although `deterministic` is on; leave one of the two out");
     }
+    // It overrides what follows.
+    if config.fast_dev_run > 0 {
+        return;
+    }
     for (name, limit, what) in [
         ("limit_train_batches", config.limit_train_batches, "one batch per epoch is used"),
         ("limit_val_batches", config.limit_val_batches, "one batch is used"),

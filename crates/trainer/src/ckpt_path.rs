@@ -11,7 +11,7 @@ use crate::state::TrainerFn;
 impl Engine {
     /// The file that `ckpt_path` means; `None` for a start without one.
     pub(crate) fn resolve_ckpt_path(&self, ckpt_path: Option<String>) -> Result<Option<PathBuf>, Error> {
-        let Some(ckpt_path) = ckpt_path.or_else(|| self.default_ckpt_path()) else { return Ok(None) };
+        let Some(ckpt_path) = ckpt_path else { return Ok(self.default_checkpoint()) };
         let wrong = |problem: &str| Err(Error::Config(format!("ckpt_path={ckpt_path:?} was asked for, and {problem}")));
         let path = match ckpt_path.as_str() {
             "best" if self.state.config.fast_dev_run > 0 => {
@@ -24,7 +24,7 @@ impl Engine {
                 }
             },
             "last" => {
-                let last = self.last_checkpoint();
+                let last = self.newest(|_| true);
                 if last.is_none() {
                     self.state.warn("ckpt_path=\"last\" was asked for, and there is no last checkpoint, so this is a fresh start; `ModelCheckpoint::save_last` writes one");
                 }
@@ -44,13 +44,16 @@ impl Engine {
     }
 
     /// Where a fit starts that was given no checkpoint: from what an error left, if a callback is there for that.
-    fn default_ckpt_path(&self) -> Option<String> {
-        let is_fit = self.state.entry == TrainerFn::Fit;
-        let resumes = is_fit && self.checkpoint_callbacks().any(|callback| callback.resumes_by_itself());
-        (resumes && self.last_checkpoint().is_some()).then(|| {
-            self.state.warn("an error ended the last run, so this one goes on from its checkpoint; set ckpt_path to start from another");
-            "last".to_owned()
-        })
+    fn default_checkpoint(&self) -> Option<PathBuf> {
+        let left = match self.state.entry {
+            TrainerFn::Fit => self.newest(|callback| callback.resumes_by_itself())?,
+            _ => return None,
+        };
+        self.state.warn(&format!(
+            "an error ended the last run, so this one goes on from {}; set ckpt_path to start from another",
+            left.display()
+        ));
+        Some(left)
     }
 
     fn checkpoint_callbacks(&self) -> impl Iterator<Item = &dyn Callback> {
@@ -66,10 +69,11 @@ impl Engine {
         best.first().map(|path| path.to_path_buf())
     }
 
-    /// The newest of the checkpoints that were the last of a run.
-    fn last_checkpoint(&self) -> Option<PathBuf> {
+    /// The newest of the last checkpoints of some callbacks.
+    fn newest(&self, which: impl Fn(&dyn Callback) -> bool) -> Option<PathBuf> {
         let written = |path: &PathBuf| std::fs::metadata(path).and_then(|file| file.modified()).ok();
-        let all = self.checkpoint_callbacks().flat_map(|callback| callback.last_checkpoints(&self.state));
+        let callbacks = self.checkpoint_callbacks().filter(|callback| which(*callback));
+        let all = callbacks.flat_map(|callback| callback.last_checkpoints(&self.state));
         let dated = all.filter_map(|path| Some((written(&path)?, path)));
         dated.max_by_key(|(time, _): &(SystemTime, PathBuf)| *time).map(|(_, path)| path)
     }

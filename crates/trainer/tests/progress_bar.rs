@@ -198,7 +198,8 @@ fn a_run_cut_short_says_how_far_it_came() {
 #[test]
 fn the_loggers_version_is_shown() {
     let console = Console::memory();
-    let mut trainer = trainer(&console).logger(MemoryLogger::new()).max_epochs(1).callback(bar()).build().unwrap();
+    let builder = trainer(&console).logger(MemoryLogger::new()).log_every_n_steps(1).max_epochs(1);
+    let mut trainer = builder.callback(bar()).build().unwrap();
     trainer.fit(&mut Counting::new(), batches(1)).unwrap();
     expect![[r#"
         Epoch 0/0 1/1 TIME RATE train_loss: 0.000 v_num: 0

@@ -106,7 +106,7 @@ pub trait Callback: Any + Send {
         Vec::new()
     }
 
-    /// Whether a fit that is given no `ckpt_path` goes on from the newest of these, as after a crash.
+    /// Whether a fit that is given no `ckpt_path` goes on from the newest of these: what a crash left.
     fn resumes_by_itself(&self) -> bool {
         false
     }

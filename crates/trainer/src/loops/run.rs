@@ -161,7 +161,7 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
         let state = &mut self.engine.state;
         if loaders.iter().any(|loader| loader.is_shuffled()) {
             state.warn(&format!(
-                "a {} loader is shuffled, which changes no result; turn shuffling off, so that batches can be told apart by their number",
+                "a {} loader is shuffled; turn shuffling off, so that its batches come in the order of the data",
                 stage.describe()
             ));
         }
@@ -249,7 +249,7 @@ impl TrainerState {
         let Some(batches) = self.num_training_batches.map(|batches| batches as u64).filter(|&n| n > 0) else { return };
         if batches < every && !self.fabric.loggers.is_empty() && self.config.fast_dev_run == 0 {
             self.warn(&format!(
-                "an epoch has {batches} training batches, and log_every_n_steps={every}, so not every epoch writes values of steps; lower it to see them"
+                "an epoch has {batches} training batch(es), and log_every_n_steps={every}, so not every epoch writes values of steps; lower it to see them"
             ));
         }
     }

@@ -50,7 +50,7 @@ fn fewer_batches_than_the_logging_interval() {
     said(
         |t| t.logger(MemoryLogger::new()),
         expect![[r#"
-        warning: an epoch has 3 training batches, and log_every_n_steps=50, so not every epoch writes values of steps; lower it to see them
+        warning: an epoch has 3 training batch(es), and log_every_n_steps=50, so not every epoch writes values of steps; lower it to see them
         `Trainer.fit` stopped: `max_epochs=1` reached.
     "#]],
     );
@@ -71,8 +71,8 @@ fn a_shuffled_loader_that_is_only_evaluated() {
     let warnings: Vec<String> =
         console.contents().lines().filter(|line| line.starts_with("warning")).map(str::to_owned).collect();
     expect![[r#"
-        warning: a validation loader is shuffled, which changes no result; turn shuffling off, so that batches can be told apart by their number
-        warning: a test loader is shuffled, which changes no result; turn shuffling off, so that batches can be told apart by their number"#]]
+        warning: a validation loader is shuffled; turn shuffling off, so that its batches come in the order of the data
+        warning: a test loader is shuffled; turn shuffling off, so that its batches come in the order of the data"#]]
     .assert_eq(&warnings.join("\n"));
 }
 

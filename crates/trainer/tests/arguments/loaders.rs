@@ -147,7 +147,7 @@ impl LightningDataModule for Renewed {
 
     fn train_dataloader(&mut self) -> Result<Loaders<Tensor>> {
         self.train += 1;
-        Ok(batches(&vec![f64::from(self.train); 2]).into())
+        Ok(batches(&[f64::from(self.train); 2]).into())
     }
 
     fn val_dataloader(&mut self) -> Result<Loaders<Tensor>> {
