@@ -239,8 +239,8 @@ impl Callback for GradientNorm {
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
         self.totals.clear();
         for saved in state.list("totals")?.iter().filter_map(Value::as_dict) {
-            let mut total = Total::default();
-            total.window = saved.list("window")?.iter().filter_map(Value::as_float).collect();
+            let window = saved.list("window")?.iter().filter_map(Value::as_float).collect();
+            let mut total = Total { window, ..Total::default() };
             let unread: Vec<Tensor> =
                 saved.list("unread")?.iter().filter_map(Value::as_tensor).map(Tensor::shallow_clone).collect();
             for norm in to_host_f64s(&unread)? {

@@ -79,9 +79,11 @@ impl Default for ThroughputMonitorOptions {
     }
 }
 
+type CountFn = dyn Fn(&dyn Any) -> Option<usize> + Send;
+
 /// Counts something in a batch; `None` for a batch of another type.
 struct Count {
-    count: Box<dyn Fn(&dyn Any) -> Option<usize> + Send>,
+    count: Box<CountFn>,
     /// The type it takes.
     of: &'static str,
 }

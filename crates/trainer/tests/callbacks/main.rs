@@ -1,7 +1,7 @@
 //! The callbacks in real runs. Where a row says nothing else, it is what Lightning 2.6.6 does.
 
-// Helpers of tests may unwrap as tests do.
-#![allow(clippy::unwrap_used)]
+// Helpers of tests may unwrap and panic as tests do.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod device_stats_monitor;
 mod early_stopping;
