@@ -42,7 +42,7 @@ impl LightningModule for Line {
     }
 
     fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
-        let scheduler = LrSchedulerConfig::from(StepLR::new(1)).interval(Interval::Step);
+        let scheduler = LrSchedulerConfig::from(StepLR::new(1).gamma(0.5)).interval(Interval::Step);
         Ok(Optimizers::from(SGD::new(&self.vars).lr(0.001)).scheduler(scheduler))
     }
 }
