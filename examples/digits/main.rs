@@ -129,6 +129,14 @@ impl LightningModule for DigitClassifier {
     fn hparams(&self) -> Dict {
         Dict::from_serialize(&self.config)
     }
+
+    fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {
+        match (name, value.as_float()) {
+            ("lr", Some(lr)) => self.config.lr = lr,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
 }
 
 /// What can be set of the data, in files under `data` and as `--data.batch_size`.
@@ -186,6 +194,14 @@ impl LightningDataModule for DigitData {
 
     fn predict_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
         self.test_dataloader()
+    }
+
+    fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {
+        match (name, value.as_int()) {
+            ("batch_size", Some(size)) => self.config.batch_size = usize::try_from(size)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 }
 

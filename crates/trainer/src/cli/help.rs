@@ -70,7 +70,7 @@ fn subcommand_help(layout: &Layout, subcommand: Subcommand) -> Command {
             .help("Print the configuration as YAML, and exit"),
     );
     for (name, schema) in layout.groups() {
-        if name == "verbose" && !matches!(subcommand, Subcommand::Validate | Subcommand::Test) {
+        if !subcommand.takes(name) {
             continue;
         }
         match schema.is_struct() {
@@ -95,6 +95,7 @@ fn heading(group: &str) -> Str {
         "trainer" => "Trainer".into(),
         "model" => "Model".into(),
         "data" => "Data".into(),
+        "tune" => "Tuning".into(),
         "optimizer" | "lr_scheduler" => "Optimization".into(),
         _ => "Run".into(),
     }

@@ -73,7 +73,7 @@ impl Config<'_> {
             for (name, section) in sections.iter() {
                 if Subcommand::from_name(name).is_none() {
                     return Err(Error::Config(format!(
-                        "{}: a file before the subcommand has sections fit, validate, test and predict, not `{name}`; \
+                        "{}: a file before the subcommand has sections fit, validate, test, predict and tune, not `{name}`; \
                          give it after the subcommand, or put its content under `{}`",
                         section.origin,
                         subcommand.name()

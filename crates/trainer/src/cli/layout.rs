@@ -5,23 +5,15 @@ use serde_json::{Value, json};
 use super::registry::{Kind, Registry};
 use super::schema::{Schema, class_slot, options_schema};
 use super::tree::{Node, Origin};
+use super::tune::TuneOptions;
 use crate::config::TrainerConfig;
 
 /// The options of a scheduler that are not its class's own.
 pub(super) const SCHEDULER_KEYS: [&str; 5] = ["interval", "frequency", "monitor", "strict", "name"];
 
 /// Arguments of Lightning's trainer that this version does not have.
-const TRAINER_ARGUMENTS_ELSEWHERE: [&str; 9] = [
-    "benchmark",
-    "enable_autolog_hparams",
-    "model_registry",
-    "plugins",
-    "profiler",
-    "reload_dataloaders_every_n_epochs",
-    "suggest_integrations",
-    "sync_batchnorm",
-    "use_distributed_sampler",
-];
+const TRAINER_ARGUMENTS_ELSEWHERE: [&str; 5] =
+    ["model_registry", "plugins", "suggest_integrations", "sync_batchnorm", "use_distributed_sampler"];
 
 /// Options of Lightning and PyTorch that are not here, and mean nothing as long as they are null or false.
 pub(super) const INERT: [&str; 6] =
@@ -34,11 +26,12 @@ pub(super) enum Subcommand {
     Validate,
     Test,
     Predict,
+    Tune,
 }
 
 impl Subcommand {
-    pub(super) const ALL: [Subcommand; 4] =
-        [Subcommand::Fit, Subcommand::Validate, Subcommand::Test, Subcommand::Predict];
+    pub(super) const ALL: [Subcommand; 5] =
+        [Subcommand::Fit, Subcommand::Validate, Subcommand::Test, Subcommand::Predict, Subcommand::Tune];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -46,6 +39,7 @@ impl Subcommand {
             Subcommand::Validate => "validate",
             Subcommand::Test => "test",
             Subcommand::Predict => "predict",
+            Subcommand::Tune => "tune",
         }
     }
 
@@ -55,6 +49,16 @@ impl Subcommand {
             Subcommand::Validate => "Evaluate the model on the validation data",
             Subcommand::Test => "Evaluate the model on the test data",
             Subcommand::Predict => "Predict with the model",
+            Subcommand::Tune => "Find a learning rate and a batch size",
+        }
+    }
+
+    /// Whether a group of options means something to it.
+    pub(super) fn takes(self, group: &str) -> bool {
+        match group {
+            "verbose" => matches!(self, Subcommand::Validate | Subcommand::Test),
+            "tune" => self == Subcommand::Tune,
+            _ => true,
         }
     }
 
@@ -103,6 +107,7 @@ impl Layout {
                 "default": true,
                 "description": "Whether validate and test print their results.",
             },
+            "tune": options_schema::<TuneOptions>(),
         } });
         Layout { registry, schema }
     }

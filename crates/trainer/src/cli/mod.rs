@@ -74,6 +74,7 @@ mod run;
 mod save_config;
 mod schema;
 mod tree;
+mod tune;
 mod yaml;
 
 use std::process::ExitCode;

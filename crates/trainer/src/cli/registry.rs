@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::schema::{Schema, options_schema};
-use crate::callbacks::{Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint, ProgressBar, Timer};
+use crate::callbacks::*;
 use crate::config::Configurable;
 use crate::error::Error;
 
@@ -47,23 +47,7 @@ impl Kind {
     /// What Lightning has under names of its own, and this version does not have.
     fn elsewhere(self) -> &'static [&'static str] {
         match self {
-            Kind::Callback => &[
-                "BackboneFinetuning",
-                "BatchSizeFinder",
-                "DeviceStatsMonitor",
-                "EMAWeightAveraging",
-                "GradientAccumulationScheduler",
-                "LambdaCallback",
-                "LearningRateFinder",
-                "ModelPruning",
-                "ModelSummary",
-                "OnExceptionCheckpoint",
-                "RichModelSummary",
-                "SpikeDetection",
-                "StochasticWeightAveraging",
-                "ThroughputMonitor",
-                "WeightAveraging",
-            ],
+            Kind::Callback => &["LambdaCallback"],
             Kind::Logger => &["CometLogger", "LitLogger", "MLFlowLogger", "NeptuneLogger", "WandbLogger"],
             Kind::Optimizer | Kind::Scheduler => &[],
         }
@@ -125,11 +109,33 @@ impl Registry {
     /// The classes that come with the crate.
     pub(super) fn new() -> Registry {
         let mut registry = Registry::empty();
-        registry.add_callback::<EarlyStopping>("EarlyStopping", &[]);
-        registry.add_callback::<LearningRateMonitor>("LearningRateMonitor", &[]);
-        registry.add_callback::<ModelCheckpoint>("ModelCheckpoint", &[]);
-        registry.add_callback::<ProgressBar>("ProgressBar", &["RichProgressBar", "TQDMProgressBar"]);
-        registry.add_callback::<Timer>("Timer", &[]);
+        macro_rules! callbacks {
+            ($($callback:ident $aliases:expr;)*) => {
+                $(registry.add_callback::<$callback>(stringify!($callback), &$aliases);)*
+            };
+        }
+        callbacks! {
+            BackboneFinetuning [];
+            BatchSizeFinder [];
+            DeviceStatsMonitor [];
+            EMAWeightAveraging [];
+            EarlyStopping [];
+            GradientAccumulationScheduler [];
+            GradientNorm [];
+            LearningRateFinder [];
+            LearningRateMonitor [];
+            ModelCheckpoint [];
+            ModelPruning [];
+            ModelSummary ["RichModelSummary"];
+            OnExceptionCheckpoint [];
+            ProgressBar ["RichProgressBar", "TQDMProgressBar"];
+            SpikeDetection [];
+            StochasticWeightAveraging [];
+            TerminateOnNaN [];
+            ThroughputMonitor [];
+            Timer [];
+            WeightAveraging [];
+        }
         registry.add_logger::<CsvLogger>("CsvLogger", &["CSVLogger"]);
         registry.add_logger::<TensorBoardLogger>("TensorBoardLogger", &[]);
         for &name in OptimizerOptions::NAMES {

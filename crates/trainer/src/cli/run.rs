@@ -17,6 +17,7 @@ use super::resolved::{Loggers, Optimization, Resolved, Schedule};
 use super::save_config::ConfigSaver;
 use super::schema::options_schema;
 use super::tree::{Node, Origin};
+use super::tune::TuneOptions;
 use super::{Cli, FromConfig};
 use crate::config::TrainerConfig;
 use crate::data_module::LightningDataModule;
@@ -119,6 +120,9 @@ where
             root = layers::resolve(layout, sources(Some(hparams)))?;
         }
         layers::follow_links(&mut root, &self.links)?;
+        if let Some(groups) = root.as_map_mut() {
+            groups.retain(|group, _| group != "tune" || request.subcommand.takes(group));
+        }
         Ok(Resolved { root })
     }
 
@@ -133,7 +137,7 @@ where
         let mut data = D::from_config(data)?;
         if let Some(path) = resolved.ckpt_path() {
             trainer.ckpt_path(path);
-        } else if subcommand != Subcommand::Fit {
+        } else if !matches!(subcommand, Subcommand::Fit | Subcommand::Tune) {
             trainer.state().warn("without --ckpt_path the model has the random weights it was made with");
         }
         trainer.verbose(resolved.group(layout, "verbose")?);
@@ -166,6 +170,11 @@ where
                 if let Some(hook) = &mut self.after_predict {
                     hook(&mut trainer, &mut data, &predictions)?;
                 }
+            }
+            Subcommand::Tune => {
+                let options: TuneOptions = resolved.group(layout, "tune")?;
+                let found = options.run(&mut trainer, &mut model, &mut data)?;
+                self.console.print_out(&found);
             }
         }
         Ok(None)
