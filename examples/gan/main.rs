@@ -132,8 +132,8 @@ impl LightningModule for Gan {
 
         step.log("d_loss", &d_loss).prog_bar();
         step.log("g_loss", &g_loss).prog_bar();
-        step.log("D(x)", &probability(&real)).on_epoch();
-        step.log("D(G(z))", &probability(&fake)).on_epoch();
+        step.log("D(x)", probability(&real)).on_epoch();
+        step.log("D(G(z))", probability(&fake)).on_epoch();
         Ok(Loss::skip())
     }
 

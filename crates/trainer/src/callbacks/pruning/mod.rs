@@ -16,6 +16,7 @@ use crate::config::Configurable;
 use crate::error::{Error, Result};
 
 type ByEpoch<T> = Box<dyn FnMut(u64) -> T + Send>;
+type Filter = Box<dyn Fn(&str) -> bool + Send>;
 
 /// Sets parameters to zero while [`fit`](crate::Trainer::fit) goes on, and keeps them there: Lightning's callback of this
 /// name, with the methods of `torch.nn.utils.prune`.
@@ -52,7 +53,7 @@ pub struct ModelPruning {
     amount_by_epoch: Option<ByEpoch<PruningAmount>>,
     apply_by_epoch: Option<ByEpoch<bool>>,
     lottery_by_epoch: Option<ByEpoch<bool>>,
-    filter: Option<Box<dyn Fn(&str) -> bool + Send>>,
+    filter: Option<Filter>,
     resample_with: Option<ResampleFn>,
     method: Option<CustomFn>,
 
