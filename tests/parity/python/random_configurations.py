@@ -337,6 +337,9 @@ class Draw:
         last = any(options.get("save_last") for options in config["callbacks"])
         plateau = any(options["name"] == "ReduceLROnPlateau" for options in config["schedulers"])
         forgets = last or plateau or config["end_epoch"]
+        # It saves within a window, if that step was not saved since the run began.
+        steps = any("every_n_train_steps" in options for options in config["callbacks"])
+        forgets = forgets or steps and "accumulate_grad_batches" in self.trainer
         if forgets or {"max_steps", "fast_dev_run"} & set(self.trainer) or not self.chance(0.4):
             return None
         return {"file": self.random.randint(0, 9), "trainer": {"max_epochs": 6}}
