@@ -45,7 +45,8 @@ pub(crate) fn check(config: &TrainerConfig, missing: &[String]) -> Result<(), Er
     if STRATEGIES_ELSEWHERE.contains(&base) {
         of_version.push(format!("strategy `{strategy}`"));
     } else if !STRATEGIES.contains(&strategy.as_str()) {
-        return Err(FabricError::Unknown { what: "strategy", given: strategy.clone(), known: &STRATEGIES }.into());
+        let unknown = FabricError::Unknown { what: "strategy", given: strategy.clone(), known: &STRATEGIES };
+        return Err(Error::Config(unknown.to_string()));
     }
     if PRECISIONS_ELSEWHERE.contains(&precision.as_str()) {
         of_version.push(format!("precision `{precision}`"));

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::layout::{Layout, SCHEDULER_KEYS};
+use super::layout::{INERT, Layout, SCHEDULER_KEYS};
 use super::registry::{Kind, Misfit};
 use super::schema::Schema;
 use super::tree::{Content, Node, Origin};
@@ -42,6 +42,7 @@ fn normalize_at(layout: &Layout, node: &mut Node, schema: Schema<'_>, path: &mut
         return wrong(format!("{origin}: `{}` takes options by name, not {}", path.join("."), shown(&node.to_json())));
     };
     // Null for what has no null means: as if it were not there. Lightning's own files say so often.
+    entries.retain(|key, value| !is_inert(key, value));
     entries.retain(|key, value| !value.is_null() || schema.field(key).is_none_or(Schema::accepts_null_or_class));
     for (key, value) in entries {
         path.push(key.clone());
@@ -56,6 +57,11 @@ fn normalize_at(layout: &Layout, node: &mut Node, schema: Schema<'_>, path: &mut
         path.pop();
     }
     Ok(())
+}
+
+/// Whether Lightning's own files say this, and it means nothing.
+fn is_inert(key: &str, value: &Node) -> bool {
+    INERT.contains(&key) && (value.is_null() || matches!(value.content, Content::Scalar(Value::Bool(false))))
 }
 
 impl Schema<'_> {
@@ -122,8 +128,9 @@ fn normalize_class(layout: &Layout, node: &mut Node, kind: Kind, path: &str) -> 
         return Err(unknown_class(layout, origin, kind, &name));
     };
     entries.insert("class_path".to_owned(), Node::scalar(class.name.as_str(), &origin));
-    let options = entries.get_mut("init_args").and_then(Node::as_map_mut);
-    for (key, value) in options.into_iter().flatten() {
+    let Some(options) = entries.get_mut("init_args").and_then(Node::as_map_mut) else { return Ok(()) };
+    options.retain(|key, value| !is_inert(key, value) || class.schema().field(key).is_some());
+    for (key, value) in options {
         match class.schema().field(key) {
             Some(field) => normalize_at(layout, value, field, &mut vec![class.name.clone(), key.clone()])?,
             None => {
@@ -169,12 +176,13 @@ pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>)
 pub(super) fn misfit(node: &Node, schema: Schema<'_>, prefix: &str, misfit: &Misfit) -> Error {
     let path: Vec<&str> = misfit.path.iter().map(String::as_str).filter(|part| *part != "?").collect();
     let found = node.nearest(path.iter().copied());
-    let inner = |at: &mut Schema<'_>, part: &&str| {
-        let inner = at.field(part).or_else(|| at.items().filter(|_| part.parse::<usize>().is_ok()));
-        inner.inspect(|inner| *at = *inner)
-    };
     // The deepest option that is known by name, or all of it if it has no parts.
-    let field = path.iter().scan(schema, |at, part| inner(at, part)).last();
+    let known = path.iter().scan(schema, |at, part| {
+        let inner = at.field(part).or_else(|| at.items().filter(|_| part.parse::<usize>().is_ok()))?;
+        *at = inner;
+        Some(inner)
+    });
+    let field = known.last();
     let field = field.or_else(|| (path.is_empty() && !schema.is_struct()).then_some(schema));
     let name = std::iter::once(prefix).chain(path.iter().copied()).collect::<Vec<_>>().join(".");
     let value = shown(&found.to_json());

@@ -11,10 +11,9 @@ use crate::config::TrainerConfig;
 pub(super) const SCHEDULER_KEYS: [&str; 5] = ["interval", "frequency", "monitor", "strict", "name"];
 
 /// Arguments of Lightning's trainer that this version does not have.
-const TRAINER_ARGUMENTS_ELSEWHERE: [&str; 10] = [
+const TRAINER_ARGUMENTS_ELSEWHERE: [&str; 9] = [
     "benchmark",
     "enable_autolog_hparams",
-    "enable_model_registry",
     "model_registry",
     "plugins",
     "profiler",
@@ -23,6 +22,10 @@ const TRAINER_ARGUMENTS_ELSEWHERE: [&str; 10] = [
     "sync_batchnorm",
     "use_distributed_sampler",
 ];
+
+/// Options of Lightning and PyTorch that are not here, and mean nothing as long as they are null or false.
+pub(super) const INERT: [&str; 6] =
+    ["capturable", "differentiable", "foreach", "fused", "log_rank_zero_only", "weights_only"];
 
 /// What the program is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,8 +96,7 @@ impl Layout {
             "ckpt_path": {
                 "type": ["string", "null"],
                 "default": null,
-                "description": "The checkpoint to start from: a path, or `best` or `last`. Fit goes on where it was \
-                    written; the others take its weights.",
+                "description": "The checkpoint to start from. Fit goes on where it was written; the others take its weights.",
             },
             "verbose": {
                 "type": "boolean",

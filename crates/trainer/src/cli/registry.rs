@@ -85,6 +85,7 @@ pub(super) enum Made {
 }
 
 type Make = Box<dyn Fn(Value) -> Result<Made, Failure>>;
+type Check = Box<dyn Fn(Value) -> Result<(), Misfit>>;
 
 /// Why a class could not be made.
 pub(super) enum Failure {
@@ -101,6 +102,8 @@ pub(super) struct Class {
     /// Other names, such as Lightning's.
     aliases: &'static [&'static str],
     pub schema: Value,
+    /// Whether options have the right types.
+    pub check: Check,
     pub make: Make,
 }
 
@@ -162,6 +165,7 @@ impl Registry {
             name: name.to_owned(),
             aliases,
             schema: options_schema::<C::Options>(),
+            check: Box::new(|options| parse::<C::Options>(options).map(drop)),
             make: Box::new(make),
         });
     }
@@ -174,15 +178,14 @@ impl Registry {
         schema: fn(&str) -> Option<schemars::Schema>,
         made: fn(T) -> Made,
     ) {
-        let make = move |options: Value| {
+        let read = move |options: Value| {
             let tagged = serde_json::json!({ "class_path": name, "init_args": options });
-            let parsed = parse::<T>(tagged).map_err(|misfit| {
-                Failure::Misfit(Misfit { path: misfit.path.into_iter().skip(1).collect(), ..misfit })
-            })?;
-            Ok(made(parsed))
+            parse::<T>(tagged).map_err(|misfit| Misfit { path: misfit.path.into_iter().skip(1).collect(), ..misfit })
         };
+        let make = move |options: Value| read(options).map(made).map_err(Failure::Misfit);
         let schema = schema(name).map(schemars::Schema::to_value).unwrap_or_default();
-        self.insert(Class { kind, name: name.to_owned(), aliases: &[], schema, make: Box::new(make) });
+        let check = Box::new(move |options| read(options).map(drop));
+        self.insert(Class { kind, name: name.to_owned(), aliases: &[], schema, check, make: Box::new(make) });
     }
 
     /// A class takes the place of an earlier one of its name.

@@ -89,6 +89,28 @@ impl Resolved {
         })
     }
 
+    /// Whether the options of all classes have the right types.
+    pub(super) fn check_classes(&self, layout: &Layout) -> Result<(), Error> {
+        let places = [
+            (&["trainer", "callbacks"][..], Kind::Callback),
+            (&["trainer", "logger"], Kind::Logger),
+            (&["optimizer"], Kind::Optimizer),
+            (&["lr_scheduler"], Kind::Scheduler),
+        ];
+        for (place, kind) in places {
+            let node = self.root.nearest(place.iter().copied());
+            for node in node.as_list().unwrap_or(std::slice::from_ref(node)) {
+                let class = node.get("class_path").and_then(Node::as_str);
+                let class = class.and_then(|name| layout.registry.find(kind, name));
+                if let (Some(class), Some(options)) = (class, node.get("init_args")) {
+                    let check = (class.check)(options.to_json());
+                    check.map_err(|problem| misfit(options, class.schema(), &class.name, &problem))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What was asked for that Lightning has and this version does not: classes and arguments of the trainer.
     pub(super) fn elsewhere(&self, layout: &Layout) -> Vec<String> {
         let mut missing = Vec::new();
@@ -102,7 +124,11 @@ impl Resolved {
             }
         }
         for (name, value) in trainer.as_map().into_iter().flatten() {
-            if layout.is_elsewhere(&["trainer", name]) && !value.is_null() && value.to_json() != Value::Bool(false) {
+            // Lightning's own defaults ask for nothing.
+            let on_by_default = ["enable_autolog_hparams", "suggest_integrations", "use_distributed_sampler"];
+            let default = Value::Bool(on_by_default.contains(&name.as_str()));
+            let is_default = value.is_null() || [default, 0.into()].contains(&value.to_json());
+            if layout.is_elsewhere(&["trainer", name]) && !is_default {
                 missing.push(format!("argument `{name}`"));
             }
         }

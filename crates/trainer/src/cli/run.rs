@@ -89,6 +89,7 @@ where
                 let resolved = self.resolve(layout, &request)?;
                 let trainer = resolved.trainer(layout)?;
                 trainer.validate()?;
+                resolved.check_classes(layout)?;
                 let settings = Settings {
                     subcommand: request.subcommand,
                     seed: resolved.seed(layout)?,

@@ -14,7 +14,7 @@ fn folder() -> Folder {
     Folder::with(&[
         ("a.yaml", "trainer:\n  max_epochs: 1\n  min_epochs: 1\nmodel:\n  init:\n    bound: 1\n"),
         ("b.yaml", "trainer:\n  max_epochs: 2\nmodel:\n  init:\n    bias: true\n  sizes: [1, 2]\n"),
-        ("c.yaml", "include: [a.yaml, b.yaml]\ntrainer:\n  min_epochs: 3\n"),
+        ("c.yaml", "include: [a.yaml, b.yaml]\ntrainer:\n  min_epochs: 2\n"),
         ("trainer.yaml", "max_epochs: 7\nmax_time: 00:01:00:00\n"),
         ("sections.yaml", "fit:\n  trainer:\n    max_epochs: 8\ntest:\n  verbose: false\n"),
         (
@@ -210,7 +210,16 @@ fn classes_are_named_changed_and_added() {
               interval: step
         "#]],
     );
-    changed(&folder, "fit --optimizer {\"class_path\":\"SGD\",\"init_args\":{\"lr\":1}}", expect![[""]]);
+    changed(
+        &folder,
+        "fit --optimizer {\"class_path\":\"SGD\",\"init_args\":{\"lr\":1}}",
+        expect![[r#"
+        optimizer:
+          class_path: SGD
+          init_args:
+            lr: 1
+    "#]],
+    );
 }
 
 #[test]
@@ -218,24 +227,52 @@ fn values_are_read_as_their_options_want_them() {
     changed(
         &folder(),
         "fit --model.name 16 --model.sizes [1,2] --model.sizes+=3 --model.init {\"bound\":2}",
-        expect![[""]],
+        expect![[r#"
+            model:
+              name: "16"
+              sizes: [1, 2, 3]
+              init:
+                bound: 2
+        "#]],
     );
     changed(
         &folder(),
         "fit --model.name null --trainer.precision 64 --trainer.devices 0, --trainer.accelerator cpu",
-        expect![[""]],
+        expect![[r#"
+            trainer:
+              accelerator: cpu
+              devices: "0,"
+              precision: "64"
+        "#]],
     );
     changed(
         &folder(),
         "fit --trainer.fast_dev_run --trainer.deterministic warn --trainer.detect_anomaly",
-        expect![[""]],
+        expect![[r#"
+            trainer:
+              fast_dev_run: true
+              deterministic: warn
+              detect_anomaly: true
+        "#]],
     );
     changed(
         &folder(),
         "fit --trainer.limit_train_batches 0.5 --trainer.limit_val_batches 10 --trainer.limit_test_batches 1.0",
-        expect![[""]],
+        expect![[r#"
+            trainer:
+              limit_train_batches: 0.5
+              limit_val_batches: 10
+        "#]],
     );
-    changed(&folder(), "fit --trainer.val_check_interval 00:01:00:00 --trainer.max_epochs -1", expect![[""]]);
+    changed(
+        &folder(),
+        "fit --trainer.val_check_interval 00:01:00:00 --trainer.max_epochs -1",
+        expect![[r#"
+        trainer:
+          max_epochs: -1
+          val_check_interval: "00:01:00:00"
+    "#]],
+    );
 }
 
 /// Lightning writes `null` for what it decides later.
@@ -249,6 +286,13 @@ fn null_is_the_default_where_there_is_no_null() {
         {}
     "#]],
     );
+}
+
+/// A file that `LightningCLI` of Lightning 2.6.6 printed.
+#[test]
+fn lightnings_own_file_is_read() {
+    let folder = Folder::with(&[("a.yaml", include_str!("../golden/lightning_cli.yaml"))]);
+    changed(&folder, "fit --config @a.yaml", expect![[""]]);
 }
 
 #[test]
