@@ -117,7 +117,7 @@ impl LightningModule for Language {
     }
 
     fn example_forward(&mut self) -> Result<Tensor> {
-        let shape = [self.args.batch_size as i64, self.args.context as i64];
+        let shape = [1, self.config.context as i64];
         Ok(Tensor::zeros(shape, (Kind::Int64, self.vars.device())).apply_t(&self.gpt, false))
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::{Batch, BatchIter, BoxLoader, DataError, IntoLoader, Loader};
+use crate::{Batch, BatchIter, BoxLoader, DataError, IntoLoader, Loader, SampleIter};
 
 use members::{AnyMember, Rows};
 
@@ -90,6 +90,10 @@ impl<B: Batch> Loader for CombinedLoader<B> {
         self.0.iter(epoch, skip)
     }
 
+    fn batch_indices(&self, epoch: u64) -> Option<SampleIter<Vec<usize>>> {
+        self.0.batch_indices(epoch)
+    }
+
     fn is_shuffled(&self) -> bool {
         self.0.is_shuffled()
     }
@@ -131,6 +135,10 @@ impl<B: Batch> Loader for Shared<B> {
 
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<B>, DataError> {
         self.with(|loader| loader.iter(epoch, skip))
+    }
+
+    fn batch_indices(&self, epoch: u64) -> Option<SampleIter<Vec<usize>>> {
+        self.with(|loader| loader.batch_indices(epoch))
     }
 
     fn is_shuffled(&self) -> bool {
@@ -267,6 +275,11 @@ impl<B: Batch> Loader for Sequence<B> {
                 }
             }
         })))
+    }
+
+    fn batch_indices(&self, epoch: u64) -> Option<SampleIter<Vec<usize>>> {
+        let of_each = self.0.iter().map(|loader| loader.batch_indices(epoch)).collect::<Option<Vec<_>>>()?;
+        Some(Box::new(of_each.into_iter().flatten()))
     }
 
     fn is_shuffled(&self) -> bool {

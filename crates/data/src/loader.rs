@@ -110,6 +110,10 @@ impl<L: Loader> Loader for Limited<L> {
         Ok(Box::new(self.loader.iter(epoch, skip)?.take(self.batches - skip)))
     }
 
+    fn batch_indices(&self, epoch: u64) -> Option<SampleIter<Vec<usize>>> {
+        Some(Box::new(self.loader.batch_indices(epoch)?.take(self.batches)))
+    }
+
     fn is_shuffled(&self) -> bool {
         self.loader.is_shuffled()
     }

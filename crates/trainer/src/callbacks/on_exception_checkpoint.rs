@@ -103,6 +103,15 @@ impl Callback for OnExceptionCheckpoint {
         Some(self.ckpt_path())
     }
 
+    fn last_checkpoints(&self, _: &TrainerState) -> Vec<PathBuf> {
+        let path = self.ckpt_path();
+        path.is_file().then_some(path).into_iter().collect()
+    }
+
+    fn resumes_by_itself(&self) -> bool {
+        true
+    }
+
     fn setup(&mut self, _: &mut TrainerState, _: &mut dyn ModuleView, _: TrainerFn) -> Result<()> {
         self.failed = false;
         Ok(self.check()?)
