@@ -27,7 +27,8 @@ Usage: cargo xtask COMMAND
   help                  show this
 
 Every command sets up what it needs first. With `--help`, or `fit --help`, after its name, an example lists
-its own arguments. LIBTORCH picks a libtorch that is there already, FULGURITE_PARITY_PYTHON a Python for parity and bench.";
+its own arguments; `--max-steps 200` is short for `--trainer.max_steps 200`. LIBTORCH picks a libtorch that is there
+already, FULGURITE_PARITY_PYTHON a Python for parity and bench.";
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {
@@ -54,7 +55,7 @@ fn run(mut args: Vec<String>) -> Result<ExitCode> {
             // Options alone are those of `fit`.
             let is_fit = args.first().is_none_or(|first| first.starts_with('-') && first != "--help" && first != "-h");
             let example = ["run", "--release", "--example", &command, "--"];
-            cargo()?.args(example).args(is_fit.then_some("fit")).args(&args).run()
+            cargo()?.args(example).args(is_fit.then_some("fit")).args(args.iter().map(|arg| in_full(arg))).run()
         }
         "test" => cargo()?.args(["test", "--release"]).args(&args).run(),
         "parity" => cargo_with_python()?.args(["test", "--release", "--package", "fulgurite-parity"]).args(&args).run(),
@@ -68,6 +69,30 @@ fn run(mut args: Vec<String>) -> Result<ExitCode> {
         }
         _ => bail!("there is no command `{command}`: `cargo xtask help` lists them"),
     }
+}
+
+/// An argument of an example, where `--max-steps` is short for `--trainer.max_steps`.
+fn in_full(arg: &str) -> String {
+    const OF_THE_RUN: [&str; 12] = [
+        "ckpt_path",
+        "config",
+        "data",
+        "help",
+        "lr_scheduler",
+        "model",
+        "optimizer",
+        "print_config",
+        "seed_everything",
+        "trainer",
+        "tune",
+        "verbose",
+    ];
+    let Some(option) = arg.strip_prefix("--") else { return arg.to_owned() };
+    let name = option.split('=').next().unwrap_or(option).replace('-', "_");
+    if name.contains(['.', '+']) || OF_THE_RUN.contains(&name.as_str()) {
+        return arg.to_owned();
+    }
+    format!("--trainer.{name}{}", &option[name.len()..])
 }
 
 /// Cargo in a workspace that is set up.

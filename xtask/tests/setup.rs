@@ -177,6 +177,9 @@ fn commands_are_cargos_with_what_was_said_after_them() {
     };
     let gpt = "run --release --example gpt -- fit --trainer.max_steps 200\n\n";
     assert_eq!(called(&["gpt", "--trainer.max_steps", "200"]), gpt);
+    assert_eq!(called(&["gpt", "--max-steps", "200"]), gpt);
+    let seeded = "run --release --example digits -- fit --seed_everything=3 --trainer.max_epochs=2\n\n";
+    assert_eq!(called(&["digits", "--seed_everything=3", "--max-epochs=2"]), seeded);
     assert_eq!(called(&["digits", "test"]), "run --release --example digits -- test\n\n");
     assert_eq!(called(&["digits", "--", "--help"]), "run --release --example digits -- --help\n\n");
     assert_eq!(called(&["test", "--doc"]), "test --release --doc\n\n");

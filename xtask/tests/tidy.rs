@@ -194,6 +194,22 @@ fn no_link_of_a_page_is_dead() {
 }
 
 /// The words of the README that follow `before`.
+#[test]
+fn every_page_of_the_guide_is_in_its_contents_and_its_programs_are_tests() {
+    let files = files();
+    let text = |path: &str| files.iter().find(|file| file.path == path).unwrap().text.as_str();
+    let (contents, tested) = (text("docs/src/SUMMARY.md"), text("crates/trainer/src/guide.rs"));
+    let pages = files.iter().filter_map(|file| Some((file.path.strip_prefix("docs/src/")?, &file.text)));
+    let pages: Vec<_> = pages.filter(|(name, _)| *name != "SUMMARY.md").collect();
+    assert!(pages.len() > 10, "{pages:?}");
+    let missing = pages.iter().filter(|(name, text)| {
+        !contents.contains(&format!("]({name})"))
+            || text.contains("```rust") && !tested.contains(&format!("\"{name}\""))
+    });
+    let missing = missing.map(|(name, _)| (*name).to_owned()).collect();
+    none("pages of docs/src are not in SUMMARY.md, or their programs not in guide.rs", missing);
+}
+
 fn readme_words_after(before: &str) -> BTreeSet<String> {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let is_name = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
