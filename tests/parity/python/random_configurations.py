@@ -53,6 +53,9 @@ class Draw:
         if any(entry["at"].endswith("on_train_batch_start") for entry in config["logs"]):
             # What the batch that an epoch is ended at logged stays known here, and is dropped there.
             config["end_epoch"] = []
+        if self.trainer.get("gradient_clip_algorithm") == "value":
+            # Without a single gradient the original cannot clip.
+            config["skip_loss"] = []
         if self.chance(0.15):
             hooks = ["train_batch_start", "train_batch_end", "train_epoch_end", "validation_end", "train_epoch_start"]
             hook = self.of(*hooks)
