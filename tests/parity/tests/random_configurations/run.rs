@@ -224,7 +224,7 @@ fn enter(
                 "test" => trainer.test(net, of("test"))?,
                 _ => trainer.validate(net, of("val"))?,
             };
-            let results: Vec<Json> = results.into_iter().map(|result| floats(result)).collect();
+            let results: Vec<Json> = results.into_iter().map(floats).collect();
             events.push(json!(["evaluated", results]));
         }
     }
