@@ -200,12 +200,34 @@ fn wrong_types_name_the_place_and_the_type() {
     );
     file(
         "trainer:\n  callbacks:\n    - class_path: EarlyStopping\n      init_args:\n        patience: -1\n",
-        expect![[""]],
+        expect![[r#"
+            error: @a.yaml:5: `EarlyStopping.patience` is 0 or more, not `-1`
+        "#]],
     );
-    file("optimizer:\n  class_path: AdamW\n  init_args:\n    betas: [0.9]\n", expect![[""]]);
-    args("fit --trainer.max_epochs 1.5 --print_config", expect![[""]]);
-    args("fit --trainer.max_epochs", expect![[""]]);
-    args("fit --data.batch_size=many --print_config", expect![[""]]);
+    file(
+        "optimizer:\n  class_path: AdamW\n  init_args:\n    betas: [0.9]\n",
+        expect![[r#"
+        error: @a.yaml:4: `AdamW.betas` takes [float, float], not the list `[0.9]`
+    "#]],
+    );
+    args(
+        "fit --trainer.max_epochs 1.5 --print_config",
+        expect![[r#"
+        error: --trainer.max_epochs: `trainer.max_epochs` takes int|null, not `1.5`
+    "#]],
+    );
+    args(
+        "fit --trainer.max_epochs",
+        expect![[r#"
+        error: --trainer.max_epochs needs a value: `trainer.max_epochs` takes int|null
+    "#]],
+    );
+    args(
+        "fit --data.batch_size=many --print_config",
+        expect![[r#"
+        error: --data.batch_size: `data.batch_size` takes int, not the text `many`
+    "#]],
+    );
 }
 
 #[test]
@@ -258,7 +280,12 @@ fn values_that_cannot_be_are_refused_before_anything_runs() {
         error: --trainer.callbacks.monitor belongs to no callback; name it before, with --trainer.callbacks+=CLASS
     "#]],
     );
-    args("fit --trainer.strategy dpp", expect![[""]]);
+    args(
+        "fit --trainer.strategy dpp",
+        expect![[r#"
+        error: unknown strategy `dpp`; choose one of auto, single_device
+    "#]],
+    );
 }
 
 #[test]

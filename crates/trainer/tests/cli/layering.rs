@@ -55,12 +55,67 @@ fn files_are_merged_and_arguments_go_from_left_to_right() {
             bias: true
     "#]],
     );
-    changed(&folder, "fit --config @c.yaml", expect![[""]]);
-    changed(&folder, "fit --trainer.max_epochs 5 --config @a.yaml", expect![[""]]);
-    changed(&folder, "fit --config=@a.yaml --trainer.max_epochs=5 --trainer.min_epochs=null", expect![[""]]);
-    changed(&folder, "fit --trainer @trainer.yaml", expect![[""]]);
-    changed(&folder, "--config @sections.yaml fit", expect![[""]]);
-    changed(&folder, "--config @sections.yaml test", expect![[""]]);
+    changed(
+        &folder,
+        "fit --config @c.yaml",
+        expect![[r#"
+        trainer:
+          max_epochs: 2
+          min_epochs: 2
+        model:
+          sizes: [1, 2]
+          init:
+            bound: 1
+            bias: true
+    "#]],
+    );
+    changed(
+        &folder,
+        "fit --trainer.max_epochs 5 --config @a.yaml",
+        expect![[r#"
+        trainer:
+          max_epochs: 1
+          min_epochs: 1
+        model:
+          init:
+            bound: 1
+    "#]],
+    );
+    changed(
+        &folder,
+        "fit --config=@a.yaml --trainer.max_epochs=5 --trainer.min_epochs=null",
+        expect![[r#"
+        trainer:
+          max_epochs: 5
+        model:
+          init:
+            bound: 1
+    "#]],
+    );
+    changed(
+        &folder,
+        "fit --trainer @trainer.yaml",
+        expect![[r#"
+        trainer:
+          max_epochs: 7
+          max_time: "00:01:00:00"
+    "#]],
+    );
+    changed(
+        &folder,
+        "--config @sections.yaml fit",
+        expect![[r#"
+        trainer:
+          max_epochs: 8
+    "#]],
+    );
+    changed(
+        &folder,
+        "--config @sections.yaml test",
+        expect![[r#"
+        verbose: false
+    "#]],
+    );
 }
 
 #[test]
@@ -292,7 +347,37 @@ fn null_is_the_default_where_there_is_no_null() {
 #[test]
 fn lightnings_own_file_is_read() {
     let folder = Folder::with(&[("a.yaml", include_str!("../golden/lightning_cli.yaml"))]);
-    changed(&folder, "fit --config @a.yaml", expect![[""]]);
+    changed(
+        &folder,
+        "fit --config @a.yaml",
+        expect![[r#"
+        trainer:
+          overfit_batches: 0.0
+          callbacks:
+          - class_path: EarlyStopping
+            init_args:
+              monitor: val_loss
+          logger:
+          - class_path: CsvLogger
+            init_args:
+              save_dir: logs
+          benchmark: null
+          use_distributed_sampler: true
+          profiler: null
+          plugins: null
+          sync_batchnorm: false
+          reload_dataloaders_every_n_epochs: 0
+          enable_autolog_hparams: true
+          model_registry: null
+        optimizer:
+          class_path: AdamW
+          init_args: {}
+        lr_scheduler:
+          class_path: ReduceLROnPlateau
+          init_args: {}
+          monitor: val_loss
+    "#]],
+    );
 }
 
 #[test]
