@@ -351,32 +351,28 @@ fn lightnings_own_file_is_read() {
         &folder,
         "fit --config @a.yaml",
         expect![[r#"
-        trainer:
-          overfit_batches: 0.0
-          callbacks:
-          - class_path: EarlyStopping
-            init_args:
+            trainer:
+              overfit_batches: 0.0
+              callbacks:
+              - class_path: EarlyStopping
+                init_args:
+                  monitor: val_loss
+              logger:
+              - class_path: CsvLogger
+                init_args:
+                  save_dir: logs
+              use_distributed_sampler: true
+              plugins: null
+              sync_batchnorm: false
+              model_registry: null
+            optimizer:
+              class_path: AdamW
+              init_args: {}
+            lr_scheduler:
+              class_path: ReduceLROnPlateau
+              init_args: {}
               monitor: val_loss
-          logger:
-          - class_path: CsvLogger
-            init_args:
-              save_dir: logs
-          benchmark: null
-          use_distributed_sampler: true
-          profiler: null
-          plugins: null
-          sync_batchnorm: false
-          reload_dataloaders_every_n_epochs: 0
-          enable_autolog_hparams: true
-          model_registry: null
-        optimizer:
-          class_path: AdamW
-          init_args: {}
-        lr_scheduler:
-          class_path: ReduceLROnPlateau
-          init_args: {}
-          monitor: val_loss
-    "#]],
+        "#]],
     );
 }
 

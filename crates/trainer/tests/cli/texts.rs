@@ -70,11 +70,26 @@ fn classes_explain_their_options() {
     .assert_eq(&printed("fit --lr_scheduler.help StepLR"));
     expect![[r#"
         callbacks:
+          BackboneFinetuning
+          BatchSizeFinder
+          DeviceStatsMonitor
+          EMAWeightAveraging
           EarlyStopping
+          GradientAccumulationScheduler
+          GradientNorm
+          LearningRateFinder
           LearningRateMonitor
           ModelCheckpoint
+          ModelPruning
+          ModelSummary
+          OnExceptionCheckpoint
           ProgressBar
+          SpikeDetection
+          StochasticWeightAveraging
+          TerminateOnNaN
+          ThroughputMonitor
           Timer
+          WeightAveraging
           Greeter
         --trainer.callbacks.help CLASS shows the options of one.
     "#]]
