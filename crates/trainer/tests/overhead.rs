@@ -63,13 +63,13 @@ impl LightningModule for Line {
 const STEPS: usize = 1200;
 
 /// Allocations and host reads of steps 200 to 1200 of a run with CSV logger and checkpointing.
-fn costs(log_every_n_steps: u64) -> (u64, u64) {
+fn costs(log_every_n_steps: u64, add: fn(fulgurite::TrainerBuilder) -> fulgurite::TrainerBuilder) -> (u64, u64) {
     let root = tempfile::tempdir().unwrap();
     let vars = nn::VarStore::new(Device::Cpu);
     let layer = nn::linear(vars.root(), 8, 4, Default::default());
     let mut module = Line { vars, layer, costs: Vec::with_capacity(STEPS) };
     let loader = Same { batch: Tensor::randn([4, 8], (Kind::Float, Device::Cpu)), times: STEPS };
-    let mut trainer = Trainer::builder()
+    let mut trainer = add(Trainer::builder())
         .max_epochs(1)
         .accelerator("cpu")
         .log_every_n_steps(log_every_n_steps)
@@ -85,7 +85,7 @@ fn costs(log_every_n_steps: u64) -> (u64, u64) {
 
 #[test]
 fn a_step_allocates_nothing_of_ours_and_reads_only_what_is_due() {
-    let (allocations, reads) = costs(50);
+    let (allocations, reads) = costs(50, |trainer| trainer);
     // 1,000 steps, of which 20 write the one tensor that is logged.
     assert_eq!(reads, 20);
     // What is written now and then may allocate; a step may not.
@@ -94,8 +94,15 @@ fn a_step_allocates_nothing_of_ours_and_reads_only_what_is_due() {
 
 #[test]
 fn logging_every_step_allocates_nothing_of_ours_either() {
-    let (allocations, reads) = costs(1);
+    let (allocations, reads) = costs(1, |trainer| trainer);
     assert_eq!(reads, 1000);
     // The CSV writer hands its buffer to the file now and then, which is not per step.
     assert!(allocations < 50, "{allocations} allocations in 1,000 steps");
+}
+
+#[test]
+fn an_average_of_the_weights_allocates_nothing_either() {
+    let (allocations, reads) = costs(50, |trainer| trainer.callback(EMAWeightAveraging::new()));
+    assert_eq!(reads, 20);
+    assert!(allocations < 20, "{allocations} allocations in 1,000 steps");
 }

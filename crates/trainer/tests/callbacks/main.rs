@@ -3,8 +3,10 @@
 // Helpers of tests may unwrap as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod accumulation;
 mod early_stopping;
 mod lr_monitor;
 mod model_checkpoint;
 mod scripted;
 mod timer;
+mod weights;
