@@ -4,7 +4,7 @@ use fulgurite_optim::{
     ASGD, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, ChainedScheduler, ConstantLR, CosineAnnealingLR,
     CosineAnnealingWarmRestarts, CyclicLR, ExponentialLR, LBFGS, LambdaLR, LinearLR, LinearWarmupCosineAnnealingLR,
     Lion, LrScheduler, LrSchedulerConfig, Muon, NAdam, OneCycleLR, OptimError, Optimizers, ParamGroupConfig,
-    PolynomialLR, RAdam, RMSprop, ReduceLROnPlateau, Rprop, SGD, SequentialLR, StepLR,
+    PolynomialLR, RAdam, RMSprop, ReduceLROnPlateau, Rprop, SGD, SWALR, SequentialLR, StepLR,
 };
 use fulgurite_torch::Dict;
 use fulgurite_torch::tch::{Device, Kind, Tensor, nn};
@@ -405,6 +405,48 @@ fn settings_of_schedulers() {
     assert_eq!(
         message(Optimizers::none().scheduler(StepLR::new(1)).build()),
         "a scheduler was added before any optimizer; call .scheduler(...) after the optimizer it belongs to"
+    );
+}
+
+#[test]
+fn adding_groups() {
+    let first = weights();
+    let mut sgd = SGD::new(&first[..]).lr(0.1).build().unwrap();
+    let mut add = |group: ParamGroupConfig| message(sgd.add_param_group(group));
+    assert_eq!(
+        add(ParamGroupConfig::new(&first)),
+        "some parameters appear more than once: SGD got parameter 0 of group 1 already as parameter 0 of group 0; give \
+         each parameter to one group"
+    );
+    assert_eq!(
+        add(ParamGroupConfig::new([&weight()]).lr(-1.0)),
+        "SGD: invalid learning rate: -1; it must be a finite number, 0 or more"
+    );
+    assert_eq!(
+        add(ParamGroupConfig::new([&weight()]).betas(0.9, 0.99)),
+        "parameter group 1 sets betas, which SGD does not have; leave it out"
+    );
+    assert!(add(ParamGroupConfig::new(&[] as &[Tensor])).starts_with("optimizer got an empty parameter list: SGD"));
+    // Nothing of these was added.
+    sgd.step().unwrap();
+    assert_eq!(sgd.param_groups().len(), 1);
+    assert_eq!(
+        message(LBFGS::new(weights()).build().unwrap().add_param_group(ParamGroupConfig::new(&weights()))),
+        "LBFGS doesn't support parameter groups, got 2; give it all parameters in one group"
+    );
+    let mut per_group = LambdaLR::per_group(vec![Box::new(|_| 1.0)]);
+    per_group.attach(sgd.as_mut()).unwrap();
+    sgd.add_param_group(ParamGroupConfig::new(&weights())).unwrap();
+    assert_eq!(
+        message(per_group.step(sgd.as_mut(), None)),
+        "LambdaLR: lr_lambda has 1 values, the optimizer has 2 parameter groups; give one value per group, or a single \
+         one for all"
+    );
+    let mut sgd = SGD::new(weights()).build().unwrap();
+    assert_eq!(
+        message(SWALR::new(vec![0.1, 0.2]).attach(sgd.as_mut())),
+        "SWALR: swa_lr has 2 values, the optimizer has 1 parameter groups; give one value per group, or a single one for \
+         all"
     );
 }
 

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use fulgurite_optim::{
-    ASGD, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, CosineAnnealingLR, Interval, LBFGS, Lion,
-    LrSchedulerConfig, Momentum, Muon, NAdam, OptimError, Optimizer, Optimizers, ParamGroupConfig, RAdam, RMSprop,
-    Rprop, SGD, StepLR,
+    ASGD, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, CosineAnnealingLR, CyclicLR, Interval, LBFGS, LambdaLR,
+    Lion, LrScheduler, LrSchedulerConfig, Momentum, Muon, NAdam, OptimError, Optimizer, Optimizers, ParamGroupConfig,
+    RAdam, RMSprop, ReduceLROnPlateau, Rprop, SGD, StepLR,
 };
 use fulgurite_torch::tch::{self, Device, Kind, Tensor, nn};
 use fulgurite_torch::{Dict, Value};
@@ -101,6 +101,62 @@ fn together_is_as_apart() {
         }
         assert!(a.equal(&x) && b.equal(&y) && c.equal(&z), "{}", together.name());
     }
+}
+
+#[test]
+fn a_group_added_later_is_as_one_of_its_own() {
+    for build in ALL {
+        let (a, b) = (weight(1), weight(2));
+        let mut optimizer = build(vec![a.shallow_clone()]).unwrap();
+        let (x, y) = (weight(1), weight(2));
+        let (mut on_x, mut on_y) = (build(vec![x.shallow_clone()]).unwrap(), build(vec![y.shallow_clone()]).unwrap());
+        for _ in 0..4 {
+            train(optimizer.as_mut(), &[&a]);
+            train(on_x.as_mut(), &[&x]);
+        }
+        optimizer.add_param_group(ParamGroupConfig::new([&b]).lr(0.05)).unwrap();
+        on_y.param_groups_mut()[0].lr = 0.05;
+        for _ in 0..4 {
+            train(optimizer.as_mut(), &[&a, &b]);
+            train(on_x.as_mut(), &[&x]);
+            train(on_y.as_mut(), &[&y]);
+        }
+        let name = optimizer.name();
+        assert!(a.equal(&x) && b.equal(&y), "{name}");
+        let state = optimizer.state_dict();
+        let params = |group: usize| {
+            let group = state.list("param_groups").unwrap()[group].as_dict().unwrap();
+            group.list("params").unwrap().to_vec()
+        };
+        assert_eq!((params(0), params(1)), (vec![Value::Int(0)], vec![Value::Int(1)]), "{name}");
+
+        // An optimizer made with both groups takes it up.
+        let again = [&a, &b].map(|w| w.detach().copy().set_requires_grad(true));
+        let mut resumed = build(vec![again[0].shallow_clone()]).unwrap();
+        resumed.add_param_group(ParamGroupConfig::new([&again[1]])).unwrap();
+        resumed.load_state_dict(&state).unwrap();
+        train(optimizer.as_mut(), &[&a, &b]);
+        train(resumed.as_mut(), &[&again[0], &again[1]]);
+        assert!(a.equal(&again[0]) && b.equal(&again[1]), "{name}");
+    }
+}
+
+#[test]
+fn schedulers_take_up_a_group_added_later() {
+    let lrs = |scheduler: &mut dyn LrScheduler| {
+        let mut optimizer = SGD::new(vec![weight(1)]).lr(1.0).build().unwrap();
+        scheduler.attach(optimizer.as_mut()).unwrap();
+        scheduler.step(optimizer.as_mut(), Some(1.0)).unwrap();
+        optimizer.add_param_group(ParamGroupConfig::new([&weight(2)]).lr(0.5)).unwrap();
+        scheduler.step(optimizer.as_mut(), Some(2.0)).unwrap();
+        assert_eq!(scheduler.last_lr().len(), 2);
+        optimizer.param_groups().iter().map(|group| group.lr).collect::<Vec<_>>()
+    };
+    assert_eq!(lrs(&mut StepLR::new(2).gamma(0.5)), [0.5, 0.25]);
+    assert_eq!(lrs(&mut LambdaLR::new(|epoch| 1.0 / (1 << epoch) as f64)), [0.25, 0.125]);
+    assert_eq!(lrs(&mut ReduceLROnPlateau::new().patience(0).factor(0.5)), [0.5, 0.25]);
+    let cyclic = CyclicLR::new(1.0, 3.0).step_size_up(2).cycle_momentum(false);
+    assert_eq!(lrs(&mut { cyclic }), [3.0, 3.0]);
 }
 
 #[test]

@@ -144,3 +144,46 @@ fn what_is_not_deterministic_is_refused_when_asked() {
     train(quiet().deterministic(Deterministic::Warn), puts).unwrap();
     train(quiet().deterministic(Deterministic::False), puts).unwrap();
 }
+
+/// The first batch of its extra epoch passes twice, which random numbers do not show.
+#[test]
+fn the_extra_epoch_of_weight_averaging_draws_as_if_each_batch_passed_once() {
+    struct Draws {
+        vars: nn::VarStore,
+        norm: nn::BatchNorm,
+        drawn: Vec<f64>,
+    }
+
+    impl LightningModule for Draws {
+        type Batch = Tensor;
+
+        fn vars(&self) -> &nn::VarStore {
+            &self.vars
+        }
+
+        fn training_step(&mut self, x: Tensor, step: &mut Step) -> Result<Loss> {
+            self.drawn.push(Tensor::rand([1], (Kind::Float, Device::Cpu)).double_value(&[0]));
+            Ok(x.apply_t(&self.norm, step.is_training()).square().mean(Kind::Float).into())
+        }
+
+        fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
+            Ok(SGD::new(&self.vars).lr(0.01).into())
+        }
+    }
+
+    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    let drawn = |epochs: i64, averages: bool| {
+        let vars = nn::VarStore::new(Device::Cpu);
+        let norm = nn::batch_norm1d(vars.root(), 2, Default::default());
+        let mut module = Draws { vars, norm, drawn: Vec::new() };
+        let builder = quiet().max_epochs(epochs);
+        let builder = if averages { builder.callback(StochasticWeightAveraging::new(0.01)) } else { builder };
+        seed_everything(3).unwrap();
+        let batches = (0..3).map(|_| Tensor::ones([2, 2], (Kind::Float, Device::Cpu))).collect::<Vec<_>>();
+        builder.build().unwrap().fit(&mut module, Loaders::from(batches)).unwrap();
+        module.drawn
+    };
+    let mut with_extra = drawn(1, true);
+    assert_eq!(with_extra[3], with_extra.remove(4));
+    assert_eq!(with_extra, drawn(2, false));
+}

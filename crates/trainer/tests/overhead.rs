@@ -90,7 +90,7 @@ fn costs_with(log_every_n_steps: u64, more: impl FnOnce(TrainerBuilder) -> Train
 
 #[test]
 fn a_step_allocates_nothing_of_ours_and_reads_only_what_is_due() {
-    let (allocations, reads) = costs(50);
+    let (allocations, reads) = costs(50, |trainer| trainer);
     // 1,000 steps, of which 20 write the one tensor that is logged.
     assert_eq!(reads, 20);
     // What is written now and then may allocate; a step may not.
@@ -99,7 +99,7 @@ fn a_step_allocates_nothing_of_ours_and_reads_only_what_is_due() {
 
 #[test]
 fn logging_every_step_allocates_nothing_of_ours_either() {
-    let (allocations, reads) = costs(1);
+    let (allocations, reads) = costs(1, |trainer| trainer);
     assert_eq!(reads, 1000);
     // The CSV writer hands its buffer to the file now and then, which is not per step.
     assert!(allocations < 50, "{allocations} allocations in 1,000 steps");
@@ -111,4 +111,11 @@ fn a_profiler_reads_nothing_from_the_device() {
         let (_, reads) = costs_with(50, |builder| builder.profiler(name));
         assert_eq!(reads, 20, "{name}");
     }
+}
+
+#[test]
+fn an_average_of_the_weights_allocates_nothing_either() {
+    let (allocations, reads) = costs_with(50, |builder| builder.callback(EMAWeightAveraging::new()));
+    assert_eq!(reads, 20);
+    assert!(allocations < 20, "{allocations} allocations in 1,000 steps");
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch.optim import lr_scheduler as S
+from torch.optim.swa_utils import SWALR
 
 
 def bolts(warmup_epochs, max_epochs, warmup_start_lr, eta_min, base_lr):
@@ -97,6 +98,9 @@ CASES = {
     "chained-sequential": lambda o: S.ChainedScheduler(
         [S.SequentialLR(o, [S.ConstantLR(o, 0.5, 3), S.StepLR(o, 4)], [8]), S.MultiplicativeLR(o, lambda e: 0.99)], o
     ),
+    "swa": lambda o: SWALR(o, 0.02),
+    "swa-linear": lambda o: SWALR(o, [0.02, 0.3], anneal_epochs=25, anneal_strategy="linear"),
+    "swa-at-once": lambda o: SWALR(o, 0.3, anneal_epochs=0),
     "warmup-cosine": lambda o: S.LambdaLR(o, [bolts(10, 90, 0.0, 0.0, 0.1), bolts(10, 90, 0.0, 0.0, 0.05)]),
     "warmup-cosine-floor": lambda o: S.LambdaLR(o, [bolts(1, 60, 1e-3, 1e-2, 0.1), bolts(1, 60, 1e-3, 1e-2, 0.05)]),
 }

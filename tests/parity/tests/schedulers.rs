@@ -6,7 +6,7 @@ use fulgurite_optim::{
     AdamW, AnnealStrategy, ChainedScheduler, ConstantLR, CosineAnnealingLR, CosineAnnealingWarmRestarts, CyclicLR,
     CyclicMode, ExponentialLR, LambdaLR, LinearLR, LinearWarmupCosineAnnealingLR, LrScheduler, Momentum, MultiStepLR,
     MultiplicativeLR, OneCycleLR, Optimizer, ParamGroupConfig, PlateauMode, PolynomialLR, ReduceLROnPlateau, SGD,
-    ScaleMode, SequentialLR, StepLR, ThresholdMode,
+    SWALR, ScaleMode, SequentialLR, StepLR, ThresholdMode,
 };
 use fulgurite_parity::python;
 use fulgurite_torch::tch::{Device, Kind, Tensor};
@@ -167,6 +167,9 @@ fn cases() -> Vec<(&'static str, Box<dyn LrScheduler>)> {
                     .and(MultiplicativeLR::new(|_| 0.99)),
             ),
         ),
+        ("swa", Box::new(SWALR::new(0.02))),
+        ("swa-linear", Box::new(SWALR::new(vec![0.02, 0.3]).anneal_epochs(25).anneal_strategy(AnnealStrategy::Linear))),
+        ("swa-at-once", Box::new(SWALR::new(0.3).anneal_epochs(0))),
         ("warmup-cosine", Box::new(LinearWarmupCosineAnnealingLR::new(10, 90))),
         (
             "warmup-cosine-floor",

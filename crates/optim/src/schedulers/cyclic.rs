@@ -203,7 +203,8 @@ impl Settings for Cyclic {
     }
 
     fn load(&mut self, state: &Dict) -> Result<(), String> {
-        let groups = self.max_lrs.len();
+        // Those of the scheduler that was saved, to which groups may have been added.
+        let groups = state.list("base_lrs").map_or(self.max_lrs.len(), <[_]>::len);
         settings::load(state, "max_lrs", &mut self.max_lrs)?;
         settings::load(state, "total_size", &mut self.total_size)?;
         settings::load(state, "step_ratio", &mut self.step_ratio)?;
@@ -215,9 +216,9 @@ impl Settings for Cyclic {
         settings::load(state, "max_momentums", &mut self.max_momentums)?;
         self.set_scale_mode();
         let momentums = if self.cycle_momentum { groups } else { self.base_momentums.len() };
-        match self.max_lrs.len() >= groups
-            && self.base_momentums.len() >= momentums
-            && self.max_momentums.len() >= momentums
+        match self.max_lrs.len() == groups
+            && self.base_momentums.len() == momentums
+            && self.max_momentums.len() == momentums
         {
             true => Ok(()),
             false => Err(format!("its lists have not one value for each of the {groups} parameter groups")),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod device_stats_monitor;
+mod accumulation;
 mod early_stopping;
 mod gradient_norm;
 mod lambda;
@@ -18,3 +19,4 @@ mod terminate_on_nan;
 mod throughput_monitor;
 mod timer;
 mod watched;
+mod weights;
