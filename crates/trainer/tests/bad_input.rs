@@ -313,7 +313,7 @@ fn arguments_that_cannot_be() {
     );
     check_arguments(
         |t| t.accelerator("tpu"),
-        expect!["unknown accelerator `tpu`; choose one of auto, cpu, cuda, gpu, mps"],
+        expect!["this configuration cannot run here: this machine has no TPU that can be used"],
     );
     check_arguments(
         |t| t.devices(2),

@@ -128,7 +128,7 @@ fn the_configurations_run_or_say_what_is_missing() {
     let config = |name: &str| format!("fit --config {}/../../examples/configs/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
     assert_prints(folder.path(), "digits", &config("laptop"), &["fast_dev_run", "test_acc", "██"]);
-    assert_prints(folder.path(), "digits", &format!("{} --print_config", config("laptop")), &["fast_dev_run: 1"]);
+    assert_prints(folder.path(), "digits", &format!("{} --print_config", config("laptop")), &["fast_dev_run: true"]);
     let version = "this version does not have";
     for (name, expected) in [
         ("student", [version, "(devices=2)", "strategy `ddp`", "precision `16-mixed`"]),

@@ -117,7 +117,7 @@ fn argument(layout: &Layout, name: &str, schema: Schema<'_>) -> Vec<Arg> {
         let arg = option(name).hide_possible_values(true).value_name(schema.type_text()).help(described(schema));
         let choices = schema.choices();
         // Choices are completed, and stand as the type.
-        let values = choices.into_iter().map(|choice| PossibleValue::new(choice));
+        let values = choices.into_iter().map(PossibleValue::new);
         return vec![arg.value_parser(PossibleValuesParser::new(values))];
     };
     let classes = layout.registry.names(kind);

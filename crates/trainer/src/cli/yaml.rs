@@ -142,7 +142,7 @@ fn write_after_key(out: &mut String, value: &Value, schema: Option<Schema<'_>>, 
 
 /// An item of a list, its first entry on the line of the dash.
 fn write_item(out: &mut String, item: &Value, indent: usize) {
-    if !item.as_object().is_some_and(|entries| !entries.is_empty()) {
+    if item.as_object().is_none_or(serde_json::Map::is_empty) {
         out.push(' ');
         out.push_str(&inline(item));
         out.push('\n');

@@ -136,14 +136,21 @@ fn hooks_see_what_they_come_after() {
         let (before, after) = (before.clone(), after.clone());
         let (evaluated, predicted) = (evaluated.clone(), predicted.clone());
         program()
-            .before_fit(move |_, _, _| Ok(before.borrow_mut().push("before fit".to_owned())))
+            .before_fit(move |_, _, _| {
+                before.borrow_mut().push("before fit".to_owned());
+                Ok(())
+            })
             .after_fit(move |trainer, _, _| {
                 after.borrow_mut().push(format!("after {} steps", trainer.state().global_step()));
                 Ok(())
             })
-            .after_evaluation(move |_, results| Ok(evaluated.borrow_mut().push(format!("{} loader", results.len()))))
+            .after_evaluation(move |_, results| {
+                evaluated.borrow_mut().push(format!("{} loader", results.len()));
+                Ok(())
+            })
             .after_predict(move |_, _, batches| {
-                Ok(predicted.borrow_mut().push(format!("{} batches", batches[0].len())))
+                predicted.borrow_mut().push(format!("{} batches", batches[0].len()));
+                Ok(())
             })
     };
     let rest = FIT.trim_start_matches("fit ");
