@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+use fulgurite::callbacks::EMAWeightAveraging;
 use fulgurite::data::{BatchIter, DataError, Loader};
 use fulgurite::prelude::*;
 use fulgurite::torch::{CountingAllocator, host_reads};

@@ -3,8 +3,8 @@
 // Helpers of tests may unwrap and panic as tests do.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod device_stats_monitor;
 mod accumulation;
+mod device_stats_monitor;
 mod early_stopping;
 mod gradient_norm;
 mod lambda;
