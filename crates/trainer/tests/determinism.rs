@@ -184,6 +184,7 @@ fn the_extra_epoch_of_weight_averaging_draws_as_if_each_batch_passed_once() {
         module.drawn
     };
     let mut with_extra = drawn(1, true);
-    assert_eq!(with_extra[3], with_extra.remove(4));
+    let rehearsed = with_extra.remove(3);
+    assert_eq!(rehearsed, with_extra[3]);
     assert_eq!(with_extra, drawn(2, false));
 }
