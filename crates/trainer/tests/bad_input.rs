@@ -174,7 +174,7 @@ fn two_optimizers_are_one_too_many() {
     check(
         quiet().build().unwrap().fit(&mut module, (batches(3), batches(1))),
         expect![
-            "configure_optimizers returned 2 optimizers, and one step updates one; put the parameters into groups of one optimizer"
+            "configure_optimizers returned 2 optimizers, and one step updates one; let them take turns with `Optimizers::frequency`, step them yourself with `automatic_optimization` false, or put the parameters into groups of one optimizer"
         ],
     );
 }
