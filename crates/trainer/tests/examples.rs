@@ -129,7 +129,7 @@ fn the_configurations_run_or_say_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     assert_prints(folder.path(), "digits", &config("laptop"), &["fast_dev_run", "test_acc", "██"]);
     assert_prints(folder.path(), "digits", &format!("{} --print_config", config("laptop")), &["fast_dev_run: true"]);
-    let version = "this version does not have";
+    let version = "this version does not support";
     for (name, expected) in [
         ("student", [version, "(devices=2)", "strategy `ddp`", "precision `16-mixed`"]),
         ("cluster", ["(devices=8)", "strategy `fsdp`", "logger `WandbLogger`", "precision `bf16-mixed`"]),
