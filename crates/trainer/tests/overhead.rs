@@ -91,7 +91,7 @@ fn costs_with(log_every_n_steps: u64, more: impl FnOnce(TrainerBuilder) -> Train
 
 #[test]
 fn a_step_allocates_nothing_of_ours_and_reads_only_what_is_due() {
-    let (allocations, reads) = costs(50, |trainer| trainer);
+    let (allocations, reads) = costs(50);
     // 1,000 steps, of which 20 write the one tensor that is logged.
     assert_eq!(reads, 20);
     // What is written now and then may allocate; a step may not.
@@ -100,7 +100,7 @@ fn a_step_allocates_nothing_of_ours_and_reads_only_what_is_due() {
 
 #[test]
 fn logging_every_step_allocates_nothing_of_ours_either() {
-    let (allocations, reads) = costs(1, |trainer| trainer);
+    let (allocations, reads) = costs(1);
     assert_eq!(reads, 1000);
     // The CSV writer hands its buffer to the file now and then, which is not per step.
     assert!(allocations < 50, "{allocations} allocations in 1,000 steps");

@@ -189,7 +189,7 @@ impl Net {
         for (index, _) in config["optimizers"].as_array().unwrap().iter().enumerate() {
             let toggles = manual["toggle"] == true;
             if toggles {
-                step.toggle_optimizer(index);
+                step.toggle_optimizer(index)?;
             }
             let loss = self.loss(batch);
             step.manual_backward(self, &loss)?;
