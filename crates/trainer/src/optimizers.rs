@@ -1,7 +1,9 @@
 //! What `configure_optimizers` returned, and whether it can be trained with.
 
-use fulgurite_optim::{Interval, Optimizers};
-use fulgurite_torch::tch::nn;
+use std::collections::HashSet;
+
+use fulgurite_optim::{Interval, Optimizer, Optimizers};
+use fulgurite_torch::tch::{Tensor, nn};
 
 use crate::error::Error;
 use crate::hook::Hook;
@@ -61,6 +63,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     fn take_optimizers(&mut self, configured: Optimizers) -> Result<(), Error> {
         let frequencies = configured.frequencies().to_vec();
         let (optimizers, schedulers) = configured.build()?;
+        check_parameters(&optimizers, self.module.vars(), self.module.name())?;
         let state = &mut self.engine.state;
         state.run.manual = !self.module.automatic_optimization();
         if state.run.manual {
@@ -78,6 +81,23 @@ impl<M: LightningModule> Run<'_, '_, M> {
         state.run.schedulers = schedulers;
         Ok(())
     }
+}
+
+/// Every parameter of an optimizer must be one of the module's, or its weights would be in no checkpoint and on no device.
+fn check_parameters(optimizers: &[Box<dyn Optimizer>], vars: &nn::VarStore, module: &str) -> Result<(), Error> {
+    let own: HashSet<*mut std::ffi::c_void> = vars.variables().values().map(Tensor::data_ptr).collect();
+    for optimizer in optimizers {
+        for (index, group) in optimizer.param_groups().iter().enumerate() {
+            if let Some(foreign) = group.params.iter().find(|p| p.numel() > 0 && !own.contains(&p.data_ptr())) {
+                return Err(Error::Config(format!(
+                    "{} was given a parameter of shape {:?} (group {index}) that is not in the `VarStore` that `{module}::vars` returns, so it would be in no checkpoint; make its layer from that store",
+                    optimizer.name(),
+                    foreign.size()
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// For how many steps each of several optimizers has its turn.

@@ -180,6 +180,22 @@ fn two_optimizers_are_one_too_many() {
 }
 
 #[test]
+fn an_optimizer_for_parameters_of_another_model() {
+    let foreign = |_: &nn::VarStore| {
+        let elsewhere = nn::VarStore::new(Device::Cpu);
+        let _layer = nn::linear(elsewhere.root(), 5, 7, Default::default());
+        sgd(&elsewhere)
+    };
+    let mut module = Module { optimizers: Some(foreign), ..module() };
+    check(
+        quiet().build().unwrap().fit(&mut module, (batches(3), batches(1))),
+        expect![
+            "SGD was given a parameter of shape [7, 5] (group 0) that is not in the `VarStore` that `Module::vars` returns, so it would be in no checkpoint; make its layer from that store"
+        ],
+    );
+}
+
+#[test]
 fn values_that_cannot_be_logged() {
     check_step(
         |m, x, s| {
