@@ -110,7 +110,7 @@ fn schedulers_are_stepped_at_the_end_of_an_epoch_by_whoever_wants_it() {
 fn what_is_not_there_cannot_be_stepped() {
     let mut players = Players { schedules: 3, ..Players::new() };
     let error = fit(&mut players, 1).err().unwrap().to_string();
-    assert_eq!(error, "there is no scheduler 2: configure_optimizers returned 2");
+    assert_eq!(error, "there is no scheduler 2: configure_optimizers returned 2, counted from 0");
 
     let mut automatic = Players { manual: false, ..Players::new() };
     let error = fit(&mut automatic, 1).err().unwrap().to_string();

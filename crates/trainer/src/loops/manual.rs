@@ -49,7 +49,7 @@ impl Step<'_> {
     ///
     /// Those of the hooks, and autograd's.
     pub fn manual_backward<M: LightningModule>(&mut self, module: &mut M, loss: &Tensor) -> Result<()> {
-        self.0.state.require_manual("step.manual_backward")?;
+        self.0.state.require_manual("manual_backward")?;
         Ok(self.as_caller(|engine| engine.backward(module, loss, 1.0))?)
     }
 
@@ -110,6 +110,7 @@ impl Step<'_> {
     ///
     /// There is no such optimizer.
     pub fn toggle_optimizer(&mut self, optimizer: usize) -> Result<()> {
+        self.0.state.require_manual("toggle_optimizer")?;
         Ok(self.0.state.toggle_optimizer(optimizer)?)
     }
 
@@ -155,7 +156,7 @@ impl Step<'_> {
         optimizer: usize,
         step: impl FnOnce(&mut Engine, &mut M, &mut dyn Optimizer) -> Result<T>,
     ) -> Result<T> {
-        self.0.state.require_manual("step.optimizer_step")?;
+        self.0.state.require_manual("optimizer_step")?;
         self.as_caller(|engine| {
             engine.state.run.progress.manual_step.ready();
             let action = engine.state.begin_action(|| "optimizer_step".to_owned());
