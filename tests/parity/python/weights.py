@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch import callbacks as C
+from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, TensorDataset
 
 
@@ -26,11 +27,14 @@ class Net(LightningModule):
         self.head = torch.nn.Linear(8, 3)
         self.strict_loading = False
 
-    def loss(self, batch):
-        x, y = batch
+    def forward(self, x):
         x = self.backbone.fc(x)
         x = self.backbone.bn(x) if self.case["bn"] else x
-        return torch.nn.functional.cross_entropy(self.head(torch.tanh(x)), y)
+        return self.head(torch.tanh(x))
+
+    def loss(self, batch):
+        x, y = batch
+        return torch.nn.functional.cross_entropy(self(x), y)
 
     def training_step(self, batch, batch_idx):
         return self.loss(batch)
@@ -82,7 +86,13 @@ def run(case, data, folder):
     ckpt_path = str(folder / case["from"]) if case.get("from") else None
     trainer.fit(module, *loaders, ckpt_path=ckpt_path)
     weights = {k: v.flatten().tolist() for k, v in module.state_dict().items() if not k.endswith("tracked")}
-    return {"rows": record.rows, "val": record.val, "weights": weights, "steps": trainer.global_step}
+    # What PyTorch itself makes of the averaged weights and the training data.
+    update_bn(loaders[0], module)
+    statistics = {k: v.tolist() for k, v in module.named_buffers() if not k.endswith("tracked")}
+    return {
+        "rows": record.rows, "val": record.val, "weights": weights, "steps": trainer.global_step,
+        "update_bn": statistics if case["callback"] == "StochasticWeightAveraging" else {},
+    }  # fmt: skip
 
 
 def main():

@@ -271,13 +271,22 @@ fn run(case: &Case, data: &Dict, folder: &Path, from: Option<&str>) -> Json {
     let record = trainer.callback::<Record>().unwrap();
     let (rows, val) = (record.rows.clone(), record.val.clone());
     let weights = params::state_dict(&net.vars).unwrap();
-    let weights = weights.iter().map(|(name, value)| {
-        let values = Vec::<f64>::try_from(value.as_tensor().unwrap().reshape([-1]).to_kind(Kind::Double)).unwrap();
-        (name.as_str().unwrap().to_owned(), json!(values))
-    });
+    let weights: serde_json::Map<String, Json> = weights
+        .iter()
+        .map(|(name, value)| {
+            let values = Vec::<f64>::try_from(value.as_tensor().unwrap().reshape([-1]).to_kind(Kind::Double)).unwrap();
+            (name.as_str().unwrap().to_owned(), json!(values))
+        })
+        .collect();
+    let is_statistic = |name: &str| case.callback == "StochasticWeightAveraging" && name.contains("running");
+    let statistics: serde_json::Map<String, Json> = weights
+        .iter()
+        .filter(|(name, _)| is_statistic(name))
+        .map(|(name, values)| (name.clone(), values.clone()))
+        .collect();
     json!({
-        "rows": rows, "val": val, "weights": weights.collect::<serde_json::Map<_, _>>(),
-        "steps": trainer.state().global_step(),
+        "rows": rows, "val": val, "weights": weights, "steps": trainer.state().global_step(),
+        "update_bn": statistics,
     })
 }
 

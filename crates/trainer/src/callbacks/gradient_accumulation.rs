@@ -14,9 +14,9 @@ use crate::state::{TrainerFn, TrainerState};
 
 /// Changes `accumulate_grad_batches` at the start of given epochs, as Lightning's callback of this name.
 ///
-/// It holds for a resumed run too, in the middle of an epoch as well, and
-/// [`estimated_stepping_batches`](TrainerState::estimated_stepping_batches) counts the changes (Lightning forgets the
-/// first, and refuses the second).
+/// It holds in an epoch that is resumed in its middle too, where Lightning goes on with 1, and
+/// [`estimated_stepping_batches`](TrainerState::estimated_stepping_batches) counts the changes, where Lightning takes the
+/// first value for all epochs.
 ///
 /// ```
 /// use fulgurite::prelude::*;
