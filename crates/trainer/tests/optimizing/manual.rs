@@ -359,7 +359,7 @@ fn what_is_for_manual_optimization_alone() {
         &mut Forgetful(Pair::new(both)),
         quiet(),
         expect![
-            "step.manual_backward is for modules that step their optimizers themselves; return `false` from `automatic_optimization`"
+            "manual_backward is for modules that step their optimizers themselves; return `false` from `automatic_optimization`"
         ],
     );
 }
