@@ -1,5 +1,6 @@
 //! A run begun here and ended by Lightning, or the other way round, is the run that either would have made alone.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use fulgurite::Console;
@@ -147,7 +148,7 @@ fn theirs(data: &Path, optimizer: &str, epochs: i64, folder: &Path, ckpt_path: O
 fn assert_close(path: &str, a: &Json, b: &Json) {
     match (a, b) {
         (Json::Object(a), Json::Object(b)) => {
-            assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>(), "{path}");
+            assert_eq!(a.keys().collect::<BTreeSet<_>>(), b.keys().collect::<BTreeSet<_>>(), "{path}");
             a.iter().for_each(|(key, a)| assert_close(&format!("{path}.{key}"), a, &b[key]));
         }
         (Json::Array(a), Json::Array(b)) => {
