@@ -10,6 +10,25 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.model_summary import ModelSummary
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+
+aten = torch.ops.aten
+
+
+def count_attention_on_cpu():
+    """PyTorch 2.11 counts attention on GPUs alone; later versions count it on CPUs as well, and so do we."""
+
+    def forward(query, key, value, *args, **kwargs):
+        return sdpa_flop_count(*(x.shape for x in (query, key, value)))
+
+    def backward(grad_out, query, key, value, *args, **kwargs):
+        return sdpa_backward_flop_count(*(x.shape for x in (grad_out, query, key, value)))
+
+    flop_registry.setdefault(aten._scaled_dot_product_flash_attention_for_cpu, forward)
+    flop_registry.setdefault(aten._scaled_dot_product_flash_attention_for_cpu_backward, backward)
+
+
+count_attention_on_cpu()
 
 
 class Attention(nn.Module):
