@@ -28,9 +28,9 @@ const NAME: &str = "StochasticWeightAveraging";
 /// through `training_step` once, without backward passes and updates, and the batch norms' statistics are computed
 /// anew. (The first batch passes twice, the first time to find out the layers' momentum.)
 ///
-/// Differences from Lightning: the averages hold what the epochs began with there too, but the extra epoch does not end
-/// in a step with the gradients of the epoch before; it works with loaders of unknown length; batch norms that
-/// `training_step` leaves alone keep their statistics; and a run can be resumed within any epoch.
+/// Differences from Lightning: the extra epoch changes no weight, where Lightning's ends in one more step with the last
+/// gradients unless validation dropped them; loaders need not know their length; batch norms that `training_step` leaves
+/// alone keep their statistics; and a run can be resumed within any epoch.
 ///
 /// ```
 /// use fulgurite::prelude::*;
