@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "a program prints")]
 
+#[path = "../autoencoder/draw.rs"]
 mod draw;
 mod model;
 

@@ -33,11 +33,6 @@ pub trait Precision: Send {
     fn backward(&mut self, loss: &fulgurite_torch::tch::Tensor) -> Result<(), FabricError> {
         Ok(grad::backward(loss)?)
     }
-
-    /// Bytes per parameter, for the model summary.
-    fn bytes_per_parameter(&self) -> f64 {
-        4.0
-    }
 }
 
 struct Single;
@@ -60,10 +55,6 @@ impl Precision for Double {
 
     fn convert_module(&self, vars: &nn::VarStore) -> Result<(), FabricError> {
         Ok(params::to_kind(vars, Kind::Double)?)
-    }
-
-    fn bytes_per_parameter(&self) -> f64 {
-        8.0
     }
 }
 

@@ -109,12 +109,21 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 "the batch-size finder makes the loaders anew with another batch size, and these were handed over ready-made; give a data module, or `()` and the module's own loader methods".into(),
             ));
         }
+        let configured = self.hparam(&options.batch_arg_name);
         self.set_batch_size(options, options.init_val)?;
         let before = self.set_aside()?;
         let found = self.search(options, &before);
         self.put_back(before)?;
         self.forget_loaders();
-        let size = found?;
+        let size = match found {
+            Ok(size) => size,
+            Err(error) => {
+                if let Some(configured) = configured {
+                    self.set_hparam(&options.batch_arg_name, &configured)?;
+                }
+                return Err(error);
+            }
+        };
         self.set_batch_size(options, size)?;
         self.engine.state.print(&format!("batch-size finder: {size}"));
         Ok(Some(size))

@@ -44,6 +44,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let mut module = Dict::new();
         self.module_hook(Hook::OnSaveCheckpoint, |m, _| m.on_save_checkpoint(&mut module))?;
         let weights = no_grad(|| params::state_dict(self.module.vars()).map(|weights| copy(&weights)))?;
+        let rng = RngState::capture()?;
         let state = &mut self.engine.state;
         let before = Before {
             weights,
@@ -52,7 +53,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             schedulers: mem::take(&mut state.run.schedulers),
             progress: state.run.progress,
             window: state.run.window,
-            rng: RngState::capture()?,
+            rng,
             config: state.config.clone(),
             max_epochs: state.max_epochs,
             has_validation: state.has_validation,
@@ -143,6 +144,15 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.engine.state.num_training_batches = None;
     }
 
+    /// The value of a hyper-parameter, of the data module or the module.
+    pub(super) fn hparam(&self, name: &str) -> Option<Value> {
+        let of_data = match &self.data {
+            Source::DataModule(data) => data.hparams().get(name).cloned(),
+            _ => None,
+        };
+        of_data.or_else(|| self.module.hparams().get(name).cloned())
+    }
+
     /// Sets a hyper-parameter of the module, the data module, or both. `false`: neither has it.
     pub(super) fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool, Error> {
         let mut set = self.module_hook(Hook::SetHparam, |m, _| m.set_hparam(name, value))?;
@@ -164,6 +174,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 TuneRequest::BatchSize(options) => {
                     let size = self.scale_batch_size(&options)?;
                     self.tell(|finder: &mut BatchSizeFinder| finder.optimal_batch_size = size);
+                }
+                TuneRequest::LearningRate(_) if self.engine.state.resumed_from.is_some() => {
+                    self.engine
+                        .state
+                        .print("the learning-rate finder is left out: the checkpoint's learning rate holds");
                 }
                 TuneRequest::LearningRate(options) => {
                     let found = self.lr_find(&options, false)?;

@@ -150,10 +150,11 @@ fn what_cannot_be_is_said() {
     let error = Tuner::new(&mut trainer).scale_batch_size(&mut net, (), options).unwrap_err();
     expect!["the batch-size finder sets the hyper-parameter `samples`, and neither the data module nor `Net` has one; set the field in `set_hparam` and return true, or name another with batch_arg_name"]
         .assert_eq(&error.to_string());
-    net.memory = 0;
+    (net.memory, net.batch_size) = (0, 8);
     let error = Tuner::new(&mut trainer).scale_batch_size(&mut net, (), Default::default()).unwrap_err();
     expect!["the batch-size finder ran out of memory with every size it tried, down to 1; begin with a smaller init_val, or make the model smaller"]
         .assert_eq(&error.to_string());
+    assert_eq!(net.batch_size, 8, "as it was");
 }
 
 #[test]
