@@ -1,12 +1,19 @@
 //! Checkpoint I/O: where a run's state goes and comes from.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
+use fulgurite_torch::serialization::{FileSystem, LocalFileSystem};
 use fulgurite_torch::{Value, serialization};
 
 use crate::FabricError;
 
 /// Writes, reads and removes checkpoints.
+///
+/// Paths are local ones, or URLs where an implementation knows what to do with them.
 pub trait CheckpointIo: Send {
     /// Writes `checkpoint` to `path`; either the whole file is there afterwards, or what was there before.
     ///
@@ -28,33 +35,201 @@ pub trait CheckpointIo: Send {
     ///
     /// What the file system said.
     fn remove(&mut self, path: &Path) -> Result<(), FabricError>;
+
+    /// Gives the whole checkpoint at `path` a second name: the same content at once, or nothing changed.
+    ///
+    /// # Errors
+    ///
+    /// What the file system said.
+    fn alias(&mut self, path: &Path, alias: &Alias) -> Result<(), FabricError> {
+        let checkpoint = self.load(path)?;
+        self.save(&checkpoint, &alias.path)
+    }
+
+    /// Writes a checkpoint, then gives it its second name, then removes what it replaces. What comes later does not happen
+    /// if what comes earlier failed.
+    ///
+    /// # Errors
+    ///
+    /// What the file system said; or, where checkpoints are written in the background, nothing yet: see
+    /// [`CheckpointIo::poll`].
+    fn commit(&mut self, checkpoint: &Value, commit: &Commit) -> Result<(), FabricError> {
+        self.save(checkpoint, &commit.path)?;
+        if let Some(alias) = &commit.alias {
+            self.alias(&commit.path, alias)?;
+        }
+        commit.remove.iter().try_for_each(|old| self.remove(old))
+    }
+
+    /// Whether there is something at `path`.
+    ///
+    /// # Errors
+    ///
+    /// What the file system said.
+    fn exists(&mut self, path: &Path) -> Result<bool, FabricError> {
+        Ok(path.exists())
+    }
+
+    /// Reads the checkpoint at `path` and drops it: an error says why it cannot be used.
+    ///
+    /// # Errors
+    ///
+    /// As for [`CheckpointIo::load`].
+    fn verify(&mut self, path: &Path) -> Result<(), FabricError> {
+        self.load(path).map(drop)
+    }
+
+    /// The files in a folder, in no order; none if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// What the file system said.
+    fn list(&mut self, folder: &Path) -> Result<Vec<StoredFile>, FabricError> {
+        list_local(folder)
+    }
+
+    /// What became of background writes since the last call: the first that failed. Cheap enough to be called after
+    /// every batch.
+    fn poll(&mut self) -> Option<CommitFailure> {
+        None
+    }
+
+    /// Waits until everything is written, and returns what failed, as [`CheckpointIo::poll`] does.
+    fn wait(&mut self) -> Option<CommitFailure> {
+        self.poll()
+    }
+}
+
+/// A checkpoint to be written, the second name it gets, and the files it replaces.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Commit {
+    /// Where.
+    pub path: PathBuf,
+    /// A second name for the same file.
+    pub alias: Option<Alias>,
+    /// What is removed once the new one is whole.
+    pub remove: Vec<PathBuf>,
+}
+
+/// A second name of a checkpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Alias {
+    /// The name.
+    pub path: PathBuf,
+    /// A symbolic link where there are such, instead of a file of its own.
+    pub link: bool,
+}
+
+/// A file that [`CheckpointIo::list`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Its path, the folder's included.
+    pub path: PathBuf,
+    /// When it was written.
+    pub modified: SystemTime,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// A checkpoint that could not be written in the background.
+#[derive(Debug)]
+pub struct CommitFailure {
+    /// What was to be done.
+    pub commit: Commit,
+    /// Why it was not.
+    pub error: FabricError,
 }
 
 /// `.ckpt` files in PyTorch's own layout, on a local file system.
-#[derive(Debug, Default)]
-pub struct TorchCheckpointIo;
+#[derive(Debug, Clone)]
+pub struct TorchCheckpointIo {
+    files: Arc<dyn FileSystem>,
+}
+
+impl Default for TorchCheckpointIo {
+    fn default() -> TorchCheckpointIo {
+        TorchCheckpointIo::on(Arc::new(LocalFileSystem))
+    }
+}
+
+impl TorchCheckpointIo {
+    /// Files of this machine.
+    pub fn new() -> TorchCheckpointIo {
+        TorchCheckpointIo::default()
+    }
+
+    /// Writes through the calls of `files`. Reading goes to the local file system.
+    pub fn on(files: Arc<dyn FileSystem>) -> TorchCheckpointIo {
+        TorchCheckpointIo { files }
+    }
+}
 
 impl CheckpointIo for TorchCheckpointIo {
     fn save(&mut self, checkpoint: &Value, path: &Path) -> Result<(), FabricError> {
-        let failed = |message: String| FabricError::Checkpoint { path: path.into(), message };
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|error| failed(format!("its folder cannot be made: {error}; choose another dirpath")))?;
+            self.files
+                .create_dir_all(folder)
+                .map_err(|error| failed(path, format!("its folder cannot be made: {error}; choose another dirpath")))?;
         }
-        serialization::save(path, checkpoint).map_err(|error| failed(error.to_string()))
+        serialization::save_in(self.files.as_ref(), path, checkpoint).map_err(|error| failed(path, error.to_string()))
     }
 
     fn load(&mut self, path: &Path) -> Result<Value, FabricError> {
-        serialization::load(path)
-            .map_err(|error| FabricError::Checkpoint { path: path.into(), message: error.to_string() })
+        serialization::load(path).map_err(|error| failed(path, error.to_string()))
     }
 
     fn remove(&mut self, path: &Path) -> Result<(), FabricError> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(FabricError::Checkpoint { path: path.into(), message: format!("cannot be removed: {error}") })
+        match self.files.remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed(path, format!("cannot be removed: {error}")))
             }
             _ => Ok(()),
         }
     }
+
+    fn alias(&mut self, path: &Path, alias: &Alias) -> Result<(), FabricError> {
+        let cannot = |error: io::Error| failed(&alias.path, format!("cannot be made from {}: {error}", path.display()));
+        let mut beside = OsString::from(&alias.path);
+        beside.push(".tmp");
+        let beside = PathBuf::from(beside);
+        // A leftover of a run that was killed here.
+        let _ = self.files.remove_file(&beside);
+        if alias.link && self.files.symlink(link_target(path, &alias.path), &beside).is_ok()
+            || self.files.hard_link(path, &beside).is_ok()
+        {
+            return self.files.rename(&beside, &alias.path).map_err(cannot);
+        }
+        let checkpoint = self.load(path)?;
+        self.save(&checkpoint, &alias.path)
+    }
+}
+
+/// What a link says that leads to `path`: its name alone within one folder.
+fn link_target<'a>(path: &'a Path, link: &Path) -> &'a Path {
+    match (path.parent(), link.parent()) {
+        (Some(a), Some(b)) if a == b => path.file_name().map_or(path, Path::new),
+        _ => path,
+    }
+}
+
+fn list_local(folder: &Path) -> Result<Vec<StoredFile>, FabricError> {
+    let cannot = |error: io::Error| failed(folder, format!("the folder cannot be listed: {error}"));
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(cannot)?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(cannot)?.path();
+        // Follows links; one that leads nowhere is no file.
+        let Ok(metadata) = std::fs::metadata(&path) else { continue };
+        if metadata.is_file() {
+            files.push(StoredFile { modified: metadata.modified().map_err(cannot)?, size: metadata.len(), path });
+        }
+    }
+    Ok(files)
+}
+
+fn failed(path: &Path, message: String) -> FabricError {
+    FabricError::Checkpoint { path: path.into(), message }
 }

@@ -49,7 +49,7 @@ impl Fabric {
             accelerator: accelerator.name(),
             strategy: Box::new(SingleDeviceStrategy::new(device)),
             precision: precision::precision(precision_name)?,
-            checkpoint_io: Box::new(TorchCheckpointIo),
+            checkpoint_io: Box::new(TorchCheckpointIo::new()),
             loggers: Vec::new(),
         })
     }

@@ -12,7 +12,7 @@ pub mod strategy;
 mod throughput;
 
 pub use accelerator::{Accelerator, Devices};
-pub use checkpoint_io::{CheckpointIo, TorchCheckpointIo};
+pub use checkpoint_io::{Alias, CheckpointIo, Commit, CommitFailure, StoredFile, TorchCheckpointIo};
 pub use device_stats::DeviceStats;
 pub use error::FabricError;
 pub use fabric::Fabric;

@@ -37,15 +37,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if !state.is_global_zero() {
             return Ok(());
         }
-        let io = state.fabric.checkpoint_io();
-        io.save(&checkpoint, &request.path)?;
-        if let Some(also) = &request.also {
-            second_name(&request.path, also, request.link)?;
-        }
-        for old in &request.remove {
-            io.remove(old)?;
-        }
-        Ok(())
+        Ok(state.fabric.checkpoint_io().commit(&checkpoint, &request.commit())?)
     }
 
     /// The run as one value, under Lightning's keys.
@@ -251,36 +243,4 @@ impl TrainerState {
 fn on_device(state: &Dict, device: fulgurite_torch::tch::Device) -> Dict {
     // PyTorch keeps `step` on the CPU; `load_state_dict` puts each state where it belongs.
     state.map_tensors(&mut |t| if t.dim() == 0 { t.shallow_clone() } else { t.to_device(device) })
-}
-
-/// Gives a whole file a second name: the same content at once, or nothing changed.
-fn second_name(path: &Path, also: &Path, link: bool) -> Result<(), Error> {
-    let mut beside = also.as_os_str().to_owned();
-    beside.push(".tmp");
-    let beside = PathBuf::from(beside);
-    let failed = |error: std::io::Error| Error::Checkpoint {
-        path: also.into(),
-        problem: format!("cannot be made from {}: {error}", path.display()),
-    };
-    // A leftover of a run that was killed here.
-    let _ = std::fs::remove_file(&beside);
-    if link && symlink(path, &beside).is_ok() || std::fs::hard_link(path, &beside).is_ok() {
-        return std::fs::rename(&beside, also).map_err(failed);
-    }
-    std::fs::copy(path, &beside).map_err(failed)?;
-    std::fs::rename(&beside, also).map_err(failed)
-}
-
-#[cfg(unix)]
-fn symlink(path: &Path, link: &Path) -> std::io::Result<()> {
-    let target = match (path.parent(), link.parent()) {
-        (Some(a), Some(b)) if a == b => path.file_name().map_or(path, Path::new),
-        _ => path,
-    };
-    std::os::unix::fs::symlink(target, link)
-}
-
-#[cfg(not(unix))]
-fn symlink(_: &Path, _: &Path) -> std::io::Result<()> {
-    Err(std::io::ErrorKind::Unsupported.into())
 }

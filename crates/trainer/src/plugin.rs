@@ -30,7 +30,7 @@ use fulgurite_fabric::{CheckpointIo, Precision};
 ///     }
 /// }
 ///
-/// let trainer = Trainer::builder().plugin(Plugin::checkpoint_io(Counting(TorchCheckpointIo, 0)));
+/// let trainer = Trainer::builder().plugin(Plugin::checkpoint_io(Counting(TorchCheckpointIo::new(), 0)));
 /// ```
 pub struct Plugin(pub(crate) Kind);
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use fulgurite_fabric::Fabric;
 use fulgurite_fabric::loggers::Logger;
+use fulgurite_fabric::{Alias, Commit, Fabric};
 use fulgurite_metrics::LogValue;
 use fulgurite_optim::{LrSchedulerConfig, Optimizer};
 use fulgurite_torch::grad;
@@ -123,6 +123,11 @@ impl SaveRequest {
     /// The whole run, to `path`.
     pub fn new(path: impl Into<PathBuf>) -> SaveRequest {
         SaveRequest { path: path.into(), ..SaveRequest::default() }
+    }
+
+    pub(crate) fn commit(&self) -> Commit {
+        let alias = self.also.clone().map(|path| Alias { path, link: self.link });
+        Commit { path: self.path.clone(), alias, remove: self.remove.clone() }
     }
 }
 

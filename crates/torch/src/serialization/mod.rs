@@ -8,6 +8,7 @@ mod archive_reader;
 mod archive_writer;
 mod atomic;
 mod dtype;
+mod file_system;
 mod globals;
 mod opcode;
 mod pickler;
@@ -22,6 +23,7 @@ use std::rc::Rc;
 
 use archive_reader::{ArchiveReader, damaged};
 use archive_writer::{ALIGNMENT, ArchiveWriter};
+pub use file_system::{FileSystem, LocalFileSystem, SyncWrite};
 use unpickler::Unpickler;
 
 use crate::error::TorchError;
@@ -57,7 +59,16 @@ const MAX_PICKLE: u64 = 256 << 20;
 ///
 /// What the file system says; a value that the format cannot hold (sparse or quantized tensors), with the way to it.
 pub fn save(path: impl AsRef<Path>, value: &Value) -> Result<(), TorchError> {
-    atomic::write_atomically(path.as_ref(), |out| write_to(out, value).map_err(Failure::from)).map_err(|e| e.0)
+    save_in(&LocalFileSystem, path, value)
+}
+
+/// Writes `value` to `path` as [`save`] does, through the calls of `files`.
+///
+/// # Errors
+///
+/// As for [`save`].
+pub fn save_in(files: &dyn FileSystem, path: impl AsRef<Path>, value: &Value) -> Result<(), TorchError> {
+    atomic::write_atomically(files, path.as_ref(), |out| write_to(out, value).map_err(Failure::from)).map_err(|e| e.0)
 }
 
 /// Writes `value` to `out`, as [`save`] does to a file.

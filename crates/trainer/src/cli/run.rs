@@ -223,7 +223,7 @@ fn configure(optimization: &Optimization, vars: &nn::VarStore, trainer: &Trainer
 
 /// The model's options that a checkpoint has among its hyper-parameters.
 fn saved_hparams(layout: &Layout, path: &str) -> Result<Option<Node>, Error> {
-    let Value::Dict(checkpoint) = TorchCheckpointIo.load(Path::new(path))? else { return Ok(None) };
+    let Value::Dict(checkpoint) = TorchCheckpointIo::new().load(Path::new(path))? else { return Ok(None) };
     let (Ok(hparams), Some(schema)) = (checkpoint.dict("hyper_parameters"), layout.schema().field("model")) else {
         return Ok(None);
     };

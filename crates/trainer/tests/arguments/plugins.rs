@@ -23,17 +23,17 @@ impl Recording {
 impl CheckpointIo for Recording {
     fn save(&mut self, checkpoint: &Value, path: &Path) -> Result<(), FabricError> {
         self.note("save", path);
-        TorchCheckpointIo.save(checkpoint, path)
+        TorchCheckpointIo::new().save(checkpoint, path)
     }
 
     fn load(&mut self, path: &Path) -> Result<Value, FabricError> {
         self.note("load", path);
-        TorchCheckpointIo.load(path)
+        TorchCheckpointIo::new().load(path)
     }
 
     fn remove(&mut self, path: &Path) -> Result<(), FabricError> {
         self.note("remove", path);
-        TorchCheckpointIo.remove(path)
+        TorchCheckpointIo::new().remove(path)
     }
 }
 
@@ -82,7 +82,7 @@ fn refused(trainer: TrainerBuilder, expected: Expect) {
 
 #[test]
 fn two_of_a_kind_are_refused() {
-    let io = || Plugin::checkpoint_io(TorchCheckpointIo);
+    let io = || Plugin::checkpoint_io(TorchCheckpointIo::new());
     refused(quiet().plugin(io()).plugin(io()), expect!["there are two plugins for checkpoint I/O; leave one"]);
     let precision = || Plugin::precision(Halving);
     refused(
@@ -108,11 +108,11 @@ fn a_file_that_cannot_be_written_ends_the_run() {
         }
 
         fn load(&mut self, path: &Path) -> Result<Value, FabricError> {
-            TorchCheckpointIo.load(path)
+            TorchCheckpointIo::new().load(path)
         }
 
         fn remove(&mut self, path: &Path) -> Result<(), FabricError> {
-            TorchCheckpointIo.remove(path)
+            TorchCheckpointIo::new().remove(path)
         }
     }
     let root = tempfile::tempdir().unwrap();
