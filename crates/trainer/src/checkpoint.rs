@@ -12,36 +12,15 @@ use crate::error::Error;
 use crate::hook::Hook;
 use crate::loops::Run;
 use crate::module::LightningModule;
-use crate::state::{Owner, SaveRequest, TrainerState};
+use crate::saving::SaveRequest;
+use crate::state::{Owner, TrainerState};
 
 /// The version of Lightning whose layout the checkpoints have.
 const LIGHTNING_VERSION: &str = "2.6.6";
 
 impl<M: LightningModule> Run<'_, '_, M> {
-    /// Writes the checkpoints that were asked for.
-    pub(crate) fn serve_requests(&mut self) -> Result<(), Error> {
-        let requests = std::mem::take(&mut self.engine.state.requests);
-        requests.iter().try_for_each(|request| self.save(request))
-    }
-
-    pub(crate) fn save(&mut self, request: &SaveRequest) -> Result<(), Error> {
-        let action = self.engine.state.begin_action(|| "save_checkpoint".to_owned());
-        let saved = self.write_checkpoint(request);
-        self.engine.state.end_action(action);
-        saved
-    }
-
-    fn write_checkpoint(&mut self, request: &SaveRequest) -> Result<(), Error> {
-        let checkpoint = Value::Dict(self.dump_checkpoint(request.weights_only)?);
-        let state = &mut self.engine.state;
-        if !state.is_global_zero() {
-            return Ok(());
-        }
-        Ok(state.fabric.checkpoint_io().commit(&checkpoint, &request.commit())?)
-    }
-
     /// The run as one value, under Lightning's keys.
-    fn dump_checkpoint(&mut self, weights_only: bool) -> Result<Dict, Error> {
+    pub(crate) fn dump_checkpoint(&mut self, weights_only: bool) -> Result<Dict, Error> {
         let (hook, owner) = (self.engine.state.hook, self.engine.state.owner);
         let state = &mut self.engine.state;
         let mut checkpoint = Dict::new()
@@ -110,6 +89,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// Reads a checkpoint: weights, data module and callbacks now; the rest with [`Run::restore_training`].
     pub(crate) fn restore_weights(&mut self, path: &Path) -> Result<Dict, Error> {
         let wrong = |problem: String| Error::Checkpoint { path: path.into(), problem };
+        self.wait_for_saves()?;
         let Value::Dict(mut checkpoint) = self.engine.state.fabric.checkpoint_io().load(path)? else {
             return Err(wrong("holds no dict, so it is not a Lightning checkpoint".into()));
         };

@@ -10,7 +10,7 @@ use crate::state::TrainerFn;
 
 impl Engine {
     /// The file that `ckpt_path` means; `None` for a start without one.
-    pub(crate) fn resolve_ckpt_path(&self, ckpt_path: Option<String>) -> Result<Option<PathBuf>, Error> {
+    pub(crate) fn resolve_ckpt_path(&mut self, ckpt_path: Option<String>) -> Result<Option<PathBuf>, Error> {
         let Some(ckpt_path) = ckpt_path else { return Ok(self.default_checkpoint()) };
         let wrong = |problem: &str| Err(Error::Config(format!("ckpt_path={ckpt_path:?} was asked for, and {problem}")));
         let path = match ckpt_path.as_str() {
@@ -44,7 +44,7 @@ impl Engine {
     }
 
     /// Where a fit starts that was given no checkpoint: from what an error left, if a callback is there for that.
-    fn default_checkpoint(&self) -> Option<PathBuf> {
+    fn default_checkpoint(&mut self) -> Option<PathBuf> {
         let left = match self.state.entry {
             TrainerFn::Fit => self.newest(|callback| callback.resumes_by_itself())?,
             _ => return None,
@@ -70,10 +70,12 @@ impl Engine {
     }
 
     /// The newest of the last checkpoints of some callbacks.
-    fn newest(&self, which: impl Fn(&dyn Callback) -> bool) -> Option<PathBuf> {
+    fn newest(&mut self, which: impl Fn(&dyn Callback) -> bool) -> Option<PathBuf> {
         let written = |path: &PathBuf| std::fs::metadata(path).and_then(|file| file.modified()).ok();
-        let callbacks = self.checkpoint_callbacks().filter(|callback| which(*callback));
-        let all = callbacks.flat_map(|callback| callback.last_checkpoints(&self.state));
+        let Engine { state, callbacks } = self;
+        let callbacks = callbacks.iter().map(Box::as_ref);
+        let callbacks = callbacks.filter(|callback| callback.role() == Role::Checkpoint && which(*callback));
+        let all = callbacks.flat_map(|callback| callback.last_checkpoints(state));
         let dated = all.filter_map(|path| Some((written(&path)?, path)));
         dated.max_by_key(|(time, _): &(SystemTime, PathBuf)| *time).map(|(_, path)| path)
     }

@@ -183,6 +183,8 @@ hooks! {
     SetHparam = "set_hparam" => Forbidden,
     /// An error ends the run.
     OnException = "on_exception" => Forbidden,
+    /// A checkpoint could not be written.
+    OnCheckpointFailed = "on_checkpoint_failed" => Forbidden,
 }
 
 impl fmt::Display for Hook {

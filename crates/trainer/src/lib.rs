@@ -31,6 +31,7 @@ pub mod profilers;
 mod progress;
 mod report;
 mod requirements;
+mod saving;
 mod signals;
 mod state;
 mod step;
@@ -57,7 +58,8 @@ pub use loss::Loss;
 pub use module::{BatchFlow, LightningModule, ModuleView};
 pub use plugin::Plugin;
 pub use progress::{Counter, Counters, Progress};
-pub use state::{SaveRequest, Stage, TrainerFn, TrainerState};
+pub use saving::{OnSaveError, SaveRequest};
+pub use state::{Stage, TrainerFn, TrainerState};
 pub use step::Step;
 pub use trainer::{Outcome, Trainer};
 

@@ -139,9 +139,12 @@ impl<M: LightningModule> Run<'_, '_, M> {
         // A step that panicked did not get to it.
         self.engine.state.untoggle_optimizer();
         if let Some(error) = error.filter(|error| !matches!(error, Error::Interrupted)) {
+            // Callbacks save what is not saved, so they must know what is.
+            results.push(self.attempt(Self::wait_for_saves));
             self.on_every_callback(Hook::OnException, &mut results, |c, t, m| c.on_exception(t, m, error));
             results.push(self.attempt(|run| run.data_hook(Hook::OnException, |data| data.on_exception(error))));
         }
+        results.push(self.attempt(Self::wait_for_saves));
         // The last values of steps stay known to callbacks.
         results.push(self.attempt(|run| run.engine.state.metrics.refresh()));
         self.engine.state.metrics.in_batch = false;
@@ -154,6 +157,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         results.push(self.attempt(|run| run.data_hook(Hook::Teardown, |data| data.teardown(stage))));
         self.on_every_callback(Hook::Teardown, &mut results, |c, t, m| c.teardown(t, m, stage));
         results.push(self.attempt(|run| run.module_hook(Hook::Teardown, |m, t| m.teardown(t, stage))));
+        results.push(self.attempt(Self::wait_for_saves));
         let status = match status {
             RunStatus::Success if results.iter().any(Result::is_err) => RunStatus::Failed,
             status => status,

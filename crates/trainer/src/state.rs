@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use fulgurite_fabric::Fabric;
 use fulgurite_fabric::loggers::Logger;
-use fulgurite_fabric::{Alias, Commit, Fabric};
 use fulgurite_metrics::LogValue;
 use fulgurite_optim::{LrSchedulerConfig, Optimizer};
 use fulgurite_torch::grad;
@@ -27,6 +27,7 @@ use crate::mistakes::Mistakes;
 use crate::optimizers::OptimizerFactory;
 use crate::profilers::Profiler;
 use crate::progress::Progress;
+use crate::saving::{SaveRequest, Tolerated};
 
 /// What a run is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,34 +104,6 @@ pub(crate) enum Owner {
     Callback(usize),
 }
 
-/// A checkpoint to be written as soon as the callback that asks for it returns.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct SaveRequest {
-    /// Where.
-    pub path: PathBuf,
-    /// Leave out optimizers, schedulers and callbacks.
-    pub weights_only: bool,
-    /// A second name for the same file.
-    pub also: Option<PathBuf>,
-    /// Make the second name a symbolic link.
-    pub link: bool,
-    /// Files to remove once the new one is whole.
-    pub remove: Vec<PathBuf>,
-}
-
-impl SaveRequest {
-    /// The whole run, to `path`.
-    pub fn new(path: impl Into<PathBuf>) -> SaveRequest {
-        SaveRequest { path: path.into(), ..SaveRequest::default() }
-    }
-
-    pub(crate) fn commit(&self) -> Commit {
-        let alias = self.also.clone().map(|path| Alias { path, link: self.link });
-        Commit { path: self.path.clone(), alias, remove: self.remove.clone() }
-    }
-}
-
 /// The trainer as hooks and callbacks see it: where the run is, what was logged, and a few things they may ask for.
 pub struct TrainerState {
     pub(crate) config: TrainerConfig,
@@ -151,6 +124,7 @@ pub struct TrainerState {
     /// The items of the prediction batch in hand.
     pub(crate) batch_indices: Option<Vec<usize>>,
     pub(crate) requests: Vec<SaveRequest>,
+    pub(crate) tolerated: Tolerated,
     pub(crate) tune_requests: Vec<TuneRequest>,
     /// A trial of the tuner: why its training ends is nobody's business.
     pub(crate) quiet: bool,
@@ -194,6 +168,7 @@ impl TrainerState {
             dataloader_idx: 0,
             batch_indices: None,
             requests: Vec::new(),
+            tolerated: Tolerated::default(),
             tune_requests: Vec::new(),
             quiet: false,
             stop: None,

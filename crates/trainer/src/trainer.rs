@@ -16,8 +16,9 @@ use crate::loops::{EvalResults, Run};
 use crate::module::LightningModule;
 use crate::profilers::Profiler;
 use crate::report;
+use crate::saving::SaveRequest;
 use crate::signals::InterruptGuard;
-use crate::state::{SaveRequest, Stage, TrainerFn, TrainerState};
+use crate::state::{Stage, TrainerFn, TrainerState};
 
 /// How a fit ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,7 +232,9 @@ impl Trainer {
         weights_only: bool,
     ) -> Result<(), Error> {
         let request = SaveRequest { weights_only, ..SaveRequest::new(path) };
-        Run::new(&mut self.engine, module, Source::Module).save(&request)
+        let mut run = Run::new(&mut self.engine, module, Source::Module);
+        run.save(&request)?;
+        run.wait_for_saves()
     }
 
     /// Prints a line above the progress bar, on rank zero.

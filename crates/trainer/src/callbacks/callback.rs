@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::path::{Path, PathBuf};
 
+use fulgurite_fabric::Commit;
 use fulgurite_optim::Optimizer;
 use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value};
@@ -102,7 +103,7 @@ pub trait Callback: Any + Send {
 
     /// The files that `ckpt_path("last")` chooses the newest of, if writing checkpoints is its role. Asked before
     /// [`setup`](Callback::setup).
-    fn last_checkpoints(&self, trainer: &TrainerState) -> Vec<PathBuf> {
+    fn last_checkpoints(&self, trainer: &mut TrainerState) -> Vec<PathBuf> {
         Vec::new()
     }
 
@@ -257,6 +258,18 @@ pub trait Callback: Any + Send {
 
     /// An error ends the run.
     fn on_exception(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView, error: &Error) -> Result<()> {
+        Ok(())
+    }
+
+    /// A checkpoint could not be written: what was to be done, and why it was not. Of a checkpoint that is written in the
+    /// background this is known only later, after a batch or at the end, when others may have been asked for already.
+    fn on_checkpoint_failed(
+        &mut self,
+        trainer: &mut TrainerState,
+        module: &mut dyn ModuleView,
+        commit: &Commit,
+        error: &Error,
+    ) -> Result<()> {
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 
+use fulgurite_fabric::Commit;
 use fulgurite_optim::Optimizer;
 use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value};
@@ -152,6 +153,8 @@ lambda_callback! {
     on_predict_batch_end(outputs: &Value, batch: &dyn Any, batch_idx: usize, dataloader_idx: usize);
     /// An error ends the run.
     on_exception(error: &Error);
+    /// A checkpoint could not be written: what was to be done, and why it was not.
+    on_checkpoint_failed(commit: &Commit, error: &Error);
     /// A checkpoint is about to be written; it may be added to.
     on_save_checkpoint(checkpoint: &mut Dict);
     /// A checkpoint was read.

@@ -1,9 +1,11 @@
 //! [`ModelCheckpoint`]: writes checkpoints while a run goes on, and keeps the best.
 
 mod hooks;
+mod ledger;
 mod mode;
 mod naming;
 mod options;
+mod paths;
 mod python_format;
 mod save;
 mod state;
@@ -15,8 +17,10 @@ use std::time::Instant;
 pub use mode::Mode;
 pub(super) use mode::{missing_monitor, python_str};
 pub use options::{ModelCheckpointOptions, SaveLast};
+pub(super) use paths::real_path;
 pub(super) use python_format::python_float;
-pub(super) use save::real_path;
+
+use ledger::{Kept, Ledger};
 use top_k::TopK;
 
 use crate::config::Configurable;
@@ -34,7 +38,13 @@ use crate::error::Error;
 ///   is never that of an earlier validation (`save_on_train_epoch_end(true)` turns that off), and a save that waits for
 ///   a value is made as soon as there is one;
 /// - a step or time trigger never saves within an accumulation window, whose gradients would be lost;
-/// - when fewer checkpoints are kept than in the run resumed from, those too many are removed.
+/// - when fewer checkpoints are kept than in the run resumed from, those too many are removed;
+/// - a save that fails is as if it had not been asked for: nothing is removed, and the ranking is what it was.
+///   [`on_save_error`](ModelCheckpoint::on_save_error) says whether the run goes on;
+/// - of a resumed run's ranking, what is no longer there is forgotten.
+///
+/// The folder may be a URL, such as `memory://runs/7` or `s3://bucket/runs/7`, where the run's
+/// [`CheckpointIo`](crate::fabric::CheckpointIo) knows what to do with it.
 ///
 /// ```
 /// use fulgurite::prelude::*;
@@ -54,19 +64,14 @@ pub struct ModelCheckpoint {
     options: ModelCheckpointOptions,
     /// The folder, once it is known.
     dirpath: Option<PathBuf>,
-    top: TopK,
-    current_score: Option<f64>,
-    best_model_path: Option<PathBuf>,
-    best_model_score: Option<f64>,
-    last_model_path: Option<PathBuf>,
-    last_checkpoint_saved: Option<PathBuf>,
-    /// 0 before the first: no save is needed where no step was taken.
-    last_step_saved: u64,
+    ledger: Ledger,
     last_time_checked: Option<Instant>,
     /// A step or time trigger went off and waits for the monitored value.
     deferred: bool,
     /// The folder of the run resumed from, when it was another.
     resumed_dirpath: Option<PathBuf>,
+    /// The state is that of a checkpoint, whose files may be gone.
+    is_restored: bool,
 }
 
 impl Default for ModelCheckpoint {
@@ -96,18 +101,13 @@ impl ModelCheckpoint {
 
     fn with_options(options: ModelCheckpointOptions) -> ModelCheckpoint {
         ModelCheckpoint {
-            dirpath: options.dirpath.as_deref().map(save::real_path),
-            top: TopK::new(options.mode, options.save_top_k),
+            dirpath: options.dirpath.as_deref().map(paths::real_path),
+            ledger: Ledger::new(TopK::new(options.mode, options.save_top_k)),
             options,
-            current_score: None,
-            best_model_path: None,
-            best_model_score: None,
-            last_model_path: None,
-            last_checkpoint_saved: None,
-            last_step_saved: 0,
             last_time_checked: None,
             deferred: false,
             resumed_dirpath: None,
+            is_restored: false,
         }
     }
 
@@ -131,37 +131,41 @@ impl ModelCheckpoint {
 impl ModelCheckpoint {
     /// The best checkpoint, or the latest one without a monitor.
     pub fn best_model_path(&self) -> Option<&Path> {
-        self.best_model_path.as_deref()
+        self.kept().best_model_path.as_deref()
     }
 
     /// The monitored value of the best checkpoint.
     pub fn best_model_score(&self) -> Option<f64> {
-        self.best_model_score
+        self.kept().best_model_score
     }
 
     /// `last.ckpt`, once it is written.
     pub fn last_model_path(&self) -> Option<&Path> {
-        self.last_model_path.as_deref()
+        self.kept().last_model_path.as_deref()
     }
 
     /// The checkpoints kept and their monitored values, in the order they were written; empty without a monitor.
     pub fn best_k_models(&self) -> &[(PathBuf, f64)] {
-        &self.top.models
+        &self.kept().top.models
     }
 
     /// The worst of the checkpoints kept, which a better one will replace; `None` while there is room.
     pub fn kth_best_model_path(&self) -> Option<&Path> {
-        self.top.kth_path.as_deref()
+        self.kept().top.kth_path.as_deref()
     }
 
     /// The monitored value of the last checkpoint accepted.
     pub fn current_score(&self) -> Option<f64> {
-        self.current_score
+        self.kept().current_score
     }
 
     /// The folder of the checkpoints; `None` before a run found it out.
     pub fn checkpoint_dir(&self) -> Option<&Path> {
         self.dirpath.as_deref()
+    }
+
+    fn kept(&self) -> &Kept {
+        &self.ledger.now
     }
 
     fn every_n_train_steps_or_never(&self) -> u64 {

@@ -11,7 +11,8 @@ use super::{Callback, Role};
 use crate::config::Configurable;
 use crate::error::{Error, Result};
 use crate::module::ModuleView;
-use crate::state::{SaveRequest, TrainerFn, TrainerState};
+use crate::saving::SaveRequest;
+use crate::state::{TrainerFn, TrainerState};
 
 const FILE_EXTENSION: &str = ".ckpt";
 
@@ -103,9 +104,10 @@ impl Callback for OnExceptionCheckpoint {
         Some(self.ckpt_path())
     }
 
-    fn last_checkpoints(&self, _: &TrainerState) -> Vec<PathBuf> {
+    fn last_checkpoints(&self, trainer: &mut TrainerState) -> Vec<PathBuf> {
         let path = self.ckpt_path();
-        path.is_file().then_some(path).into_iter().collect()
+        let is_there = trainer.fabric.checkpoint_io().exists(&path).unwrap_or(false);
+        is_there.then_some(path).into_iter().collect()
     }
 
     fn resumes_by_itself(&self) -> bool {

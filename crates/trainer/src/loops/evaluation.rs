@@ -123,6 +123,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 return Ok(false);
             }
             self.engine.state.profile_batch_end()?;
+            self.poll_saves()?;
             if self.engine.state.is_interrupted() {
                 return Err(Error::Interrupted);
             }

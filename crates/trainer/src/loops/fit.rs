@@ -39,7 +39,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.train_epoch(resume.take())?;
         }
         self.engine.state.report_dead_parameters(true);
-        self.hook(Hook::OnTrainEnd, |c, t, m| c.on_train_end(t, m), |m, t| m.on_train_end(t))
+        // The last step is saved again if its checkpoint failed.
+        self.wait_for_saves()?;
+        self.hook(Hook::OnTrainEnd, |c, t, m| c.on_train_end(t, m), |m, t| m.on_train_end(t))?;
+        self.wait_for_saves()
     }
 
     /// Where a checkpoint says that training goes on. One of the end of an epoch is written before schedulers on a plateau

@@ -47,6 +47,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 self.engine.state.mistakes.wait.end(Phase::Work, began);
                 self.engine.state.report_data_wait(false);
                 self.engine.state.profile_batch_end()?;
+                self.poll_saves()?;
                 if flow == BatchFlow::EndEpoch {
                     break;
                 }

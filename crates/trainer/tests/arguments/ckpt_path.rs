@@ -142,7 +142,7 @@ impl Callback for Crashed {
         Role::Checkpoint
     }
 
-    fn last_checkpoints(&self, _: &TrainerState) -> Vec<std::path::PathBuf> {
+    fn last_checkpoints(&self, _: &mut TrainerState) -> Vec<std::path::PathBuf> {
         vec![self.0.clone()]
     }
 

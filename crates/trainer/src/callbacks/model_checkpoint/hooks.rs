@@ -1,14 +1,16 @@
 //! When checkpoints are written.
 
 use std::any::Any;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use fulgurite_fabric::Commit;
 use fulgurite_torch::Dict;
 
 use super::naming::Template;
-use super::save::absolute;
-use super::{ModelCheckpoint, SaveLast};
+use super::paths::absolute;
+use super::{Ledger, ModelCheckpoint, SaveLast};
 use crate::callbacks::{Callback, Role};
 use crate::config::ValCheckInterval;
 use crate::error::{Error, Result};
@@ -37,9 +39,9 @@ impl Callback for ModelCheckpoint {
         ModelCheckpoint::best_model_path(self)
     }
 
-    fn last_checkpoints(&self, trainer: &TrainerState) -> Vec<PathBuf> {
+    fn last_checkpoints(&self, trainer: &mut TrainerState) -> Vec<PathBuf> {
         let folder = self.dirpath.clone().unwrap_or_else(|| trainer.default_checkpoint_dir());
-        self.find_last(&folder)
+        self.find_last(trainer, &folder)
     }
 
     fn interrupted_checkpoint(&self) -> Option<PathBuf> {
@@ -49,8 +51,8 @@ impl Callback for ModelCheckpoint {
     fn setup(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, stage: TrainerFn) -> Result<()> {
         self.check_options()?;
         let folder = self.dirpath.get_or_insert_with(|| trainer.default_checkpoint_dir());
-        let holds_files = std::fs::read_dir(&*folder).is_ok_and(|mut entries| entries.next().is_some());
-        if stage == TrainerFn::Fit && self.top.k != 0 && trainer.config().fast_dev_run == 0 && holds_files {
+        let may_save = stage == TrainerFn::Fit && self.options.save_top_k != 0 && trainer.config().fast_dev_run == 0;
+        if may_save && trainer.fabric.checkpoint_io().list(folder).is_ok_and(|files| !files.is_empty()) {
             trainer.warn(&format!("the checkpoint folder {} exists and is not empty", folder.display()));
         }
         Ok(())
@@ -63,6 +65,9 @@ impl Callback for ModelCheckpoint {
                 before.display(),
                 now.display()
             ));
+        }
+        if std::mem::take(&mut self.is_restored) {
+            self.forget_what_is_gone(trainer)?;
         }
         Ok(())
     }
@@ -131,21 +136,21 @@ impl Callback for ModelCheckpoint {
         }
         let saves_latest = self.has_default_trigger()
             && self.options.monitor.is_none()
-            && self.top.k != 0
+            && self.options.save_top_k != 0
             && self.options.save_on_train_epoch_end.is_none();
-        let is_saved = trainer.global_step() == self.last_step_saved;
+        let is_saved = trainer.global_step() == self.kept().last_step_saved;
         if !is_saved && (self.deferred || saves_latest) {
             return self.save_now(trainer);
         }
         let last_is_old = match self.options.save_last {
-            Some(SaveLast::Copy) => !is_saved || self.last_checkpoint_saved.is_none(),
-            Some(SaveLast::Link) => self.last_checkpoint_saved.is_none(),
+            Some(SaveLast::Copy) => !is_saved || self.kept().last_checkpoint_saved.is_none(),
+            Some(SaveLast::Link) => self.kept().last_checkpoint_saved.is_none(),
             None => false,
         };
         if last_is_old {
             let candidate = self.candidate(trainer)?;
-            let request = self.with_last(trainer, &candidate, None);
-            self.submit(trainer, request);
+            let plan = self.with_last(trainer, &candidate, None)?;
+            self.submit(trainer, plan);
         }
         Ok(())
     }
@@ -155,10 +160,21 @@ impl Callback for ModelCheckpoint {
             return Ok(());
         }
         let candidate = self.candidate(trainer)?;
-        let request = self.save_anyway(trainer, &candidate);
-        trainer.print(&format!("an error ends the run, so it is saved to {}: {error}", request.path.display()));
-        let request = self.with_last(trainer, &candidate, Some(request));
-        self.submit(trainer, request);
+        let plan = self.save_anyway(trainer, &candidate)?;
+        trainer.print(&format!("an error ends the run, so it is saved to {}: {error}", plan.request.path.display()));
+        let plan = self.with_last(trainer, &candidate, Some(plan))?;
+        self.submit(trainer, plan);
+        Ok(())
+    }
+
+    fn on_checkpoint_failed(
+        &mut self,
+        _: &mut TrainerState,
+        _: &mut dyn ModuleView,
+        commit: &Commit,
+        error: &Error,
+    ) -> Result<()> {
+        self.ledger.take_back(commit, error);
         Ok(())
     }
 }
@@ -168,9 +184,9 @@ impl ModelCheckpoint {
     fn save_now(&mut self, trainer: &mut TrainerState) -> Result<()> {
         self.deferred = false;
         let candidate = self.candidate(trainer)?;
-        let request = self.save_if_top_k(trainer, &candidate)?;
-        let request = self.with_last(trainer, &candidate, request);
-        self.submit(trainer, request);
+        let plan = self.save_if_top_k(trainer, &candidate)?;
+        let plan = self.with_last(trainer, &candidate, plan)?;
+        self.submit(trainer, plan);
         Ok(())
     }
 
@@ -181,9 +197,9 @@ impl ModelCheckpoint {
             return Ok(());
         }
         let candidate = self.candidate(trainer)?;
-        if let Some(request) = self.save_if_top_k(trainer, &candidate)? {
-            let request = self.with_last(trainer, &candidate, Some(request));
-            self.submit(trainer, request);
+        if let Some(plan) = self.save_if_top_k(trainer, &candidate)? {
+            let plan = self.with_last(trainer, &candidate, Some(plan))?;
+            self.submit(trainer, plan);
         }
         Ok(())
     }
@@ -193,7 +209,7 @@ impl ModelCheckpoint {
         trainer.config().fast_dev_run > 0
             || trainer.entry_point() != TrainerFn::Fit
             || trainer.is_sanity_checking()
-            || trainer.global_step() == self.last_step_saved
+            || trainer.global_step() == self.kept().last_step_saved
     }
 
     fn time_has_come(&mut self) -> bool {
@@ -227,9 +243,34 @@ impl ModelCheckpoint {
         self.options.save_on_train_epoch_end.unwrap_or_else(by_schedule)
     }
 
+    /// Of the checkpoints that a run is said to have kept, drops those that are not there: it was killed after it removed
+    /// them, or somebody else did.
+    fn forget_what_is_gone(&mut self, trainer: &mut TrainerState) -> Result<(), Error> {
+        let mut kept = self.kept().clone();
+        let models = kept.top.models.iter().map(|(path, _)| path);
+        let mut gone = HashSet::new();
+        for path in models.chain(&kept.best_model_path).chain(&kept.last_model_path) {
+            if !trainer.fabric.checkpoint_io().exists(path)? {
+                gone.insert(path.clone());
+            }
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        kept.top.retain(|path| !gone.contains(path));
+        kept.last_model_path = kept.last_model_path.filter(|path| !gone.contains(path));
+        if kept.best_model_path.as_ref().is_some_and(|path| gone.contains(path)) {
+            let best = kept.top.best().cloned();
+            kept.best_model_score = best.as_ref().map(|(_, score)| *score);
+            kept.best_model_path = best.map(|(path, _)| path);
+        }
+        self.ledger = Ledger::from(kept);
+        Ok(())
+    }
+
     /// Checks options alone and against each other.
     fn check_options(&self) -> Result<(), Error> {
-        let k = self.top.k;
+        let k = self.options.save_top_k;
         if k < -1 {
             return Err(Error::Config(format!(
                 "ModelCheckpoint::save_top_k({k}) is below -1; write how many checkpoints to keep, 0 for none or -1 for all"

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::Mode;
 use crate::config::spelling;
+use crate::saving::OnSaveError;
 
 /// Options of [`ModelCheckpoint`](crate::callbacks::ModelCheckpoint).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Setters)]
@@ -38,6 +39,8 @@ pub struct ModelCheckpointOptions {
     pub save_last: Option<SaveLast>,
     /// Also saves when an error ends the run.
     pub save_on_exception: bool,
+    /// What happens when a checkpoint cannot be written: `raise` ends the run (the default), `warn` goes on without it.
+    pub on_save_error: OnSaveError,
     /// How many checkpoints to keep: 0 for none, -1 for all. Without a monitor only these and 1.
     #[setters(skip)]
     pub save_top_k: i64,
@@ -86,6 +89,7 @@ impl Default for ModelCheckpointOptions {
             verbose: false,
             save_last: None,
             save_on_exception: false,
+            on_save_error: OnSaveError::Raise,
             save_top_k: 1,
             save_weights_only: false,
             mode: Mode::Min,

@@ -1,12 +1,15 @@
 //! One save: the name of the file, which others it replaces, and what is remembered of it.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use super::ledger::{Place, Save};
 use super::naming::Template;
+use super::paths::absolute;
 use super::python_format::{Number, python_float};
 use super::{ModelCheckpoint, ModelCheckpointOptions, SaveLast, missing_monitor, python_str};
 use crate::error::{Error, Result};
-use crate::state::{SaveRequest, Stage, TrainerState};
+use crate::saving::SaveRequest;
+use crate::state::{Stage, TrainerState};
 
 /// What a save is about: the monitored value, and the names it gives, without version and extension.
 pub(super) struct Candidate {
@@ -15,6 +18,14 @@ pub(super) struct Candidate {
     last_name: String,
     epoch: i64,
     step: i64,
+}
+
+/// A save to be asked for.
+pub(super) struct Plan {
+    pub request: SaveRequest,
+    place: Place,
+    /// The name of the last checkpoint, if this is one.
+    last: Option<PathBuf>,
 }
 
 impl ModelCheckpoint {
@@ -52,16 +63,16 @@ impl ModelCheckpoint {
         }
     }
 
-    /// Asks for a checkpoint if it is among the best, or the latest without a monitor. Otherwise `None`.
+    /// Plans a checkpoint if it is among the best, or the latest without a monitor. Otherwise `None`.
     pub(super) fn save_if_top_k(
         &mut self,
         trainer: &mut TrainerState,
         candidate: &Candidate,
-    ) -> Result<Option<SaveRequest>, Error> {
-        if self.top.k == 0 {
+    ) -> Result<Option<Plan>, Error> {
+        if self.options.save_top_k == 0 {
             return Ok(None);
         }
-        let Some(monitor) = self.options.monitor.clone() else { return Ok(Some(self.save_latest(trainer, candidate))) };
+        let Some(monitor) = self.options.monitor.clone() else { return self.save_latest(trainer, candidate).map(Some) };
         let Some(current) = candidate.current else {
             let missing = missing_monitor(trainer, "ModelCheckpoint", &monitor);
             if trainer.validation_ran || trainer.stage() == Stage::Validate {
@@ -70,30 +81,32 @@ impl ModelCheckpoint {
             trainer.warn(&format!("{missing} (so nothing is saved yet)"));
             return Ok(None);
         };
-        if self.top.accepts(current) {
-            return Ok(Some(self.save_best(trainer, candidate, &monitor, current)));
+        if self.kept().top.accepts(current) {
+            return self.save_best(trainer, candidate, &monitor, current).map(Some);
         }
         if self.options.verbose {
             let Candidate { epoch, step, .. } = candidate;
-            let k = self.top.k;
+            let k = self.options.save_top_k;
             trainer.print(&format!("Epoch {epoch}, global step {step}: {} was not in top {k}", python_str(&monitor)));
         }
         Ok(None)
     }
 
-    fn save_best(&mut self, trainer: &TrainerState, candidate: &Candidate, monitor: &str, current: f64) -> SaveRequest {
-        let evicted = self.top.make_room();
-        let path = self.free_path(trainer, &candidate.name, evicted.last().map(PathBuf::as_path));
-        let current = self.top.insert(&path, current);
-        self.current_score = Some(current);
-        if let Some((best, score)) = self.top.best() {
-            self.best_model_path = Some(best.clone());
-            self.best_model_score = Some(*score);
-        }
+    fn save_best(
+        &self,
+        trainer: &mut TrainerState,
+        candidate: &Candidate,
+        monitor: &str,
+        current: f64,
+    ) -> Result<Plan, Error> {
+        let mut top = self.kept().top.clone();
+        let evicted = top.make_room();
+        let path = self.free_path(trainer, &candidate.name, evicted.last().map(PathBuf::as_path))?;
+        let current = top.insert(&path, current);
         if self.options.verbose {
             let Candidate { epoch, step, .. } = candidate;
-            let k = if self.top.k == -1 { self.top.models.len() as i64 } else { self.top.k };
-            let best = self.best_model_score.unwrap_or(current);
+            let k = if top.k == -1 { top.models.len() as i64 } else { top.k };
+            let best = top.best().map_or(current, |(_, score)| *score);
             trainer.print(&format!(
                 "Epoch {epoch}, global step {step}: {} reached {current:.5} (best {best:.5}), saving model to {} as top {k}",
                 python_str(monitor),
@@ -101,84 +114,97 @@ impl ModelCheckpoint {
             ));
         }
         let mut request = SaveRequest::new(&path);
-        request.remove.extend(evicted.into_iter().filter(|old| self.may_remove(trainer, old, &path)));
-        request
+        request.remove.extend(evicted.iter().filter(|old| self.may_remove(trainer, old, &path)).cloned());
+        Ok(Plan { request, place: Place::Ranked { score: current, evicted }, last: None })
     }
 
-    fn save_latest(&mut self, trainer: &TrainerState, candidate: &Candidate) -> SaveRequest {
-        let path = self.free_path(trainer, &candidate.name, self.best_model_path.as_deref());
-        let previous = self.best_model_path.replace(path.clone());
+    fn save_latest(&self, trainer: &mut TrainerState, candidate: &Candidate) -> Result<Plan, Error> {
+        let previous = self.kept().best_model_path.as_deref();
+        let path = self.free_path(trainer, &candidate.name, previous)?;
         let mut request = SaveRequest::new(&path);
-        let removable = previous.filter(|old| self.top.k == 1 && self.may_remove(trainer, old, &path));
-        request.remove.extend(removable);
-        request
+        let removable = previous.filter(|old| self.options.save_top_k == 1 && self.may_remove(trainer, old, &path));
+        request.remove.extend(removable.map(Path::to_path_buf));
+        Ok(Plan { request, place: Place::Latest, last: None })
     }
 
     /// A checkpoint under the template's name, outside the ranking.
-    pub(super) fn save_anyway(&self, trainer: &TrainerState, candidate: &Candidate) -> SaveRequest {
-        SaveRequest::new(self.free_path(trainer, &candidate.name, None))
+    pub(super) fn save_anyway(&self, trainer: &mut TrainerState, candidate: &Candidate) -> Result<Plan, Error> {
+        let request = SaveRequest::new(self.free_path(trainer, &candidate.name, None)?);
+        Ok(Plan { request, place: Place::Outside, last: None })
     }
 
-    /// Adds `last.ckpt` to a request, or asks for it alone.
+    /// Adds `last.ckpt` to what is planned, or plans it alone.
     pub(super) fn with_last(
-        &mut self,
-        trainer: &TrainerState,
+        &self,
+        trainer: &mut TrainerState,
         candidate: &Candidate,
-        request: Option<SaveRequest>,
-    ) -> Option<SaveRequest> {
-        let Some(save_last) = self.options.save_last else { return request };
-        let link = save_last == SaveLast::Link && self.top.k != 0;
-        if request.is_none() && link && self.last_checkpoint_saved.is_some() {
+        plan: Option<Plan>,
+    ) -> Result<Option<Plan>, Error> {
+        let Some(save_last) = self.options.save_last else { return Ok(plan) };
+        let link = save_last == SaveLast::Link && self.options.save_top_k != 0;
+        if plan.is_none() && link && self.kept().last_checkpoint_saved.is_some() {
             // The link leads to the newest checkpoint already.
-            return None;
+            return Ok(None);
         }
-        let beside = request.as_ref().map(|request| request.path.as_path());
-        let path = self.free_path_beside(trainer, &candidate.last_name, self.last_model_path.as_deref(), beside);
-        let previous = self.last_model_path.replace(path.clone());
-        let removable = previous.filter(|old| self.may_remove(trainer, old, &path));
-        let mut request = match request {
-            Some(request) => SaveRequest { also: Some(path), link, ..request },
-            None => SaveRequest::new(path),
+        let beside = plan.as_ref().map(|plan| plan.request.path.as_path());
+        let previous = self.kept().last_model_path.as_deref();
+        let path = self.free_path_beside(trainer, &candidate.last_name, previous, beside)?;
+        let mut plan = match plan {
+            Some(Plan { request, place, .. }) => {
+                Plan { request: SaveRequest { also: Some(path.clone()), link, ..request }, place, last: None }
+            }
+            None => Plan { request: SaveRequest::new(&path), place: Place::Outside, last: None },
         };
-        request.remove.extend(removable);
-        Some(request)
+        // Before the others: it may be a link to one of them.
+        let removable = previous.filter(|old| self.may_remove(trainer, old, &path));
+        plan.request.remove.splice(0..0, removable.map(Path::to_path_buf));
+        plan.last = Some(path);
+        Ok(Some(plan))
     }
 
     /// Hands a request to the trainer, who writes it as soon as the hook returns.
-    pub(super) fn submit(&mut self, trainer: &mut TrainerState, request: Option<SaveRequest>) {
-        let Some(mut request) = request else { return };
+    pub(super) fn submit(&mut self, trainer: &mut TrainerState, plan: Option<Plan>) {
+        let Some(Plan { mut request, place, last }) = plan else { return };
         request.weights_only = self.options.save_weights_only;
-        self.last_step_saved = trainer.global_step();
-        self.last_checkpoint_saved = Some(request.path.clone());
+        request.on_error = self.options.on_save_error;
+        for overdue in std::mem::take(&mut self.ledger.overdue) {
+            let is_new = overdue == request.path || request.also.as_ref() == Some(&overdue);
+            if !is_new && !request.remove.contains(&overdue) {
+                request.remove.push(overdue);
+            }
+        }
+        self.ledger.add(Save { commit: request.commit(), place, last, step: trainer.global_step() });
         trainer.request_checkpoint(request);
     }
 
     /// `name` in the folder, with the first version at which no file is there; `own` may be overwritten.
-    fn free_path(&self, trainer: &TrainerState, name: &str, own: Option<&Path>) -> PathBuf {
+    fn free_path(&self, trainer: &mut TrainerState, name: &str, own: Option<&Path>) -> Result<PathBuf, Error> {
         self.free_path_beside(trainer, name, own, None)
     }
 
     fn free_path_beside(
         &self,
-        trainer: &TrainerState,
+        trainer: &mut TrainerState,
         name: &str,
         own: Option<&Path>,
         beside: Option<&Path>,
-    ) -> PathBuf {
+    ) -> Result<PathBuf, Error> {
         let folder = self.dirpath.clone().unwrap_or_default();
         let ModelCheckpointOptions { checkpoint_join_char: join_char, file_extension, .. } = &self.options;
         let mut path = folder.join(format!("{name}{file_extension}"));
         let mut version = 1;
-        let is_taken = |path: &Path| Some(path) == beside || trainer.is_checkpoint_taken(path);
-        while self.options.enable_version_counter && Some(path.as_path()) != own && is_taken(&path) {
+        while self.options.enable_version_counter
+            && Some(path.as_path()) != own
+            && (Some(path.as_path()) == beside || trainer.is_checkpoint_taken(&path)?)
+        {
             path = folder.join(format!("{name}{join_char}v{version}{file_extension}"));
             version += 1;
         }
-        path
+        Ok(path)
     }
 
     /// The `last` checkpoints of a folder, of whatever version, and that of an interrupted run.
-    pub(super) fn find_last(&self, folder: &Path) -> Vec<PathBuf> {
+    pub(super) fn find_last(&self, trainer: &mut TrainerState, folder: &Path) -> Vec<PathBuf> {
         let is_last = |path: &Path| {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
             let Some(name) = name.strip_suffix(&self.options.file_extension) else { return false };
@@ -189,8 +215,8 @@ impl ModelCheckpoint {
                 || name == self.options.checkpoint_name_last
                 || version.flatten().and_then(|v| v.strip_prefix('v')).is_some_and(|v| v.parse::<u64>().is_ok())
         };
-        let Ok(files) = std::fs::read_dir(folder) else { return Vec::new() };
-        files.filter_map(|file| Some(file.ok()?.path())).filter(|path| is_last(path)).collect()
+        let files = trainer.fabric.checkpoint_io().list(folder).unwrap_or_default();
+        files.into_iter().map(|file| file.path).filter(|path| is_last(path)).collect()
     }
 
     /// Whether `old` is ours to remove: neither the new file, nor what the run was resumed from, nor elsewhere.
@@ -218,7 +244,7 @@ impl ModelCheckpoint {
             }
         };
         let mut yaml = String::new();
-        for (model, score) in &self.top.models {
+        for (model, score) in &self.kept().top.models {
             let score = python_float(*score).replace("inf", ".inf");
             yaml.push_str(&format!("{:?}: {score}\n", model.to_string_lossy()));
         }
@@ -235,32 +261,8 @@ impl ModelCheckpoint {
 
 impl TrainerState {
     /// Whether a file is there, or asked for by another callback and about to be.
-    fn is_checkpoint_taken(&self, path: &Path) -> bool {
-        path.exists()
-            || self.requests.iter().any(|request| request.path == path || request.also.as_deref() == Some(path))
+    fn is_checkpoint_taken(&mut self, path: &Path) -> Result<bool, Error> {
+        let is_asked_for = |request: &SaveRequest| request.path == path || request.also.as_deref() == Some(path);
+        Ok(self.requests.iter().any(is_asked_for) || self.fabric.checkpoint_io().exists(path)?)
     }
-}
-
-/// The absolute path, with the home folder for `~` and every symbolic link followed that exists by now.
-pub(in crate::callbacks) fn real_path(path: &Path) -> PathBuf {
-    let home = path.strip_prefix("~").ok().and_then(|rest| Some(Path::new(&std::env::var_os("HOME")?).join(rest)));
-    let path = absolute(&home.unwrap_or_else(|| path.to_path_buf()));
-    for ancestor in path.ancestors() {
-        if let (Ok(real), Ok(rest)) = (ancestor.canonicalize(), path.strip_prefix(ancestor)) {
-            return absolute(&real.join(rest));
-        }
-    }
-    path
-}
-
-/// The absolute path without `.` and `..`.
-pub(super) fn absolute(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    path.components().fold(PathBuf::new(), |mut whole, part| {
-        match part {
-            Component::ParentDir => drop(whole.pop()),
-            part => whole.push(part),
-        }
-        whole
-    })
 }

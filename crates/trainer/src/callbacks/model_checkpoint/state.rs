@@ -6,7 +6,7 @@ use std::time::Duration;
 use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, TorchError, Value, to_host_f64};
 
-use super::{ModelCheckpoint, python_str};
+use super::{Ledger, ModelCheckpoint, python_str};
 
 impl ModelCheckpoint {
     /// What tells it apart from others: monitor, mode and triggers.
@@ -14,7 +14,7 @@ impl ModelCheckpoint {
         format!(
             "ModelCheckpoint{{'monitor': {}, 'mode': '{}', 'every_n_train_steps': {}, 'every_n_epochs': {}, 'train_time_interval': {}}}",
             self.options.monitor.as_deref().map_or_else(|| "None".into(), python_str),
-            self.top.mode.name(),
+            self.options.mode.name(),
             self.every_n_train_steps_or_never(),
             self.every_n_epochs_or_never(),
             self.options.train_time_interval.map_or_else(|| "None".into(), timedelta),
@@ -22,38 +22,42 @@ impl ModelCheckpoint {
     }
 
     pub(super) fn lightning_state(&self) -> Dict {
+        let kept = self.kept();
         let models: Dict =
-            self.top.models.iter().map(|(path, score)| (text(Some(path)), Tensor::from(*score).into())).collect();
+            kept.top.models.iter().map(|(path, score)| (text(Some(path)), Tensor::from(*score).into())).collect();
         Dict::new()
             .with("monitor", self.options.monitor.clone())
-            .with("best_model_score", self.best_model_score.map(Tensor::from))
-            .with("best_model_path", text(self.best_model_path.as_deref()))
-            .with("current_score", self.current_score.map(Tensor::from))
+            .with("best_model_score", kept.best_model_score.map(Tensor::from))
+            .with("best_model_path", text(kept.best_model_path.as_deref()))
+            .with("current_score", kept.current_score.map(Tensor::from))
             .with("dirpath", text(self.dirpath.as_deref()))
             .with("best_k_models", models)
-            .with("kth_best_model_path", text(self.top.kth_path.as_deref()))
-            .with("kth_value", Tensor::from(self.top.kth_value))
-            .with("last_model_path", text(self.last_model_path.as_deref()))
+            .with("kth_best_model_path", text(kept.top.kth_path.as_deref()))
+            .with("kth_value", Tensor::from(kept.top.kth_value))
+            .with("last_model_path", text(kept.last_model_path.as_deref()))
     }
 
     pub(super) fn load_lightning_state(&mut self, state: &Dict) -> Result<(), TorchError> {
+        let mut kept = self.kept().clone();
         let saved_dirpath = path(state.get("dirpath"));
         if saved_dirpath.is_some() && saved_dirpath != self.dirpath {
             self.resumed_dirpath = saved_dirpath;
         } else {
             self.resumed_dirpath = None;
-            self.best_model_score = score(state.get("best_model_score"))?;
-            self.last_model_path = path(state.get("last_model_path"));
-            self.top.kth_path = path(state.get("kth_best_model_path"));
-            self.top.kth_value = score(state.get("kth_value"))?.unwrap_or(self.top.mode.worst());
-            self.top.models.clear();
+            kept.best_model_score = score(state.get("best_model_score"))?;
+            kept.last_model_path = path(state.get("last_model_path"));
+            kept.top.kth_path = path(state.get("kth_best_model_path"));
+            kept.top.kth_value = score(state.get("kth_value"))?.unwrap_or(kept.top.mode.worst());
+            kept.top.models.clear();
             for (model, value) in state.get("best_k_models").and_then(Value::as_dict).into_iter().flat_map(Dict::iter) {
                 if let (Some(model), Some(value)) = (path(Some(model)), score(Some(value))?) {
-                    self.top.models.push((model, value));
+                    kept.top.models.push((model, value));
                 }
             }
         }
-        self.best_model_path = path(state.get("best_model_path"));
+        kept.best_model_path = path(state.get("best_model_path"));
+        self.ledger = Ledger::from(kept);
+        self.is_restored = true;
         Ok(())
     }
 }

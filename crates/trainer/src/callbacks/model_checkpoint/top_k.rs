@@ -39,6 +39,18 @@ impl TopK {
         evicted
     }
 
+    /// Forgets some.
+    pub(super) fn forget(&mut self, evicted: &[PathBuf]) {
+        self.models.retain(|(path, _)| !evicted.contains(path));
+    }
+
+    /// Keeps those of which `is_there` says so.
+    pub(super) fn retain(&mut self, is_there: impl Fn(&Path) -> bool) {
+        self.models.retain(|(path, _)| is_there(path));
+        (self.kth_path, self.kth_value) = (None, self.mode.worst());
+        self.note_kth();
+    }
+
     /// Adds a checkpoint and returns the value it is kept under: NaN ranks with the worst.
     pub(super) fn insert(&mut self, path: &Path, value: f64) -> f64 {
         let value = if value.is_nan() { self.mode.worst() } else { value };
@@ -46,12 +58,16 @@ impl TopK {
             Some((_, held)) => *held = value,
             None => self.models.push((path.into(), value)),
         }
+        self.note_kth();
+        value
+    }
+
+    fn note_kth(&mut self) {
         if (self.k == -1 || !self.has_room())
             && let Some((path, value)) = self.worst().cloned()
         {
             (self.kth_path, self.kth_value) = (Some(path), value);
         }
-        value
     }
 
     /// The best; of equals the oldest.
