@@ -4,10 +4,12 @@
 //! lists, numbers, text and tensors. Reading executes nothing: the pickle inside goes through a machine that knows a
 //! closed list of names, and every size is checked against the file before memory is taken.
 
+mod abandoned;
 mod archive_reader;
 mod archive_writer;
 mod atomic;
 mod dtype;
+pub mod faults;
 mod file_system;
 mod globals;
 mod opcode;
