@@ -22,6 +22,8 @@ Usage: cargo xtask COMMAND
   gpt [fit] [ARGS]      train a small GPT on text
   test [ARGS]           run the tests (ARGS go to `cargo test`)
   parity [ARGS]         compare with PyTorch, Lightning, torchmetrics and TensorBoard, number by number
+  torture [--kills N] [--seed S] [--damaged-runs PERCENT]
+                        kill training runs again and again; each must go on and end as an undisturbed one does
   bench NAME [--json FILE] [--repeats N] [--model mlp|cnn|gpt]
                         measure against hand-written tch, PyTorch and Lightning; NAME is overhead or loader
   help                  show this
@@ -59,6 +61,10 @@ fn run(mut args: Vec<String>) -> Result<ExitCode> {
         }
         "test" => cargo()?.args(["test", "--release"]).args(&args).run(),
         "parity" => cargo_with_python()?.args(["test", "--release", "--package", "fulgurite-parity"]).args(&args).run(),
+        "torture" => {
+            let package = ["run", "--release", "--package", "fulgurite-torture", "--"];
+            cargo()?.args(package).args(&args).run()
+        }
         "bench" => {
             let package = ["run", "--release", "--package", "fulgurite-bench", "--"];
             cargo_with_python()?.args(package).args(&args).run()

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::hook::Hook;
 use crate::loops::Run;
 use crate::module::LightningModule;
+use crate::state::TrainerState;
 
 /// What happens when a checkpoint cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -103,6 +104,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if !state.is_global_zero() {
             return Ok(());
         }
+        state.save_loggers();
         let commit = request.commit();
         match state.fabric.checkpoint_io().commit(&checkpoint, &commit) {
             Ok(()) if request.on_error == OnSaveError::Warn => state.tolerated.add(commit),
@@ -146,5 +148,17 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         self.engine.state.warn(&format!("a save failed, and the run goes on; earlier checkpoints stay: {error}"));
         Ok(())
+    }
+}
+
+impl TrainerState {
+    /// What was logged before a checkpoint is on disk before it: a run that goes on from there does not log it again.
+    fn save_loggers(&mut self) {
+        for index in 0..self.fabric.loggers.len() {
+            if let Err(error) = self.fabric.loggers[index].save() {
+                // The logger keeps what it has, and says so again when it must write.
+                self.warn(&error.to_string());
+            }
+        }
     }
 }

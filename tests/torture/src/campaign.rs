@@ -1,6 +1,7 @@
 //! A campaign: runs that are killed until enough kills are counted, and what came of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::damage::{Damage, checkpoints, damage};
 use crate::draw::Draw;
 use crate::life::{Fate, Life, Program};
 use crate::log::Log;
-use crate::trainee::{CHECKPOINTS, WEIGHTS};
+use crate::trainee::{CHECKPOINTS, SAVES, WEIGHTS};
 
 /// After so many deaths a run is left in peace.
 const MOST_DEATHS: u64 = 40;
@@ -63,6 +64,16 @@ impl Undisturbed {
     /// How many calls of the file system its checkpoints take.
     pub fn calls(&self) -> u64 {
         self.calls
+    }
+
+    /// How many of them one save takes, on average.
+    pub fn calls_of_a_save(&self) -> u64 {
+        self.calls / SAVES
+    }
+
+    /// How long it took.
+    pub fn time(&self) -> Duration {
+        self.time
     }
 
     /// Checks what a finished run left.
@@ -158,12 +169,24 @@ impl Campaign {
         tally.all_kills() < self.kills && tally.problems.len() < 20
     }
 
+    /// One run whose processes meet these fates, one after the other, and whose last is spared.
+    pub fn endure(program: &Program, undisturbed: &Undisturbed, fates: &[Fate]) -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let mut run = Run::new(folder.path(), program, Draw::new(0, 0), false);
+        run.fates = fates.iter().cloned().chain([Fate::Spared]).collect();
+        let outcome = run.to_the_end(undisturbed, &Mutex::default());
+        outcome.with_context(|| run.history.join("; "))
+    }
+
     fn one_run(&self, number: u64, undisturbed: &Undisturbed, tally: &Mutex<Tally>) {
         let folder = match tempfile::tempdir() {
             Ok(folder) => folder,
             Err(error) => return note(tally, |tally| tally.problems.push(format!("no folder: {error}"))),
         };
-        let mut run = Run::new(self, number, folder.path());
+        let mut draw = Draw::new(self.seed, number);
+        let Some(program) = draw.choose(&self.programs) else { return };
+        let is_damaged = draw.percent(self.damaged_runs);
+        let mut run = Run::new(folder.path(), program, draw, is_damaged);
         let outcome = run.to_the_end(undisturbed, tally);
         note(tally, |tally| match outcome {
             Ok(()) => tally.runs += 1,
@@ -182,31 +205,30 @@ fn note(tally: &Mutex<Tally>, change: impl FnOnce(&mut Tally)) {
 
 /// One run, over all its processes.
 struct Run<'a> {
-    program: Option<&'a Program>,
+    program: &'a Program,
     folder: &'a Path,
     draw: Draw,
     is_damaged: bool,
+    /// What is to happen, where it is not left to chance.
+    fates: VecDeque<Fate>,
     /// Files that are not whole, because we damaged them.
     bad: BTreeSet<PathBuf>,
     /// Unfinished files that killed processes left.
-    leftovers: usize,
+    leftovers: BTreeSet<OsString>,
     history: Vec<String>,
 }
 
 impl<'a> Run<'a> {
-    fn new(campaign: &'a Campaign, number: u64, folder: &'a Path) -> Run<'a> {
-        let mut draw = Draw::new(campaign.seed, number);
-        let program = draw.choose(&campaign.programs);
-        let is_damaged = draw.percent(campaign.damaged_runs);
-        Run { program, folder, draw, is_damaged, bad: BTreeSet::new(), leftovers: 0, history: Vec::new() }
+    fn new(folder: &'a Path, program: &'a Program, draw: Draw, is_damaged: bool) -> Run<'a> {
+        let (fates, bad, leftovers, history) = Default::default();
+        Run { program, folder, draw, is_damaged, fates, bad, leftovers, history }
     }
 
     fn to_the_end(&mut self, undisturbed: &Undisturbed, tally: &Mutex<Tally>) -> Result<()> {
-        let program = self.program.context("there is no program to run")?;
         let mut deaths = 0;
         loop {
             let fate = if deaths < MOST_DEATHS { self.fate(undisturbed) } else { Fate::Spared };
-            let life = program.live(self.folder, &fate)?;
+            let life = self.program.live(self.folder, &fate)?;
             self.history.push(format!("{fate:?}: {}, {}", life.status, life.went_on_from().unwrap_or("-")));
             if let Some(from) = life.went_on_from() {
                 note(tally, |tally| *tally.starts.entry(kind_of(from)).or_default() += 1);
@@ -236,6 +258,9 @@ impl<'a> Run<'a> {
 
     /// What happens to the next process.
     fn fate(&mut self, undisturbed: &Undisturbed) -> Fate {
+        if let Some(fate) = self.fates.pop_front() {
+            return fate;
+        }
         if self.draw.percent(40) {
             // Also while it starts, and rarely after its end.
             let time = undisturbed.time.as_micros() as u64;
@@ -248,10 +273,11 @@ impl<'a> Run<'a> {
 
     /// Where a kill hit.
     fn place(&mut self, fate: &Fate, life: &Life) -> Result<&'static str> {
-        let leftovers = fs::read_dir(self.checkpoints())
-            .map(|entries| entries.filter_map(Result::ok).filter(|e| e.file_name().to_string_lossy().starts_with('.')).count())
-            .unwrap_or(0);
-        let in_write = leftovers > std::mem::replace(&mut self.leftovers, leftovers);
+        let names = fs::read_dir(self.checkpoints()).into_iter().flatten().map(|entry| Ok(entry?.file_name()));
+        let hidden = |name: &OsString| name.to_string_lossy().starts_with('.');
+        let leftovers = names.filter(|name| name.as_ref().map_or(true, hidden)).collect::<Result<BTreeSet<_>>>()?;
+        let in_write = !leftovers.is_subset(&self.leftovers);
+        self.leftovers = leftovers;
         Ok(match fate {
             Fate::KilledIn(fault) if fault.ends_with("before") => "in a save, before a call",
             Fate::KilledIn(fault) if fault.ends_with("within") => "in a save, after half of a write",

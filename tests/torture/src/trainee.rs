@@ -24,7 +24,11 @@ pub const WEIGHTS: &str = "weights.bin";
 
 const BATCH_SIZE: usize = 4;
 const BATCHES_PER_EPOCH: usize = 24;
-const EPOCHS: i64 = 8;
+const EPOCHS: u64 = 8;
+const STEPS_PER_EPOCH: u64 = BATCHES_PER_EPOCH as u64 / 2;
+const STEPS_PER_SAVE: u64 = 4;
+/// How many checkpoints a run writes.
+pub const SAVES: u64 = EPOCHS * STEPS_PER_EPOCH / STEPS_PER_SAVE;
 
 /// How the run is to go.
 #[derive(Debug, Clone, clap::Args)]
@@ -135,11 +139,11 @@ pub fn train(options: &Options) -> Result<()> {
     seed_everything(11)?;
     let checkpoint = ModelCheckpoint::monitor("loss")
         .dirpath(options.folder.join(CHECKPOINTS))
-        .every_n_train_steps(4)
+        .every_n_train_steps(STEPS_PER_SAVE)
         .save_top_k(2)
         .save_last(if options.link { SaveLast::Link } else { SaveLast::Copy });
     let mut trainer = Trainer::builder()
-        .max_epochs(EPOCHS)
+        .max_epochs(EPOCHS as i64)
         .accelerator("cpu")
         .accumulate_grad_batches(2)
         .val_check_interval(0.5)

@@ -6,6 +6,7 @@
 mod accumulation;
 mod device_stats_monitor;
 mod early_stopping;
+mod elsewhere;
 mod failed_saves;
 mod gradient_norm;
 mod lambda;
