@@ -52,7 +52,9 @@ fn files(folder: PathBuf, extension: &str) -> Vec<PathBuf> {
 #[test]
 fn help_is_printed_before_libtorch_is_initialised() {
     let folder = tempfile::tempdir().unwrap();
-    for (args, initialised) in [("fit --help", false), ("fit --optimizer.help AdamW", false), ("fit --print_config", true)] {
+    for (args, initialised) in
+        [("fit --help", false), ("fit --optimizer.help AdamW", false), ("fit --print_config", true)]
+    {
         let account = folder.path().join("account");
         let mut program = std::env::current_exe().unwrap();
         program.pop();
