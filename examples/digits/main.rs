@@ -7,8 +7,6 @@
 
 mod draw;
 
-use std::process::ExitCode;
-
 use fulgurite::cli::{Cli, FromConfig};
 use fulgurite::data::datasets::Digits;
 use fulgurite::data::rand::RngExt;
@@ -211,8 +209,8 @@ fn shift(image: &Tensor, rng: &mut ItemRng) -> Tensor {
     image.constant_pad_nd([1, 1, 1, 1]).narrow(1, down, 8).narrow(2, right, 8)
 }
 
-fn main() -> ExitCode {
-    Cli::<DigitClassifier, DigitData>::new("digits")
+fn cli() -> Cli<DigitClassifier, DigitData> {
+    Cli::new("digits")
         .about("A convolutional network that reads handwritten digits.")
         .defaults(include_str!("defaults.yaml"))
         .after_fit(|trainer, model, data| {
@@ -232,5 +230,6 @@ fn main() -> ExitCode {
             println!("{}", draw::predictions(&predictions[0][0], 8));
             Ok(())
         })
-        .run()
 }
+
+fulgurite::cli_main!(cli);

@@ -9,7 +9,6 @@ mod text;
 
 use std::any::Any;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Instant;
 
 use fulgurite::ModuleView;
@@ -252,8 +251,8 @@ impl Callback for Throughput {
     }
 }
 
-fn main() -> ExitCode {
-    Cli::<Language, Text>::new("gpt")
+fn cli() -> Cli<Language, Text> {
+    Cli::new("gpt")
         .about("A small GPT that learns to write, byte by byte, from any text.")
         .defaults(include_str!("defaults.yaml"))
         .link("data.context", "model.context")
@@ -265,5 +264,6 @@ fn main() -> ExitCode {
             }
             Ok(())
         })
-        .run()
 }
+
+fulgurite::cli_main!(cli);

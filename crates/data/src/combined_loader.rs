@@ -98,6 +98,10 @@ impl<B: Batch> Loader for CombinedLoader<B> {
         self.0.is_shuffled()
     }
 
+    fn is_repeatable(&self) -> bool {
+        self.0.is_repeatable()
+    }
+
     fn sequential(&self) -> Option<BoxLoader<B>> {
         self.0.sequential()
     }
@@ -145,6 +149,10 @@ impl<B: Batch> Loader for Shared<B> {
         self.with(|loader| loader.is_shuffled())
     }
 
+    fn is_repeatable(&self) -> bool {
+        self.with(|loader| loader.is_repeatable())
+    }
+
     fn sequential(&self) -> Option<BoxLoader<B>> {
         self.with(|loader| loader.sequential())
     }
@@ -168,6 +176,10 @@ fn lens<R: Rows>(rows: &R) -> Option<Vec<usize>> {
 
 fn is_shuffled<R: Rows>(rows: &R) -> bool {
     rows.members().into_iter().any(AnyMember::is_shuffled)
+}
+
+fn is_repeatable<R: Rows>(rows: &R) -> bool {
+    rows.members().into_iter().all(AnyMember::is_repeatable)
 }
 
 impl<R: Rows> Loader for Whole<R> {
@@ -211,6 +223,10 @@ impl<R: Rows> Loader for Whole<R> {
         is_shuffled(&self.rows)
     }
 
+    fn is_repeatable(&self) -> bool {
+        is_repeatable(&self.rows)
+    }
+
     fn sequential(&self) -> Option<BoxLoader<R::Batch>> {
         let in_order = || Whole { rows: self.rows.in_order(), cycles: self.cycles };
         self.is_shuffled().then(|| Box::new(in_order()) as BoxLoader<R::Batch>)
@@ -240,6 +256,10 @@ impl<R: Rows> Loader for Partial<R> {
         is_shuffled(&self.0)
     }
 
+    fn is_repeatable(&self) -> bool {
+        is_repeatable(&self.0)
+    }
+
     fn sequential(&self) -> Option<BoxLoader<R::Partial>> {
         self.is_shuffled().then(|| Box::new(Partial(self.0.in_order())) as BoxLoader<R::Partial>)
     }
@@ -250,6 +270,10 @@ impl<B: Batch> Loader for Sequence<B> {
 
     fn len(&self) -> Option<usize> {
         self.0.iter().map(Loader::len).sum()
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.0.iter().all(Loader::is_repeatable)
     }
 
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<B>, DataError> {

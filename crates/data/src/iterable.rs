@@ -29,6 +29,22 @@ pub trait IterableDataset: Send + Sync + 'static {
     /// The records of `epoch`. Draw random numbers (a shuffle buffer) from `rng` only.
     fn records(&self, epoch: u64, rng: ItemRng) -> Result<RecordIter<Self::Record>, BoxError>;
 
+    /// The records of `epoch` after the first `position`: what a resumed run asks for. By default those are read and
+    /// dropped; a stream that can seek overrides this. With the same `rng` as [`records`](IterableDataset::records).
+    fn records_from(&self, epoch: u64, position: usize, rng: ItemRng) -> Result<RecordIter<Self::Record>, BoxError> {
+        let mut records = self.records(epoch, rng)?;
+        if position > 0 {
+            records.nth(position - 1);
+        }
+        Ok(records)
+    }
+
+    /// Whether the records of an epoch are the same each time they are asked for, as those of files are. A socket or a
+    /// queue says `false`: a resumed run then warns that it cannot go on exactly.
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
     /// The item that a record holds. `rng` belongs to this record of this epoch.
     fn load(&self, record: Self::Record, rng: &mut ItemRng) -> Result<Self::Item, BoxError>;
 
@@ -78,6 +94,14 @@ where
         self.dataset.records(epoch, rng)
     }
 
+    fn records_from(&self, epoch: u64, position: usize, rng: ItemRng) -> Result<RecordIter<D::Record>, BoxError> {
+        self.dataset.records_from(epoch, position, rng)
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.dataset.is_repeatable()
+    }
+
     fn load(&self, record: D::Record, rng: &mut ItemRng) -> Result<T, BoxError> {
         let item = self.dataset.load(record, rng)?;
         (self.f)(item, rng)
@@ -106,6 +130,7 @@ where
 pub struct IterableFn<F> {
     name: String,
     epoch: F,
+    is_repeatable: bool,
 }
 
 impl<F, I, T> IterableFn<F>
@@ -116,7 +141,13 @@ where
 {
     /// `epoch` gives the items of an epoch; error messages call the dataset `name`.
     pub fn new(name: impl Into<String>, epoch: F) -> IterableFn<F> {
-        IterableFn { name: name.into(), epoch }
+        IterableFn { name: name.into(), epoch, is_repeatable: true }
+    }
+
+    /// An epoch differs each time it is asked for; see [`IterableDataset::is_repeatable`].
+    pub fn unrepeatable(mut self) -> IterableFn<F> {
+        self.is_repeatable = false;
+        self
     }
 }
 
@@ -131,6 +162,10 @@ where
 
     fn records(&self, epoch: u64, _: ItemRng) -> Result<RecordIter<T>, BoxError> {
         Ok(Box::new((self.epoch)(epoch)?))
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.is_repeatable
     }
 
     fn load(&self, record: T, _: &mut ItemRng) -> Result<T, BoxError> {
@@ -241,24 +276,26 @@ impl<D: IterableDataset, C: Collate<D::Item>> Loader for IterableDataLoader<D, C
         Some(if self.drop_last { records / self.batch_size } else { records.div_ceil(self.batch_size) })
     }
 
+    fn is_repeatable(&self) -> bool {
+        self.dataset.is_repeatable()
+    }
+
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<C::Batch>, DataError> {
         self.check()?;
         let seed = self.seed.unwrap_or_else(global_seed);
         let name = self.dataset.name();
+        let position = skip * self.batch_size;
         let records = self
             .dataset
-            .records(epoch, seed::generator(seed, epoch, Purpose::Stream))
-            .map_err(|source| DataError::Record { position: 0, dataset: name.clone(), source })?;
-        let mut plan = Records {
+            .records_from(epoch, position, seed::generator(seed, epoch, Purpose::Stream))
+            .map_err(|source| DataError::Record { position, dataset: name.clone(), source })?;
+        let plan = Records {
             records: records.fuse(),
-            position: skip * self.batch_size,
+            position,
             batch_size: self.batch_size,
             drop_last: self.drop_last,
             name: name.clone(),
         };
-        if plan.position > 0 {
-            plan.records.nth(plan.position - 1);
-        }
         let (dataset, collate, rngs) = (self.dataset.clone(), self.collate.clone(), ItemRngs::new(seed, epoch));
         let pin = self.pin_memory && Cuda::is_available();
         let load = move |batch, (first, records): (usize, Vec<D::Record>), stop: &AtomicBool| {

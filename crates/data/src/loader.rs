@@ -37,6 +37,11 @@ pub trait Loader: Send {
         None
     }
 
+    /// Whether walking an epoch again gives the same batches. Only streams that cannot say `false`.
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
     /// Whether the order differs from epoch to epoch.
     fn is_shuffled(&self) -> bool {
         false
@@ -76,6 +81,10 @@ impl<L: Loader + ?Sized> Loader for Box<L> {
         (**self).batch_indices(epoch)
     }
 
+    fn is_repeatable(&self) -> bool {
+        (**self).is_repeatable()
+    }
+
     fn is_shuffled(&self) -> bool {
         (**self).is_shuffled()
     }
@@ -112,6 +121,10 @@ impl<L: Loader> Loader for Limited<L> {
 
     fn batch_indices(&self, epoch: u64) -> Option<SampleIter<Vec<usize>>> {
         Some(Box::new(self.loader.batch_indices(epoch)?.take(self.batches)))
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.loader.is_repeatable()
     }
 
     fn is_shuffled(&self) -> bool {

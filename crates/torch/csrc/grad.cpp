@@ -110,6 +110,15 @@ Error fulgurite_zero_grad(const at::Tensor *const *parameters, size_t count) noe
   });
 }
 
+// An undefined `grad` drops the gradient.
+Error fulgurite_set_grad(const at::Tensor *parameter, const at::Tensor *grad) noexcept {
+  return protect([&] {
+    TORCH_CHECK(!grad->defined() || grad->sizes() == parameter->sizes(), "the gradient has the shape ", grad->sizes(),
+                ", its parameter ", parameter->sizes());
+    parameter->mutable_grad() = grad->defined() ? grad->to(parameter->options()) : at::Tensor();
+  });
+}
+
 c10::InferenceMode *fulgurite_inference_mode_enter() noexcept { return new (std::nothrow) c10::InferenceMode(true); }
 
 void fulgurite_inference_mode_leave(c10::InferenceMode *guard) noexcept { delete guard; }

@@ -34,6 +34,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn fulgurite_clip_grad_value(parameters: *const *const C_tensor, count: usize, clip_value: f64) -> *mut c_char;
     fn fulgurite_scale_grads(parameters: *const *const C_tensor, count: usize, factor: f64) -> *mut c_char;
+    fn fulgurite_set_grad(parameter: *const C_tensor, grad: *const C_tensor) -> *mut c_char;
     fn fulgurite_zero_grad(parameters: *const *const C_tensor, count: usize) -> *mut c_char;
 }
 
@@ -142,6 +143,17 @@ pub fn zero_grad<'a>(parameters: impl IntoIterator<Item = &'a Tensor>) -> Result
     })
 }
 
+/// Gives `parameter` a gradient that was computed elsewhere, on its own device and of its own kind; an undefined tensor
+/// drops the one it has. The tensor is not copied where device and kind are right already.
+///
+/// # Errors
+///
+/// A gradient of another shape.
+pub fn set_grad(parameter: &Tensor, grad: &Tensor) -> Result<(), TorchError> {
+    // SAFETY: both are living tensors.
+    check(unsafe { fulgurite_set_grad(parameter.as_ptr(), grad.as_ptr()) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +163,21 @@ mod tests {
         let leaf = Tensor::from_slice(values).set_requires_grad(true);
         backward(&(&leaf * Tensor::from_slice(grad)).sum(Kind::Float)).unwrap();
         leaf
+    }
+
+    #[test]
+    fn a_gradient_can_be_put_back() {
+        let parameter = leaf(&[1.0, 2.0], &[3.0, 4.0]);
+        let kept = parameter.grad().copy();
+        zero_grad([&parameter]).unwrap();
+        set_grad(&parameter, &kept.to_kind(Kind::Double)).unwrap();
+        assert_eq!(parameter.grad(), kept);
+        backward(&(&parameter * 2.0).sum(Kind::Float)).unwrap();
+        assert_eq!(parameter.grad(), Tensor::from_slice(&[5.0f32, 6.0]));
+        set_grad(&parameter, &Tensor::new()).unwrap();
+        assert!(!parameter.grad().defined());
+        let error = set_grad(&parameter, &Tensor::zeros([3], (Kind::Float, Device::Cpu))).unwrap_err();
+        assert_eq!(error.to_string(), "the gradient has the shape [3], its parameter [2]");
     }
 
     fn double(tensor: &Tensor) -> f64 {

@@ -12,6 +12,7 @@
 //! | [`serialization`] | PyTorch's checkpoint files, as a [`Value`] |
 //! | [`device`] | names of CUDA devices, and statistics of their memory |
 //! | [`runtime`] | memory and threads of the process |
+//! | [`startup`] | answers that a program gives before libtorch starts |
 //!
 //! This is the only crate of the workspace that contains `unsafe`, and the only one that contains C++ (`csrc/`).
 //! It depends on nothing of Fulgurite, and is useful to any `tch` program.
@@ -36,6 +37,7 @@ pub mod rng;
 pub mod runtime;
 pub mod serialization;
 mod shared_tensor;
+pub mod startup;
 mod tensor_list;
 mod value;
 mod waiting;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use fulgurite_torch::rng::{self, RngState};
-use fulgurite_torch::tch::no_grad;
-use fulgurite_torch::{Dict, Value, params, runtime};
+use fulgurite_torch::tch::{Tensor, nn, no_grad};
+use fulgurite_torch::{Dict, Value, grad, params, runtime};
 
 use crate::callbacks::Role;
 use crate::data_module::Source;
@@ -12,8 +12,9 @@ use crate::error::Error;
 use crate::hook::Hook;
 use crate::loops::Run;
 use crate::module::LightningModule;
+use crate::progress::Progress;
 use crate::saving::SaveRequest;
-use crate::state::{Owner, TrainerState};
+use crate::state::{Owner, TrainerState, Window};
 
 /// The version of Lightning whose layout the checkpoints have.
 const LIGHTNING_VERSION: &str = "2.6.6";
@@ -28,7 +29,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             .with("global_step", state.global_step())
             .with("pytorch-lightning_version", LIGHTNING_VERSION)
             .with("state_dict", params::state_dict(self.module.vars())?)
-            .with("loops", state.run.progress.state_dict());
+            .with("loops", state.progress_to_resume().state_dict());
         if !weights_only {
             let with_state = self.engine.callbacks.iter().map(|c| (c.state_key(), c.state_dict()));
             let callbacks: Dict =
@@ -38,7 +39,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
             checkpoint.set("callbacks", callbacks);
             checkpoint.set("optimizer_states", optimizers.collect::<Vec<_>>());
             checkpoint.set("lr_schedulers", schedulers.collect::<Vec<_>>());
-            checkpoint.set("fulgurite", state.beyond_lightning()?);
+            let mut more = state.beyond_lightning()?;
+            if state.run.window.batches > 0 || state.run.manual {
+                more.set("grads", gradients(self.module.vars()));
+            }
+            checkpoint.set("fulgurite", more);
         }
         let hparams = self.module.hparams();
         if !hparams.is_empty() {
@@ -69,19 +74,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     /// Leaves a checkpoint of the batch in hand where the callbacks that write checkpoints want it, for a run that was
     /// interrupted.
-    pub(crate) fn save_interrupted(&mut self, validation_pending: bool) -> Result<(), Error> {
+    pub(crate) fn save_interrupted(&mut self) -> Result<(), Error> {
         let writers = self.engine.callbacks.iter().filter(|c| c.role() == Role::Checkpoint);
         let mut paths: Vec<PathBuf> = writers.filter_map(|c| c.interrupted_checkpoint()).collect();
         paths.dedup();
-        let before = self.engine.state.run.progress;
-        if validation_pending {
-            let batch = &mut self.engine.state.run.progress.batch;
-            batch.total.completed = batch.total.processed.saturating_sub(1);
-            batch.current.completed = batch.current.processed.saturating_sub(1);
-        }
-        let saved = paths.iter().try_for_each(|path| self.save(&SaveRequest::new(path)));
-        self.engine.state.run.progress = before;
-        saved?;
+        paths.iter().try_for_each(|path| self.save(&SaveRequest::new(path)))?;
         self.engine.state.interrupted_checkpoint = paths.into_iter().next();
         Ok(())
     }
@@ -173,6 +170,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         if let Ok(more) = checkpoint.dict("fulgurite") {
             state.restore_beyond_lightning(more)?;
+            if let Ok(grads) = more.dict("grads") {
+                restore_gradients(self.module.vars(), grads)?;
+            }
         }
         state.resumed_from = Some(path.into());
         Ok(())
@@ -180,15 +180,33 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 impl TrainerState {
+    /// The counters, as a run that resumes needs them: a validation in hand is begun again.
+    fn progress_to_resume(&self) -> Progress {
+        let mut progress = self.run.progress;
+        if self.run.before_validation.is_some() {
+            progress.batch.reopen();
+        }
+        progress
+    }
+
     /// What exact resume needs and Lightning does not save.
     fn beyond_lightning(&mut self) -> Result<Dict, Error> {
+        let before = self.run.before_validation.as_ref();
+        let rng = before.map_or_else(|| RngState::capture().map(|rng| rng.to_value()), |b| Ok(b.rng.to_value()))?;
+        let eval_batches = before.map_or(&self.run.eval_batches, |before| &before.eval_batches);
+        let eval_batches: Vec<Value> = eval_batches.iter().map(|&count| count.into()).collect();
+        let window = self.run.window;
+        // Of a stop that is granted, whoever asked for it tells when the run is resumed.
+        let stop = self.stop.clone().filter(|_| !self.can_stop_early());
         Ok(Dict::new()
             .with("callback_metrics", self.metrics.callback_state()?)
             // Bit by bit: a checkpoint has signed integers.
             .with("global_seed", rng::global_seed() as i64)
-            .with("rng", RngState::capture()?.to_value())
+            .with("rng", rng)
             .with("num_threads", runtime::num_threads())
-            .with("window_batches", self.run.window.batches)
+            .with("window", Dict::new().with("batches", window.batches).with("weight", window.weight))
+            .with("eval_batches", eval_batches)
+            .with("stop", stop)
             .with("metrics", self.metrics.train.state_dict()))
     }
 
@@ -213,11 +231,34 @@ impl TrainerState {
                 runtime::num_threads()
             ));
         }
-        if more.int("window_batches").is_ok_and(|batches| batches > 0) {
-            self.warn("the checkpoint was written inside an accumulation window, whose gradients so far are lost");
+        if let Ok(window) = more.dict("window") {
+            let batches = window.int("batches").ok().and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+            self.run.window = Window { batches, weight: window.float("weight").unwrap_or(0.0) };
+        }
+        if let Ok(counts) = more.list("eval_batches") {
+            self.run.eval_batches = counts.iter().filter_map(Value::as_int).collect();
+        }
+        if let Ok(reason) = more.str("stop") {
+            self.request_stop(reason);
         }
         Ok(())
     }
+}
+
+/// The gradients there are, by the names of their parameters.
+fn gradients(vars: &nn::VarStore) -> Dict {
+    let of = |(name, parameter): (String, Tensor)| (name, parameter.grad());
+    let there = params::named_parameters(vars).into_iter().map(of).filter(|(_, grad)| grad.defined());
+    there.map(|(name, grad)| (name.into(), grad.into())).collect()
+}
+
+fn restore_gradients(vars: &nn::VarStore, saved: &Dict) -> Result<(), Error> {
+    for (name, parameter) in params::named_parameters(vars) {
+        if let Ok(grad) = saved.tensor(&name) {
+            grad::set_grad(&parameter, grad)?;
+        }
+    }
+    Ok(())
 }
 
 fn on_device(state: &Dict, device: fulgurite_torch::tch::Device) -> Dict {

@@ -105,11 +105,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.hook(Hook::OnFitStart, |c, t, m| c.on_fit_start(t, m), |m, t| m.on_fit_start(t))?;
         }
         self.log_hyperparams()?;
+        self.engine.state.zero_grad();
         if is_fit && let Some((path, checkpoint)) = checkpoint {
             self.restore_training(&path, &checkpoint)?;
             self.engine.state.print(&format!("resumed from {}", path.display()));
         }
-        self.engine.state.zero_grad();
         self.serve_tuning()
     }
 

@@ -84,6 +84,12 @@ impl Counters {
         self.current.completed += 1;
     }
 
+    /// What was worked through last has not ended yet.
+    pub(crate) fn reopen(&mut self) {
+        self.total.completed = self.total.processed.saturating_sub(1);
+        self.current.completed = self.current.processed.saturating_sub(1);
+    }
+
     /// The enclosing loop begins anew.
     pub(crate) fn restart_current(&mut self) {
         self.current = Counter::default();

@@ -13,6 +13,7 @@ use fulgurite_fabric::loggers::Logger;
 use fulgurite_metrics::LogValue;
 use fulgurite_optim::{LrSchedulerConfig, Optimizer};
 use fulgurite_torch::grad;
+use fulgurite_torch::rng::RngState;
 use fulgurite_torch::tch::{Device, Tensor};
 use indexmap::IndexMap;
 
@@ -74,9 +75,19 @@ pub(crate) struct RunState {
     pub window: Window,
     /// From which epochs on `accumulate_grad_batches` has which values, where it changes during the run.
     pub accumulation: BTreeMap<u64, u64>,
+    /// Batches evaluated per loader over the whole run: the x-axis of their step metrics.
+    pub eval_batches: Vec<i64>,
+    /// There while a validation within fit runs.
+    pub before_validation: Option<BeforeValidation>,
     /// While this is there, batches are passed through `training_step` for the statistics of batch norms, and nothing
     /// is updated.
     pub batch_norm: Option<BatchNormRefresh>,
+}
+
+/// What a validation changes, as it was before: a checkpoint written in the middle is resumed from its beginning.
+pub(crate) struct BeforeValidation {
+    pub rng: RngState,
+    pub eval_batches: Vec<i64>,
 }
 
 /// The open accumulation window.

@@ -47,6 +47,32 @@ fn files(folder: PathBuf, extension: &str) -> Vec<PathBuf> {
     paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
 }
 
+/// The loader's own account of what it initialised.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn help_is_printed_before_libtorch_is_initialised() {
+    let folder = tempfile::tempdir().unwrap();
+    for (args, initialised) in
+        [("fit --help", false), ("fit --optimizer.help AdamW", false), ("fit --print_config", true)]
+    {
+        let account = folder.path().join("account");
+        let mut program = std::env::current_exe().unwrap();
+        program.pop();
+        program.set_file_name("examples");
+        let started = Command::new(program.join("digits"))
+            .args(args.split_whitespace())
+            .env("LD_DEBUG", "files")
+            .env("LD_DEBUG_OUTPUT", &account)
+            .output()
+            .unwrap();
+        assert!(started.status.success() && !started.stdout.is_empty());
+        let accounts = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+        let text: String = accounts.map(|file| std::fs::read_to_string(file).unwrap()).collect();
+        let of_libtorch = text.lines().any(|line| line.contains("calling init") && line.contains("libtorch_cpu"));
+        assert_eq!(of_libtorch, initialised, "{args}");
+    }
+}
+
 const TINY_GPT: &str = "fit --model.layers 1 --model.width 16 --model.heads 2 --data.context 16 --data.batch_size 2 \
                         --data.steps_per_epoch 2 --trainer.limit_val_batches 1 --model.sample_length 20 \
                         --trainer.accelerator cpu";

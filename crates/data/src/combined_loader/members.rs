@@ -55,6 +55,7 @@ impl<B: Batch> Member<B> {
 pub trait AnyMember {
     fn len(&self) -> Option<usize>;
     fn is_shuffled(&self) -> bool;
+    fn is_repeatable(&self) -> bool;
     /// Begins an epoch after its first `row` rows.
     fn enter(&mut self, epoch: u64, row: usize, cycles: bool) -> Result<(), DataError>;
     /// Gets its next batch, unless it has ended.
@@ -71,6 +72,10 @@ impl<B: Batch> AnyMember for Member<B> {
 
     fn is_shuffled(&self) -> bool {
         self.loader.is_shuffled()
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.loader.is_repeatable()
     }
 
     fn enter(&mut self, epoch: u64, row: usize, cycles: bool) -> Result<(), DataError> {

@@ -54,6 +54,8 @@ pub struct EarlyStopping {
     stopped_epoch: u64,
     stopping_reason: StoppingReason,
     stopping_reason_message: Option<String>,
+    /// The state is that of a checkpoint.
+    restored: bool,
 }
 
 /// Options of [`EarlyStopping`].
@@ -117,6 +119,7 @@ impl Configurable for EarlyStopping {
             stopped_epoch: 0,
             stopping_reason: StoppingReason::NotStopped,
             stopping_reason_message: None,
+            restored: false,
         })
     }
 }
@@ -131,6 +134,7 @@ impl EarlyStopping {
             stopped_epoch: 0,
             stopping_reason: StoppingReason::NotStopped,
             stopping_reason_message: None,
+            restored: false,
         }
     }
 }
@@ -196,6 +200,7 @@ impl Callback for EarlyStopping {
         });
         self.stopping_reason = StoppingReason::from_number(state.int("stopping_reason").unwrap_or(0));
         self.stopping_reason_message = state.str("stopping_reason_message").ok().map(Into::into);
+        self.restored = true;
         Ok(())
     }
 
@@ -206,6 +211,18 @@ impl Callback for EarlyStopping {
                 "EarlyStopping::min_delta({min_delta}) is the least change that counts, whichever the mode; write 0.0 or more"
             ))
             .into());
+        }
+        Ok(())
+    }
+
+    /// A run that it had ended is over when it is resumed, too.
+    fn on_fit_start(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
+        if std::mem::take(&mut self.restored)
+            && self.stopping_reason != StoppingReason::NotStopped
+            && let Some(message) = &self.stopping_reason_message
+        {
+            trainer.print(&format!("EarlyStopping had ended the run resumed from: {message}"));
+            trainer.request_stop(message.clone());
         }
         Ok(())
     }

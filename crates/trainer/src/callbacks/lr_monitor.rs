@@ -98,7 +98,7 @@ impl LearningRateMonitor {
         if self.options.logging_interval.is_some_and(|only| only != interval) {
             return Ok(());
         }
-        self.follow_groups(trainer)?;
+        self.follow_changes(trainer)?;
         // What was logged before is known from here on too, as after every look at these metrics.
         let _ = trainer.callback_metrics()?;
         let by_scheduler = self.options.logging_interval.is_none();
@@ -131,11 +131,14 @@ impl LearningRateMonitor {
         Ok(())
     }
 
-    /// Finds the names anew when groups were added to an optimizer, and keeps what was written under the old ones.
-    fn follow_groups(&mut self, trainer: &TrainerState) -> Result<(), Error> {
+    /// Finds the names anew when groups were added to an optimizer or a scheduler replaced, and keeps what was written
+    /// under the old ones.
+    fn follow_changes(&mut self, trainer: &TrainerState) -> Result<(), Error> {
         let groups = |slot| optimizer(trainer, slot).map_or(0, |optimizer| optimizer.param_groups().len());
         let there: usize = self.sources.iter().map(|source| groups(source.optimizer)).sum();
-        if there == self.series.len() {
+        let schedulers = trainer.lr_schedulers().iter().map(|config| (config.optimizer, Some(config.interval)));
+        let followed = self.sources.iter().filter(|source| source.interval.is_some());
+        if there == self.series.len() && schedulers.eq(followed.map(|source| (source.optimizer, source.interval))) {
             return Ok(());
         }
         let before = std::mem::take(&mut self.series);

@@ -3,8 +3,6 @@
 //! A program says how its model and its data are made of a configuration ([`FromConfig`]), and hands `main` over:
 //!
 //! ```no_run
-//! use std::process::ExitCode;
-//!
 //! use fulgurite::cli::{Cli, FromConfig};
 //! # use fulgurite::prelude::*;
 //! # struct Classifier { vars: nn::VarStore }
@@ -37,9 +35,11 @@
 //!     }
 //! }
 //!
-//! fn main() -> ExitCode {
-//!     Cli::<Classifier, Points>::new("classifier").run()
+//! fn cli() -> Cli<Classifier, Points> {
+//!     Cli::new("classifier")
 //! }
+//!
+//! fulgurite::cli_main!(cli);
 //! ```
 //!
 //! It now understands
@@ -65,6 +65,7 @@
 
 mod args;
 mod check;
+mod early;
 mod help;
 mod layers;
 mod layout;
@@ -85,6 +86,8 @@ use serde::de::DeserializeOwned;
 
 use fulgurite_torch::Value;
 
+#[doc(hidden)]
+pub use self::early::is_answered_early;
 use self::registry::Registry;
 use crate::builder::TrainerBuilder;
 use crate::callbacks::Callback;
@@ -108,6 +111,22 @@ pub trait FromConfig: Sized {
     ///
     /// Whatever prevents it, such as an option that cannot be.
     fn from_config(config: Self::Config) -> Result<Self>;
+}
+
+/// Writes `main` for the [`Cli`] that a function makes.
+///
+/// `fulgurite::cli_main!(cli)` is `fn main() -> ExitCode { cli().run() }`, and answers `--help` and `completions` before
+/// libtorch is initialised, which alone takes ten times as long as the answer. `cli` makes the [`Cli`] and does nothing
+/// else.
+#[macro_export]
+macro_rules! cli_main {
+    ($cli:path) => {
+        $crate::torch::before_libtorch!($crate::cli::is_answered_early, |args| $cli().args(args).answer());
+
+        fn main() -> ::std::process::ExitCode {
+            $cli().run()
+        }
+    };
 }
 
 /// What happens when a `config.yaml` is there already.

@@ -76,6 +76,14 @@ where
         }
     }
 
+    /// What is printed where nothing is run.
+    pub(super) fn printed(&mut self, layout: &Layout) -> Option<String> {
+        match self.plan(layout) {
+            Ok(Plan::Print(text)) => Some(text),
+            _ => None,
+        }
+    }
+
     fn plan(&mut self, layout: &Layout) -> Result<PlanOf<M, D>, Error> {
         let from_process = || std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
         let arguments: Vec<String> = self.args.take().unwrap_or_else(from_process);

@@ -96,6 +96,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         results.iter_mut().for_each(|result| result.extend(of_epoch_end.clone()));
         let all: EvalResults = results.iter().flatten().map(|(name, value)| (name.clone(), *value)).collect();
         self.engine.state.write_eval_metrics(&all)?;
+        // A checkpoint of the last hook is one of after the validation.
+        self.engine.state.run.before_validation = None;
         eval_hook!(self, End, end())?;
 
         if is_test {
@@ -158,11 +160,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
         eval_hook!(self, BatchEnd, batch_end(&batch, idx, dataloader_idx))?;
         self.engine.state.run.progress.val_batch.completed();
-        let Some(eval) = &mut self.eval else { return Ok(true) };
-        if self.engine.state.stage != Stage::SanityCheck {
-            let x = eval.seen[dataloader_idx];
-            eval.seen[dataloader_idx] += 1;
-            self.engine.state.write_metrics(true, x, None)?;
+        let state = &mut self.engine.state;
+        if state.stage != Stage::SanityCheck {
+            let x = state.run.eval_batches[dataloader_idx];
+            state.run.eval_batches[dataloader_idx] += 1;
+            state.write_metrics(true, x, None)?;
         }
         Ok(true)
     }

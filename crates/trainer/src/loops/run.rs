@@ -24,8 +24,6 @@ pub(crate) struct Run<'a, 'd, M: LightningModule> {
 pub(crate) struct EvalLoaders<B> {
     pub loaders: Vec<BoxLoader<B>>,
     pub limits: Vec<Option<usize>>,
-    /// Batches seen per loader over the whole run: the x-axis of their step metrics.
-    pub seen: Vec<i64>,
     /// The epoch in which they were asked for.
     epoch: u64,
 }
@@ -167,9 +165,10 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
         }
         let limits = loaders.iter().map(|loader| limit.apply(name, loader.len())).collect::<Result<Vec<_>, _>>()?;
         state.num_eval_batches.clone_from(&limits);
-        let before = self.eval.take().map(|eval| eval.seen).filter(|seen| seen.len() == loaders.len());
-        let seen = before.unwrap_or_else(|| vec![0; loaders.len()]);
-        self.eval = Some(EvalLoaders { seen, loaders, limits, epoch: state.current_epoch() });
+        if state.run.eval_batches.len() != loaders.len() || !is_fit {
+            state.run.eval_batches = vec![0; loaders.len()];
+        }
+        self.eval = Some(EvalLoaders { loaders, limits, epoch: state.current_epoch() });
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
 use fulgurite_optim::Interval;
+use fulgurite_torch::rng::RngState;
 
 use super::Run;
 use super::batches::{Batches, Numbered};
@@ -15,7 +16,7 @@ use crate::loss::Loss;
 use crate::mistakes::Phase;
 use crate::module::{BatchFlow, LightningModule};
 use crate::progress::ResumePoint;
-use crate::state::{Stage, TrainerState, Window};
+use crate::state::{BeforeValidation, Stage, TrainerState, Window};
 
 impl<M: LightningModule> Run<'_, '_, M> {
     /// One epoch; the rest of one, when resuming.
@@ -84,6 +85,12 @@ impl<M: LightningModule> Run<'_, '_, M> {
     fn train_batches(&self, resume: &ResumePoint) -> Result<Option<Batches<M::Batch>>, Error> {
         let state = &self.engine.state;
         let Some(loader) = &self.train_loader else { return Ok(None) };
+        if resume.batches > 0 && !loader.is_repeatable() {
+            state.warn(&format!(
+                "the training loader reads a stream that is not the same each time, so the run cannot go on exactly where it was: {} batches of the stream are read and dropped",
+                resume.batches
+            ));
+        }
         let epoch = state.run.progress.epoch.current.processed;
         let batches = Batches::new(loader.as_ref(), epoch, resume.batches, state.num_training_batches);
         batches.map(Some).map_err(|source| Error::Data { stage: "training", batch_idx: resume.batches, source })
@@ -150,14 +157,17 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let batch_idx = self.engine.state.batch_idx;
         self.engine.state.stage = Stage::Validate;
         self.setup_eval_data(Stage::Validate)?;
+        let run = &mut self.engine.state.run;
+        let (rng, eval_batches) = (RngState::capture()?, run.eval_batches.clone());
+        run.before_validation = Some(BeforeValidation { rng, eval_batches });
         let evaluated = self.evaluate();
-        let state = &mut self.engine.state;
-        state.stage = Stage::Train;
+        self.engine.state.stage = Stage::Train;
         if matches!(evaluated, Err(Error::Interrupted)) {
-            self.save_interrupted(true)?;
+            self.save_interrupted()?;
         }
         evaluated?;
         let state = &mut self.engine.state;
+        state.run.before_validation = None;
         state.metrics.in_batch = in_batch;
         state.batch_idx = batch_idx;
         state.last_validation = Instant::now();
@@ -248,8 +258,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if !self.engine.state.is_interrupted() {
             return Ok(());
         }
-        let validation_pending = self.engine.state.validation_is_due();
-        self.save_interrupted(validation_pending)?;
+        let before = self.engine.state.run.progress;
+        if self.engine.state.validation_is_due() {
+            self.engine.state.run.progress.batch.reopen();
+        }
+        let saved = self.save_interrupted();
+        self.engine.state.run.progress = before;
+        saved?;
         Err(Error::Interrupted)
     }
 }

@@ -1,0 +1,34 @@
+//! Answers that need no run, and so no libtorch.
+
+use super::args::{self, Request};
+use super::layout::Layout;
+use super::registry::Registry;
+use super::schema::options_schema;
+use super::{Cli, FromConfig};
+use crate::data_module::LightningDataModule;
+use crate::module::LightningModule;
+
+/// Whether [`Cli::answer`] has an answer, unless something is wrong.
+#[doc(hidden)]
+pub fn is_answered_early(args: &[String]) -> bool {
+    matches!(args::parse(args), Ok(Request::Help(_) | Request::ClassHelp { .. } | Request::Completions(_)))
+}
+
+impl<M, D> Cli<M, D>
+where
+    M: LightningModule + FromConfig,
+    D: LightningDataModule<Batch = M::Batch> + FromConfig,
+{
+    /// The text that the arguments ask for, if that is all they ask for.
+    #[doc(hidden)]
+    pub fn answer(mut self) -> Option<String> {
+        let args = self.args.take()?;
+        if !is_answered_early(&args) {
+            return None;
+        }
+        self.args = Some(args);
+        let registry = std::mem::replace(&mut self.registry, Registry::empty());
+        let layout = Layout::new(registry, options_schema::<M::Config>(), options_schema::<D::Config>());
+        self.printed(&layout)
+    }
+}
