@@ -7,6 +7,7 @@ use fulgurite_optim::Interval;
 
 use super::Run;
 use super::batches::{Batches, Numbered};
+use super::leave::SafePoint;
 use crate::callbacks::Role;
 use crate::config::ValCheckInterval;
 use crate::error::Error;
@@ -50,7 +51,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 if flow == BatchFlow::EndEpoch {
                     break;
                 }
-                self.leave_if_interrupted()?;
+                self.leave_if_asked(SafePoint::Batch)?;
                 self.validate_if_due()?;
                 self.step_schedulers(Interval::Step, true)?;
                 self.engine.state.close_batch();
@@ -149,14 +150,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let batch_idx = self.engine.state.batch_idx;
         self.engine.state.stage = Stage::Validate;
         self.setup_eval_data(Stage::Validate)?;
-        let evaluated = self.evaluate();
+        let evaluated = self.evaluate_or_leave(SafePoint::Validation);
         let state = &mut self.engine.state;
         state.stage = Stage::Train;
-        if matches!(evaluated, Err(Error::Interrupted)) {
-            self.save_interrupted(true)?;
-        }
         evaluated?;
-        let state = &mut self.engine.state;
         state.metrics.in_batch = in_batch;
         state.batch_idx = batch_idx;
         state.last_validation = Instant::now();
@@ -240,16 +237,6 @@ impl<M: LightningModule> Run<'_, '_, M> {
         })??;
         self.engine.state.run.progress.scheduler.completed();
         Ok(())
-    }
-
-    /// Ctrl-C: leaves a checkpoint of the batch in hand, and ends the run.
-    fn leave_if_interrupted(&mut self) -> Result<(), Error> {
-        if !self.engine.state.is_interrupted() {
-            return Ok(());
-        }
-        let validation_pending = self.engine.state.validation_is_due();
-        self.save_interrupted(validation_pending)?;
-        Err(Error::Interrupted)
     }
 }
 
