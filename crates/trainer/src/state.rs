@@ -158,6 +158,8 @@ pub struct TrainerState {
     pub(crate) signals: Signals,
     /// The scheduler's job that this is part of.
     pub(crate) job: Option<Job>,
+    /// It goes on with an earlier run, in whose folder it may be.
+    pub(crate) joins_earlier_run: bool,
     /// The scheduler was asked to run the job again.
     pub(crate) requeued: bool,
     pub(crate) max_epochs: i64,
@@ -204,6 +206,7 @@ impl TrainerState {
             stop: None,
             signals: Signals::default(),
             job: None,
+            joins_earlier_run: false,
             requeued: false,
             num_training_batches: None,
             train_length_is_known: true,

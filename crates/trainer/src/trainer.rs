@@ -239,7 +239,8 @@ impl Trainer {
         self.engine.prepare(entry)?;
         let ckpt_path = self.ckpt_path.take();
         let ckpt_path = self.engine.resolve_ckpt_path(ckpt_path)?;
-        let state = &self.engine.state;
+        let state = &mut self.engine.state;
+        state.joins_earlier_run = ckpt_path.is_some() || state.job.is_some();
         let (guard, problem) =
             SignalGuard::install(&state.signals, state.config.termination_grace_period, &state.console);
         if let Some(problem) = problem {

@@ -74,6 +74,10 @@ pub(super) fn parse(args: &[String]) -> Result<Request, Error> {
                 Some(file) => arguments.push(Argument::Config(file)),
                 None => return wrong("--config needs the name of a file".into()),
             },
+            "--resume" if subcommand == Subcommand::Fit => {
+                let from = value().unwrap_or_else(|| "auto".into());
+                arguments.push(Argument::Set { name: "ckpt_path".into(), append: false, value: Some(from) });
+            }
             "--print_config" => {
                 let flags = given.unwrap_or_default().split(',').filter(|flag| !flag.is_empty());
                 print_config = Some(print_flags(flags)?);
@@ -85,7 +89,6 @@ pub(super) fn parse(args: &[String]) -> Result<Request, Error> {
                 if let Some(option) = option.strip_suffix(".help") {
                     return Ok(Request::ClassHelp { option: option.into(), class: value() });
                 }
-                let option = if option == "resume" { "ckpt_path" } else { option };
                 let (name, append) = option.strip_suffix('+').map_or((option, false), |name| (name, true));
                 arguments.push(Argument::Set { name: name.into(), append, value: value() });
             }

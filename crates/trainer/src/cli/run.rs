@@ -187,6 +187,9 @@ where
         for callback in resolved.callbacks(layout)? {
             builder = builder.boxed_callback(callback);
         }
+        for plugin in resolved.plugins(layout)? {
+            builder = builder.plugin(plugin);
+        }
         if let Loggers::Given(loggers) = loggers {
             builder = loggers.into_iter().fold(builder.no_logger(), |builder, logger| builder.boxed_logger(logger));
         }
