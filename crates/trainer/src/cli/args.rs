@@ -74,6 +74,10 @@ pub(super) fn parse(args: &[String]) -> Result<Request, Error> {
                 Some(file) => arguments.push(Argument::Config(file)),
                 None => return wrong("--config needs the name of a file".into()),
             },
+            "--resume" if subcommand == Subcommand::Fit => {
+                let from = value().unwrap_or_else(|| "auto".into());
+                arguments.push(Argument::Set { name: "ckpt_path".into(), append: false, value: Some(from) });
+            }
             "--print_config" => {
                 let flags = given.unwrap_or_default().split(',').filter(|flag| !flag.is_empty());
                 print_config = Some(print_flags(flags)?);

@@ -69,6 +69,10 @@ fn subcommand_help(layout: &Layout, subcommand: Subcommand) -> Command {
             .require_equals(true)
             .help("Print the configuration as YAML, and exit"),
     );
+    if subcommand == Subcommand::Fit {
+        let help = "Go on from the newest whole checkpoint of this run folder, or of the last run: --ckpt_path by another name";
+        command = command.arg(option("resume").value_name("auto|path").num_args(0..=1).help(help));
+    }
     for (name, schema) in layout.groups() {
         if !subcommand.takes(name) {
             continue;

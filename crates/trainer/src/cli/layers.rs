@@ -220,7 +220,7 @@ impl Config<'_> {
         let (named, key) = self.class_option(place, rest, kind, origin)?;
         let Some(class) = self.class_at(place, named.as_deref()) else {
             let (what, place) = (kind.name(), place.join("."));
-            let how = if matches!(kind, Kind::Callback | Kind::Logger) { "+=" } else { " " };
+            let how = if matches!(kind, Kind::Callback | Kind::Logger | Kind::Plugin) { "+=" } else { " " };
             let which = named.unwrap_or_else(|| "CLASS".into());
             return wrong(format!("{origin} belongs to no {what}; name it before, with --{place}{how}{which}"));
         };

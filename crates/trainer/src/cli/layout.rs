@@ -12,8 +12,8 @@ use crate::config::TrainerConfig;
 pub(super) const SCHEDULER_KEYS: [&str; 5] = ["interval", "frequency", "monitor", "strict", "name"];
 
 /// Arguments of Lightning's trainer that this version does not have.
-const TRAINER_ARGUMENTS_ELSEWHERE: [&str; 5] =
-    ["model_registry", "plugins", "suggest_integrations", "sync_batchnorm", "use_distributed_sampler"];
+const TRAINER_ARGUMENTS_ELSEWHERE: [&str; 4] =
+    ["model_registry", "suggest_integrations", "sync_batchnorm", "use_distributed_sampler"];
 
 /// Options of Lightning and PyTorch that are not here, and mean nothing as long as they are null or false.
 pub(super) const INERT: [&str; 6] =
@@ -79,9 +79,11 @@ impl Layout {
         let callbacks = class_slot(Kind::Callback, true, json!([]), "Callbacks, by class; `+=` adds one.");
         let logger = "Loggers, by class; true for TensorBoard and CSV files, false for none.";
         let logger = class_slot(Kind::Logger, true, json!(true), logger);
+        let plugins = class_slot(Kind::Plugin, true, json!([]), "Parts of the trainer's foundation, by class.");
         if let Some(fields) = trainer["properties"].as_object_mut() {
             fields.insert("callbacks".into(), callbacks);
             fields.insert("logger".into(), logger);
+            fields.insert("plugins".into(), plugins);
         }
         trainer["description"] = "The trainer.".into();
         let optimizer = "The optimizer, by class; takes the place of the model's own.";
@@ -100,7 +102,7 @@ impl Layout {
             "ckpt_path": {
                 "type": ["string", "null"],
                 "default": null,
-                "description": "The checkpoint to start from. Fit goes on where it was written; the others take its weights.",
+                "description": "The checkpoint to start from: a file, a run folder, `best`, `last`, `hpc` or `auto`. Fit goes on where it was written; the others take its weights.",
             },
             "verbose": {
                 "type": "boolean",

@@ -9,6 +9,8 @@ use super::schema::{Schema, options_schema};
 use crate::callbacks::*;
 use crate::config::Configurable;
 use crate::error::Error;
+use crate::plugin::Plugin;
+use crate::slurm::SlurmEnvironment;
 
 /// What a class is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +19,11 @@ pub(super) enum Kind {
     Logger,
     Optimizer,
     Scheduler,
+    Plugin,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 4] = [Kind::Callback, Kind::Logger, Kind::Optimizer, Kind::Scheduler];
+    pub(super) const ALL: [Kind; 5] = [Kind::Callback, Kind::Logger, Kind::Optimizer, Kind::Scheduler, Kind::Plugin];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -28,6 +31,7 @@ impl Kind {
             Kind::Logger => "logger",
             Kind::Optimizer => "optimizer",
             Kind::Scheduler => "lr_scheduler",
+            Kind::Plugin => "plugin",
         }
     }
 
@@ -37,6 +41,7 @@ impl Kind {
             Kind::Logger => "loggers",
             Kind::Optimizer => "optimizers",
             Kind::Scheduler => "lr_schedulers",
+            Kind::Plugin => "plugins",
         }
     }
 
@@ -49,6 +54,17 @@ impl Kind {
         match self {
             Kind::Callback => &["LambdaCallback"],
             Kind::Logger => &["CometLogger", "LitLogger", "MLFlowLogger", "NeptuneLogger", "WandbLogger"],
+            Kind::Plugin => &[
+                "AsyncCheckpointIO",
+                "KubeflowEnvironment",
+                "LSFEnvironment",
+                "LightningEnvironment",
+                "MPIEnvironment",
+                "MixedPrecision",
+                "TorchCheckpointIO",
+                "TorchElasticEnvironment",
+                "TorchSyncBatchNorm",
+            ],
             Kind::Optimizer | Kind::Scheduler => &[],
         }
     }
@@ -66,6 +82,7 @@ pub(super) enum Made {
     Logger(Box<dyn Logger>),
     Optimizer(OptimizerOptions),
     Scheduler(SchedulerOptions),
+    Plugin(Plugin),
 }
 
 type Make = Box<dyn Fn(Value) -> Result<Made, Failure>>;
@@ -136,6 +153,8 @@ impl Registry {
             Timer [];
             WeightAveraging [];
         }
+        let slurm = |environment| Made::Plugin(Plugin::slurm(environment));
+        registry.add::<SlurmEnvironment>(Kind::Plugin, "SlurmEnvironment", &["SLURMEnvironment"], slurm);
         registry.add_logger::<CsvLogger>("CsvLogger", &["CSVLogger"]);
         registry.add_logger::<TensorBoardLogger>("TensorBoardLogger", &[]);
         for &name in OptimizerOptions::NAMES {

@@ -15,6 +15,7 @@ use super::yaml;
 use crate::callbacks::Callback;
 use crate::config::TrainerConfig;
 use crate::error::Error;
+use crate::plugin::Plugin;
 
 /// A complete configuration.
 pub(super) struct Resolved {
@@ -68,7 +69,7 @@ impl Resolved {
         let mut node = self.root.nearest(["trainer"]).clone();
         if let Some(entries) = node.as_map_mut() {
             entries.retain(|name, _| {
-                !["callbacks", "logger"].contains(&name.as_str()) && !layout.is_elsewhere(&["trainer", name])
+                !["callbacks", "logger", "plugins"].contains(&name.as_str()) && !layout.is_elsewhere(&["trainer", name])
             });
         }
         let schema = layout.schema().field("trainer").unwrap_or(Schema(&Value::Null));
@@ -94,6 +95,7 @@ impl Resolved {
         let places = [
             (&["trainer", "callbacks"][..], Kind::Callback),
             (&["trainer", "logger"], Kind::Logger),
+            (&["trainer", "plugins"], Kind::Plugin),
             (&["optimizer"], Kind::Optimizer),
             (&["lr_scheduler"], Kind::Scheduler),
         ];
@@ -115,7 +117,7 @@ impl Resolved {
     pub(super) fn elsewhere(&self, layout: &Layout) -> Vec<String> {
         let mut missing = Vec::new();
         let trainer = self.root.nearest(["trainer"]);
-        for (place, kind) in [("logger", Kind::Logger), ("callbacks", Kind::Callback)] {
+        for (place, kind) in [("logger", Kind::Logger), ("callbacks", Kind::Callback), ("plugins", Kind::Plugin)] {
             for class in trainer.get(place).and_then(Node::as_list).into_iter().flatten() {
                 let name = class.get("class_path").and_then(Node::as_str).unwrap_or_default();
                 if layout.registry.is_elsewhere(kind, name) {
@@ -146,6 +148,17 @@ impl Resolved {
         Ok(callbacks)
     }
 
+    pub(super) fn plugins(&self, layout: &Layout) -> Result<Vec<Plugin>, Error> {
+        let nodes = self.root.nearest(["trainer", "plugins"]).as_list().unwrap_or_default();
+        let mut plugins = Vec::new();
+        for node in nodes {
+            if let Some(Made::Plugin(plugin)) = make(layout, node, Kind::Plugin)? {
+                plugins.push(plugin);
+            }
+        }
+        Ok(plugins)
+    }
+
     pub(super) fn loggers(&self, layout: &Layout, config: &TrainerConfig) -> Result<Loggers, Error> {
         let node = self.root.nearest(["trainer", "logger"]);
         let nodes = match &node.content {
@@ -157,20 +170,18 @@ impl Resolved {
         let mut loggers: Vec<Box<dyn Logger>> = Vec::new();
         for node in nodes {
             let mut node = node.clone();
-            let (origin, first) = (node.origin.clone(), loggers.first().map(|first| first.version()));
+            let origin = node.origin.clone();
             if let Some(options) = node.as_map_mut().and_then(|node| node.get_mut("init_args")?.as_map_mut()) {
                 if options.get("save_dir").is_none_or(Node::is_null) {
                     let root = Node::scalar(root.display().to_string(), &origin);
                     options.insert("save_dir".into(), root);
                 }
-                // All loggers of a run share its version.
-                if let Some(version) = first.filter(|_| config.fast_dev_run == 0)
-                    && options.get("version").is_none_or(Node::is_null)
-                {
-                    options.insert("version".into(), Node::scalar(version, &origin));
-                }
             }
-            if let Some(Made::Logger(logger)) = make(layout, &node, Kind::Logger)? {
+            if let Some(Made::Logger(mut logger)) = make(layout, &node, Kind::Logger)? {
+                // All loggers of a run share its version.
+                if let Some(first) = loggers.first().filter(|_| config.fast_dev_run == 0) {
+                    logger.suggest_version(first.version());
+                }
                 loggers.push(logger);
             }
         }

@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 use crate::module::ModuleView;
 use crate::state::{TrainerFn, TrainerState};
 
-/// Writes `config.yaml` once, when a run begins.
+/// Writes `config.yaml` once, when a run begins. A run that goes on with an earlier one keeps the other's configuration
+/// under another name where it differs.
 pub(super) struct ConfigSaver {
     pub text: String,
     pub mode: SaveConfig,
@@ -24,6 +25,17 @@ impl Callback for ConfigSaver {
         let folder = trainer.log_dir();
         let path = folder.join("config.yaml");
         let shown = path.display();
+        let joins = trainer.joins_earlier_run;
+        if joins && std::fs::read_to_string(&path).is_ok_and(|text| text == self.text) {
+            return Ok(());
+        }
+        if joins && path.exists() {
+            let free = (0_u64..).map(|n| folder.join(format!("config.old.{n}.yaml"))).find(|old| !old.exists());
+            if let Some(old) = free {
+                std::fs::rename(&path, &old)
+                    .map_err(|error| Error::Config(format!("{shown} cannot be renamed: {error}")))?;
+            }
+        }
         if self.mode == SaveConfig::New && path.exists() {
             return Err(Error::Config(format!(
                 "{shown} is there already, from another run; give the logger another version, or let the program \

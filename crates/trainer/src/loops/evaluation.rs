@@ -126,9 +126,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             }
             self.engine.state.profile_batch_end()?;
             self.poll_saves()?;
-            if self.engine.state.is_interrupted() {
-                return Err(Error::Interrupted);
-            }
+            self.engine.state.heed_signals()?;
         }
         Ok(true)
     }

@@ -4,10 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
 use fulgurite_optim::Interval;
-use fulgurite_torch::rng::RngState;
 
 use super::Run;
 use super::batches::{Batches, Numbered};
+use super::leave::SafePoint;
 use crate::callbacks::Role;
 use crate::config::ValCheckInterval;
 use crate::error::Error;
@@ -16,7 +16,7 @@ use crate::loss::Loss;
 use crate::mistakes::Phase;
 use crate::module::{BatchFlow, LightningModule};
 use crate::progress::ResumePoint;
-use crate::state::{BeforeValidation, Stage, TrainerState, Window};
+use crate::state::{Stage, TrainerState, Window};
 
 impl<M: LightningModule> Run<'_, '_, M> {
     /// One epoch; the rest of one, when resuming.
@@ -52,7 +52,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 if flow == BatchFlow::EndEpoch {
                     break;
                 }
-                self.leave_if_interrupted()?;
+                self.leave_if_asked(SafePoint::Batch)?;
                 self.validate_if_due()?;
                 self.step_schedulers(Interval::Step, true)?;
                 self.engine.state.close_batch();
@@ -157,16 +157,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let batch_idx = self.engine.state.batch_idx;
         self.engine.state.stage = Stage::Validate;
         self.setup_eval_data(Stage::Validate)?;
-        let run = &mut self.engine.state.run;
-        let (rng, eval_batches) = (RngState::capture()?, run.eval_batches.clone());
-        run.before_validation = Some(BeforeValidation { rng, eval_batches });
-        let evaluated = self.evaluate();
-        self.engine.state.stage = Stage::Train;
-        if matches!(evaluated, Err(Error::Interrupted)) {
-            self.save_interrupted()?;
-        }
-        evaluated?;
+        let evaluated = self.evaluate_or_leave(SafePoint::Validation);
         let state = &mut self.engine.state;
+        state.stage = Stage::Train;
+        evaluated?;
         state.run.before_validation = None;
         state.metrics.in_batch = in_batch;
         state.batch_idx = batch_idx;
@@ -251,21 +245,6 @@ impl<M: LightningModule> Run<'_, '_, M> {
         })??;
         self.engine.state.run.progress.scheduler.completed();
         Ok(())
-    }
-
-    /// Ctrl-C: leaves a checkpoint of the batch in hand, and ends the run.
-    fn leave_if_interrupted(&mut self) -> Result<(), Error> {
-        if !self.engine.state.is_interrupted() {
-            return Ok(());
-        }
-        let before = self.engine.state.run.progress;
-        if self.engine.state.validation_is_due() {
-            self.engine.state.run.progress.batch.reopen();
-        }
-        let saved = self.save_interrupted();
-        self.engine.state.run.progress = before;
-        saved?;
-        Err(Error::Interrupted)
     }
 }
 
