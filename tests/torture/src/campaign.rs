@@ -155,7 +155,11 @@ impl Campaign {
                         let tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
                         if self.is_verbose && number % 10 == 9 {
                             let (kills, problems) = (tally.all_kills(), tally.problems.len());
-                            println!("{:>5} s: run {}, {kills} kills, {problems} problems", began.elapsed().as_secs(), number + 1);
+                            println!(
+                                "{:>5} s: run {}, {kills} kills, {problems} problems",
+                                began.elapsed().as_secs(),
+                                number + 1
+                            );
                         }
                     }
                 });
@@ -246,6 +250,11 @@ impl<'a> Run<'a> {
             } else if self.bad.is_empty() || !life.complaints.contains("checkpoint") {
                 bail!("it cannot go on: {} {}", life.status, life.complaints);
             } else {
+                if let Some(whole) =
+                    checkpoints(&self.checkpoints())?.iter().find(|path| serialization::load(path).is_ok())
+                {
+                    bail!("it refuses to go on, and {} is whole: {}", whole.display(), life.complaints);
+                }
                 // It said why not; its owner clears away what is damaged.
                 self.history.push(life.complaints.clone());
                 note(tally, |tally| tally.refusals += 1);

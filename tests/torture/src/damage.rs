@@ -39,7 +39,8 @@ pub fn checkpoints(folder: &Path) -> Result<Vec<PathBuf>> {
 pub fn damage(path: &Path, draw: &mut Draw) -> Result<Damage> {
     let mut bytes = fs::read(path)?;
     let len = bytes.len() as u64;
-    let damage = *draw.choose(&[Damage::Bit, Damage::Bit, Damage::Cut, Damage::Zeros, Damage::Emptied]).unwrap_or(&Damage::Bit);
+    let damage =
+        *draw.choose(&[Damage::Bit, Damage::Bit, Damage::Cut, Damage::Zeros, Damage::Emptied]).unwrap_or(&Damage::Bit);
     match damage {
         Damage::Bit => {
             if let Some(byte) = bytes.get_mut(draw.below(len) as usize) {

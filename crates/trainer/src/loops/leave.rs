@@ -8,8 +8,8 @@ use super::{EvalResults, Run};
 use crate::callbacks::Role;
 use crate::error::Error;
 use crate::module::LightningModule;
-use crate::signals::{Signal, Wish};
 use crate::saving::SaveRequest;
+use crate::signals::{Signal, Wish};
 use crate::state::{BeforeValidation, Stage, TrainerFn, TrainerState};
 
 /// Where a run can be left.

@@ -1,6 +1,7 @@
 //! Checkpoints that cannot be written: nothing that was there is lost, and what a `ModelCheckpoint` says is true.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -9,7 +10,8 @@ use expect_test::{Expect, expect};
 use fulgurite::callbacks::{LambdaCallback, OnExceptionCheckpoint, SaveLast};
 use fulgurite::fabric::{CheckpointIo, Commit, CommitFailure, FabricError, TorchCheckpointIo};
 use fulgurite::prelude::*;
-use fulgurite::torch::serialization::{self, faults::Fault, faults::FaultyFileSystem};
+use fulgurite::torch::serialization::faults::{Fault, FaultyFileSystem};
+use fulgurite::torch::serialization::{self, FileSystem, LocalFileSystem, SyncWrite};
 use fulgurite::{Console, OnSaveError, Plugin};
 
 use crate::scripted::{Scripted, batches, quiet};
@@ -145,7 +147,11 @@ fn a_save_that_failed_is_as_if_it_had_not_happened() {
     let (falling, uneven) = (&[6.0, 5.0, 4.0, 3.0, 2.0, 1.0], &[3.0, 1.0, 5.0, 2.0, 4.0, 1.5]);
     let one = ModelCheckpoint::monitor("val_loss");
     let two = one.clone().save_top_k(2).save_last(SaveLast::Copy);
-    table(&one, falling, &[&["2"], &["6"], &["12"]], expect![[r#"
+    table(
+        &one,
+        falling,
+        &[&["2"], &["6"], &["12"]],
+        expect![[r#"
         2 known 0 later: 12=1; best 12; last is -; forgotten []
         2 known 1 later: 12=1; best 12; last is -; forgotten []
         2 known 3 later: 12=1; best 12; last is -; forgotten []
@@ -155,8 +161,13 @@ fn a_save_that_failed_is_as_if_it_had_not_happened() {
         12 known 0 later: 10=2; best 10; last is -; forgotten []
         12 known 1 later: 10=2; best 10; last is -; forgotten []
         12 known 3 later: 10=2; best 10; last is -; forgotten []
-    "#]]);
-    table(&two, falling, &[&["2"], &["6"], &["12"], &["8", "10"]], expect![[r#"
+    "#]],
+    );
+    table(
+        &two,
+        falling,
+        &[&["2"], &["6"], &["12"], &["8", "10"]],
+        expect![[r#"
         2 known 0 later: 10=2 12=1; best 12; last is 12; forgotten []
         2 known 1 later: 10=2 12=1; best 12; last is 12; forgotten []
         2 known 3 later: 10=2 12=1; best 12; last is 12; forgotten []
@@ -169,8 +180,13 @@ fn a_save_that_failed_is_as_if_it_had_not_happened() {
         8, 10 known 0 later: 6=4 12=1; best 12; last is 12; forgotten []
         8, 10 known 1 later: 6=4 12=1; best 12; last is 12; forgotten []
         8, 10 known 3 later: 4=5 6=4 12=1; best 12; last is 12; forgotten []
-    "#]]);
-    table(&two, uneven, &[&["2"], &["4"], &["8"], &["4", "12"]], expect![[r#"
+    "#]],
+    );
+    table(
+        &two,
+        uneven,
+        &[&["2"], &["4"], &["8"], &["4", "12"]],
+        expect![[r#"
         2 known 0 later: 4=1 12=1.5; best 4; last is 12; forgotten []
         2 known 1 later: 4=1 12=1.5; best 4; last is 12; forgotten []
         2 known 3 later: 4=1 12=1.5; best 4; last is 12; forgotten []
@@ -183,9 +199,14 @@ fn a_save_that_failed_is_as_if_it_had_not_happened() {
         4, 12 known 0 later: 2=3 8=2; best 8; last is 12; forgotten []
         4, 12 known 1 later: 8=2 10=4; best 8; last is 12; forgotten []
         4, 12 known 3 later: 8=2; best 8; last is 12; forgotten []
-    "#]]);
+    "#]],
+    );
     let latest = ModelCheckpoint::new().save_last(SaveLast::Link);
-    table(&latest, falling, &[&["2"], &["10"], &["12"]], expect![[r#"
+    table(
+        &latest,
+        falling,
+        &[&["2"], &["10"], &["12"]],
+        expect![[r#"
         2 known 0 later: ; best 12; last is 12; forgotten []
         2 known 1 later: ; best 12; last is 12; forgotten []
         2 known 3 later: ; best 12; last is 12; forgotten []
@@ -195,13 +216,18 @@ fn a_save_that_failed_is_as_if_it_had_not_happened() {
         12 known 0 later: ; best 10; last is 10; forgotten []
         12 known 1 later: ; best 10; last is 10; forgotten []
         12 known 3 later: ; best 10; last is 10; forgotten []
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_second_name_that_cannot_be_made_leaves_the_file() {
     let last = ModelCheckpoint::new().save_last(SaveLast::Link).checkpoint_name_last("last-{step}");
-    table(&last, &[1.0], &[&["last-2"], &["last-6"], &["last-12"]], expect![[r#"
+    table(
+        &last,
+        &[1.0],
+        &[&["last-2"], &["last-6"], &["last-12"]],
+        expect![[r#"
         last-2 known 0 later: ; best 12; last is 12; forgotten []
         last-2 known 1 later: ; best 12; last is 12; forgotten []
         last-2 known 3 later: ; best 12; last is 12; forgotten []
@@ -211,7 +237,8 @@ fn a_second_name_that_cannot_be_made_leaves_the_file() {
         last-12 known 0 later: ; best 12; last is 10; forgotten ["10"]
         last-12 known 1 later: ; best 12; last is 10; forgotten ["10"]
         last-12 known 3 later: ; best 12; last is 10; forgotten ["10"]
-    "#]]);
+    "#]],
+    );
 }
 
 /// Every call of the file system, once each, or from then on.
@@ -256,6 +283,130 @@ fn whichever_call_fails_what_is_said_to_be_there_is_there() {
             }
         }
     }
+}
+
+/// Looks at the folder after every call, as a run would that is killed there.
+#[derive(Debug, Default)]
+struct Watched {
+    folder: PathBuf,
+    had_one: Mutex<bool>,
+    wrong: Mutex<Vec<String>>,
+}
+
+impl Watched {
+    fn look(&self, call: &str) {
+        let files = files(&self.folder);
+        for path in &files {
+            if let Err(error) = serialization::load(path) {
+                self.wrong.lock().unwrap().push(format!("{} after {call}: {error}", name(path)));
+            }
+        }
+        let mut had_one = self.had_one.lock().unwrap();
+        if *had_one && files.is_empty() {
+            self.wrong.lock().unwrap().push(format!("nothing is left after {call}"));
+        }
+        *had_one |= !files.is_empty();
+    }
+
+    fn looked<T>(&self, call: &str, outcome: T) -> T {
+        self.look(call);
+        outcome
+    }
+}
+
+impl FileSystem for Watched {
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn SyncWrite>> {
+        self.looked("create_new", LocalFileSystem.create_new(path))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.looked("rename", LocalFileSystem.rename(from, to))
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.looked("remove_file", LocalFileSystem.remove_file(path))
+    }
+
+    fn hard_link(&self, original: &Path, link: &Path) -> io::Result<()> {
+        self.looked("hard_link", LocalFileSystem.hard_link(original, link))
+    }
+
+    fn symlink(&self, target: &Path, link: &Path) -> io::Result<()> {
+        self.looked("symlink", LocalFileSystem.symlink(target, link))
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        self.looked("sync_folder", LocalFileSystem.sync_folder(folder))
+    }
+
+    fn create_dir_all(&self, folder: &Path) -> io::Result<()> {
+        self.looked("create_dir_all", LocalFileSystem.create_dir_all(folder))
+    }
+}
+
+#[test]
+fn at_no_moment_does_a_name_lead_nowhere_or_is_the_last_good_file_gone() {
+    let named = |checkpoint: ModelCheckpoint| checkpoint.checkpoint_name_last("last-{step}");
+    let (rising, falling) = (ModelCheckpoint::monitor("step").mode(Mode::Max), ModelCheckpoint::monitor("step"));
+    let (link, copy) = (SaveLast::Link, SaveLast::Copy);
+    let ways = [
+        rising.clone().save_last(link),
+        named(rising.clone().save_last(link)),
+        named(rising.clone().save_top_k(2).save_last(copy)),
+        // The ranking evicts nothing, and then it is `last` that moves on.
+        falling.clone().save_last(copy),
+        falling.save_top_k(2).save_last(link),
+        // One name for all, overwritten in place.
+        rising.filename("best").save_last(link),
+        ModelCheckpoint::new().filename("all").enable_version_counter(false).save_last(link),
+        named(ModelCheckpoint::new().save_last(link)),
+        ModelCheckpoint::new().save_top_k(0).save_last(copy),
+    ];
+    for way in ways {
+        let folder = tempfile::tempdir().unwrap();
+        // Twice in the same folder, so that names are taken; and once resumed.
+        for resumes in [false, false, true] {
+            let watched = Arc::new(Watched { folder: folder.path().into(), ..Watched::default() });
+            let checkpoint = way.clone().dirpath(folder.path()).every_n_train_steps(1);
+            let io = Plugin::checkpoint_io(TorchCheckpointIo::on(watched.clone()));
+            let builder = quiet(folder.path()).limit_val_batches(0).callback(checkpoint).plugin(io);
+            let mut trainer = builder.max_epochs(if resumes { 3 } else { 2 }).build().unwrap();
+            if resumes {
+                trainer.ckpt_path("last");
+            }
+            trainer.fit(&mut Scripted::new(&[1.0]), (batches(4), batches(1))).unwrap();
+            assert_eq!(trainer.state().resumed_from().is_some(), resumes);
+            assert_eq!(*watched.wrong.lock().unwrap(), Vec::<String>::new());
+            assert!(*watched.had_one.lock().unwrap());
+        }
+    }
+}
+
+#[test]
+fn what_is_gone_when_a_run_is_resumed_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let fit = |epochs: i64, from: Option<&str>| {
+        let checkpoint = ModelCheckpoint::monitor("val_loss").dirpath(folder.path()).save_top_k(3).filename("{step}");
+        let builder = quiet(folder.path()).max_epochs(epochs).callback(checkpoint.auto_insert_metric_name(false));
+        let mut trainer = builder.build().unwrap();
+        if let Some(from) = from {
+            trainer.ckpt_path(folder.path().join(from).to_str().unwrap());
+        }
+        trainer.fit(&mut Scripted::new(&[1.0, 2.0, 3.0, 4.0]), (batches(4), batches(1))).unwrap();
+        let said = trainer.callback::<ModelCheckpoint>().unwrap();
+        let models: Vec<String> =
+            said.best_k_models().iter().map(|(path, loss)| format!("{}={loss}", name(path))).collect();
+        let best = said.best_model_path().map_or("-".into(), name);
+        let kth = said.kth_best_model_path().map_or("-".into(), name);
+        format!("{}; best {best}={:?}; next to go {kth}", models.join(" "), said.best_model_score())
+    };
+    assert_eq!(fit(3, None), "4=1 8=2 12=3; best 4=Some(1.0); next to go 12");
+    std::fs::remove_file(folder.path().join("4.ckpt")).unwrap();
+    // The losses begin anew: 1.0 is now that of step 16.
+    assert_eq!(fit(4, Some("12.ckpt")), "8=2 12=3 16=1; best 16=Some(1.0); next to go 12");
+    std::fs::remove_file(folder.path().join("16.ckpt")).unwrap();
+    std::fs::remove_file(folder.path().join("8.ckpt")).unwrap();
+    assert_eq!(fit(3, Some("12.ckpt")), "12=3; best 12=Some(3.0); next to go -");
 }
 
 /// A file system of 96 KB. It takes the right to mount one.

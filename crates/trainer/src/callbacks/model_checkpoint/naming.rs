@@ -38,6 +38,22 @@ impl<'a> Template<'a> {
         Ok(Template(parts))
     }
 
+    /// Whether it may have made a name: its texts are there, in their order.
+    pub(super) fn may_have_made(&self, name: &str) -> bool {
+        let text = |part: &Part<'a>| match part {
+            Part::Text(text) => Some(*text),
+            Part::Field { .. } => None,
+        };
+        let texts: Vec<&str> = self.0.iter().filter_map(text).collect();
+        let [first, between @ .., last] = texts.as_slice() else { return texts == [name] };
+        let after = |rest: &'_ str, text: &&str| rest.find(text).map(|at| at + text.len());
+        let inner = name.strip_prefix(first).and_then(|rest| rest.strip_suffix(last));
+        inner.is_some_and(|inner| {
+            let mut rest = inner;
+            between.iter().all(|text| after(rest, text).map(|at| rest = &rest[at..]).is_some())
+        })
+    }
+
     /// The name, from the value of each key. With `equals`, each value has its key and that text before it.
     pub(super) fn render(&self, equals: Option<&str>, value: impl Fn(&str) -> Number) -> Result<String, String> {
         let mut name = String::new();
@@ -147,5 +163,25 @@ mod tests {
             rendered.unwrap_err(),
             "the field `val_loss` of the file name cannot be written: `d` is for whole numbers, and the value has decimals; write `.0f`"
         );
+    }
+
+    #[test]
+    fn names_are_recognised() {
+        let made = |template: &str, name: &str| Template::parse(template).unwrap().may_have_made(name);
+        for (template, name) in [
+            ("last", "last"),
+            ("{epoch}-last", "epoch=3-last"),
+            ("last-{step}", "last-step=3"),
+            ("{epoch}-last-{step}", "epoch=3-last-step=3"),
+            ("a{epoch}-{step}b", "aepoch=3-step=3b"),
+            ("{epoch}", "anything"),
+        ] {
+            assert!(made(template, name), "{template} {name}");
+        }
+        for (template, name) in
+            [("last", "last2"), ("last-{step}", "last"), ("{epoch}-last", "last-epoch=3"), ("a{x}-{y}b", "ax=1y=1b")]
+        {
+            assert!(!made(template, name), "{template} {name}");
+        }
     }
 }

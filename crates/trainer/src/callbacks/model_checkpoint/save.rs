@@ -205,15 +205,20 @@ impl ModelCheckpoint {
 
     /// The `last` checkpoints of a folder, of whatever version, and that of an interrupted run.
     pub(super) fn find_last(&self, trainer: &mut TrainerState, folder: &Path) -> Vec<PathBuf> {
+        let ModelCheckpointOptions { checkpoint_join_char: join_char, file_extension, .. } = &self.options;
+        let Ok(last) = Template::parse(&self.options.checkpoint_name_last) else { return Vec::new() };
+        let unversioned = |name: &'_ str| {
+            let (name, version) = name.rsplit_once(&format!("{join_char}v"))?;
+            version.parse::<u64>().is_ok().then(|| name.to_owned())
+        };
         let is_last = |path: &Path| {
-            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
-            let Some(name) = name.strip_suffix(&self.options.file_extension) else { return false };
-            let version = name
-                .strip_prefix(&self.options.checkpoint_name_last)
-                .map(|rest| rest.strip_prefix(&self.options.checkpoint_join_char));
-            name == "interrupted"
-                || name == self.options.checkpoint_name_last
-                || version.flatten().and_then(|v| v.strip_prefix('v')).is_some_and(|v| v.parse::<u64>().is_ok())
+            let name =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(file_extension));
+            name.is_some_and(|name| {
+                name == "interrupted"
+                    || last.may_have_made(name)
+                    || unversioned(name).is_some_and(|name| last.may_have_made(&name))
+            })
         };
         let files = trainer.fabric.checkpoint_io().list(folder).unwrap_or_default();
         files.into_iter().map(|file| file.path).filter(|path| is_last(path)).collect()
