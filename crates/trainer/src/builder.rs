@@ -14,6 +14,7 @@ use crate::optimizers::OptimizerFactory;
 use crate::plugin::{Kind, Plugin};
 use crate::profilers::{self, Choice, Profiler, ProfilerChoice};
 use crate::requirements;
+use crate::slurm::{Job, SlurmEnvironment};
 use crate::state::TrainerState;
 use crate::trainer::Trainer;
 
@@ -164,10 +165,13 @@ impl TrainerBuilder {
         explain(&config, &console);
         let config = config.resolved();
         let mut fabric = Fabric::new(&config.accelerator, &config.devices, &config.precision)?;
-        install(plugins, &config, &mut fabric)?;
-        fabric.loggers = build_loggers(&config, loggers)?;
+        let job = Job::current().filter(|_| config.fast_dev_run == 0);
+        let slurm = install(plugins, &config, &mut fabric)?;
+        fabric.loggers = build_loggers(&config, loggers, job.as_ref())?;
         add_default_callbacks(&config, &mut callbacks, &console);
         let mut state = TrainerState::new(config, fabric, console);
+        state.signals.requeue = job.as_ref().and_then(|_| slurm.listens_for());
+        state.job = job;
         state.profiler = profiler;
         state.optimizer_factory = optimizers;
         Ok(Trainer::new(state, callbacks))
@@ -212,8 +216,9 @@ fn explain(config: &TrainerConfig, console: &Console) {
 }
 
 /// Puts the user's parts in the place of the trainer's.
-fn install(plugins: Vec<Plugin>, config: &TrainerConfig, fabric: &mut Fabric) -> Result<(), Error> {
+fn install(plugins: Vec<Plugin>, config: &TrainerConfig, fabric: &mut Fabric) -> Result<SlurmEnvironment, Error> {
     let (mut has_precision, mut has_io) = (false, false);
+    let mut slurm = None;
     let twice = |what: &str| Error::Config(format!("there are two plugins for {what}; leave one"));
     for plugin in plugins {
         match plugin.0 {
@@ -225,11 +230,13 @@ fn install(plugins: Vec<Plugin>, config: &TrainerConfig, fabric: &mut Fabric) ->
                     config.precision
                 )));
             }
+            Kind::Slurm(_) if slurm.is_some() => return Err(twice("SLURM")),
             Kind::Precision(precision) => fabric.set_precision(precision),
             Kind::CheckpointIo(io) => fabric.set_checkpoint_io(io),
+            Kind::Slurm(environment) => slurm = Some(environment),
         }
     }
-    Ok(())
+    Ok(slurm.unwrap_or_default())
 }
 
 fn check_callbacks(config: &TrainerConfig, callbacks: &[Box<dyn Callback>], loggers: &Loggers) -> Result<(), Error> {
@@ -269,7 +276,7 @@ fn build_profiler(
     }
 }
 
-fn build_loggers(config: &TrainerConfig, loggers: Loggers) -> Result<Vec<Box<dyn Logger>>, Error> {
+fn build_loggers(config: &TrainerConfig, loggers: Loggers, job: Option<&Job>) -> Result<Vec<Box<dyn Logger>>, Error> {
     Ok(match loggers {
         _ if config.barebones => Vec::new(),
         Loggers::Given(given) if config.fast_dev_run > 0 => {
@@ -279,8 +286,13 @@ fn build_loggers(config: &TrainerConfig, loggers: Loggers) -> Result<Vec<Box<dyn
         Loggers::Given(given) => given,
         Loggers::Default => {
             let root = config.default_root_dir.clone().unwrap_or_else(|| ".".into());
-            let tensorboard = TensorBoardLogger::new(&root);
-            let csv = CsvLogger::new(&root).version(Logger::version(&tensorboard));
+            let mut tensorboard = TensorBoardLogger::new(&root);
+            // Every run of a job logs to the same place.
+            if let Some(job) = job {
+                tensorboard.suggest_version(&format!("version_{}", job.id));
+            }
+            let mut csv = CsvLogger::new(&root);
+            csv.suggest_version(Logger::version(&tensorboard));
             vec![Box::new(tensorboard), Box::new(csv)]
         }
     })

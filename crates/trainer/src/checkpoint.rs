@@ -1,12 +1,11 @@
 //! Checkpoints: gathering a run into one value, and bringing it back.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fulgurite_torch::rng::{self, RngState};
 use fulgurite_torch::tch::{Tensor, nn, no_grad};
 use fulgurite_torch::{Dict, Value, grad, params, runtime};
 
-use crate::callbacks::Role;
 use crate::data_module::Source;
 use crate::error::Error;
 use crate::hook::Hook;
@@ -38,6 +37,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if !state.is_global_zero() {
             return Ok(());
         }
+        // What was logged before a checkpoint is not logged again by a run that goes on from it.
+        state.fabric.loggers.iter_mut().try_for_each(|logger| logger.save())?;
         Ok(state.fabric.checkpoint_io().commit(&checkpoint, &request.commit())?)
     }
 
@@ -93,21 +94,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(checkpoint)
     }
 
-    /// Leaves a checkpoint of the batch in hand where the callbacks that write checkpoints want it, for a run that was
-    /// interrupted.
-    pub(crate) fn save_interrupted(&mut self) -> Result<(), Error> {
-        let writers = self.engine.callbacks.iter().filter(|c| c.role() == Role::Checkpoint);
-        let mut paths: Vec<PathBuf> = writers.filter_map(|c| c.interrupted_checkpoint()).collect();
-        paths.dedup();
-        paths.iter().try_for_each(|path| self.save(&SaveRequest::new(path)))?;
-        self.engine.state.interrupted_checkpoint = paths.into_iter().next();
-        Ok(())
-    }
-
     /// Reads a checkpoint: weights, data module and callbacks now; the rest with [`Run::restore_training`].
     pub(crate) fn restore_weights(&mut self, path: &Path) -> Result<Dict, Error> {
         let wrong = |problem: String| Error::Checkpoint { path: path.into(), problem };
-        let Value::Dict(mut checkpoint) = self.engine.state.fabric.checkpoint_io().load(path)? else {
+        let Value::Dict(mut checkpoint) = self.engine.state.load_checkpoint(path)? else {
             return Err(wrong("holds no dict, so it is not a Lightning checkpoint".into()));
         };
         self.engine.on_module(Hook::OnLoadCheckpoint, self.module, |m, _| m.on_load_checkpoint(&mut checkpoint))?;
@@ -227,7 +217,8 @@ impl TrainerState {
             .with("window", Dict::new().with("batches", window.batches).with("weight", window.weight))
             .with("eval_batches", eval_batches)
             .with("stop", stop)
-            .with("metrics", self.metrics.train.state_dict()))
+            .with("metrics", self.metrics.train.state_dict())
+            .with("log_versions", self.log_versions()))
     }
 
     fn restore_beyond_lightning(&mut self, more: &Dict) -> Result<(), Error> {

@@ -102,6 +102,10 @@ pub struct TrainerConfig {
     #[serde(with = "spelling::optional_time")]
     #[schemars(with = "Option<String>")]
     pub max_time: Option<Duration>,
+    /// Time for checkpoint and teardown after SIGTERM, after which the process is ended; without limit by default.
+    #[serde(with = "spelling::optional_time")]
+    #[schemars(with = "Option<String>")]
+    pub termination_grace_period: Option<Duration>,
     /// Training batches per epoch: a count, or a fraction.
     #[setters(into)]
     pub limit_train_batches: Limit,
@@ -189,6 +193,7 @@ impl Default for TrainerConfig {
             max_steps: -1,
             min_steps: None,
             max_time: None,
+            termination_grace_period: None,
             limit_train_batches: all,
             limit_val_batches: all,
             limit_test_batches: all,

@@ -7,6 +7,7 @@ use fulgurite_fabric::FabricError;
 use fulgurite_fabric::loggers::LoggerError;
 
 use crate::hook::Hook;
+use crate::signals::Signal;
 
 /// Any error: what user code returns. `?` turns everything into one.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -118,6 +119,9 @@ pub enum Error {
     /// Ctrl-C ended an evaluation or a prediction, which have no partial result. (`fit` returns `Outcome::Interrupted`.)
     #[error("interrupted by Ctrl-C")]
     Interrupted,
+    /// A signal such as SIGTERM ended an evaluation or a prediction. (`fit` returns `Outcome::Terminated`.)
+    #[error("ended by {0}")]
+    Terminated(Signal),
     /// The profiler failed.
     #[error("the profiler failed {doing}: {source}")]
     Profiler {
@@ -144,6 +148,23 @@ pub enum Error {
 }
 
 impl Error {
+    /// The signal that ended the run, if that is what happened. A `main` may exit with its
+    /// [`exit_code`](Signal::exit_code).
+    pub fn signal(&self) -> Option<Signal> {
+        match self {
+            Error::Interrupted => Some(Signal::Interrupt),
+            Error::Terminated(signal) => Some(*signal),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn of_signal(signal: Signal) -> Error {
+        match signal {
+            Signal::Interrupt => Error::Interrupted,
+            signal => Error::Terminated(signal),
+        }
+    }
+
     /// Whether `error` is a default method that reported itself.
     pub(crate) fn is_not_implemented(error: &BoxError) -> bool {
         matches!(error.downcast_ref(), Some(Error::NotImplemented(_)))

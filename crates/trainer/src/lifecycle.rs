@@ -15,7 +15,7 @@ use crate::data_module::Source;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::hook::Hook;
-use crate::loops::Run;
+use crate::loops::{Run, SafePoint};
 use crate::module::{LightningModule, ModuleView};
 use crate::state::{RunState, Stage, TrainerFn, TrainerState};
 
@@ -32,8 +32,8 @@ impl Engine {
         state.tune_requests.clear();
         state.step_missing = false;
         state.resumed_from = None;
-        state.interrupted_checkpoint = None;
-        state.interrupt.store(false, std::sync::atomic::Ordering::Relaxed);
+        state.left_checkpoint = None;
+        state.requeued = false;
         state.metrics.clear();
         if entry != TrainerFn::Fit {
             return Ok(());
@@ -90,9 +90,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
     pub(crate) fn begin(&mut self, ckpt_path: Option<PathBuf>) -> Result<(), Error> {
         let stage = self.engine.state.entry;
         let is_fit = self.engine.state.entry == TrainerFn::Fit;
+        self.leave_if_asked(SafePoint::Beginning)?;
         self.engine.state.set_determinism()?;
         self.data_hook(Hook::PrepareData, |data| data.prepare_data())?;
         self.module_hook(Hook::PrepareData, |m, _| m.prepare_data())?;
+        self.leave_if_asked(SafePoint::Beginning)?;
         self.data_hook(Hook::Setup, |data| data.setup(stage))?;
         self.hook(Hook::Setup, |c, t, m| c.setup(t, m, stage), |m, t| m.setup(t, stage))?;
         self.module_hook(Hook::ConfigureModel, |m, t| m.configure_model(t))?;
@@ -110,6 +112,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.restore_training(&path, &checkpoint)?;
             self.engine.state.print(&format!("resumed from {}", path.display()));
         }
+        self.leave_if_asked(SafePoint::Beginning)?;
         self.serve_tuning()
     }
 
@@ -117,7 +120,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     pub(crate) fn end<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
         let status = match &outcome {
             Ok(_) => RunStatus::Success,
-            Err(Error::Interrupted) => RunStatus::Interrupted,
+            Err(error) if error.signal().is_some() => RunStatus::Interrupted,
             Err(_) => RunStatus::Failed,
         };
         let ended = self.wind_up(outcome.as_ref().err(), status);
@@ -138,7 +141,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let mut results = Vec::new();
         // A step that panicked did not get to it.
         self.engine.state.untoggle_optimizer();
-        if let Some(error) = error.filter(|error| !matches!(error, Error::Interrupted)) {
+        if let Some(error) = error.filter(|error| error.signal().is_none()) {
             self.on_every_callback(Hook::OnException, &mut results, |c, t, m| c.on_exception(t, m, error));
             results.push(self.attempt(|run| run.data_hook(Hook::OnException, |data| data.on_exception(error))));
         }

@@ -2,6 +2,8 @@
 
 use fulgurite_fabric::{CheckpointIo, Precision};
 
+use crate::slurm::SlurmEnvironment;
+
 /// A part that takes the place of the trainer's own: hand it to [`TrainerBuilder::plugin`](crate::TrainerBuilder::plugin).
 /// There can be one of a kind.
 ///
@@ -37,6 +39,7 @@ pub struct Plugin(pub(crate) Kind);
 pub(crate) enum Kind {
     Precision(Box<dyn Precision>),
     CheckpointIo(Box<dyn CheckpointIo>),
+    Slurm(SlurmEnvironment),
 }
 
 impl Plugin {
@@ -48,5 +51,10 @@ impl Plugin {
     /// Where checkpoints go and come from.
     pub fn checkpoint_io(checkpoint_io: impl CheckpointIo + 'static) -> Plugin {
         Plugin(Kind::CheckpointIo(Box::new(checkpoint_io)))
+    }
+
+    /// How the run behaves in a job of the SLURM scheduler.
+    pub fn slurm(environment: SlurmEnvironment) -> Plugin {
+        Plugin(Kind::Slurm(environment))
     }
 }

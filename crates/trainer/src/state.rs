@@ -4,8 +4,6 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use fulgurite_fabric::loggers::Logger;
@@ -28,6 +26,8 @@ use crate::mistakes::Mistakes;
 use crate::optimizers::OptimizerFactory;
 use crate::profilers::Profiler;
 use crate::progress::Progress;
+use crate::signals::Signals;
+use crate::slurm::Job;
 
 /// What a run is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -166,7 +166,11 @@ pub struct TrainerState {
     /// A trial of the tuner: why its training ends is nobody's business.
     pub(crate) quiet: bool,
     pub(crate) stop: Option<String>,
-    pub(crate) interrupt: Arc<AtomicBool>,
+    pub(crate) signals: Signals,
+    /// The scheduler's job that this is part of.
+    pub(crate) job: Option<Job>,
+    /// The scheduler was asked to run the job again.
+    pub(crate) requeued: bool,
     pub(crate) max_epochs: i64,
     pub(crate) num_training_batches: Option<usize>,
     pub(crate) train_length_is_known: bool,
@@ -178,7 +182,8 @@ pub struct TrainerState {
     pub(crate) validation_ran: bool,
     pub(crate) last_validation: Instant,
     pub(crate) resumed_from: Option<PathBuf>,
-    pub(crate) interrupted_checkpoint: Option<PathBuf>,
+    /// What a run that a signal ended is to go on from.
+    pub(crate) left_checkpoint: Option<PathBuf>,
     /// The module has no step for the loaders it was given.
     pub(crate) step_missing: bool,
     /// The module's callbacks were seen: a further entry point replaces its own by their like.
@@ -208,7 +213,9 @@ impl TrainerState {
             tune_requests: Vec::new(),
             quiet: false,
             stop: None,
-            interrupt: Arc::default(),
+            signals: Signals::default(),
+            job: None,
+            requeued: false,
             num_training_batches: None,
             train_length_is_known: true,
             train_data: TrainData::default(),
@@ -217,7 +224,7 @@ impl TrainerState {
             validation_ran: false,
             last_validation: Instant::now(),
             resumed_from: None,
-            interrupted_checkpoint: None,
+            left_checkpoint: None,
             step_missing: false,
             module_callbacks_merged: false,
         }
@@ -531,9 +538,9 @@ impl TrainerState {
         self.stop.is_some()
     }
 
-    /// Whether the user pressed Ctrl-C.
+    /// Whether a signal (Ctrl-C, SIGTERM) asks the run to end.
     pub fn is_interrupted(&self) -> bool {
-        self.interrupt.load(Ordering::Relaxed)
+        self.signals.wish().is_some()
     }
 
     /// Asks for a checkpoint, written as soon as the hook in hand returns.

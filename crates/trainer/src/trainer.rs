@@ -2,7 +2,8 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Termination};
 
 use fulgurite_torch::Value;
 
@@ -16,10 +17,10 @@ use crate::loops::{EvalResults, Run};
 use crate::module::LightningModule;
 use crate::profilers::Profiler;
 use crate::report;
-use crate::signals::InterruptGuard;
+use crate::signals::{Signal, SignalGuard};
 use crate::state::{SaveRequest, Stage, TrainerFn, TrainerState};
 
-/// How a fit ended.
+/// How a fit ended. A `main` that returns it, or a `Result` of it, exits with its [`exit_code`](Outcome::exit_code).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -32,6 +33,42 @@ pub enum Outcome {
         /// The checkpoint to go on from, if checkpoints are written.
         checkpoint: Option<PathBuf>,
     },
+    /// A signal asked it to end: SIGTERM, or SIGHUP.
+    Terminated {
+        /// The signal.
+        signal: Signal,
+        /// The checkpoint to go on from, if checkpoints are written.
+        checkpoint: Option<PathBuf>,
+    },
+    /// The scheduler said that the job's time is almost over, and was asked to run it again.
+    Requeued {
+        /// The signal.
+        signal: Signal,
+        /// The checkpoint that the job's next run goes on from; none where nothing had been trained yet.
+        checkpoint: Option<PathBuf>,
+    },
+}
+
+impl Outcome {
+    /// The signal that ended the run, if one did.
+    pub fn signal(&self) -> Option<Signal> {
+        match self {
+            Outcome::Finished | Outcome::Stopped(_) => None,
+            Outcome::Interrupted { .. } => Some(Signal::Interrupt),
+            Outcome::Terminated { signal, .. } | Outcome::Requeued { signal, .. } => Some(*signal),
+        }
+    }
+
+    /// What the process exits with by convention: 0, or 128 and the signal's number (130 for Ctrl-C, 143 for SIGTERM).
+    pub fn exit_code(&self) -> ExitCode {
+        self.signal().map_or(ExitCode::SUCCESS, Signal::exit_code)
+    }
+}
+
+impl Termination for Outcome {
+    fn report(self) -> ExitCode {
+        self.exit_code()
+    }
 }
 
 /// Runs a module over data: loops, devices, accumulation, clipping, checkpoints, logs.
@@ -72,8 +109,15 @@ impl Trainer {
     /// | value | meaning |
     /// |---|---|
     /// | `best` | the best of the first callback that writes checkpoints; an error when there is none |
-    /// | `last` | the newest of the `last` checkpoints of every `ModelCheckpoint` and of those that an error or Ctrl-C left; a fresh start, with a warning, when there is none |
+    /// | `last` | the newest of the `last` checkpoints of every `ModelCheckpoint` and of those that an error or a signal left; a fresh start, with a warning, when there is none |
+    /// | `hpc` | the `hpc_ckpt_N.ckpt` of the highest number in `default_root_dir`, which a job of a scheduler left; an error when there is none |
+    /// | `auto` | the newest whole checkpoint that a run of this configuration left; a fresh start when there is none |
+    /// | a folder | the newest whole checkpoint of this run folder, or of the runs in this folder; a fresh start when there is none |
     /// | anything else | the path of a file |
+    ///
+    /// Where the file that `last`, `hpc`, `auto` or a folder stands for is damaged, a warning says so, and the newest
+    /// whole one is taken. `hpc`, `auto` and a folder also go on with the logs of the run that wrote the file: what it
+    /// logged later is dropped.
     pub fn ckpt_path(&mut self, ckpt_path: impl Into<String>) -> &mut Trainer {
         self.ckpt_path = Some(ckpt_path.into());
         self
@@ -105,14 +149,10 @@ impl Trainer {
         let outcome = self.enter(TrainerFn::Fit, module, data.into_data().0, |run| run.fit());
         let state = &mut self.engine.state;
         match outcome {
-            Err(Error::Interrupted) => {
-                let checkpoint = state.interrupted_checkpoint.take();
-                if let Some(path) = &checkpoint {
-                    state.print(&format!("interrupted; go on from {}", path.display()));
-                }
-                Ok(Outcome::Interrupted { checkpoint })
+            Err(error) => {
+                let Some(signal) = error.signal() else { return Err(error) };
+                Ok(state.outcome_of(signal))
             }
-            Err(error) => Err(error),
             Ok(()) => Ok(state.stop.clone().map_or(Outcome::Finished, Outcome::Stopped)),
         }
     }
@@ -199,7 +239,12 @@ impl Trainer {
         self.engine.prepare(entry)?;
         let ckpt_path = self.ckpt_path.take();
         let ckpt_path = self.engine.resolve_ckpt_path(ckpt_path)?;
-        let interrupt = InterruptGuard::install(&self.engine.state.interrupt);
+        let state = &self.engine.state;
+        let (guard, problem) =
+            SignalGuard::install(&state.signals, state.config.termination_grace_period, &state.console);
+        if let Some(problem) = problem {
+            state.warn(&problem);
+        }
         self.engine.state.start_profiler()?;
         let action = self.engine.state.begin_module_hook(Hook::ConfigureCallbacks, module.name());
         let callbacks = module.configure_callbacks();
@@ -213,7 +258,10 @@ impl Trainer {
         }));
         let outcome = outcome.unwrap_or_else(|payload| Err(run.panic_error(payload.as_ref())));
         let outcome = run.end(outcome);
-        drop(interrupt);
+        if outcome.as_ref().is_err_and(|error| error.signal().is_some()) {
+            self.engine.state.signals.answered();
+        }
+        drop(guard);
         outcome
     }
 
@@ -265,5 +313,20 @@ impl Trainer {
     pub fn best_model_path(&self) -> Option<PathBuf> {
         let checkpoints = self.engine.callbacks.iter().filter(|c| c.role() == Role::Checkpoint);
         checkpoints.filter_map(|c| c.best_model_path()).next().map(Into::into)
+    }
+}
+
+impl TrainerState {
+    fn outcome_of(&mut self, signal: Signal) -> Outcome {
+        let checkpoint = self.left_checkpoint.take();
+        if self.requeued {
+            return Outcome::Requeued { signal, checkpoint };
+        }
+        let is_interrupt = signal == Signal::Interrupt;
+        if let Some(path) = checkpoint.as_deref().map(Path::display) {
+            let what = if is_interrupt { "interrupted".to_owned() } else { format!("ended by {signal}") };
+            self.print(&format!("{what}; go on from {path}"));
+        }
+        if is_interrupt { Outcome::Interrupted { checkpoint } } else { Outcome::Terminated { signal, checkpoint } }
     }
 }

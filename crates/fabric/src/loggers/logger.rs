@@ -33,6 +33,28 @@ pub trait Logger: Send + Any {
     /// The folder of this run: `save_dir/name/version_N`.
     fn log_dir(&self) -> Option<&Path>;
 
+    /// Takes a version that another logger or an earlier run of the same program has, unless one was given. Loggers without
+    /// numbered versions ignore it.
+    fn suggest_version(&mut self, version: &str) {
+        let _ = version;
+    }
+
+    /// The versions of earlier runs that this one may go on with: the one that was given, or all that there are.
+    fn runs(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The run goes on from a checkpoint that was written when `step` was the last logged. What this folder holds of later
+    /// steps comes from a run that ended, and is dropped or marked so; what follows goes after the rest.
+    ///
+    /// # Errors
+    ///
+    /// Files that cannot be read or written.
+    fn resume_after(&mut self, step: i64) -> Result<(), LoggerError> {
+        let _ = step;
+        Ok(())
+    }
+
     /// Writes scalars at `step`. `metrics` never holds a name twice.
     fn log_metrics(&mut self, metrics: &[(&str, f64)], step: i64) -> Result<(), LoggerError>;
 

@@ -51,12 +51,22 @@ impl From<String> for Version {
     }
 }
 
+impl Version {
+    fn folder(&self) -> String {
+        match self {
+            Version::Number(number) => format!("version_{number}"),
+            Version::Name(name) => name.clone(),
+        }
+    }
+}
+
 /// Settings of the folder, and the folder once somebody asked for it.
 #[derive(Debug)]
 pub(super) struct RunFolder {
     save_dir: PathBuf,
     name: String,
     version: Option<Version>,
+    suggested: Option<String>,
     sub_dir: PathBuf,
     chosen: OnceCell<Chosen>,
 }
@@ -73,6 +83,7 @@ impl RunFolder {
             save_dir,
             name: DEFAULT_NAME.into(),
             version: None,
+            suggested: None,
             sub_dir: PathBuf::new(),
             chosen: OnceCell::new(),
         }
@@ -86,6 +97,27 @@ impl RunFolder {
     pub(super) fn set_version(&mut self, version: Version) {
         self.version = Some(version);
         self.chosen = OnceCell::new();
+    }
+
+    /// Takes this version unless one was given. A folder that was reserved before and holds nothing is given back.
+    pub(super) fn suggest_version(&mut self, version: &str) {
+        if self.version.is_some() {
+            return;
+        }
+        if let Some(chosen) = self.chosen.take().filter(|chosen| chosen.version != version) {
+            _ = fs::remove_dir(self.save_dir.join(&self.name).join(chosen.version));
+        }
+        self.suggested = Some(version.to_owned());
+    }
+
+    /// The versions there are, or the one given if it is there, or suggested.
+    pub(super) fn runs(&self) -> Vec<String> {
+        let root = self.save_dir.join(&self.name);
+        let entries = fs::read_dir(&root).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.path().is_dir());
+        let names = folders.filter_map(|entry| entry.file_name().into_string().ok());
+        let given = self.version.as_ref().map(Version::folder);
+        names.filter(|name| given.as_ref().is_none_or(|given| given == name)).collect()
     }
 
     pub(super) fn set_sub_dir(&mut self, sub_dir: PathBuf) {
@@ -122,11 +154,8 @@ impl RunFolder {
     fn chosen(&self) -> &Chosen {
         self.chosen.get_or_init(|| {
             let root = self.save_dir.join(&self.name);
-            let version = match &self.version {
-                None => reserve_next(&root),
-                Some(Version::Number(number)) => format!("version_{number}"),
-                Some(Version::Name(name)) => name.clone(),
-            };
+            let given = self.version.as_ref().map(Version::folder);
+            let version = given.or(self.suggested.clone()).unwrap_or_else(|| reserve_next(&root));
             let mut path = root.join(&version);
             if !self.sub_dir.as_os_str().is_empty() {
                 path.push(&self.sub_dir);
@@ -196,6 +225,21 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), 8);
+    }
+
+    #[test]
+    fn a_suggested_version_takes_the_place_of_a_reserved_one_and_not_of_a_given_one() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("lightning_logs/version_0/checkpoints")).unwrap();
+        let mut run = folder(root.path(), None);
+        assert_eq!(run.version(), "version_1");
+        run.suggest_version("version_0");
+        assert_eq!(run.version(), "version_0");
+        assert_eq!(run.runs(), ["version_0"]);
+        let mut given = folder(root.path(), Some("best".into()));
+        given.suggest_version("version_0");
+        assert_eq!(given.version(), "best");
+        assert_eq!(given.runs(), [""; 0]);
     }
 
     #[test]

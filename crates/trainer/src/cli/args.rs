@@ -85,6 +85,7 @@ pub(super) fn parse(args: &[String]) -> Result<Request, Error> {
                 if let Some(option) = option.strip_suffix(".help") {
                     return Ok(Request::ClassHelp { option: option.into(), class: value() });
                 }
+                let option = if option == "resume" { "ckpt_path" } else { option };
                 let (name, append) = option.strip_suffix('+').map_or((option, false), |name| (name, true));
                 arguments.push(Argument::Set { name: name.into(), append, value: value() });
             }

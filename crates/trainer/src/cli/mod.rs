@@ -240,7 +240,7 @@ where
         self
     }
 
-    /// Runs after `fit` trained, unless Ctrl-C ended it.
+    /// Runs after `fit` trained, unless a signal such as Ctrl-C ended it.
     pub fn after_fit(mut self, hook: impl FnMut(&mut Trainer, &mut M, &mut D) -> Result<()> + 'static) -> Self {
         self.after_fit = Some(Box::new(hook));
         self
@@ -279,8 +279,8 @@ where
         self
     }
 
-    /// Does what the arguments say. The exit code is 0, 1 when the run failed, 2 when the configuration is wrong, or 130
-    /// when Ctrl-C ended it.
+    /// Does what the arguments say. The exit code is 0, 1 when the run failed, 2 when the configuration is wrong, or 128
+    /// and the number of the signal that ended it: 130 for Ctrl-C, 143 for SIGTERM.
     pub fn run(self) -> ExitCode {
         self.start()
     }

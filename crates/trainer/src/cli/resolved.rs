@@ -157,20 +157,18 @@ impl Resolved {
         let mut loggers: Vec<Box<dyn Logger>> = Vec::new();
         for node in nodes {
             let mut node = node.clone();
-            let (origin, first) = (node.origin.clone(), loggers.first().map(|first| first.version()));
+            let origin = node.origin.clone();
             if let Some(options) = node.as_map_mut().and_then(|node| node.get_mut("init_args")?.as_map_mut()) {
                 if options.get("save_dir").is_none_or(Node::is_null) {
                     let root = Node::scalar(root.display().to_string(), &origin);
                     options.insert("save_dir".into(), root);
                 }
-                // All loggers of a run share its version.
-                if let Some(version) = first.filter(|_| config.fast_dev_run == 0)
-                    && options.get("version").is_none_or(Node::is_null)
-                {
-                    options.insert("version".into(), Node::scalar(version, &origin));
-                }
             }
-            if let Some(Made::Logger(logger)) = make(layout, &node, Kind::Logger)? {
+            if let Some(Made::Logger(mut logger)) = make(layout, &node, Kind::Logger)? {
+                // All loggers of a run share its version.
+                if let Some(first) = loggers.first().filter(|_| config.fast_dev_run == 0) {
+                    logger.suggest_version(first.version());
+                }
                 loggers.push(logger);
             }
         }

@@ -23,6 +23,7 @@ use crate::config::TrainerConfig;
 use crate::data_module::LightningDataModule;
 use crate::error::{Error, Result};
 use crate::module::LightningModule;
+use crate::signals::Signal;
 use crate::state::TrainerState;
 use crate::trainer::{Outcome, Trainer};
 
@@ -65,13 +66,13 @@ where
             }
         };
         match self.execute(&layout, *settings) {
-            Ok(Some(Outcome::Interrupted { .. })) => ExitCode::from(130),
-            Ok(_) => ExitCode::SUCCESS,
+            Ok(outcome) => outcome.map_or(ExitCode::SUCCESS, |outcome| outcome.exit_code()),
             Err(error) => {
-                let is_interrupted = matches!(error.downcast_ref(), Some(Error::Interrupted));
-                let is_config = matches!(error.downcast_ref(), Some(Error::Config(_)));
                 console.print(&format!("error: {error}"));
-                ExitCode::from(if is_interrupted { 130 } else { 1 + u8::from(is_config) })
+                let error: Option<&Error> = error.downcast_ref();
+                let is_config = matches!(error, Some(Error::Config(_)));
+                let of_failure = ExitCode::from(1 + u8::from(is_config));
+                error.and_then(Error::signal).map_or(of_failure, Signal::exit_code)
             }
         }
     }
@@ -158,8 +159,7 @@ where
                 if let Outcome::Stopped(reason) = &outcome {
                     trainer.state().print(&format!("stopped: {reason}"));
                 }
-                if let Some(hook) = self.after_fit.as_mut().filter(|_| !matches!(outcome, Outcome::Interrupted { .. }))
-                {
+                if let Some(hook) = self.after_fit.as_mut().filter(|_| outcome.signal().is_none()) {
                     hook(&mut trainer, &mut model, &mut data)?;
                 }
                 return Ok(Some(outcome));

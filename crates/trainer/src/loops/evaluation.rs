@@ -125,9 +125,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 return Ok(false);
             }
             self.engine.state.profile_batch_end()?;
-            if self.engine.state.is_interrupted() {
-                return Err(Error::Interrupted);
-            }
+            self.engine.state.heed_signals()?;
         }
         Ok(true)
     }

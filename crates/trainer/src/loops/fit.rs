@@ -3,7 +3,7 @@
 use fulgurite_optim::Interval;
 use fulgurite_torch::rng::RngState;
 
-use super::Run;
+use super::{Run, SafePoint};
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::logging::Metrics;
@@ -21,6 +21,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.sanity_check()?;
         }
         let resume = if is_resumed { Some(self.resume()?) } else { None };
+        if let Some(resume) = &resume {
+            self.engine.state.continue_logging(resume)?;
+        }
         self.setup_train_data()?;
         // It may have been asked for before a checkpoint said which epoch this is.
         self.engine.state.train_data.epoch = self.engine.state.current_epoch();
@@ -35,8 +38,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.setup_eval_data(Stage::Validate)?;
         self.hook(Hook::OnTrainStart, |c, t, m| c.on_train_start(t, m), |m, t| m.on_train_start(t))?;
         self.engine.state.look_for_mistakes(self.module.vars());
+        let mut at = SafePoint::Beginning;
         while !self.engine.state.fit_is_done() {
+            self.leave_if_asked(at)?;
             self.train_epoch(resume.take())?;
+            at = SafePoint::Epochs;
         }
         self.engine.state.report_dead_parameters(true);
         self.hook(Hook::OnTrainEnd, |c, t, m| c.on_train_end(t, m), |m, t| m.on_train_end(t))
@@ -72,7 +78,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         state.stage = Stage::SanityCheck;
         self.callback_hook(Hook::OnSanityCheckStart, |c, t, m| c.on_sanity_check_start(t, m))?;
         self.setup_eval_data(Stage::SanityCheck)?;
-        self.evaluate()?;
+        self.evaluate_or_leave(SafePoint::Beginning)?;
         self.callback_hook(Hook::OnSanityCheckEnd, |c, t, m| c.on_sanity_check_end(t, m))?;
         let state = &mut self.engine.state;
         state.stage = Stage::Train;

@@ -3,6 +3,7 @@
 mod batches;
 mod evaluation;
 mod fit;
+mod leave;
 mod manual;
 mod optimization;
 mod prediction;
@@ -13,4 +14,5 @@ pub use evaluation::EvalResults;
 pub use optimization::OptimizerClosure;
 
 pub(crate) use batches::{Batches, Numbered};
+pub(crate) use leave::SafePoint;
 pub(crate) use run::Run;

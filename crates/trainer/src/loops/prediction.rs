@@ -57,9 +57,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             if keep {
                 predictions.push(outputs.map_tensors(&mut |t| t.to_device(Device::Cpu)));
             }
-            if self.engine.state.is_interrupted() {
-                return Err(Error::Interrupted);
-            }
+            self.engine.state.heed_signals()?;
         }
         Ok(predictions)
     }

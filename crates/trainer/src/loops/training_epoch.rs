@@ -8,6 +8,7 @@ use fulgurite_torch::rng::RngState;
 
 use super::Run;
 use super::batches::{Batches, Numbered};
+use super::leave::SafePoint;
 use crate::callbacks::Role;
 use crate::config::ValCheckInterval;
 use crate::error::Error;
@@ -51,7 +52,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 if flow == BatchFlow::EndEpoch {
                     break;
                 }
-                self.leave_if_interrupted()?;
+                self.leave_if_asked(SafePoint::Batch)?;
                 self.validate_if_due()?;
                 self.step_schedulers(Interval::Step, true)?;
                 self.engine.state.close_batch();
@@ -159,11 +160,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let run = &mut self.engine.state.run;
         let (rng, eval_batches) = (RngState::capture()?, run.eval_batches.clone());
         run.before_validation = Some(BeforeValidation { rng, eval_batches });
-        let evaluated = self.evaluate();
+        let evaluated = self.evaluate_or_leave(SafePoint::Validation);
         self.engine.state.stage = Stage::Train;
-        if matches!(evaluated, Err(Error::Interrupted)) {
-            self.save_interrupted()?;
-        }
         evaluated?;
         let state = &mut self.engine.state;
         state.run.before_validation = None;
@@ -250,21 +248,6 @@ impl<M: LightningModule> Run<'_, '_, M> {
         })??;
         self.engine.state.run.progress.scheduler.completed();
         Ok(())
-    }
-
-    /// Ctrl-C: leaves a checkpoint of the batch in hand, and ends the run.
-    fn leave_if_interrupted(&mut self) -> Result<(), Error> {
-        if !self.engine.state.is_interrupted() {
-            return Ok(());
-        }
-        let before = self.engine.state.run.progress;
-        if self.engine.state.validation_is_due() {
-            self.engine.state.run.progress.batch.reopen();
-        }
-        let saved = self.save_interrupted();
-        self.engine.state.run.progress = before;
-        saved?;
-        Err(Error::Interrupted)
     }
 }
 

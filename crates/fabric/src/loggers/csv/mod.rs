@@ -192,6 +192,15 @@ impl CsvLogger {
         Ok(())
     }
 
+    fn take_over(&mut self, path: &Path, step: i64) -> std::io::Result<()> {
+        let text = fs::read_to_string(path)?;
+        let Some(rows) = self.table.take_over(&text, step) else { return Ok(()) };
+        let header = self.table.header().to_owned();
+        let file = write_atomically(path, (header.clone() + &rows).as_bytes())?;
+        self.file = Some(MetricsFile { path: path.to_owned(), header, file });
+        Ok(())
+    }
+
     fn flush_due(&self, step: i64) -> bool {
         self.flushed.is_none_or(|(interval, at)| interval != self.interval(step) || at.elapsed() >= FLUSH_AFTER)
     }
@@ -217,6 +226,24 @@ impl Logger for CsvLogger {
 
     fn log_dir(&self) -> Option<&Path> {
         Some(self.run.path())
+    }
+
+    fn suggest_version(&mut self, version: &str) {
+        self.run.suggest_version(version);
+    }
+
+    fn runs(&self) -> Vec<String> {
+        self.run.runs()
+    }
+
+    /// Takes over a `metrics.csv` of the folder, without the rows of later steps. Rows of `step` itself that come again as
+    /// they are there are written once.
+    fn resume_after(&mut self, step: i64) -> Result<(), LoggerError> {
+        let path = self.run.path().join("metrics.csv");
+        if self.file.is_some() || !path.exists() {
+            return Ok(());
+        }
+        self.take_over(&path, step).map_err(LoggerError::write(LOGGER, &path))
     }
 
     /// Adds a row. A metric called `step` is dropped: the argument has that column.

@@ -18,6 +18,8 @@ pub(super) struct Table {
     file_columns: Vec<String>,
     rows: String,
     layouts: Vec<Layout>,
+    /// Rows that an earlier run wrote for the step from which this one goes on, and that step.
+    held: Option<(i64, String)>,
 }
 
 /// Where the values of one set of metrics go: found again by comparing names, so that a row costs no look-ups.
@@ -44,6 +46,7 @@ impl Table {
             self.add_columns(prefix, metrics);
             self.add_layout(prefix, metrics)
         });
+        let begins = self.rows.len();
         for (i, cell) in self.layouts[at].cells.iter().enumerate() {
             if i > 0 {
                 self.rows.push(',');
@@ -59,6 +62,40 @@ impl Table {
             }
         }
         self.rows.push_str(LINE_END);
+        if let Some((resumed, held)) = &self.held {
+            if step == *resumed && held.split_inclusive(LINE_END).any(|row| row == &self.rows[begins..]) {
+                self.rows.truncate(begins);
+            } else if step > *resumed {
+                self.held = None;
+            }
+        }
+    }
+
+    /// Takes over the columns of an earlier run's file, and returns its rows up to `step`, in the columns there are now. A
+    /// torn last row is dropped. `None` if it is no such file.
+    pub(super) fn take_over(&mut self, text: &str, step: i64) -> Option<String> {
+        let (header, rows) = text.split_once(LINE_END)?;
+        let columns = columns_of(header)?;
+        let at = columns.iter().position(|column| column == "step")?;
+        let cells = columns.len();
+        let whole = rows.rfind(LINE_END).map_or("", |end| &rows[..end + LINE_END.len()]);
+        let of_step = |row: &str| row.split(',').nth(at)?.parse::<i64>().ok();
+        let (mut kept, mut held) = (String::new(), String::new());
+        for row in whole.split_terminator(LINE_END) {
+            let Some(x) = of_step(row).filter(|x| *x <= step && row.split(',').count() == cells) else { continue };
+            kept.extend([row, LINE_END]);
+            if x == step {
+                held.extend([row, LINE_END]);
+            }
+        }
+        self.held = Some((step, String::new()));
+        self.merge_columns(columns.clone());
+        let (mut rows, mut held_rows) = (String::new(), String::new());
+        widen(&kept, &columns, &self.columns, &mut rows);
+        widen(&held, &columns, &self.columns, &mut held_rows);
+        self.held = Some((step, held_rows));
+        self.widened();
+        Some(rows)
     }
 
     /// The rows that are not in the file yet.
@@ -87,15 +124,25 @@ impl Table {
     }
 
     fn add_columns(&mut self, prefix: &str, metrics: &[(&str, f64)]) {
+        let mut more: Vec<String> = metrics.iter().map(|(name, _)| column_of(prefix, name)).collect();
+        more.push("step".into());
+        self.merge_columns(more);
+    }
+
+    fn merge_columns(&mut self, more: Vec<String>) {
         let mut columns = self.columns.clone();
-        columns.extend(metrics.iter().map(|(name, _)| column_of(prefix, name)));
-        columns.push("step".into());
+        columns.extend(more);
         columns.sort();
         columns.dedup();
         if columns != self.columns {
             let mut rows = String::with_capacity(self.rows.capacity());
             widen(&self.rows, &self.columns, &columns, &mut rows);
             self.rows = rows;
+            if let Some((_, held)) = &mut self.held {
+                let mut rows = String::with_capacity(held.len());
+                widen(held, &self.columns, &columns, &mut rows);
+                *held = rows;
+            }
             self.header = header_of(&columns);
             self.columns = columns;
             self.layouts.clear();
@@ -150,6 +197,23 @@ fn header_of(columns: &[String]) -> String {
     header
 }
 
+/// The names in a header. `None` if a quote is left open, or they are not sorted as ours are.
+fn columns_of(header: &str) -> Option<Vec<String>> {
+    let mut columns = vec![String::new()];
+    let mut quoted = false;
+    let mut chars = header.chars().peekable();
+    while let Some(c) = chars.next() {
+        let column = columns.last_mut()?;
+        match c {
+            '"' if quoted && chars.next_if_eq(&'"').is_some() => column.push('"'),
+            '"' => quoted = !quoted,
+            ',' if !quoted => columns.push(String::new()),
+            c => column.push(c),
+        }
+    }
+    (!quoted && columns.is_sorted()).then_some(columns)
+}
+
 /// `rows` of the columns `from`, as rows of the columns `to`, which are a superset. Both are sorted. Cells hold numbers
 /// or nothing, so a comma always separates two of them.
 fn widen(rows: &str, from: &[String], to: &[String], out: &mut String) {
@@ -196,6 +260,21 @@ mod tests {
         let mut table = Table::default();
         table.push("", &[("step", 7.0), ("epoch", 0.5)], 3);
         assert_eq!((table.header(), table.rows()), ("epoch,step\r\n", "0.5,3\r\n"));
+    }
+
+    #[test]
+    fn an_earlier_runs_rows_are_taken_over_up_to_a_step_and_not_doubled() {
+        let mut table = Table::default();
+        let text = "\"a,\"\"\",step,z\r\n1.0,0,\r\n,1,2.0\r\n,1,3.0\r\n4.0,2,\r\n5.0,";
+        assert_eq!(table.take_over(text, 1).unwrap(), "1.0,0,\r\n,1,2.0\r\n,1,3.0\r\n");
+        assert_eq!(table.header(), "\"a,\"\"\",step,z\r\n");
+        table.push("", &[("z", 3.0)], 1);
+        table.push("", &[("b", 7.0)], 1);
+        table.push("", &[("z", 2.0)], 1);
+        table.push("", &[("z", 2.0)], 2);
+        assert_eq!(table.rows(), ",7.0,1,\r\n,,2,2.0\r\n");
+        assert_eq!(Table::default().take_over("step,a\r\n", 1), None);
+        assert_eq!(Table::default().take_over("a\r\n", 1), None);
     }
 
     #[test]

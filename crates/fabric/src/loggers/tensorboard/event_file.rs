@@ -67,6 +67,17 @@ impl EventFile {
         if due || self.pending.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
     }
 
+    /// Adds the event after which readers drop what they hold of `step` and later.
+    pub(super) fn add_session_start(&mut self, step: i64) -> io::Result<()> {
+        push_record(&mut self.pending, |out| {
+            proto::double(out, 1, unix_time());
+            proto::integer(out, 2, step);
+            // `SessionLog.START`.
+            proto::message(out, 7, |out| proto::integer(out, 1, 1));
+        });
+        self.flush()
+    }
+
     /// Writes what is pending. When it fails, the file ends with the last event that was written whole, and the
     /// pending events stay for the next attempt.
     pub(super) fn flush(&mut self) -> io::Result<()> {

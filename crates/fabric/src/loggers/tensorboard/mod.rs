@@ -250,15 +250,25 @@ impl TensorBoardLogger {
 
     /// Adds an event whose summary `encode` writes, given the prefix of its tags.
     fn add(&mut self, step: i64, encode: impl FnOnce(&mut Vec<u8>, &str)) -> Result<(), LoggerError> {
-        let events = match &mut self.events {
-            Some(events) => events,
+        let prefix = std::mem::take(&mut self.prefix);
+        let events = self.events();
+        let added = events.and_then(|events| {
+            let added = events.add_summary(step, |out| encode(out, &prefix));
+            added.map_err(|error| LoggerError::write(LOGGER, events.path())(error))
+        });
+        self.prefix = prefix;
+        added
+    }
+
+    /// The event file, which is created if need be.
+    fn events(&mut self) -> Result<&mut EventFile, LoggerError> {
+        match &mut self.events {
+            Some(events) => Ok(events),
             none => {
                 let created = self.run.create().and_then(EventFile::create);
-                none.insert(created.map_err(|error| LoggerError::write(LOGGER, self.run.path())(error))?)
+                Ok(none.insert(created.map_err(|error| LoggerError::write(LOGGER, self.run.path())(error))?))
             }
-        };
-        let added = events.add_summary(step, |out| encode(out, &self.prefix));
-        added.map_err(|error| LoggerError::write(LOGGER, events.path())(error))
+        }
     }
 
     fn flush(&mut self) -> Result<(), LoggerError> {
@@ -297,6 +307,28 @@ impl Logger for TensorBoardLogger {
 
     fn log_dir(&self) -> Option<&Path> {
         Some(self.run.path())
+    }
+
+    fn suggest_version(&mut self, version: &str) {
+        self.run.suggest_version(version);
+    }
+
+    fn runs(&self) -> Vec<String> {
+        self.run.runs()
+    }
+
+    /// Marks where the run goes on: TensorBoard drops what earlier files of the folder hold of later steps.
+    fn resume_after(&mut self, step: i64) -> Result<(), LoggerError> {
+        let own = self.event_file().map(Path::to_path_buf);
+        let files = std::fs::read_dir(self.run.path()).into_iter().flatten().flatten().map(|entry| entry.path());
+        let is_event_file =
+            |path: &Path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains("tfevents"));
+        if files.into_iter().any(|path| is_event_file(&path) && Some(&path) != own.as_ref()) {
+            let events = self.events()?;
+            let added = events.add_session_start(step + 1);
+            added.map_err(|error| LoggerError::write(LOGGER, events.path())(error))?;
+        }
+        Ok(())
     }
 
     fn log_metrics(&mut self, metrics: &[(&str, f64)], step: i64) -> Result<(), LoggerError> {
