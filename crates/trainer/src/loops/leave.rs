@@ -2,15 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use fulgurite_torch::rng::RngState;
-
 use super::{EvalResults, Run};
 use crate::callbacks::Role;
 use crate::error::Error;
 use crate::module::LightningModule;
 use crate::saving::SaveRequest;
 use crate::signals::{Signal, Wish};
-use crate::state::{BeforeValidation, Stage, TrainerFn, TrainerState};
+use crate::state::{Stage, TrainerFn, TrainerState};
 
 /// Where a run can be left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +35,6 @@ impl<M: LightningModule> Run<'_, '_, M> {
             _ if is_trial => None,
             SafePoint::Beginning => self.engine.state.resumed_from.clone(),
             SafePoint::Batch => self.save_for(wish, self.engine.state.validation_is_due())?,
-            // The counters say that it is still to be done.
             SafePoint::Validation | SafePoint::Epochs => self.save_for(wish, false)?,
         };
         match wish {
@@ -50,25 +47,17 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// Evaluates within fit. A signal ends the run, or the evaluation is done again where the run goes on.
     pub(crate) fn evaluate_or_leave(&mut self, at: SafePoint) -> Result<Vec<EvalResults>, Error> {
         loop {
-            if at == SafePoint::Validation {
-                let run = &mut self.engine.state.run;
-                let (rng, eval_batches) = (RngState::capture()?, run.eval_batches.clone());
-                run.before_validation = Some(BeforeValidation { rng, eval_batches });
-            }
-            let evaluated = self.evaluate();
-            if !evaluated.as_ref().is_err_and(|error| error.signal().is_some()) {
-                return evaluated;
-            }
-            let stage = self.engine.state.stage;
-            if at == SafePoint::Validation {
-                self.engine.state.stage = Stage::Train;
-            }
-            self.leave_if_asked(at)?;
-            let state = &mut self.engine.state;
-            state.stage = stage;
-            if let Some(before) = state.run.before_validation.take() {
-                before.rng.restore()?;
-                state.run.eval_batches = before.eval_batches;
+            match self.evaluate() {
+                Err(error) if error.signal().is_some() => {
+                    let stage = self.engine.state.stage;
+                    if at == SafePoint::Validation {
+                        self.engine.state.stage = Stage::Train;
+                    }
+                    self.leave_if_asked(at)?;
+                    self.engine.state.stage = stage;
+                    self.engine.state.rewind_validation()?;
+                }
+                evaluated => return evaluated,
             }
         }
     }
@@ -119,6 +108,15 @@ impl TrainerState {
             }
             Some(Wish::Requeue(signal) | Wish::Leave(signal)) => Err(Error::of_signal(signal)),
         }
+    }
+
+    /// Back to where the validation in hand began.
+    fn rewind_validation(&mut self) -> Result<(), Error> {
+        if let Some(before) = &self.run.before_validation {
+            before.rng.restore()?;
+            self.run.eval_batches.clone_from(&before.eval_batches);
+        }
+        Ok(())
     }
 
     /// Whether the next run of this job is to go on by itself: it was asked for, or the scheduler ends the job and may

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
 use fulgurite_optim::Interval;
+use fulgurite_torch::rng::RngState;
 
 use super::Run;
 use super::batches::{Batches, Numbered};
@@ -16,7 +17,7 @@ use crate::loss::Loss;
 use crate::mistakes::Phase;
 use crate::module::{BatchFlow, LightningModule};
 use crate::progress::ResumePoint;
-use crate::state::{Stage, TrainerState, Window};
+use crate::state::{BeforeValidation, Stage, TrainerState, Window};
 
 impl<M: LightningModule> Run<'_, '_, M> {
     /// One epoch; the rest of one, when resuming.
@@ -157,10 +158,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let batch_idx = self.engine.state.batch_idx;
         self.engine.state.stage = Stage::Validate;
         self.setup_eval_data(Stage::Validate)?;
+        let run = &mut self.engine.state.run;
+        let (rng, eval_batches) = (RngState::capture()?, run.eval_batches.clone());
+        run.before_validation = Some(BeforeValidation { rng, eval_batches });
         let evaluated = self.evaluate_or_leave(SafePoint::Validation);
-        let state = &mut self.engine.state;
-        state.stage = Stage::Train;
+        self.engine.state.stage = Stage::Train;
         evaluated?;
+        let state = &mut self.engine.state;
         state.run.before_validation = None;
         state.metrics.in_batch = in_batch;
         state.batch_idx = batch_idx;
