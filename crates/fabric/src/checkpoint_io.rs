@@ -1,5 +1,12 @@
 //! Checkpoint I/O: where a run's state goes and comes from.
 
+mod asynchronous;
+mod by_path;
+mod host_copy;
+#[cfg(feature = "object-store")]
+mod remote;
+mod url;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,6 +17,11 @@ use fulgurite_torch::serialization::{FileSystem, LocalFileSystem};
 use fulgurite_torch::{Value, serialization};
 
 use crate::FabricError;
+pub use asynchronous::AsyncCheckpointIo;
+pub use by_path::DefaultCheckpointIo;
+#[cfg(feature = "object-store")]
+pub use remote::{ObjectStoreCheckpointIo, ObjectStoreOptions};
+pub use url::is_url;
 
 /// Writes, reads and removes checkpoints.
 ///

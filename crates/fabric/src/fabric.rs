@@ -8,7 +8,7 @@ use fulgurite_torch::{params, runtime};
 
 use crate::loggers::Logger;
 use crate::{
-    CheckpointIo, Devices, FabricError, Precision, SingleDeviceStrategy, Strategy, TorchCheckpointIo, accelerator,
+    CheckpointIo, DefaultCheckpointIo, Devices, FabricError, Precision, SingleDeviceStrategy, Strategy, accelerator,
     precision,
 };
 
@@ -49,7 +49,7 @@ impl Fabric {
             accelerator: accelerator.name(),
             strategy: Box::new(SingleDeviceStrategy::new(device)),
             precision: precision::precision(precision_name)?,
-            checkpoint_io: Box::new(TorchCheckpointIo::new()),
+            checkpoint_io: Box::new(DefaultCheckpointIo::new()),
             loggers: Vec::new(),
         })
     }

@@ -12,10 +12,18 @@ pub mod strategy;
 mod throughput;
 
 pub use accelerator::{Accelerator, Devices};
-pub use checkpoint_io::{Alias, CheckpointIo, Commit, CommitFailure, StoredFile, TorchCheckpointIo};
+pub use checkpoint_io::{
+    Alias, AsyncCheckpointIo, CheckpointIo, Commit, CommitFailure, DefaultCheckpointIo, StoredFile, TorchCheckpointIo,
+    is_url,
+};
+#[cfg(feature = "object-store")]
+pub use checkpoint_io::{ObjectStoreCheckpointIo, ObjectStoreOptions};
 pub use device_stats::DeviceStats;
 pub use error::FabricError;
 pub use fabric::Fabric;
+/// The crate that object stores are made with.
+#[cfg(feature = "object-store")]
+pub use object_store;
 pub use precision::Precision;
 pub use strategy::{ReduceOp, SingleDeviceStrategy, Strategy};
 pub use throughput::{Throughput, ThroughputError, Work};

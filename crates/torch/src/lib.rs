@@ -45,7 +45,7 @@ mod waiting;
 pub use counting_allocator::CountingAllocator;
 pub use error::TorchError;
 pub use host::{host_reads, to_host_f64, to_host_f64s};
-pub use shared_tensor::SharedTensor;
+pub use shared_tensor::{SharedTensor, is_exclusive};
 pub use tch;
 pub use tensor_list::{TensorList, storage_id, tensor_id};
 pub use value::{Dict, Value, ValueError};

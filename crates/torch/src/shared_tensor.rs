@@ -46,9 +46,7 @@ impl SharedTensor {
     pub fn new(tensor: Tensor) -> Result<SharedTensor, TorchError> {
         let detached = tensor.f_detach()?;
         drop(tensor);
-        // SAFETY: the tensor lives for the call, and only its reference counts are read.
-        let exclusive = unsafe { fulgurite_is_exclusive(detached.as_ptr()) };
-        let tensor = if exclusive { detached } else { copy(&detached)? };
+        let tensor = if is_exclusive(&detached) { detached } else { copy(&detached)? };
         let len = tensor.size().first().map_or(0, |&len| usize::try_from(len).unwrap_or(0));
         Ok(SharedTensor { tensor, len })
     }
@@ -113,6 +111,13 @@ impl SharedTensor {
     pub fn to_tensor(&self) -> Result<Tensor, TorchError> {
         copy(&self.tensor)
     }
+}
+
+/// Whether this is the only handle of the tensor, and no view of its memory exists: writing to it changes nothing that
+/// somebody else holds.
+pub fn is_exclusive(tensor: &Tensor) -> bool {
+    // SAFETY: the tensor lives for the call, and only its reference counts are read.
+    unsafe { fulgurite_is_exclusive(tensor.as_ptr()) }
 }
 
 fn copy(tensor: &Tensor) -> Result<Tensor, TorchError> {

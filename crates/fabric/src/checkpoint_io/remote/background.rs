@@ -1,0 +1,28 @@
+//! The thread on which requests run, so that callers need not know of `async`, and may be inside of another runtime.
+
+use std::future::Future;
+use std::io;
+use std::sync::OnceLock;
+use std::sync::mpsc::sync_channel;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+
+fn runtime() -> io::Result<&'static Runtime> {
+    static RUNTIME: OnceLock<io::Result<Runtime>> = OnceLock::new();
+    let made = RUNTIME
+        .get_or_init(|| Builder::new_multi_thread().worker_threads(1).thread_name("object-store").enable_all().build());
+    made.as_ref().map_err(|error| io::Error::new(error.kind(), format!("the thread for requests: {error}")))
+}
+
+/// Starts `work`, which goes on while nobody waits for it.
+pub(super) fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> io::Result<JoinHandle<T>> {
+    Ok(runtime()?.spawn(work))
+}
+
+/// Waits for `work`.
+pub(super) fn wait<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> io::Result<T> {
+    let (sender, receiver) = sync_channel(1);
+    spawn(async move { sender.send(work.await) })?;
+    receiver.recv().map_err(|_| io::Error::other("a request panicked"))
+}

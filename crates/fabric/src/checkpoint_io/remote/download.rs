@@ -1,0 +1,128 @@
+//! [`Download`]: an object as a file that is read from where one wants.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use object_store::path::Path;
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
+
+use super::background::{spawn, wait};
+use super::upload::asked;
+
+/// Bytes of a request.
+const CHUNK: u64 = 8 << 20;
+
+/// Reads an object in chunks, the next ones ahead. All are of one version of the object.
+pub(super) struct Download {
+    store: Arc<dyn ObjectStore>,
+    meta: ObjectMeta,
+    /// How many chunks are read ahead.
+    ahead: usize,
+    position: u64,
+    /// The chunk in hand, by its number.
+    chunk: Option<(u64, Bytes)>,
+    coming: VecDeque<(u64, Coming)>,
+}
+
+type Coming = Receiver<object_store::Result<Bytes>>;
+
+impl Download {
+    pub(super) fn open(store: Arc<dyn ObjectStore>, path: Path, ahead: usize) -> object_store::Result<Download> {
+        let same = Arc::clone(&store);
+        let meta = asked(wait(async move { same.head(&path).await }))?;
+        Ok(Download { store, meta, ahead, position: 0, chunk: None, coming: VecDeque::new() })
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.meta.size
+    }
+
+    fn chunks(&self) -> u64 {
+        self.meta.size.div_ceil(CHUNK)
+    }
+
+    /// Begins to read chunk `number`.
+    fn request(&self, number: u64) -> io::Result<Coming> {
+        let range = number * CHUNK..((number + 1) * CHUNK).min(self.meta.size);
+        let options = GetOptions::new().with_range(Some(range)).with_if_match(self.meta.e_tag.clone());
+        let (store, path) = (Arc::clone(&self.store), self.meta.location.clone());
+        let (sender, receiver) = sync_channel(1);
+        spawn(async move {
+            let bytes = match store.get_opts(&path, options).await {
+                Ok(got) => got.bytes().await,
+                Err(error) => Err(error),
+            };
+            // Nobody waits for a chunk that was passed over.
+            drop(sender.send(bytes));
+        })?;
+        Ok(receiver)
+    }
+
+    fn fetch(&mut self, number: u64) -> io::Result<Bytes> {
+        if self.coming.front().is_none_or(|(first, _)| *first != number) {
+            self.coming.clear();
+        }
+        let mut next = self.coming.back().map_or(number, |(last, _)| last + 1);
+        while next < self.chunks() && next <= number + self.ahead as u64 {
+            self.coming.push_back((next, self.request(next)?));
+            next += 1;
+        }
+        let Some((_, coming)) = self.coming.pop_front() else { return Ok(Bytes::new()) };
+        let bytes = coming.recv().map_err(|_| io::Error::other("a request panicked"))?;
+        bytes.map_err(io::Error::other)
+    }
+}
+
+impl Read for Download {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.position >= self.meta.size || into.is_empty() {
+            return Ok(0);
+        }
+        let number = self.position / CHUNK;
+        let chunk = match &self.chunk {
+            Some((held, bytes)) if *held == number => bytes,
+            _ => {
+                // Given back before the next one comes.
+                self.chunk = None;
+                let bytes = self.fetch(number)?;
+                &self.chunk.insert((number, bytes)).1
+            }
+        };
+        let rest = chunk.get((self.position % CHUNK) as usize..).unwrap_or_default();
+        let read = rest.len().min(into.len());
+        into[..read].copy_from_slice(&rest[..read]);
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for Download {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let to = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+            SeekFrom::End(by) => self.meta.size.checked_add_signed(by),
+        };
+        self.position = to.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
+    }
+}
+
+/// The whole object in a file without a name: for web servers, which may know neither ranges nor `HEAD`.
+pub(super) fn download(store: Arc<dyn ObjectStore>, path: Path) -> object_store::Result<File> {
+    let here = |error: io::Error| object_store::Error::Generic { store: "temporary file", source: Box::new(error) };
+    asked(wait(async move {
+        let mut file = tempfile::tempfile().map_err(here)?;
+        let mut stream = store.get(&path).await?.into_stream();
+        while let Some(bytes) = stream.next().await {
+            file.write_all(&bytes?).map_err(here)?;
+        }
+        file.rewind().map_err(here)?;
+        Ok(file)
+    }))
+}

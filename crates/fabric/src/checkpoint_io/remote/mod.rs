@@ -1,0 +1,328 @@
+//! [`ObjectStoreCheckpointIo`]: checkpoints in a bucket.
+
+mod background;
+mod download;
+mod explain;
+mod stores;
+mod upload;
+
+use std::collections::HashMap;
+use std::io::{self, Seek};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use derive_setters::Setters;
+use fulgurite_torch::{TorchError, Value, serialization};
+use object_store::{Error, ObjectStore, ObjectStoreExt, RetryConfig};
+
+use super::url::Url;
+use super::{Alias, CheckpointIo, StoredFile};
+use crate::FabricError;
+use background::wait;
+use download::{Download, download};
+use explain::explain;
+use stores::Located;
+use upload::{Failed, Upload, asked};
+
+/// S3 takes 10 000 parts at most; half of that leaves room for an estimate.
+const MOST_PARTS: u64 = 5000;
+
+/// Checkpoints in object stores: `s3://bucket/…`, `gs://bucket/…`, `az://container/…`, `memory://name/…`, and
+/// `http(s)://…` for reading.
+///
+/// An object appears when it is whole, in the place of the one that had its name, or not at all: it is sent in parts while
+/// it is serialized, and the store puts them together at the end. A request that fails is retried with growing pauses, an
+/// upload that breaks off is begun anew (see [`ObjectStoreOptions`]), and the parts of one that is given up are dropped.
+/// What a killed process leaves of an upload is invisible and costs storage until the store drops it: give the bucket a
+/// lifecycle rule for incomplete uploads.
+///
+/// A store is made from the environment when its bucket is first used: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+/// `AWS_REGION`, `AWS_ENDPOINT_URL`, …; `GOOGLE_APPLICATION_CREDENTIALS`, …; `AZURE_STORAGE_ACCOUNT_NAME`, …; as the crate
+/// [`object_store`] reads them. [`with_config`](ObjectStoreCheckpointIo::with_config) sets the same from a program, and
+/// [`with_store`](ObjectStoreCheckpointIo::with_store) gives a store made in another way.
+/// `memory://name` is one store for each name, shared by the whole process, for tests.
+///
+/// Clones share their stores. There is no need for an asynchronous runtime, and no harm in one.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use fulgurite_fabric::{CheckpointIo, ObjectStoreCheckpointIo};
+/// use fulgurite_torch::{Dict, Value};
+///
+/// let mut io = ObjectStoreCheckpointIo::new();
+/// let state = Value::Dict(Dict::new().with("epoch", 3));
+/// io.save(&state, Path::new("memory://docs/run/last.ckpt"))?;
+/// assert_eq!(io.load(Path::new("memory://docs/run/last.ckpt"))?, state);
+/// # Ok::<(), fulgurite_fabric::FabricError>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct ObjectStoreCheckpointIo {
+    options: ObjectStoreOptions,
+    /// On top of the environment.
+    config: Vec<(String, String)>,
+    /// By what their URLs begin with.
+    stores: HashMap<String, Arc<dyn ObjectStore>>,
+}
+
+/// How an [`ObjectStoreCheckpointIo`] treats its stores. Each field is a setter of it too.
+#[derive(Debug, Clone, Setters)]
+#[setters(generate_delegates(ty = "ObjectStoreCheckpointIo", field = "options"))]
+#[non_exhaustive]
+pub struct ObjectStoreOptions {
+    /// Bytes of one part of an upload (8 MiB); stores want at least 5 MiB. Parts are larger where a checkpoint would have
+    /// too many of them.
+    pub part_size: usize,
+    /// How many parts are sent, or read ahead, at the same time (4). The memory of an upload is one part more than that.
+    pub concurrency: usize,
+    /// How often an upload is begun in all (3), when it breaks off after the store had accepted its beginning.
+    pub upload_attempts: usize,
+    /// How requests are retried: 10 times within three minutes, with pauses from 0.1 to 15 seconds. Holds for the stores
+    /// that are made from the environment.
+    pub retry: RetryConfig,
+    /// How long a request may take (60 seconds); it is retried then.
+    pub request_timeout: Duration,
+    /// How long a connection may take to come about (5 seconds).
+    pub connect_timeout: Duration,
+}
+
+impl Default for ObjectStoreOptions {
+    fn default() -> ObjectStoreOptions {
+        ObjectStoreOptions {
+            part_size: 8 << 20,
+            concurrency: 4,
+            upload_attempts: 3,
+            retry: RetryConfig::default(),
+            request_timeout: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl ObjectStoreCheckpointIo {
+    /// Stores that the environment describes.
+    pub fn new() -> ObjectStoreCheckpointIo {
+        ObjectStoreCheckpointIo::default()
+    }
+
+    /// Uses `store` for the URLs that begin with `prefix`, such as `s3://bucket`. Any scheme may be given a store so.
+    ///
+    /// ```
+    /// use std::path::Path;
+    /// use std::sync::Arc;
+    ///
+    /// use fulgurite_fabric::{CheckpointIo, ObjectStoreCheckpointIo, object_store};
+    /// use fulgurite_torch::Value;
+    ///
+    /// let store = Arc::new(object_store::memory::InMemory::new());
+    /// let mut io = ObjectStoreCheckpointIo::new().with_store("s3://bucket", store);
+    /// io.save(&Value::Int(1), Path::new("s3://bucket/one.ckpt"))?;
+    /// # Ok::<(), fulgurite_fabric::FabricError>(())
+    /// ```
+    #[must_use]
+    pub fn with_store(mut self, prefix: &str, store: Arc<dyn ObjectStore>) -> ObjectStoreCheckpointIo {
+        let prefix = Url::of(Path::new(prefix)).map_or_else(|| prefix.to_owned(), |url| url.store());
+        self.stores.insert(prefix, store);
+        self
+    }
+
+    /// Sets what an environment variable would, such as `aws_endpoint_url`, for the stores that are made from now on. A
+    /// store passes over what is meant for another kind.
+    #[must_use]
+    pub fn with_config(mut self, key: &str, value: &str) -> ObjectStoreCheckpointIo {
+        self.config.push((key.to_ascii_lowercase(), value.to_owned()));
+        self
+    }
+
+    /// The store of a URL and the object's name there.
+    fn locate(&mut self, path: &Path) -> Result<(Url, Located), FabricError> {
+        let url = Url::of(path).ok_or_else(|| not_a_url(path))?;
+        let schemes = ["s3", "s3a", "gs", "az", "abfs", "abfss", "adl", "http", "https", "memory"];
+        let is_web = url.scheme.starts_with("http");
+        let store = match self.stores.get(&url.store()) {
+            Some(store) => Arc::clone(store),
+            None if !schemes.contains(&url.scheme.as_str()) => return Err(unknown_scheme(path, &url)),
+            None => {
+                let store = stores::open(&url, &self.options, &self.config)
+                    .map_err(|error| explain(path, &url, "opened", &error))?;
+                // The address of a web server has a query, which belongs to one file.
+                if !is_web {
+                    self.stores.insert(url.store(), Arc::clone(&store));
+                }
+                store
+            }
+        };
+        let name = stores::name(&url).map_err(|error| explain(path, &url, "named so", &error))?;
+        Ok((url, (store, name)))
+    }
+
+    /// The same for a place to write to.
+    fn locate_to_write(&mut self, path: &Path) -> Result<(Url, Located), FabricError> {
+        let located = self.locate(path)?;
+        if located.0.scheme.starts_with("http") && !self.stores.contains_key(&located.0.store()) {
+            let message =
+                format!("{}:// is for reading alone; write to s3://, gs://, az:// or a folder", located.0.scheme);
+            return Err(FabricError::Checkpoint { path: path.into(), message });
+        }
+        Ok(located)
+    }
+
+    /// Sends what `write` writes, from the beginning again when the upload breaks off.
+    fn upload<E>(
+        &self,
+        (store, name): &Located,
+        size: u64,
+        mut write: impl FnMut(&mut Upload) -> Result<(), E>,
+    ) -> Result<(), NotUploaded<E>> {
+        let part_size = self.options.part_size.max(size.div_ceil(MOST_PARTS) as usize);
+        let mut attempt = 1;
+        loop {
+            let mut upload = Upload::new(Arc::clone(store), name.clone(), part_size, self.options.concurrency);
+            if let Err(error) = write(&mut upload)
+                && !upload.has_failed()
+            {
+                upload.abort();
+                return Err(NotUploaded::Source(error));
+            }
+            let Err(Failed { error, had_begun }) = upload.finish() else { return Ok(()) };
+            if !had_begun || attempt >= self.options.upload_attempts {
+                return Err(NotUploaded::Store(error));
+            }
+            tracing::warn!(%error, attempt, "an upload broke off and is begun anew");
+            attempt += 1;
+        }
+    }
+
+    /// Copies an object through this machine, which is slower than within the store and always possible.
+    fn copy_through(&self, from: &Located, to: &Located) -> Result<(), Error> {
+        let mut source = Download::open(Arc::clone(&from.0), from.1.clone(), self.options.concurrency)?;
+        let copied = self.upload(to, source.size(), |upload| {
+            source.rewind()?;
+            io::copy(&mut source, upload).map(drop)
+        });
+        copied.map_err(|error| match error {
+            NotUploaded::Store(error) => error,
+            NotUploaded::Source(error) => Error::Generic { store: "source", source: Box::new(error) },
+        })
+    }
+}
+
+/// Whose fault it was.
+enum NotUploaded<E> {
+    Source(E),
+    Store(Error),
+}
+
+impl CheckpointIo for ObjectStoreCheckpointIo {
+    fn save(&mut self, checkpoint: &Value, path: &Path) -> Result<(), FabricError> {
+        let (url, located) = self.locate_to_write(path)?;
+        let saved =
+            self.upload(&located, tensor_bytes(checkpoint), |upload| serialization::write_to(upload, checkpoint));
+        saved.map_err(|error| match error {
+            NotUploaded::Store(error) => explain(path, &url, "written", &error),
+            NotUploaded::Source(error) => unusable(path, &error),
+        })
+    }
+
+    fn load(&mut self, path: &Path) -> Result<Value, FabricError> {
+        let (url, (store, name)) = self.locate(path)?;
+        let cannot = |error: Error| explain(path, &url, "read", &error);
+        let loaded = match url.scheme.starts_with("http") {
+            true => serialization::load_from(download(store, name).map_err(cannot)?),
+            false => serialization::load_from(Download::open(store, name, self.options.concurrency).map_err(cannot)?),
+        };
+        loaded.map_err(|error| match cause(&error) {
+            Some(error) => explain(path, &url, "read", error),
+            None => unusable(path, &error),
+        })
+    }
+
+    fn remove(&mut self, path: &Path) -> Result<(), FabricError> {
+        let (url, (store, name)) = self.locate_to_write(path)?;
+        match asked(wait(async move { store.delete(&name).await })) {
+            Err(Error::NotFound { .. }) => Ok(()),
+            removed => removed.map_err(|error| explain(path, &url, "removed", &error)),
+        }
+    }
+
+    /// A copy within the store, which is not seen before it is whole. There are no links.
+    fn alias(&mut self, path: &Path, alias: &Alias) -> Result<(), FabricError> {
+        let ((from_url, from), (url, to)) = (self.locate(path)?, self.locate_to_write(&alias.path)?);
+        if from_url.store() == url.store() {
+            let (store, source, target) = (Arc::clone(&to.0), from.1.clone(), to.1.clone());
+            match asked(wait(async move { store.copy(&source, &target).await })) {
+                Ok(()) => return Ok(()),
+                Err(
+                    error @ (Error::NotFound { .. } | Error::PermissionDenied { .. } | Error::Unauthenticated { .. }),
+                ) => {
+                    return Err(explain(path, &from_url, "copied", &error));
+                }
+                // Such as S3's limit of 5 GB for a copy.
+                Err(error) => tracing::debug!(%error, "no copy within the store"),
+            }
+        }
+        self.copy_through(&from, &to).map_err(|error| explain(&alias.path, &url, "written", &error))
+    }
+
+    fn exists(&mut self, path: &Path) -> Result<bool, FabricError> {
+        let (url, (store, name)) = self.locate(path)?;
+        match asked(wait(async move { store.head(&name).await })) {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(explain(path, &url, "looked up", &error)),
+        }
+    }
+
+    fn list(&mut self, folder: &Path) -> Result<Vec<StoredFile>, FabricError> {
+        let (url, (store, name)) = self.locate_to_write(folder)?;
+        let listed = asked(wait(async move { store.list_with_delimiter(Some(&name)).await }));
+        let objects = match listed {
+            Ok(listed) => listed.objects,
+            Err(error) => return Err(explain(folder, &url, "listed", &error)),
+        };
+        Ok(objects
+            .into_iter()
+            .filter_map(|object| {
+                let path = folder.join(object.location.filename()?);
+                Some(StoredFile { path, modified: object.last_modified.into(), size: object.size })
+            })
+            .collect())
+    }
+}
+
+/// What the tensors take, about: some may share memory.
+fn tensor_bytes(value: &Value) -> u64 {
+    match value {
+        Value::Tensor(tensor) if tensor.defined() => (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64,
+        Value::List(items) | Value::Tuple(items) => items.iter().map(tensor_bytes).sum(),
+        Value::Dict(dict) => dict.iter().map(|(_, item)| tensor_bytes(item)).sum(),
+        _ => 0,
+    }
+}
+
+/// The store's error inside of one of reading.
+fn cause(error: &TorchError) -> Option<&Error> {
+    match error {
+        TorchError::CheckpointIo { source, .. } => source.get_ref()?.downcast_ref(),
+        _ => None,
+    }
+}
+
+fn unusable(path: &Path, error: &TorchError) -> FabricError {
+    FabricError::Checkpoint { path: path.into(), message: error.to_string() }
+}
+
+fn not_a_url(path: &Path) -> FabricError {
+    let message = "it is not a URL such as s3://bucket/name; use DefaultCheckpointIo for local files too".to_owned();
+    FabricError::Checkpoint { path: path.into(), message }
+}
+
+fn unknown_scheme(path: &Path, url: &Url) -> FabricError {
+    let message = format!(
+        "there is no store for {}://; use s3://, gs://, az://, memory://, http(s):// for reading, or give one with \
+         ObjectStoreCheckpointIo::with_store",
+        url.scheme
+    );
+    FabricError::Checkpoint { path: path.into(), message }
+}

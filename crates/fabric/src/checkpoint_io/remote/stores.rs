@@ -1,0 +1,106 @@
+//! The store of a URL, as the environment describes it.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::http::HttpBuilder;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ClientConfigKey, Error, ObjectStore};
+
+use super::ObjectStoreOptions;
+use crate::checkpoint_io::url::Url;
+
+/// Where an object is in a store.
+pub(super) type Located = (Arc<dyn ObjectStore>, Path);
+
+/// Makes the store of `url`; `config` is stronger than the environment.
+pub(super) fn open(
+    url: &Url,
+    options: &ObjectStoreOptions,
+    config: &[(String, String)],
+) -> Result<Arc<dyn ObjectStore>, Error> {
+    if url.scheme == "memory" {
+        return Ok(memory(&url.authority));
+    }
+    // Whoever chose another provider for the process before keeps it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = client(url, options);
+    let retry = options.retry.clone();
+    Ok(match url.scheme.as_str() {
+        "s3" | "s3a" => {
+            let builder = AmazonS3Builder::from_env().with_url(url.store()).with_retry(retry);
+            let settings = settings(client, config, AmazonS3ConfigKey::Client);
+            let builder = settings.fold(builder, |builder, (key, value)| builder.with_config(key, value));
+            let endpoints = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint];
+            let is_plain = |key| builder.get_config_value(key).is_some_and(|url| url.starts_with("http://"));
+            // An endpoint that was named without TLS is meant so.
+            let is_plain = endpoints.iter().any(is_plain);
+            Arc::new(if is_plain { builder.with_allow_http(true) } else { builder }.build()?)
+        }
+        "gs" => {
+            let builder = GoogleCloudStorageBuilder::from_env().with_url(url.store()).with_retry(retry);
+            let settings = settings(client, config, GoogleConfigKey::Client);
+            Arc::new(settings.fold(builder, |builder, (key, value)| builder.with_config(key, value)).build()?)
+        }
+        "az" | "abfs" | "abfss" | "adl" => {
+            let builder = MicrosoftAzureBuilder::from_env().with_url(url.store()).with_retry(retry);
+            let settings = settings(client, config, AzureConfigKey::Client);
+            Arc::new(settings.fold(builder, |builder, (key, value)| builder.with_config(key, value)).build()?)
+        }
+        _ => {
+            let query = url.key.split_once('?').map_or("", |(_, query)| query);
+            let builder = HttpBuilder::new().with_url(format!("{}/?{query}", url.store())).with_retry(retry);
+            let settings = settings(client, config, |key| key);
+            Arc::new(settings.fold(builder, |builder, (key, value)| builder.with_config(key, value)).build()?)
+        }
+    })
+}
+
+/// What the object at `url` is called in its store.
+pub(super) fn name(url: &Url) -> Result<Path, Error> {
+    Ok(match url.scheme.as_str() {
+        // The address of a web page is written with escapes, and ends before its query.
+        "http" | "https" => Path::from_url_path(url.key.split('?').next().unwrap_or_default())?,
+        _ => Path::parse(&url.key)?,
+    })
+}
+
+/// The settings of the connection, then those of `config` that this kind of store knows.
+fn settings<K: FromStr>(
+    client: Vec<(ClientConfigKey, String)>,
+    config: &[(String, String)],
+    of_client: impl Fn(ClientConfigKey) -> K,
+) -> impl Iterator<Item = (K, String)> {
+    let client = client.into_iter().map(move |(key, value)| (of_client(key), value));
+    client.chain(config.iter().filter_map(|(key, value)| Some((key.parse().ok()?, value.clone()))))
+}
+
+fn client(url: &Url, options: &ObjectStoreOptions) -> Vec<(ClientConfigKey, String)> {
+    let milliseconds = |time: Duration| format!("{} ms", time.as_millis());
+    let mut settings = vec![
+        (ClientConfigKey::ConnectTimeout, milliseconds(options.connect_timeout)),
+        (ClientConfigKey::ReadTimeout, milliseconds(options.request_timeout)),
+    ];
+    if url.scheme == "http" {
+        settings.push((ClientConfigKey::AllowHttp, "true".into()));
+    }
+    // A web server is asked for the whole file at once, which may take its time as long as something comes.
+    let whole = ["http", "https"].contains(&url.scheme.as_str());
+    let timeout = if whole { "365 days".to_owned() } else { milliseconds(options.request_timeout) };
+    settings.push((ClientConfigKey::Timeout, timeout));
+    settings
+}
+
+/// The store of that name in this process.
+fn memory(name: &str) -> Arc<dyn ObjectStore> {
+    static STORES: Mutex<Option<HashMap<String, Arc<InMemory>>>> = Mutex::new(None);
+    let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
+    let store = stores.get_or_insert_default().entry(name.to_owned()).or_default();
+    Arc::<InMemory>::clone(store)
+}
