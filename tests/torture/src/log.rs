@@ -61,12 +61,12 @@ impl Log {
     }
 
     /// The first value that the undisturbed run did not log.
-    pub fn wrong<'a>(&'a self, undisturbed: &Log) -> Option<&'a Cell> {
+    pub fn wrong<'a>(&'a self, undisturbed: &'a Log) -> Option<&'a Cell> {
         self.0.difference(&undisturbed.0).next()
     }
 
     /// The first value that the undisturbed run logged and this one did not.
-    pub fn lost<'a>(&self, undisturbed: &'a Log) -> Option<&'a Cell> {
+    pub fn lost<'a>(&'a self, undisturbed: &'a Log) -> Option<&'a Cell> {
         undisturbed.0.difference(&self.0).next()
     }
 }

@@ -169,7 +169,7 @@ pub fn train(options: &Options) -> Result<()> {
 /// Weights and buffers, bit by bit, in the order of their names.
 fn bits(net: &Net) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let state = params::state_dict(net.vars())?;
+    let state = params::state_dict(&net.vars)?;
     let mut names: Vec<&str> = state.keys().collect();
     names.sort_unstable();
     for name in names {
