@@ -84,6 +84,10 @@ impl Tolerated {
 impl<M: LightningModule> Run<'_, '_, M> {
     /// Writes the checkpoints that were asked for. One that fails does not keep the others from being written.
     pub(crate) fn serve_requests(&mut self) -> Result<(), Error> {
+        if self.engine.state.requests.is_empty() {
+            return Ok(());
+        }
+        self.engine.state.write_metrics_ahead()?;
         let mut outcome = Ok(());
         for request in std::mem::take(&mut self.engine.state.requests) {
             outcome = outcome.and(self.save(&request));

@@ -44,7 +44,7 @@ fn main() -> Result<ExitCode> {
     let path = std::env::current_exe()?;
     let program = |args: &[&str]| Program { path: path.clone(), args: args.iter().map(|arg| (*arg).into()).collect() };
     let campaign = Campaign {
-        programs: vec![program(&[]), program(&["--link"])],
+        programs: vec![program(&[]), program(&["--link"]), program(&["--asynchronous"])],
         kills: args.kills,
         seed: args.seed,
         jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),

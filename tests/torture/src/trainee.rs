@@ -14,7 +14,7 @@ use fulgurite::optim::CosineAnnealingLR;
 use fulgurite::prelude::*;
 use fulgurite::torch::params;
 use fulgurite::{Console, ModuleView, Plugin};
-use fulgurite_fabric::TorchCheckpointIo;
+use fulgurite_fabric::{AsyncCheckpointIo, TorchCheckpointIo};
 use fulgurite_torch::serialization::faults::FaultyFileSystem;
 
 /// Where checkpoints go, in the run's folder.
@@ -41,6 +41,9 @@ pub struct Options {
     /// Make `last.ckpt` a symbolic link.
     #[arg(long)]
     pub link: bool,
+    /// Write checkpoints in the background.
+    #[arg(long)]
+    pub asynchronous: bool,
 }
 
 /// Points and their class, with noise: what an item is depends on the epoch.
@@ -142,6 +145,12 @@ pub fn train(options: &Options) -> Result<()> {
         .every_n_train_steps(STEPS_PER_SAVE)
         .save_top_k(2)
         .save_last(if options.link { SaveLast::Link } else { SaveLast::Copy });
+    let io = TorchCheckpointIo::on(Arc::new(files.clone()));
+    let io = if options.asynchronous {
+        Plugin::checkpoint_io(AsyncCheckpointIo::new(io))
+    } else {
+        Plugin::checkpoint_io(io)
+    };
     let mut trainer = Trainer::builder()
         .max_epochs(EPOCHS as i64)
         .accelerator("cpu")
@@ -156,7 +165,7 @@ pub fn train(options: &Options) -> Result<()> {
         .callback(LearningRateMonitor::new())
         .callback(Announce)
         .callback(checkpoint)
-        .plugin(Plugin::checkpoint_io(TorchCheckpointIo::on(Arc::new(files.clone()))))
+        .plugin(io)
         .console(Console::memory())
         .build()?;
     let mut net = Net::new();

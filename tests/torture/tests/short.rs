@@ -33,5 +33,6 @@ fn a_run_killed_at_any_time_goes_on() {
     let undisturbed = Undisturbed::train(&program(&[])).unwrap();
     let at = |percent: u32| Fate::KilledAfter(undisturbed.time() / 100 * percent);
     Campaign::endure(&program(&[]), &undisturbed, &[at(40), at(55), at(60), at(70), at(80)]).unwrap();
+    Campaign::endure(&program(&["--asynchronous"]), &undisturbed, &[at(50), at(60), at(45)]).unwrap();
     Campaign::endure(&program(&["--link"]), &undisturbed, &[at(1), at(65), at(50), at(75), at(90)]).unwrap();
 }

@@ -29,6 +29,8 @@ pub(crate) struct Metrics {
     /// In the order first logged, which is the order shown.
     bar: IndexMap<String, LoggedValue>,
     logged: BTreeMap<String, f64>,
+    /// Names that were sent to the loggers ahead of their time: see [`Metrics::write_early`].
+    early: Vec<String>,
     error: Option<Error>,
 }
 
@@ -136,7 +138,7 @@ impl Metrics {
         let store = if self.evaluating { &self.eval } else { &self.train };
         let mut row = Row::new();
         store.visit(on_step, &mut |item| {
-            if item.logger {
+            if item.logger && !self.early.iter().any(|name| name == item.forked_name) {
                 let value = item.value.to_f64();
                 match row.iter_mut().find(|(name, _)| *name == item.forked_name) {
                     Some(held) => held.1 = value,
@@ -145,7 +147,30 @@ impl Metrics {
             }
             Ok(())
         })?;
-        write_row(&mut self.logged, loggers, row, x, epoch)
+        write_row(&mut self.logged, loggers, row, x, epoch)?;
+        self.early.clear();
+        Ok(())
+    }
+
+    /// As [`write`](Metrics::write), ahead of the call that is due: that one leaves out what was written here.
+    pub(crate) fn write_early(
+        &mut self,
+        loggers: &mut [Box<dyn Logger>],
+        on_step: bool,
+        x: i64,
+        epoch: Option<u64>,
+    ) -> Result<(), Error> {
+        let mut early = std::mem::take(&mut self.early);
+        self.early.clone_from(&early);
+        self.write(loggers, on_step, x, epoch)?;
+        self.train.visit(on_step, &mut |item| {
+            if item.logger && !early.iter().any(|name| name == item.forked_name) {
+                early.push(item.forked_name.to_owned());
+            }
+            Ok(())
+        })?;
+        self.early = early;
+        Ok(())
     }
 
     /// Writes values that are not in a store to every logger.

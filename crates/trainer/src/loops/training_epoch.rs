@@ -300,14 +300,16 @@ impl TrainerState {
     }
 
     fn write_step_metrics(&mut self) -> Result<(), Error> {
-        if self.is_accumulating() || self.fabric.loggers.is_empty() {
+        if !self.step_metrics_are_due() {
             return Ok(());
         }
-        if self.should_update_logs() || self.config.fast_dev_run > 0 {
-            let (x, epoch) = (self.run.progress.batches_that_stepped, self.current_epoch());
-            self.write_metrics(true, x as i64, Some(epoch))?;
-        }
-        Ok(())
+        let (x, epoch) = (self.run.progress.batches_that_stepped, self.current_epoch());
+        self.write_metrics(true, x as i64, Some(epoch))
+    }
+
+    fn step_metrics_are_due(&self) -> bool {
+        let is_time = || self.should_update_logs() || self.config.fast_dev_run > 0;
+        !self.is_accumulating() && !self.fabric.loggers.is_empty() && is_time()
     }
 
     /// Writes the values in demand to every logger.
@@ -324,6 +326,18 @@ impl TrainerState {
         self.write_metrics(false, x, Some(epoch))?;
         self.metrics.train.reset();
         Ok(())
+    }
+
+    /// Before a checkpoint: what the batch or epoch in hand logged. It is over in the checkpoint, so a run that goes on from
+    /// there does not write it.
+    pub(crate) fn write_metrics_ahead(&mut self) -> Result<(), Error> {
+        let (stepped, epoch) = (self.run.progress.batches_that_stepped as i64, Some(self.current_epoch()));
+        let (on_step, x) = match self.hook {
+            Hook::OnTrainBatchEnd if self.step_metrics_are_due() => (true, stepped),
+            Hook::OnTrainEpochEnd => (false, stepped - 1),
+            _ => return Ok(()),
+        };
+        self.metrics.write_early(&mut self.fabric.loggers, on_step, x, epoch)
     }
 
     /// What a scheduler on a plateau waits for: outer `None` when it must not step now.

@@ -2,12 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-/// Whether it is a URL, such as `s3://bucket/run`.
-fn is_url(path: &Path) -> bool {
-    let scheme = path.to_str().and_then(|text| text.split_once("://")).map(|(scheme, _)| scheme);
-    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
-    scheme.is_some_and(|scheme| scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(is_part))
-}
+use fulgurite_fabric::is_url;
 
 /// The absolute path, with the home folder for `~` and every symbolic link followed that exists by now; a URL as it is.
 pub(in crate::callbacks) fn real_path(path: &Path) -> PathBuf {
