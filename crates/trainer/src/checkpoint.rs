@@ -38,6 +38,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         // What was logged before a checkpoint is not logged again by a run that goes on from it.
         state.fabric.loggers.iter_mut().try_for_each(|logger| logger.save())?;
+        state.leaving.rows_due = true;
         Ok(state.fabric.checkpoint_io().commit(&checkpoint, &request.commit())?)
     }
 

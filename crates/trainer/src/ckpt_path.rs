@@ -73,7 +73,7 @@ impl Engine {
         if self.state.entry != TrainerFn::Fit || self.state.config.fast_dev_run > 0 {
             return Ok(None);
         }
-        if let Some(job) = self.state.job.clone() {
+        if let Some(job) = self.state.leaving.job.clone() {
             let all = self.state.hpc_checkpoints()?;
             if let Some(path) = self.continue_newest(all)? {
                 self.state
@@ -267,6 +267,14 @@ impl TrainerState {
     /// Which run of each logger this is, for checkpoints.
     pub(crate) fn log_versions(&self) -> Vec<Value> {
         self.fabric.loggers.iter().map(|logger| logger.version().into()).collect()
+    }
+
+    /// What was logged up to the end of a checkpoint's batch or epoch is not logged again by a run that goes on from it.
+    pub(crate) fn flush_after_checkpoint(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.leaving.rows_due) {
+            self.fabric.loggers.iter_mut().try_for_each(|logger| logger.save())?;
+        }
+        Ok(())
     }
 
     /// Has the loggers drop what a run that this one goes on from logged after its checkpoint.

@@ -45,7 +45,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
             at = SafePoint::Epochs;
         }
         self.engine.state.report_dead_parameters(true);
-        self.hook(Hook::OnTrainEnd, |c, t, m| c.on_train_end(t, m), |m, t| m.on_train_end(t))
+        self.hook(Hook::OnTrainEnd, |c, t, m| c.on_train_end(t, m), |m, t| m.on_train_end(t))?;
+        self.engine.state.renew_cut()
     }
 
     /// Where a checkpoint says that training goes on. One of the end of an epoch is written before schedulers on a plateau

@@ -52,6 +52,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                     break;
                 }
                 self.leave_if_asked(SafePoint::Batch)?;
+                self.save_if_time_is_over()?;
                 self.validate_if_due()?;
                 self.step_schedulers(Interval::Step, true)?;
                 self.engine.state.close_batch();
@@ -136,6 +137,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         )?;
         self.engine.state.run.progress.batch.completed();
         self.engine.state.write_step_metrics()?;
+        self.engine.state.flush_after_checkpoint()?;
         Ok(flow)
     }
 
@@ -183,6 +185,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.step_schedulers(Interval::Epoch, true)?;
         }
         self.engine.state.write_epoch_metrics()?;
+        self.engine.state.flush_after_checkpoint()?;
         self.engine.state.report_dead_parameters(false);
         self.engine.state.report_data_wait(true);
         self.engine.state.run.progress.epoch.completed();
@@ -241,7 +244,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 impl TrainerState {
-    fn epoch_is_done(&self) -> bool {
+    pub(crate) fn epoch_is_done(&self) -> bool {
         let max_steps = self.config.max_steps;
         (max_steps >= 0 && self.global_step() >= max_steps.unsigned_abs())
             || self.is_last_train_batch()
