@@ -17,6 +17,7 @@ pages! {
     Callbacks = "callbacks.md";
     Checkpoints = "checkpoints.md";
     Resuming = "resuming.md";
+    Clusters = "clusters.md";
     CommandLine = "command-line.md";
     Tuning = "tuning.md";
     Profiling = "profiling.md";
