@@ -207,10 +207,10 @@ fn plugins_are_named_by_class() {
     let at = printed.find("plugins:").unwrap();
     expect![[r#"
         plugins:
-          - class_path: SlurmEnvironment
-            init_args:
-              auto_requeue: false
-              requeue_signal: SIGUSR2
+        - class_path: SlurmEnvironment
+          init_args:
+            auto_requeue: false
+            requeue_signal: SIGUSR2
     "#]]
     .assert_eq(
         &printed[at..]

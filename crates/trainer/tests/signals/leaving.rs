@@ -144,7 +144,6 @@ pub(crate) fn max_time() {
     for (options, saved) in [
         ("csv", &["saved interrupted.ckpt"; 2][..]),
         ("csv save_every=0", &["saved interrupted.ckpt", "saved epoch=0-step=1.ckpt", "saved interrupted.ckpt"]),
-        ("csv accumulate=2", &["saved interrupted.ckpt"; 2]),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let ended = run(folder.path(), &format!("{options} time=20 slow=1"), &[]);
