@@ -42,8 +42,12 @@ fn credentials(scheme: &str) -> &'static str {
 
 /// What the store said, in one line: the code and message of an XML answer; else the request and what became of it.
 fn said(error: &Error) -> String {
-    let causes: Vec<String> =
-        std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string).collect();
+    let mut causes: Vec<String> = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
     let mut all = causes.first().cloned().unwrap_or_else(|| error.to_string());
     if let Some(code) = element(&all, "Code") {
         return match element(&all, "Message") {
