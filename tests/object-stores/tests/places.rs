@@ -30,7 +30,7 @@ fn every_method(io: &mut dyn CheckpointIo, folder: &Path) {
     assert_eq!(names(io), [at("a.ckpt")], "what lies in a folder below is not listed");
     let commit = Commit {
         path: at("b.ckpt"),
-        alias: Some(Alias { path: at("last.ckpt"), link: true }),
+        alias: Some(Alias { path: at("last.ckpt"), link: false }),
         remove: vec![at("a.ckpt"), at("none.ckpt")],
     };
     io.commit(&large_state(3.0), &commit).unwrap();
@@ -42,7 +42,7 @@ fn every_method(io: &mut dyn CheckpointIo, folder: &Path) {
     assert!(io.exists(&at("last.ckpt")).unwrap() && !io.exists(&at("b.ckpt")).unwrap());
     for error in [io.load(&at("b.ckpt")).map(drop), io.verify(&at("b.ckpt"))] {
         let error = error.unwrap_err().to_string();
-        assert!(error.starts_with(&format!("checkpoint {}: ", at("b.ckpt").display())), "{error}");
+        assert!(error.starts_with("checkpoint ") && error.contains("b.ckpt: "), "{error}");
     }
     assert!(io.alias(&at("b.ckpt"), &Alias { path: at("c.ckpt"), link: false }).is_err());
 }

@@ -2,13 +2,16 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{S3Server, io_of, large_state, quick_retries, serve, state, state_of, status, until};
+use common::{S3Server, io_of, large_state, quick_retries, serve, state, state_of, status};
 use fulgurite_fabric::{Alias, AsyncCheckpointIo, CheckpointIo, Commit, DefaultCheckpointIo, ObjectStoreCheckpointIo};
 
 /// More than ten parts of the least size that S3 takes.
