@@ -18,6 +18,7 @@ pages! {
     Checkpoints = "checkpoints.md";
     Resuming = "resuming.md";
     Clusters = "clusters.md";
+    ObjectStores = "object-stores.md";
     CommandLine = "command-line.md";
     Tuning = "tuning.md";
     Profiling = "profiling.md";

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use fulgurite_fabric::{CheckpointIo, TorchCheckpointIo};
+use fulgurite_fabric::{CheckpointIo, DefaultCheckpointIo};
 use fulgurite_optim::{Interval, LrSchedulerConfig, Optimizers, SchedulerOptions};
 use fulgurite_torch::tch::nn;
 use fulgurite_torch::{Dict, Value, rng};
@@ -234,7 +234,7 @@ fn configure(optimization: &Optimization, vars: &nn::VarStore, trainer: &Trainer
 
 /// The model's options that a checkpoint has among its hyper-parameters.
 fn saved_hparams(layout: &Layout, path: &str) -> Result<Option<Node>, Error> {
-    let Value::Dict(checkpoint) = TorchCheckpointIo::new().load(Path::new(path))? else { return Ok(None) };
+    let Value::Dict(checkpoint) = DefaultCheckpointIo::new().load(Path::new(path))? else { return Ok(None) };
     let (Ok(hparams), Some(schema)) = (checkpoint.dict("hyper_parameters"), layout.schema().field("model")) else {
         return Ok(None);
     };
