@@ -23,7 +23,8 @@ Usage: cargo xtask COMMAND
   test [ARGS]           run the tests (ARGS go to `cargo test`)
   parity [ARGS]         compare with PyTorch, Lightning, torchmetrics and TensorBoard, number by number
   bench NAME [--json FILE] [--repeats N] [--model mlp|cnn|gpt]
-                        measure against hand-written tch, PyTorch and Lightning; NAME is overhead or loader
+                        measure against hand-written tch, PyTorch and Lightning; NAME is
+                        overhead, loader or checkpoint
   help                  show this
 
 Every command sets up what it needs first. With `--help`, or `fit --help`, after its name, an example lists
