@@ -25,7 +25,8 @@ Usage: cargo xtask COMMAND
   torture [--kills N] [--seed S] [--damaged-runs PERCENT]
                         kill training runs again and again; each must go on and end as an undisturbed one does
   bench NAME [--json FILE] [--repeats N] [--model mlp|cnn|gpt]
-                        measure against hand-written tch, PyTorch and Lightning; NAME is overhead or loader
+                        measure against hand-written tch, PyTorch and Lightning; NAME is
+                        overhead, loader or checkpoint
   help                  show this
 
 Every command sets up what it needs first. With `--help`, or `fit --help`, after its name, an example lists
