@@ -15,7 +15,7 @@ use crate::module::LightningModule;
 use crate::state::{Owner, SaveRequest, TrainerState};
 
 /// The version of Lightning whose layout the checkpoints have.
-const LIGHTNING_VERSION: &str = "2.6.6";
+pub(crate) const LIGHTNING_VERSION: &str = "2.6.6";
 
 impl<M: LightningModule> Run<'_, '_, M> {
     /// Writes the checkpoints that were asked for.
