@@ -1,5 +1,6 @@
 //! `fulgurite ckpt convert`: the same checkpoint in another format.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use fulgurite_torch::tch::{Kind, Tensor};
@@ -173,34 +174,33 @@ impl Change {
             notes.push(format!("left out, as --only says: {}", count(skipped.len(), "weight")));
         }
         let Some(kind) = self.dtype else { return Ok(renamed) };
+        // Weights that are tied stay tied.
+        let mut seen: HashMap<(usize, Vec<i64>, Vec<i64>), Tensor> = HashMap::new();
         let mut converted = 0;
         let mut worst: f64 = 0.0;
-        let mut failed = None;
-        let result = renamed.map_tensors(&mut |tensor| {
+        let mut result = Dict::new();
+        for (name, value) in renamed {
+            let Value::Tensor(tensor) = &value else {
+                result.push(name, value);
+                continue;
+            };
             if !tensor.is_floating_point() || tensor.kind() == kind {
-                return tensor.shallow_clone();
+                result.push(name, value);
+                continue;
             }
             converted += 1;
-            match rounded(tensor, kind) {
-                Ok((tensor, error)) => {
-                    worst = worst.max(error);
-                    tensor
-                }
-                Err(error) => {
-                    failed = Some(error.to_string());
-                    tensor.shallow_clone()
-                }
+            let place = (tensor.data_ptr() as usize, tensor.size(), tensor.stride());
+            if !seen.contains_key(&place) {
+                let (rounded, change) = rounded(tensor, kind).map_err(|error| error.to_string())?;
+                worst = worst.max(change);
+                seen.insert(place.clone(), rounded);
             }
-        });
-        if let Some(error) = failed {
-            return Err(error);
+            result.push(name, &seen[&place]);
         }
-        if worst > 0.0 {
-            notes.push(format!(
-                "converted {} to {}, which changed them by up to {worst:.3e}",
-                count(converted, "tensor"),
-                dtype_name(kind)
-            ));
+        if converted > 0 {
+            let change = if worst == 0.0 { "no value".to_owned() } else { format!("values by up to {worst:.3e}") };
+            let converted = count(converted, "tensor");
+            notes.push(format!("converted {converted} to {}, which changed {change}", dtype_name(kind)));
         }
         Ok(result)
     }

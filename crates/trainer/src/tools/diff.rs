@@ -95,12 +95,12 @@ impl Diff {
         }
     }
 
-    fn compare_tensors(&self, path: &str, a: &Tensor, b: &Tensor) -> Result<Option<[String; 5]>, TorchError> {
+    fn compare_tensors(&self, path: &str, a: &Tensor, b: &Tensor) -> Result<Option<Vec<String>>, TorchError> {
         let kinds = [a, b].map(|tensor| dtype_name(tensor.kind()));
         let sizes = [a, b].map(Tensor::size);
         if sizes[0] != sizes[1] {
             let [ours, theirs] = sizes;
-            return Ok(Some([
+            return Ok(Some(vec![
                 path.into(),
                 format!("{ours:?} | {theirs:?}"),
                 String::new(),
@@ -115,7 +115,7 @@ impl Diff {
         }
         let share = format!("{} of {}", found.elements, a.numel());
         let number = |number: f64| if found.elements == 0 { String::new() } else { format!("{number:.3e}") };
-        Ok(Some([path.into(), share, number(found.max_abs), number(found.max_rel), what]))
+        Ok(Some(vec![path.into(), share, number(found.max_abs), number(found.max_rel), what]))
     }
 
     fn difference(&self, a: &Tensor, b: &Tensor) -> Result<Difference, TorchError> {
@@ -170,7 +170,7 @@ struct Comparison {
     only_in_a: Vec<String>,
     only_in_b: Vec<String>,
     /// Name, how many elements, largest differences, and what else differs.
-    differing_tensors: Vec<[String; 5]>,
+    differing_tensors: Vec<Vec<String>>,
     differing_values: Vec<(String, String)>,
     tensors: usize,
     values: usize,

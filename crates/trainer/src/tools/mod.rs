@@ -71,7 +71,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &Console, wid
     let program = match Program::try_parse_from(arguments) {
         Ok(program) => program,
         Err(error) if error.use_stderr() => {
-            console.print(error.to_string().trim_end());
+            console.print(&mistake(&error));
             return 2;
         }
         Err(help) => {
@@ -95,6 +95,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &Console, wid
         Err(error) => {
             console.print(&format!("error: {error}"));
             2
+        }
+    }
+}
+
+/// What is wrong with the arguments, in a line; the help, where there were none.
+fn mistake(error: &clap::Error) -> String {
+    let text = error.to_string();
+    match error.kind() {
+        clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => text.trim_end().to_owned(),
+        _ => {
+            let first: Vec<&str> = text.split("\n\n").next().unwrap_or_default().split_whitespace().collect();
+            first.join(" ")
         }
     }
 }

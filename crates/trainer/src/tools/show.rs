@@ -6,7 +6,7 @@ use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, TorchError, Value};
 use serde_json::{Map, Value as Json, json};
 
-use super::tensors::{bytes, dtype_name, shared, stats, tensors};
+use super::tensors::{Stats, bytes, dtype_name, shared, stats, tensors};
 use super::text::{self, Table, count, fields, settings, size};
 use crate::error::Error;
 use crate::load::source::{self, Format, Source};
@@ -50,10 +50,6 @@ impl Show {
         if self.json {
             return Ok(format!("{:#}\n", self.to_json(&source)?));
         }
-        let section = |title: &str, body: String| match body.is_empty() {
-            true => String::new(),
-            false => format!("\n{title}\n{body}"),
-        };
         let rows = |rows: Vec<(String, String)>| fields(&rows, width);
         let mut text = rows(self.facts(&source));
         if let Value::Dict(checkpoint) = &source.value
@@ -67,7 +63,7 @@ impl Show {
             text += &section("Callbacks", rows(entries(checkpoint, "callbacks")));
             text += &section("Other entries", rows(others(checkpoint)));
         }
-        text += &section("Tensors", self.tensors(&source, width)?);
+        text += &self.tensors(&source, width)?;
         let shared = shared(&tensors(&source.value));
         let groups = shared.iter().map(|names| (names[0].clone(), format!("= {}", names[1..].join(", "))));
         text += &section("Tensors in the same memory", rows(groups.collect()));
@@ -86,8 +82,8 @@ impl Show {
                 facts.extend(checkpoint.get(key).map(|value| (key, text::value(value))));
             }
             if let Ok(ours) = checkpoint.dict("fulgurite") {
-                let seed = ours.int("global_seed").map_or(String::new(), |seed| format!(", seed {}", seed as u64));
-                facts.push(("written by", format!("Fulgurite, to resume exactly{seed}")));
+                facts.push(("written by", "Fulgurite".to_owned()));
+                facts.extend(ours.int("global_seed").ok().map(|seed| ("seed", (seed as u64).to_string())));
             }
         }
         facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
@@ -95,54 +91,54 @@ impl Show {
 
     /// All of them, or how many each entry of the checkpoint has.
     fn tensors(&self, source: &Source, width: Option<usize>) -> Result<String, Error> {
-        let all = tensors(&source.value);
-        if self.stats {
-            let mut table = Table::new(&["name", "dtype", "shape", ">size", ">min", ">max", ">mean", ">not finite"]);
-            for (name, tensor) in &all {
-                let [min, max, mean, not_finite] = match stats(tensor)? {
-                    Some(stats) => {
-                        let finite = [stats.min, stats.max, stats.mean].map(number);
-                        let not_finite =
-                            if stats.not_finite > 0 { stats.not_finite.to_string() } else { String::new() };
-                        let [min, max, mean] = finite;
-                        [min, max, mean, not_finite]
-                    }
-                    None => ["", "", "", if tensor.numel() > 0 { "all" } else { "" }].map(str::to_owned),
-                };
-                let [dtype, shape, size] = described(tensor);
-                table.push([name.clone(), dtype, shape, size, min, max, mean, not_finite]);
+        let parts: Vec<(String, Vec<(String, &Tensor)>)> = match &source.value {
+            Value::Dict(checkpoint) if !is_state_dict(checkpoint) => {
+                let parts = checkpoint.iter().map(|(key, value)| (text::value(key), tensors(value)));
+                parts.filter(|(_, tensors)| !tensors.is_empty()).collect()
             }
-            return Ok(table.render(width));
-        }
-        if self.tensors {
-            let mut table = Table::new(&["name", "dtype", "shape", ">size"]);
-            for (name, tensor) in &all {
-                let [dtype, shape, size] = described(tensor);
-                table.push([name.clone(), dtype, shape, size]);
-            }
-            return Ok(table.render(width));
+            whole => vec![(String::new(), tensors(whole))],
+        };
+        if self.stats || self.tensors {
+            let tables = parts.iter().map(|(name, tensors)| {
+                let title = if name.is_empty() { "\nTensors\n".into() } else { format!("\nTensors of {name}\n") };
+                Ok(title + &self.list(tensors)?.render(width))
+            });
+            return tables.collect();
         }
         let mut table = Table::new(&["in", ">tensors", ">elements", ">size", "dtypes"]);
-        let parts: Vec<(String, Vec<(String, &Tensor)>)> = match &source.value {
-            Value::Dict(checkpoint)
-                if find_state_dict(checkpoint, None).is_ok_and(|found| found.len() == checkpoint.len()) =>
-            {
-                vec![("weights".into(), all.clone())]
-            }
-            Value::Dict(checkpoint) => {
-                checkpoint.iter().map(|(key, value)| (text::value(key), tensors(value))).collect()
-            }
-            value => vec![("all".into(), tensors(value))],
-        };
-        let mut several = 0;
-        for (name, tensors) in parts.into_iter().filter(|(_, tensors)| !tensors.is_empty()) {
-            table.push(totals(name, &tensors));
-            several += 1;
+        for (name, tensors) in &parts {
+            table.push(totals(if name.is_empty() { "the whole" } else { name }, tensors));
         }
-        if several > 1 {
-            table.push(totals("all".into(), &all));
+        if parts.len() > 1 {
+            table.push(totals("the whole", &tensors(&source.value)));
         }
-        Ok(if table.is_empty() { String::new() } else { table.render(width) })
+        Ok(section("Tensors", table.render(width)))
+    }
+
+    fn list(&self, tensors: &[(String, &Tensor)]) -> Result<Table, Error> {
+        let mut titles = vec!["name", "dtype", "shape", ">size"];
+        if self.stats {
+            titles.extend([">min", ">max", ">mean", ">not finite"]);
+        }
+        let mut table = Table::new(&titles);
+        for (name, tensor) in tensors {
+            let (dtype, shape) = (dtype_name(tensor.kind()).to_owned(), format!("{:?}", tensor.size()));
+            let mut cells = vec![name.clone(), dtype, shape, size(bytes(tensor))];
+            if self.stats {
+                let found = stats(tensor)?;
+                cells.extend(match found {
+                    Some(stats) => [stats.min, stats.max, stats.mean].map(number),
+                    None => Default::default(),
+                });
+                cells.push(match found {
+                    Some(Stats { not_finite: 0, .. }) => String::new(),
+                    Some(stats) => stats.not_finite.to_string(),
+                    None => String::new(),
+                });
+            }
+            table.push(cells);
+        }
+        Ok(table)
     }
 
     fn to_json(&self, source: &Source) -> Result<Json, Error> {
@@ -163,16 +159,19 @@ impl Show {
     }
 }
 
+/// A title above what there is, if there is anything.
+fn section(title: &str, body: String) -> String {
+    if body.is_empty() { String::new() } else { format!("\n{title}\n{body}") }
+}
+
 fn kind(value: &Value) -> &'static str {
     let Value::Dict(checkpoint) = value else { return "plain data" };
     match checkpoint.get(VERSION_KEY) {
         Some(_) if checkpoint.get("optimizer_states").is_some() => "a Lightning checkpoint, to resume from",
         Some(_) => "a Lightning checkpoint, weights alone",
-        None => match find_state_dict(checkpoint, None) {
-            Ok(found) if found.len() == checkpoint.len() => "weights",
-            Ok(_) => "weights, and more",
-            Err(_) => "plain data",
-        },
+        None if is_state_dict(checkpoint) => "weights",
+        None if find_state_dict(checkpoint, None).is_ok() => "weights, and more",
+        None => "plain data",
     }
 }
 
@@ -187,8 +186,9 @@ fn file_size(source: &Source) -> u64 {
     source.files.iter().filter_map(|file| Some(file.metadata().ok()?.len())).sum()
 }
 
-fn described(tensor: &Tensor) -> [String; 3] {
-    [dtype_name(tensor.kind()).to_owned(), format!("{:?}", tensor.size()), size(bytes(tensor))]
+/// Whether weights are all that it has.
+fn is_state_dict(checkpoint: &Dict) -> bool {
+    find_state_dict(checkpoint, None).is_ok_and(|found| found.len() == checkpoint.len())
 }
 
 /// Four digits, which is what tells weights that exploded from those that did not.
@@ -203,7 +203,7 @@ fn number(number: f64) -> String {
     }
 }
 
-fn totals(name: String, tensors: &[(String, &Tensor)]) -> [String; 5] {
+fn totals(name: &str, tensors: &[(String, &Tensor)]) -> Vec<String> {
     let mut dtypes: Vec<&str> = Vec::new();
     for (_, tensor) in tensors {
         let dtype = dtype_name(tensor.kind());
@@ -213,7 +213,7 @@ fn totals(name: String, tensors: &[(String, &Tensor)]) -> [String; 5] {
     }
     let elements: usize = tensors.iter().map(|(_, tensor)| tensor.numel()).sum();
     let size = size(tensors.iter().map(|(_, tensor)| bytes(tensor)).sum());
-    [name, tensors.len().to_string(), elements.to_string(), size, dtypes.join(", ")]
+    vec![name.to_owned(), tensors.len().to_string(), elements.to_string(), size, dtypes.join(", ")]
 }
 
 /// The entries of a dict within the checkpoint.
@@ -234,9 +234,6 @@ fn progress(checkpoint: &Dict) -> Table {
             counters(&text::value(name), value, &mut table);
         }
     }
-    if table.is_empty() {
-        return Table::new(&[]);
-    }
     table
 }
 
@@ -247,7 +244,8 @@ fn counters(path: &str, value: &Value, table: &mut Table) {
         if counts.iter().any(|(_, count)| count.as_int().is_some_and(|count| count != 0)) {
             let count = |name: &str| counts.int(name).map_or(String::new(), |count| count.to_string());
             let path = path.replace("_progress", "");
-            table.push([path, which.into(), count("ready"), count("started"), count("processed"), count("completed")]);
+            let counts = ["ready", "started", "processed", "completed"].map(count);
+            table.push([vec![path, which.to_owned()], counts.to_vec()].concat());
         }
     }
     for (name, value) in dict.iter() {
@@ -291,7 +289,10 @@ fn schedulers(checkpoint: &Dict) -> Vec<(String, String)> {
 fn others(checkpoint: &Dict) -> Vec<(String, String)> {
     let is_other = |(key, _): &(&Value, &Value)| key.as_str().is_none_or(|key| !KNOWN.contains(&key));
     let described = |value: &Value| match value {
-        Value::Dict(dict) => dict.iter().map(|(key, _)| text::value(key)).collect::<Vec<_>>().join(", "),
+        Value::Dict(dict) if dict.iter().any(|(_, value)| value.as_dict().is_some() || value.as_tensor().is_some()) => {
+            dict.iter().map(|(key, _)| text::value(key)).collect::<Vec<_>>().join(", ")
+        }
+        Value::Dict(dict) => settings(dict.iter()),
         other => text::value(other),
     };
     checkpoint.iter().filter(is_other).map(|(key, value)| (text::value(key), described(value))).collect()

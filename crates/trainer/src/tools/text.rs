@@ -124,15 +124,15 @@ impl Table {
         Table { rows: vec![titles.iter().map(|title| title.trim_start_matches('>').to_owned()).collect()], right }
     }
 
-    pub(super) fn push<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into());
+    pub(super) fn push(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.rows.len() < 2
-    }
-
+    /// Nothing for a header alone.
     pub(super) fn render(&self, width: Option<usize>) -> String {
+        if self.rows.len() < 2 {
+            return String::new();
+        }
         let widest = |column: usize| self.rows.iter().map(|row| columns(&row[column])).max().unwrap_or(0);
         let mut widths: Vec<usize> = (0..self.right.len()).map(widest).collect();
         // The names give way first.
@@ -193,8 +193,8 @@ mod tests {
         "#]]
         .assert_eq(&fields(&rows, Some(41)));
         let mut table = Table::new(&["name", ">size"]);
-        table.push(["transformer.layers.11.attention.weight".into(), "12.3 kB".into()]);
-        table.push(["fc".into(), "1 B".into()]);
+        table.push(vec!["transformer.layers.11.attention.weight".into(), "12.3 kB".into()]);
+        table.push(vec!["fc".into(), "1 B".into()]);
         expect![[r#"
               name                   size
               transfor….weight    12.3 kB
