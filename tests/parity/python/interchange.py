@@ -26,8 +26,9 @@ class Batches:
         return len(self.batches)
 
     def __iter__(self):
+        # A generator: Lightning makes an iterator that it does not use before the one that it does.
         start, self.start = self.start, 0
-        return iter(self.batches[start:])
+        yield from self.batches[start:]
 
 
 class Net(LightningModule):
