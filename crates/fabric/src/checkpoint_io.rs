@@ -178,6 +178,11 @@ impl CheckpointIo for TorchCheckpointIo {
         serialization::load(path).map_err(|error| failed(path, error.to_string()))
     }
 
+    /// Reads the whole file and compares its checksums, with little memory.
+    fn verify(&mut self, path: &Path) -> Result<(), FabricError> {
+        serialization::verify(path).map_err(|error| failed(path, error.to_string()))
+    }
+
     fn remove(&mut self, path: &Path) -> Result<(), FabricError> {
         match self.files.remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -3,6 +3,7 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 
 using fulgurite::Error;
 using fulgurite::protect;
@@ -31,6 +32,14 @@ Error fulgurite_set_storage(const at::Tensor *target, const at::Tensor *source, 
   return protect([&] {
     at::NoGradGuard no_grad;
     target->set_(source->storage(), offset, at::IntArrayRef(size, dims), at::IntArrayRef(stride, dims));
+  });
+}
+
+// A tensor of bytes over memory that belongs to `owner`, which `release` takes back after the last use.
+Error fulgurite_bytes_of(void *memory, int64_t size, void *owner, void (*release)(void *), at::Tensor **out) noexcept {
+  return protect([&] {
+    *out = new at::Tensor(
+        at::from_blob(memory, {size}, [owner, release](void *) { release(owner); }, at::TensorOptions(at::kByte)));
   });
 }
 

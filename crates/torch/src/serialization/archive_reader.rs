@@ -1,66 +1,44 @@
-//! Reads the zip container of a checkpoint: finds its entries, and trusts nothing that it says about them.
+//! Reads the zip container of a checkpoint: what its entries are for, and their bytes.
 
 use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 
-use zip::ZipArchive;
-use zip::result::ZipError;
-
+use super::manifest;
+use super::zip_directory::{self, Directory, Record, read_at};
 use crate::error::TorchError;
+
+/// More than the list of a million entries has.
+const MAX_MANIFEST: u64 = 128 << 20;
+
+/// Read, and summed up while it is in the processor's cache.
+const PIECE: usize = 1 << 20;
 
 /// An opened checkpoint file.
 pub(super) struct ArchiveReader<R> {
     input: R,
     /// By name, without the folder that all lie in.
-    entries: HashMap<String, Entry>,
-}
-
-#[derive(Clone, Copy)]
-struct Entry {
-    start: u64,
-    size: u64,
-    crc: u32,
+    entries: HashMap<String, Record>,
 }
 
 impl<R: Read + Seek> ArchiveReader<R> {
     pub(super) fn open(mut input: R) -> Result<ArchiveReader<R>, TorchError> {
         let length = input.seek(SeekFrom::End(0)).map_err(reading)?;
         recognise(&mut input, length)?;
-        let mut archive = ZipArchive::new(input).map_err(|error| match error {
-            ZipError::Io(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => reading(error),
-            _ => damaged(format!(
-                "it begins like a checkpoint and has no end, at {length} bytes; it was cut while being written or \
-                 copied"
-            )),
-        })?;
+        let Directory { records, tail } = zip_directory::read(&mut input, length)?;
 
-        let mut entries = HashMap::new();
-        let mut folder: Option<String> = None;
-        for index in 0..archive.len() {
-            let entry = archive.by_index_raw(index).map_err(|error| damaged(format!("entry {index}: {error}")))?;
-            let name = entry.name().to_owned();
-            if entry.compression() != zip::CompressionMethod::Stored {
-                return Err(TorchError::UnsupportedCheckpoint {
-                    reason: format!("entry `{name}` is compressed; write the file with torch.save"),
-                });
-            }
-            let (start, size) = (entry.data_start(), entry.size());
-            if size != entry.compressed_size() || start.checked_add(size).is_none_or(|end| end > length) {
-                return Err(damaged(format!("entry `{name}` reaches beyond the end of the file")));
-            }
-            let Some((top, rest)) = name.split_once('/') else {
-                return Err(TorchError::NotACheckpoint {
-                    reason: format!("it is a zip file with an entry `{name}` outside of any folder"),
-                });
-            };
-            if folder.get_or_insert_with(|| top.to_owned()) != top {
-                continue;
-            }
-            let found = Entry { start, size, crc: entry.crc32() };
-            if entries.insert(rest.to_owned(), found).is_some() {
-                return Err(damaged(format!("two entries are named `{name}`")));
-            }
+        let folder = folder_of(&records)?.to_owned();
+        let list = records.iter().find(|record| within(&record.name, &folder) == Some(manifest::NAME));
+        if let Some(list) = list {
+            let text = read_entry(&mut input, list, MAX_MANIFEST)?;
+            manifest::check(&text, &records, &folder, &tail, |record| {
+                read_at(&mut input, record.header_at, (record.start - record.header_at) as usize)
+            })?;
         }
+        let entries: HashMap<String, Record> = records
+            .into_iter()
+            .filter_map(|record| Some((within(&record.name, &folder)?.to_owned(), record)))
+            .collect();
         // What torch.jit.save writes has this one too.
         if entries.contains_key("constants.pkl") {
             return Err(TorchError::NotACheckpoint {
@@ -70,41 +48,106 @@ impl<R: Read + Seek> ArchiveReader<R> {
         if !entries.contains_key("data.pkl") {
             return Err(TorchError::NotACheckpoint { reason: "it is a zip file without a data.pkl".into() });
         }
-        reject_overlaps(&entries)?;
-        Ok(ArchiveReader { input: archive.into_inner(), entries })
+        Ok(ArchiveReader { input, entries })
     }
 
-    /// The size of an entry in bytes, if it is there.
-    pub(super) fn size(&self, name: &str) -> Option<u64> {
-        self.entries.get(name).map(|entry| entry.size)
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// The size of an entry in bytes.
+    pub(super) fn size(&self, name: &str) -> Result<u64, TorchError> {
+        Ok(self.record(name)?.size)
+    }
+
+    /// Where the bytes of an entry lie in the file.
+    pub(super) fn range(&self, name: &str) -> Result<Range<u64>, TorchError> {
+        let record = self.record(name)?;
+        Ok(record.start..record.start + record.size)
     }
 
     /// Reads an entry whole into `target`, which has its size.
     pub(super) fn read_into(&mut self, name: &str, target: &mut [u8]) -> Result<(), TorchError> {
-        let entry = *self.entries.get(name).ok_or_else(|| damaged(format!("entry `{name}` is missing")))?;
-        if entry.size != target.len() as u64 {
-            return Err(damaged(format!("entry `{name}` has {} bytes, expected {}", entry.size, target.len())));
+        let record = self.entries.get(name).ok_or_else(|| missing(name))?;
+        if record.size != target.len() as u64 {
+            return Err(damaged(format!("entry `{name}` has {} bytes, expected {}", record.size, target.len())));
         }
-        self.input.seek(SeekFrom::Start(entry.start)).map_err(reading)?;
-        self.input.read_exact(target).map_err(reading)?;
-        // torch writes 0 when it is told not to compute checksums.
-        if entry.crc != 0 && crc32fast::hash(target) != entry.crc {
-            return Err(damaged(format!("the checksum of entry `{name}` is wrong")));
-        }
-        Ok(())
+        read_summed(&mut self.input, record, target)
     }
 
     /// Reads an entry of at most `limit` bytes.
     pub(super) fn read(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, TorchError> {
-        let size = self.size(name).ok_or_else(|| damaged(format!("entry `{name}` is missing")))?;
-        if size > limit {
-            return Err(TorchError::UnsupportedCheckpoint {
-                reason: format!("entry `{name}` has {size} bytes; up to {limit} are read"),
-            });
+        let record = self.entries.get(name).ok_or_else(|| missing(name))?;
+        read_entry(&mut self.input, record, limit)
+    }
+
+    /// Reads every entry to see whether it is what its checksum says.
+    pub(super) fn check_sums(&mut self) -> Result<(), TorchError> {
+        let mut records: Vec<&Record> = self.entries.values().collect();
+        records.sort_by_key(|record| record.start);
+        let mut buffer = vec![0; PIECE];
+        for record in records {
+            self.input.seek(SeekFrom::Start(record.start)).map_err(reading)?;
+            let mut sum = crc32fast::Hasher::new();
+            let mut left = record.size;
+            while left > 0 {
+                let piece = &mut buffer[..left.min(PIECE as u64) as usize];
+                self.input.read_exact(piece).map_err(reading)?;
+                sum.update(piece);
+                left -= piece.len() as u64;
+            }
+            check_sum(record, sum)?;
         }
-        let mut data = vec![0; size as usize];
-        self.read_into(name, &mut data)?;
-        Ok(data)
+        Ok(())
+    }
+
+    fn record(&self, name: &str) -> Result<&Record, TorchError> {
+        self.entries.get(name).ok_or_else(|| missing(name))
+    }
+}
+
+/// The one folder that a checkpoint lies in: that of the first entry.
+fn folder_of(records: &[Record]) -> Result<&str, TorchError> {
+    if let Some(outside) = records.iter().find(|record| !record.name.contains('/')) {
+        return Err(TorchError::NotACheckpoint {
+            reason: format!("it is a zip file with an entry `{}` outside of any folder", outside.name),
+        });
+    }
+    let first = records.first().and_then(|record| record.name.split_once('/'));
+    Ok(first.map_or("", |(folder, _)| folder))
+}
+
+fn within<'a>(name: &'a str, folder: &str) -> Option<&'a str> {
+    name.strip_prefix(folder)?.strip_prefix('/').filter(|rest| !rest.is_empty())
+}
+
+fn read_entry(input: &mut (impl Read + Seek), record: &Record, limit: u64) -> Result<Vec<u8>, TorchError> {
+    if record.size > limit {
+        return Err(TorchError::UnsupportedCheckpoint {
+            reason: format!("entry `{}` has {} bytes; up to {limit} are read", record.short_name(), record.size),
+        });
+    }
+    // The file was found to have that many bytes.
+    let mut data = vec![0; record.size as usize];
+    read_summed(input, record, &mut data)?;
+    Ok(data)
+}
+
+fn read_summed(input: &mut (impl Read + Seek), record: &Record, target: &mut [u8]) -> Result<(), TorchError> {
+    input.seek(SeekFrom::Start(record.start)).map_err(reading)?;
+    let mut sum = crc32fast::Hasher::new();
+    for piece in target.chunks_mut(PIECE) {
+        input.read_exact(piece).map_err(reading)?;
+        sum.update(piece);
+    }
+    check_sum(record, sum)
+}
+
+/// torch writes 0 when it is told not to compute checksums.
+fn check_sum(record: &Record, sum: crc32fast::Hasher) -> Result<(), TorchError> {
+    match record.crc == 0 || record.crc == sum.finalize() {
+        true => Ok(()),
+        false => Err(damaged(format!("the checksum of entry `{}` is wrong", record.short_name()))),
     }
 }
 
@@ -129,20 +172,14 @@ fn recognise(input: &mut (impl Read + Seek), length: u64) -> Result<(), TorchErr
     Err(TorchError::NotACheckpoint { reason: reason.into() })
 }
 
-/// Entries that share bytes would let a small file claim a lot of memory.
-fn reject_overlaps(entries: &HashMap<String, Entry>) -> Result<(), TorchError> {
-    let mut ranges: Vec<_> = entries.values().filter(|entry| entry.size > 0).collect();
-    ranges.sort_by_key(|entry| entry.start);
-    match ranges.windows(2).all(|pair| pair[0].start + pair[0].size <= pair[1].start) {
-        true => Ok(()),
-        false => Err(damaged("entries overlap".into())),
-    }
+fn missing(name: &str) -> TorchError {
+    damaged(format!("entry `{name}` is missing"))
 }
 
 pub(super) fn damaged(reason: String) -> TorchError {
     TorchError::DamagedCheckpoint { reason }
 }
 
-fn reading(source: std::io::Error) -> TorchError {
+pub(super) fn reading(source: std::io::Error) -> TorchError {
     TorchError::CheckpointIo { doing: "read", source }
 }

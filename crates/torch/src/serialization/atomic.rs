@@ -1,26 +1,33 @@
 //! Writes a file so that either all of it is there afterwards, even after a power cut, or what was there before.
 
-use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::abandoned;
 use super::file_system::{FileSystem, SyncWrite};
 
+/// Names tried before giving up: only a stranger's choice of the same 64 random bits takes a second one.
+const NAMES: usize = 4;
+
 /// Writes `path` through `write`: into a temporary file beside it, which is flushed to the disk and then renamed.
+///
+/// What processes that died left unfinished in the folder is removed first, which also makes room.
 pub(super) fn write_atomically<E: From<io::Error>>(
     files: &dyn FileSystem,
     path: &Path,
     write: impl FnOnce(&mut BufWriter<Box<dyn SyncWrite>>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut temporary = Temporary::beside(files, path)?;
-    let mut out = BufWriter::with_capacity(1 << 16, files.create_new(&temporary.path)?);
+    // What cannot be removed is no reason not to save.
+    let _ = files.remove_abandoned(folder_of(path));
+    let (mut temporary, file) = Temporary::beside(files, path)?;
+    let mut out = BufWriter::with_capacity(1 << 16, file);
     write(&mut out)?;
     out.flush()?;
     out.get_mut().sync_all()?;
-    drop(out);
     files.rename(&temporary.path, path)?;
     temporary.renamed = true;
+    // Only now: as long as it is open, nobody takes it for abandoned.
+    drop(out);
     files.sync_folder(folder_of(path))?;
     Ok(())
 }
@@ -33,15 +40,20 @@ struct Temporary<'a> {
 }
 
 impl<'a> Temporary<'a> {
-    fn beside(files: &'a dyn FileSystem, path: &Path) -> io::Result<Temporary<'a>> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
+    fn beside(files: &'a dyn FileSystem, path: &Path) -> io::Result<(Temporary<'a>, Box<dyn SyncWrite>)> {
         let name = path
             .file_name()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path does not end in a file name"))?;
-        let mut hidden = OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".tmp-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
-        Ok(Temporary { files, path: path.with_file_name(hidden), renamed: false })
+        let mut tried = 0;
+        loop {
+            let path = path.with_file_name(abandoned::temporary_name(name));
+            tried += 1;
+            match files.create_new(&path) {
+                Ok(file) => return Ok((Temporary { files, path, renamed: false }, file)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tried < NAMES => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

@@ -14,6 +14,13 @@ pub(super) struct Dtype {
     pub(super) size: usize,
 }
 
+impl Dtype {
+    /// Whether such elements can require a gradient.
+    pub(super) fn is_differentiable(&self) -> bool {
+        !matches!(self.kind, Kind::Int64 | Kind::Int | Kind::Int16 | Kind::Int8 | Kind::Uint8 | Kind::Bool)
+    }
+}
+
 const fn dtype(kind: Kind, name: &'static str, storage: Option<&'static str>, size: usize) -> Dtype {
     Dtype { kind, name, storage, size }
 }

@@ -5,14 +5,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
+use super::abandoned;
+
 /// The calls to a file system that writing a checkpoint takes, one method each, so that a test can make the n-th of them
 /// fail, or stop in the middle.
 pub trait FileSystem: Debug + Send + Sync {
-    /// Makes a file that is not there yet.
+    /// Makes a file that is not there yet, and marks it as being written for as long as it is open, so that
+    /// [`FileSystem::remove_abandoned`] of another process leaves it alone.
     ///
     /// # Errors
     ///
-    /// What the file system says; so for all of them.
+    /// What the file system says; so for all of them. [`io::ErrorKind::AlreadyExists`]: another name may do.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn SyncWrite>>;
 
     /// Gives the file `from` the name `to`, in place of what had it, in one step.
@@ -56,10 +59,31 @@ pub trait FileSystem: Debug + Send + Sync {
     ///
     /// What the file system says.
     fn create_dir_all(&self, folder: &Path) -> io::Result<()>;
+
+    /// Removes the unfinished files of processes that died while they wrote into this folder.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    fn remove_abandoned(&self, folder: &Path) -> io::Result<()> {
+        let _ = folder;
+        Ok(())
+    }
 }
 
 /// A file being written.
 pub trait SyncWrite: Write + Send {
+    /// Takes the space that `size` bytes need, where the file system can, so that a full disk is known before the first
+    /// byte is written.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    fn reserve(&mut self, size: u64) -> io::Result<()> {
+        let _ = size;
+        Ok(())
+    }
+
     /// Makes what was written survive a power cut.
     ///
     /// # Errors
@@ -69,6 +93,22 @@ pub trait SyncWrite: Write + Send {
 }
 
 impl SyncWrite for File {
+    #[cfg(target_os = "linux")]
+    fn reserve(&mut self, size: u64) -> io::Result<()> {
+        use std::os::fd::AsRawFd;
+
+        let size = libc::off_t::try_from(size).map_err(io::Error::other)?;
+        // SAFETY: a system call on a descriptor that is open for the call.
+        match unsafe { libc::fallocate(self.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, size) } {
+            0 => Ok(()),
+            _ => match io::Error::last_os_error() {
+                error if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)) => Err(error),
+                // A file system that cannot tell loses nothing but the early answer.
+                _ => Ok(()),
+            },
+        }
+    }
+
     fn sync_all(&mut self) -> io::Result<()> {
         File::sync_all(self)
     }
@@ -80,7 +120,9 @@ pub struct LocalFileSystem;
 
 impl FileSystem for LocalFileSystem {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn SyncWrite>> {
-        Ok(Box::new(OpenOptions::new().write(true).create_new(true).open(path)?))
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        abandoned::hold(&file, path)?;
+        Ok(Box::new(file))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -116,5 +158,9 @@ impl FileSystem for LocalFileSystem {
 
     fn create_dir_all(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)
+    }
+
+    fn remove_abandoned(&self, folder: &Path) -> io::Result<()> {
+        abandoned::remove_abandoned(folder)
     }
 }

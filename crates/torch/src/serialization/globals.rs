@@ -74,6 +74,9 @@ impl Global {
 }
 
 fn unsupported(module: &str, name: &str) -> TorchError {
+    // What a stranger wrote, on somebody's terminal.
+    let shown = |text: &str| text.chars().take(80).collect::<String>().escape_debug().to_string();
+    let (module, name) = (shown(module), shown(name));
     TorchError::UnsupportedCheckpoint {
         reason: format!(
             "it holds a `{module}.{name}`, which is not plain data and is never run; load it in Python and save it \

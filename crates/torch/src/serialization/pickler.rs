@@ -239,7 +239,7 @@ fn storage_offset(tensor: &Tensor) -> Result<i64, TorchError> {
     Ok(out)
 }
 
-fn is_hashable(key: &Value) -> bool {
+pub(super) fn is_hashable(key: &Value) -> bool {
     match key {
         Value::List(_) | Value::Dict(_) | Value::Tensor(_) => false,
         Value::Tuple(items) => items.iter().all(is_hashable),

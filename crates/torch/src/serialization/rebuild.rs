@@ -1,5 +1,6 @@
 //! What the names in a pickle do with their arguments, and the way from objects to a [`Value`].
 
+use std::collections::HashSet;
 use std::ffi::c_char;
 
 use torch_sys::C_tensor;
@@ -8,6 +9,7 @@ use super::MAX_DEPTH;
 use super::archive_reader::damaged;
 use super::dtype::Dtype;
 use super::globals::Global;
+use super::pickler::is_hashable;
 use super::unpickler::{EXPANSION, Id, Object, Storage, Unpickler, expands_too_much};
 use crate::error::{TorchError, check};
 use crate::tch::{Device, Tensor};
@@ -24,11 +26,21 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
+/// Memory that a tensor takes without its numbers.
+const TENSOR: usize = 512;
+
+/// More than any of the names takes.
+const MAX_ARGUMENTS: usize = 8;
+
+/// More dimensions than PyTorch's own operations take.
+const MAX_DIMENSIONS: usize = 64;
+
 impl Unpickler<'_> {
     /// The object that a name makes of `arguments`.
     pub(super) fn call(&mut self, callee: Id, arguments: Id) -> Result<Object, TorchError> {
         let object = self.make(callee, arguments)?;
         self.charge(match &object {
+            Object::Tensor(_) => TENSOR,
             Object::Str(text) => text.len(),
             Object::Bytes(bytes) => bytes.len(),
             Object::List(items) | Object::Tuple(items) => size_of_val(&items[..]),
@@ -42,7 +54,11 @@ impl Unpickler<'_> {
         let Object::Global(global) = self.objects[callee] else {
             return Err(damaged("its pickle calls something that is not a name".into()));
         };
-        let arguments = self.items(arguments)?;
+        let arguments = self.items_of(arguments)?;
+        if arguments.len() > MAX_ARGUMENTS {
+            return Err(damaged(format!("its pickle gives {} arguments to {global:?}", arguments.len())));
+        }
+        let arguments = arguments.to_vec();
         let malformed = || damaged(format!("its pickle gives wrong arguments to {global:?}"));
         let argument = |index: usize| arguments.get(index).copied().ok_or_else(malformed);
         match global {
@@ -86,12 +102,16 @@ impl Unpickler<'_> {
                 let offset = self.int(argument(1)?)?;
                 let (size, stride) = (self.ints(argument(2)?)?, self.ints(argument(3)?)?);
                 let requires_grad = matches!(self.objects[argument(4)?], Object::Bool(true));
+                if requires_grad && !dtype.is_differentiable() {
+                    return Err(damaged(format!("a tensor of {} requires a gradient", dtype.name)));
+                }
                 let tensor = view(&storage, dtype, offset, &size, &stride)?;
                 Ok(Object::Tensor(with_grad(tensor, requires_grad)?))
             }
             Global::RebuildParameter => {
                 let requires_grad = matches!(self.objects[argument(1)?], Object::Bool(true));
                 match &self.objects[argument(0)?] {
+                    Object::Tensor(tensor) if !tensor.defined() => Ok(Object::Tensor(Tensor::new())),
                     Object::Tensor(tensor) => Ok(Object::Tensor(with_grad(tensor.f_detach()?, requires_grad)?)),
                     _ => Err(malformed()),
                 }
@@ -111,8 +131,7 @@ impl Unpickler<'_> {
     /// The storage that a persistent id names: `("storage", class, key, location, numel)`.
     pub(super) fn storage(&mut self, id: Id) -> Result<Storage, TorchError> {
         let malformed = || damaged("its pickle names a storage in an unknown way".into());
-        let parts = self.items(id)?;
-        let [tag, class, key, _location, numel] = parts[..] else { return Err(malformed()) };
+        let &[tag, class, key, _location, numel] = self.items_of(id)? else { return Err(malformed()) };
         if !matches!(&self.objects[tag], Object::Str(tag) if tag == "storage") {
             return Err(malformed());
         }
@@ -122,14 +141,21 @@ impl Unpickler<'_> {
             _ => return Err(malformed()),
         };
         let Object::Str(key) = &self.objects[key] else { return Err(malformed()) };
+        if key.len() > 64 || key.contains(char::is_control) {
+            return Err(malformed());
+        }
         let numel = usize::try_from(self.int(numel)?).map_err(|_| malformed())?;
-        let bytes = numel.checked_mul(dtype.map_or(1, |dtype| dtype.size)).ok_or_else(malformed)?;
-        Ok(Storage { bytes: (self.read_storage)(key, bytes)?, dtype })
+        let size = numel.checked_mul(dtype.map_or(1, |dtype| dtype.size)).ok_or_else(malformed)?;
+        Ok(Storage { bytes: (self.read_storage)(key, size)?, size, dtype })
     }
 
     fn items(&self, id: Id) -> Result<Vec<Id>, TorchError> {
+        self.items_of(id).map(<[Id]>::to_vec)
+    }
+
+    fn items_of(&self, id: Id) -> Result<&[Id], TorchError> {
         match &self.objects[id] {
-            Object::Tuple(items) | Object::List(items) => Ok(items.clone()),
+            Object::Tuple(items) | Object::List(items) => Ok(items),
             _ => Err(damaged("its pickle has something else where a tuple belongs".into())),
         }
     }
@@ -140,7 +166,7 @@ impl Unpickler<'_> {
             _ => self
                 .items(id)?
                 .into_iter()
-                .map(|pair| match self.items(pair)?[..] {
+                .map(|pair| match *self.items_of(pair)? {
                     [key, value] => Ok((key, value)),
                     _ => Err(damaged("its pickle has something else where a pair belongs".into())),
                 })
@@ -156,7 +182,12 @@ impl Unpickler<'_> {
     }
 
     fn ints(&self, id: Id) -> Result<Vec<i64>, TorchError> {
-        self.items(id)?.into_iter().map(|item| self.int(item)).collect()
+        match self.items_of(id)? {
+            items if items.len() > MAX_DIMENSIONS => {
+                Err(damaged(format!("a tensor has {} dimensions, up to {MAX_DIMENSIONS} are possible", items.len())))
+            }
+            items => items.iter().map(|&item| self.int(item)).collect(),
+        }
     }
 
     /// The tree below an object. What the pickle shares is repeated, within a budget.
@@ -190,7 +221,12 @@ impl Unpickler<'_> {
             Object::List(items) => Value::List(items.iter().map(item).collect::<Result<_, _>>()?),
             Object::Tuple(items) => Value::Tuple(items.iter().map(item).collect::<Result<_, _>>()?),
             Object::Dict(entries) | Object::Namespace(entries) => {
-                let pairs = entries.iter().map(|(key, value)| Ok((item(key)?, item(value)?)));
+                let mut seen = HashSet::new();
+                let pairs = entries.iter().map(|(key, value)| {
+                    let key = item(key)?;
+                    check_key(&key, &mut seen)?;
+                    Ok((key, item(value)?))
+                });
                 Value::Dict(pairs.collect::<Result<Dict, TorchError>>()?)
             }
             Object::Global(Global::Dtype(dtype)) => Value::Str(format!("torch.{}", dtype.name)),
@@ -200,6 +236,17 @@ impl Unpickler<'_> {
                 });
             }
         })
+    }
+}
+
+/// Python's dicts have keys that can be hashed, each once.
+fn check_key(key: &Value, seen: &mut HashSet<String>) -> Result<(), TorchError> {
+    if !is_hashable(key) {
+        return Err(damaged(format!("a dict has a key that is {}", key.type_name())));
+    }
+    match seen.insert(format!("{key:?}")) {
+        true => Ok(()),
+        false => Err(damaged("a dict has the same key twice".into())),
     }
 }
 
@@ -214,12 +261,15 @@ impl Object {
 
 /// A tensor over a part of a storage, all of which lies inside.
 fn view(storage: &Storage, dtype: &Dtype, offset: i64, size: &[i64], stride: &[i64]) -> Result<Tensor, TorchError> {
-    let available = (storage.bytes.numel() / dtype.size) as i64;
+    let available = (storage.size / dtype.size) as i64;
     if !lies_inside(available, offset, size, stride) {
         return Err(damaged(format!(
             "a tensor of size {size:?}, stride {stride:?} and offset {offset} does not fit its storage of {available} \
              elements"
         )));
+    }
+    if !storage.bytes.defined() {
+        return Ok(Tensor::new());
     }
     let target = Tensor::f_empty([0], (dtype.kind, Device::Cpu))?;
     // SAFETY: both tensors live for the call, the slices have `size.len()` elements each, and everything that the view
@@ -255,7 +305,7 @@ fn lies_inside(available: i64, offset: i64, size: &[i64], stride: &[i64]) -> boo
 }
 
 fn with_grad(tensor: Tensor, requires_grad: bool) -> Result<Tensor, TorchError> {
-    match requires_grad {
+    match requires_grad && tensor.defined() {
         true => Ok(tensor.f_set_requires_grad(true)?),
         false => Ok(tensor),
     }

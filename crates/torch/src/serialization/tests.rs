@@ -2,7 +2,10 @@
 
 use std::io::Cursor;
 
+use super::archive_reader::ArchiveReader;
+use super::archive_writer::ArchiveWriter;
 use super::*;
+use crate::tch::{Device, Kind, Tensor};
 use crate::value::Dict;
 
 fn written(value: &Value) -> Vec<u8> {
@@ -213,46 +216,16 @@ fn foreign_files_are_recognised() {
 }
 
 #[test]
-fn a_cut_file_is_an_error_wherever_it_is_cut() {
-    let file = written(&Value::Dict(Dict::new().with("w", Tensor::from_slice(&[1.0f32, 2.0]))));
-    for length in 0..file.len() {
-        let error = error(&file[..length]);
-        assert!(error.contains("not a PyTorch checkpoint") || error.contains("damaged"), "at {length}: {error}");
-    }
-    assert_eq!(
-        error(&file[..file.len() - 10]),
-        format!(
-            "the checkpoint is damaged: it begins like a checkpoint and has no end, at {} bytes; it was cut while \
-             being written or copied; use an earlier one",
-            file.len() - 10
-        )
-    );
-}
-
-#[test]
-fn a_changed_byte_is_an_error_or_harmless() {
-    let value = Value::Dict(Dict::new().with("w", Tensor::from_slice(&[1.0f32, 2.0])).with("epoch", 3));
-    let file = written(&value);
-    for at in 0..file.len() {
-        let mut changed = file.clone();
-        changed[at] ^= 0x55;
-        if let Ok(read) = read(&changed) {
-            assert_eq!(read, value, "a change at {at} went unnoticed");
-        }
-    }
-}
-
-#[test]
 fn a_wrong_checksum_is_an_error_and_none_is_allowed() {
     let mut file = written(&Value::from(Tensor::from_slice(&[1.0f32])));
     let data = file.windows(4).position(|bytes| bytes == 1.0f32.to_le_bytes()).unwrap();
     file[data] ^= 1;
     assert_eq!(error(&file), "the checkpoint is damaged: the checksum of entry `data/0` is wrong; use an earlier one");
-    let crc = crc32fast::hash(&1.0f32.to_le_bytes()).to_le_bytes();
-    for at in (0..file.len() - 4).filter(|&at| file[at..at + 4] == crc).collect::<Vec<_>>() {
-        file[at..at + 4].fill(0);
-    }
-    assert!(read(&file).is_ok());
+    let mut archive = ArchiveWriter::new(Vec::new(), "x");
+    archive.summed_entry("data.pkl", b"\x80\x02K\x01.", 0).unwrap();
+    let file = archive.finish().unwrap();
+    assert_eq!(read(&file).unwrap(), Value::Int(1));
+    verify_from(Cursor::new(&file)).unwrap();
 }
 
 #[test]
@@ -335,24 +308,24 @@ fn a_tensor_may_not_reach_outside_of_its_storage() {
 #[test]
 fn a_small_file_cannot_fill_memory() {
     // Thirty lists, each of which holds the one before ten times.
-    let mut doubling = b"\x80\x02]q\0".to_vec();
+    let mut doubling = b"\x80\x02(]q\0".to_vec();
     for level in 0..30u8 {
         doubling.extend(b"](");
         doubling.extend([b'h', level].repeat(10));
         doubling.extend([b'e', b'q', level + 1]);
     }
-    doubling.push(b'.');
+    doubling.extend(b"t.");
     let message = "the checkpoint cannot be read: it repeats its own parts so often that they fill memory";
     assert_eq!(error(&with_pickle(&doubling, &[])), message);
 
     // A long text, encoded again and again.
-    let mut copying = b"\x80\x02X\x00\x00\x10\x00".to_vec();
+    let mut copying = b"\x80\x02(X\x00\x00\x10\x00".to_vec();
     copying.resize(copying.len() + (1 << 20), b'a');
     copying.extend(b"q\0X\x06\0\0\0latin1q\x01");
     for _ in 0..1000 {
         copying.extend(b"c_codecs\nencode\nh\0h\x01\x86R");
     }
-    copying.push(b'.');
+    copying.extend(b"t.");
     assert_eq!(error(&with_pickle(&copying, &[])), message);
 }
 

@@ -42,8 +42,10 @@ pub(super) enum Object {
 /// The bytes of tensors, already read.
 #[derive(Debug, Clone)]
 pub(super) struct Storage {
-    /// One dimension of bytes.
+    /// One dimension of bytes; undefined where nobody wants to know them.
     pub(super) bytes: std::rc::Rc<Tensor>,
+    /// How many.
+    pub(super) size: usize,
     /// What its class says about its elements; none for untyped storages.
     pub(super) dtype: Option<&'static super::dtype::Dtype>,
 }
@@ -57,8 +59,10 @@ pub(super) struct Unpickler<'a> {
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
-    /// Bytes of objects copied from others.
+    /// Bytes of tensors, and of objects copied from others.
     copied: usize,
+    /// How many these may become.
+    allowance: usize,
     pub(super) read_storage: ReadStorage<'a>,
 }
 
@@ -71,6 +75,7 @@ impl<'a> Unpickler<'a> {
             marks: Vec::new(),
             memo: HashMap::new(),
             copied: 0,
+            allowance: EXPANSION.saturating_add(input.len().saturating_mul(16)),
             read_storage,
         }
     }
@@ -80,7 +85,13 @@ impl<'a> Unpickler<'a> {
         loop {
             let opcode = self.byte()?;
             match opcode {
-                STOP => return self.pop(),
+                STOP => {
+                    let root = self.pop()?;
+                    return match self.stack.is_empty() && self.marks.is_empty() {
+                        true => Ok(root),
+                        false => Err(damaged("its pickle makes more than it uses".into())),
+                    };
+                }
                 PROTO => {
                     self.byte()?;
                 }
@@ -269,7 +280,7 @@ impl<'a> Unpickler<'a> {
     /// Counts what is copied, so that a small pickle cannot fill memory by copying a large object again and again.
     pub(super) fn charge(&mut self, bytes: usize) -> Result<(), TorchError> {
         self.copied = self.copied.saturating_add(bytes);
-        match self.copied <= EXPANSION {
+        match self.copied <= self.allowance {
             true => Ok(()),
             false => Err(expands_too_much()),
         }

@@ -1,0 +1,162 @@
+//! Reads checkpoints: into memory, as mapped files, or only to see whether they can be read.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Cursor, Read, Seek};
+use std::path::Path;
+use std::rc::Rc;
+
+use super::archive_reader::{ArchiveReader, damaged};
+use super::mapped::MappedFile;
+use super::unpickler::Unpickler;
+use crate::error::TorchError;
+use crate::tch::{Device, Kind, Tensor};
+use crate::value::Value;
+
+/// More than any pickle has: the numbers of tensors are not in it.
+const MAX_PICKLE: u64 = 256 << 20;
+
+/// Where mapped bytes must begin to be used in place; others are copied.
+const MAPPED_ALIGNMENT: u64 = 16;
+
+/// Reads the file that `torch.save`, Lightning or [`save`](super::save) wrote. All tensors are on the CPU.
+///
+/// # Errors
+///
+/// A file that is missing, cut, damaged or not a checkpoint; or that holds more than plain data. The message does not
+/// repeat the path.
+pub fn load(path: impl AsRef<Path>) -> Result<Value, TorchError> {
+    load_from(open(path.as_ref())?)
+}
+
+/// Reads from `input` what [`load`] reads from a file.
+///
+/// # Errors
+///
+/// As for [`load`].
+pub fn load_from(input: impl Read + Seek) -> Result<Value, TorchError> {
+    let mut archive = ArchiveReader::open(input)?;
+    let pickle = read_pickle(&mut archive)?;
+    build(&pickle, &mut |key, expected| {
+        let name = entry_name(key);
+        let size = archive.size(&name)?;
+        expect(key, size, expected)?;
+        // The archive was checked to have the bytes, so this takes no more memory than the file has.
+        let tensor = Tensor::f_empty([size as i64], (Kind::Uint8, Device::Cpu))?;
+        if size > 0 {
+            // SAFETY: the tensor was just made with `size` contiguous bytes on the CPU, and nobody else has it; bytes
+            // may have any value, so it does not matter that they are not initialised yet to a defined one.
+            let memory = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), size as usize) };
+            archive.read_into(&name, memory)?;
+        }
+        Ok(tensor)
+    })
+}
+
+/// Reads a file as [`load`] does, without reading the numbers of its tensors: their memory is the file itself, mapped,
+/// and a page of it is read when it is first touched.
+///
+/// Changing such a tensor changes neither the file nor what others see of it; pages that are changed become memory of
+/// this process. The file stays open as long as one of the tensors lives. It may be replaced or removed meanwhile, as
+/// [`save`](super::save) does; a file that another program cuts short in its place ends the process when a page that is
+/// gone is touched. Everything is checked but the checksums of tensors: for those there is [`verify`].
+///
+/// # Errors
+///
+/// As for [`load`].
+pub fn load_mmap(path: impl AsRef<Path>) -> Result<Value, TorchError> {
+    let file = MappedFile::open(&open(path.as_ref())?)?;
+    let mut archive = ArchiveReader::open(Cursor::new(file.bytes()))?;
+    let pickle = read_pickle(&mut archive)?;
+    build(&pickle, &mut |key, expected| {
+        let range = archive.range(&entry_name(key))?;
+        expect(key, range.end - range.start, expected)?;
+        match range.start.is_multiple_of(MAPPED_ALIGNMENT) {
+            true => file.tensor(range),
+            false => Ok(Tensor::from_slice(&file.bytes()[range.start as usize..range.end as usize])),
+        }
+    })
+}
+
+/// Reads a whole file and compares every checksum, so that [`load`] is known to succeed. Makes no tensors and takes
+/// little memory, whatever the size of the file.
+///
+/// # Errors
+///
+/// As for [`load`].
+///
+/// ```
+/// use fulgurite_torch::{Value, serialization};
+///
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("state.pt");
+/// serialization::save(&path, &Value::Int(1))?;
+/// serialization::verify(&path)?;
+///
+/// let whole = std::fs::read(&path).unwrap();
+/// std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+/// let error = serialization::verify(&path).unwrap_err().to_string();
+/// assert!(error.starts_with("the checkpoint is damaged: "), "{error}");
+/// # Ok::<(), fulgurite_torch::TorchError>(())
+/// ```
+pub fn verify(path: impl AsRef<Path>) -> Result<(), TorchError> {
+    verify_from(open(path.as_ref())?)
+}
+
+/// Checks `input` as [`verify`] checks a file.
+///
+/// # Errors
+///
+/// As for [`load`].
+pub fn verify_from(input: impl Read + Seek) -> Result<(), TorchError> {
+    let mut archive = ArchiveReader::open(input)?;
+    let pickle = read_pickle(&mut archive)?;
+    build(&pickle, &mut |key, expected| {
+        expect(key, archive.size(&entry_name(key))?, expected)?;
+        // Stands for any tensor.
+        Ok(Tensor::new())
+    })?;
+    archive.check_sums()
+}
+
+fn open(path: &Path) -> Result<File, TorchError> {
+    File::open(path).map_err(|source| TorchError::CheckpointIo { doing: "open", source })
+}
+
+fn entry_name(key: &str) -> String {
+    format!("data/{key}")
+}
+
+fn read_pickle(archive: &mut ArchiveReader<impl Read + Seek>) -> Result<Vec<u8>, TorchError> {
+    if archive.has("byteorder") && archive.read("byteorder", 16)? != b"little" {
+        return Err(TorchError::UnsupportedCheckpoint { reason: "it was written on a big-endian machine".into() });
+    }
+    archive.read("data.pkl", MAX_PICKLE)
+}
+
+fn expect(key: &str, size: u64, expected: usize) -> Result<(), TorchError> {
+    match size == expected as u64 {
+        true => Ok(()),
+        false => Err(damaged(format!("storage {key} has {size} bytes, expected {expected}"))),
+    }
+}
+
+/// Makes what the pickle says; `storage` gives the bytes of a key as a tensor, once for each key, and is told how many the
+/// pickle expects. An undefined tensor stands for any bytes.
+fn build(
+    pickle: &[u8],
+    storage: &mut dyn FnMut(&str, usize) -> Result<Tensor, TorchError>,
+) -> Result<Value, TorchError> {
+    let mut storages: HashMap<String, (Rc<Tensor>, usize)> = HashMap::new();
+    let mut read_storage = |key: &str, expected: usize| {
+        if let Some((known, size)) = storages.get(key) {
+            return expect(key, *size as u64, expected).map(|()| Rc::clone(known));
+        }
+        let tensor = Rc::new(storage(key, expected)?);
+        storages.insert(key.to_owned(), (Rc::clone(&tensor), expected));
+        Ok(tensor)
+    };
+    let mut unpickler = Unpickler::new(pickle, &mut read_storage);
+    let root = unpickler.run()?;
+    unpickler.value(root, pickle.len())
+}
