@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use self::keys::Keys;
 pub use self::report::{LoadReport, SizeMismatch};
+use self::source::Checksums;
 use crate::cli::FromConfig;
 use crate::console::Console;
 use crate::data_module::LightningDataModule;
@@ -96,7 +97,7 @@ const STATE_DICT_KEYS: [&str; 5] = ["state_dict", "model_state_dict", "model", "
 /// # Ok(()) }
 /// ```
 ///
-/// Reading executes nothing that a file says, and the file is mapped: only what is taken is read from the disk.
+/// Reading executes nothing that a file says. The file is mapped, so that loading takes no memory beside the model's.
 #[must_use]
 pub struct Checkpoint {
     path: PathBuf,
@@ -112,14 +113,25 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a file, or a folder of shards, on this machine.
+    /// Opens a file, or a folder of shards, on this machine. Its checksums are compared, for which it is read once.
     ///
     /// # Errors
     ///
     /// What is not there, damaged, no checkpoint, or holds more than plain data.
     pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint, Error> {
         let path = path.as_ref();
-        Checkpoint::new(path, source::read(path)?.value)
+        Checkpoint::new(path, source::read(path, Checksums::Compared)?.value)
+    }
+
+    /// [`open`](Checkpoint::open) that reads from the disk only what is taken, such as a small part of a large file, and
+    /// does not compare the checksums of tensors.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Checkpoint::open).
+    pub fn open_mmap(path: impl AsRef<Path>) -> Result<Checkpoint, Error> {
+        let path = path.as_ref();
+        Checkpoint::new(path, source::read(path, Checksums::Ignored)?.value)
     }
 
     /// Opens what `io` finds at `path`, such as a URL of an object store.

@@ -25,27 +25,37 @@ pub(crate) struct Source {
     pub(crate) files: Vec<PathBuf>,
 }
 
-/// Reads a file, an index of shards, or a folder that has one.
-pub(crate) fn read(path: &Path) -> Result<Source, Error> {
+/// Whether checksums are compared, for which everything is read once, or a tensor is read when it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checksums {
+    Compared,
+    Ignored,
+}
+
+/// Maps a file, the shards of an index, or those of a folder that has one.
+pub(crate) fn read(path: &Path, checksums: Checksums) -> Result<Source, Error> {
     if path.is_dir() {
-        return read_shards(&find_index(path)?);
+        return read_shards(&find_index(path)?, checksums);
     }
     if path.to_str().is_some_and(|path| path.ends_with(".index.json")) {
-        return read_shards(path);
+        return read_shards(path, checksums);
     }
-    let value = read_file(path)?;
+    let value = read_file(path, checksums)?;
     Ok(Source { format: Format::Torch, value, files: vec![path.into()] })
 }
 
-/// Reads everything, its checksums too, and drops it; the size of the file.
+/// Compares the checksums of a file; its size.
 pub(crate) fn verify(path: &Path) -> Result<u64, Error> {
-    read_file(path)?;
+    serialization::verify(path).map_err(|error| wrong(path, error.to_string()))?;
     let size = path.metadata().map_err(|error| wrong(path, format!("cannot be read: {error}")))?;
     Ok(size.len())
 }
 
-fn read_file(path: &Path) -> Result<Value, Error> {
-    serialization::load(path).map_err(|error| wrong(path, error.to_string()))
+fn read_file(path: &Path, checksums: Checksums) -> Result<Value, Error> {
+    if checksums == Checksums::Compared {
+        verify(path)?;
+    }
+    serialization::load_mmap(path).map_err(|error| wrong(path, error.to_string()))
 }
 
 /// The index of the shards in a folder.
@@ -80,7 +90,7 @@ fn find_index(folder: &Path) -> Result<PathBuf, Error> {
 }
 
 /// All tensors of the shards that an index names.
-fn read_shards(index: &Path) -> Result<Source, Error> {
+fn read_shards(index: &Path, checksums: Checksums) -> Result<Source, Error> {
     let text = std::fs::read_to_string(index).map_err(|error| wrong(index, format!("cannot be read: {error}")))?;
     let parsed: Json = serde_json::from_str(&text).map_err(|error| wrong(index, format!("is not JSON: {error}")))?;
     let malformed =
@@ -98,7 +108,7 @@ fn read_shards(index: &Path) -> Result<Source, Error> {
         }
         if !shards.contains_key(file) {
             let path = folder.join(file);
-            let Value::Dict(shard) = read_file(&path)? else {
+            let Value::Dict(shard) = read_file(&path, checksums)? else {
                 return Err(wrong(&path, "holds no state dict, as a shard does".into()));
             };
             files.push(path);

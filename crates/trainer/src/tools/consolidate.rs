@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::convert::Change;
 use crate::error::Error;
-use crate::load::source::{self, Format};
+use crate::load::source::{self, Checksums, Format};
 
 /// Makes one file of a folder of shards.
 ///
@@ -22,7 +22,7 @@ pub(super) struct Consolidate {
 
 impl Consolidate {
     pub(super) fn run(&self) -> Result<String, Error> {
-        let source = source::read(&self.folder)?;
+        let source = source::read(&self.folder, Checksums::Compared)?;
         if source.format != Format::Shards {
             let problem = "is one file already; `convert` writes it in another format".into();
             return Err(Error::Checkpoint { path: self.folder.clone(), problem });

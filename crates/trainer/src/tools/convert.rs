@@ -9,7 +9,8 @@ use fulgurite_torch::{Dict, Value, serialization};
 use super::tensors::{bytes, dtype_name, parse_dtype, tensors};
 use super::text::{count, size};
 use crate::error::Error;
-use crate::load::{Keys, VERSION_KEY, find_state_dict, source};
+use crate::load::source::{self, Checksums};
+use crate::load::{Keys, VERSION_KEY, find_state_dict};
 
 /// What Lightning keeps where weights alone are saved.
 const WEIGHTS_ONLY: [&str; 11] = [
@@ -68,7 +69,12 @@ pub(super) struct Change {
 
 impl Convert {
     pub(super) fn run(&self) -> Result<String, Error> {
-        self.change.write(&self.input, source::read(&self.input)?.value, &self.output, self.weights_only)
+        self.change.write(
+            &self.input,
+            source::read(&self.input, Checksums::Compared)?.value,
+            &self.output,
+            self.weights_only,
+        )
     }
 }
 

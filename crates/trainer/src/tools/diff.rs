@@ -10,7 +10,8 @@ use super::Findings;
 use super::tensors::{dtype_name, leaves};
 use super::text::{self, Table, count, fields};
 use crate::error::Error;
-use crate::load::{VERSION_KEY, find_state_dict, source};
+use crate::load::source::{self, Checksums};
+use crate::load::{VERSION_KEY, find_state_dict};
 
 /// Elements that are compared at a time, in doubles.
 const CHUNK: i64 = 1 << 22;
@@ -38,7 +39,8 @@ pub(super) struct Diff {
 
 impl Diff {
     pub(super) fn run(&self, width: Option<usize>) -> Result<Findings, Error> {
-        let (a, b) = (source::read(&self.a)?.value, source::read(&self.b)?.value);
+        let (a, b) =
+            (source::read(&self.a, Checksums::Compared)?.value, source::read(&self.b, Checksums::Compared)?.value);
         let is_more = |value: &Value| value.as_dict().is_some_and(|dict| dict.get(VERSION_KEY).is_some());
         let mut notes = String::new();
         let (a, b) = if self.weights_only || is_more(&a) != is_more(&b) {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use super::tensors::{Stats, bytes, dtype_name, shared, stats, tensors};
 use super::text::{self, Table, count, fields, settings, size};
 use crate::error::Error;
-use crate::load::source::{self, Format, Source};
+use crate::load::source::{self, Checksums, Format, Source};
 use crate::load::{VERSION_KEY, find_state_dict};
 
 /// Prints what a checkpoint holds.
@@ -46,7 +46,8 @@ const KNOWN: [&str; 12] = [
 
 impl Show {
     pub(super) fn run(&self, width: Option<usize>) -> Result<String, Error> {
-        let source = source::read(&self.file)?;
+        let checksums = if self.stats { Checksums::Compared } else { Checksums::Ignored };
+        let source = source::read(&self.file, checksums)?;
         if self.json {
             return Ok(format!("{:#}\n", self.to_json(&source)?));
         }
