@@ -16,6 +16,7 @@ pages! {
     Optimization = "optimization.md";
     Callbacks = "callbacks.md";
     Checkpoints = "checkpoints.md";
+    CheckpointFiles = "checkpoint-files.md";
     CommandLine = "command-line.md";
     Tuning = "tuning.md";
     Profiling = "profiling.md";

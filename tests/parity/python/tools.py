@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
+from torch.utils.data import DataLoader
 
 
 class Net(LightningModule):
@@ -48,8 +49,7 @@ def write(folder):
         max_epochs=2, num_sanity_val_steps=0, accelerator="cpu", logger=False, enable_progress_bar=False,
         enable_model_summary=False, enable_checkpointing=False, callbacks=[EarlyStopping("val_loss")],
     )  # fmt: skip
-    batches = list(torch.randn(6, 4, 4))
-    trainer.fit(module, batches, batches[:2])
+    trainer.fit(module, DataLoader(torch.randn(24, 4), batch_size=4), DataLoader(torch.randn(8, 4), batch_size=4))
     trainer.save_checkpoint(folder / "lightning.ckpt")
     state = module.state_dict()
     torch.save(state, folder / "plain.pt")

@@ -244,7 +244,7 @@ fn counters(path: &str, value: &Value, table: &mut Table) {
         let Ok(counts) = dict.dict(which) else { continue };
         if counts.iter().any(|(_, count)| count.as_int().is_some_and(|count| count != 0)) {
             let count = |name: &str| counts.int(name).map_or(String::new(), |count| count.to_string());
-            let path = path.replace("_progress", "");
+            let path = path.replace("automatic_optimization.optim_progress.", "").replace("_progress", "");
             let counts = ["ready", "started", "processed", "completed"].map(count);
             table.push([vec![path, which.to_owned()], counts.to_vec()].concat());
         }
