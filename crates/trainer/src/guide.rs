@@ -19,6 +19,7 @@ pages! {
     Resuming = "resuming.md";
     Clusters = "clusters.md";
     ObjectStores = "object-stores.md";
+    CheckpointFiles = "checkpoint-files.md";
     CommandLine = "command-line.md";
     Tuning = "tuning.md";
     Profiling = "profiling.md";
