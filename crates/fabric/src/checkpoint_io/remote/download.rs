@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{Error, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::background::{spawn, wait};
 use super::upload::asked;
@@ -50,10 +50,12 @@ impl Download {
     fn request(&self, number: u64) -> io::Result<Coming> {
         let range = number * CHUNK..((number + 1) * CHUNK).min(self.meta.size);
         let options = GetOptions::new().with_range(Some(range)).with_if_match(self.meta.e_tag.clone());
-        let (store, path) = (Arc::clone(&self.store), self.meta.location.clone());
+        let (store, path, e_tag) = (Arc::clone(&self.store), self.meta.location.clone(), self.meta.e_tag.clone());
         let (sender, receiver) = sync_channel(1);
         spawn(async move {
             let bytes = match store.get_opts(&path, options).await {
+                // Not every server heeds the condition.
+                Ok(got) if got.meta.e_tag != e_tag => Err(replaced(&path)),
                 Ok(got) => got.bytes().await,
                 Err(error) => Err(error),
             };
@@ -113,9 +115,13 @@ impl Seek for Download {
     }
 }
 
+fn replaced(path: &Path) -> Error {
+    Error::Precondition { path: path.to_string(), source: "the object is another one now".into() }
+}
+
 /// The whole object in a file without a name: for web servers, which may know neither ranges nor `HEAD`.
 pub(super) fn download(store: Arc<dyn ObjectStore>, path: Path) -> object_store::Result<File> {
-    let here = |error: io::Error| object_store::Error::Generic { store: "temporary file", source: Box::new(error) };
+    let here = |error: io::Error| Error::Generic { store: "temporary file", source: Box::new(error) };
     asked(wait(async move {
         let mut file = tempfile::tempfile().map_err(here)?;
         let mut stream = store.get(&path).await?.into_stream();
