@@ -27,6 +27,8 @@ pub(super) struct Download {
     /// The chunk in hand, by its number.
     chunk: Option<(u64, Bytes)>,
     coming: VecDeque<(u64, Coming)>,
+    /// What the store said, apart from what a reader makes of it.
+    failure: Option<Error>,
 }
 
 type Coming = Receiver<object_store::Result<Bytes>>;
@@ -35,11 +37,16 @@ impl Download {
     pub(super) fn open(store: Arc<dyn ObjectStore>, path: Path, ahead: usize) -> object_store::Result<Download> {
         let same = Arc::clone(&store);
         let meta = asked(wait(async move { same.head(&path).await }))?;
-        Ok(Download { store, meta, ahead, position: 0, chunk: None, coming: VecDeque::new() })
+        Ok(Download { store, meta, ahead, position: 0, chunk: None, coming: VecDeque::new(), failure: None })
     }
 
     pub(super) fn size(&self) -> u64 {
         self.meta.size
+    }
+
+    /// Why reading failed, if that was the store's fault.
+    pub(super) fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
     }
 
     fn chunks(&self) -> u64 {
@@ -76,7 +83,11 @@ impl Download {
         }
         let Some((_, coming)) = self.coming.pop_front() else { return Ok(Bytes::new()) };
         let bytes = coming.recv().map_err(|_| io::Error::other("a request panicked"))?;
-        bytes.map_err(io::Error::other)
+        bytes.map_err(|error| {
+            let message = error.to_string();
+            self.failure = Some(error);
+            io::Error::other(message)
+        })
     }
 }
 
