@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{Error, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::background::{spawn, wait};
 use super::upload::asked;
@@ -27,6 +27,8 @@ pub(super) struct Download {
     /// The chunk in hand, by its number.
     chunk: Option<(u64, Bytes)>,
     coming: VecDeque<(u64, Coming)>,
+    /// What the store said, apart from what a reader makes of it.
+    failure: Option<Error>,
 }
 
 type Coming = Receiver<object_store::Result<Bytes>>;
@@ -35,11 +37,16 @@ impl Download {
     pub(super) fn open(store: Arc<dyn ObjectStore>, path: Path, ahead: usize) -> object_store::Result<Download> {
         let same = Arc::clone(&store);
         let meta = asked(wait(async move { same.head(&path).await }))?;
-        Ok(Download { store, meta, ahead, position: 0, chunk: None, coming: VecDeque::new() })
+        Ok(Download { store, meta, ahead, position: 0, chunk: None, coming: VecDeque::new(), failure: None })
     }
 
     pub(super) fn size(&self) -> u64 {
         self.meta.size
+    }
+
+    /// Why reading failed, if that was the store's fault.
+    pub(super) fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
     }
 
     fn chunks(&self) -> u64 {
@@ -50,10 +57,12 @@ impl Download {
     fn request(&self, number: u64) -> io::Result<Coming> {
         let range = number * CHUNK..((number + 1) * CHUNK).min(self.meta.size);
         let options = GetOptions::new().with_range(Some(range)).with_if_match(self.meta.e_tag.clone());
-        let (store, path) = (Arc::clone(&self.store), self.meta.location.clone());
+        let (store, path, e_tag) = (Arc::clone(&self.store), self.meta.location.clone(), self.meta.e_tag.clone());
         let (sender, receiver) = sync_channel(1);
         spawn(async move {
             let bytes = match store.get_opts(&path, options).await {
+                // Not every server heeds the condition.
+                Ok(got) if got.meta.e_tag != e_tag => Err(replaced(&path)),
                 Ok(got) => got.bytes().await,
                 Err(error) => Err(error),
             };
@@ -74,7 +83,11 @@ impl Download {
         }
         let Some((_, coming)) = self.coming.pop_front() else { return Ok(Bytes::new()) };
         let bytes = coming.recv().map_err(|_| io::Error::other("a request panicked"))?;
-        bytes.map_err(io::Error::other)
+        bytes.map_err(|error| {
+            let message = error.to_string();
+            self.failure = Some(error);
+            io::Error::other(message)
+        })
     }
 }
 
@@ -113,9 +126,13 @@ impl Seek for Download {
     }
 }
 
+fn replaced(path: &Path) -> Error {
+    Error::Precondition { path: path.to_string(), source: "the object is another one now".into() }
+}
+
 /// The whole object in a file without a name: for web servers, which may know neither ranges nor `HEAD`.
 pub(super) fn download(store: Arc<dyn ObjectStore>, path: Path) -> object_store::Result<File> {
-    let here = |error: io::Error| object_store::Error::Generic { store: "temporary file", source: Box::new(error) };
+    let here = |error: io::Error| Error::Generic { store: "temporary file", source: Box::new(error) };
     asked(wait(async move {
         let mut file = tempfile::tempfile().map_err(here)?;
         let mut stream = store.get(&path).await?.into_stream();

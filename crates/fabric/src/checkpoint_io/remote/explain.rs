@@ -19,13 +19,20 @@ pub(super) fn explain(path: &Path, url: &Url, doing: &str, error: &Error) -> Fab
             format!("{store} is not there ({said}); make the bucket, or choose another")
         }
         Error::NotFound { .. } => format!("it is not there ({said})"),
-        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+        _ if is_refusal(error, &said) => {
             format!("{store} refuses the credentials ({said}); check {}", credentials(&url.scheme))
         }
         Error::Precondition { .. } => "it was replaced while it was read; try again".to_owned(),
         _ => format!("it cannot be {doing}: {said}"),
     };
     FabricError::Checkpoint { path: path.into(), message }
+}
+
+/// Listing tells of a refusal by its code alone.
+fn is_refusal(error: &Error, said: &str) -> bool {
+    let codes = ["AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"];
+    matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. })
+        || codes.iter().any(|code| said.starts_with(code))
 }
 
 /// Where credentials come from.

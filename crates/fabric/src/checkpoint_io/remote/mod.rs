@@ -228,12 +228,13 @@ impl CheckpointIo for ObjectStoreCheckpointIo {
     fn load(&mut self, path: &Path) -> Result<Value, FabricError> {
         let (url, (store, name)) = self.locate(path)?;
         let cannot = |error: Error| explain(path, &url, "read", &error);
-        let loaded = match url.scheme.starts_with("http") {
-            true => serialization::load_from(download(store, name).map_err(cannot)?),
-            false => serialization::load_from(Download::open(store, name, self.options.concurrency).map_err(cannot)?),
-        };
-        loaded.map_err(|error| match cause(&error) {
-            Some(error) => explain(path, &url, "read", error),
+        if url.scheme.starts_with("http") {
+            let file = download(store, name).map_err(cannot)?;
+            return serialization::load_from(file).map_err(|error| unusable(path, &error));
+        }
+        let mut file = Download::open(store, name, self.options.concurrency).map_err(cannot)?;
+        serialization::load_from(&mut file).map_err(|error| match file.take_failure() {
+            Some(error) => cannot(error),
             None => unusable(path, &error),
         })
     }
@@ -298,14 +299,6 @@ fn tensor_bytes(value: &Value) -> u64 {
         Value::List(items) | Value::Tuple(items) => items.iter().map(tensor_bytes).sum(),
         Value::Dict(dict) => dict.iter().map(|(_, item)| tensor_bytes(item)).sum(),
         _ => 0,
-    }
-}
-
-/// The store's error inside of one of reading.
-fn cause(error: &TorchError) -> Option<&Error> {
-    match error {
-        TorchError::CheckpointIo { source, .. } => source.get_ref()?.downcast_ref(),
-        _ => None,
     }
 }
 
