@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use expect_test::expect;
 use fulgurite::prelude::*;
 use fulgurite::torch::params;
 use fulgurite::{Console, tools};
@@ -55,13 +54,7 @@ fn fulgurite_in(folder: &Path, status: u8, arguments: &[&str]) -> String {
     let exit = tools::run(arguments, &console, Some(80));
     let said = console.contents().replace(&format!("{}/", folder.display()), "");
     assert_eq!(exit, status, "{said}");
-    // What depends on the version of PyTorch, and on the last bits of a loss.
-    let line = |line: &str| match line.split_once("best_score=tensor(") {
-        Some((before, after)) => format!("{before}best_score=tensor{}", after.split_once(')').unwrap().1),
-        None if line.trim_start().starts_with("size ") && line.ends_with("kB") => "  size".to_owned(),
-        None => line.to_owned(),
-    };
-    said.split('\n').map(line).collect::<Vec<_>>().join("\n")
+    said
 }
 
 #[test]
@@ -80,10 +73,30 @@ fn files_of_python_are_understood_and_those_converted_open_there() {
         assert!((other.total() - total).abs() < 1e-9, "{file}");
     }
 
-    expect![[""]].assert_eq(&fulgurite_in(folder, 0, &["show", "lightning.ckpt", "--tensors"]));
-    expect![[""]].assert_eq(&fulgurite_in(folder, 0, &["show", "nested.pt"]));
+    let shown = fulgurite_in(folder, 0, &["show", "lightning.ckpt", "--tensors"]);
+    for line in [
+        "  holds                      a Lightning checkpoint, to resume from",
+        "  global_step                12",
+        "  norm    batch",
+        "  0           keeps step, exp_avg, exp_avg_sq of 6 parameters",
+        "  0, group 0  6 parameters: lr=0.0025, betas=(0.9, 0.999), eps=1e-8,",
+        "  EarlyStopping{'monitor': 'val_loss', 'mode': 'min'}",
+        "  norm.num_batches_tracked  int64    []        8 B",
+        "  [0].state.4.exp_avg_sq  float32  [3, 8]   96 B",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
+    }
+    let nested = fulgurite_in(folder, 0, &["show", "nested.pt"]);
+    assert!(nested.contains("holds   weights, and more") && nested.contains("model        9       100"), "{nested}");
     fulgurite_in(folder, 0, &["verify", "shards", "lightning.ckpt", "plain.pt"]);
-    expect![[""]].assert_eq(&fulgurite_in(folder, 0, &["diff", "lightning.ckpt", "plain.pt"]));
+    let same = fulgurite_in(folder, 0, &["diff", "lightning.ckpt", "plain.pt"]);
+    assert!(
+        same.ends_with(
+            "The same: 9 tensors, 0 other values.
+"
+        ),
+        "{same}"
+    );
 
     fulgurite_in(folder, 0, &["convert", "lightning.ckpt", "converted-1.ckpt"]);
     fulgurite_in(folder, 0, &["convert", "lightning.ckpt", "converted-2.ckpt", "--weights-only"]);

@@ -107,8 +107,118 @@ fn save(folder: &tempfile::TempDir, name: &str, contents: &Dict) {
 #[test]
 fn show_prints_what_a_checkpoint_holds() {
     let folder = folder(&lightning());
-    check(folder.path(), &["show", "a.ckpt"], 0, &expect![[""]]);
-    check(folder.path(), &["show", "a.ckpt", "--stats"], 0, &expect![[""]]);
+    check(
+        folder.path(),
+        &["show", "a.ckpt"],
+        0,
+        &expect![[r#"
+          file                       a.ckpt
+          holds                      a Lightning checkpoint, to resume from
+          format                     PyTorch
+          size
+          epoch                      2
+          global_step                6
+          pytorch-lightning_version  2.6.6
+
+        Hyper-parameters
+          hidden  64
+          layers  [0, 1, 2, 3, 4, 5, 6, 7, … 40 items]
+          norm    layer
+
+        Progress
+          loop                                ready  started  processed  completed
+          fit_loop.epoch_loop.batch  total        6        6          6          5
+          fit_loop.epoch_loop.batch  current      6        6          6          5
+          fit_loop.epoch             total        3        3          3          2
+          fit_loop.epoch             current      3        3          3          2
+
+        Optimizers
+          0           keeps step, exp_avg of 2 parameters
+          0, group 0  2 parameters: lr=0.01, betas=(0.9, 0.999), weight_decay=0.0,
+                      maximize=False
+
+        Schedulers
+          0  step_size=1, _last_lr=[0.01]
+
+        Callbacks
+          EarlyStopping{'monitor': 'val_loss', 'mode': 'min'}
+              wait_count=1, patience=3, best_score=tensor(0.5)
+
+        Other entries
+          mine  answer=42
+
+        Tensors
+          in                tensors  elements   size  dtypes
+          state_dict              3        14   56 B  float32
+          callbacks               1         1    4 B  float32
+          optimizer_states        4        14   56 B  float32
+          the whole               8        29  116 B  float32
+
+        Tensors in the same memory
+          state_dict.fc.weight  = state_dict.tied.weight
+    "#]],
+    );
+    check(
+        folder.path(),
+        &["show", "a.ckpt", "--stats"],
+        0,
+        &expect![[r#"
+          file                       a.ckpt
+          holds                      a Lightning checkpoint, to resume from
+          format                     PyTorch
+          size
+          epoch                      2
+          global_step                6
+          pytorch-lightning_version  2.6.6
+
+        Hyper-parameters
+          hidden  64
+          layers  [0, 1, 2, 3, 4, 5, 6, 7, … 40 items]
+          norm    layer
+
+        Progress
+          loop                                ready  started  processed  completed
+          fit_loop.epoch_loop.batch  total        6        6          6          5
+          fit_loop.epoch_loop.batch  current      6        6          6          5
+          fit_loop.epoch             total        3        3          3          2
+          fit_loop.epoch             current      3        3          3          2
+
+        Optimizers
+          0           keeps step, exp_avg of 2 parameters
+          0, group 0  2 parameters: lr=0.01, betas=(0.9, 0.999), weight_decay=0.0,
+                      maximize=False
+
+        Schedulers
+          0  step_size=1, _last_lr=[0.01]
+
+        Callbacks
+          EarlyStopping{'monitor': 'val_loss', 'mode': 'min'}
+              wait_count=1, patience=3, best_score=tensor(0.5)
+
+        Other entries
+          mine  answer=42
+
+        Tensors of state_dict
+          name         dtype    shape   size   min      max     mean  not finite
+          fc.weight    float32  [2, 3]  24 B  -2.5  3.000e7  5.000e6
+          tied.weight  float32  [2, 3]  24 B  -2.5  3.000e7  5.000e6
+          fc.bias      float32  [2]      8 B     1        1        1           1
+
+        Tensors of callbacks
+          name                          dtype    shape  size  min  max  mean  not finite
+          EarlyStopping…n'}.best_score  float32  []      4 B  0.5  0.5   0.5
+
+        Tensors of optimizer_states
+          name                 dtype    shape   size  min  max  mean  not finite
+          [0].state.0.step     float32  []       4 B    6    6     6
+          [0].state.0.exp_avg  float32  [2, 3]  24 B  0.5  0.5   0.5
+          [0].state.1.step     float32  []       4 B    6    6     6
+          [0].state.1.exp_avg  float32  [2, 3]  24 B  0.5  0.5   0.5
+
+        Tensors in the same memory
+          state_dict.fc.weight  = state_dict.tied.weight
+    "#]],
+    );
 }
 
 #[test]
@@ -178,7 +288,14 @@ fn show_knows_a_checkpoint_of_the_trainer() {
 #[test]
 fn verify_says_which_are_whole() {
     let folder = folder(&lightning());
-    check(folder.path(), &["verify", "a.ckpt"], 0, &expect![[""]]);
+    check(
+        folder.path(),
+        &["verify", "a.ckpt"],
+        0,
+        &expect![[r#"
+        whole SIZE a.ckpt
+    "#]],
+    );
     let bytes = std::fs::read(folder.path().join("a.ckpt")).unwrap();
     std::fs::create_dir(folder.path().join("run.1")).unwrap();
     std::fs::write(folder.path().join("run.1/cut.ckpt"), &bytes[..bytes.len() / 2]).unwrap();
@@ -187,9 +304,26 @@ fn verify_says_which_are_whole() {
     flipped[at] ^= 1;
     std::fs::write(folder.path().join("run.1/flipped.pt"), flipped).unwrap();
     std::fs::write(folder.path().join("run.1/metrics.csv"), "loss").unwrap();
-    check(folder.path(), &["verify", "./."], 1, &expect![[""]]);
+    check(
+        folder.path(),
+        &["verify", "./."],
+        1,
+        &expect![[r#"
+        whole SIZE ././a.ckpt
+        NOT WHOLE          ././run.1/cut.ckpt: the checkpoint is damaged: it begins like a checkpoint and has no end, at bytes; it was cut while being written or copied; use an earlier one
+        NOT WHOLE          ././run.1/flipped.pt: the checkpoint is damaged: the checksum of entry `data/0` is wrong; use an earlier one
+        1 of 3 checkpoints whole
+    "#]],
+    );
     std::fs::create_dir(folder.path().join("run.2")).unwrap();
-    check(folder.path(), &["verify", "run.2"], 2, &expect![[""]]);
+    check(
+        folder.path(),
+        &["verify", "run.2"],
+        2,
+        &expect![[r#"
+        error: checkpoint run.2: is a folder without a checkpoint in it; their names end in .ckpt, .pt, .pth, .bin, .safetensors
+    "#]],
+    );
 }
 
 #[test]
@@ -204,31 +338,152 @@ fn diff_says_what_is_not_the_same() {
     state.set("fc.bias", tensor(&[f32::NAN, 1.0]).to_kind(Kind::Double));
     state.set("head.bias", tensor(&[0.0]));
     save(&folder, "b.ckpt", &other);
-    check(folder.path(), &["diff", "a.ckpt", "a.ckpt"], 0, &expect![[""]]);
-    check(folder.path(), &["diff", "a.ckpt", "b.ckpt"], 1, &expect![[""]]);
-    check(folder.path(), &["diff", "a.ckpt", "b.ckpt", "--atol", "0.01", "--rtol", "0.2"], 1, &expect![[""]]);
+    check(
+        folder.path(),
+        &["diff", "a.ckpt", "a.ckpt"],
+        0,
+        &expect![[r#"
+        The same: 8 tensors, 79 other values.
+    "#]],
+    );
+    check(
+        folder.path(),
+        &["diff", "a.ckpt", "b.ckpt"],
+        1,
+        &expect![[r#"
+        Only in the first
+          mine.answer
+
+        Only in the second
+          state_dict.head.bias
+
+        Tensors that differ: 3 of 8
+          name                        elements  max abs   max rel  also
+          state_dict.fc.weight          2 of 6  3.000e6  5.000e-1
+          state_dict.tied.weight  [2, 3] | [1]                     shape
+          state_dict.fc.bias            0 of 2                     float32 | float64
+
+        Other values that differ: 1 of 78
+          epoch  2 | 3
+    "#]],
+    );
+    check(
+        folder.path(),
+        &["diff", "a.ckpt", "b.ckpt", "--atol", "0.01", "--rtol", "0.2"],
+        1,
+        &expect![[r#"
+        Only in the first
+          mine.answer
+
+        Only in the second
+          state_dict.head.bias
+
+        Tensors that differ: 2 of 8
+          name                        elements  max abs  max rel  also
+          state_dict.tied.weight  [2, 3] | [1]                    shape
+          state_dict.fc.bias            0 of 2                    float32 | float64
+
+        Other values that differ: 1 of 78
+          epoch  2 | 3
+    "#]],
+    );
     let Value::Dict(weights) = other.remove("state_dict").unwrap() else { panic!("no weights") };
     save(&folder, "b.pt", &weights);
-    check(folder.path(), &["diff", "b.ckpt", "b.pt"], 0, &expect![[""]]);
+    check(
+        folder.path(),
+        &["diff", "b.ckpt", "b.pt"],
+        0,
+        &expect![[r#"
+        Only b.ckpt has more than weights, so these alone are compared.
+
+        The same: 4 tensors, 0 other values.
+    "#]],
+    );
 }
 
 #[test]
 fn convert_says_what_is_lost() {
     let folder = folder(&lightning());
-    check(folder.path(), &["convert", "a.ckpt", "b.ckpt", "--weights-only"], 0, &expect![[""]]);
-    check(folder.path(), &["convert", "a.ckpt", "b.pt", "--dtype", "bf16", "--strip-prefix", "fc."], 0, &expect![[""]]);
+    check(
+        folder.path(),
+        &["convert", "a.ckpt", "b.ckpt", "--weights-only"],
+        0,
+        &expect![[r#"
+        b.ckpt: 3 tensors of 56 B
+        left out: callbacks, optimizer_states, lr_schedulers, mine
+    "#]],
+    );
+    check(
+        folder.path(),
+        &["convert", "a.ckpt", "b.pt", "--dtype", "bf16", "--strip-prefix", "fc."],
+        0,
+        &expect![[r#"
+            b.pt: 3 tensors of 28 B
+            left out: epoch, global_step, pytorch-lightning_version, loops, callbacks, optimizer_states, lr_schedulers, hparams_name, hyper_parameters, mine
+            converted 3 tensors to bfloat16, which changed values by up to 1.549e4
+        "#]],
+    );
     check(
         folder.path(),
         &["convert", "b.pt", "c.ckpt", "--add-prefix", "net.", "--only", "net.weight"],
         0,
-        &expect![[""]],
+        &expect![[r#"
+            c.ckpt: 1 tensor of 12 B
+            left out, as --only says: 2 weights
+            it has weights alone: load it, test with it, and do not resume from it
+        "#]],
     );
-    check(folder.path(), &["show", "c.ckpt", "--tensors"], 0, &expect![[""]]);
-    check(folder.path(), &["convert", "a.ckpt", "b.pt"], 2, &expect![[""]]);
-    check(folder.path(), &["convert", "a.ckpt", "b.onnx"], 2, &expect![[""]]);
+    check(
+        folder.path(),
+        &["show", "c.ckpt", "--tensors"],
+        0,
+        &expect![[r#"
+              file                       c.ckpt
+              holds                      a Lightning checkpoint, weights alone
+              format                     PyTorch
+              size
+              epoch                      0
+              global_step                0
+              pytorch-lightning_version  2.6.6
+
+            Tensors of state_dict
+              name        dtype     shape   size
+              net.weight  bfloat16  [2, 3]  12 B
+        "#]],
+    );
+    check(
+        folder.path(),
+        &["convert", "a.ckpt", "b.pt"],
+        2,
+        &expect![[r#"
+        error: b.pt is there already; --force replaces it
+    "#]],
+    );
+    check(
+        folder.path(),
+        &["convert", "a.ckpt", "b.onnx"],
+        2,
+        &expect![[r#"
+        error: b.onnx does not say which format is wanted; end it in .ckpt, .pt or .safetensors
+    "#]],
+    );
     // Everything is kept, and tied weights stay tied.
-    check(folder.path(), &["convert", "a.ckpt", "d.ckpt"], 0, &expect![[""]]);
-    check(folder.path(), &["diff", "a.ckpt", "d.ckpt"], 0, &expect![[""]]);
+    check(
+        folder.path(),
+        &["convert", "a.ckpt", "d.ckpt"],
+        0,
+        &expect![[r#"
+        d.ckpt: 3 tensors of 56 B
+    "#]],
+    );
+    check(
+        folder.path(),
+        &["diff", "a.ckpt", "d.ckpt"],
+        0,
+        &expect![[r#"
+        The same: 8 tensors, 79 other values.
+    "#]],
+    );
     let (shown, _) = fulgurite_in(folder.path(), None, &["show", "d.ckpt"]);
     assert!(shown.contains("state_dict.fc.weight  = state_dict.tied.weight"), "{shown}");
 }
@@ -240,18 +495,68 @@ fn consolidate_makes_one_file_of_shards() {
     save(&folder, "pytorch_model-00002.bin", &Dict::new().with("b", tensor(&[3.0])));
     let index = r#"{"weight_map": {"a": "pytorch_model-00001.bin", "b": "pytorch_model-00002.bin"}}"#;
     std::fs::write(folder.path().join("pytorch_model.bin.index.json"), index).unwrap();
-    check(folder.path(), &["consolidate", "./.", "whole.pt"], 0, &expect![[""]]);
-    check(folder.path(), &["show", "whole.pt", "--stats"], 0, &expect![[""]]);
-    check(folder.path(), &["consolidate", "whole.pt", "again.pt"], 2, &expect![[""]]);
+    check(
+        folder.path(),
+        &["consolidate", "./.", "whole.pt"],
+        0,
+        &expect![[r#"
+        whole.pt: 2 tensors of 12 B
+    "#]],
+    );
+    check(
+        folder.path(),
+        &["show", "whole.pt", "--stats"],
+        0,
+        &expect![[r#"
+          file    whole.pt
+          holds   weights
+          format  PyTorch
+          size
+
+        Tensors
+          name  dtype    shape  size  min  max  mean  not finite
+          a     float32  [2]     8 B    1    2   1.5
+          b     float32  [1]     4 B    3    3     3
+    "#]],
+    );
+    check(
+        folder.path(),
+        &["consolidate", "whole.pt", "again.pt"],
+        2,
+        &expect![[r#"
+        error: checkpoint whole.pt: is one file already; `convert` writes it in another format
+    "#]],
+    );
 }
 
 #[test]
 fn what_cannot_be_done_is_one_line() {
     let folder = folder(&lightning());
     std::fs::write(folder.path().join("text.ckpt"), "hello").unwrap();
-    check(folder.path(), &["show", "absent.ckpt"], 2, &expect![[""]]);
-    check(folder.path(), &["show", "text.ckpt"], 2, &expect![[""]]);
-    check(folder.path(), &["convert", "a.ckpt", "b.pt", "--dtype", "int8"], 2, &expect![[""]]);
+    check(
+        folder.path(),
+        &["show", "absent.ckpt"],
+        2,
+        &expect![[r#"
+        error: checkpoint absent.ckpt: cannot open the checkpoint: No such file or directory (os error 2)
+    "#]],
+    );
+    check(
+        folder.path(),
+        &["show", "text.ckpt"],
+        2,
+        &expect![[r#"
+        error: checkpoint text.ckpt: not a PyTorch checkpoint: it does not begin like a zip file
+    "#]],
+    );
+    check(
+        folder.path(),
+        &["convert", "a.ckpt", "b.pt", "--dtype", "int8"],
+        2,
+        &expect![[r#"
+        error: invalid value 'int8' for '--dtype <DTYPE>': choose float64, float32, bfloat16 (bf16) or float16 (fp16)
+    "#]],
+    );
     let (help, status) = fulgurite_in(folder.path(), None, &["diff", "--help"]);
     assert_eq!(status, 0);
     assert!(help.contains("--rtol <RTOL>"), "{help}");
