@@ -3,6 +3,7 @@
 //! Every number is measured in a process of its own, which this program or a script of `python/` is. The processes of
 //! the variants alternate, so that what the machine does besides hits all of them alike.
 
+mod checkpoint;
 mod child;
 mod loader;
 mod models;
@@ -15,10 +16,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 
-use crate::table::Row;
-
-const USAGE: &str = "usage: cargo xtask bench overhead|loader [--json FILE] [--repeats N] [--model mlp|cnn|gpt]";
+const USAGE: &str =
+    "usage: cargo xtask bench overhead|loader|checkpoint [--json FILE] [--repeats N] [--model mlp|cnn|gpt]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -36,16 +37,24 @@ fn run(args: &[&str]) -> Result<()> {
         // What the benchmarks start in processes of their own.
         ["step", ref args @ ..] => variants::run(&args.try_into()?),
         ["load", workers, result] => loader::run(workers.parse()?, result.as_ref()),
+        ["checkpoint-once", variant, path, result] => checkpoint::run(variant, path.as_ref(), result.as_ref()),
         ["spin"] => loop {
             std::hint::spin_loop();
         },
         ["overhead", ref options @ ..] => {
             let options = Options::parse(options)?;
-            options.report(&overhead::measure(options.repeats, options.model.as_deref())?)
+            let rows = overhead::measure(options.repeats, options.model.as_deref())?;
+            options.report(table::render(&rows), &rows)
         }
         ["loader", ref options @ ..] => {
             let options = Options::parse(options)?;
-            options.report(&loader::measure(options.repeats)?)
+            let rows = loader::measure(options.repeats)?;
+            options.report(table::render(&rows), &rows)
+        }
+        ["checkpoint", ref options @ ..] => {
+            let options = Options::parse(options)?;
+            let rows = checkpoint::measure(options.repeats)?;
+            options.report(checkpoint::render(&rows), &rows)
         }
         _ => bail!(USAGE),
     }
@@ -76,8 +85,8 @@ impl Options {
         Ok(options)
     }
 
-    fn report(&self, rows: &[Row]) -> Result<()> {
-        print!("{}", table::render(rows));
+    fn report(&self, text: String, rows: &impl Serialize) -> Result<()> {
+        print!("{text}");
         if let Some(path) = &self.json {
             let json = serde_json::to_string_pretty(rows)?;
             std::fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;

@@ -25,7 +25,8 @@ Usage: cargo xtask COMMAND
   torture [--kills N] [--seed S] [--damaged-runs PERCENT]
                         kill training runs again and again; each must go on and end as an undisturbed one does
   bench NAME [--json FILE] [--repeats N] [--model mlp|cnn|gpt]
-                        measure against hand-written tch, PyTorch and Lightning; NAME is overhead or loader
+                        measure against hand-written tch, PyTorch and Lightning; NAME is
+                        overhead, loader or checkpoint
   help                  show this
 
 Every command sets up what it needs first. With `--help`, or `fit --help`, after its name, an example lists
@@ -59,7 +60,7 @@ fn run(mut args: Vec<String>) -> Result<ExitCode> {
             let example = ["run", "--release", "--example", &command, "--"];
             cargo()?.args(example).args(is_fit.then_some("fit")).args(args.iter().map(|arg| in_full(arg))).run()
         }
-        "test" => cargo()?.args(["test", "--release"]).args(&args).run(),
+        "test" => cargo()?.args(["test", "--release"]).args(every_package(&args)).args(&args).run(),
         "parity" => cargo_with_python()?.args(["test", "--release", "--package", "fulgurite-parity"]).args(&args).run(),
         "torture" => {
             let package = ["run", "--release", "--package", "fulgurite-torture", "--"];
@@ -74,6 +75,19 @@ fn run(mut args: Vec<String>) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         _ => bail!("there is no command `{command}`: `cargo xtask help` lists them"),
+    }
+}
+
+/// What is tested unless the arguments name packages: all but what needs Python or a quiet machine. The tests of object
+/// stores switch that feature on for all.
+fn every_package(args: &[String]) -> &'static [&'static str] {
+    let names_packages = |arg: &String| {
+        let options = ["--package", "--workspace", "--all", "--exclude"];
+        arg.starts_with("-p") || options.contains(&arg.split('=').next().unwrap_or(arg))
+    };
+    match args.iter().take_while(|arg| *arg != "--").any(names_packages) {
+        true => &[],
+        false => &["--workspace", "--exclude", "fulgurite-parity", "--exclude", "fulgurite-bench"],
     }
 }
 

@@ -3,7 +3,7 @@
 //! A `VarStore` keeps its names in a hash map, in an order that changes from run to run, and its parameters in the
 //! order of their creation, without names. Files, optimizers and collectives need both at once: names, in an order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::PoisonError;
 
 use crate::error::TorchError;
@@ -86,14 +86,37 @@ pub struct IncompatibleKeys {
 /// Copies the values of `state` into the store, in place: PyTorch's `load_state_dict()`.
 ///
 /// Values are converted to the kind and device that the store's tensors have. Everything is checked before anything
-/// is copied, so an error leaves the store as it was.
+/// is copied, so an error leaves the store as it was. The `num_batches_tracked` of PyTorch's batch norms, which `tch`'s
+/// do not count, is not unexpected.
 ///
 /// # Errors
 ///
 /// One error that lists everything wrong: entries that are no tensors or have another shape and, if `strict`, missing
 /// and unexpected keys.
 pub fn load_state_dict(vars: &nn::VarStore, state: &Dict, strict: bool) -> Result<IncompatibleKeys, TorchError> {
-    let (parameters, buffers) = parameters_and_buffers(vars);
+    load_state_dict_of(vars, state, strict, |_| true, false)
+}
+
+/// [`load_state_dict`] for a part of the store: tensors of whose name `is_wanted` says `false` stay as they are, and are
+/// not missing. A `dry` run only checks.
+///
+/// # Errors
+///
+/// As for [`load_state_dict`].
+pub fn load_state_dict_of(
+    vars: &nn::VarStore,
+    state: &Dict,
+    strict: bool,
+    is_wanted: impl Fn(&str) -> bool,
+    dry: bool,
+) -> Result<IncompatibleKeys, TorchError> {
+    let (mut parameters, mut buffers) = parameters_and_buffers(vars);
+    parameters.retain(|(name, _)| is_wanted(name));
+    buffers.retain(|(name, _)| is_wanted(name));
+    let norms: HashSet<String> = buffers
+        .iter()
+        .filter_map(|(name, _)| Some(format!("{}num_batches_tracked", name.strip_suffix("running_mean")?)))
+        .collect();
     let mut given: HashMap<&str, &Value> = state.iter().filter_map(|(k, v)| Some((k.as_str()?, v))).collect();
     let mut keys = IncompatibleKeys::default();
     let mut problems = Vec::new();
@@ -111,7 +134,8 @@ pub fn load_state_dict(vars: &nn::VarStore, state: &Dict, strict: bool) -> Resul
             Some(other) => problems.push(format!("entry `{name}` is {}, expected a tensor.", other.type_name())),
         }
     }
-    keys.unexpected_keys = state.keys().filter(|key| given.contains_key(key)).map(String::from).collect();
+    let unexpected = state.keys().filter(|key| given.contains_key(key) && !norms.contains(*key));
+    keys.unexpected_keys = unexpected.map(String::from).collect();
     if strict {
         for (what, names) in [("Unexpected", &keys.unexpected_keys), ("Missing", &keys.missing_keys)] {
             if !names.is_empty() {
@@ -122,6 +146,9 @@ pub fn load_state_dict(vars: &nn::VarStore, state: &Dict, strict: bool) -> Resul
     }
     if !problems.is_empty() {
         return Err(TorchError::StateDict { problems });
+    }
+    if dry {
+        return Ok(keys);
     }
     let _no_grad = NoGradGuard::new();
     for (mut target, source) in copies {
@@ -191,7 +218,7 @@ fn parameters_and_buffers(vars: &nn::VarStore) -> (Named, Named) {
     for (order, var) in variables.trainable_variables.iter().enumerate() {
         creation.entry(tensor_id(&var.tensor)).or_insert(order);
     }
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     named.retain(|(_, tensor)| seen.insert(tensor_id(tensor)));
     let (mut parameters, buffers): (Named, Named) =
         named.into_iter().partition(|(_, tensor)| creation.contains_key(&tensor_id(tensor)));
@@ -311,6 +338,31 @@ mod tests {
         assert!(
             load_state_dict(&net.vars, &state, false).unwrap_err().to_string().contains("size mismatch for z.bias")
         );
+    }
+
+    #[test]
+    fn the_batches_that_pytorch_counts_are_expected_of_batch_norms_alone() {
+        let net = net();
+        let mut state = state_dict(&net.vars).unwrap().with("norm.num_batches_tracked", Tensor::from(7i64));
+        assert_eq!(load_state_dict(&net.vars, &state, true).unwrap(), IncompatibleKeys::default());
+        state.set("z.num_batches_tracked", Tensor::from(7i64));
+        let keys = load_state_dict(&net.vars, &state, false).unwrap();
+        assert_eq!(keys.unexpected_keys, ["z.num_batches_tracked"]);
+    }
+
+    #[test]
+    fn a_part_is_loaded_and_the_rest_is_neither_missing_nor_changed() {
+        let (from, to) = (net(), net());
+        let kept = to.layers[1].ws.copy();
+        let state: Dict = state_dict(&from.vars)
+            .unwrap()
+            .into_iter()
+            .filter(|(key, _)| key.as_str().unwrap().starts_with("z."))
+            .collect();
+        let keys = load_state_dict_of(&to.vars, &state, true, |name| name.starts_with("z."), false).unwrap();
+        assert_eq!(keys, IncompatibleKeys::default());
+        assert_eq!(to.layers[0].ws, from.layers[0].ws);
+        assert_eq!(to.layers[1].ws, kept);
     }
 
     #[test]

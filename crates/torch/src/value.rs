@@ -143,6 +143,29 @@ impl Value {
         }
     }
 
+    /// The tree as JSON, if it holds neither tensors nor bytes. Tuples become arrays, integer keys text, and numbers that
+    /// are not finite `null`.
+    pub fn to_json(&self) -> Option<serde_json::Value> {
+        use serde_json::Value as Json;
+        Some(match self {
+            Value::None => Json::Null,
+            Value::Bool(on) => (*on).into(),
+            Value::Int(number) => (*number).into(),
+            Value::Float(number) => (*number).into(),
+            Value::Str(text) => text.as_str().into(),
+            Value::List(items) | Value::Tuple(items) => {
+                items.iter().map(Value::to_json).collect::<Option<Vec<_>>>()?.into()
+            }
+            Value::Dict(entries) => {
+                let key =
+                    |key: &Value| key.as_str().map(str::to_owned).or_else(|| key.as_int().map(|int| int.to_string()));
+                let entries = entries.iter().map(|(k, v)| Some((key(k)?, v.to_json()?)));
+                Json::Object(entries.collect::<Option<_>>()?)
+            }
+            Value::Bytes(_) | Value::Tensor(_) => return None,
+        })
+    }
+
     /// Applies `f` to every tensor of the tree.
     pub fn map_tensors(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Value {
         match self {
@@ -463,6 +486,13 @@ mod tests {
         assert_eq!(dict.int("step").unwrap_err().to_string(), "no entry `step`; there are: lr, steps");
         assert_eq!(dict.int("lr").unwrap_err().to_string(), "entry `lr` is float, expected int");
         assert_eq!(dict.float("steps").unwrap(), 3.0);
+    }
+
+    #[test]
+    fn plain_data_becomes_json_and_tensors_do_not() {
+        let plain = Value::from(Dict::new().with("betas", (0.9, 0.999)).with(0, vec![true]).with("none", ()));
+        assert_eq!(plain.to_json().unwrap().to_string(), r#"{"betas":[0.9,0.999],"0":[true],"none":null}"#);
+        assert_eq!(Value::from(vec![Tensor::from(1i64)]).to_json(), None);
     }
 
     #[test]

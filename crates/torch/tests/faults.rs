@@ -1,11 +1,15 @@
 //! Saving over an existing file while each call to the file system goes wrong in each way: the old or the new file is
 //! whole afterwards.
 
+use std::collections::HashMap;
 use std::fs;
+use std::io::{self, Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use fulgurite_torch::serialization::faults::{Fault, FaultyFileSystem};
+use fulgurite_torch::serialization::{FileSystem, SyncWrite};
 use fulgurite_torch::tch::{Device, Kind, Tensor};
 use fulgurite_torch::{Dict, Value, serialization};
 
@@ -109,4 +113,125 @@ fn a_fault_is_read_from_text() {
         "\"17:burn\" is no fault; write CALL:FAULT, where CALL counts from 0 and FAULT is one of no-space, broken, \
          torn-write, short-write, kill-before, kill-within, kill-after"
     );
+}
+
+/// A change that a disk keeps once it is synced, and may or may not keep before.
+#[derive(Debug)]
+enum Change {
+    Create(PathBuf),
+    Write(PathBuf, Vec<u8>),
+    Sync(PathBuf),
+    Rename(PathBuf, PathBuf),
+    SyncFolder,
+}
+
+/// Notes the changes, and makes none.
+#[derive(Debug, Clone, Default)]
+struct Recorder(Arc<Mutex<Vec<Change>>>);
+
+impl Recorder {
+    fn note(&self, change: Change) -> io::Result<()> {
+        self.0.lock().unwrap().push(change);
+        Ok(())
+    }
+}
+
+struct RecordedFile(Recorder, PathBuf);
+
+impl Write for RecordedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.note(Change::Write(self.1.clone(), bytes.to_vec()))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl SyncWrite for RecordedFile {
+    fn sync_all(&mut self) -> io::Result<()> {
+        self.0.note(Change::Sync(self.1.clone()))
+    }
+}
+
+impl FileSystem for Recorder {
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn SyncWrite>> {
+        self.note(Change::Create(path.into()))?;
+        Ok(Box::new(RecordedFile(self.clone(), path.into())))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.note(Change::Rename(from.into(), to.into()))
+    }
+
+    fn sync_folder(&self, _: &Path) -> io::Result<()> {
+        self.note(Change::SyncFolder)
+    }
+
+    fn remove_file(&self, _: &Path) -> io::Result<()> {
+        unreachable!("a save that succeeds removes nothing")
+    }
+
+    fn hard_link(&self, _: &Path, _: &Path) -> io::Result<()> {
+        unreachable!("a save makes no links")
+    }
+
+    fn symlink(&self, _: &Path, _: &Path) -> io::Result<()> {
+        unreachable!("a save makes no links")
+    }
+
+    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
+        unreachable!("a save makes no folders")
+    }
+}
+
+/// What `path` holds after a power cut: data that was not synced is lost. Names are kept as of the last sync of the folder,
+/// or (`eager`) as they were.
+fn after_power_cut(changes: &[Change], path: &Path, old: &[u8], eager: bool) -> Vec<u8> {
+    let mut contents: HashMap<usize, (Vec<u8>, usize)> = [(0, (old.to_vec(), old.len()))].into();
+    let mut names: HashMap<PathBuf, usize> = [(path.to_owned(), 0)].into();
+    let mut kept = names.clone();
+    for change in changes {
+        match change {
+            Change::Create(path) => {
+                contents.insert(contents.len(), (Vec::new(), 0));
+                names.insert(path.clone(), contents.len() - 1);
+            }
+            Change::Write(path, bytes) => contents.get_mut(&names[path]).unwrap().0.extend(bytes),
+            Change::Sync(path) => {
+                let (data, synced) = contents.get_mut(&names[path]).unwrap();
+                *synced = data.len();
+            }
+            Change::Rename(from, to) => {
+                let moved = names.remove(from).unwrap();
+                names.insert(to.clone(), moved);
+            }
+            Change::SyncFolder => kept = names.clone(),
+        }
+    }
+    let (data, synced) = &contents[&if eager { names } else { kept }[path]];
+    data[..*synced].to_vec()
+}
+
+#[test]
+fn the_old_or_the_new_file_is_whole_whenever_the_power_is_cut() {
+    let recorder = Recorder::default();
+    let path = Path::new("/runs/last.ckpt");
+    serialization::save_in(&recorder, path, &state(2)).unwrap();
+    let changes = recorder.0.lock().unwrap();
+    let mut old = Vec::new();
+    serialization::write_to(&mut old, &state(1)).unwrap();
+    let at = |count: usize, eager: bool| {
+        let left = after_power_cut(&changes[..count], path, &old, eager);
+        serialization::load_from(Cursor::new(left)).unwrap()
+    };
+    for count in 0..=changes.len() {
+        for eager in [false, true] {
+            let there = at(count, eager);
+            assert!(there == state(1) || there == state(2), "after {count} changes");
+        }
+    }
+    // What was reported as saved is on the disk.
+    assert_eq!(at(changes.len(), false), state(2));
 }

@@ -170,8 +170,8 @@ impl TrainerBuilder {
         fabric.loggers = build_loggers(&config, loggers, job.as_ref())?;
         add_default_callbacks(&config, &mut callbacks, &console);
         let mut state = TrainerState::new(config, fabric, console);
-        state.signals.requeue = job.as_ref().and_then(|_| slurm.listens_for());
-        state.job = job;
+        state.leaving.signals.requeue = job.as_ref().and_then(|_| slurm.listens_for());
+        state.leaving.job = job;
         state.profiler = profiler;
         state.optimizer_factory = optimizers;
         Ok(Trainer::new(state, callbacks))

@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::state::{Owner, TrainerState, Window};
 
 /// The version of Lightning whose layout the checkpoints have.
-const LIGHTNING_VERSION: &str = "2.6.6";
+pub(crate) const LIGHTNING_VERSION: &str = "2.6.6";
 
 impl<M: LightningModule> Run<'_, '_, M> {
     /// The run as one value, under Lightning's keys.

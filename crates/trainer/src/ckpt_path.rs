@@ -73,7 +73,7 @@ impl Engine {
         if self.state.entry != TrainerFn::Fit || self.state.config.fast_dev_run > 0 {
             return Ok(None);
         }
-        if let Some(job) = self.state.job.clone() {
+        if let Some(job) = self.state.leaving.job.clone() {
             let all = self.state.hpc_checkpoints()?;
             if let Some(path) = self.continue_newest(all)? {
                 self.state

@@ -17,6 +17,9 @@ pages! {
     Callbacks = "callbacks.md";
     Checkpoints = "checkpoints.md";
     Resuming = "resuming.md";
+    Clusters = "clusters.md";
+    ObjectStores = "object-stores.md";
+    CheckpointFiles = "checkpoint-files.md";
     CommandLine = "command-line.md";
     Tuning = "tuning.md";
     Profiling = "profiling.md";

@@ -32,8 +32,10 @@ impl Engine {
         state.tune_requests.clear();
         state.step_missing = false;
         state.resumed_from = None;
-        state.left_checkpoint = None;
-        state.requeued = false;
+        state.leaving.checkpoint = None;
+        state.leaving.requeued = false;
+        state.leaving.time_is_over = false;
+        state.leaving.cut = None;
         state.metrics.clear();
         if entry != TrainerFn::Fit {
             return Ok(());

@@ -123,6 +123,15 @@ pub trait LightningModule: Any + Send + Sized {
         Dict::new()
     }
 
+    /// A module of the weights and hyper-parameters of a checkpoint. [`Checkpoint`](crate::Checkpoint) does the same in
+    /// steps, and can change hyper-parameters, names and types on the way.
+    fn load_from_checkpoint(path: impl AsRef<std::path::Path>) -> Result<Self>
+    where
+        Self: crate::cli::FromConfig,
+    {
+        crate::Checkpoint::open(path)?.load()
+    }
+
     /// Changes a hyper-parameter, for the tuner. `false`: there is none of that name.
     fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {
         Ok(false)

@@ -22,13 +22,12 @@ use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::logging::{LogEntries, LogEntry, LogOptions, LoggedValue, Metrics};
+use crate::loops::Leaving;
 use crate::mistakes::Mistakes;
 use crate::optimizers::OptimizerFactory;
 use crate::profilers::Profiler;
 use crate::progress::Progress;
 use crate::saving::{SaveRequest, Tolerated};
-use crate::signals::Signals;
-use crate::slurm::Job;
 
 /// What a run is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -140,13 +139,7 @@ pub struct TrainerState {
     /// A trial of the tuner: why its training ends is nobody's business.
     pub(crate) quiet: bool,
     pub(crate) stop: Option<String>,
-    pub(crate) signals: Signals,
-    /// The scheduler's job that this is part of.
-    pub(crate) job: Option<Job>,
-    /// It goes on with an earlier run, in whose folder it may be.
-    pub(crate) joins_earlier_run: bool,
-    /// The scheduler was asked to run the job again.
-    pub(crate) requeued: bool,
+    pub(crate) leaving: Leaving,
     pub(crate) max_epochs: i64,
     pub(crate) num_training_batches: Option<usize>,
     pub(crate) train_length_is_known: bool,
@@ -158,8 +151,6 @@ pub struct TrainerState {
     pub(crate) validation_ran: bool,
     pub(crate) last_validation: Instant,
     pub(crate) resumed_from: Option<PathBuf>,
-    /// What a run that a signal ended is to go on from.
-    pub(crate) left_checkpoint: Option<PathBuf>,
     /// The module has no step for the loaders it was given.
     pub(crate) step_missing: bool,
     /// The module's callbacks were seen: a further entry point replaces its own by their like.
@@ -190,10 +181,7 @@ impl TrainerState {
             tune_requests: Vec::new(),
             quiet: false,
             stop: None,
-            signals: Signals::default(),
-            job: None,
-            joins_earlier_run: false,
-            requeued: false,
+            leaving: Leaving::default(),
             num_training_batches: None,
             train_length_is_known: true,
             train_data: TrainData::default(),
@@ -202,7 +190,6 @@ impl TrainerState {
             validation_ran: false,
             last_validation: Instant::now(),
             resumed_from: None,
-            left_checkpoint: None,
             step_missing: false,
             module_callbacks_merged: false,
         }
@@ -518,7 +505,7 @@ impl TrainerState {
 
     /// Whether a signal (Ctrl-C, SIGTERM) asks the run to end.
     pub fn is_interrupted(&self) -> bool {
-        self.signals.wish().is_some()
+        self.leaving.signals.wish().is_some()
     }
 
     /// Asks for a checkpoint, written as soon as the hook in hand returns.

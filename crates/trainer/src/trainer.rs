@@ -241,9 +241,9 @@ impl Trainer {
         let ckpt_path = self.ckpt_path.take();
         let ckpt_path = self.engine.resolve_ckpt_path(ckpt_path)?;
         let state = &mut self.engine.state;
-        state.joins_earlier_run = ckpt_path.is_some() || state.job.is_some();
+        state.leaving.joins_earlier_run = ckpt_path.is_some() || state.leaving.job.is_some();
         let (guard, problem) =
-            SignalGuard::install(&state.signals, state.config.termination_grace_period, &state.console);
+            SignalGuard::install(&state.leaving.signals, state.config.termination_grace_period, &state.console);
         if let Some(problem) = problem {
             state.warn(&problem);
         }
@@ -261,7 +261,7 @@ impl Trainer {
         let outcome = outcome.unwrap_or_else(|payload| Err(run.panic_error(payload.as_ref())));
         let outcome = run.end(outcome);
         if outcome.as_ref().is_err_and(|error| error.signal().is_some()) {
-            self.engine.state.signals.answered();
+            self.engine.state.leaving.signals.answered();
         }
         drop(guard);
         outcome
@@ -322,8 +322,8 @@ impl Trainer {
 
 impl TrainerState {
     fn outcome_of(&mut self, signal: Signal) -> Outcome {
-        let checkpoint = self.left_checkpoint.take();
-        if self.requeued {
+        let checkpoint = self.leaving.checkpoint.take();
+        if self.leaving.requeued {
             return Outcome::Requeued { signal, checkpoint };
         }
         let is_interrupt = signal == Signal::Interrupt;

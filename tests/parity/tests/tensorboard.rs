@@ -89,3 +89,25 @@ fn everything_reads_back() {
     assert_eq!(hparams["status"], "STATUS_FAILURE");
     assert!((0.0..600.0).contains(&hparams["seconds"].as_f64().unwrap()));
 }
+
+#[test]
+fn a_run_that_goes_on_takes_back_what_came_after_its_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let logger = || TensorBoardLogger::new(folder.path()).name("").version("run");
+    let mut first = logger();
+    for step in 0..6 {
+        first.log_metrics(&[("loss", step as f64)], step).unwrap();
+    }
+    drop(first);
+    // TensorBoard reads files in the order of the seconds in their names.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let mut second = logger();
+    second.resume_after(3).unwrap();
+    for step in 4..7 {
+        second.log_metrics(&[("loss", 10.0 + step as f64)], step).unwrap();
+    }
+    second.finalize(RunStatus::Success).unwrap();
+    let found = python("tensorboard_read.py", &[second.log_dir().unwrap().to_str().unwrap()]);
+    let expected = json!([[0, 0.0], [1, 1.0], [2, 2.0], [3, 3.0], [4, 14.0], [5, 15.0], [6, 16.0]]);
+    assert_eq!(found["scalars"]["loss"], expected);
+}

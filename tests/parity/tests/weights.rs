@@ -195,16 +195,6 @@ impl LightningModule for Net {
         };
         Ok(if self.scheduler { optimizers.scheduler(StepLR::new(1).gamma(0.9)) } else { optimizers })
     }
-
-    /// PyTorch's batch norms count batches, and `tch`'s do not.
-    fn on_load_checkpoint(&mut self, checkpoint: &mut Dict) -> Result<()> {
-        for key in ["state_dict", "current_model_state"] {
-            if let Some(Value::Dict(state)) = checkpoint.get_mut(key) {
-                state.remove("backbone.bn.num_batches_tracked");
-            }
-        }
-        Ok(())
-    }
 }
 
 #[derive(Default)]

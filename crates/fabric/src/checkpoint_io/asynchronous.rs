@@ -139,7 +139,7 @@ impl Shared {
                 let written = inner.commit(&copy.value, &commit);
                 (written, inner.poll())
             }));
-            let (written, earlier) = written.unwrap_or_else(|panic| (Err(panicked(&commit.path, &panic)), None));
+            let (written, earlier) = written.unwrap_or_else(|panic| (Err(panicked(&commit.path, panic.as_ref())), None));
             let failure = written.err().map(|error| CommitFailure { commit, error });
             let mut progress = lock(&self.progress);
             progress.buffers.push(copy.into_buffers());

@@ -18,6 +18,7 @@ mod opcode;
 mod pickler;
 mod reading;
 mod rebuild;
+pub mod safetensors;
 mod unpickler;
 mod writing;
 mod zip_directory;
@@ -27,6 +28,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 pub use file_system::{FileSystem, LocalFileSystem, SyncWrite};
+#[doc(hidden)]
+pub use reading::run_pickle;
 pub use reading::{load, load_from, load_mmap, verify, verify_from};
 
 use crate::error::TorchError;

@@ -153,7 +153,7 @@ impl Pickler {
             .and_then(dtype::of_kind)
             .ok_or_else(|| unwritable("it is a quantized tensor; dequantize it first".into()))?;
         let requires_grad = tensor.requires_grad();
-        let plain = self.plain(tensor, dtype)?;
+        let plain = self.plain(tensor)?;
         let (key, bytes) = self.storage(&plain, dtype)?;
         self.global("torch._utils", if dtype.storage.is_some() { "_rebuild_tensor_v2" } else { "_rebuild_tensor_v3" });
         self.bytes.push(MARK);
@@ -187,7 +187,7 @@ impl Pickler {
 
     /// The tensor without lazy conjugation or negation. A small part of a large storage that nothing else in the file
     /// uses is copied, so that the file does not contain the rest.
-    fn plain(&mut self, tensor: &Tensor, dtype: &'static Dtype) -> Result<Tensor, TorchError> {
+    fn plain(&mut self, tensor: &Tensor) -> Result<Tensor, TorchError> {
         let id = tensor_id(tensor);
         if let Some(copy) = self.compact.get(&id) {
             return Ok(copy.shallow_clone());
@@ -197,7 +197,7 @@ impl Pickler {
             unwritable("it is a sparse, or otherwise not strided, tensor; make it dense with `.to_dense(..)`".into())
         })?;
         let alone = self.users.get(&storage).is_some_and(Option::is_some);
-        if !alone || resolved.numel() * dtype.size >= whole_storage(&resolved)?.numel() * dtype.size {
+        if !alone || resolved.numel() >= whole_storage(&resolved)?.numel() {
             return Ok(resolved);
         }
         let mut copy = resolved.f_empty_like()?;
@@ -232,7 +232,7 @@ fn whole_storage(tensor: &Tensor) -> Result<Tensor, TorchError> {
 }
 
 /// The first element's place in the storage.
-fn storage_offset(tensor: &Tensor) -> Result<i64, TorchError> {
+pub(super) fn storage_offset(tensor: &Tensor) -> Result<i64, TorchError> {
     let mut out = 0;
     // SAFETY: the tensor lives for the call; `out` is written only when there is no error.
     check(unsafe { fulgurite_storage_offset(tensor.as_ptr(), &mut out) })?;
@@ -255,12 +255,12 @@ fn key_text(key: &Value) -> String {
     }
 }
 
-fn unwritable(reason: String) -> TorchError {
+pub(super) fn unwritable(reason: String) -> TorchError {
     TorchError::Unwritable { at: String::new(), reason }
 }
 
 /// Puts a step of the way to the value in front of the way that is known already.
-fn at(error: TorchError, step: &str) -> TorchError {
+pub(super) fn at(error: TorchError, step: &str) -> TorchError {
     match error {
         TorchError::Unwritable { at, reason } if at.is_empty() => TorchError::Unwritable { at: step.into(), reason },
         TorchError::Unwritable { at, reason } => TorchError::Unwritable { at: format!("{step}.{at}"), reason },

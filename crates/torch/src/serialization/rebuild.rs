@@ -260,7 +260,13 @@ impl Object {
 }
 
 /// A tensor over a part of a storage, all of which lies inside.
-fn view(storage: &Storage, dtype: &Dtype, offset: i64, size: &[i64], stride: &[i64]) -> Result<Tensor, TorchError> {
+pub(super) fn view(
+    storage: &Storage,
+    dtype: &Dtype,
+    offset: i64,
+    size: &[i64],
+    stride: &[i64],
+) -> Result<Tensor, TorchError> {
     let available = (storage.size / dtype.size) as i64;
     if !lies_inside(available, offset, size, stride) {
         return Err(damaged(format!(

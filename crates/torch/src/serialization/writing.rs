@@ -58,12 +58,12 @@ fn write_storages(archive: &mut ArchiveWriter<impl Write>, storages: &[&[u8]]) -
 }
 
 /// The memory of a contiguous tensor on the CPU.
-fn bytes(tensor: &Tensor) -> &[u8] {
+pub(super) fn bytes(tensor: &Tensor) -> &[u8] {
     let length = tensor.numel() * tensor.kind().elt_size_in_bytes();
     if length == 0 {
         return &[];
     }
-    // SAFETY: the tensor is one-dimensional, contiguous and on the CPU, so that many bytes begin at its data, and they
+    // SAFETY: the tensor is contiguous and on the CPU, so that many bytes begin at its data, and they
     // live as long as the tensor that is borrowed.
     unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), length) }
 }

@@ -128,6 +128,7 @@ impl Timer {
         if self.options.verbose {
             trainer.print(&message);
         }
+        trainer.leaving.time_is_over = true;
         trainer.request_stop(message);
     }
 }

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use fulgurite_fabric::{CheckpointIo, TorchCheckpointIo};
+use fulgurite_fabric::{CheckpointIo, DefaultCheckpointIo};
 use fulgurite_optim::{Interval, LrSchedulerConfig, Optimizers, SchedulerOptions};
 use fulgurite_torch::tch::nn;
-use fulgurite_torch::{Dict, Value, rng};
+use fulgurite_torch::{Value, rng};
 
 use super::args::{self, Request, RunRequest};
 use super::help::{self, Program};
@@ -234,32 +234,13 @@ fn configure(optimization: &Optimization, vars: &nn::VarStore, trainer: &Trainer
 
 /// The model's options that a checkpoint has among its hyper-parameters.
 fn saved_hparams(layout: &Layout, path: &str) -> Result<Option<Node>, Error> {
-    let Value::Dict(checkpoint) = TorchCheckpointIo::new().load(Path::new(path))? else { return Ok(None) };
+    let Value::Dict(checkpoint) = DefaultCheckpointIo::new().load(Path::new(path))? else { return Ok(None) };
     let (Ok(hparams), Some(schema)) = (checkpoint.dict("hyper_parameters"), layout.schema().field("model")) else {
         return Ok(None);
     };
     let origin = Origin::Checkpoint(path.into());
     let known = hparams.iter().filter_map(|(name, value)| Some((name.as_str()?, value)));
     let known = known.filter(|(name, _)| schema.field(name).is_some());
-    let known = known.filter_map(|(name, value)| Some((name.to_owned(), Node::from_json(&to_json(value)?, &origin))));
+    let known = known.filter_map(|(name, value)| Some((name.to_owned(), Node::from_json(&value.to_json()?, &origin))));
     Ok(Some(Node::map(known, &origin)))
-}
-
-/// `None` for tensors and bytes.
-fn to_json(value: &Value) -> Option<serde_json::Value> {
-    Some(match value {
-        Value::None => serde_json::Value::Null,
-        Value::Bool(on) => (*on).into(),
-        Value::Int(number) => (*number).into(),
-        Value::Float(number) => (*number).into(),
-        Value::Str(text) => text.as_str().into(),
-        Value::List(items) | Value::Tuple(items) => items.iter().map(to_json).collect::<Option<Vec<_>>>()?.into(),
-        Value::Dict(entries) => dict_to_json(entries)?,
-        Value::Bytes(_) | Value::Tensor(_) => return None,
-    })
-}
-
-fn dict_to_json(dict: &Dict) -> Option<serde_json::Value> {
-    let entries = dict.iter().map(|(key, value)| Some((key.as_str()?.to_owned(), to_json(value)?)));
-    entries.collect::<Option<serde_json::Map<_, _>>>().map(Into::into)
 }

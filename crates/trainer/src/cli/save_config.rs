@@ -25,7 +25,7 @@ impl Callback for ConfigSaver {
         let folder = trainer.log_dir();
         let path = folder.join("config.yaml");
         let shown = path.display();
-        let joins = trainer.joins_earlier_run;
+        let joins = trainer.leaving.joins_earlier_run;
         if joins && std::fs::read_to_string(&path).is_ok_and(|text| text == self.text) {
             return Ok(());
         }

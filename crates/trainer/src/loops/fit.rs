@@ -48,7 +48,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         // The last step is saved again if its checkpoint failed.
         self.wait_for_saves()?;
         self.hook(Hook::OnTrainEnd, |c, t, m| c.on_train_end(t, m), |m, t| m.on_train_end(t))?;
-        self.wait_for_saves()
+        self.wait_for_saves()?;
+        self.engine.state.renew_cut()
     }
 
     /// Where a checkpoint says that training goes on. One of the end of an epoch is written before schedulers on a plateau

@@ -7,8 +7,26 @@ use crate::callbacks::Role;
 use crate::error::Error;
 use crate::module::LightningModule;
 use crate::saving::SaveRequest;
-use crate::signals::{Signal, Wish};
+use crate::signals::{Signal, Signals, Wish};
+use crate::slurm::Job;
 use crate::state::{Stage, TrainerFn, TrainerState};
+
+/// What a run knows of its end before the end, and of the run it goes on with.
+#[derive(Default)]
+pub(crate) struct Leaving {
+    pub signals: Signals,
+    /// The scheduler's job that this is part of.
+    pub job: Option<Job>,
+    /// The scheduler was asked to run the job again.
+    pub requeued: bool,
+    /// What a run that a signal ended is to go on from.
+    pub checkpoint: Option<PathBuf>,
+    /// It goes on with an earlier run, in whose folder it may be.
+    pub joins_earlier_run: bool,
+    pub time_is_over: bool,
+    /// Where a run was saved whose time was over in the middle of an epoch.
+    pub cut: Option<PathBuf>,
+}
 
 /// Where a run can be left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +47,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if self.engine.state.entry != TrainerFn::Fit {
             return self.engine.state.heed_signals();
         }
-        let Some(wish) = self.engine.state.signals.wish() else { return Ok(()) };
+        let Some(wish) = self.engine.state.leaving.signals.wish() else { return Ok(()) };
         let is_trial = self.engine.state.quiet;
-        self.engine.state.left_checkpoint = match at {
+        self.engine.state.leaving.checkpoint = match at {
             _ if is_trial => None,
             SafePoint::Beginning => self.engine.state.resumed_from.clone(),
             SafePoint::Batch => self.save_for(wish, self.engine.state.validation_is_due())?,
@@ -60,6 +78,21 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 evaluated => return evaluated,
             }
         }
+    }
+
+    /// Saves a run whose time is over in the middle of an epoch, before the hooks of the epoch's end, so that a run with more
+    /// time goes on within the epoch.
+    pub(crate) fn save_if_time_is_over(&mut self) -> Result<(), Error> {
+        let state = &self.engine.state;
+        if state.leaving.time_is_over && !state.is_last_train_batch() && state.epoch_is_done() {
+            // The end brings a validation about that a longer run does not have here.
+            let stop = self.engine.state.stop.take();
+            let validation_pending = self.engine.state.validation_is_due();
+            self.engine.state.stop = stop;
+            let saved = self.save_for(Wish::Leave(Signal::Interrupt), validation_pending)?;
+            self.engine.state.leaving.cut = saved;
+        }
+        Ok(())
     }
 
     /// Writes the run to where callbacks want it, and where the scheduler's next run of the job finds it. The first path,
@@ -97,10 +130,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
 impl TrainerState {
     /// For what leaves no checkpoint: an error if a signal asks for the end.
     pub(crate) fn heed_signals(&self) -> Result<(), Error> {
-        match self.signals.wish() {
+        match self.leaving.signals.wish() {
             None => Ok(()),
             Some(Wish::Requeue(signal)) if self.entry != TrainerFn::Fit => {
-                self.signals.forget_requeue();
+                self.leaving.signals.forget_requeue();
                 self.warn(&format!(
                     "{signal} came outside of fit, where there is nothing to save, so the job is not requeued"
                 ));
@@ -124,24 +157,35 @@ impl TrainerState {
     fn leaves_for_next_job(&self, wish: Wish) -> bool {
         match wish {
             Wish::Requeue(_) => true,
-            Wish::Leave(signal) => self.signals.requeue.is_some() && signal == Signal::Terminate,
+            Wish::Leave(signal) => self.leaving.signals.requeue.is_some() && signal == Signal::Terminate,
         }
+    }
+
+    /// What callbacks wrote at the end of training does not go on within the epoch, so what does becomes the newest.
+    pub(crate) fn renew_cut(&mut self) -> Result<(), Error> {
+        if let Some(path) = self.leaving.cut.take() {
+            let io = self.fabric.checkpoint_io();
+            let checkpoint = io.load(&path)?;
+            io.save(&checkpoint, &path)?;
+            self.print(&format!("the time was over within an epoch; go on from {}", path.display()));
+        }
+        Ok(())
     }
 
     /// Asks for another run of the job. `false`: the scheduler refused, and this run goes on.
     fn requeue_job(&mut self) -> bool {
-        let Some(job) = self.job.clone() else { return false };
+        let Some(job) = self.leaving.job.clone() else { return false };
         if self.is_global_zero() {
             if let Err(answer) = job.requeue() {
-                self.signals.forget_requeue();
+                self.leaving.signals.forget_requeue();
                 self.warn(&format!("the job is not requeued, so training goes on: {answer}"));
                 return false;
             }
-            let from = self.left_checkpoint.as_deref().map(Path::display);
+            let from = self.leaving.checkpoint.as_deref().map(Path::display);
             let from = from.map_or("starts afresh".to_owned(), |path| format!("goes on from {path}"));
             self.print(&format!("job {job} is requeued; its next run {from}"));
         }
-        self.requeued = true;
+        self.leaving.requeued = true;
         true
     }
 }

@@ -14,5 +14,5 @@ pub use evaluation::EvalResults;
 pub use optimization::OptimizerClosure;
 
 pub(crate) use batches::{Batches, Numbered};
-pub(crate) use leave::SafePoint;
+pub(crate) use leave::{Leaving, SafePoint};
 pub(crate) use run::Run;

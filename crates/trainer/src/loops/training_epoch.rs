@@ -54,6 +54,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                     break;
                 }
                 self.leave_if_asked(SafePoint::Batch)?;
+                self.save_if_time_is_over()?;
                 self.validate_if_due()?;
                 self.step_schedulers(Interval::Step, true)?;
                 self.engine.state.close_batch();
@@ -253,7 +254,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 impl TrainerState {
-    fn epoch_is_done(&self) -> bool {
+    pub(crate) fn epoch_is_done(&self) -> bool {
         let max_steps = self.config.max_steps;
         (max_steps >= 0 && self.global_step() >= max_steps.unsigned_abs())
             || self.is_last_train_batch()

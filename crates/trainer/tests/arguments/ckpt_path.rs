@@ -107,10 +107,8 @@ fn what_cannot_be() {
     );
     refused(
         "hpc",
-        |t| t,
-        expect![[
-            r#"ckpt_path="hpc" was asked for, and this version writes no checkpoints for a cluster's scheduler; give a path"#
-        ]],
+        |t| t.default_root_dir("nowhere"),
+        expect![[r#"ckpt_path="hpc" was asked for, and there is no hpc_ckpt_N.ckpt in nowhere; give a path"#]],
     );
     refused(
         "registry:model:version:3",
@@ -181,4 +179,72 @@ fn after_a_crash_fit_goes_on_by_itself() {
         .validate(&mut module, batches(&[1.0]))
         .unwrap();
     assert_eq!(module.w(), 1.0);
+}
+
+/// Cuts files short; the ages of all are in the order of the names.
+fn three_checkpoints(root: &Path, damaged: &[&str]) {
+    let mut module = weight();
+    let mut trainer = quiet().build().unwrap();
+    for (age, name) in ["old", "last", "new"].into_iter().rev().enumerate() {
+        let path = root.join(format!("{name}.ckpt"));
+        trainer.fit(&mut module, batches(&[1.0])).unwrap();
+        trainer.save_checkpoint(&mut module, &path, false).unwrap();
+        if damaged.contains(&name) {
+            let bytes = fs::read(&path).unwrap();
+            fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        }
+        set_age(&path, 60 * (age as u64 + 1));
+    }
+}
+
+/// What a fit says of its checkpoints, and what became of it.
+fn resumed(root: &Path, damaged: &[&str], ckpt_path: &str) -> String {
+    three_checkpoints(root, damaged);
+    let console = Console::memory();
+    let mut trainer = with_checkpoints(root).max_epochs(9).console(console.clone()).build().unwrap();
+    let outcome =
+        trainer.ckpt_path(ckpt_path.replace("ROOT", root.to_str().unwrap())).fit(&mut weight(), batches(&[1.0]));
+    let about = |line: &&str| line.contains("damaged") || line.contains("resumed") || line.contains("checkpoint ");
+    let text = console.contents();
+    let mut lines: Vec<String> = text.lines().filter(about).map(str::to_owned).collect();
+    lines.extend(outcome.err().map(|error| error.to_string()));
+    let text = lines.join("\n").replace(root.to_str().unwrap(), "ROOT");
+    // What exactly is wrong with a file is told elsewhere.
+    text.lines().map(|line| line.split(": ").last().unwrap_or(line).to_owned() + "\n").collect()
+}
+
+#[test]
+fn the_newest_that_is_whole() {
+    for (damaged, ckpt_path, expected) in [
+        (&[][..], "auto", "resumed from ROOT/new.ckpt"),
+        (&["new"], "auto", "so an older checkpoint is looked for|resumed from ROOT/last.ckpt"),
+        (&["new", "last"], "ROOT", "resumed from ROOT/old.ckpt"),
+        (&["last"], "last", "resumed from ROOT/new.ckpt"),
+        (&["last", "new"], "last", "resumed from ROOT/old.ckpt"),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let found = resumed(root.path(), damaged, ckpt_path);
+        let last = found.lines().last().unwrap();
+        assert_eq!(last, expected.split('|').next_back().unwrap(), "{found}");
+        assert_eq!(found.matches("looked for").count(), damaged.len(), "{found}");
+    }
+    let root = tempfile::tempdir().unwrap();
+    let all = resumed(root.path(), &["last", "new", "old"], "auto");
+    assert!(all.ends_with("move what is damaged away to start afresh\n"), "{all}");
+    // Who names a file gets that or nothing, and is told what there is.
+    let root = tempfile::tempdir().unwrap();
+    let named = resumed(root.path(), &["new"], "ROOT/new.ckpt");
+    assert!(named.ends_with("the newest whole checkpoint beside it is ROOT/last.ckpt\n"), "{named}");
+}
+
+#[test]
+fn weights_alone_are_not_gone_on_with() {
+    let root = tempfile::tempdir().unwrap();
+    three_checkpoints(root.path(), &[]);
+    let mut trainer = quiet().build().unwrap();
+    trainer.fit(&mut weight(), batches(&[1.0])).unwrap();
+    trainer.save_checkpoint(&mut weight(), root.path().join("weights.ckpt"), true).unwrap();
+    let mut trainer = with_checkpoints(root.path()).max_epochs(9).build().unwrap();
+    trainer.ckpt_path("auto").fit(&mut weight(), batches(&[1.0])).unwrap();
+    assert!(trainer.state().resumed_from().unwrap().ends_with("new.ckpt"));
 }

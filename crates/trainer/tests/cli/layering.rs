@@ -361,8 +361,8 @@ fn lightnings_own_file_is_read() {
               - class_path: CsvLogger
                 init_args:
                   save_dir: logs
-              use_distributed_sampler: true
               plugins: null
+              use_distributed_sampler: true
               sync_batchnorm: false
               model_registry: null
             optimizer:

@@ -167,3 +167,58 @@ fn a_model_that_cannot_be_made_is_an_error_of_the_run() {
     let (text, code) = folder.answer(program(), &format!("{FIT} --model.hidden 0"));
     assert_eq!((text.lines().last(), code), (Some("error: a layer of 0 numbers"), ExitCode::from(1)));
 }
+
+#[test]
+fn resume_goes_on_in_the_folder_of_the_last_run() {
+    let fit = |epochs: u64| FIT.replace("max_epochs 2", &format!("max_epochs {epochs} --trainer.log_every_n_steps 1"));
+    let folder = Folder::with(&[]);
+    let (text, code) = folder.answer(program(), &format!("{} --resume", fit(2)));
+    assert_eq!(code, ExitCode::SUCCESS, "{text}");
+    assert!(text.contains("there is no checkpoint yet, so this is a fresh start"), "{text}");
+    let version = folder.path().join("lightning_logs/version_0");
+    for (epochs, from, resume) in [
+        (3, "epoch=1-step=4.ckpt", "--resume auto"),
+        (4, "epoch=2-step=6.ckpt", "--resume @lightning_logs/version_0"),
+        (5, "epoch=3-step=8.ckpt", "--ckpt_path=@."),
+    ] {
+        let (text, code) = folder.answer(program(), &format!("{} {resume}", fit(epochs)));
+        assert_eq!(code, ExitCode::SUCCESS, "{text}");
+        let line = text.lines().find(|line| line.starts_with("resumed from")).unwrap_or(&text);
+        assert!(line.ends_with(&format!("version_0/checkpoints/{from}")), "{line}");
+        assert_eq!(std::fs::read_dir(folder.path().join("lightning_logs")).unwrap().count(), 1);
+        let config = std::fs::read_to_string(version.join("config.yaml")).unwrap();
+        assert!(config.contains(&format!("max_epochs: {epochs}")), "{config}");
+    }
+    assert!(version.join("config.old.2.yaml").is_file());
+    let straight = Folder::with(&[]);
+    assert_eq!(straight.answer(program(), &fit(5)).1, ExitCode::SUCCESS);
+    let metrics =
+        |folder: &Folder| std::fs::read_to_string(folder.path().join("lightning_logs/version_0/metrics.csv")).unwrap();
+    assert_eq!(metrics(&folder), metrics(&straight));
+}
+
+#[test]
+fn plugins_are_named_by_class() {
+    let folder = Folder::with(&[(
+        "slurm.yaml",
+        "trainer:\n  plugins:\n  - class_path: lightning.pytorch.plugins.environments.SLURMEnvironment\n    init_args:\n      auto_requeue: false\n",
+    )]);
+    let printed = folder.printed("fit --config @slurm.yaml --trainer.plugins.requeue_signal SIGUSR2 --print_config");
+    let at = printed.find("plugins:").unwrap();
+    expect![[r#"
+        plugins:
+        - class_path: SlurmEnvironment
+          init_args:
+            auto_requeue: false
+            requeue_signal: SIGUSR2
+    "#]]
+    .assert_eq(
+        &printed[at..]
+            .lines()
+            .take(5)
+            .map(|line| format!("{}\n", line.strip_prefix("  ").unwrap_or(line)))
+            .collect::<String>(),
+    );
+    let refused = folder.refused("fit --trainer.plugins+=SlurmEnvironment --trainer.plugins.requeue_signal SIGKILL");
+    assert!(refused.contains("SIGKILL"), "{refused}");
+}

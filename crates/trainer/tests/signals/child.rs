@@ -89,6 +89,9 @@ impl LightningModule for Net {
     fn training_step(&mut self, batch: Tensor, step: &mut Step) -> Result<Loss> {
         self.seen += 1;
         self.plan.at("batch", self.seen);
+        if self.plan.number("slow") == Some(self.seen) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
         if self.plan.number("fails") == Some(self.seen) {
             return Err("no more".into());
         }
@@ -187,7 +190,11 @@ fn run(plan: &Plan, folder: &Path) -> Result<ExitCode> {
     } else if !plan.has("default_loggers") {
         builder = builder.no_logger();
     }
+    if let Some(milliseconds) = plan.number("time") {
+        builder = builder.max_time(Duration::from_millis(milliseconds));
+    }
     builder = match plan.number("save_every") {
+        Some(0) => builder.callback(ModelCheckpoint::new()),
         Some(n) => builder.callback(ModelCheckpoint::new().every_n_train_steps(n)),
         None => builder.callback(ModelCheckpoint::new().save_top_k(0)),
     };

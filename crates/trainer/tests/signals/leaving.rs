@@ -139,6 +139,23 @@ pub(crate) fn the_grace_period() {
     assert!(!ended.errors.contains("came"), "{}", ended.errors);
 }
 
+/// A run whose time is over in the middle of an epoch goes on within it when it has more.
+pub(crate) fn max_time() {
+    for (options, saved) in [
+        ("csv", &["saved interrupted.ckpt"; 2][..]),
+        ("csv save_every=0", &["saved interrupted.ckpt", "saved epoch=0-step=1.ckpt", "saved interrupted.ckpt"]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let ended = run(folder.path(), &format!("{options} time=20 slow=1"), &[]);
+        let (outcome, before) = ended.lines.split_last().unwrap();
+        assert_eq!(before, [saved, &["teardown after batch 1"]].concat(), "{}", ended.errors);
+        assert!(outcome.starts_with("Stopped(\"Time limit reached"), "{outcome}");
+        let resumed = run(folder.path(), &format!("{options} time=600000 ckpt_path=auto seed=12"), &[]);
+        assert_eq!(resumed.results()[1], straight(options).results()[1], "{}", resumed.errors);
+        assert!(resumed.lines.contains(&"teardown after batch 14".to_owned()), "{:?}", resumed.lines);
+    }
+}
+
 /// The error counts, and is saved once.
 pub(crate) fn an_error_beside_a_signal() {
     let folder = tempfile::tempdir().unwrap();

@@ -18,6 +18,7 @@ const TESTS: &[(&str, fn())] = &[
     ("the_usual_meaning_outside_of_runs", leaving::outside_of_runs),
     ("the_second_ends_at_once", leaving::the_second_ends_at_once),
     ("the_grace_period", leaving::the_grace_period),
+    ("max_time", leaving::max_time),
     ("an_error_beside_a_signal", leaving::an_error_beside_a_signal),
     ("ignored_signals_stay_ignored", leaving::ignored_signals_stay_ignored),
     ("in_evaluation", leaving::in_evaluation),

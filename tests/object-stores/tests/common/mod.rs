@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fulgurite_fabric::ObjectStoreCheckpointIo;
 use fulgurite_fabric::object_store::{BackoffConfig, RetryConfig};
@@ -104,15 +104,6 @@ pub fn io_of(endpoint: &str) -> ObjectStoreCheckpointIo {
         .part_size(5_usize << 20)
 }
 
-/// Waits until it is so.
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(60), "never: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 /// Serves every connection with `answer`, which gets its number, from 0 on, and the request's head.
 pub fn serve(answer: impl Fn(usize, &str, &mut TcpStream) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -138,4 +129,17 @@ pub fn serve(answer: impl Fn(usize, &str, &mut TcpStream) + Send + Sync + 'stati
 /// An answer without a body.
 pub fn status(socket: &mut TcpStream, status: &str) {
     let _ = write!(socket, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+}
+
+/// Sends a request on to a server, and what that answers back.
+pub fn forward(port: u16, head: &str, client: &mut TcpStream) {
+    let mut server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let (mut to_server, mut from_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    let head = head.to_owned();
+    std::thread::spawn(move || {
+        let _ = to_server.write_all(head.as_bytes()).and_then(|()| std::io::copy(&mut from_client, &mut to_server));
+        let _ = to_server.shutdown(std::net::Shutdown::Write);
+    });
+    let _ = std::io::copy(&mut server, client);
+    let _ = client.shutdown(std::net::Shutdown::Both);
 }

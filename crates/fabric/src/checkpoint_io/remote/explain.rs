@@ -40,7 +40,7 @@ fn credentials(scheme: &str) -> &'static str {
     }
 }
 
-/// The innermost cause, in one line: the code and message of an XML answer, or what the network said.
+/// What the store said, in one line: the code and message of an XML answer; else the request and what became of it.
 fn said(error: &Error) -> String {
     let mut causes: Vec<String> = Vec::new();
     let mut next = error.source();
@@ -48,12 +48,16 @@ fn said(error: &Error) -> String {
         causes.push(cause.to_string());
         next = cause.source();
     }
-    let all = causes.first().cloned().unwrap_or_else(|| error.to_string());
+    let mut all = causes.first().cloned().unwrap_or_else(|| error.to_string());
     if let Some(code) = element(&all, "Code") {
         return match element(&all, "Message") {
             Some(message) => format!("{code}: {message}"),
             None => code.to_owned(),
         };
+    }
+    // Such as what the network said.
+    if let Some(last) = causes.last().filter(|last| !all.contains(*last)) {
+        all = format!("{all}: {last}");
     }
     let line = all.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(LONGEST) {

@@ -54,8 +54,8 @@ pub(super) fn open(
             Arc::new(settings.fold(builder, |builder, (key, value)| builder.with_config(key, value)).build()?)
         }
         _ => {
-            let query = url.key.split_once('?').map_or("", |(_, query)| query);
-            let builder = HttpBuilder::new().with_url(format!("{}/?{query}", url.store())).with_retry(retry);
+            let query = url.key.find('?').map_or("", |at| &url.key[at..]);
+            let builder = HttpBuilder::new().with_url(format!("{}/{query}", url.store())).with_retry(retry);
             let settings = settings(client, config, |key| key);
             Arc::new(settings.fold(builder, |builder, (key, value)| builder.with_config(key, value)).build()?)
         }

@@ -1,0 +1,419 @@
+//! [`Checkpoint`]: a file, and what a program takes out of it: hyper-parameters, a whole module, or some weights.
+
+mod hparams;
+mod keys;
+mod report;
+pub(crate) mod source;
+
+use std::path::{Path, PathBuf};
+
+use fulgurite_fabric::CheckpointIo;
+use fulgurite_torch::tch::{Device, Kind, nn};
+use fulgurite_torch::{Dict, Value, params};
+use serde::de::DeserializeOwned;
+
+pub(crate) use self::keys::Keys;
+pub use self::report::{LoadReport, SizeMismatch};
+use self::source::Checksums;
+use crate::cli::FromConfig;
+use crate::console::Console;
+use crate::data_module::LightningDataModule;
+use crate::error::{Error, Result};
+use crate::module::LightningModule;
+
+/// The key that every Lightning checkpoint has.
+pub(crate) const VERSION_KEY: &str = "pytorch-lightning_version";
+
+/// Where PyTorch programs put a state dict among other things.
+const STATE_DICT_KEYS: [&str; 5] = ["state_dict", "model_state_dict", "model", "module", "weights"];
+
+/// A checkpoint to load from: `load_from_checkpoint` of the original, in steps.
+///
+/// It reads Lightning's `.ckpt`, PyTorch's `.pt` (a state dict, also one under `state_dict`, `model_state_dict`, `model`,
+/// `module` or `weights`), `.safetensors`, and a folder or index of shards. What a file is, its content says, not its
+/// name.
+///
+/// A whole module, made of the hyper-parameters in the file, one of them changed:
+///
+/// ```
+/// use fulgurite::prelude::*;
+///
+/// #[derive(Clone, serde::Serialize, serde::Deserialize)]
+/// struct Hparams {
+///     hidden: i64,
+///     lr: f64,
+/// }
+///
+/// struct Classifier { vars: nn::VarStore, hparams: Hparams }
+///
+/// impl Classifier {
+///     fn new(hparams: Hparams) -> Result<Classifier> {
+///         let vars = nn::VarStore::new(Device::Cpu);
+///         let _hidden = nn::linear(vars.root() / "hidden", 2, hparams.hidden, Default::default());
+///         Ok(Classifier { vars, hparams })
+///     }
+/// }
+///
+/// impl LightningModule for Classifier {
+///     type Batch = Tensor;
+///
+///     fn vars(&self) -> &nn::VarStore { &self.vars }
+///
+///     fn hparams(&self) -> Dict { Dict::from_serialize(&self.hparams) }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("best.ckpt");
+/// let mut trained = Classifier::new(Hparams { hidden: 8, lr: 0.1 })?;
+/// Trainer::builder().build()?.save_checkpoint(&mut trained, &path, false)?;
+///
+/// let model = Checkpoint::open(&path)?.hparam("lr", 3e-4).load_with(Classifier::new)?;
+/// assert_eq!((model.hparams.hidden, model.hparams.lr), (8, 3e-4));
+/// # Ok(()) }
+/// ```
+///
+/// Some of the weights, for another model (transfer learning):
+///
+/// ```
+/// use fulgurite::prelude::*;
+///
+/// # fn main() -> Result<()> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("pretrained.pt");
+/// # let state = Dict::new()
+/// #     .with("model.backbone.weight", Tensor::ones([8, 2], (Kind::Float, Device::Cpu)))
+/// #     .with("model.backbone.bias", Tensor::zeros([8], (Kind::Float, Device::Cpu)))
+/// #     .with("model.head.weight", Tensor::zeros([1000, 8], (Kind::Float, Device::Cpu)));
+/// # fulgurite::torch::serialization::save(&path, &Value::Dict(state))?;
+///
+/// let vars = nn::VarStore::new(Device::Cpu);
+/// let _backbone = nn::linear(vars.root() / "backbone", 2, 8, Default::default());
+/// let _head = nn::linear(vars.root() / "head", 8, 10, Default::default());
+///
+/// let report = Checkpoint::open(&path)?.strip_prefix("model.").only("backbone").load_into(&vars)?;
+/// assert_eq!(report.loaded_keys, ["backbone.weight", "backbone.bias"]);
+/// assert_eq!(report.skipped_keys, ["model.head.weight"]);
+/// # Ok(()) }
+/// ```
+///
+/// Reading executes nothing that a file says. The file is mapped, so that loading takes no memory beside the model's.
+#[must_use]
+pub struct Checkpoint {
+    path: PathBuf,
+    contents: Dict,
+    overrides: Vec<(String, Value)>,
+    datamodule_overrides: Vec<(String, Value)>,
+    state_dict_key: Option<String>,
+    keys: Keys,
+    lenient: bool,
+    ignore_mismatched_sizes: bool,
+    map_location: Option<Device>,
+    dtype: Option<Kind>,
+}
+
+impl Checkpoint {
+    /// Opens a file, or a folder of shards, on this machine. Its checksums are compared, for which it is read once.
+    ///
+    /// # Errors
+    ///
+    /// What is not there, damaged, no checkpoint, or holds more than plain data.
+    pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint, Error> {
+        let path = path.as_ref();
+        Checkpoint::new(path, source::read(path, Checksums::Compared)?.value)
+    }
+
+    /// [`open`](Checkpoint::open) that reads from the disk only what is taken, such as a small part of a large file, and
+    /// does not compare the checksums of tensors.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Checkpoint::open).
+    pub fn open_mmap(path: impl AsRef<Path>) -> Result<Checkpoint, Error> {
+        let path = path.as_ref();
+        Checkpoint::new(path, source::read(path, Checksums::Ignored)?.value)
+    }
+
+    /// Opens what `io` finds at `path`, such as a URL of an object store.
+    ///
+    /// # Errors
+    ///
+    /// What `io` says; a checkpoint that is no dict.
+    pub fn open_with(io: &mut dyn CheckpointIo, path: impl AsRef<Path>) -> Result<Checkpoint, Error> {
+        let path = path.as_ref();
+        Checkpoint::new(path, io.load(path)?)
+    }
+
+    fn new(path: &Path, value: Value) -> Result<Checkpoint, Error> {
+        let Value::Dict(contents) = value else {
+            let problem = format!("holds a {}, and a checkpoint is a dict", value.type_name());
+            return Err(Error::Checkpoint { path: path.into(), problem });
+        };
+        Ok(Checkpoint {
+            path: path.into(),
+            contents,
+            overrides: Vec::new(),
+            datamodule_overrides: Vec::new(),
+            state_dict_key: None,
+            keys: Keys::default(),
+            lenient: false,
+            ignore_mismatched_sizes: false,
+            map_location: None,
+            dtype: None,
+        })
+    }
+
+    // What it holds ---------------------------------------------------------------------------------------------------
+
+    /// Everything in the file. The tensors are read when they are used.
+    pub fn contents(&self) -> &Dict {
+        &self.contents
+    }
+
+    /// The weights, under the names that the file has for them.
+    ///
+    /// # Errors
+    ///
+    /// A file without any where they are looked for.
+    pub fn state_dict(&self) -> Result<&Dict, Error> {
+        find_state_dict(&self.contents, self.state_dict_key.as_deref()).map_err(|problem| self.wrong(problem))
+    }
+
+    /// The module's hyper-parameters, with what [`hparam`](Checkpoint::hparam) changed; none where the file has none.
+    pub fn hparams(&self) -> Dict {
+        hparams::merged(&self.contents, "hyper_parameters", &self.overrides)
+    }
+
+    /// The data module's hyper-parameters, with what [`datamodule_hparam`](Checkpoint::datamodule_hparam) changed.
+    pub fn datamodule_hparams(&self) -> Dict {
+        hparams::merged(&self.contents, "datamodule_hyper_parameters", &self.datamodule_overrides)
+    }
+
+    /// [`hparams`](Checkpoint::hparams) as a struct.
+    ///
+    /// # Errors
+    ///
+    /// A hyper-parameter that is missing or of another type; one that was set with [`hparam`](Checkpoint::hparam) and
+    /// that the struct does not have.
+    pub fn hparams_as<H: DeserializeOwned>(&self) -> Result<H, Error> {
+        hparams::parse(&self.hparams(), &self.overrides).map_err(|problem| self.wrong(problem))
+    }
+
+    /// [`datamodule_hparams`](Checkpoint::datamodule_hparams) as a struct.
+    ///
+    /// # Errors
+    ///
+    /// As for [`hparams_as`](Checkpoint::hparams_as).
+    pub fn datamodule_hparams_as<H: DeserializeOwned>(&self) -> Result<H, Error> {
+        hparams::parse(&self.datamodule_hparams(), &self.datamodule_overrides).map_err(|problem| self.wrong(problem))
+    }
+
+    // How it is taken -------------------------------------------------------------------------------------------------
+
+    /// Changes a hyper-parameter, or adds one. `optimizer.lr` is `lr` within `optimizer`.
+    pub fn hparam(mut self, name: impl Into<String>, value: impl Into<Value>) -> Checkpoint {
+        self.overrides.push((name.into(), value.into()));
+        self
+    }
+
+    /// Changes a hyper-parameter of the data module, or adds one.
+    pub fn datamodule_hparam(mut self, name: impl Into<String>, value: impl Into<Value>) -> Checkpoint {
+        self.datamodule_overrides.push((name.into(), value.into()));
+        self
+    }
+
+    /// Whether names that only one of file and model has are an error (they are).
+    pub fn strict(mut self, strict: bool) -> Checkpoint {
+        self.lenient = !strict;
+        self
+    }
+
+    /// Where in the file the weights are, such as `current_model_state` (what was averaged) or `ema.model`.
+    pub fn state_dict_key(mut self, key: impl Into<String>) -> Checkpoint {
+        self.state_dict_key = Some(key.into());
+        self
+    }
+
+    /// Takes `prefix` off the names in the file that begin with it.
+    pub fn strip_prefix(self, prefix: impl Into<String>) -> Checkpoint {
+        self.replace_prefix(prefix, "")
+    }
+
+    /// Begins names in the file that begin with `from` with `to` instead; an empty `from` is before every name.
+    pub fn replace_prefix(mut self, from: impl Into<String>, to: impl Into<String>) -> Checkpoint {
+        self.keys.replace_prefix(from.into(), to.into());
+        self
+    }
+
+    /// Renames what is in the file; `None` leaves it there. Renamings follow each other in the order they were asked for.
+    pub fn map_keys(mut self, rename: impl Fn(&str) -> Option<String> + Send + 'static) -> Checkpoint {
+        self.keys.map(Box::new(rename));
+        self
+    }
+
+    /// Takes only this part of the model: a name, everything below it (`backbone` is `backbone.*` too), or a pattern with
+    /// `*` and `?`. The rest stays as it is and is not missing. Called again, it takes that part too.
+    pub fn only(mut self, pattern: impl Into<String>) -> Checkpoint {
+        self.keys.only(pattern.into());
+        self
+    }
+
+    /// Leaves this part of the model as it is; a pattern as in [`only`](Checkpoint::only).
+    pub fn except(mut self, pattern: impl Into<String>) -> Checkpoint {
+        self.keys.except(pattern.into());
+        self
+    }
+
+    /// Whether tensors that have another shape in the file stay as they are, instead of being an error.
+    pub fn ignore_mismatched_sizes(mut self, ignore: bool) -> Checkpoint {
+        self.ignore_mismatched_sizes = ignore;
+        self
+    }
+
+    /// Moves the model to this device. Otherwise it stays where it was made.
+    pub fn map_location(mut self, device: Device) -> Checkpoint {
+        self.map_location = Some(device);
+        self
+    }
+
+    /// Converts the model's floating-point tensors to this kind. Otherwise they keep theirs, and values are converted to
+    /// it as they are copied.
+    pub fn dtype(mut self, dtype: Kind) -> Checkpoint {
+        self.dtype = Some(dtype);
+        self
+    }
+
+    // Taking it -------------------------------------------------------------------------------------------------------
+
+    /// A module, made of its hyper-parameters and given its weights.
+    ///
+    /// Hyper-parameters that its configuration does not have are left out. With [`strict(false)`](Checkpoint::strict) and
+    /// [`ignore_mismatched_sizes`](Checkpoint::ignore_mismatched_sizes) a warning says what the file did not have.
+    ///
+    /// # Errors
+    ///
+    /// What [`hparams_as`](Checkpoint::hparams_as) and [`load_into`](Checkpoint::load_into) say, and what making the
+    /// module does.
+    pub fn load<M: LightningModule + FromConfig>(&self) -> Result<M> {
+        let config = hparams::parse_config::<M::Config>(self.hparams(), &self.overrides);
+        self.finish(M::from_config(config.map_err(|problem| self.wrong(problem))?)?)
+    }
+
+    /// A module, made by a function of its hyper-parameters and given its weights. The function can change them too:
+    /// `load_with(|hparams: Hparams| Classifier::new(Hparams { lr: 3e-4, ..hparams }))`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Checkpoint::load).
+    pub fn load_with<H: DeserializeOwned, M: LightningModule>(&self, make: impl FnOnce(H) -> Result<M>) -> Result<M> {
+        self.finish(make(self.hparams_as()?)?)
+    }
+
+    fn finish<M: LightningModule>(&self, mut module: M) -> Result<M> {
+        let mut contents = self.contents.clone();
+        if contents.get(VERSION_KEY).is_some() {
+            module.on_load_checkpoint(&mut contents)?;
+        }
+        let state =
+            find_state_dict(&contents, self.state_dict_key.as_deref()).map_err(|problem| self.wrong(problem))?;
+        let report = self.copy(state, module.vars())?;
+        if let Some(warning) = report.warning() {
+            Console::stderr().warn(&format!("{}: {warning}", self.path.display()));
+        }
+        Ok(module)
+    }
+
+    /// Copies weights into a model that is there already, and says what was copied and what was not.
+    ///
+    /// Everything is checked before anything is copied.
+    ///
+    /// # Errors
+    ///
+    /// Everything wrong at once, in PyTorch's words: names that only one of file and model has (unless
+    /// [`strict(false)`](Checkpoint::strict)), other shapes (unless
+    /// [`ignore_mismatched_sizes`](Checkpoint::ignore_mismatched_sizes)), entries that are no tensors; two names that a
+    /// renaming makes one.
+    pub fn load_into(&self, vars: &nn::VarStore) -> Result<LoadReport, Error> {
+        self.copy(self.state_dict()?, vars)
+    }
+
+    fn copy(&self, state: &Dict, vars: &nn::VarStore) -> Result<LoadReport, Error> {
+        let mut report = LoadReport::default();
+        let mut wanted = self.keys.apply(state, &mut report.skipped_keys).map_err(|problem| self.wrong(problem))?;
+        if self.ignore_mismatched_sizes {
+            wanted = report.without_mismatched(wanted, &params::state_dict(vars)?);
+        }
+        let mismatched: Vec<&str> = report.mismatched.iter().map(|mismatch| mismatch.key.as_str()).collect();
+        let is_wanted = |name: &str| self.keys.selects(name) && !mismatched.contains(&name);
+        let check_and_copy = |dry: bool| params::load_state_dict_of(vars, &wanted, !self.lenient, is_wanted, dry);
+        let fits = |error| self.wrong(format!("does not fit: {error}"));
+        if self.dtype.is_some() || self.map_location.is_some() {
+            check_and_copy(true).map_err(fits)?;
+        }
+        if let Some(kind) = self.dtype {
+            params::to_kind(vars, kind)?;
+        }
+        if let Some(device) = self.map_location {
+            params::move_to(vars, device)?;
+        }
+        let keys = check_and_copy(false).map_err(fits)?;
+        report.loaded_keys =
+            wanted.keys().filter(|key| !keys.unexpected_keys.iter().any(|k| k == key)).map(String::from).collect();
+        report.missing_keys = keys.missing_keys;
+        report.unexpected_keys = keys.unexpected_keys;
+        Ok(report)
+    }
+
+    /// A data module, made of its hyper-parameters and given its state.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Checkpoint::load).
+    pub fn load_datamodule<D: LightningDataModule + FromConfig>(&self) -> Result<D> {
+        let config = hparams::parse_config::<D::Config>(self.datamodule_hparams(), &self.datamodule_overrides);
+        self.finish_datamodule(D::from_config(config.map_err(|problem| self.wrong(problem))?)?)
+    }
+
+    /// A data module, made by a function of its hyper-parameters and given its state.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Checkpoint::load).
+    pub fn load_datamodule_with<H: DeserializeOwned, D: LightningDataModule>(
+        &self,
+        make: impl FnOnce(H) -> Result<D>,
+    ) -> Result<D> {
+        self.finish_datamodule(make(self.datamodule_hparams_as()?)?)
+    }
+
+    fn finish_datamodule<D: LightningDataModule>(&self, mut data: D) -> Result<D> {
+        if let Ok(state) = self.contents.dict(data.name()) {
+            data.load_state_dict(state)?;
+        }
+        Ok(data)
+    }
+
+    fn wrong(&self, problem: String) -> Error {
+        Error::Checkpoint { path: self.path.clone(), problem }
+    }
+}
+
+/// The weights of a checkpoint: under `key`, under one of the usual keys, or the whole.
+pub(crate) fn find_state_dict<'a>(contents: &'a Dict, key: Option<&str>) -> Result<&'a Dict, String> {
+    if let Some(key) = key {
+        let parts = key.split('.').try_fold(contents, |dict, part| dict.dict(part));
+        return contents.dict(key).or(parts).map_err(|error| format!("has no weights under `{key}`: {error}"));
+    }
+    if let Some(found) = STATE_DICT_KEYS.iter().find_map(|key| contents.dict(key).ok()) {
+        return Ok(found);
+    }
+    if contents.iter().any(|(_, value)| value.as_tensor().is_some()) {
+        return Ok(contents);
+    }
+    let present: Vec<&str> = contents.keys().collect();
+    Err(format!(
+        "has no weights under {}; it has: {}. Say where they are with `state_dict_key`",
+        STATE_DICT_KEYS.join(", "),
+        if present.is_empty() { "nothing".into() } else { present.join(", ") }
+    ))
+}

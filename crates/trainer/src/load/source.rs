@@ -1,0 +1,128 @@
+//! Reading checkpoints of every format: the one place that knows which there are.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use fulgurite_torch::{Dict, Value, serialization};
+use serde_json::Value as Json;
+
+use crate::error::Error;
+
+/// What a file is, as its content says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// PyTorch's zip format.
+    Torch,
+    /// Shards and an index of them.
+    Shards,
+}
+
+/// A checkpoint that was read.
+pub(crate) struct Source {
+    pub(crate) format: Format,
+    pub(crate) value: Value,
+    /// The files it was read from.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// Whether checksums are compared, for which everything is read once, or a tensor is read when it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checksums {
+    Compared,
+    Ignored,
+}
+
+/// Maps a file, the shards of an index, or those of a folder that has one.
+pub(crate) fn read(path: &Path, checksums: Checksums) -> Result<Source, Error> {
+    if path.is_dir() {
+        return read_shards(&find_index(path)?, checksums);
+    }
+    if path.to_str().is_some_and(|path| path.ends_with(".index.json")) {
+        return read_shards(path, checksums);
+    }
+    let value = read_file(path, checksums)?;
+    Ok(Source { format: Format::Torch, value, files: vec![path.into()] })
+}
+
+/// Compares the checksums of a file; its size.
+pub(crate) fn verify(path: &Path) -> Result<u64, Error> {
+    serialization::verify(path).map_err(|error| wrong(path, error.to_string()))?;
+    let size = path.metadata().map_err(|error| wrong(path, format!("cannot be read: {error}")))?;
+    Ok(size.len())
+}
+
+fn read_file(path: &Path, checksums: Checksums) -> Result<Value, Error> {
+    if checksums == Checksums::Compared {
+        verify(path)?;
+    }
+    serialization::load_mmap(path).map_err(|error| wrong(path, error.to_string()))
+}
+
+/// The index of the shards in a folder.
+fn find_index(folder: &Path) -> Result<PathBuf, Error> {
+    let cannot = |error: std::io::Error| wrong(folder, format!("the folder cannot be read: {error}"));
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).map_err(cannot)? {
+        names.insert(entry.map_err(cannot)?.file_name().to_string_lossy().into_owned());
+    }
+    let indices: Vec<&String> = names.iter().filter(|name| name.ends_with(".index.json")).collect();
+    match indices[..] {
+        [index] => Ok(folder.join(index)),
+        // The same weights twice, as Hugging Face's hub often has them.
+        [_, _, ..] if names.contains("model.safetensors.index.json") => Ok(folder.join("model.safetensors.index.json")),
+        [_, _, ..] => Err(wrong(folder, format!("has several indices: {indices:?}; name one of them"))),
+        [] if names.contains(".metadata") || names.contains("meta.pt") => Err(wrong(
+            folder,
+            "is a distributed checkpoint (FSDP), which this version does not read; in Python, `python -m \
+             lightning.pytorch.utilities.consolidate_checkpoint FOLDER` makes one file of it"
+                .into(),
+        )),
+        [] if names.contains("zero_to_fp32.py") || names.contains("latest") => Err(wrong(
+            folder,
+            "is a DeepSpeed checkpoint, which this version does not read; its own `zero_to_fp32.py` makes one file of it"
+                .into(),
+        )),
+        [] => Err(wrong(
+            folder,
+            "is a folder without an index of shards, such as `model.safetensors.index.json`; name a file in it".into(),
+        )),
+    }
+}
+
+/// All tensors of the shards that an index names.
+fn read_shards(index: &Path, checksums: Checksums) -> Result<Source, Error> {
+    let text = std::fs::read_to_string(index).map_err(|error| wrong(index, format!("cannot be read: {error}")))?;
+    let parsed: Json = serde_json::from_str(&text).map_err(|error| wrong(index, format!("is not JSON: {error}")))?;
+    let malformed =
+        || wrong(index, "is no index of shards: `weight_map` does not say which file has which tensor".into());
+    let map = parsed.get("weight_map").and_then(Json::as_object).ok_or_else(malformed)?;
+    let folder = index.parent().unwrap_or(Path::new(""));
+    let mut shards: HashMap<&str, Dict> = HashMap::new();
+    let mut files = Vec::new();
+    let mut weights = Dict::new();
+    for (name, file) in map {
+        let file = file.as_str().ok_or_else(malformed)?;
+        // An index leads nowhere but to files beside it.
+        if Path::new(file).file_name().is_none_or(|name| name != file) {
+            return Err(wrong(index, format!("names the shard {file:?}, which is not a file beside it")));
+        }
+        if !shards.contains_key(file) {
+            let path = folder.join(file);
+            let Value::Dict(shard) = read_file(&path, checksums)? else {
+                return Err(wrong(&path, "holds no state dict, as a shard does".into()));
+            };
+            files.push(path);
+            shards.insert(file, shard);
+        }
+        let tensor = shards[file].tensor(name);
+        weights.push(
+            name.as_str(),
+            tensor.map_err(|_| wrong(&folder.join(file), format!("lacks `{name}`, which the index says it has")))?,
+        );
+    }
+    Ok(Source { format: Format::Shards, value: Value::Dict(weights), files })
+}
+
+fn wrong(path: &Path, problem: String) -> Error {
+    Error::Checkpoint { path: path.into(), problem }
+}

@@ -1,0 +1,221 @@
+//! `fulgurite ckpt convert`: the same checkpoint in another format.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use fulgurite_torch::tch::{Kind, Tensor};
+use fulgurite_torch::{Dict, Value, serialization};
+
+use super::tensors::{bytes, dtype_name, parse_dtype, tensors};
+use super::text::{count, size};
+use crate::error::Error;
+use crate::load::source::{self, Checksums};
+use crate::load::{Keys, VERSION_KEY, find_state_dict};
+
+/// What Lightning keeps where weights alone are saved.
+const WEIGHTS_ONLY: [&str; 11] = [
+    "epoch",
+    "global_step",
+    VERSION_KEY,
+    "state_dict",
+    "loops",
+    "hparams_name",
+    "hyper_parameters",
+    "hparams_type",
+    "datamodule_hparams_name",
+    "datamodule_hyper_parameters",
+    "datamodule_hparams_type",
+];
+
+/// Writes a checkpoint in another format, and says what is lost.
+///
+/// The format is that of the new name: .ckpt (Lightning's; everything is kept), .pt, .pth or .bin (PyTorch's; the state
+/// dict alone), .safetensors (weights alone).
+#[derive(clap::Args)]
+pub(super) struct Convert {
+    /// A checkpoint, an index of shards, or a folder that has one.
+    input: PathBuf,
+    /// The new file.
+    output: PathBuf,
+    /// Leaves out optimizers, schedulers and callbacks.
+    #[arg(long)]
+    weights_only: bool,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// What is changed on the way.
+#[derive(clap::Args)]
+pub(super) struct Change {
+    /// Converts floating-point weights: float64, float32, bfloat16 (bf16), float16 (fp16).
+    #[arg(long, value_parser = parse_dtype)]
+    dtype: Option<Kind>,
+    /// Takes this off the names of weights that begin with it.
+    #[arg(long, value_name = "PREFIX")]
+    strip_prefix: Option<String>,
+    /// Puts this before the names of weights.
+    #[arg(long, value_name = "PREFIX")]
+    add_prefix: Option<String>,
+    /// Takes the weights of this name alone: a part of the model, or a pattern with * and ?.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Where the weights are in the file, such as current_model_state.
+    #[arg(long, value_name = "KEY")]
+    state_dict_key: Option<String>,
+    /// Replaces a file that is there already.
+    #[arg(long)]
+    force: bool,
+}
+
+impl Convert {
+    pub(super) fn run(&self) -> Result<String, Error> {
+        self.change.write(
+            &self.input,
+            source::read(&self.input, Checksums::Compared)?.value,
+            &self.output,
+            self.weights_only,
+        )
+    }
+}
+
+/// What a file's name asks for.
+#[derive(Clone, Copy, PartialEq)]
+enum Target {
+    Lightning,
+    Torch,
+}
+
+impl Target {
+    fn of(path: &Path) -> Result<Target, Error> {
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("ckpt") => Ok(Target::Lightning),
+            Some("pt" | "pth" | "bin") => Ok(Target::Torch),
+            _ => Err(Error::Config(format!(
+                "{} does not say which format is wanted; end it in .ckpt, .pt or .safetensors",
+                path.display()
+            ))),
+        }
+    }
+}
+
+impl Change {
+    /// Writes `value`, that was read from `input`, to `output`; what became of it.
+    pub(super) fn write(&self, input: &Path, value: Value, output: &Path, weights_only: bool) -> Result<String, Error> {
+        let target = Target::of(output)?;
+        if output.exists() && !self.force {
+            return Err(Error::Config(format!("{} is there already; --force replaces it", output.display())));
+        }
+        let wrong = |problem: String| Error::Checkpoint { path: input.into(), problem };
+        let Value::Dict(contents) = value else {
+            return Err(wrong(format!("holds a {}, and no weights", value.type_name())));
+        };
+        let mut notes = Vec::new();
+        let found = find_state_dict(&contents, self.state_dict_key.as_deref()).map_err(wrong)?;
+        let weights = self.weights(found, &mut notes).map_err(wrong)?;
+        let left_out = |kept: &dyn Fn(&str) -> bool| {
+            contents.keys().filter(|key| !kept(key)).map(String::from).collect::<Vec<_>>()
+        };
+        let is_plain = found.len() == contents.len() && contents.iter().any(|(_, value)| value.as_tensor().is_some());
+        let mut lost = Vec::new();
+        let written = match target {
+            Target::Lightning if contents.get(VERSION_KEY).is_some() => {
+                let is_kept = |key: &str| !weights_only || WEIGHTS_ONLY.contains(&key);
+                lost = left_out(&is_kept);
+                let mut kept: Dict = contents
+                    .iter()
+                    .filter(|(key, _)| key.as_str().is_none_or(is_kept))
+                    .map(|(key, value)| (key.clone(), value.clone()))
+                    .collect();
+                kept.set("state_dict", weights.clone());
+                kept
+            }
+            Target::Lightning => {
+                if !is_plain {
+                    lost = left_out(&|key| contents.dict(key).is_ok_and(|dict| std::ptr::eq(dict, found)));
+                }
+                notes.push("it has weights alone: load it, test with it, and do not resume from it".to_owned());
+                Dict::new()
+                    .with("epoch", 0)
+                    .with("global_step", 0)
+                    .with(VERSION_KEY, crate::checkpoint::LIGHTNING_VERSION)
+                    .with("state_dict", weights.clone())
+            }
+            Target::Torch => {
+                if !is_plain {
+                    lost = left_out(&|key| contents.dict(key).is_ok_and(|dict| std::ptr::eq(dict, found)));
+                }
+                weights.clone()
+            }
+        };
+        let weights = Value::Dict(weights);
+        let tensors = tensors(&weights);
+        let written = Value::Dict(written);
+        serialization::save(output, &written)
+            .map_err(|error| Error::Checkpoint { path: output.into(), problem: error.to_string() })?;
+        let total = tensors.iter().map(|(_, tensor)| bytes(tensor)).sum();
+        let mut text = format!("{}: {} of {}\n", output.display(), count(tensors.len(), "tensor"), size(total));
+        if !lost.is_empty() {
+            text += &format!("left out: {}\n", lost.join(", "));
+        }
+        notes.iter().for_each(|note| text += &format!("{note}\n"));
+        Ok(text)
+    }
+
+    /// The weights under their new names, in their new kind.
+    fn weights(&self, state: &Dict, notes: &mut Vec<String>) -> Result<Dict, String> {
+        let mut keys = Keys::default();
+        if let Some(prefix) = &self.strip_prefix {
+            keys.replace_prefix(prefix.clone(), String::new());
+        }
+        if let Some(prefix) = &self.add_prefix {
+            keys.replace_prefix(String::new(), prefix.clone());
+        }
+        self.only.iter().for_each(|pattern| keys.only(pattern.clone()));
+        let mut skipped = Vec::new();
+        let renamed = keys.apply(state, &mut skipped)?;
+        if renamed.is_empty() {
+            return Err("has no weights of these names".into());
+        }
+        if !skipped.is_empty() {
+            notes.push(format!("left out, as --only says: {}", count(skipped.len(), "weight")));
+        }
+        let Some(kind) = self.dtype else { return Ok(renamed) };
+        // Weights that are tied stay tied.
+        let mut seen: HashMap<(usize, Vec<i64>, Vec<i64>), Tensor> = HashMap::new();
+        let mut converted = 0;
+        let mut worst: f64 = 0.0;
+        let mut result = Dict::new();
+        for (name, value) in renamed {
+            let Value::Tensor(tensor) = &value else {
+                result.push(name, value);
+                continue;
+            };
+            if !tensor.is_floating_point() || tensor.kind() == kind {
+                result.push(name, value);
+                continue;
+            }
+            converted += 1;
+            let place = (tensor.data_ptr() as usize, tensor.size(), tensor.stride());
+            if !seen.contains_key(&place) {
+                let (rounded, change) = rounded(tensor, kind).map_err(|error| error.to_string())?;
+                worst = worst.max(change);
+                seen.insert(place.clone(), rounded);
+            }
+            result.push(name, &seen[&place]);
+        }
+        if converted > 0 {
+            let change = if worst == 0.0 { "no value".to_owned() } else { format!("values by up to {worst:.3e}") };
+            let converted = count(converted, "tensor");
+            notes.push(format!("converted {converted} to {}, which changed {change}", dtype_name(kind)));
+        }
+        Ok(result)
+    }
+}
+
+/// A tensor in another kind, and the largest change of an element.
+fn rounded(tensor: &Tensor, kind: Kind) -> Result<(Tensor, f64), fulgurite_torch::tch::TchError> {
+    let converted = tensor.f_detach()?.f_to_kind(kind)?;
+    let change = (tensor.f_detach()?.f_to_kind(Kind::Double)? - converted.f_to_kind(Kind::Double)?).f_abs()?;
+    let change = if change.numel() == 0 { 0.0 } else { f64::try_from(change.f_max()?)? };
+    Ok((converted, change))
+}

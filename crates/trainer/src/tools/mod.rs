@@ -1,0 +1,118 @@
+//! The program `fulgurite`: what checkpoint files hold, whether they are whole, how two differ, and other formats of them.
+//!
+//! ```sh
+//! fulgurite ckpt show epoch=2-step=69.ckpt --tensors
+//! fulgurite ckpt verify lightning_logs
+//! fulgurite ckpt diff a.ckpt b.ckpt --atol 1e-6
+//! fulgurite ckpt convert best.ckpt model.safetensors --dtype bf16
+//! fulgurite ckpt consolidate shards/ model.safetensors
+//! ```
+//!
+//! Files may come from Fulgurite, Lightning or plain PyTorch. Nothing that a file says is executed.
+
+mod consolidate;
+mod convert;
+mod diff;
+mod show;
+mod tensors;
+mod text;
+mod verify;
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+use crate::console::Console;
+use crate::error::Error;
+
+/// PyTorch Lightning in Rust: tools for its files.
+#[derive(Parser)]
+#[command(name = "fulgurite", version, max_term_width = 100)]
+struct Program {
+    #[command(subcommand)]
+    tool: Tool,
+}
+
+#[derive(Subcommand)]
+enum Tool {
+    /// Looks into checkpoint files: Lightning's .ckpt, PyTorch's .pt, .safetensors.
+    #[command(subcommand)]
+    Ckpt(Ckpt),
+}
+
+#[derive(Subcommand)]
+enum Ckpt {
+    Show(show::Show),
+    Verify(verify::Verify),
+    Diff(diff::Diff),
+    Convert(convert::Convert),
+    Consolidate(consolidate::Consolidate),
+}
+
+/// What a tool found.
+struct Findings {
+    /// For standard output.
+    text: String,
+    /// Whether everything is as one would hope. If not, the program ends with 1.
+    good: bool,
+}
+
+impl From<String> for Findings {
+    fn from(text: String) -> Findings {
+        Findings { text, good: true }
+    }
+}
+
+/// Runs the program with these arguments, its own name first. `width` is that of the terminal that reads along, in
+/// columns; without one, lines are as long as they need to be.
+///
+/// The result is for the exit status: 0, 1 for files that differ or are damaged, 2 for what could not be done.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &Console, width: Option<usize>) -> u8 {
+    let program = match Program::try_parse_from(arguments) {
+        Ok(program) => program,
+        Err(error) if error.use_stderr() => {
+            console.print(&mistake(&error));
+            return 2;
+        }
+        Err(help) => {
+            console.print_out(&help.to_string());
+            return 0;
+        }
+    };
+    let Tool::Ckpt(tool) = program.tool;
+    let found: Result<Findings, Error> = match tool {
+        Ckpt::Show(show) => show.run(width).map(Findings::from),
+        Ckpt::Verify(verify) => verify.run(),
+        Ckpt::Diff(diff) => diff.run(width),
+        Ckpt::Convert(convert) => convert.run().map(Findings::from),
+        Ckpt::Consolidate(consolidate) => consolidate.run().map(Findings::from),
+    };
+    match found {
+        Ok(Findings { text, good }) => {
+            console.print_out(&text);
+            u8::from(!good)
+        }
+        Err(error) => {
+            console.print(&format!("error: {error}"));
+            2
+        }
+    }
+}
+
+/// What is wrong with the arguments, in a line; the help, where there were none.
+fn mistake(error: &clap::Error) -> String {
+    let text = error.to_string();
+    match error.kind() {
+        clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => text.trim_end().to_owned(),
+        _ => {
+            let first: Vec<&str> = text.split("\n\n").next().unwrap_or_default().split_whitespace().collect();
+            first.join(" ")
+        }
+    }
+}
+
+/// The width of the terminal that standard output goes to, if it is one.
+pub fn terminal_width() -> Option<usize> {
+    let terminal = ::console::Term::stdout();
+    terminal.is_term().then(|| terminal.size_checked().map_or(80, |(_, columns)| columns.into()))
+}

@@ -1,0 +1,339 @@
+//! `fulgurite ckpt show`: what a checkpoint holds.
+
+use std::path::PathBuf;
+
+use fulgurite_torch::tch::Tensor;
+use fulgurite_torch::{Dict, TorchError, Value};
+use serde_json::{Map, Value as Json, json};
+
+use super::tensors::{Stats, bytes, dtype_name, shared, stats, tensors};
+use super::text::{self, Table, count, fields, settings, size};
+use crate::error::Error;
+use crate::load::source::{self, Checksums, Format, Source};
+use crate::load::{VERSION_KEY, find_state_dict};
+
+/// Prints what a checkpoint holds.
+#[derive(clap::Args)]
+pub(super) struct Show {
+    /// A checkpoint, an index of shards, or a folder that has one.
+    file: PathBuf,
+    /// Lists every tensor.
+    #[arg(long)]
+    tensors: bool,
+    /// Lists every tensor with its smallest, largest and mean element, which reads them all.
+    #[arg(long)]
+    stats: bool,
+    /// Prints JSON instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The entries that have a table of their own, or are named at the top.
+const KNOWN: [&str; 12] = [
+    "epoch",
+    "global_step",
+    VERSION_KEY,
+    "state_dict",
+    "loops",
+    "callbacks",
+    "optimizer_states",
+    "lr_schedulers",
+    "hparams_name",
+    "hyper_parameters",
+    "datamodule_hparams_name",
+    "datamodule_hyper_parameters",
+];
+
+impl Show {
+    pub(super) fn run(&self, width: Option<usize>) -> Result<String, Error> {
+        let checksums = if self.stats { Checksums::Compared } else { Checksums::Ignored };
+        let source = source::read(&self.file, checksums)?;
+        if self.json {
+            return Ok(format!("{:#}\n", self.to_json(&source)?));
+        }
+        let rows = |rows: Vec<(String, String)>| fields(&rows, width);
+        let mut text = rows(self.facts(&source));
+        if let Value::Dict(checkpoint) = &source.value
+            && checkpoint.get(VERSION_KEY).is_some()
+        {
+            text += &section("Hyper-parameters", rows(entries(checkpoint, "hyper_parameters")));
+            text += &section("Hyper-parameters of the data", rows(entries(checkpoint, "datamodule_hyper_parameters")));
+            text += &section("Progress", progress(checkpoint).render(width));
+            text += &section("Optimizers", rows(optimizers(checkpoint)));
+            text += &section("Schedulers", rows(schedulers(checkpoint)));
+            text += &section("Callbacks", rows(entries(checkpoint, "callbacks")));
+            text += &section("Other entries", rows(others(checkpoint)));
+        }
+        text += &self.tensors(&source, width)?;
+        let shared = shared(&tensors(&source.value));
+        let groups = shared.iter().map(|names| (names[0].clone(), format!("= {}", names[1..].join(", "))));
+        text += &section("Tensors in the same memory", rows(groups.collect()));
+        Ok(text)
+    }
+
+    fn facts(&self, source: &Source) -> Vec<(String, String)> {
+        let mut facts = vec![
+            ("file", self.file.display().to_string()),
+            ("holds", kind(&source.value).to_owned()),
+            ("format", format(source)),
+            ("size", size(file_size(source))),
+        ];
+        if let Value::Dict(checkpoint) = &source.value {
+            for key in ["epoch", "global_step", VERSION_KEY] {
+                facts.extend(checkpoint.get(key).map(|value| (key, text::value(value))));
+            }
+            if let Ok(ours) = checkpoint.dict("fulgurite") {
+                facts.push(("written by", "Fulgurite".to_owned()));
+                facts.extend(ours.int("global_seed").ok().map(|seed| ("seed", (seed as u64).to_string())));
+            }
+        }
+        facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// All of them, or how many each entry of the checkpoint has.
+    fn tensors(&self, source: &Source, width: Option<usize>) -> Result<String, Error> {
+        let parts: Vec<(String, Vec<(String, &Tensor)>)> = match &source.value {
+            Value::Dict(checkpoint) if !is_state_dict(checkpoint) => {
+                let parts = checkpoint.iter().map(|(key, value)| (text::value(key), tensors(value)));
+                parts.filter(|(_, tensors)| !tensors.is_empty()).collect()
+            }
+            whole => vec![(String::new(), tensors(whole))],
+        };
+        if self.stats || self.tensors {
+            let tables = parts.iter().map(|(name, tensors)| {
+                let title = if name.is_empty() { "\nTensors\n".into() } else { format!("\nTensors of {name}\n") };
+                Ok(title + &self.list(tensors)?.render(width))
+            });
+            return tables.collect();
+        }
+        let mut table = Table::new(&["in", ">tensors", ">elements", ">size", "dtypes"]);
+        for (name, tensors) in &parts {
+            table.push(totals(if name.is_empty() { "the whole" } else { name }, tensors));
+        }
+        if parts.len() > 1 {
+            table.push(totals("the whole", &tensors(&source.value)));
+        }
+        Ok(section("Tensors", table.render(width)))
+    }
+
+    fn list(&self, tensors: &[(String, &Tensor)]) -> Result<Table, Error> {
+        let mut titles = vec!["name", "dtype", "shape", ">size"];
+        if self.stats {
+            titles.extend([">min", ">max", ">mean", ">not finite"]);
+        }
+        let mut table = Table::new(&titles);
+        for (name, tensor) in tensors {
+            let (dtype, shape) = (dtype_name(tensor.kind()).to_owned(), format!("{:?}", tensor.size()));
+            let mut cells = vec![name.clone(), dtype, shape, size(bytes(tensor))];
+            if self.stats {
+                let found = stats(tensor)?;
+                cells.extend(match found {
+                    Some(stats) => [stats.min, stats.max, stats.mean].map(number),
+                    None => Default::default(),
+                });
+                cells.push(match found {
+                    Some(Stats { not_finite: 0, .. }) => String::new(),
+                    Some(stats) => stats.not_finite.to_string(),
+                    None => String::new(),
+                });
+            }
+            table.push(cells);
+        }
+        Ok(table)
+    }
+
+    fn to_json(&self, source: &Source) -> Result<Json, Error> {
+        let all = tensors(&source.value);
+        Ok(json!({
+            "file": self.file.to_string_lossy(),
+            "holds": kind(&source.value),
+            "format": format(source),
+            "bytes": file_size(source),
+            "tensors": {
+                "count": all.len(),
+                "elements": all.iter().map(|(_, tensor)| tensor.numel()).sum::<usize>(),
+                "bytes": all.iter().map(|(_, tensor)| bytes(tensor)).sum::<u64>(),
+            },
+            "shared": shared(&all),
+            "contents": tree(&source.value, self.stats)?,
+        }))
+    }
+}
+
+/// A title above what there is, if there is anything.
+fn section(title: &str, body: String) -> String {
+    if body.is_empty() { String::new() } else { format!("\n{title}\n{body}") }
+}
+
+fn kind(value: &Value) -> &'static str {
+    let Value::Dict(checkpoint) = value else { return "plain data" };
+    match checkpoint.get(VERSION_KEY) {
+        Some(_) if checkpoint.get("optimizer_states").is_some() => "a Lightning checkpoint, to resume from",
+        Some(_) => "a Lightning checkpoint, weights alone",
+        None if is_state_dict(checkpoint) => "weights",
+        None if find_state_dict(checkpoint, None).is_ok() => "weights, and more",
+        None => "plain data",
+    }
+}
+
+fn format(source: &Source) -> String {
+    match source.format {
+        Format::Torch => "PyTorch".into(),
+        Format::Shards => format!("an index of {}", count(source.files.len(), "shard")),
+    }
+}
+
+fn file_size(source: &Source) -> u64 {
+    source.files.iter().filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+}
+
+/// Whether weights are all that it has.
+fn is_state_dict(checkpoint: &Dict) -> bool {
+    find_state_dict(checkpoint, None).is_ok_and(|found| found.len() == checkpoint.len())
+}
+
+/// Four digits, which is what tells weights that exploded from those that did not.
+fn number(number: f64) -> String {
+    match number.abs() {
+        x if x == 0.0 || (1e-3..1e5).contains(&x) => {
+            let places = 3 - (x.max(1e-3).log10().floor() as i32).clamp(-3, 3);
+            let text = format!("{number:.places$}", places = places as usize);
+            if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+        }
+        _ => format!("{number:.3e}"),
+    }
+}
+
+fn totals(name: &str, tensors: &[(String, &Tensor)]) -> Vec<String> {
+    let mut dtypes: Vec<&str> = Vec::new();
+    for (_, tensor) in tensors {
+        let dtype = dtype_name(tensor.kind());
+        if !dtypes.contains(&dtype) {
+            dtypes.push(dtype);
+        }
+    }
+    let elements: usize = tensors.iter().map(|(_, tensor)| tensor.numel()).sum();
+    let size = size(tensors.iter().map(|(_, tensor)| bytes(tensor)).sum());
+    vec![name.to_owned(), tensors.len().to_string(), elements.to_string(), size, dtypes.join(", ")]
+}
+
+/// The entries of a dict within the checkpoint.
+fn entries(checkpoint: &Dict, key: &str) -> Vec<(String, String)> {
+    let Ok(dict) = checkpoint.dict(key) else { return Vec::new() };
+    let described = |value: &Value| match value {
+        Value::Dict(dict) => settings(dict.iter()),
+        other => text::value(other),
+    };
+    dict.iter().map(|(name, value)| (text::value(name), described(value))).collect()
+}
+
+/// What the loops have counted.
+fn progress(checkpoint: &Dict) -> Table {
+    let mut table = Table::new(&["loop", "", ">ready", ">started", ">processed", ">completed"]);
+    if let Ok(loops) = checkpoint.dict("loops") {
+        for (name, value) in loops.iter() {
+            counters(&text::value(name), value, &mut table);
+        }
+    }
+    table
+}
+
+fn counters(path: &str, value: &Value, table: &mut Table) {
+    let Value::Dict(dict) = value else { return };
+    for which in ["total", "current"] {
+        let Ok(counts) = dict.dict(which) else { continue };
+        if counts.iter().any(|(_, count)| count.as_int().is_some_and(|count| count != 0)) {
+            let count = |name: &str| counts.int(name).map_or(String::new(), |count| count.to_string());
+            let path = path.replace("automatic_optimization.optim_progress.", "").replace("_progress", "");
+            let counts = ["ready", "started", "processed", "completed"].map(count);
+            table.push([vec![path, which.to_owned()], counts.to_vec()].concat());
+        }
+    }
+    for (name, value) in dict.iter() {
+        let name = text::value(name);
+        if !["total", "current"].contains(&name.as_str()) {
+            counters(&format!("{path}.{name}"), value, table);
+        }
+    }
+}
+
+fn optimizers(checkpoint: &Dict) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    for (index, optimizer) in checkpoint.list("optimizer_states").unwrap_or_default().iter().enumerate() {
+        let Value::Dict(optimizer) = optimizer else { continue };
+        if let Ok(states) = optimizer.dict("state") {
+            let mut kept: Vec<&str> = Vec::new();
+            for key in states.iter().filter_map(|(_, state)| state.as_dict()).flat_map(Dict::keys) {
+                if !kept.contains(&key) {
+                    kept.push(key);
+                }
+            }
+            let kept = if kept.is_empty() { "nothing".into() } else { kept.join(", ") };
+            rows.push((index.to_string(), format!("keeps {kept} of {}", count(states.len(), "parameter"))));
+        }
+        for (group, options) in optimizer.list("param_groups").unwrap_or_default().iter().enumerate() {
+            let Value::Dict(options) = options else { continue };
+            let params = options.list("params").map_or(0, <[Value]>::len);
+            let is_told = |(key, value): &(&Value, &Value)| key.as_str() != Some("params") && **value != Value::None;
+            let options = settings(options.iter().filter(is_told));
+            rows.push((format!("{index}, group {group}"), format!("{}: {options}", count(params, "parameter"))));
+        }
+    }
+    rows
+}
+
+fn schedulers(checkpoint: &Dict) -> Vec<(String, String)> {
+    let schedulers = checkpoint.list("lr_schedulers").unwrap_or_default().iter().enumerate();
+    schedulers.filter_map(|(index, state)| Some((index.to_string(), settings(state.as_dict()?.iter())))).collect()
+}
+
+fn others(checkpoint: &Dict) -> Vec<(String, String)> {
+    let is_other = |(key, _): &(&Value, &Value)| key.as_str().is_none_or(|key| !KNOWN.contains(&key));
+    let described = |value: &Value| match value {
+        Value::Dict(dict) if dict.iter().any(|(_, value)| value.as_dict().is_some() || value.as_tensor().is_some()) => {
+            dict.iter().map(|(key, _)| text::value(key)).collect::<Vec<_>>().join(", ")
+        }
+        Value::Dict(dict) => settings(dict.iter()),
+        other => text::value(other),
+    };
+    checkpoint.iter().filter(is_other).map(|(key, value)| (text::value(key), described(value))).collect()
+}
+
+/// The tree as JSON, with tensors described.
+fn tree(value: &Value, with_stats: bool) -> Result<Json, TorchError> {
+    Ok(match value {
+        Value::Tensor(tensor) => {
+            let mut described = json!({
+                "dtype": dtype_name(tensor.kind()), "shape": tensor.size(), "bytes": bytes(tensor),
+            });
+            if with_stats && let Some(found) = stats(tensor)? {
+                described["min"] = found.min.into();
+                described["max"] = found.max.into();
+                described["mean"] = found.mean.into();
+                described["not_finite"] = found.not_finite.into();
+            }
+            described
+        }
+        Value::Bytes(bytes) => json!({ "bytes": bytes.len() }),
+        Value::List(items) | Value::Tuple(items) => {
+            items.iter().map(|item| tree(item, with_stats)).collect::<Result<Vec<_>, _>>()?.into()
+        }
+        Value::Dict(dict) => {
+            let entries = dict.iter().map(|(key, value)| Ok((text::value(key), tree(value, with_stats)?)));
+            Json::Object(entries.collect::<Result<Map<_, _>, TorchError>>()?)
+        }
+        plain => plain.to_json().unwrap_or_default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn numbers_have_four_digits() {
+        let numbers = [0.0, 1.0, -0.25, 0.001_234_56, 3.141_592_65, 99_999.0, 1e5, 2.5e-7, 1_234.5];
+        let texts = numbers.map(number);
+        assert_eq!(texts, ["0", "1", "-0.25", "0.001235", "3.142", "99999", "1.000e5", "2.500e-7", "1234"]);
+    }
+}

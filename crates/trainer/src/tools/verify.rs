@@ -1,0 +1,78 @@
+//! `fulgurite ckpt verify`: whether checkpoints are whole.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::Findings;
+use super::text::{count, size};
+use crate::error::Error;
+use crate::load::source;
+
+/// Reads checkpoints to their end and says which are whole; exits with 1 if one is not.
+#[derive(clap::Args)]
+pub(super) struct Verify {
+    /// Checkpoints, and folders of which every checkpoint is read.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+}
+
+/// How the names of checkpoints end.
+const EXTENSIONS: [&str; 5] = ["ckpt", "pt", "pth", "bin", "safetensors"];
+
+impl Verify {
+    pub(super) fn run(&self) -> Result<Findings, Error> {
+        let mut paths = BTreeSet::new();
+        for path in &self.files {
+            if !path.is_dir() {
+                paths.insert(path.clone());
+                continue;
+            }
+            let before = paths.len();
+            walk(path, &mut paths)?;
+            if paths.len() == before {
+                let endings = EXTENSIONS.map(|ending| format!(".{ending}")).join(", ");
+                let problem = format!("is a folder without a checkpoint in it; their names end in {endings}");
+                return Err(Error::Checkpoint { path: path.clone(), problem });
+            }
+        }
+        let mut text = String::new();
+        let mut whole = 0;
+        for path in &paths {
+            match source::verify(path) {
+                Ok(bytes) => {
+                    whole += 1;
+                    text += &format!("whole    {:>9}  {}\n", size(bytes), path.display());
+                }
+                Err(error) => {
+                    let told = error.to_string();
+                    let prefix = format!("checkpoint {}: ", path.display());
+                    let reason = told.strip_prefix(&prefix).unwrap_or(&told);
+                    text += &format!("NOT WHOLE          {}: {reason}\n", path.display());
+                }
+            }
+        }
+        if paths.len() > 1 {
+            text += &format!("{whole} of {} whole\n", count(paths.len(), "checkpoint"));
+        }
+        Ok(Findings { text, good: whole == paths.len() })
+    }
+}
+
+/// Adds the checkpoints below a folder. Links to folders are not followed, so this ends.
+fn walk(folder: &Path, found: &mut BTreeSet<PathBuf>) -> Result<(), Error> {
+    let cannot = |error: std::io::Error| {
+        let problem = format!("the folder cannot be read: {error}");
+        Error::Checkpoint { path: folder.into(), problem }
+    };
+    for entry in std::fs::read_dir(folder).map_err(cannot)? {
+        let entry = entry.map_err(cannot)?;
+        let path = entry.path();
+        if entry.file_type().map_err(cannot)?.is_dir() {
+            walk(&path, found)?;
+        } else if path.extension().and_then(|ending| ending.to_str()).is_some_and(|ending| EXTENSIONS.contains(&ending))
+        {
+            found.insert(path);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! Files of Lightning and PyTorch, in the hands of `Checkpoint` and the program `fulgurite`, and back.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use expect_test::expect;
+use fulgurite::prelude::*;
+use fulgurite::torch::params;
+use fulgurite::{Console, tools};
+use fulgurite_parity::python;
+use serde::Deserialize;
+
+#[derive(Debug, PartialEq, Deserialize)]
+struct Hparams {
+    hidden: i64,
+    lr: f64,
+    norm: String,
+}
+
+struct Net(nn::VarStore, Hparams);
+
+impl Net {
+    fn new(hparams: Hparams) -> Result<Net> {
+        let vars = nn::VarStore::new(Device::Cpu);
+        let _fc1 = nn::linear(vars.root() / "fc1", 4, hparams.hidden, Default::default());
+        let _norm = nn::batch_norm1d(vars.root() / "norm", hparams.hidden, Default::default());
+        let _fc2 = nn::linear(vars.root() / "fc2", hparams.hidden, 3, Default::default());
+        Ok(Net(vars, hparams))
+    }
+
+    fn total(&self) -> f64 {
+        let state = params::state_dict(&self.0).unwrap();
+        state.iter().map(|(_, value)| value.as_tensor().unwrap().sum(Kind::Double).double_value(&[])).sum()
+    }
+}
+
+impl LightningModule for Net {
+    type Batch = Tensor;
+
+    fn vars(&self) -> &nn::VarStore {
+        &self.0
+    }
+}
+
+/// What the program prints, which must end with `status`.
+#[track_caller]
+fn fulgurite_in(folder: &Path, status: u8, arguments: &[&str]) -> String {
+    let console = Console::memory();
+    let is_file = |argument: &str| argument.contains('.') || argument == "shards";
+    let argument = |argument: &&str| match is_file(argument) {
+        true => folder.join(argument).into_os_string(),
+        false => OsString::from(argument),
+    };
+    let arguments = ["fulgurite".into(), "ckpt".into()].into_iter().chain(arguments.iter().map(argument));
+    let exit = tools::run(arguments, &console, Some(80));
+    let said = console.contents().replace(&format!("{}/", folder.display()), "");
+    assert_eq!(exit, status, "{said}");
+    // What depends on the version of PyTorch, and on the last bits of a loss.
+    let line = |line: &str| match line.split_once("best_score=tensor(") {
+        Some((before, after)) => format!("{before}best_score=tensor{}", after.split_once(')').unwrap().1),
+        None if line.trim_start().starts_with("size ") && line.ends_with("kB") => "  size".to_owned(),
+        None => line.to_owned(),
+    };
+    said.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn files_of_python_are_understood_and_those_converted_open_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let script = |what: &str| python("tools.py", &[what, folder.to_str().unwrap()]);
+    let total = script("write")["total"].as_f64().unwrap();
+
+    let net = Checkpoint::open(folder.join("lightning.ckpt")).unwrap().hparam("lr", 0.5).load_with(Net::new).unwrap();
+    assert_eq!(net.1, Hparams { hidden: 8, lr: 0.5, norm: "batch".into() });
+    assert!((net.total() - total).abs() < 1e-9);
+    for file in ["plain.pt", "nested.pt", "shards"] {
+        let other = Net::new(Hparams { hidden: 8, lr: 0.0, norm: String::new() }).unwrap();
+        Checkpoint::open(folder.join(file)).unwrap().load_into(&other.0).unwrap();
+        assert!((other.total() - total).abs() < 1e-9, "{file}");
+    }
+
+    expect![[""]].assert_eq(&fulgurite_in(folder, 0, &["show", "lightning.ckpt", "--tensors"]));
+    expect![[""]].assert_eq(&fulgurite_in(folder, 0, &["show", "nested.pt"]));
+    fulgurite_in(folder, 0, &["verify", "shards", "lightning.ckpt", "plain.pt"]);
+    expect![[""]].assert_eq(&fulgurite_in(folder, 0, &["diff", "lightning.ckpt", "plain.pt"]));
+
+    fulgurite_in(folder, 0, &["convert", "lightning.ckpt", "converted-1.ckpt"]);
+    fulgurite_in(folder, 0, &["convert", "lightning.ckpt", "converted-2.ckpt", "--weights-only"]);
+    fulgurite_in(folder, 0, &["convert", "nested.pt", "converted-3.ckpt"]);
+    fulgurite_in(folder, 0, &["convert", "lightning.ckpt", "converted-4.pt"]);
+    fulgurite_in(folder, 0, &["consolidate", "shards", "converted-5.bin"]);
+    fulgurite_in(folder, 0, &["diff", "lightning.ckpt", "converted-1.ckpt"]);
+    let totals = script("read");
+    assert_eq!(totals.as_object().unwrap().len(), 5);
+    for (file, opened) in totals.as_object().unwrap() {
+        assert!((opened[0].as_f64().unwrap() - total).abs() < 1e-9, "{file}");
+        assert_eq!(opened[1], 0.01, "{file}");
+    }
+}
