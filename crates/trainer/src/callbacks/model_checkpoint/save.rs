@@ -224,11 +224,12 @@ impl ModelCheckpoint {
         files.into_iter().map(|file| file.path).filter(|path| is_last(path)).collect()
     }
 
-    /// Whether `old` is ours to remove: neither the new file, nor what the run was resumed from, nor elsewhere.
+    /// Whether `old` is ours to remove: neither the new file, nor what the run was resumed from, nor elsewhere. A link goes
+    /// in any case: what it leads to may.
     fn may_remove(&self, trainer: &TrainerState, old: &Path, new: &Path) -> bool {
         let is = |other: &Path| absolute(other) == absolute(old);
         old != new
-            && !trainer.resumed_from().is_some_and(is)
+            && (old.is_symlink() || !trainer.resumed_from().is_some_and(is))
             && self.dirpath.as_deref().is_some_and(|folder| absolute(old).starts_with(absolute(folder)))
     }
 
