@@ -1,9 +1,13 @@
 //! Reading checkpoints of every format: the one place that knows which there are.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use fulgurite_torch::{Dict, Value, serialization};
+use fulgurite_fabric::{CheckpointIo, DefaultCheckpointIo, is_url};
+use fulgurite_torch::serialization::{self, safetensors};
+use fulgurite_torch::{Dict, Value};
 use serde_json::Value as Json;
 
 use crate::error::Error;
@@ -13,6 +17,8 @@ use crate::error::Error;
 pub(crate) enum Format {
     /// PyTorch's zip format.
     Torch,
+    /// Tensors alone, without checksums.
+    Safetensors,
     /// Shards and an index of them.
     Shards,
 }
@@ -34,28 +40,53 @@ pub(crate) enum Checksums {
 
 /// Maps a file, the shards of an index, or those of a folder that has one.
 pub(crate) fn read(path: &Path, checksums: Checksums) -> Result<Source, Error> {
+    if is_url(path) {
+        let value = DefaultCheckpointIo::new().load(path)?;
+        return Ok(Source { format: Format::Torch, value, files: Vec::new() });
+    }
     if path.is_dir() {
         return read_shards(&find_index(path)?, checksums);
     }
     if path.to_str().is_some_and(|path| path.ends_with(".index.json")) {
         return read_shards(path, checksums);
     }
-    let value = read_file(path, checksums)?;
-    Ok(Source { format: Format::Torch, value, files: vec![path.into()] })
+    let (format, value) = read_file(path, checksums)?;
+    Ok(Source { format, value, files: vec![path.into()] })
 }
 
-/// Compares the checksums of a file; its size.
+/// Compares the checksums of a file, where it has any; its size.
 pub(crate) fn verify(path: &Path) -> Result<u64, Error> {
-    serialization::verify(path).map_err(|error| wrong(path, error.to_string()))?;
+    let verified = match is_safetensors(path)? {
+        true => safetensors::load_mmap(path).map(drop),
+        false => serialization::verify(path),
+    };
+    verified.map_err(|error| wrong(path, error.to_string()))?;
     let size = path.metadata().map_err(|error| wrong(path, format!("cannot be read: {error}")))?;
     Ok(size.len())
 }
 
-fn read_file(path: &Path, checksums: Checksums) -> Result<Value, Error> {
+fn read_file(path: &Path, checksums: Checksums) -> Result<(Format, Value), Error> {
+    if is_safetensors(path)? {
+        let (tensors, _) = safetensors::load_mmap(path).map_err(|error| wrong(path, error.to_string()))?;
+        return Ok((Format::Safetensors, Value::Dict(tensors)));
+    }
     if checksums == Checksums::Compared {
         verify(path)?;
     }
-    serialization::load_mmap(path).map_err(|error| wrong(path, error.to_string()))
+    let value = serialization::load_mmap(path).map_err(|error| wrong(path, error.to_string()))?;
+    Ok((Format::Torch, value))
+}
+
+/// Whether a file begins as safetensors do: the length of a header, and the header's brace.
+fn is_safetensors(path: &Path) -> Result<bool, Error> {
+    let cannot = |error: std::io::Error| wrong(path, format!("cannot be opened: {error}"));
+    let mut head = [0; 9];
+    let mut file = File::open(path).map_err(cannot)?;
+    match file.read_exact(&mut head) {
+        Ok(()) => Ok(head[8] == b'{' && !head.starts_with(b"PK")),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(cannot(error)),
+    }
 }
 
 /// The index of the shards in a folder.
@@ -108,7 +139,7 @@ fn read_shards(index: &Path, checksums: Checksums) -> Result<Source, Error> {
         }
         if !shards.contains_key(file) {
             let path = folder.join(file);
-            let Value::Dict(shard) = read_file(&path, checksums)? else {
+            let (_, Value::Dict(shard)) = read_file(&path, checksums)? else {
                 return Err(wrong(&path, "holds no state dict, as a shard does".into()));
             };
             files.push(path);

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use fulgurite_torch::serialization::{self, safetensors};
 use fulgurite_torch::tch::{Kind, Tensor};
-use fulgurite_torch::{Dict, Value, serialization};
+use fulgurite_torch::{Dict, Value};
 
 use super::tensors::{bytes, dtype_name, parse_dtype, tensors};
-use super::text::{count, size};
+use super::text::{self, count, size};
 use crate::error::Error;
 use crate::load::source::{self, Checksums};
 use crate::load::{Keys, VERSION_KEY, find_state_dict};
@@ -83,6 +84,7 @@ impl Convert {
 enum Target {
     Lightning,
     Torch,
+    Safetensors,
 }
 
 impl Target {
@@ -90,6 +92,7 @@ impl Target {
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("ckpt") => Ok(Target::Lightning),
             Some("pt" | "pth" | "bin") => Ok(Target::Torch),
+            Some("safetensors") => Ok(Target::Safetensors),
             _ => Err(Error::Config(format!(
                 "{} does not say which format is wanted; end it in .ckpt, .pt or .safetensors",
                 path.display()
@@ -111,7 +114,16 @@ impl Change {
         };
         let mut notes = Vec::new();
         let found = find_state_dict(&contents, self.state_dict_key.as_deref()).map_err(wrong)?;
-        let weights = self.weights(found, &mut notes).map_err(wrong)?;
+        let mut weights = self.weights(found, &mut notes).map_err(wrong)?;
+        if target == Target::Safetensors {
+            let (tensors, others): (Vec<_>, Vec<_>) =
+                weights.into_iter().partition(|(_, value)| value.as_tensor().is_some());
+            weights = tensors.into_iter().collect();
+            if !others.is_empty() {
+                let names: Vec<String> = others.iter().map(|(name, _)| text::value(name)).collect();
+                notes.push(format!("left out, because they are no tensors: {}", names.join(", ")));
+            }
+        }
         let left_out = |kept: &dyn Fn(&str) -> bool| {
             contents.keys().filter(|key| !kept(key)).map(String::from).collect::<Vec<_>>()
         };
@@ -140,7 +152,7 @@ impl Change {
                     .with(VERSION_KEY, crate::checkpoint::LIGHTNING_VERSION)
                     .with("state_dict", weights.clone())
             }
-            Target::Torch => {
+            Target::Torch | Target::Safetensors => {
                 if !is_plain {
                     lost = left_out(&|key| contents.dict(key).is_ok_and(|dict| std::ptr::eq(dict, found)));
                 }
@@ -150,8 +162,13 @@ impl Change {
         let weights = Value::Dict(weights);
         let tensors = tensors(&weights);
         let written = Value::Dict(written);
-        serialization::save(output, &written)
-            .map_err(|error| Error::Checkpoint { path: output.into(), problem: error.to_string() })?;
+        let saved = match &written {
+            Value::Dict(tensors) if target == Target::Safetensors => {
+                safetensors::save(output, tensors, &[("format".to_owned(), "pt".to_owned())].into())
+            }
+            written => serialization::save(output, written),
+        };
+        saved.map_err(|error| Error::Checkpoint { path: output.into(), problem: error.to_string() })?;
         let total = tensors.iter().map(|(_, tensor)| bytes(tensor)).sum();
         let mut text = format!("{}: {} of {}\n", output.display(), count(tensors.len(), "tensor"), size(total));
         if !lost.is_empty() {

@@ -179,6 +179,7 @@ fn kind(value: &Value) -> &'static str {
 fn format(source: &Source) -> String {
     match source.format {
         Format::Torch => "PyTorch".into(),
+        Format::Safetensors => "safetensors".into(),
         Format::Shards => format!("an index of {}", count(source.files.len(), "shard")),
     }
 }

@@ -11,7 +11,9 @@ use fulgurite::{Console, tools};
 /// What the program prints and its exit status, with the folder's name left out.
 fn fulgurite_in(folder: &Path, width: Option<usize>, arguments: &[&str]) -> (String, u8) {
     let console = Console::memory();
-    let is_file = |argument: &str| [".ckpt", ".pt", ".onnx", "./.", "run.2"].iter().any(|end| argument.ends_with(end));
+    let is_file = |argument: &str| {
+        [".ckpt", ".pt", ".safetensors", ".onnx", "./.", "run.2"].iter().any(|end| argument.ends_with(end))
+    };
     let file = |argument: &&str| match is_file(argument) {
         true => folder.join(argument).into_os_string(),
         false => OsString::from(argument),
@@ -560,4 +562,18 @@ fn what_cannot_be_done_is_one_line() {
     let (help, status) = fulgurite_in(folder.path(), None, &["diff", "--help"]);
     assert_eq!(status, 0);
     assert!(help.contains("--rtol <RTOL>"), "{help}");
+}
+
+#[test]
+fn safetensors_go_in_and_out() {
+    let folder = folder(&lightning());
+    check(folder.path(), &["convert", "a.ckpt", "a.safetensors"], 0, &expect![[""]]);
+    check(folder.path(), &["show", "a.safetensors"], 0, &expect![[""]]);
+    check(folder.path(), &["diff", "a.ckpt", "a.safetensors"], 0, &expect![[""]]);
+    check(folder.path(), &["convert", "a.safetensors", "b.ckpt"], 0, &expect![[""]]);
+    let bytes = std::fs::read(folder.path().join("a.safetensors")).unwrap();
+    std::fs::write(folder.path().join("cut.safetensors"), &bytes[..bytes.len() - 1]).unwrap();
+    let (said, status) = fulgurite_in(folder.path(), None, &["verify", "a.safetensors", "cut.safetensors"]);
+    assert_eq!(status, 1);
+    assert!(said.contains("whole ") && said.contains("NOT WHOLE          cut.safetensors: "), "{said}");
 }
