@@ -178,7 +178,7 @@ impl Campaign {
         let folder = tempfile::tempdir()?;
         let mut run = Run::new(folder.path(), program, Draw::new(0, 0), false);
         run.fates = fates.iter().cloned().chain([Fate::Spared]).collect();
-        let outcome = run.to_the_end(undisturbed, &Mutex::default());
+        let outcome = run.live_to_the_end(undisturbed, &Mutex::default());
         outcome.with_context(|| run.history.join("; "))
     }
 
@@ -191,7 +191,7 @@ impl Campaign {
         let Some(program) = draw.choose(&self.programs) else { return };
         let is_damaged = draw.percent(self.damaged_runs);
         let mut run = Run::new(folder.path(), program, draw, is_damaged);
-        let outcome = run.to_the_end(undisturbed, tally);
+        let outcome = run.live_to_the_end(undisturbed, tally);
         note(tally, |tally| match outcome {
             Ok(()) => tally.runs += 1,
             Err(error) => {
@@ -228,7 +228,7 @@ impl<'a> Run<'a> {
         Run { program, folder, draw, is_damaged, fates, bad, leftovers, history }
     }
 
-    fn to_the_end(&mut self, undisturbed: &Undisturbed, tally: &Mutex<Tally>) -> Result<()> {
+    fn live_to_the_end(&mut self, undisturbed: &Undisturbed, tally: &Mutex<Tally>) -> Result<()> {
         let mut deaths = 0;
         loop {
             let fate = if deaths < MOST_DEATHS { self.fate(undisturbed) } else { Fate::Spared };
