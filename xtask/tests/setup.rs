@@ -182,7 +182,8 @@ fn commands_are_cargos_with_what_was_said_after_them() {
     assert_eq!(called(&["digits", "--seed_everything=3", "--max-epochs=2"]), seeded);
     assert_eq!(called(&["digits", "test"]), "run --release --example digits -- test\n\n");
     assert_eq!(called(&["digits", "--", "--help"]), "run --release --example digits -- --help\n\n");
-    assert_eq!(called(&["test", "--doc"]), "test --release --doc\n\n");
+    let tested = "test --release --workspace --exclude fulgurite-parity --exclude fulgurite-bench --doc\n\n";
+    assert_eq!(called(&["test", "--doc"]), tested);
 }
 
 #[test]

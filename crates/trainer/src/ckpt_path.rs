@@ -1,5 +1,6 @@
 //! Which checkpoint `ckpt_path` means, and what is done where it is damaged.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -299,6 +300,6 @@ fn folders_of(paths: &[PathBuf]) -> Vec<PathBuf> {
 
 fn newest_first(files: impl Iterator<Item = StoredFile>) -> Vec<PathBuf> {
     let mut files: Vec<StoredFile> = files.collect();
-    files.sort_by(|a, b| b.modified.cmp(&a.modified));
+    files.sort_by_key(|file| Reverse(file.modified));
     files.into_iter().map(|file| file.path).collect()
 }

@@ -2,7 +2,7 @@
 
 pub use crate::callbacks::{
     BackboneFinetuning, Callback, EMAWeightAveraging, EarlyStopping, GradientAccumulationScheduler,
-    LearningRateMonitor, Mode, ModelCheckpoint, ModelSummary, ProgressBar, StochasticWeightAveraging, Timer,
+    LearningRateMonitor, Mode, ModelCheckpoint, ModelSummary, ProgressBar, SaveLast, StochasticWeightAveraging, Timer,
     WeightAveraging,
 };
 pub use crate::data::{Batch, DataLoader, Dataset, TensorDataset};

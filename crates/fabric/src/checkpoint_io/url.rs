@@ -56,6 +56,7 @@ impl Url {
     }
 
     /// What objects of one store have in common.
+    #[cfg(any(feature = "object-store", test))]
     pub(super) fn store(&self) -> String {
         format!("{}://{}", self.scheme, self.authority)
     }

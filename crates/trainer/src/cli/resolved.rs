@@ -171,11 +171,11 @@ impl Resolved {
         for node in nodes {
             let mut node = node.clone();
             let origin = node.origin.clone();
-            if let Some(options) = node.as_map_mut().and_then(|node| node.get_mut("init_args")?.as_map_mut()) {
-                if options.get("save_dir").is_none_or(Node::is_null) {
-                    let root = Node::scalar(root.display().to_string(), &origin);
-                    options.insert("save_dir".into(), root);
-                }
+            if let Some(options) = node.as_map_mut().and_then(|node| node.get_mut("init_args")?.as_map_mut())
+                && options.get("save_dir").is_none_or(Node::is_null)
+            {
+                let root = Node::scalar(root.display().to_string(), &origin);
+                options.insert("save_dir".into(), root);
             }
             if let Some(Made::Logger(mut logger)) = make(layout, &node, Kind::Logger)? {
                 // All loggers of a run share its version.

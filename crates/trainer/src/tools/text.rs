@@ -197,7 +197,7 @@ mod tests {
         table.push(vec!["fc".into(), "1 B".into()]);
         expect![[r#"
               name                   size
-              transfor….weight    12.3 kB
+              transfor…on.weight  12.3 kB
               fc                      1 B
         "#]]
         .assert_eq(&table.render(Some(29)));

@@ -201,7 +201,8 @@ fn three_checkpoints(root: &Path, damaged: &[&str]) {
 fn resumed(root: &Path, damaged: &[&str], ckpt_path: &str) -> String {
     three_checkpoints(root, damaged);
     let console = Console::memory();
-    let mut trainer = with_checkpoints(root).max_epochs(9).console(console.clone()).build().unwrap();
+    let mut trainer =
+        with_checkpoints(root).default_root_dir(root).max_epochs(9).console(console.clone()).build().unwrap();
     let outcome =
         trainer.ckpt_path(ckpt_path.replace("ROOT", root.to_str().unwrap())).fit(&mut weight(), batches(&[1.0]));
     let about = |line: &&str| line.contains("damaged") || line.contains("resumed") || line.contains("checkpoint ");
