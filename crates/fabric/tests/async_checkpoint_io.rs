@@ -1,5 +1,7 @@
 //! Checkpoints written beside training.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -152,7 +154,8 @@ fn order_is_kept_and_a_failure_stops_nothing_but_its_own_commit() {
 fn everything_else_waits_for_what_was_handed_over() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.ckpt");
-    let ask: [(&str, fn(&mut AsyncCheckpointIo, &Path) -> bool); 5] = [
+    type Question = fn(&mut AsyncCheckpointIo, &Path) -> bool;
+    let ask: [(&str, Question); 5] = [
         ("exists", |io, path| io.exists(path).unwrap()),
         ("load", |io, path| io.load(path).is_ok()),
         ("verify", |io, path| io.verify(path).is_ok()),

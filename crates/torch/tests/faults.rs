@@ -1,6 +1,8 @@
 //! Saving over an existing file while each call to the file system goes wrong in each way: the old or the new file is
 //! whole afterwards.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Cursor, Write};
@@ -47,7 +49,7 @@ fn the_old_or_the_new_file_is_whole_whatever_call_fails() {
                 let there = serialization::load(&path).unwrap();
                 let what = format!("{fault} in call {call} of {calls}: {saved:?}");
                 assert!(there == state(2) || there == state(1) && saved.is_err(), "{what}");
-                assert_eq!(files_in(folder.path()), [path.clone()], "{what}");
+                assert_eq!(files_in(folder.path()), std::slice::from_ref(&path), "{what}");
             }
         }
     }
@@ -81,7 +83,7 @@ fn the_old_or_the_new_file_is_whole_wherever_the_process_dies() {
     for fault in Fault::ALL.into_iter().filter(|fault| !fault.is_survived()) {
         for call in 0..calls {
             serialization::save(&path, &state(1)).unwrap();
-            assert_eq!(files_in(folder.path()), [path.clone()], "leftovers are removed by the next save");
+            assert_eq!(files_in(folder.path()), std::slice::from_ref(&path), "leftovers are removed by the next save");
             let child = Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", "a_process_that_saves", "--ignored"])
                 .env(FAULT, format!("{call}:{fault}"))

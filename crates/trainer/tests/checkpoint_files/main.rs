@@ -1,6 +1,6 @@
 //! What is taken out of checkpoint files, and what the program `fulgurite` says of them.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 mod load;
 mod tools;
