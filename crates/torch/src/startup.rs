@@ -2,8 +2,9 @@
 //!
 //! A program that is linked with libtorch spends some 0.4 s before `main`: tens of thousands of operators register
 //! themselves while the libraries are initialised. Who asks for help waits for none of that: the system's loader calls
-//! what stands in the section `.preinit_array` of an executable before it initialises any library. [`before_libtorch!`]
-//! puts a function there, on Linux with glibc; elsewhere it does nothing, and the answer comes later.
+//! what stands in the section `.preinit_array` of an executable before it initialises any library.
+//! [`before_libtorch!`](crate::before_libtorch) puts a function there, on Linux with glibc; elsewhere it does nothing, and
+//! the answer comes later.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::io::Write;
