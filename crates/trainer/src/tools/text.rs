@@ -184,22 +184,26 @@ mod tests {
     fn long_values_go_on_below_and_long_names_lose_their_middle() {
         let rows =
             [("lr".into(), "0.1".into()), ("layers".into(), (0..30).map(|i| format!("{i}, ")).collect::<String>())];
+        // The indentation that all lines share is not compared.
+        let titled = |text: String| format!("text\n{text}");
         expect![[r#"
+            text
               lr      0.1
               layers  0, 1, 2, 3, 4, 5, 6, 7, 8, 9,
                       10, 11, 12, 13, 14, 15, 16, 17,
                       18, 19, 20, 21, 22, 23, 24, 25,
                       26, 27, 28, 29,
         "#]]
-        .assert_eq(&fields(&rows, Some(41)));
+        .assert_eq(&titled(fields(&rows, Some(41))));
         let mut table = Table::new(&["name", ">size"]);
         table.push(vec!["transformer.layers.11.attention.weight".into(), "12.3 kB".into()]);
         table.push(vec!["fc".into(), "1 B".into()]);
         expect![[r#"
+            text
               name                   size
               transfor…on.weight  12.3 kB
               fc                      1 B
         "#]]
-        .assert_eq(&table.render(Some(29)));
+        .assert_eq(&titled(table.render(Some(29))));
     }
 }
