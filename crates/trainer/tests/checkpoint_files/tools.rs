@@ -9,7 +9,7 @@ use fulgurite::torch::serialization;
 use fulgurite::{Console, tools};
 
 /// What the program prints and its exit status, with the folder's name left out.
-fn fulgurite_in(folder: &Path, width: Option<usize>, arguments: &[&str]) -> (String, u8) {
+pub(super) fn fulgurite_in(folder: &Path, width: Option<usize>, arguments: &[&str]) -> (String, u8) {
     let console = Console::memory();
     let is_file = |argument: &str| {
         [".ckpt", ".pt", ".safetensors", ".onnx", "./.", "run.2"].iter().any(|end| argument.ends_with(end))
@@ -38,7 +38,7 @@ fn without_file_sizes(said: &str) -> String {
 }
 
 #[track_caller]
-fn check(folder: &Path, arguments: &[&str], status: u8, expected: &Expect) {
+pub(super) fn check(folder: &Path, arguments: &[&str], status: u8, expected: &Expect) {
     let (said, exit) = fulgurite_in(folder, Some(80), arguments);
     expected.assert_eq(&without_file_sizes(&said));
     assert_eq!(exit, status);
@@ -49,7 +49,7 @@ fn tensor(values: &[f32]) -> Tensor {
 }
 
 /// A checkpoint in Lightning's layout.
-fn lightning() -> Dict {
+pub(super) fn lightning() -> Dict {
     let counts = |n: i64| Dict::new().with("ready", n).with("started", n).with("processed", n).with("completed", n - 1);
     let progress = |n: i64| Dict::new().with("total", counts(n)).with("current", counts(n));
     let none = || Dict::new().with("total", Dict::new().with("ready", 0)).with("current", Dict::new().with("ready", 0));
@@ -96,7 +96,7 @@ fn lightning() -> Dict {
         .with("mine", Dict::new().with("answer", 42))
 }
 
-fn folder(contents: &Dict) -> tempfile::TempDir {
+pub(super) fn folder(contents: &Dict) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     save(&folder, "a.ckpt", contents);
     folder
@@ -562,60 +562,4 @@ fn what_cannot_be_done_is_one_line() {
     let (help, status) = fulgurite_in(folder.path(), None, &["diff", "--help"]);
     assert_eq!(status, 0);
     assert!(help.contains("--rtol <RTOL>"), "{help}");
-}
-
-#[test]
-fn safetensors_go_in_and_out() {
-    let folder = folder(&lightning());
-    check(
-        folder.path(),
-        &["convert", "a.ckpt", "a.safetensors"],
-        0,
-        &expect![[r#"
-        a.safetensors: 3 tensors of 56 B
-        left out: epoch, global_step, pytorch-lightning_version, loops, callbacks, optimizer_states, lr_schedulers, hparams_name, hyper_parameters, mine
-    "#]],
-    );
-    check(
-        folder.path(),
-        &["show", "a.safetensors"],
-        0,
-        &expect![[r#"
-          file    a.safetensors
-          holds   weights
-          format  safetensors
-          size
-
-        Tensors
-          in         tensors  elements  size  dtypes
-          the whole        3        14  56 B  float32
-
-        Tensors in the same memory
-          fc.weight  = tied.weight
-    "#]],
-    );
-    check(
-        folder.path(),
-        &["diff", "a.ckpt", "a.safetensors"],
-        0,
-        &expect![[r#"
-        Only a.ckpt has more than weights, so these alone are compared.
-
-        The same: 3 tensors, 0 other values.
-    "#]],
-    );
-    check(
-        folder.path(),
-        &["convert", "a.safetensors", "b.ckpt"],
-        0,
-        &expect![[r#"
-        b.ckpt: 3 tensors of 56 B
-        it has weights alone: load it, test with it, and do not resume from it
-    "#]],
-    );
-    let bytes = std::fs::read(folder.path().join("a.safetensors")).unwrap();
-    std::fs::write(folder.path().join("cut.safetensors"), &bytes[..bytes.len() - 1]).unwrap();
-    let (said, status) = fulgurite_in(folder.path(), None, &["verify", "a.safetensors", "cut.safetensors"]);
-    assert_eq!(status, 1);
-    assert!(said.contains("whole ") && said.contains("NOT WHOLE          cut.safetensors: "), "{said}");
 }
