@@ -37,6 +37,14 @@ class Context:
         self.logdir = folder
 
 
+def of_plugin(events, name):
+    """The tags of a plugin; it is not known where nothing was written for it."""
+    try:
+        return sorted(events.PluginTagToContent(name))
+    except KeyError:
+        return []
+
+
 def histogram(value):
     return {
         "stats": [value.min, value.max, value.num, value.sum, value.sum_squares],
@@ -57,6 +65,8 @@ def hparams(folder):
     request = api_pb2.ListSessionGroupsRequest(allowed_statuses=everything, start_index=0, slice_size=100)
     experiment = get_experiment.Handler(RequestContext(), context, "", api_pb2.GetExperimentRequest()).run()
     groups = list_session_groups.Handler(RequestContext(), context, "", request).run().session_groups
+    if not groups:
+        return None
     values = {}
     for name, value in groups[0].hparams.items():
         values[name] = getattr(value, value.WhichOneof("kind"))
@@ -86,7 +96,7 @@ print(
         "scalars": {tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag in tags["scalars"]},
         "wall_times": [e.wall_time for e in events.Scalars("loss")],
         "texts": {tag: values for tag, values in texts.items() if tag.endswith("/text_summary")},
-        "text_plugin": sorted(events.PluginTagToContent("text")),
+        "text_plugin": of_plugin(events, "text"),
         "images": {tag: [image(e) for e in events.Images(tag)] for tag in tags["images"]},
         "histograms": {tag: [histogram(e.histogram_value) for e in events.Histograms(tag)] for tag in tags["histograms"]},
         "expected_histogram": histogram(expected),

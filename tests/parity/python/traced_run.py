@@ -276,8 +276,26 @@ def loaders(config, stage, batches):
     return made
 
 
+class StaysEnded(EarlyStopping):
+    """A run that it had ended is over when it is resumed, as ours is: Lightning trains another epoch."""
+
+    restored = False
+
+    def load_state_dict(self, state_dict):
+        super().load_state_dict(state_dict)
+        self.restored = True
+
+    def on_fit_start(self, trainer, module):
+        trainer.should_stop |= self.restored and self.stopping_reason.value != 0
+        self.restored = False
+
+
+# The key of its state is made of the name.
+StaysEnded.__name__ = StaysEnded.__qualname__ = "EarlyStopping"
+
+
 def make_trainer(config, overrides, root):
-    kinds = {"ModelCheckpoint": ModelCheckpoint, "EarlyStopping": EarlyStopping, "LearningRateMonitor": LearningRateMonitor}
+    kinds = {"ModelCheckpoint": ModelCheckpoint, "EarlyStopping": StaysEnded, "LearningRateMonitor": LearningRateMonitor}
     callbacks = [Recorder()]
     for index, options in enumerate(config["callbacks"]):
         options = dict(options)

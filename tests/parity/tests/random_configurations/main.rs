@@ -12,7 +12,7 @@ use fulgurite::config::TrainerConfig;
 use fulgurite::torch::serialization;
 use fulgurite_parity::python;
 use fulgurite_torch::Value;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 /// Numbers agree to this, relative to the greater one or to 1.
 const TOLERANCE: f64 = 2e-5;
@@ -53,7 +53,56 @@ fn normalized(config: &Json, trace: &[Json]) -> Vec<Json> {
             !(ended && named(event, "Module.on_save_checkpoint"))
         });
     }
-    trace
+    without_what_is_not_restored(&rows_before_checkpoints(&trace))
+}
+
+/// What a batch or an epoch logged is written before its checkpoint, so that a run that goes on from there has it.
+fn rows_before_checkpoints(trace: &[Json]) -> Vec<Json> {
+    const PASSED: [&str; 4] = [
+        "Module.on_save_checkpoint",
+        "Module.on_train_batch_end",
+        "Module.on_train_epoch_end",
+        "Module.lr_scheduler_step",
+    ];
+    let mut ordered: Vec<Json> = Vec::new();
+    for event in trace {
+        let passed = ordered.iter().rev().take_while(|event| PASSED.iter().any(|name| event[0] == *name)).count();
+        let tail = ordered.len() - passed;
+        let saved = ordered[tail..].iter().position(|event| event[0] == "Module.on_save_checkpoint");
+        let Some(at) = saved.filter(|_| event[0] == "log").map(|saved| tail + saved) else {
+            ordered.push(event.clone());
+            continue;
+        };
+        // What the module logs after the checkpoint comes in a row of its own.
+        match ordered[..at].last_mut().filter(|row| row[0] == "log" && row[1] == event[1]) {
+            Some(row) => row[2].as_object_mut().unwrap().extend(event[2].as_object().unwrap().clone()),
+            None => ordered.insert(at, event.clone()),
+        }
+    }
+    // A name that a callback logged before the checkpoint and the module logs again after it is in the row once.
+    let again = |row: &Json, next: &Json| row[0] == "log" && next[0] == "Module.on_save_checkpoint";
+    for index in 1..ordered.len() {
+        if again(&ordered[index - 1], &ordered[index]) {
+            let row = ordered[index - 1][2].as_object_mut().unwrap();
+            row.retain(|name, _| !name.starts_with("on_train_batch_end"));
+        }
+    }
+    ordered
+}
+
+/// Of a run that was over when it was resumed Lightning restores no values; and its count of validation batches, the
+/// x-axis of their rows, begins anew in every process.
+fn without_what_is_not_restored(trace: &[Json]) -> Vec<Json> {
+    let resumed = trace.iter().position(|event| event[0] == "-- resume").unwrap_or(trace.len());
+    let (before, after) = trace.split_at(resumed);
+    let is_value = |event: &Json| ["metrics", "bar", "progress"].iter().any(|name| event[0] == *name);
+    let trains = after.iter().any(|event| event[0] == "Callback.on_train_start");
+    let counted_anew = |event: &Json| match event[0] == "log" && event[2].get("epoch").is_none() {
+        true => json!(["log", 0, event[2]]),
+        false => event.clone(),
+    };
+    let after = after.iter().filter(|event| trains || !is_value(event)).map(counted_anew);
+    before.iter().cloned().chain(after).collect()
 }
 
 /// What differs first, side by side with what came before it.
