@@ -92,16 +92,22 @@ pub trait SyncWrite: Write + Send {
     fn sync_all(&mut self) -> io::Result<()>;
 }
 
-/// A file of this machine, which the disk begins to write while more comes.
+/// A file of this machine, which the disk begins to write while more comes, and which does not fill the memory that the
+/// system keeps files in: that of a training run belongs to its data.
 struct LocalFile {
     file: File,
     written: u64,
     /// Up to where the disk was told to write.
     begun: u64,
+    /// Up to where it has written, and the memory was given back.
+    settled: u64,
 }
 
 /// Bytes handed to the disk at a time.
 const PIECE: usize = 16 << 20;
+
+/// Bytes that the disk may be behind.
+const BEHIND: u64 = 4 * PIECE as u64;
 
 impl Write for LocalFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -110,6 +116,11 @@ impl Write for LocalFile {
         if self.written - self.begun >= PIECE as u64 {
             begin_writing(&self.file, self.begun, self.written - self.begun);
             self.begun = self.written;
+        }
+        if self.begun - self.settled > BEHIND {
+            let size = self.begun - BEHIND - self.settled;
+            settle(&self.file, self.settled, size)?;
+            self.settled += size;
         }
         Ok(count)
     }
@@ -140,6 +151,32 @@ fn begin_writing(file: &File, from: u64, size: u64) {
 
 #[cfg(not(target_os = "linux"))]
 fn begin_writing(_: &File, _: u64, _: u64) {}
+
+/// Waits until the disk has written these bytes, and gives back the memory they lie in. New memory for every file costs
+/// more than the waiting.
+#[cfg(target_os = "linux")]
+fn settle(file: &File, from: u64, size: u64) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: a system call on a descriptor that is open for the call.
+    if unsafe { libc::sync_file_range(file.as_raw_fd(), from as i64, size as i64, all) } != 0 {
+        return match io::Error::last_os_error() {
+            // What the disk could not write is told once: the sync at the end would not say it again.
+            error if matches!(error.raw_os_error(), Some(libc::EIO | libc::ENOSPC | libc::EDQUOT)) => Err(error),
+            // A file system that cannot do this loses nothing but that.
+            _ => Ok(()),
+        };
+    }
+    // SAFETY: as above. That it may fail is no loss.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), from as i64, size as i64, libc::POSIX_FADV_DONTNEED) };
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn settle(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Ok(())
+}
 
 #[cfg(target_os = "linux")]
 fn reserve(file: &File, size: u64) -> io::Result<()> {
@@ -173,7 +210,7 @@ impl FileSystem for LocalFileSystem {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn SyncWrite>> {
         let file = OpenOptions::new().write(true).create_new(true).open(path)?;
         abandoned::hold(&file, path)?;
-        Ok(Box::new(LocalFile { file, written: 0, begun: 0 }))
+        Ok(Box::new(LocalFile { file, written: 0, begun: 0, settled: 0 }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
