@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::{Batch, BatchIter, BoxLoader, DataError, IntoLoader, Loader, SampleIter};
+use crate::{Batch, BatchIter, BoxLoader, DataError, IntoLoader, Loader, SampleIter, Shard};
 
 use members::{AnyMember, Rows};
 
@@ -109,6 +109,10 @@ impl<B: Batch> Loader for CombinedLoader<B> {
     fn sequence(&self) -> Option<Vec<BoxLoader<B>>> {
         self.0.sequence()
     }
+
+    fn shard(&self, shard: Shard) -> Option<BoxLoader<B>> {
+        self.0.shard(shard)
+    }
 }
 
 /// A loader that several walks hold.
@@ -155,6 +159,10 @@ impl<B: Batch> Loader for Shared<B> {
 
     fn sequential(&self) -> Option<BoxLoader<B>> {
         self.with(|loader| loader.sequential())
+    }
+
+    fn shard(&self, shard: Shard) -> Option<BoxLoader<B>> {
+        self.with(|loader| loader.shard(shard))
     }
 }
 
@@ -231,6 +239,10 @@ impl<R: Rows> Loader for Whole<R> {
         let in_order = || Whole { rows: self.rows.in_order(), cycles: self.cycles };
         self.is_shuffled().then(|| Box::new(in_order()) as BoxLoader<R::Batch>)
     }
+
+    fn shard(&self, shard: Shard) -> Option<BoxLoader<R::Batch>> {
+        Some(Box::new(Whole { rows: self.rows.of_shard(shard), cycles: self.cycles }))
+    }
 }
 
 impl<R: Rows> Loader for Partial<R> {
@@ -262,6 +274,10 @@ impl<R: Rows> Loader for Partial<R> {
 
     fn sequential(&self) -> Option<BoxLoader<R::Partial>> {
         self.is_shuffled().then(|| Box::new(Partial(self.0.in_order())) as BoxLoader<R::Partial>)
+    }
+
+    fn shard(&self, shard: Shard) -> Option<BoxLoader<R::Partial>> {
+        Some(Box::new(Partial(self.0.of_shard(shard))))
     }
 }
 
@@ -317,11 +333,20 @@ impl<B: Batch> Loader for Sequence<B> {
     fn sequence(&self) -> Option<Vec<BoxLoader<B>>> {
         Some(self.0.iter().map(|loader| Box::new(loader.clone()) as BoxLoader<B>).collect())
     }
+
+    fn shard(&self, shard: Shard) -> Option<BoxLoader<B>> {
+        Some(Box::new(Sequence(self.0.iter().map(|loader| of_shard(loader, shard)).collect())))
+    }
 }
 
 /// The same data in dataset order, where it can be had.
 fn in_order<B: Batch>(loader: &Shared<B>) -> Shared<B> {
     loader.sequential().map_or_else(|| loader.clone(), Shared::new)
+}
+
+/// What one process sees of it, where it can be divided.
+fn of_shard<B: Batch>(loader: &Shared<B>, shard: Shard) -> Shared<B> {
+    loader.shard(shard).map_or_else(|| loader.clone(), Shared::new)
 }
 
 /// Asks every loader for its next batch.

@@ -10,8 +10,8 @@ use crate::dataset::Dataset;
 use crate::seed::ItemRngs;
 use crate::workers::{Epoch, Workers, catch};
 use crate::{
-    Batch, BatchIter, BatchSampler, BoxLoader, Collate, DataError, DefaultCollate, Loader, RandomSampler, SampleIter,
-    Sampler, SequentialSampler,
+    Batch, BatchIter, BatchSampler, BoxLoader, Collate, DataError, DefaultCollate, DistributedSampler, Loader,
+    RandomSampler, SampleIter, Sampler, SequentialSampler, Shard,
 };
 
 /// Loads the items of a [`Dataset`] in batches, in the order of a [`Sampler`], on worker threads.
@@ -47,6 +47,7 @@ struct Settings {
     workers: Workers,
     pin_memory: bool,
     seed: Option<u64>,
+    shard: Option<Shard>,
 }
 
 impl<D: Dataset> DataLoader<D> {
@@ -64,6 +65,7 @@ impl<D: Dataset> DataLoader<D> {
                 workers: Workers { count: 0, prefetch_factor: 2 },
                 pin_memory: false,
                 seed: None,
+                shard: None,
             },
         }
     }
@@ -172,17 +174,24 @@ impl<D: Dataset, C> DataLoader<D, C> {
                     others.join(", ")
                 )));
             }
-            return Ok(batches.clone());
+            return Ok(match self.settings.shard {
+                Some(shard) => Arc::new(DistributedSampler::new(batches.clone(), shard)),
+                None => batches.clone(),
+            });
         }
         if *shuffle && sampler.is_some() {
             return Err(DataError::Setting("a sampler decides alone about the order; leave out shuffle".into()));
         }
-        let batch_size = batch_size.unwrap_or(1);
         let len = self.dataset.len();
-        Ok(match sampler {
-            Some(sampler) => Arc::new(BatchSampler::new(sampler.clone(), batch_size, *drop_last)?),
-            None if *shuffle => Arc::new(BatchSampler::new(RandomSampler::new(len), batch_size, *drop_last)?),
-            None => Arc::new(BatchSampler::new(SequentialSampler::new(len), batch_size, *drop_last)?),
+        let order: Arc<dyn Sampler> = match sampler {
+            Some(sampler) => sampler.clone(),
+            None if *shuffle => Arc::new(RandomSampler::new(len)),
+            None => Arc::new(SequentialSampler::new(len)),
+        };
+        let batch_size = batch_size.unwrap_or(1);
+        Ok(match self.settings.shard {
+            Some(shard) => Arc::new(BatchSampler::new(DistributedSampler::new(order, shard), batch_size, *drop_last)?),
+            None => Arc::new(BatchSampler::new(order, batch_size, *drop_last)?),
         })
     }
 }
@@ -208,6 +217,7 @@ impl<D: Dataset, C: Collate<D::Item>> Loader for DataLoader<D, C> {
             collate: self.collate.clone(),
             rngs: ItemRngs::new(seed, epoch),
             repeats: batches.repeats(),
+            place: self.settings.shard.map_or((1, 0), |shard| (shard.num_replicas, shard.rank)),
             pin: pin_memory && Cuda::is_available(),
         };
         let mut plan = batches.iter(seed, epoch).fuse();
@@ -241,6 +251,15 @@ impl<D: Dataset, C: Collate<D::Item>> Loader for DataLoader<D, C> {
         in_order.settings.sampler = None;
         Some(Box::new(in_order))
     }
+
+    fn shard(&self, shard: Shard) -> Option<BoxLoader<C::Batch>> {
+        if self.batches().ok()?.is_distributed() {
+            return None;
+        }
+        let mut mine = self.clone();
+        mine.settings.shard = Some(shard);
+        Some(Box::new(mine))
+    }
 }
 
 /// How one batch is loaded; shared by the workers.
@@ -249,6 +268,8 @@ struct BatchLoad<D, C> {
     collate: Arc<C>,
     rngs: ItemRngs,
     repeats: bool,
+    /// Of how many processes which one loads.
+    place: (usize, usize),
     pin: bool,
 }
 
@@ -283,7 +304,9 @@ impl<D: Dataset, C: Collate<D::Item>> BatchLoad<D, C> {
 
     fn item(&self, batch: usize, slot: usize, index: usize) -> Result<D::Item, DataError> {
         // An item that comes up again needs other random numbers: its place in the epoch tells the two apart.
-        let stream = if self.repeats { 1 << 63 | (batch as u64) << 32 | slot as u64 } else { index as u64 };
+        let (num_replicas, rank) = self.place;
+        let place = (slot * num_replicas + rank) as u64;
+        let stream = if self.repeats { 1 << 63 | (batch as u64) << 32 | place } else { index as u64 };
         let mut rng = self.rngs.at(stream);
         let failed = |source| {
             let (dataset, index) = self.dataset.locate(index);

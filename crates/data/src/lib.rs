@@ -4,7 +4,7 @@
 //! |---|---|
 //! | items by index | [`Dataset`]: [`TensorDataset`], [`InMemory`], [`datasets`], [`Subset`], [`ConcatDataset`], [`Dataset::map`] |
 //! | items as a stream | [`IterableDataset`]: [`IterableFn`] |
-//! | their order | [`Sampler`]: sequential, random, weighted, of a subset, in batches |
+//! | their order | [`Sampler`]: sequential, random, weighted, of a subset, in batches, of one process of several |
 //! | from items to a batch | [`Collate`]: [`DefaultCollate`], or a closure |
 //! | batches | [`Loader`]: [`DataLoader`], [`IterableDataLoader`], [`Batches`], [`FnLoader`], [`CombinedLoader`] |
 //! | what a batch can be | [`Batch`], which can be derived |
@@ -32,6 +32,7 @@ mod combined_loader;
 mod data_loader;
 mod dataset;
 pub mod datasets;
+mod distributed_sampler;
 mod error;
 mod iterable;
 mod loader;
@@ -46,6 +47,7 @@ pub use collate::{AcceptStacked, Collate, DefaultCollate, Stack, Stacked};
 pub use combined_loader::{Combine, CombinedLoader};
 pub use data_loader::DataLoader;
 pub use dataset::{Dataset, InMemory, Map, TryMap};
+pub use distributed_sampler::{DistributedSampler, Remainder, Shard};
 pub use error::{BoxError, DataError};
 pub use fulgurite_macros::{Batch, Stack};
 pub use fulgurite_torch as torch;

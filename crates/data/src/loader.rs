@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::{Batch, BoxError, DataError, SampleIter};
+use crate::{Batch, BoxError, DataError, SampleIter, Shard};
 
 /// The batches of one epoch, in order. Owned: it holds what it needs of its loader.
 pub type BatchIter<B> = Box<dyn Iterator<Item = Result<B, DataError>> + Send>;
@@ -57,6 +57,13 @@ pub trait Loader: Send {
         None
     }
 
+    /// The part of the same data that one of several processes sees; `None` where it cannot be divided, because the loader
+    /// does not read numbered items, or has been divided already.
+    fn shard(&self, shard: Shard) -> Option<BoxLoader<Self::Batch>> {
+        let _ = shard;
+        None
+    }
+
     /// The first `batches` of each epoch alone.
     fn limit(self, batches: usize) -> Limited<Self>
     where
@@ -96,6 +103,10 @@ impl<L: Loader + ?Sized> Loader for Box<L> {
     fn sequence(&self) -> Option<Vec<BoxLoader<Self::Batch>>> {
         (**self).sequence()
     }
+
+    fn shard(&self, shard: Shard) -> Option<BoxLoader<Self::Batch>> {
+        (**self).shard(shard)
+    }
 }
 
 /// The first batches of each epoch of another loader. Made by [`Loader::limit`].
@@ -133,6 +144,10 @@ impl<L: Loader> Loader for Limited<L> {
 
     fn sequential(&self) -> Option<BoxLoader<L::Batch>> {
         self.loader.sequential().map(|loader| Box::new(loader.limit(self.batches)) as BoxLoader<L::Batch>)
+    }
+
+    fn shard(&self, shard: Shard) -> Option<BoxLoader<L::Batch>> {
+        self.loader.shard(shard).map(|loader| Box::new(loader.limit(self.batches)) as BoxLoader<L::Batch>)
     }
 }
 

@@ -33,6 +33,11 @@ pub trait Sampler<T = usize>: Send + Sync + 'static {
     fn repeats(&self) -> bool {
         false
     }
+
+    /// Whether it yields one process's part alone, so that it must not be divided again.
+    fn is_distributed(&self) -> bool {
+        false
+    }
 }
 
 impl<T, S: Sampler<T> + ?Sized> Sampler<T> for Arc<S> {
@@ -50,6 +55,10 @@ impl<T, S: Sampler<T> + ?Sized> Sampler<T> for Arc<S> {
 
     fn repeats(&self) -> bool {
         (**self).repeats()
+    }
+
+    fn is_distributed(&self) -> bool {
+        (**self).is_distributed()
     }
 }
 
@@ -283,6 +292,10 @@ impl<S: Sampler> Sampler<Vec<usize>> for BatchSampler<S> {
 
     fn repeats(&self) -> bool {
         self.sampler.repeats()
+    }
+
+    fn is_distributed(&self) -> bool {
+        self.sampler.is_distributed()
     }
 }
 

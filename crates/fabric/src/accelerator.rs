@@ -19,6 +19,11 @@ pub trait Accelerator: Send {
 
     /// The `tch` device of an index.
     fn device(&self, index: usize) -> Device;
+
+    /// Whether several processes can have the same device, as they can the CPU.
+    fn is_shared(&self) -> bool {
+        false
+    }
 }
 
 struct Cpu;
@@ -36,6 +41,10 @@ impl Accelerator for Cpu {
 
     fn device(&self, _index: usize) -> Device {
         Device::Cpu
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 }
 
@@ -102,7 +111,7 @@ fn usable() -> Vec<&'static str> {
 /// In files: `auto`, `1`, `"0,"` or `[0]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Devices {
-    /// What is sensible for the accelerator: one device.
+    /// One device; under a launcher such as `torchrun`, as many as it started processes.
     #[default]
     Auto,
     /// The first n, or all of them (-1).
@@ -112,33 +121,51 @@ pub enum Devices {
 }
 
 impl Devices {
-    /// The one device a run of this version uses.
+    /// The devices that the processes of one node use, one each, in the order of their local ranks. `started` is how many
+    /// processes of a node somebody else has started, where that is known: what `auto` means then.
+    ///
+    /// A count on the CPU is a number of processes. Elsewhere it is the first so many devices, and -1 all.
     ///
     /// # Errors
     ///
-    /// No device, several, or one that is not there.
-    pub fn resolve(&self, accelerator: &dyn Accelerator) -> Result<Device, FabricError> {
-        let available = accelerator.available();
-        let index = match self {
-            Devices::Auto => 0,
+    /// No device, more than there are, or one that is not there.
+    pub fn resolve(&self, accelerator: &dyn Accelerator, started: Option<usize>) -> Result<Vec<Device>, FabricError> {
+        let (available, has_copies) = (accelerator.available(), accelerator.is_shared());
+        let too_many =
+            |requested: String| FabricError::TooManyDevices { accelerator: accelerator.name(), requested, available };
+        let indices: Vec<usize> = match self {
+            Devices::Auto => (0..started.unwrap_or(1)).collect(),
             Devices::Count(0) => return Err(FabricError::NoDevice),
-            Devices::Count(1) => 0,
-            Devices::Count(-1) if available == 1 => 0,
-            Devices::Count(-1) => return Err(FabricError::TooManyDevices { requested: available }),
-            Devices::Count(n) => {
-                let requested = usize::try_from(*n).map_err(|_| FabricError::DeviceList { given: n.to_string() })?;
-                return Err(FabricError::TooManyDevices { requested });
+            Devices::Count(-1) if has_copies => {
+                return Err(FabricError::Setting(
+                    "devices=-1 was asked for, and processes on the CPU are as many as you like; write a number".into(),
+                ));
             }
-            Devices::Indices(indices) => match indices.as_slice() {
-                [] => return Err(FabricError::NoDevice),
-                [index] => *index,
-                several => return Err(FabricError::TooManyDevices { requested: several.len() }),
-            },
+            Devices::Count(-1) => (0..available).collect(),
+            Devices::Count(n) => {
+                (0..usize::try_from(*n).map_err(|_| FabricError::DeviceList { given: n.to_string() })?).collect()
+            }
+            Devices::Indices(indices) if indices.is_empty() => return Err(FabricError::NoDevice),
+            Devices::Indices(indices) => indices.clone(),
         };
-        if index >= available {
-            return Err(FabricError::NoSuchDevice { accelerator: accelerator.name(), index, available });
+        if has_copies {
+            return Ok(indices.into_iter().map(|index| accelerator.device(index)).collect());
         }
-        Ok(accelerator.device(index))
+        if let Some((at, index)) = indices.iter().enumerate().find(|(at, index)| indices[..*at].contains(index)) {
+            return Err(FabricError::Setting(format!(
+                "devices={indices:?} names device {index} twice, at {}; a device is for one process",
+                at + 1
+            )));
+        }
+        if let Some(&index) = indices.iter().find(|index| **index >= available) {
+            return Err(match self {
+                Devices::Indices(_) => {
+                    FabricError::NoSuchDevice { accelerator: accelerator.name(), index, available }
+                }
+                _ => too_many(indices.len().to_string()),
+            });
+        }
+        Ok(indices.into_iter().map(|index| accelerator.device(index)).collect())
     }
 }
 
@@ -237,23 +264,44 @@ mod tests {
 
     #[test]
     fn devices_are_counts_lists_or_auto() {
-        let resolve = |text: &str| text.parse::<Devices>().and_then(|d| d.resolve(&Cpu)).map_err(|e| e.to_string());
-        assert_eq!(resolve("auto"), Ok(Device::Cpu));
-        assert_eq!(resolve("1"), Ok(Device::Cpu));
-        assert_eq!(resolve("-1"), Ok(Device::Cpu));
-        assert_eq!(resolve("0,"), Ok(Device::Cpu));
+        struct TwoGpus;
+        impl Accelerator for TwoGpus {
+            fn name(&self) -> &'static str {
+                "cuda"
+            }
+            fn available(&self) -> usize {
+                2
+            }
+            fn device(&self, index: usize) -> Device {
+                Device::Cuda(index)
+            }
+        }
+        let resolve = |accelerator: &dyn Accelerator, text: &str, started| {
+            text.parse::<Devices>().and_then(|d| d.resolve(accelerator, started)).map_err(|e| e.to_string())
+        };
+        let cpu = |text| resolve(&Cpu, text, None);
+        let gpu = |text| resolve(&TwoGpus, text, None);
+        assert_eq!(cpu("auto"), Ok(vec![Device::Cpu]));
+        assert_eq!(resolve(&Cpu, "auto", Some(3)), Ok(vec![Device::Cpu; 3]));
+        assert_eq!(cpu("2"), Ok(vec![Device::Cpu; 2]));
+        assert_eq!(cpu("0,"), Ok(vec![Device::Cpu]));
+        assert_eq!(gpu("auto"), Ok(vec![Device::Cuda(0)]));
+        assert_eq!(gpu("-1"), Ok(vec![Device::Cuda(0), Device::Cuda(1)]));
+        assert_eq!(gpu("1,0"), Ok(vec![Device::Cuda(1), Device::Cuda(0)]));
         assert_eq!(
-            resolve("0").unwrap_err(),
+            cpu("0").unwrap_err(),
             "devices=0 was asked for; a run needs at least one device, so set devices to 1"
         );
         assert_eq!(
-            resolve("2").unwrap_err(),
-            "devices=2 was asked for, and this version drives one device per run; set devices to 1"
+            gpu("4").unwrap_err(),
+            "devices=4 was asked for, and accelerator `cuda` has 2 here; set devices to 2 or fewer"
         );
         assert_eq!(
-            resolve("3,").unwrap_err(),
-            "device 3 was asked for, and accelerator `cpu` has 1; choose an index below that"
+            gpu("3,").unwrap_err(),
+            "device 3 was asked for, and accelerator `cuda` has 2; choose an index below that"
         );
-        assert!(resolve("two").unwrap_err().starts_with("devices=\"two\" is not a device list"));
+        assert_eq!(gpu("1,1").unwrap_err(), "devices=[1, 1] names device 1 twice, at 2; a device is for one process");
+        assert!(cpu("-1").unwrap_err().contains("write a number"));
+        assert!(cpu("two").unwrap_err().starts_with("devices=\"two\" is not a device list"));
     }
 }

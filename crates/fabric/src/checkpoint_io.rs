@@ -3,6 +3,7 @@
 mod asynchronous;
 mod by_path;
 mod host_copy;
+mod rank_zero;
 #[cfg(feature = "object-store")]
 mod remote;
 mod url;
@@ -19,6 +20,7 @@ use fulgurite_torch::{Value, serialization};
 use crate::FabricError;
 pub use asynchronous::AsyncCheckpointIo;
 pub use by_path::DefaultCheckpointIo;
+pub use rank_zero::RankZeroCheckpointIo;
 #[cfg(feature = "object-store")]
 pub use remote::{ObjectStoreCheckpointIo, ObjectStoreOptions};
 pub use url::is_url;

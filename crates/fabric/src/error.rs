@@ -18,6 +18,25 @@ pub enum FabricError {
         /// What there is.
         known: &'static [&'static str],
     },
+    /// A name that is not one of those there are.
+    #[error("unknown {what} `{given}`; {advice}")]
+    UnknownName {
+        /// The setting, such as `strategy`.
+        what: &'static str,
+        /// What was given.
+        given: String,
+        /// The nearest name, or all of them.
+        advice: String,
+    },
+    /// Settings that cannot be, alone or together; the text says what to do.
+    #[error("{0}")]
+    Setting(String),
+    /// Something of Lightning's that is not here.
+    #[error("this version does not support {what} yet")]
+    NotInThisVersion {
+        /// What was asked for.
+        what: String,
+    },
     /// The accelerator is known, and not usable here.
     #[error("accelerator `{name}` is not usable on this machine; usable here: {}", .usable.join(", "))]
     AcceleratorUnavailable {
@@ -26,11 +45,15 @@ pub enum FabricError {
         /// What could be used.
         usable: Vec<&'static str>,
     },
-    /// More devices than one process can drive.
-    #[error("devices={requested} was asked for, and this version drives one device per run; set devices to 1")]
+    /// More devices than there are.
+    #[error("devices={requested} was asked for, and accelerator `{accelerator}` has {available} here; set devices to {available} or fewer")]
     TooManyDevices {
+        /// The accelerator.
+        accelerator: &'static str,
         /// What was asked for.
-        requested: usize,
+        requested: String,
+        /// How many there are.
+        available: usize,
     },
     /// No device at all.
     #[error("devices=0 was asked for; a run needs at least one device, so set devices to 1")]
@@ -69,4 +92,19 @@ pub enum FabricError {
     /// The C++ bridge refused an operation.
     #[error(transparent)]
     Bridge(#[from] fulgurite_torch::TorchError),
+}
+
+impl FabricError {
+    /// An unknown name, with the nearest of those known, if one is near.
+    pub(crate) fn unknown(what: &'static str, given: &str, known: &[String]) -> FabricError {
+        /// From which likeness on a misspelling is probable; 1 is the same.
+        const NEAR: f64 = 0.8;
+        let likeness = |name: &String| strsim::jaro_winkler(&given.to_ascii_lowercase(), name);
+        let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        let advice = match nearest.filter(|name| likeness(name) >= NEAR) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => format!("choose one of {}", known.join(", ")),
+        };
+        FabricError::UnknownName { what, given: given.to_owned(), advice }
+    }
 }

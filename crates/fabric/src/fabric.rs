@@ -1,30 +1,141 @@
 //! [`Fabric`]: the hardware, numerics and outputs of a run, without its loop.
 
 use std::fmt;
+use std::time::Duration;
 
+use derive_setters::Setters;
 use fulgurite_data::Batch;
+use fulgurite_torch::distributed::{Backend, GroupOptions, ProcessGroup, Store};
 use fulgurite_torch::tch::{Device, Tensor, nn};
 use fulgurite_torch::{params, runtime};
 
+use crate::environments::{self, ClusterEnvironment};
+use crate::launcher::{self, LaunchPlan};
 use crate::loggers::Logger;
+use crate::strategy::{DdpOptions, Groups, Ranks, Strategies, StrategyContext};
 use crate::{
-    CheckpointIo, DefaultCheckpointIo, Devices, FabricError, Precision, SingleDeviceStrategy, Strategy, accelerator,
+    CheckpointIo, DefaultCheckpointIo, Devices, FabricError, Precision, RankZeroCheckpointIo, Strategy, accelerator,
     precision,
 };
 
-/// What a run stands on: a device, a precision, a strategy, loggers and checkpoint I/O.
+/// What a [`Fabric`] is made of. Made by [`Fabric::builder`].
+#[derive(Debug, Clone, Setters)]
+#[non_exhaustive]
+pub struct FabricBuilder {
+    /// The kind of device: `auto`, `cpu`, `cuda`, `gpu`, `mps`.
+    #[setters(into)]
+    pub accelerator: String,
+    /// The devices of each machine, one process each.
+    #[setters(into)]
+    pub devices: Devices,
+    /// Machines in the run.
+    pub num_nodes: usize,
+    /// How the run spreads over processes: `auto`, `single_device`, `ddp` and its variants, or a registered name.
+    #[setters(into)]
+    pub strategy: String,
+    /// How numbers are represented, such as `32-true` or `bf16-mixed`.
+    #[setters(into)]
+    pub precision: String,
+    /// What `ddp` is told.
+    pub ddp: DdpOptions,
+    /// How long processes wait for each other, at the start and in a collective operation.
+    pub timeout: Duration,
+}
+
+impl FabricBuilder {
+    /// The fabric. Where the configuration asks for several processes that nobody has started, the program starts itself
+    /// once for each: this call does not return then, and ends the process with their exit code when they have ended.
+    ///
+    /// # Errors
+    ///
+    /// Unknown names; an accelerator or device this machine does not have; environment variables that contradict the
+    /// arguments; a process that never came.
+    pub fn build(self) -> Result<Fabric, FabricError> {
+        let accelerator = accelerator::accelerator(&self.accelerator)?;
+        Strategies::check(&self.strategy)?;
+        let precision = precision::precision(&self.precision)?;
+        let environment = environments::current()?;
+        let is_process = environment.creates_processes_externally();
+        let started = environment.place().local_world_size.filter(|_| is_process).map(|told| told.count);
+        let is_single = self.strategy == "single_device";
+        let devices = self.devices.resolve(accelerator.as_ref(), started.filter(|_| !is_single))?;
+        let world_size = devices.len() * self.num_nodes;
+        if is_single && world_size > 1 {
+            return Err(FabricError::Setting(format!(
+                "strategy `single_device` was asked for with {world_size} processes; write `ddp`, or set devices and num_nodes to 1"
+            )));
+        }
+        let connected = match world_size {
+            1 => None,
+            _ if !is_process => launcher::launch(&self.plan(environment.as_ref(), devices.len())?)?,
+            _ => {
+                environment.validate_settings(devices.len(), self.num_nodes)?;
+                Some(self.connect(environment.as_ref(), accelerator.name())?)
+            }
+        };
+        runtime::tune_allocator();
+        runtime::adapt_waiting();
+        let (ranks, groups) = connected.map_or((Ranks::ALONE, None), |(ranks, groups)| (ranks, Some(groups)));
+        let context = StrategyContext {
+            name: self.strategy.clone(),
+            device: devices[ranks.local],
+            ranks,
+            groups,
+            ddp: self.ddp.clone(),
+        };
+        let mut fabric = Fabric {
+            accelerator: accelerator.name(),
+            num_nodes: self.num_nodes,
+            strategy: Strategies::make(context)?,
+            precision,
+            checkpoint_io: Box::new(DefaultCheckpointIo::new()),
+            loggers: Vec::new(),
+        };
+        fabric.set_checkpoint_io(Box::new(DefaultCheckpointIo::new()));
+        Ok(fabric)
+    }
+
+    /// Meets the other processes.
+    fn connect(
+        &self,
+        environment: &dyn ClusterEnvironment,
+        accelerator: &'static str,
+    ) -> Result<(Ranks, Groups), FabricError> {
+        let place = environment.place();
+        let ranks = Ranks {
+            global: place.global_rank,
+            local: place.local_rank,
+            node: place.node_rank,
+            world_size: place.world_size,
+        };
+        let store = launcher::rendezvous(environment, self.timeout)?;
+        let group = |backend, name: &str| {
+            let options = GroupOptions { backend, timeout: self.timeout, name: name.into(), ..GroupOptions::default() };
+            ProcessGroup::new(&store, ranks.global, ranks.world_size, &options)
+        };
+        let control = group(Backend::Gloo, "control")?;
+        let device = match accelerator {
+            "cuda" => group(Backend::Nccl, "gradients")?,
+            _ => group(Backend::Gloo, "gradients")?,
+        };
+        Ok((ranks, Groups { device, control }))
+    }
+}
+
+/// What a run stands on: devices, a precision, a strategy, loggers and checkpoint I/O.
 ///
 /// The `Trainer` is loops and callbacks on a `Fabric`; a loop of your own can stand on one too.
 ///
 /// ```
 /// use fulgurite_fabric::Fabric;
 ///
-/// let fabric = Fabric::new("cpu", &1.into(), "32-true").unwrap();
+/// let fabric = Fabric::builder().accelerator("cpu").precision("32-true").build().unwrap();
 /// assert_eq!(fabric.world_size(), 1);
 /// assert!(fabric.is_global_zero());
 /// ```
 pub struct Fabric {
     accelerator: &'static str,
+    num_nodes: usize,
     strategy: Box<dyn Strategy>,
     precision: Box<dyn Precision>,
     checkpoint_io: Box<dyn CheckpointIo>,
@@ -33,25 +144,28 @@ pub struct Fabric {
 }
 
 impl Fabric {
-    /// A fabric on one device of `accelerator_name`, in the precision of `precision_name`.
+    /// A builder with Lightning's defaults.
+    pub fn builder() -> FabricBuilder {
+        FabricBuilder {
+            accelerator: "auto".into(),
+            devices: Devices::Auto,
+            num_nodes: 1,
+            strategy: "auto".into(),
+            precision: "32-true".into(),
+            ddp: DdpOptions::default(),
+            timeout: Duration::from_secs(30 * 60),
+        }
+    }
+
+    /// A fabric in one process, or those of a launcher, on `devices` of `accelerator`, in `precision`.
     ///
     /// Also tunes the process once: see [`runtime::tune_allocator`] and [`runtime::adapt_waiting`].
     ///
     /// # Errors
     ///
-    /// Unknown names; an accelerator or device this machine does not have.
-    pub fn new(accelerator_name: &str, devices: &Devices, precision_name: &str) -> Result<Fabric, FabricError> {
-        let accelerator = accelerator::accelerator(accelerator_name)?;
-        let device = devices.resolve(accelerator.as_ref())?;
-        runtime::tune_allocator();
-        runtime::adapt_waiting();
-        Ok(Fabric {
-            accelerator: accelerator.name(),
-            strategy: Box::new(SingleDeviceStrategy::new(device)),
-            precision: precision::precision(precision_name)?,
-            checkpoint_io: Box::new(DefaultCheckpointIo::new()),
-            loggers: Vec::new(),
-        })
+    /// As [`FabricBuilder::build`].
+    pub fn new(accelerator: &str, devices: &Devices, precision: &str) -> Result<Fabric, FabricError> {
+        Fabric::builder().accelerator(accelerator).devices(devices.clone()).precision(precision).build()
     }
 
     /// The accelerator's name.
@@ -79,9 +193,12 @@ impl Fabric {
         self.precision = precision;
     }
 
-    /// Writes and reads checkpoints in another way.
+    /// Writes and reads checkpoints in another way. With several processes, rank zero writes, and tells the others.
     pub fn set_checkpoint_io(&mut self, checkpoint_io: Box<dyn CheckpointIo>) {
-        self.checkpoint_io = checkpoint_io;
+        self.checkpoint_io = match self.strategy.control_group() {
+            Some(group) => Box::new(RankZeroCheckpointIo::new(checkpoint_io, group.clone())),
+            None => checkpoint_io,
+        };
     }
 
     /// Checkpoint I/O.
@@ -89,30 +206,75 @@ impl Fabric {
         self.checkpoint_io.as_mut()
     }
 
+    /// Where this process is among those of the run.
+    pub fn ranks(&self) -> Ranks {
+        self.strategy.ranks()
+    }
+
+    /// Machines in the run.
+    pub fn num_nodes(&self) -> usize {
+        self.num_nodes
+    }
+
     /// Processes in the run.
     pub fn world_size(&self) -> usize {
-        self.strategy.world_size()
+        self.ranks().world_size
     }
 
     /// This process among all.
     pub fn global_rank(&self) -> usize {
-        self.strategy.global_rank()
+        self.ranks().global
+    }
+
+    /// This process on its machine.
+    pub fn local_rank(&self) -> usize {
+        self.ranks().local
+    }
+
+    /// This machine among all.
+    pub fn node_rank(&self) -> usize {
+        self.ranks().node
     }
 
     /// Whether this process writes logs and checkpoints.
     pub fn is_global_zero(&self) -> bool {
-        self.strategy.global_rank() == 0
+        self.global_rank() == 0
     }
 
-    /// Moves the parameters to the device and converts them to the precision, in place: every layer follows.
+    /// Moves the parameters to the device and converts them to the precision, in place: every layer follows. With several
+    /// processes, all get the parameters and buffers of rank zero.
     ///
     /// # Errors
     ///
-    /// What libtorch said, such as out of memory.
-    pub fn setup_module(&self, vars: &nn::VarStore) -> Result<(), FabricError> {
+    /// What libtorch said, such as out of memory; modules that differ between ranks.
+    pub fn setup_module(&mut self, vars: &nn::VarStore) -> Result<(), FabricError> {
         self.precision.convert_module(vars)?;
         params::move_to(vars, self.device())?;
-        Ok(())
+        self.strategy.setup_module(vars)
+    }
+
+    /// Prepares for training what was set up, before optimizers exist; and again when other parameters require a gradient.
+    ///
+    /// # Errors
+    ///
+    /// What the strategy's backend said.
+    pub fn setup_training(&mut self, vars: &nn::VarStore) -> Result<(), FabricError> {
+        self.strategy.setup_training(vars)
+    }
+
+    /// A forward pass of training begins. Its backward pass ends with the mean of the gradients of all processes, unless
+    /// `syncs` is false, as it is within an accumulation window.
+    ///
+    /// # Errors
+    ///
+    /// What the strategy's backend said.
+    pub fn begin_micro_batch(&mut self, syncs: bool) -> Result<(), FabricError> {
+        self.strategy.begin_micro_batch(syncs)
+    }
+
+    /// Training is over: what only training needs is given back.
+    pub fn end_training(&mut self) {
+        self.strategy.end_training();
     }
 
     /// The batch with its floating-point tensors in the precision's kind.
@@ -129,7 +291,9 @@ impl Fabric {
     ///
     /// What autograd said.
     pub fn backward(&mut self, loss: &Tensor) -> Result<(), FabricError> {
-        self.precision.backward(loss)
+        self.strategy.before_backward(loss)?;
+        self.precision.backward(loss)?;
+        self.strategy.after_backward()
     }
 
     /// Gives back what the run held.

@@ -31,10 +31,24 @@ static GLOBAL_SEED: Mutex<Option<u64>> = Mutex::new(None);
 ///
 /// What libtorch throws.
 pub fn seed_everything(seed: u64) -> Result<u64, TorchError> {
-    // SAFETY: takes a number.
-    check(unsafe { fulgurite_manual_seed(seed) })?;
-    *GLOBAL_SEED.lock().unwrap_or_else(PoisonError::into_inner) = Some(seed);
+    manual_seed(seed)?;
+    set_global_seed(seed);
     Ok(seed)
+}
+
+/// Seeds libtorch's generators alone: the order of data, and what workers draw, stay those of [`global_seed`].
+///
+/// # Errors
+///
+/// What libtorch throws.
+pub fn manual_seed(seed: u64) -> Result<(), TorchError> {
+    // SAFETY: takes a number.
+    check(unsafe { fulgurite_manual_seed(seed) })
+}
+
+/// Makes `seed` the [`global_seed`], without seeding any generator: for processes that share their data.
+pub fn set_global_seed(seed: u64) {
+    *GLOBAL_SEED.lock().unwrap_or_else(PoisonError::into_inner) = Some(seed);
 }
 
 /// [`seed_everything`] with the seed of the environment variable `PL_GLOBAL_SEED`, or 0 if it is not set:

@@ -249,8 +249,8 @@ impl Dict {
     }
 
     /// An empty dict.
-    pub fn new() -> Dict {
-        Dict::default()
+    pub const fn new() -> Dict {
+        Dict(Vec::new())
     }
 
     /// How many entries there are.

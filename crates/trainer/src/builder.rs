@@ -164,7 +164,13 @@ impl TrainerBuilder {
         }
         explain(&config, &console);
         let config = config.resolved();
-        let mut fabric = Fabric::new(&config.accelerator, &config.devices, &config.precision)?;
+        let fabric = Fabric::builder()
+            .accelerator(&config.accelerator)
+            .devices(config.devices.clone())
+            .num_nodes(usize::try_from(config.num_nodes).unwrap_or(usize::MAX))
+            .strategy(&config.strategy)
+            .precision(&config.precision);
+        let mut fabric = fabric.build()?;
         let job = Job::current().filter(|_| config.fast_dev_run == 0);
         let slurm = install(plugins, &config, &mut fabric)?;
         fabric.loggers = build_loggers(&config, loggers, job.as_ref())?;

@@ -38,9 +38,14 @@ impl<M: LightningModule> Run<'_, '_, M> {
             checkpoint.set("optimizer_states", optimizers.collect::<Vec<_>>());
             checkpoint.set("lr_schedulers", schedulers.collect::<Vec<_>>());
             let mut more = state.beyond_lightning()?;
+            let mut of_rank = state.of_this_rank()?;
             if state.run.window.batches > 0 || state.run.manual {
-                more.set("grads", gradients(self.module.vars()));
+                of_rank.set("grads", gradients(self.module.vars()));
             }
+            if state.is_distributed() {
+                more.set("ranks", state.fabric.strategy().all_gather_values(Value::Dict(of_rank.clone()))?);
+            }
+            of_rank.iter().for_each(|(name, value)| more.set(name.clone(), value.clone()));
             checkpoint.set("fulgurite", more);
         }
         let hparams = self.module.hparams();
@@ -157,7 +162,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         if let Ok(more) = checkpoint.dict("fulgurite") {
             state.restore_beyond_lightning(more)?;
-            if let Ok(grads) = more.dict("grads") {
+            let of_rank = state.saved_of_this_rank(more).map_err(wrong)?;
+            state.restore_of_this_rank(of_rank)?;
+            if let Ok(grads) = of_rank.dict("grads") {
                 restore_gradients(self.module.vars(), grads)?;
             }
         }
@@ -176,10 +183,16 @@ impl TrainerState {
         progress
     }
 
+    /// What exact resume needs of each rank by itself: it differs from rank to rank.
+    fn of_this_rank(&self) -> Result<Dict, Error> {
+        let before = self.run.before_validation.as_ref();
+        let rng = before.map_or_else(|| RngState::capture().map(|rng| rng.to_value()), |b| Ok(b.rng.to_value()))?;
+        Ok(Dict::new().with("rng", rng).with("metrics", self.metrics.train.state_dict()))
+    }
+
     /// What exact resume needs and Lightning does not save.
     fn beyond_lightning(&mut self) -> Result<Dict, Error> {
         let before = self.run.before_validation.as_ref();
-        let rng = before.map_or_else(|| RngState::capture().map(|rng| rng.to_value()), |b| Ok(b.rng.to_value()))?;
         let eval_batches = before.map_or(&self.run.eval_batches, |before| &before.eval_batches);
         let eval_batches: Vec<Value> = eval_batches.iter().map(|&count| count.into()).collect();
         let window = self.run.window;
@@ -189,27 +202,51 @@ impl TrainerState {
             .with("callback_metrics", self.metrics.callback_state()?)
             // Bit by bit: a checkpoint has signed integers.
             .with("global_seed", rng::global_seed() as i64)
-            .with("rng", rng)
             .with("num_threads", runtime::num_threads())
             .with("window", Dict::new().with("batches", window.batches).with("weight", window.weight))
             .with("eval_batches", eval_batches)
             .with("stop", stop)
-            .with("metrics", self.metrics.train.state_dict())
+            .with("world_size", self.fabric.world_size())
             .with("log_versions", self.log_versions()))
+    }
+
+    /// What a checkpoint holds of this rank; of the only one, where it was written by one and is read by one.
+    ///
+    /// With another number of ranks, an epoch can be begun, and not be continued: the parts of the data are other ones.
+    fn saved_of_this_rank<'c>(&self, more: &'c Dict) -> Result<&'c Dict, String> {
+        const NOTHING: &Dict = &Dict::new();
+        let of_ranks = more.list("ranks").unwrap_or_default();
+        let (before, now) = (of_ranks.len().max(1), self.fabric.world_size());
+        if before == now {
+            return Ok(of_ranks.get(self.fabric.global_rank()).and_then(Value::as_dict).unwrap_or(more));
+        }
+        if self.run.progress.resume().mid_epoch {
+            return Err(format!(
+                "was written by {before} process(es) in the middle of an epoch, and this run has {now}, which would read other parts of the data; resume with {before}, or from a checkpoint of the end of an epoch"
+            ));
+        }
+        self.warn(&format!(
+            "the checkpoint was written by {before} process(es), and this run has {now}: the next epoch begins with new random numbers, and batches of {now} instead of {before} processes"
+        ));
+        Ok(NOTHING)
+    }
+
+    fn restore_of_this_rank(&mut self, of_rank: &Dict) -> Result<(), Error> {
+        if let Some(rng) = of_rank.get("rng") {
+            RngState::from_value(rng)?.restore()?;
+        }
+        if let Ok(metrics) = of_rank.list("metrics") {
+            self.metrics.train.restore(metrics);
+        }
+        Ok(())
     }
 
     fn restore_beyond_lightning(&mut self, more: &Dict) -> Result<(), Error> {
         if let Ok(seed) = more.int("global_seed") {
             rng::seed_everything(seed as u64)?;
         }
-        if let Some(rng) = more.get("rng") {
-            RngState::from_value(rng)?.restore()?;
-        }
         if let Ok(metrics) = more.dict("callback_metrics") {
             self.metrics.restore_callback_state(metrics);
-        }
-        if let Ok(metrics) = more.list("metrics") {
-            self.metrics.train.restore(metrics);
         }
         if let Ok(threads) = more.int("num_threads")
             && threads != runtime::num_threads() as i64

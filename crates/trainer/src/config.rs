@@ -164,17 +164,19 @@ pub struct TrainerConfig {
     /// `cpu`, `cuda`, `mps`, `gpu` or `auto`.
     #[setters(into)]
     pub accelerator: String,
-    /// Which devices; one per run in this version.
+    /// Which devices of each machine, with a process for each: a number, a list, -1 for all, or `auto`.
     #[setters(into)]
     pub devices: Devices,
-    /// How processes work together: `auto` or `single_device`.
+    /// How processes work together: `auto`, `single_device`, `ddp` or `ddp_find_unused_parameters_true`.
     #[setters(into)]
     pub strategy: String,
-    /// Machines in the run; one in this version.
+    /// Machines in the run.
     pub num_nodes: u64,
     /// `32-true` or `64-true`.
     #[setters(into)]
     pub precision: String,
+    /// Give every process its own part of the data. Without, loaders see to that themselves.
+    pub use_distributed_sampler: bool,
     /// Evaluate under libtorch's inference mode (outside fit), not only without gradients.
     pub inference_mode: bool,
     /// Measure where the time goes: `simple`, `advanced` or `pytorch`.
@@ -221,6 +223,7 @@ impl Default for TrainerConfig {
             strategy: "auto".into(),
             num_nodes: 1,
             precision: "32-true".into(),
+            use_distributed_sampler: true,
             inference_mode: true,
             profiler: None,
             barebones: false,

@@ -30,6 +30,7 @@ mod plugin;
 pub mod prelude;
 pub mod profilers;
 mod progress;
+mod ranks;
 mod report;
 mod requirements;
 mod saving;

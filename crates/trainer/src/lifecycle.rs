@@ -94,8 +94,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let is_fit = self.engine.state.entry == TrainerFn::Fit;
         self.leave_if_asked(SafePoint::Beginning)?;
         self.engine.state.set_determinism()?;
-        self.data_hook(Hook::PrepareData, |data| data.prepare_data())?;
-        self.module_hook(Hook::PrepareData, |m, _| m.prepare_data())?;
+        self.prepare_data()?;
+        self.engine.state.settle_wishes()?;
         self.leave_if_asked(SafePoint::Beginning)?;
         self.data_hook(Hook::Setup, |data| data.setup(stage))?;
         self.hook(Hook::Setup, |c, t, m| c.setup(t, m, stage), |m, t| m.setup(t, stage))?;
@@ -103,7 +103,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let checkpoint = ckpt_path.map(|path| self.restore_weights(&path).map(|checkpoint| (path, checkpoint)));
         let checkpoint = checkpoint.transpose()?;
         self.engine.state.fabric.setup_module(self.module.vars())?;
+        self.engine.state.seed_rank()?;
         if is_fit {
+            self.engine.state.fabric.setup_training(self.module.vars())?;
             self.engine.state.has_validation = self.may_validate();
             self.configure_optimizers()?;
             self.hook(Hook::OnFitStart, |c, t, m| c.on_fit_start(t, m), |m, t| m.on_fit_start(t))?;
@@ -114,8 +116,19 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.restore_training(&path, &checkpoint)?;
             self.engine.state.print(&format!("resumed from {}", path.display()));
         }
+        self.engine.state.settle_wishes()?;
         self.leave_if_asked(SafePoint::Beginning)?;
         self.serve_tuning()
+    }
+
+    /// Once on each machine: the first process prepares, and the others wait for it.
+    fn prepare_data(&mut self) -> Result<(), Error> {
+        let state = &self.engine.state;
+        if state.fabric.local_rank() == 0 {
+            self.data_hook(Hook::PrepareData, |data| data.prepare_data())?;
+            self.module_hook(Hook::PrepareData, |m, _| m.prepare_data())?;
+        }
+        Ok(self.engine.state.fabric.strategy().barrier("prepare_data")?)
     }
 
     /// Everything after it, whether it succeeded or not. An error of its own counts only if there was none before.
@@ -153,6 +166,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         // The last values of steps stay known to callbacks.
         results.push(self.attempt(|run| run.engine.state.metrics.refresh()));
         self.engine.state.metrics.in_batch = false;
+        self.engine.state.fabric.end_training();
         results.push(self.attempt(|run| Ok(run.engine.state.fabric.teardown()?)));
         if is_fit && error.is_none() {
             let on_fit_end =

@@ -54,6 +54,10 @@ impl Signal {
         ExitCode::from(u8::try_from(self.exit_status()).unwrap_or(u8::MAX))
     }
 
+    fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
     fn exit_status(self) -> i32 {
         128 + self.number()
     }
@@ -86,6 +90,8 @@ pub(crate) struct Signals {
     came: [Arc<AtomicBool>; Signal::ALL.len()],
     /// The one that asks for the job to run again.
     pub requeue: Option<Signal>,
+    /// What came to any process of the run, a bit each: what counts where there are several.
+    agreed: Option<AtomicU32>,
 }
 
 impl Signals {
@@ -93,8 +99,37 @@ impl Signals {
         &self.came[signal as usize]
     }
 
+    /// Whether it counts as having come.
     fn has(&self, signal: Signal) -> bool {
-        self.flag(signal).load(Ordering::Relaxed)
+        match &self.agreed {
+            Some(agreed) => agreed.load(Ordering::Relaxed) & signal.bit() != 0,
+            None => self.flag(signal).load(Ordering::Relaxed),
+        }
+    }
+
+    /// What came to this process, a bit each.
+    pub(crate) fn came_here(&self) -> u32 {
+        let came = |signal: &Signal| self.flag(*signal).load(Ordering::Relaxed);
+        Signal::ALL.into_iter().filter(came).fold(0, |bits, signal| bits | signal.bit())
+    }
+
+    /// Whether a signal counts only once all processes know of it.
+    pub(crate) fn await_agreement(&mut self, several_processes: bool) {
+        self.agreed = several_processes.then(AtomicU32::default);
+    }
+
+    /// All processes know of these.
+    pub(crate) fn agree_on(&self, signals: u32) {
+        if let Some(agreed) = &self.agreed {
+            agreed.fetch_or(signals, Ordering::Relaxed);
+        }
+    }
+
+    fn forget(&self, signal: Signal) {
+        self.flag(signal).store(false, Ordering::Relaxed);
+        if let Some(agreed) = &self.agreed {
+            agreed.fetch_and(!signal.bit(), Ordering::Relaxed);
+        }
     }
 
     /// What is asked for. The end that a scheduler sends after the request for another run is part of that.
@@ -110,13 +145,13 @@ impl Signals {
     /// The request for another run was answered, and the run goes on.
     pub(crate) fn forget_requeue(&self) {
         if let Some(signal) = self.requeue {
-            self.flag(signal).store(false, Ordering::Relaxed);
+            self.forget(signal);
         }
     }
 
     /// The run has ended because of what came.
     pub(crate) fn answered(&self) {
-        self.came.iter().for_each(|came| came.store(false, Ordering::Relaxed));
+        Signal::ALL.into_iter().for_each(|signal| self.forget(signal));
     }
 }
 

@@ -27,6 +27,7 @@ use crate::mistakes::Mistakes;
 use crate::optimizers::OptimizerFactory;
 use crate::profilers::Profiler;
 use crate::progress::Progress;
+use crate::ranks::Agreement;
 use crate::saving::{SaveRequest, Tolerated};
 
 /// What a run is doing.
@@ -140,6 +141,7 @@ pub struct TrainerState {
     pub(crate) quiet: bool,
     pub(crate) stop: Option<String>,
     pub(crate) leaving: Leaving,
+    pub(crate) agreement: Agreement,
     pub(crate) max_epochs: i64,
     pub(crate) num_training_batches: Option<usize>,
     pub(crate) train_length_is_known: bool,
@@ -160,7 +162,7 @@ pub struct TrainerState {
 impl TrainerState {
     pub(crate) fn new(config: TrainerConfig, fabric: Fabric, console: Console) -> TrainerState {
         TrainerState {
-            metrics: Metrics::new(config.barebones),
+            metrics: Metrics { is_other_rank: !fabric.is_global_zero(), ..Metrics::new(config.barebones) },
             mistakes: Mistakes::default(),
             max_epochs: config.max_epochs.unwrap_or(-1),
             config,
@@ -182,6 +184,7 @@ impl TrainerState {
             quiet: false,
             stop: None,
             leaving: Leaving::default(),
+            agreement: Agreement::default(),
             num_training_batches: None,
             train_length_is_known: true,
             train_data: TrainData::default(),
@@ -493,12 +496,13 @@ impl TrainerState {
 
     // What may be asked for -------------------------------------------------------------------------------------------
 
-    /// Asks the run to stop after the batch in hand, once `min_epochs` and `min_steps` are met.
+    /// Asks the run to stop after the batch in hand, once `min_epochs` and `min_steps` are met. With several processes, any
+    /// may ask, and all stop after the batch in which they learn of it, which is the next.
     pub fn request_stop(&mut self, reason: impl Into<String>) {
-        self.stop.get_or_insert_with(|| reason.into());
+        self.wish_to_stop(reason.into());
     }
 
-    /// Whether someone asked the run to stop.
+    /// Whether the run is to stop.
     pub fn should_stop(&self) -> bool {
         self.stop.is_some()
     }

@@ -238,8 +238,13 @@ impl Trainer {
         body: impl FnOnce(&mut Run<'_, '_, M>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         self.engine.prepare(entry)?;
+        self.engine.state.begin_agreement();
+        self.engine.state.share_global_seed()?;
+        self.engine.state.follow_loggers_of_rank_zero()?;
         let ckpt_path = self.ckpt_path.take();
         let ckpt_path = self.engine.resolve_ckpt_path(ckpt_path)?;
+        // A run that goes on may do so in the folder of an earlier one.
+        self.engine.state.follow_loggers_of_rank_zero()?;
         let state = &mut self.engine.state;
         state.leaving.joins_earlier_run = ckpt_path.is_some() || state.leaving.job.is_some();
         let (guard, problem) =

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::iter::Fuse;
 
-use super::{Combine, Shared, in_order};
-use crate::{Batch, BatchIter, DataError, IntoLoader, Loader};
+use super::{Combine, Shared, in_order, of_shard};
+use crate::{Batch, BatchIter, DataError, IntoLoader, Loader, Shard};
 
 /// One of several loaders, and where its walk through an epoch is.
 pub struct Member<B> {
@@ -38,6 +38,10 @@ impl<B: Batch> Member<B> {
 
     fn in_order(&self) -> Member<B> {
         Member::of(in_order(&self.loader))
+    }
+
+    fn of_shard(&self, shard: Shard) -> Member<B> {
+        Member::of(of_shard(&self.loader, shard))
     }
 
     fn take(&mut self) -> Option<B> {
@@ -129,6 +133,8 @@ pub trait Rows: Send + Sized + 'static {
     fn fork(&self) -> Self;
     /// The same loaders in dataset order.
     fn in_order(&self) -> Self;
+    /// What one process sees of the same loaders.
+    fn of_shard(&self, shard: Shard) -> Self;
     fn members(&self) -> Vec<&dyn AnyMember>;
     fn members_mut(&mut self) -> Vec<&mut dyn AnyMember>;
     /// What was fetched of each.
@@ -149,6 +155,10 @@ macro_rules! tuple_rows {
 
             fn in_order(&self) -> Self {
                 ($(self.$at.in_order(),)*)
+            }
+
+            fn of_shard(&self, shard: Shard) -> Self {
+                ($(self.$at.of_shard(shard),)*)
             }
 
             fn members(&self) -> Vec<&dyn AnyMember> {
@@ -195,6 +205,10 @@ impl<B: Batch> Rows for Vec<Member<B>> {
         self.iter().map(Member::in_order).collect()
     }
 
+    fn of_shard(&self, shard: Shard) -> Self {
+        self.iter().map(|member| member.of_shard(shard)).collect()
+    }
+
     fn members(&self) -> Vec<&dyn AnyMember> {
         self.iter().map(|member| member as _).collect()
     }
@@ -232,6 +246,10 @@ impl<B: Batch> Rows for BTreeMap<String, Member<B>> {
 
     fn in_order(&self) -> Self {
         self.iter().map(|(name, member)| (name.clone(), member.in_order())).collect()
+    }
+
+    fn of_shard(&self, shard: Shard) -> Self {
+        self.iter().map(|(name, member)| (name.clone(), member.of_shard(shard))).collect()
     }
 
     fn members(&self) -> Vec<&dyn AnyMember> {

@@ -259,6 +259,7 @@ impl EarlyStopping {
             }
             return Ok(());
         };
+        let current = trainer.of_rank_zero(current)?;
         match self.evaluate(current) {
             Verdict::Improved(message) if self.options.verbose => trainer.print(&message),
             Verdict::Improved(_) | Verdict::Waiting => {}

@@ -128,7 +128,7 @@ impl Timer {
         if self.options.verbose {
             trainer.print(&message);
         }
-        trainer.leaving.time_is_over = true;
+        trainer.note_that_time_is_over();
         trainer.request_stop(message);
     }
 }

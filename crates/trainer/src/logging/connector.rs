@@ -25,6 +25,8 @@ pub(crate) struct Metrics {
     pub in_batch: bool,
     /// `log` does nothing (barebones).
     pub disabled: bool,
+    /// Values of rank zero alone are not recorded here.
+    pub is_other_rank: bool,
     callback: BTreeMap<String, LoggedValue>,
     /// In the order first logged, which is the order shown.
     bar: IndexMap<String, LoggedValue>,
@@ -45,7 +47,7 @@ impl Metrics {
 
     /// Records a `log` call. Its error is kept until the hook is over: [`Metrics::take_error`].
     pub(crate) fn record(&mut self, hook: Hook, name: &str, value: &LogValue<'_>, options: &LogOptions) {
-        if self.disabled {
+        if self.disabled || options.rank_zero_only && self.is_other_rank {
             return;
         }
         let store = if self.evaluating { &mut self.eval } else { &mut self.train };
@@ -121,7 +123,7 @@ impl Metrics {
 
     /// Forgets everything: a new entry point begins.
     pub(crate) fn clear(&mut self) {
-        *self = Metrics::new(self.disabled);
+        *self = Metrics { is_other_rank: self.is_other_rank, ..Metrics::new(self.disabled) };
     }
 
     /// Writes the values in demand to every logger. This is where the host waits for the device.

@@ -28,7 +28,7 @@ pub(crate) struct LogOptions {
     pub prog_bar: bool,
     pub logger: bool,
     pub reduce: Reduce,
-    pub sync_dist: bool,
+    pub sync_dist: Option<bool>,
     pub add_dataloader_idx: bool,
     pub batch_size: Option<f64>,
     pub rank_zero_only: bool,
@@ -42,7 +42,7 @@ impl Default for LogOptions {
             prog_bar: false,
             logger: true,
             reduce: Reduce::Mean,
-            sync_dist: false,
+            sync_dist: None,
             add_dataloader_idx: true,
             batch_size: None,
             rank_zero_only: false,
@@ -79,7 +79,7 @@ impl LogOptions {
             prog_bar: flag("prog_bar", default.prog_bar),
             logger: flag("logger", default.logger),
             reduce: saved.str("reduce").map_or(default.reduce, Reduce::from_name),
-            sync_dist: flag("sync_dist", default.sync_dist),
+            sync_dist: saved.bool("sync_dist").ok(),
             add_dataloader_idx: flag("add_dataloader_idx", default.add_dataloader_idx),
             batch_size: None,
             rank_zero_only: flag("rank_zero_only", default.rank_zero_only),
@@ -164,9 +164,10 @@ macro_rules! options {
                 self
             }
 
-            /// Reduces it over all processes.
-            pub fn sync_dist(mut self) -> Self {
-                self.options.sync_dist = true;
+            /// Whether it is reduced over all processes of a run. Without this, the value of the epoch is, and that of the
+            /// step is not: reducing it makes the processes wait for each other whenever it is written.
+            pub fn sync_dist(mut self, sync: bool) -> Self {
+                self.options.sync_dist = Some(sync);
                 self
             }
 

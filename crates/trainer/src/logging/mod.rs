@@ -3,6 +3,7 @@
 mod connector;
 mod entry;
 mod media;
+mod over_ranks;
 mod results;
 
 pub use entry::{LogEntries, LogEntry, Reduce};

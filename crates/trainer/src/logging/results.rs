@@ -55,7 +55,7 @@ impl Clone for LoggedValue {
 /// An entry belongs to the hook and the name it was logged with, so the same name of two hooks gives two entries.
 #[derive(Default)]
 pub(crate) struct ResultStore {
-    entries: Vec<Entry>,
+    pub(super) entries: Vec<Entry>,
     /// Where the next `record` looks first: a step logs the same names in the same order every time.
     cursor: usize,
     /// The loader in hand, when there are several.
@@ -73,22 +73,24 @@ pub(crate) struct Item<'a> {
     pub prog_bar: bool,
 }
 
-struct Entry {
-    hook: Hook,
+pub(super) struct Entry {
+    pub(super) hook: Hook,
     logged_as: String,
     dataloader_idx: Option<usize>,
-    options: LogOptions,
-    on_step: bool,
-    on_epoch: bool,
+    pub(super) options: LogOptions,
+    pub(super) on_step: bool,
+    pub(super) on_epoch: bool,
     /// Keys with the loader's suffix: plain, of the step, of the epoch.
-    names: [String; 3],
-    latest: Option<LoggedValue>,
-    accumulated: Accumulated,
+    pub(super) names: [String; 3],
+    pub(super) latest: Option<LoggedValue>,
+    pub(super) accumulated: Accumulated,
+    /// The value of the epoch over all ranks, until something is recorded again.
+    pub(super) over_ranks: Option<LoggedValue>,
     /// Nothing was recorded since the last reset.
-    is_reset: bool,
+    pub(super) is_reset: bool,
 }
 
-enum Accumulated {
+pub(super) enum Accumulated {
     Values(Sums),
     Metric(Box<dyn Metric>),
     /// A metric of a checkpoint, whose handle was not logged again yet.
@@ -99,10 +101,10 @@ enum Accumulated {
 }
 
 #[derive(Default)]
-struct Sums {
+pub(super) struct Sums {
     host: Option<f64>,
     device: Option<Tensor>,
-    weight: f64,
+    pub(super) weight: f64,
 }
 
 impl ResultStore {
@@ -271,11 +273,13 @@ impl Entry {
             names: [format!("{name}{suffix}"), fork("_step"), fork("_epoch")],
             latest: None,
             accumulated: Accumulated::Values(Sums::default()),
+            over_ranks: None,
             is_reset: true,
         })
     }
 
     fn update(&mut self, value: &LogValue<'_>, batch_size: Option<f64>) -> Result<(), Error> {
+        self.over_ranks = None;
         match (&mut self.accumulated, value) {
             (Accumulated::Values(sums), LogValue::Number(x)) => {
                 if self.on_epoch {
@@ -331,26 +335,32 @@ impl Entry {
     }
 
     fn compute(&self) -> Result<Option<LoggedValue>, Error> {
+        if self.over_ranks.is_some() {
+            return Ok(self.over_ranks.clone());
+        }
         match &self.accumulated {
             Accumulated::Values(sums) => Ok(sums.compute(self.options.reduce)),
             Accumulated::Restored { value, .. } => Ok(Some(LoggedValue::Tensor(value.shallow_clone()))),
-            Accumulated::Metric(metric) => {
-                let value = metric.compute()?;
-                if value.numel() != 1 {
-                    let shape = value.size();
-                    return Err(problem(
-                        self.hook,
-                        &self.logged_as,
-                        format!("the metric computes a tensor of shape {shape:?}, not one number; choose an average"),
-                    ));
-                }
-                Ok(Some(LoggedValue::Tensor(value)))
-            }
+            Accumulated::Metric(metric) => Ok(Some(LoggedValue::Tensor(self.one_number(metric.compute()?)?))),
         }
+    }
+
+    /// The value of a metric, if it can be logged.
+    pub(super) fn one_number(&self, value: Tensor) -> Result<Tensor, Error> {
+        if value.numel() == 1 {
+            return Ok(value);
+        }
+        let shape = value.size();
+        Err(problem(
+            self.hook,
+            &self.logged_as,
+            format!("the metric computes a tensor of shape {shape:?}, not one number; choose an average"),
+        ))
     }
 
     fn reset(&mut self) {
         self.latest = None;
+        self.over_ranks = None;
         self.is_reset = true;
         match &mut self.accumulated {
             Accumulated::Values(sums) => *sums = Sums::default(),
@@ -439,8 +449,15 @@ impl Sums {
         Ok(())
     }
 
-    fn compute(&self, reduce: Reduce) -> Option<LoggedValue> {
-        let total = match (&self.device, self.host) {
+    /// Adds what a rank has in all.
+    pub(super) fn add_total(&mut self, reduce: Reduce, total: f64, weight: f64) {
+        let reduce = if reduce == Reduce::Mean { Reduce::Sum } else { reduce };
+        self.add_number(reduce, total, weight);
+    }
+
+    /// The values so far, not divided yet.
+    pub(super) fn total(&self, reduce: Reduce) -> Option<LoggedValue> {
+        Some(match (&self.device, self.host) {
             (None, None) => return None,
             (None, Some(host)) => LoggedValue::Number(host),
             (Some(device), None) => LoggedValue::Tensor(device.shallow_clone()),
@@ -449,8 +466,11 @@ impl Sums {
                 Reduce::Min => device.clamp_max(host),
                 Reduce::Max => device.clamp_min(host),
             }),
-        };
-        Some(match (reduce, total) {
+        })
+    }
+
+    pub(super) fn compute(&self, reduce: Reduce) -> Option<LoggedValue> {
+        Some(match (reduce, self.total(reduce)?) {
             (Reduce::Mean, LoggedValue::Number(sum)) => LoggedValue::Number(sum / self.weight),
             (Reduce::Mean, LoggedValue::Tensor(sum)) => LoggedValue::Tensor(sum / self.weight),
             (_, total) => total,

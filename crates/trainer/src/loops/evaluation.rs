@@ -87,11 +87,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 self.engine.state.disable_validation(self.module.name());
                 return Ok(Vec::new());
             }
+            self.engine.state.reduce_over_ranks()?;
             results.push(self.engine.state.metrics.take_eval_epoch()?);
         }
 
         self.engine.state.finish_eval_loaders();
         eval_hook!(self, EpochEnd, epoch_end())?;
+        self.engine.state.reduce_over_ranks()?;
         let of_epoch_end = self.engine.state.metrics.take_eval_epoch()?;
         results.iter_mut().for_each(|result| result.extend(of_epoch_end.clone()));
         let all: EvalResults = results.iter().flatten().map(|(name, value)| (name.clone(), *value)).collect();

@@ -184,6 +184,7 @@ impl Engine {
         module: &mut M,
         batch: &M::Batch,
     ) -> Result<Loss, Error> {
+        self.state.fabric.begin_micro_batch(true)?;
         let outputs = self.training_step(module, batch);
         self.state.untoggle_optimizer();
         let mut outputs = outputs?;

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use fulgurite_optim::{OptimError, Optimizer};
 use fulgurite_torch::anomaly::{self, AnomalyWatch};
 use fulgurite_torch::grad;
-use fulgurite_torch::params::named_parameters;
+use fulgurite_torch::params::{self, named_parameters};
 use fulgurite_torch::tch::Tensor;
 
 use super::manual::{in_a_step, no_optimizer};
@@ -61,6 +61,7 @@ impl<M: LightningModule> OptimizerClosure<'_, M> {
         }
         // However often it is evaluated, the batch counts once.
         engine.state.run.window = self.window;
+        engine.state.fabric.begin_micro_batch(self.closes_window)?;
         let (hook, owner) = (engine.state.hook, engine.state.owner);
         let mut outputs = engine.training_step(module, self.batch)?;
         if let Some(loss) = &outputs.loss {
@@ -76,6 +77,8 @@ impl<M: LightningModule> OptimizerClosure<'_, M> {
         if let Some(loss) = outputs.loss.take() {
             engine.backward_share(module, &loss, outputs.weight)?;
             outputs.loss = Some(loss.f_detach().map_err(torch)?);
+        } else if self.closes_window && engine.state.is_distributed() {
+            engine.contribute_nothing(module)?;
         }
         engine.state.run.window.batches += 1;
         if outputs.loss.is_some() {
@@ -216,6 +219,21 @@ impl Engine {
         let window = self.state.accumulate_grad_batches();
         let share = if window == 1 { 1.0 } else { weight.unwrap_or(1.0) / window as f64 };
         self.backward(module, loss, share)
+    }
+
+    /// A batch without a loss, where the other ranks wait for this one's gradients: zeros.
+    fn contribute_nothing<M: LightningModule>(&mut self, module: &M) -> Result<(), Error> {
+        let trained = params::trainable_parameters(module.vars()).into_iter().filter(Tensor::requires_grad);
+        let nothing = trained.map(|parameter| parameter.f_sum(None)?.f_mul_scalar(0.0));
+        let mut sum: Option<Tensor> = None;
+        for term in nothing {
+            let term = term.map_err(torch)?;
+            sum = Some(match sum {
+                Some(sum) => sum.f_add(&term).map_err(torch)?,
+                None => term,
+            });
+        }
+        sum.map_or(Ok(()), |zero| Ok(self.state.fabric.backward(&zero)?))
     }
 
     /// The backward pass of `share` times `loss`, and the hooks around it.

@@ -1,6 +1,6 @@
 //! [`Run`]: one entry point in progress: engine, module and data together.
 
-use fulgurite_data::{Batch, BoxLoader};
+use fulgurite_data::{Batch, BoxLoader, Remainder};
 
 use crate::callbacks::Callback;
 use crate::config::Limit;
@@ -157,13 +157,15 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
             loaders.iter_mut().for_each(|loader| self.engine.state.make_sequential(loader));
         }
         let state = &mut self.engine.state;
+        loaders.iter_mut().try_for_each(|loader| state.shard(loader, Remainder::Keep))?;
         if loaders.iter().any(|loader| loader.is_shuffled()) {
             state.warn(&format!(
                 "a {} loader is shuffled; turn shuffling off, so that its batches come in the order of the data",
                 stage.describe()
             ));
         }
-        let limits = loaders.iter().map(|loader| limit.apply(name, loader.len())).collect::<Result<Vec<_>, _>>()?;
+        let lens = loaders.iter().map(|loader| state.most_batches(loader.len())).collect::<Result<Vec<_>, _>>()?;
+        let limits = lens.into_iter().map(|len| limit.apply(name, len)).collect::<Result<Vec<_>, _>>()?;
         state.num_eval_batches.clone_from(&limits);
         if state.run.eval_batches.len() != loaders.len() || !is_fit {
             state.run.eval_batches = vec![0; loaders.len()];
@@ -214,10 +216,12 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
         if self.engine.state.config.is_overfitting() {
             self.engine.state.make_sequential(&mut loader);
         }
+        self.engine.state.shard(&mut loader, Remainder::Pad)?;
+        let len = self.engine.state.fewest_batches(loader.len())?;
         self.engine.state.train_data.epoch = self.engine.state.current_epoch();
-        self.engine.state.num_training_batches = limit.apply("limit_train_batches", loader.len())?;
-        self.engine.state.train_length_is_known = loader.len().is_some();
-        self.engine.state.check_validation_interval(loader.len(), limit)?;
+        self.engine.state.num_training_batches = limit.apply("limit_train_batches", len)?;
+        self.engine.state.train_length_is_known = len.is_some();
+        self.engine.state.check_validation_interval(len, limit)?;
         self.engine.state.check_log_interval();
         self.train_loader = Some(loader);
         Ok(())

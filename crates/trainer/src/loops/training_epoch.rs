@@ -50,6 +50,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 self.engine.state.report_data_wait(false);
                 self.engine.state.profile_batch_end()?;
                 self.poll_saves()?;
+                self.engine.state.exchange_wishes()?;
                 if flow == BatchFlow::EndEpoch {
                     break;
                 }
@@ -77,6 +78,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         progress.val_batch.total = Default::default();
         progress.is_last_batch = false;
         progress.epoch.ready();
+        // A callback may have unfrozen parameters.
+        self.engine.state.fabric.setup_training(self.module.vars())?;
         // Of an epoch that the module ended early; its gradients are dropped with the first batch.
         self.engine.state.run.window = Window::default();
         self.hook(Hook::OnTrainEpochStart, |c, t, m| c.on_train_epoch_start(t, m), |m, t| m.on_train_epoch_start(t))?;
@@ -170,6 +173,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         state.metrics.in_batch = in_batch;
         state.batch_idx = batch_idx;
         state.last_validation = Instant::now();
+        state.agreement.validate = false;
         Ok(())
     }
 
@@ -180,6 +184,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.engine.state.metrics.in_batch = false;
         self.engine.state.batch_idx = None;
         self.engine.state.run.progress.epoch.processed();
+        self.engine.state.reduce_over_ranks()?;
 
         let hook = Hook::OnTrainEpochEnd;
         // They look at what the module logs here.
@@ -188,6 +193,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.engine.on_some_callbacks(hook, self.module, |c| !monitors(c), |c, t, m| c.on_train_epoch_end(t, m))?;
         self.serve_requests()?;
         self.module_hook(hook, |m, t| m.on_train_epoch_end(t))?;
+        self.engine.state.reduce_over_ranks()?;
         self.engine.on_some_callbacks(hook, self.module, monitors, |c, t, m| c.on_train_epoch_end(t, m))?;
         self.serve_requests()?;
 
@@ -199,7 +205,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.engine.state.report_dead_parameters(false);
         self.engine.state.report_data_wait(true);
         self.engine.state.run.progress.epoch.completed();
-        Ok(())
+        self.engine.state.settle_wishes()
     }
 
     /// Steps the schedulers of an interval: those on a plateau after validation, the others before it. Where optimizers
@@ -290,7 +296,7 @@ impl TrainerState {
         let batches = &self.run.progress.batch;
         let counter = if every.is_none() { batches.total.ready } else { batches.current.ready };
         match (self.config.val_check_interval, self.num_training_batches) {
-            (ValCheckInterval::Time(interval), _) => self.last_validation.elapsed() >= interval,
+            (ValCheckInterval::Time(interval), _) => self.validation_time_has_come(interval),
             (ValCheckInterval::Batches(n), _) => counter.is_multiple_of(n),
             // Once per epoch is at its end, wherever that may be below the limit.
             (ValCheckInterval::Fraction(fraction), Some(total)) if self.train_length_is_known || fraction < 1.0 => {
@@ -304,6 +310,7 @@ impl TrainerState {
         if !self.step_metrics_are_due() {
             return Ok(());
         }
+        self.metrics.reduce_step_over_ranks(self.fabric.strategy())?;
         let (x, epoch) = (self.run.progress.batches_that_stepped, self.current_epoch());
         self.write_metrics(true, x as i64, Some(epoch))
     }
@@ -355,8 +362,8 @@ impl TrainerState {
             )));
         };
         let metrics = self.metrics.callback_metrics()?;
-        if let Some(value) = metrics.get(&monitor) {
-            return Ok(Some(Some(value.to_f64())));
+        if let Some(value) = metrics.get(&monitor).map(|value| value.to_f64()) {
+            return Ok(Some(Some(self.of_rank_zero(value)?)));
         }
         let available = metrics.keys().cloned().collect();
         let missing = Error::MissingMonitor { who: who.to_owned(), monitor, available };

@@ -94,7 +94,7 @@ impl Callback for ModelCheckpoint {
         {
             return Ok(());
         }
-        if !is_step && !self.time_has_come() {
+        if !is_step && !self.time_has_come(trainer)? {
             return Ok(());
         }
         if self.must_wait_for_monitor(trainer)? {
@@ -212,14 +212,14 @@ impl ModelCheckpoint {
             || trainer.global_step() == self.kept().last_step_saved
     }
 
-    fn time_has_come(&mut self) -> bool {
-        let elapsed = self.last_time_checked.map(|last| last.elapsed());
-        let has_come =
-            self.options.train_time_interval.is_some_and(|interval| elapsed.is_some_and(|time| time >= interval));
+    fn time_has_come(&mut self, trainer: &TrainerState) -> Result<bool, Error> {
+        let Some(interval) = self.options.train_time_interval else { return Ok(false) };
+        let has_come = self.last_time_checked.is_some_and(|last| last.elapsed() >= interval);
+        let has_come = trainer.as_rank_zero_decides(has_come)?;
         if has_come {
             self.last_time_checked = Some(Instant::now());
         }
-        has_come
+        Ok(has_come)
     }
 
     /// Whether the monitored value is missing, or about to be renewed by a validation.

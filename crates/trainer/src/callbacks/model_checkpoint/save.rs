@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use fulgurite_torch::{Dict, Value};
+
 use super::ledger::{Place, Save};
 use super::naming::Template;
 use super::paths::absolute;
@@ -18,6 +20,28 @@ pub(super) struct Candidate {
     last_name: String,
     epoch: i64,
     step: i64,
+}
+
+impl Candidate {
+    /// As rank zero has it: a value of a step may differ from rank to rank, and the file is one.
+    fn of_rank_zero(self, trainer: &TrainerState) -> Result<Candidate, Error> {
+        if !trainer.is_distributed() {
+            return Ok(self);
+        }
+        let mine = Dict::new()
+            .with("current", self.current)
+            .with("name", self.name.as_str())
+            .with("last_name", self.last_name.as_str());
+        let told = trainer.fabric().strategy().broadcast(Value::Dict(mine), 0)?;
+        let Some(told) = told.as_dict() else { return Ok(self) };
+        let name = |key: &str, mine: String| told.str(key).map_or(mine, str::to_owned);
+        Ok(Candidate {
+            current: told.float("current").ok(),
+            name: name("name", self.name),
+            last_name: name("last_name", self.last_name),
+            ..self
+        })
+    }
 }
 
 /// A save to be asked for.
@@ -52,7 +76,7 @@ impl ModelCheckpoint {
         let filename = self.filename_template();
         let name = render(&filename).map_err(Error::Config)?;
         let last_name = render(&self.options.checkpoint_name_last).map_err(Error::Config)?;
-        Ok(Candidate { current, name, last_name, epoch, step })
+        Candidate { current, name, last_name, epoch, step }.of_rank_zero(trainer)
     }
 
     pub(super) fn filename_template(&self) -> String {

@@ -1,0 +1,177 @@
+//! [`DistributedSampler`]: the samples of one of several processes.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::{DataError, SampleIter, Sampler};
+
+/// Which part of the data a process sees: every `num_replicas`-th sample, beginning with the one at `rank`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Shard {
+    /// Processes that share the data.
+    pub num_replicas: usize,
+    /// This process among them.
+    pub rank: usize,
+    /// What happens with samples that do not make one for every process.
+    pub remainder: Remainder,
+}
+
+/// What happens with the last samples of an epoch, when they are fewer than processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Remainder {
+    /// The first samples of the epoch come again, so that every process has as many: what training needs, where processes
+    /// wait for each other in every step.
+    #[default]
+    Pad,
+    /// Some processes have one sample less: every sample comes once, as an evaluation needs it.
+    Keep,
+    /// Left out.
+    Drop,
+}
+
+impl Shard {
+    /// The part of process `rank` of `num_replicas`, padded.
+    ///
+    /// # Errors
+    ///
+    /// A rank that is not below the number of processes.
+    pub fn new(num_replicas: usize, rank: usize) -> Result<Shard, DataError> {
+        if rank >= num_replicas {
+            return Err(DataError::Setting(format!(
+                "rank {rank} of {num_replicas} processes was asked for; ranks are from 0 to one below the number of processes"
+            )));
+        }
+        Ok(Shard { num_replicas, rank, remainder: Remainder::Pad })
+    }
+
+    /// Treats the last samples in another way.
+    pub fn remainder(mut self, remainder: Remainder) -> Shard {
+        self.remainder = remainder;
+        self
+    }
+
+    /// How many of `len` samples are this process's.
+    pub fn len_of(&self, len: usize) -> usize {
+        match self.remainder {
+            Remainder::Pad => len.div_ceil(self.num_replicas),
+            Remainder::Drop => len / self.num_replicas,
+            Remainder::Keep => len.saturating_sub(self.rank).div_ceil(self.num_replicas),
+        }
+    }
+}
+
+/// The samples of another sampler that belong to one of several processes; follows
+/// `torch.utils.data.DistributedSampler`.
+///
+/// Process `r` of `n` takes the samples at `r`, `r + n`, `r + 2n`, …: batches of `b` samples on each process are together
+/// what one process would have with batches of `n * b`. The order is that of the inner sampler, a function of seed and
+/// epoch, so nobody needs to be told the epoch.
+///
+/// ```
+/// use fulgurite_data::{DistributedSampler, Remainder, Sampler, SequentialSampler, Shard};
+///
+/// let of = |rank| -> Result<Vec<usize>, fulgurite_data::DataError> {
+///     Ok(DistributedSampler::new(SequentialSampler::new(5), Shard::new(2, rank)?).iter(0, 0).collect())
+/// };
+/// assert_eq!((of(0)?, of(1)?), (vec![0, 2, 4], vec![1, 3, 0]));
+///
+/// let kept = Shard::new(2, 1)?.remainder(Remainder::Keep);
+/// assert_eq!(DistributedSampler::new(SequentialSampler::new(5), kept).iter(0, 0).collect::<Vec<_>>(), [1, 3]);
+/// # Ok::<(), fulgurite_data::DataError>(())
+/// ```
+pub struct DistributedSampler<S, T = usize> {
+    sampler: S,
+    shard: Shard,
+    _samples: PhantomData<fn() -> T>,
+}
+
+impl<T, S: Sampler<T>> DistributedSampler<S, T> {
+    /// The samples of `sampler` that are those of `shard`.
+    pub fn new(sampler: S, shard: Shard) -> DistributedSampler<S, T> {
+        DistributedSampler { sampler, shard, _samples: PhantomData }
+    }
+}
+
+impl<T: Send + 'static, S: Sampler<T>> Sampler<T> for DistributedSampler<S, T> {
+    fn iter(&self, seed: u64, epoch: u64) -> SampleIter<T> {
+        let (len, Shard { num_replicas, rank, .. }) = (self.sampler.len(), self.shard);
+        let mine = self.sampler.iter(seed, epoch).skip(rank).step_by(num_replicas).take(self.len());
+        // The one that makes the processes equal, from the beginning of the same order.
+        let last = rank + self.len().saturating_sub(1) * num_replicas;
+        let is_padded = self.shard.remainder == Remainder::Pad && len > 0 && last >= len;
+        let padding = is_padded.then(|| self.sampler.iter(seed, epoch).nth(last % len)).flatten();
+        Box::new(mine.chain(padding))
+    }
+
+    fn len(&self) -> usize {
+        self.shard.len_of(self.sampler.len())
+    }
+
+    fn is_shuffled(&self) -> bool {
+        self.sampler.is_shuffled()
+    }
+
+    fn repeats(&self) -> bool {
+        self.sampler.repeats()
+    }
+
+    fn is_distributed(&self) -> bool {
+        true
+    }
+}
+
+impl<S: fmt::Debug, T> fmt::Debug for DistributedSampler<S, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DistributedSampler").field("sampler", &self.sampler).field("shard", &self.shard).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BatchSampler, RandomSampler, SequentialSampler};
+
+    fn all(num_replicas: usize, len: usize, remainder: Remainder) -> Vec<Vec<usize>> {
+        let of = |rank| {
+            let shard = Shard::new(num_replicas, rank).unwrap().remainder(remainder);
+            let sampler = DistributedSampler::new(SequentialSampler::new(len), shard);
+            let samples: Vec<usize> = sampler.iter(0, 0).collect();
+            assert_eq!(samples.len(), sampler.len());
+            samples
+        };
+        (0..num_replicas).map(of).collect()
+    }
+
+    #[test]
+    fn what_does_not_come_out_even() {
+        use Remainder::{Drop, Keep, Pad};
+        assert_eq!(all(3, 7, Pad), [[0, 3, 6], [1, 4, 0], [2, 5, 1]]);
+        assert_eq!(all(3, 7, Keep), [vec![0, 3, 6], vec![1, 4], vec![2, 5]]);
+        assert_eq!(all(3, 7, Drop), [[0, 3], [1, 4], [2, 5]]);
+        assert_eq!(all(5, 2, Pad), [[0], [1], [0], [1], [0]]);
+        assert_eq!(all(3, 1, Keep), [vec![0], vec![], vec![]]);
+        assert_eq!(all(2, 0, Pad), [vec![], Vec::<usize>::new()]);
+        assert_eq!(all(1, 3, Pad), [[0, 1, 2]]);
+    }
+
+    #[test]
+    fn batches_are_together_those_of_one_process() {
+        let of = |rank| {
+            let shard = Shard::new(2, rank).unwrap();
+            let sampler = DistributedSampler::new(RandomSampler::new(12), shard);
+            BatchSampler::new(sampler, 3, false).unwrap().iter(7, 4).collect::<Vec<_>>()
+        };
+        let whole = BatchSampler::new(RandomSampler::new(12), 6, false).unwrap().iter(7, 4);
+        for ((whole, first), second) in whole.zip(of(0)).zip(of(1)) {
+            let joined: Vec<usize> = first.into_iter().zip(second).flat_map(|(a, b)| [a, b]).collect();
+            assert_eq!(whole, joined);
+        }
+    }
+
+    #[test]
+    fn a_rank_that_cannot_be() {
+        let error = Shard::new(2, 2).unwrap_err().to_string();
+        assert_eq!(error, "rank 2 of 2 processes was asked for; ranks are from 0 to one below the number of processes");
+    }
+}

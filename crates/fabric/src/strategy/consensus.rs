@@ -1,0 +1,71 @@
+//! [`Consensus`]: what ranks agree on between steps.
+
+use fulgurite_torch::distributed::{ProcessGroup, Reduction, Work};
+use fulgurite_torch::tch::{Device, Kind, Tensor};
+
+use crate::FabricError;
+
+/// Yes-or-no questions that any rank may answer with yes: a wish to stop, a signal, a time that is over.
+///
+/// The answers travel while the next step is computed, so that asking after every step costs next to nothing: what one
+/// rank says after a step, all ranks know after the one that follows, all of them after the same.
+#[derive(Debug)]
+pub struct Consensus {
+    group: ProcessGroup,
+    pending: Option<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    work: Work,
+    answers: Tensor,
+}
+
+/// Questions that can be asked at once.
+const QUESTIONS: u32 = u32::BITS;
+
+impl Consensus {
+    /// Of the ranks of a group on the CPU.
+    pub fn new(group: ProcessGroup) -> Consensus {
+        Consensus { group, pending: None }
+    }
+
+    /// Sends this rank's answers, one bit each, and returns what any rank had said at the last exchange.
+    ///
+    /// # Errors
+    ///
+    /// A process that is gone.
+    pub fn exchange(&mut self, answers: u32) -> Result<u32, FabricError> {
+        let agreed = self.finish()?;
+        self.begin(answers)?;
+        Ok(agreed)
+    }
+
+    /// What any rank says now, with what was said at the last exchange. Waits for all ranks.
+    ///
+    /// # Errors
+    ///
+    /// A process that is gone.
+    pub fn settle(&mut self, answers: u32) -> Result<u32, FabricError> {
+        let earlier = self.finish()?;
+        self.begin(answers)?;
+        Ok(earlier | self.finish()?)
+    }
+
+    fn begin(&mut self, answers: u32) -> Result<(), FabricError> {
+        let bits: Vec<u8> = (0..QUESTIONS).map(|question| (answers >> question & 1) as u8).collect();
+        let answers = Tensor::from_slice(&bits).to_device(Device::Cpu);
+        let work = self.group.all_reduce_async(&answers, Reduction::Max)?;
+        self.pending = Some(Pending { work, answers });
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<u32, FabricError> {
+        let Some(Pending { work, answers }) = self.pending.take() else { return Ok(0) };
+        work.wait()?;
+        debug_assert_eq!(answers.kind(), Kind::Uint8);
+        let mut bits = [0u8; QUESTIONS as usize];
+        answers.f_copy_data_u8(&mut bits, QUESTIONS as usize)?;
+        Ok(bits.iter().enumerate().fold(0, |agreed, (question, bit)| agreed | u32::from(*bit != 0) << question))
+    }
+}

@@ -1,0 +1,197 @@
+//! [`Strategies`]: strategies by name.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fulgurite_torch::distributed::ProcessGroup;
+use fulgurite_torch::tch::Device;
+
+use super::{DdpOptions, DdpStrategy, Ranks, SingleDeviceStrategy, Strategy};
+use crate::FabricError;
+
+/// What a strategy is made of.
+pub struct StrategyContext {
+    /// The name that was asked for.
+    pub name: String,
+    /// The device of this process.
+    pub device: Device,
+    /// Where this process is among those of the run.
+    pub ranks: Ranks,
+    /// The groups of all ranks; none where the run has one process.
+    pub groups: Option<Groups>,
+    /// What `ddp` is told, whatever the suffix of its name says.
+    pub ddp: DdpOptions,
+}
+
+/// The groups of all ranks of a run.
+#[derive(Debug, Clone)]
+pub struct Groups {
+    /// Of the backend that sends tensors of the device.
+    pub device: ProcessGroup,
+    /// On the CPU.
+    pub control: ProcessGroup,
+}
+
+/// Makes a strategy.
+pub type StrategyFactory = Arc<dyn Fn(StrategyContext) -> Result<Box<dyn Strategy>, FabricError> + Send + Sync>;
+
+/// A registered strategy.
+#[derive(Clone)]
+struct Entry {
+    name: String,
+    factory: StrategyFactory,
+}
+
+/// Strategies of others, by name.
+static REGISTERED: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+
+const SINGLE_DEVICE: &str = "single_device";
+const FIND_UNUSED: &str = "_find_unused_parameters_true";
+const ALL_USED: &str = "_find_unused_parameters_false";
+
+/// The strategies that are always there.
+const BUILT_IN: [&str; 5] =
+    ["auto", SINGLE_DEVICE, "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true"];
+
+/// Lightning's that mean something else in a compiled program, and what to write.
+const SPAWNED: [&str; 3] = ["ddp_spawn", "ddp_fork", "ddp_notebook"];
+
+/// Lightning's that are not here.
+const ELSEWHERE: [&str; 7] = ["deepspeed", "dp", "fsdp", "fsdp_cpu_offload", "model_parallel", "single_xla", "xla"];
+
+/// The strategies there are, by name.
+///
+/// ```
+/// use fulgurite_fabric::strategy::Strategies;
+///
+/// assert!(Strategies::names().contains(&"ddp".to_owned()));
+/// let error = Strategies::check("dpp").unwrap_err().to_string();
+/// assert!(error.contains("did you mean `ddp`?"), "{error}");
+/// ```
+#[derive(Debug)]
+pub struct Strategies;
+
+impl Strategies {
+    /// Every name that can be asked for.
+    pub fn names() -> Vec<String> {
+        let registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
+        BUILT_IN.map(str::to_owned).into_iter().chain(registered.iter().map(|entry| entry.name.clone())).collect()
+    }
+
+    /// Makes a strategy known by a name, in place of one that was registered under it before.
+    ///
+    /// # Errors
+    ///
+    /// The name of a strategy that is always there.
+    pub fn register(
+        name: impl Into<String>,
+        factory: impl Fn(StrategyContext) -> Result<Box<dyn Strategy>, FabricError> + Send + Sync + 'static,
+    ) -> Result<(), FabricError> {
+        let name = name.into();
+        if BUILT_IN.contains(&name.as_str()) {
+            return Err(FabricError::Setting(format!("the strategy `{name}` is always there; choose another name")));
+        }
+        let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
+        registered.retain(|entry| entry.name != name);
+        registered.push(Entry { name, factory: Arc::new(factory) });
+        Ok(())
+    }
+
+    /// Whether there is a strategy of this name.
+    ///
+    /// # Errors
+    ///
+    /// There is none; the message says what to write instead.
+    pub fn check(name: &str) -> Result<(), FabricError> {
+        let names = Strategies::names();
+        if names.iter().any(|known| known == name) {
+            return Ok(());
+        }
+        let base = name.split("_find_unused").next().and_then(|name| name.split("_stage_").next()).unwrap_or(name);
+        if SPAWNED.contains(&base) {
+            let instead = name.replacen(base, "ddp", 1);
+            return Err(FabricError::Setting(format!(
+                "strategy `{name}` starts processes out of a running interpreter, which a compiled program has none of; write `{instead}`: the program starts itself once per device"
+            )));
+        }
+        if ELSEWHERE.contains(&base) {
+            return Err(FabricError::NotInThisVersion { what: format!("strategy `{name}`") });
+        }
+        Err(FabricError::unknown("strategy", name, &names))
+    }
+
+    /// Whether runs of this strategy have several processes, or may have.
+    pub fn is_distributed(name: &str) -> bool {
+        name != SINGLE_DEVICE
+    }
+
+    /// The strategy of a name. `auto` is `ddp` where there are several processes.
+    ///
+    /// # Errors
+    ///
+    /// A name that is not known; what the strategy says of what it is given.
+    pub fn make(context: StrategyContext) -> Result<Box<dyn Strategy>, FabricError> {
+        Strategies::check(&context.name)?;
+        let world_size = context.ranks.world_size;
+        if let Some(entry) = Strategies::registered(&context.name) {
+            return (entry.factory)(context);
+        }
+        let StrategyContext { name, device, ranks, groups, mut ddp } = context;
+        match groups {
+            None => Ok(Box::new(SingleDeviceStrategy::new(device))),
+            Some(_) if name == SINGLE_DEVICE => Err(FabricError::Setting(format!(
+                "strategy `single_device` was asked for with {world_size} processes; write `ddp`, or set devices and num_nodes to 1"
+            ))),
+            Some(Groups { device: group, control }) => {
+                ddp.find_unused_parameters |= name.ends_with(FIND_UNUSED);
+                ddp.find_unused_parameters &= !name.ends_with(ALL_USED);
+                let name = if name == "auto" { "ddp".to_owned() } else { name };
+                Ok(Box::new(DdpStrategy::new(name, ddp, device, ranks, group, control)))
+            }
+        }
+    }
+
+    fn registered(name: &str) -> Option<Entry> {
+        REGISTERED.lock().unwrap_or_else(PoisonError::into_inner).iter().find(|entry| entry.name == name).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(name: &str) -> String {
+        Strategies::check(name).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn names_that_are_not_strategies_say_what_to_write() {
+        assert!(refused("ddp_spawn_find_unused_parameters_true").contains("write `ddp_find_unused_parameters_true`"));
+        assert_eq!(refused("fsdp"), "this version does not support strategy `fsdp` yet");
+        assert!(refused("single").contains("did you mean `single_device`?"));
+        assert!(refused("zzz").starts_with("unknown strategy `zzz`; choose one of auto, single_device, ddp"));
+    }
+
+    #[test]
+    fn a_strategy_of_ones_own() {
+        struct Mine;
+        impl Strategy for Mine {
+            fn name(&self) -> &str {
+                "mine"
+            }
+            fn device(&self) -> Device {
+                Device::Cpu
+            }
+        }
+        Strategies::register("mine", |_| Ok(Box::new(Mine))).unwrap();
+        let context = StrategyContext {
+            name: "mine".into(),
+            device: Device::Cpu,
+            ranks: Ranks::ALONE,
+            groups: None,
+            ddp: DdpOptions::default(),
+        };
+        assert_eq!(Strategies::make(context).unwrap().name(), "mine");
+        let error = Strategies::register("ddp", |_| Ok(Box::new(Mine))).unwrap_err().to_string();
+        assert_eq!(error, "the strategy `ddp` is always there; choose another name");
+    }
+}

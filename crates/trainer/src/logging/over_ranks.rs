@@ -1,0 +1,126 @@
+//! Values of an epoch over all ranks: one exchange for all names, weighted by what each rank really saw.
+
+use fulgurite_fabric::Strategy;
+use fulgurite_metrics::Metric;
+use fulgurite_torch::tch::{Device, Tensor};
+use fulgurite_torch::{Dict, Value};
+
+use super::results::{Accumulated, Entry, Sums};
+use super::{LoggedValue, Metrics, Reduce, ResultStore};
+use crate::error::Error;
+
+impl Metrics {
+    /// Reduces the values of the epoch in hand over all ranks. Every rank must come here, whatever it logged.
+    pub(crate) fn reduce_over_ranks(&mut self, strategy: &dyn Strategy) -> Result<(), Error> {
+        if self.disabled || strategy.ranks().world_size == 1 {
+            return Ok(());
+        }
+        let store = if self.evaluating { &mut self.eval } else { &mut self.train };
+        let of_ranks = strategy.all_gather_values(Value::List(store.of_this_rank()))?;
+        store.take_over(&of_ranks)
+    }
+
+    /// Reduces the values of the step in hand that were logged with `sync_dist`.
+    pub(crate) fn reduce_step_over_ranks(&mut self, strategy: &dyn Strategy) -> Result<(), Error> {
+        if self.disabled || self.evaluating || strategy.ranks().world_size == 1 {
+            return Ok(());
+        }
+        self.train.reduce_step(strategy)
+    }
+}
+
+impl ResultStore {
+    /// What this rank accumulated.
+    fn of_this_rank(&self) -> Vec<Value> {
+        self.entries.iter().filter(|entry| entry.is_reduced_over_ranks()).map(|entry| entry.contribution()).collect()
+    }
+
+    fn take_over(&mut self, of_ranks: &[Value]) -> Result<(), Error> {
+        for entry in self.entries.iter_mut().filter(|entry| entry.is_reduced_over_ranks()) {
+            let key = entry.key();
+            let is_of_entry = |saved: &&Dict| saved.str("key").is_ok_and(|of| of == key);
+            let lists = of_ranks.iter().filter_map(Value::as_list);
+            let contributions: Vec<&Dict> =
+                lists.filter_map(|list| list.iter().filter_map(Value::as_dict).find(is_of_entry)).collect();
+            entry.over_ranks = entry.reduced(&contributions)?;
+        }
+        Ok(())
+    }
+
+    fn reduce_step(&mut self, strategy: &dyn Strategy) -> Result<(), Error> {
+        let wants = |entry: &Entry| !entry.is_reset && entry.on_step && entry.options.sync_dist == Some(true);
+        for entry in self.entries.iter_mut().filter(|entry| wants(entry)) {
+            let Some(latest) = &entry.latest else { continue };
+            let op = match entry.options.reduce {
+                Reduce::Mean => fulgurite_fabric::ReduceOp::Mean,
+                Reduce::Sum => fulgurite_fabric::ReduceOp::Sum,
+                Reduce::Min => fulgurite_fabric::ReduceOp::Min,
+                Reduce::Max => fulgurite_fabric::ReduceOp::Max,
+            };
+            let local = match latest {
+                LoggedValue::Number(x) => Tensor::from(*x),
+                LoggedValue::Tensor(tensor) => tensor.shallow_clone(),
+            };
+            entry.latest = Some(LoggedValue::Tensor(strategy.reduce(&local, op)?));
+        }
+        Ok(())
+    }
+}
+
+impl Entry {
+    /// Of the epoch, not reduced since something was recorded, and not kept to its rank.
+    fn is_reduced_over_ranks(&self) -> bool {
+        let stays = self.options.sync_dist == Some(false) || self.options.rank_zero_only;
+        self.on_epoch && !self.is_reset && !stays && self.over_ranks.is_none()
+    }
+
+    /// The same on every rank.
+    fn key(&self) -> String {
+        format!("{} {}", self.hook.name(), self.names[0])
+    }
+
+    fn contribution(&self) -> Value {
+        let contribution = Dict::new().with("key", self.key());
+        Value::Dict(match &self.accumulated {
+            Accumulated::Values(sums) => {
+                let total = sums.total(self.options.reduce).map(|total| total.to_f64());
+                contribution.with("total", total).with("weight", sums.weight)
+            }
+            Accumulated::Metric(metric) => contribution.with("metric", metric.state_dict()),
+            Accumulated::Restored { state, .. } => contribution.with("metric", state.clone()),
+        })
+    }
+
+    fn reduced(&self, of_ranks: &[&Dict]) -> Result<Option<LoggedValue>, Error> {
+        match &self.accumulated {
+            Accumulated::Values(_) => {
+                let mut sums = Sums::default();
+                for of_rank in of_ranks {
+                    let (Ok(total), Ok(weight)) = (of_rank.float("total"), of_rank.float("weight")) else { continue };
+                    sums.add_total(self.options.reduce, total, weight);
+                }
+                Ok(sums.compute(self.options.reduce))
+            }
+            Accumulated::Metric(metric) => {
+                let states: Vec<&Dict> = of_ranks.iter().filter_map(|of_rank| of_rank.dict("metric").ok()).collect();
+                let value = over_ranks(metric.as_ref(), &states)?;
+                Ok(Some(LoggedValue::Tensor(self.one_number(value)?)))
+            }
+            // Its handle is not here yet, so there is nothing to merge with.
+            Accumulated::Restored { .. } => Ok(None),
+        }
+    }
+}
+
+/// The value of a metric over what several ranks accumulated; its own state stays as it is.
+fn over_ranks(metric: &dyn Metric, states: &[&Dict]) -> Result<Tensor, Error> {
+    let own = metric.state_dict();
+    let device = own.iter().find_map(|(_, value)| value.as_tensor().map(Tensor::device)).unwrap_or(Device::Cpu);
+    let merged = states.iter().enumerate().try_for_each(|(rank, state)| {
+        let state = state.map_tensors(&mut |tensor| tensor.to_device(device));
+        if rank == 0 { metric.load_state_dict(&state) } else { metric.merge_state(&state) }
+    });
+    let value = merged.and_then(|()| metric.compute());
+    metric.load_state_dict(&own)?;
+    Ok(value?)
+}

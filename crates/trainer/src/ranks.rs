@@ -1,0 +1,216 @@
+//! A run of several processes: what they agree on, and what rank zero decides for all.
+
+use std::time::Duration;
+
+use fulgurite_data::{Batch, BoxLoader, Remainder, Shard};
+use fulgurite_fabric::loggers::Logger;
+use fulgurite_fabric::strategy::Consensus;
+use fulgurite_torch::{Value, rng};
+
+use crate::config::ValCheckInterval;
+use crate::error::Error;
+use crate::state::TrainerState;
+
+mod follower;
+
+use follower::FollowerLogger;
+
+/// What any rank may ask of all, and what was agreed on.
+#[derive(Default)]
+pub(crate) struct Agreement {
+    /// There while a run has several processes.
+    consensus: Option<Consensus>,
+    /// Why this rank wants the run to stop, before all agreed.
+    wish_to_stop: Option<String>,
+    /// This rank's time is over.
+    time_is_over: bool,
+    /// All validate after the batch in hand, because it is time.
+    pub validate: bool,
+}
+
+/// The questions, as bits. Those of the signals follow.
+const STOP: u32 = 1;
+const TIME_IS_OVER: u32 = 1 << 1;
+const VALIDATE: u32 = 1 << 2;
+const SIGNALS: u32 = 3;
+
+impl TrainerState {
+    /// Whether the run has several processes.
+    pub(crate) fn is_distributed(&self) -> bool {
+        self.fabric.world_size() > 1
+    }
+
+    /// A run begins.
+    pub(crate) fn begin_agreement(&mut self) {
+        let consensus = self.fabric.strategy().control_group().map(|group| Consensus::new(group.clone()));
+        self.leaving.signals.await_agreement(consensus.is_some());
+        self.agreement = Agreement { consensus, ..Agreement::default() };
+    }
+
+    /// Asks the run to stop: at once, or when all ranks know.
+    pub(crate) fn wish_to_stop(&mut self, reason: String) {
+        match self.agreement.consensus {
+            Some(_) => self.agreement.wish_to_stop.get_or_insert(reason),
+            None => self.stop.get_or_insert(reason),
+        };
+    }
+
+    /// The time of the run is over.
+    pub(crate) fn note_that_time_is_over(&mut self) {
+        match self.agreement.consensus {
+            Some(_) => self.agreement.time_is_over = true,
+            None => self.leaving.time_is_over = true,
+        }
+    }
+
+    /// After a training batch: learns what ranks wished for after the one before it.
+    pub(crate) fn exchange_wishes(&mut self) -> Result<(), Error> {
+        self.agree(Consensus::exchange)
+    }
+
+    /// Between epochs, where waiting for each other costs nothing: learns what ranks wish for now.
+    pub(crate) fn settle_wishes(&mut self) -> Result<(), Error> {
+        self.agree(Consensus::settle)
+    }
+
+    fn agree(
+        &mut self,
+        ask: impl FnOnce(&mut Consensus, u32) -> Result<u32, fulgurite_fabric::FabricError>,
+    ) -> Result<(), Error> {
+        let Some(mut consensus) = self.agreement.consensus.take() else { return Ok(()) };
+        let agreed = ask(&mut consensus, self.wishes());
+        self.agreement.consensus = Some(consensus);
+        let agreed = agreed?;
+        if agreed & STOP != 0 {
+            let reason = self.agreement.wish_to_stop.take();
+            self.stop.get_or_insert_with(|| reason.unwrap_or_else(|| "another process asked for it".to_owned()));
+        }
+        self.leaving.time_is_over |= agreed & TIME_IS_OVER != 0;
+        self.agreement.validate |= agreed & VALIDATE != 0;
+        self.leaving.signals.agree_on(agreed >> SIGNALS);
+        Ok(())
+    }
+
+    fn wishes(&self) -> u32 {
+        let bit = |wished: bool, bit: u32| if wished { bit } else { 0 };
+        let is_time = match self.config.val_check_interval {
+            ValCheckInterval::Time(interval) => self.is_global_zero() && self.last_validation.elapsed() >= interval,
+            _ => false,
+        };
+        bit(self.agreement.wish_to_stop.is_some(), STOP)
+            | bit(self.agreement.time_is_over, TIME_IS_OVER)
+            | bit(is_time, VALIDATE)
+            | self.leaving.signals.came_here() << SIGNALS
+    }
+
+    /// Whether it is time for a validation, by the clock that decides.
+    pub(crate) fn validation_time_has_come(&self, interval: Duration) -> bool {
+        match self.agreement.consensus {
+            Some(_) => self.agreement.validate,
+            None => self.last_validation.elapsed() >= interval,
+        }
+    }
+
+    /// Reduces what was logged of the epoch in hand over all ranks.
+    pub(crate) fn reduce_over_ranks(&mut self) -> Result<(), Error> {
+        self.metrics.reduce_over_ranks(self.fabric.strategy())
+    }
+
+    /// Leaves this rank its part of a loader's data, unless the loader sees to that itself.
+    pub(crate) fn shard<B: Batch>(&self, loader: &mut BoxLoader<B>, remainder: Remainder) -> Result<(), Error> {
+        if !self.is_distributed() || !self.config.use_distributed_sampler {
+            return Ok(());
+        }
+        let shard = Shard::new(self.fabric.world_size(), self.fabric.global_rank());
+        let shard = shard.map_err(|error| Error::Config(error.to_string()))?;
+        match loader.shard(shard.remainder(remainder)) {
+            Some(part) => *loader = part,
+            None => self.warn(
+                "a loader is no DataLoader of numbered items, so every process reads all of it; let each read its own part, or ignore this if they do",
+            ),
+        }
+        Ok(())
+    }
+
+    /// How many training batches all ranks have. Where some have more, those are left out: a rank without a batch could not
+    /// take part in the others' steps.
+    pub(crate) fn fewest_batches(&self, len: Option<usize>) -> Result<Option<usize>, Error> {
+        let lens = self.batches_of_ranks(len)?;
+        let fewest = lens.iter().min().copied().flatten();
+        if lens.iter().any(|len| *len != fewest) {
+            let counts: Vec<String> =
+                lens.iter().map(|len| len.map_or("an unknown number".to_owned(), |len| len.to_string())).collect();
+            self.warn(&format!(
+                "the processes have {} training batches; an epoch ends with the first that has no more",
+                counts.join(", ")
+            ));
+        }
+        Ok(fewest)
+    }
+
+    /// How many batches of an evaluation the rank with most has; it has them in their order, and others at most one less.
+    pub(crate) fn most_batches(&self, len: Option<usize>) -> Result<Option<usize>, Error> {
+        let lens = self.batches_of_ranks(len)?;
+        Ok(if lens.contains(&None) { None } else { lens.into_iter().flatten().max() })
+    }
+
+    fn batches_of_ranks(&self, len: Option<usize>) -> Result<Vec<Option<usize>>, Error> {
+        if !self.is_distributed() {
+            return Ok(vec![len]);
+        }
+        let len = len.map_or(Value::None, |len| Value::Int(len as i64));
+        let of_ranks = self.fabric.strategy().all_gather_values(len)?;
+        Ok(of_ranks.iter().map(|len| len.as_int().and_then(|len| usize::try_from(len).ok())).collect())
+    }
+
+    /// Whether any rank says so. Every rank must ask.
+    pub(crate) fn any_rank(&self, says: bool) -> Result<bool, Error> {
+        Ok(self.fabric.strategy().reduce_boolean_decision(says, false)?)
+    }
+
+    /// A number as rank zero has it. Every rank must ask.
+    pub(crate) fn of_rank_zero(&self, value: f64) -> Result<f64, Error> {
+        let told = self.fabric.strategy().broadcast(Value::Float(value), 0)?;
+        Ok(told.as_float().unwrap_or(value))
+    }
+
+    /// What rank zero decides. Every rank must ask.
+    pub(crate) fn as_rank_zero_decides(&self, decision: bool) -> Result<bool, Error> {
+        let told = self.fabric.strategy().broadcast(Value::Bool(decision), 0)?;
+        Ok(told.as_bool().unwrap_or(decision))
+    }
+
+    /// On other ranks than zero: loggers that write nothing, and know where rank zero's write. `version` and folders may
+    /// change until the run begins.
+    pub(crate) fn follow_loggers_of_rank_zero(&mut self) -> Result<(), Error> {
+        if !self.is_distributed() {
+            return Ok(());
+        }
+        let described = self.fabric.loggers.iter().map(|logger| follower::describe(logger.as_ref())).collect();
+        let described = self.fabric.strategy().broadcast(Value::List(described), 0)?;
+        if !self.is_global_zero() {
+            let described = described.as_list().unwrap_or_default();
+            let follow = |described: &Value| Box::new(FollowerLogger::new(described)) as Box<dyn Logger>;
+            self.fabric.loggers = described.iter().map(follow).collect();
+        }
+        Ok(())
+    }
+
+    /// One order of data for all ranks, also where nobody chose a seed.
+    pub(crate) fn share_global_seed(&self) -> Result<(), Error> {
+        // Bit by bit: a value has signed integers.
+        let seed = self.fabric.strategy().broadcast(Value::Int(rng::global_seed() as i64), 0)?;
+        rng::set_global_seed(seed.as_int().map_or_else(rng::global_seed, |seed| seed as u64));
+        Ok(())
+    }
+
+    /// Random numbers of a rank of its own: the same seed everywhere would give every rank the same dropout masks.
+    pub(crate) fn seed_rank(&self) -> Result<(), Error> {
+        let rank = self.fabric.global_rank() as u64;
+        if rank > 0 {
+            // Far enough from any seed that a user would take for another run.
+            rng::manual_seed(rng::global_seed().wrapping_add(rank.wrapping_mul(0x9E37_79B9_7F4A_7C15)))?;
+        }
+        Ok(())
+    }
+}
