@@ -159,9 +159,7 @@ impl Devices {
         }
         if let Some(&index) = indices.iter().find(|index| **index >= available) {
             return Err(match self {
-                Devices::Indices(_) => {
-                    FabricError::NoSuchDevice { accelerator: accelerator.name(), index, available }
-                }
+                Devices::Indices(_) => FabricError::NoSuchDevice { accelerator: accelerator.name(), index, available },
                 _ => too_many(indices.len().to_string()),
             });
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use derive_setters::Setters;
 use fulgurite_data::Batch;
-use fulgurite_torch::distributed::{Backend, GroupOptions, ProcessGroup, Store};
+use fulgurite_torch::distributed::{Backend, GroupOptions, ProcessGroup};
 use fulgurite_torch::tch::{Device, Tensor, nn};
 use fulgurite_torch::{params, runtime};
 
@@ -40,6 +40,9 @@ pub struct FabricBuilder {
     pub ddp: DdpOptions,
     /// How long processes wait for each other, at the start and in a collective operation.
     pub timeout: Duration,
+    /// Whatever must be the same in all processes, as text: where it differs, none of them begins.
+    #[setters(into)]
+    pub configuration: String,
 }
 
 impl FabricBuilder {
@@ -67,7 +70,11 @@ impl FabricBuilder {
         }
         let connected = match world_size {
             1 => None,
-            _ if !is_process => launcher::launch(&self.plan(environment.as_ref(), devices.len())?)?,
+            _ if !is_process => {
+                let plan = LaunchPlan::new(environment.as_ref(), devices.len(), self.num_nodes)?;
+                // What comes after this is the ranks' work.
+                std::process::exit(launcher::launch(&plan)?)
+            }
             _ => {
                 environment.validate_settings(devices.len(), self.num_nodes)?;
                 Some(self.connect(environment.as_ref(), accelerator.name())?)
@@ -108,7 +115,10 @@ impl FabricBuilder {
             node: place.node_rank,
             world_size: place.world_size,
         };
-        let store = launcher::rendezvous(environment, self.timeout)?;
+        let facts =
+            [("strategy", &self.strategy), ("precision", &self.precision), ("configuration", &self.configuration)];
+        let facts = facts.map(|(name, value)| (name, value.as_str()));
+        let store = environments::rendezvous(environment, &facts, self.timeout)?;
         let group = |backend, name: &str| {
             let options = GroupOptions { backend, timeout: self.timeout, name: name.into(), ..GroupOptions::default() };
             ProcessGroup::new(&store, ranks.global, ranks.world_size, &options)
@@ -154,6 +164,7 @@ impl Fabric {
             precision: "32-true".into(),
             ddp: DdpOptions::default(),
             timeout: Duration::from_secs(30 * 60),
+            configuration: String::new(),
         }
     }
 

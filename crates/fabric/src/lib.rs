@@ -10,13 +10,14 @@ pub mod launcher;
 pub mod loggers;
 pub mod peak_flops;
 pub mod precision;
+pub mod signals;
 pub mod strategy;
 mod throughput;
 
 pub use accelerator::{Accelerator, Devices};
 pub use checkpoint_io::{
-    Alias, AsyncCheckpointIo, CheckpointIo, Commit, CommitFailure, DefaultCheckpointIo, RankZeroCheckpointIo, StoredFile,
-    TorchCheckpointIo, is_url,
+    Alias, AsyncCheckpointIo, CheckpointIo, Commit, CommitFailure, DefaultCheckpointIo, RankZeroCheckpointIo,
+    StoredFile, TorchCheckpointIo, is_url,
 };
 #[cfg(feature = "object-store")]
 pub use checkpoint_io::{ObjectStoreCheckpointIo, ObjectStoreOptions};

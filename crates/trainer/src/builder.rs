@@ -169,7 +169,8 @@ impl TrainerBuilder {
             .devices(config.devices.clone())
             .num_nodes(usize::try_from(config.num_nodes).unwrap_or(usize::MAX))
             .strategy(&config.strategy)
-            .precision(&config.precision);
+            .precision(&config.precision)
+            .configuration(serde_json::to_string(&config).unwrap_or_default());
         let mut fabric = fabric.build()?;
         let job = Job::current().filter(|_| config.fast_dev_run == 0);
         let slurm = install(plugins, &config, &mut fabric)?;

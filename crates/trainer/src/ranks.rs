@@ -9,6 +9,7 @@ use fulgurite_torch::{Value, rng};
 
 use crate::config::ValCheckInterval;
 use crate::error::Error;
+use crate::loops::Numbered;
 use crate::state::TrainerState;
 
 mod follower;
@@ -163,9 +164,17 @@ impl TrainerState {
         Ok(of_ranks.iter().map(|len| len.as_int().and_then(|len| usize::try_from(len).ok())).collect())
     }
 
-    /// Whether any rank says so. Every rank must ask.
-    pub(crate) fn any_rank(&self, says: bool) -> Result<bool, Error> {
-        Ok(self.fabric.strategy().reduce_boolean_decision(says, false)?)
+    /// An epoch of loaders that do not know their length ends on all ranks with the first that has no more batches.
+    pub(crate) fn end_together<B: Batch>(&self, next: Option<Numbered<B>>) -> Result<Option<Numbered<B>>, Error> {
+        if !self.is_distributed() || self.train_length_is_known {
+            return Ok(next);
+        }
+        let any_rank = |says: bool| self.fabric.strategy().reduce_boolean_decision(says, false);
+        if any_rank(next.is_none())? {
+            return Ok(None);
+        }
+        let is_last = any_rank(next.as_ref().is_some_and(|next| next.is_last))?;
+        Ok(next.map(|next| Numbered { is_last, ..next }))
     }
 
     /// A number as rank zero has it. Every rank must ask.

@@ -162,7 +162,7 @@ pub struct TrainerState {
 impl TrainerState {
     pub(crate) fn new(config: TrainerConfig, fabric: Fabric, console: Console) -> TrainerState {
         TrainerState {
-            metrics: Metrics { is_other_rank: !fabric.is_global_zero(), ..Metrics::new(config.barebones) },
+            metrics: Metrics::new(config.barebones, !fabric.is_global_zero()),
             mistakes: Mistakes::default(),
             max_epochs: config.max_epochs.unwrap_or(-1),
             config,

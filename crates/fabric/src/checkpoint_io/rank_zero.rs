@@ -186,7 +186,8 @@ fn failure_to_value(failure: &CommitFailure) -> Value {
 fn failure_from_value(value: &Value) -> Option<CommitFailure> {
     let told = value.as_dict()?;
     let path = PathBuf::from(told.str("path").ok()?);
-    let alias = told.str("alias").ok().map(|alias| Alias { path: alias.into(), link: told.bool("link").unwrap_or(false) });
+    let alias =
+        told.str("alias").ok().map(|alias| Alias { path: alias.into(), link: told.bool("link").unwrap_or(false) });
     let error = FabricError::Checkpoint { path: path.clone(), message: told.str("error").ok()?.to_owned() };
     Some(CommitFailure { commit: Commit { path, alias, remove: paths(told.get("remove")?)? }, error })
 }

@@ -171,7 +171,7 @@ impl Strategy for DdpStrategy {
     }
 
     fn reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Tensor, FabricError> {
-        let reduced = tensor.f_detach()?.f_to_device(self.device)?.f_contiguous()?.f_copy()?;
+        let reduced = tensor.f_detach()?.f_to_device(self.device)?.f_contiguous()?.copy();
         let op = match op {
             ReduceOp::Mean => Reduction::Mean,
             ReduceOp::Sum => Reduction::Sum,
@@ -228,7 +228,7 @@ impl Strategy for DdpStrategy {
     fn begin_micro_batch(&mut self, syncs: bool) -> Result<(), FabricError> {
         let Some(training) = &mut self.training else { return Ok(()) };
         training.syncs = syncs;
-        training.reducer.set_require_sync(syncs)?;
+        training.reducer.set_require_sync(syncs);
         if syncs {
             training.reducer.prepare_for_forward()?;
             for buffer in &training.buffers {

@@ -13,7 +13,7 @@ use crate::FabricError;
 
 pub use consensus::Consensus;
 pub use ddp::{Compression, DdpOptions, DdpStrategy};
-pub use registry::{StrategyContext, StrategyFactory, Strategies};
+pub use registry::{Groups, Strategies, StrategyContext, StrategyFactory};
 pub use single_device::SingleDeviceStrategy;
 
 /// How values of several processes become one.

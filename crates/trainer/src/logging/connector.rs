@@ -26,7 +26,7 @@ pub(crate) struct Metrics {
     /// `log` does nothing (barebones).
     pub disabled: bool,
     /// Values of rank zero alone are not recorded here.
-    pub is_other_rank: bool,
+    is_other_rank: bool,
     callback: BTreeMap<String, LoggedValue>,
     /// In the order first logged, which is the order shown.
     bar: IndexMap<String, LoggedValue>,
@@ -41,8 +41,8 @@ pub(crate) type Row<'a> = SmallVec<[(&'a str, f64); 16]>;
 
 impl Metrics {
     /// Nothing logged yet; nothing ever will be when `disabled`.
-    pub(crate) fn new(disabled: bool) -> Metrics {
-        Metrics { disabled, ..Metrics::default() }
+    pub(crate) fn new(disabled: bool, is_other_rank: bool) -> Metrics {
+        Metrics { disabled, is_other_rank, ..Metrics::default() }
     }
 
     /// Records a `log` call. Its error is kept until the hook is over: [`Metrics::take_error`].
@@ -123,7 +123,7 @@ impl Metrics {
 
     /// Forgets everything: a new entry point begins.
     pub(crate) fn clear(&mut self) {
-        *self = Metrics { is_other_rank: self.is_other_rank, ..Metrics::new(self.disabled) };
+        *self = Metrics::new(self.disabled, self.is_other_rank);
     }
 
     /// Writes the values in demand to every logger. This is where the host waits for the device.

@@ -77,7 +77,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             return Ok(());
         }
         let rng = RngState::capture()?;
-        let metrics = Metrics { is_other_rank: !state.is_global_zero(), ..Metrics::new(state.config.barebones) };
+        let metrics = Metrics::new(state.config.barebones, !state.is_global_zero());
         let metrics = std::mem::replace(&mut state.metrics, metrics);
         state.stage = Stage::SanityCheck;
         self.callback_hook(Hook::OnSanityCheckStart, |c, t, m| c.on_sanity_check_start(t, m))?;

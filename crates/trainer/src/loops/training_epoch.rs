@@ -104,6 +104,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     fn next_batch(&mut self, batches: &mut Batches<M::Batch>) -> Result<Option<Numbered<M::Batch>>, Error> {
         let began = self.engine.state.mistakes.wait.begin();
         let next = self.engine.state.fetch(batches, "[_TrainingEpochLoop].train_dataloader_next");
+        let next = next.and_then(|next| self.engine.state.end_together(next));
         self.engine.state.mistakes.wait.end(Phase::Wait, began);
         next
     }

@@ -96,8 +96,8 @@ impl TrainerState {
         if self.profiler.is_none() {
             return Ok(());
         }
-        let strategy = self.fabric.strategy();
-        let rank = (strategy.world_size() > 1).then(|| strategy.local_rank());
+        let ranks = self.fabric.ranks();
+        let rank = (ranks.world_size > 1).then_some(ranks.local);
         let run = ProfiledRun { entry_point: self.entry, log_dir: self.log_dir(), rank, device: self.device() };
         match self.profiler.as_deref_mut() {
             Some(profiler) => profiler.setup(&run).map_err(failed("in set-up")),
