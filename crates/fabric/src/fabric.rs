@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use fulgurite_data::Batch;
-use fulgurite_torch::tch::{Device, Tensor, nn};
+use fulgurite_torch::tch::{Device, nn};
 use fulgurite_torch::{params, runtime};
 
 use crate::loggers::Logger;
+use crate::precision::Named;
 use crate::{
     CheckpointIo, DefaultCheckpointIo, Devices, FabricError, Precision, SingleDeviceStrategy, Strategy, accelerator,
     precision,
@@ -28,6 +28,7 @@ pub struct Fabric {
     strategy: Box<dyn Strategy>,
     precision: Box<dyn Precision>,
     checkpoint_io: Box<dyn CheckpointIo>,
+    warnings: Vec<String>,
     /// The loggers, in the order given; the first decides directories.
     pub loggers: Vec<Box<dyn Logger>>,
 }
@@ -43,13 +44,15 @@ impl Fabric {
     pub fn new(accelerator_name: &str, devices: &Devices, precision_name: &str) -> Result<Fabric, FabricError> {
         let accelerator = accelerator::accelerator(accelerator_name)?;
         let device = devices.resolve(accelerator.as_ref())?;
+        let Named { precision, warnings } = precision::precision(precision_name, device)?;
         runtime::tune_allocator();
         runtime::adapt_waiting();
         Ok(Fabric {
             accelerator: accelerator.name(),
             strategy: Box::new(SingleDeviceStrategy::new(device)),
-            precision: precision::precision(precision_name)?,
+            precision,
             checkpoint_io: Box::new(DefaultCheckpointIo::new()),
+            warnings,
             loggers: Vec::new(),
         })
     }
@@ -72,6 +75,16 @@ impl Fabric {
     /// The precision.
     pub fn precision(&self) -> &dyn Precision {
         self.precision.as_ref()
+    }
+
+    /// The precision, to restore its state.
+    pub fn precision_mut(&mut self) -> &mut dyn Precision {
+        self.precision.as_mut()
+    }
+
+    /// What the user should know about what was asked for and is done, one sentence each; empty from then on.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// Takes another precision, before the module is set up.
@@ -113,23 +126,6 @@ impl Fabric {
         self.precision.convert_module(vars)?;
         params::move_to(vars, self.device())?;
         Ok(())
-    }
-
-    /// The batch with its floating-point tensors in the precision's kind.
-    pub fn convert_input<B: Batch>(&self, batch: B) -> B {
-        match self.precision.input_kind() {
-            Some(kind) => batch.to_float_kind(kind),
-            None => batch,
-        }
-    }
-
-    /// The backward pass of `loss`, a scalar with a gradient.
-    ///
-    /// # Errors
-    ///
-    /// What autograd said.
-    pub fn backward(&mut self, loss: &Tensor) -> Result<(), FabricError> {
-        self.precision.backward(loss)
     }
 
     /// Gives back what the run held.

@@ -165,6 +165,7 @@ impl TrainerBuilder {
         explain(&config, &console);
         let config = config.resolved();
         let mut fabric = Fabric::new(&config.accelerator, &config.devices, &config.precision)?;
+        fabric.take_warnings().iter().for_each(|warning| console.warn(warning));
         let job = Job::current().filter(|_| config.fast_dev_run == 0);
         let slurm = install(plugins, &config, &mut fabric)?;
         fabric.loggers = build_loggers(&config, loggers, job.as_ref())?;

@@ -172,7 +172,7 @@ pub struct TrainerConfig {
     pub strategy: String,
     /// Machines in the run; one in this version.
     pub num_nodes: u64,
-    /// `32-true` or `64-true`.
+    /// The kinds of numbers: `32-true`, `bf16-mixed`, `16-mixed`, `bf16-true`, `16-true` or `64-true`.
     #[setters(into)]
     pub precision: String,
     /// Evaluate under libtorch's inference mode (outside fit), not only without gradients.
