@@ -3,6 +3,7 @@
 
 import json
 import logging
+import math
 import sys
 import warnings
 
@@ -55,6 +56,11 @@ def names(names):
     return found
 
 
+def number(x):
+    """JSON has no infinities: in the words of Rust."""
+    return x if math.isfinite(x) else {"inf": "inf", "-inf": "-inf", "nan": "NaN"}[str(x)]
+
+
 class Events(Callback):
     """What hooks see."""
 
@@ -70,19 +76,19 @@ class Events(Callback):
         self.rows.append(["zero_grad"])
 
     def on_before_backward(self, trainer, module, loss):
-        self.rows.append(["backward", float(loss), str(loss.dtype)])
+        self.rows.append(["backward", number(float(loss)), str(loss.dtype)])
 
     def on_after_backward(self, *args):
-        self.rows.append(["gradient", self.norm()])
+        self.rows.append(["gradient", number(self.norm())])
 
     def on_before_optimizer_step(self, *args):
-        self.rows.append(["step", self.norm()])
+        self.rows.append(["step", number(self.norm())])
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         scaler = trainer.scaler.state_dict() if trainer.scaler else {}
         loss = outputs["loss"]
         logged = trainer.callback_metrics["loss"]
-        self.rows.append(["end", float(loss), str(loss.dtype), float(logged), scaler])
+        self.rows.append(["end", number(float(loss)), str(loss.dtype), number(float(logged)), scaler])
 
 
 class Net(LightningModule):

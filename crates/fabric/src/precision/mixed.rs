@@ -74,16 +74,22 @@ impl Precision for MixedPrecision {
     }
 
     fn unscale_gradients(&mut self, optimizer: &dyn Optimizer) -> Result<(), FabricError> {
-        match &mut self.scaler {
-            Some(scaler) if !scaler.is_unscaled(optimizer) => match scaler.unscale_(optimizer) {
-                Err(ScalerError::NothingScaled { .. }) if !has_gradients(optimizer) => Ok(()),
-                unscaled => Ok(unscaled?),
-            },
-            _ => Ok(()),
+        let Some(scaler) = &mut self.scaler else { return Ok(()) };
+        if scaler.has_stepped(optimizer) {
+            scaler.update_stepped()?;
+        }
+        if scaler.is_unscaled(optimizer) {
+            return Ok(());
+        }
+        match scaler.unscale_(optimizer) {
+            Err(ScalerError::NothingScaled { .. }) if !has_gradients(optimizer) => Ok(()),
+            unscaled => Ok(unscaled?),
         }
     }
 
+    /// The scale changes when no other optimizer is known to be about to step: its gradients have the same scale.
     fn optimizer_step(&mut self, optimizer: &mut dyn Optimizer) -> Result<OptimizerStep, FabricError> {
+        self.unscale_gradients(optimizer)?;
         let Some(scaler) = &mut self.scaler else {
             optimizer.step()?;
             return Ok(OptimizerStep::Taken);
@@ -97,7 +103,9 @@ impl Precision for MixedPrecision {
             }
             step => step?,
         };
-        scaler.update()?;
+        if !scaler.awaits_a_step() {
+            scaler.update()?;
+        }
         if step == OptimizerStep::Skipped {
             let scale = scaler.get_scale()?;
             if scale < SMALLEST_SCALE {

@@ -284,6 +284,17 @@ impl GradScaler {
     ///
     /// There was no step.
     pub fn update(&mut self) -> Result<(), ScalerError> {
+        let all = std::mem::take(&mut self.optimizers);
+        self.update_by(&all)
+    }
+
+    /// The same for the optimizers that have stepped. The others keep what is known of them.
+    pub(super) fn update_stepped(&mut self) -> Result<(), ScalerError> {
+        let stepped: Vec<_> = self.optimizers.extract_if(.., |known| known.stage == Stage::Stepped).collect();
+        self.update_by(&stepped)
+    }
+
+    fn update_by(&mut self, optimizers: &[PerOptimizer]) -> Result<(), ScalerError> {
         if !self.options.enabled {
             return Ok(());
         }
@@ -291,7 +302,7 @@ impl GradScaler {
         let Some(OnDevice { scale, growth_tracker }) = &mut self.on_device else {
             return Err(ScalerError::NothingScaled { method: "update" });
         };
-        let mut found = self.optimizers.iter().filter_map(|known| known.found_inf.as_ref());
+        let mut found = optimizers.iter().filter_map(|known| known.found_inf.as_ref());
         let Some(first) = found.next() else { return Err(ScalerError::NothingChecked) };
         let mut found_inf = first.shallow_clone();
         for more in found {
@@ -299,7 +310,6 @@ impl GradScaler {
         }
         let GradScalerOptions { growth_factor, backoff_factor, growth_interval, .. } = self.options;
         update_scale(scale, growth_tracker, &found_inf, (growth_factor, backoff_factor), growth_interval)?;
-        self.optimizers.clear();
         Ok(())
     }
 
@@ -343,6 +353,16 @@ impl GradScaler {
     /// Whether an optimizer's gradients were divided by the scale, and it has not stepped.
     pub fn is_unscaled(&self, optimizer: &dyn Optimizer) -> bool {
         self.stage(optimizer) == Some(Stage::Unscaled)
+    }
+
+    /// Whether an optimizer has stepped since the last update.
+    pub(super) fn has_stepped(&self, optimizer: &dyn Optimizer) -> bool {
+        self.stage(optimizer) == Some(Stage::Stepped)
+    }
+
+    /// Whether an optimizer is yet to step whose gradients were divided by the scale.
+    pub(super) fn awaits_a_step(&self) -> bool {
+        self.optimizers.iter().any(|known| known.stage == Stage::Unscaled)
     }
 
     /// What is known of an optimizer since the last update is no longer of interest.
