@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fulgurite_optim::OptimError;
 use fulgurite_torch::tch::TchError;
+
+use crate::ScalerError;
 
 /// A hardware or numerics choice that this machine, or this build, cannot honour.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FabricError {
     /// A name that is not one of a closed list.
-    #[error("unknown {what} `{given}`; choose one of {}", .known.join(", "))]
+    #[error("unknown {what} `{given}`; {} one of {}", advice(.given, .known), .known.join(", "))]
     Unknown {
         /// The setting, such as `accelerator`.
         what: &'static str,
@@ -119,6 +122,18 @@ pub enum FabricError {
         /// Which ranks, and what differs.
         message: String,
     },
+    /// The gradient scaler.
+    #[error(transparent)]
+    Scaler(#[from] ScalerError),
+    /// The optimizer refused its step.
+    #[error(transparent)]
+    Optimizer(#[from] OptimError),
+    /// Gradients were to be clipped, and cannot be.
+    #[error("the norm of the gradients is {norm}, so they cannot be clipped to a norm; look for the cause in the loss, or set error_if_nonfinite to false")]
+    NormNotFinite {
+        /// Their norm.
+        norm: f64,
+    },
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),
@@ -130,11 +145,8 @@ pub enum FabricError {
 impl FabricError {
     /// An unknown name, with the nearest of those known, if one is near.
     pub(crate) fn unknown(what: &'static str, given: &str, known: &[String]) -> FabricError {
-        /// From which likeness on a misspelling is probable; 1 is the same.
-        const NEAR: f64 = 0.8;
-        let likeness = |name: &String| strsim::jaro_winkler(&given.to_ascii_lowercase(), name);
-        let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-        let advice = match nearest.filter(|name| likeness(name) >= NEAR) {
+        let names: Vec<&str> = known.iter().map(String::as_str).collect();
+        let advice = match nearest(given, &names) {
             Some(name) => format!("did you mean `{name}`?"),
             None => format!("choose one of {}", known.join(", ")),
         };
@@ -170,4 +182,31 @@ fn missing_ranks(missing: &[(usize, Option<String>)], world_size: usize, address
         message.push_str(&format!("; were {they} started, and can {they} reach that address?"));
     }
     message
+}
+
+/// How others call what Fulgurite and Lightning call by one of their names.
+const ELSEWHERE: [(&str, &str); 10] = [
+    ("fp16", "16-mixed"),
+    ("float16", "16-mixed"),
+    ("half", "16-true"),
+    ("bfloat16", "bf16-mixed"),
+    ("fp32", "32-true"),
+    ("float32", "32-true"),
+    ("float", "32-true"),
+    ("fp64", "64-true"),
+    ("float64", "64-true"),
+    ("double", "64-true"),
+];
+
+/// The name that was meant, if one is near.
+fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
+    let lower = given.to_ascii_lowercase();
+    let translated = ELSEWHERE.iter().find(|(other, name)| *other == lower && known.contains(name));
+    let scored = || known.iter().map(|name| (strsim::jaro_winkler(&lower, name), *name));
+    let near = || scored().filter(|(score, _)| *score >= 0.8).max_by(|a, b| a.0.total_cmp(&b.0));
+    translated.map(|(_, name)| *name).or_else(|| near().map(|(_, name)| name))
+}
+
+fn advice(given: &str, known: &[&'static str]) -> String {
+    nearest(given, known).map_or("choose".into(), |near| format!("did you mean `{near}`? Else choose"))
 }

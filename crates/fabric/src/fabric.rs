@@ -4,14 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use derive_setters::Setters;
-use fulgurite_data::Batch;
 use fulgurite_torch::distributed::{Backend, GroupOptions, ProcessGroup};
-use fulgurite_torch::tch::{Device, Tensor, nn};
+use fulgurite_torch::tch::{Device, nn};
 use fulgurite_torch::{params, runtime};
 
 use crate::environments::{self, ClusterEnvironment};
 use crate::launcher::{self, LaunchPlan};
 use crate::loggers::Logger;
+use crate::precision::Named;
 use crate::strategy::{DdpOptions, Groups, Ranks, Strategies, StrategyContext};
 use crate::{
     CheckpointIo, DefaultCheckpointIo, Devices, FabricError, Precision, RankZeroCheckpointIo, Strategy, accelerator,
@@ -56,7 +56,6 @@ impl FabricBuilder {
     pub fn build(self) -> Result<Fabric, FabricError> {
         let accelerator = accelerator::accelerator(&self.accelerator)?;
         Strategies::check(&self.strategy)?;
-        let precision = precision::precision(&self.precision)?;
         let environment = environments::current()?;
         let is_process = environment.creates_processes_externally();
         let started = environment.place().local_world_size.filter(|_| is_process).map(|told| told.count);
@@ -83,9 +82,11 @@ impl FabricBuilder {
         runtime::tune_allocator();
         runtime::adapt_waiting();
         let (ranks, groups) = connected.map_or((Ranks::ALONE, None), |(ranks, groups)| (ranks, Some(groups)));
+        let device = devices[ranks.local];
+        let Named { precision, warnings } = precision::precision(&self.precision, device)?;
         let context = StrategyContext {
             name: self.strategy.clone(),
-            device: devices[ranks.local],
+            device,
             ranks,
             groups,
             ddp: self.ddp.clone(),
@@ -96,6 +97,7 @@ impl FabricBuilder {
             strategy: Strategies::make(context)?,
             precision,
             checkpoint_io: Box::new(DefaultCheckpointIo::new()),
+            warnings,
             loggers: Vec::new(),
         };
         fabric.set_checkpoint_io(Box::new(DefaultCheckpointIo::new()));
@@ -149,6 +151,7 @@ pub struct Fabric {
     strategy: Box<dyn Strategy>,
     precision: Box<dyn Precision>,
     checkpoint_io: Box<dyn CheckpointIo>,
+    warnings: Vec<String>,
     /// The loggers, in the order given; the first decides directories.
     pub loggers: Vec<Box<dyn Logger>>,
 }
@@ -194,9 +197,24 @@ impl Fabric {
         self.strategy.as_ref()
     }
 
+    /// The strategy, to train with.
+    pub fn strategy_mut(&mut self) -> &mut dyn Strategy {
+        self.strategy.as_mut()
+    }
+
     /// The precision.
     pub fn precision(&self) -> &dyn Precision {
         self.precision.as_ref()
+    }
+
+    /// The precision, to restore its state.
+    pub fn precision_mut(&mut self) -> &mut dyn Precision {
+        self.precision.as_mut()
+    }
+
+    /// What the user should know about what was asked for and is done, one sentence each; empty from then on.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// Takes another precision, before the module is set up.
@@ -286,25 +304,6 @@ impl Fabric {
     /// Training is over: what only training needs is given back.
     pub fn end_training(&mut self) {
         self.strategy.end_training();
-    }
-
-    /// The batch with its floating-point tensors in the precision's kind.
-    pub fn convert_input<B: Batch>(&self, batch: B) -> B {
-        match self.precision.input_kind() {
-            Some(kind) => batch.to_float_kind(kind),
-            None => batch,
-        }
-    }
-
-    /// The backward pass of `loss`, a scalar with a gradient.
-    ///
-    /// # Errors
-    ///
-    /// What autograd said.
-    pub fn backward(&mut self, loss: &Tensor) -> Result<(), FabricError> {
-        self.strategy.before_backward(loss)?;
-        self.precision.backward(loss)?;
-        self.strategy.after_backward()
     }
 
     /// Gives back what the run held.

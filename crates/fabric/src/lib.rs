@@ -27,6 +27,8 @@ pub use fabric::{Fabric, FabricBuilder};
 /// The crate that object stores are made with.
 #[cfg(feature = "object-store")]
 pub use object_store;
-pub use precision::Precision;
+pub use precision::{
+    Clip, GradScaler, GradScalerOptions, MixedPrecision, OptimizerStep, Pass, Precision, ScalerError, TruePrecision,
+};
 pub use strategy::{DdpOptions, DdpStrategy, Ranks, ReduceOp, SingleDeviceStrategy, Strategy};
 pub use throughput::{Throughput, ThroughputError, Work};

@@ -4,6 +4,7 @@
 #include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
 #include <ATen/ops/_foreach_clamp_max.h>
 #include <ATen/ops/_foreach_clamp_min.h>
 #include <ATen/ops/_foreach_mul.h>
@@ -99,6 +100,31 @@ Error fulgurite_scale_grads(const at::Tensor *const *parameters, size_t count, d
   return protect([&] {
     at::NoGradGuard no_grad;
     for (const auto &group : gradients(parameters, count)) at::_foreach_mul_(group, factor);
+  });
+}
+
+// Divides all gradients by `scale`, a float of no dimensions. `out` is a float like it, and is not 0 if a gradient was
+// infinite or NaN; nothing of it is read by the host. `count` is how many gradients there were.
+Error fulgurite_unscale_grads(const at::Tensor *const *parameters, size_t count, const at::Tensor *scale,
+                              at::Tensor **out, size_t *checked) noexcept {
+  return protect([&] {
+    at::NoGradGuard no_grad;
+    auto groups = gradients(parameters, count);
+    for (const auto &group : groups)
+      TORCH_CHECK(group.front().scalar_type() != at::kHalf,
+                  "gradients of 16 bits cannot be unscaled without loss; keep the parameters in 32 bits");
+    // As PyTorch computes it: a reciprocal in 32 bits is not exact on every device.
+    at::Tensor inverse = scale->is_mps() ? scale->reciprocal() : scale->to(at::kDouble).reciprocal().to(at::kFloat);
+    at::Tensor found = at::zeros({}, scale->options());
+    *checked = 0;
+    for (const auto &group : groups) {
+      const at::Device device = group.front().device();
+      at::Tensor here = found.to(device, /*non_blocking=*/true, /*copy=*/device != found.device());
+      at::_amp_foreach_non_finite_check_and_unscale_(group, here, inverse.to(device, /*non_blocking=*/true));
+      if (device != found.device()) found.add_(here.to(found.device(), /*non_blocking=*/true));
+      *checked += group.size();
+    }
+    *out = new at::Tensor(std::move(found));
   });
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char};
 
 use crate::distributed::DistributedError;
-use crate::tch::TchError;
+use crate::tch::{Device, Kind, TchError};
 
 /// What goes wrong in this crate.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +66,18 @@ pub enum TorchError {
         index: usize,
         /// How many there are.
         there: usize,
+    },
+    /// Autocast to a kind that it does not cast to.
+    #[error("operations cannot be cast to {kind:?}; autocast takes Half or BFloat16")]
+    AutocastKind {
+        /// The kind asked for.
+        kind: Kind,
+    },
+    /// Autocast on a device that has none.
+    #[error("there is no autocast on {device:?}; it is for CPU, CUDA and MPS")]
+    AutocastDevice {
+        /// The device asked for.
+        device: Device,
     },
     /// Items beyond the end of a tensor.
     #[error("{start}..{} was asked for, and there are {available} items", start.saturating_add(*len))]

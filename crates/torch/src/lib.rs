@@ -5,6 +5,7 @@
 //! | [`params`] | names of parameters in a fixed order, state dicts, moving and converting a whole `VarStore` |
 //! | [`record`], [`flops`] | the operations that run, and what they cost |
 //! | [`anomaly`] | which operation made the first NaN |
+//! | [`autocast`] | mixed precision: regions, and the kernels of a gradient scaler |
 //! | [`grad`] | the backward pass, clipping, and guards that restore autograd's modes |
 //! | [`foreach`] | libtorch's fused and foreach kernels, for optimizers |
 //! | [`profiler`] | libtorch's profiler: traces that Perfetto opens, and key averages |
@@ -22,6 +23,7 @@
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 pub mod anomaly;
+pub mod autocast;
 mod counting_allocator;
 pub mod device;
 pub mod distributed;
@@ -33,6 +35,7 @@ mod host;
 mod modes;
 pub mod params;
 mod pointers;
+pub mod process;
 pub mod profiler;
 pub mod record;
 pub mod rng;

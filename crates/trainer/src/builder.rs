@@ -172,6 +172,7 @@ impl TrainerBuilder {
             .precision(&config.precision)
             .configuration(serde_json::to_string(&config).unwrap_or_default());
         let mut fabric = fabric.build()?;
+        fabric.take_warnings().iter().for_each(|warning| console.warn(warning));
         let job = Job::current().filter(|_| config.fast_dev_run == 0);
         let slurm = install(plugins, &config, &mut fabric)?;
         fabric.loggers = build_loggers(&config, loggers, job.as_ref())?;

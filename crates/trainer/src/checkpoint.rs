@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use fulgurite_fabric::FabricError;
 use fulgurite_torch::rng::{self, RngState};
 use fulgurite_torch::tch::{Tensor, nn, no_grad};
 use fulgurite_torch::{Dict, Value, grad, params, runtime};
@@ -37,10 +38,16 @@ impl<M: LightningModule> Run<'_, '_, M> {
             checkpoint.set("callbacks", callbacks);
             checkpoint.set("optimizer_states", optimizers.collect::<Vec<_>>());
             checkpoint.set("lr_schedulers", schedulers.collect::<Vec<_>>());
+            let precision = state.fabric.precision();
+            let scaler = precision.state_dict()?;
+            if !scaler.is_empty() {
+                checkpoint.set(precision.state_key(), scaler);
+            }
             let mut more = state.beyond_lightning()?;
             let mut of_rank = state.of_this_rank()?;
             if state.run.window.batches > 0 || state.run.manual {
                 of_rank.set("grads", gradients(self.module.vars()));
+                more.set("grads_scale", state.fabric.loss_scale()?);
             }
             if state.is_distributed() {
                 more.set("ranks", state.fabric.strategy().all_gather_values(Value::Dict(of_rank.clone()))?);
@@ -160,12 +167,14 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 state.max_epochs
             )));
         }
+        state.restore_precision(checkpoint).map_err(|error| wrong(format!("cannot be resumed from: {error}")))?;
         if let Ok(more) = checkpoint.dict("fulgurite") {
             state.restore_beyond_lightning(more)?;
             let of_rank = state.saved_of_this_rank(more).map_err(wrong)?;
             state.restore_of_this_rank(of_rank)?;
             if let Ok(grads) = of_rank.dict("grads") {
-                restore_gradients(self.module.vars(), grads)?;
+                let scaled = state.fabric.loss_scale()? / more.float("grads_scale").unwrap_or(1.0);
+                restore_gradients(self.module.vars(), grads, scaled)?;
             }
         }
         state.resumed_from = Some(path.into());
@@ -206,6 +215,7 @@ impl TrainerState {
             .with("window", Dict::new().with("batches", window.batches).with("weight", window.weight))
             .with("eval_batches", eval_batches)
             .with("stop", stop)
+            .with("step_skipped", self.run.step_skipped)
             .with("world_size", self.fabric.world_size())
             .with("log_versions", self.log_versions()))
     }
@@ -242,6 +252,15 @@ impl TrainerState {
         Ok(())
     }
 
+    /// The gradient scaler's state, where both runs have one.
+    fn restore_precision(&mut self, checkpoint: &Dict) -> Result<(), FabricError> {
+        let precision = self.fabric.precision_mut();
+        match checkpoint.dict(precision.state_key()) {
+            Ok(saved) => precision.load_state_dict(saved),
+            Err(_) => Ok(()),
+        }
+    }
+
     fn restore_beyond_lightning(&mut self, more: &Dict) -> Result<(), Error> {
         if let Ok(seed) = more.int("global_seed") {
             rng::seed_everything(seed as u64)?;
@@ -264,6 +283,7 @@ impl TrainerState {
         if let Ok(counts) = more.list("eval_batches") {
             self.run.eval_batches = counts.iter().filter_map(Value::as_int).collect();
         }
+        self.run.step_skipped = more.bool("step_skipped").unwrap_or(false);
         if let Ok(reason) = more.str("stop") {
             self.request_stop(reason);
         }
@@ -278,11 +298,16 @@ fn gradients(vars: &nn::VarStore) -> Dict {
     there.map(|(name, grad)| (name.into(), grad.into())).collect()
 }
 
-fn restore_gradients(vars: &nn::VarStore, saved: &Dict) -> Result<(), Error> {
-    for (name, parameter) in params::named_parameters(vars) {
-        if let Ok(grad) = saved.tensor(&name) {
-            grad::set_grad(&parameter, grad)?;
+/// Puts gradients back, `scaled` from the loss scale they were saved with to the one of this run.
+fn restore_gradients(vars: &nn::VarStore, saved: &Dict, scaled: f64) -> Result<(), Error> {
+    let parameters = params::named_parameters(vars);
+    for (name, parameter) in &parameters {
+        if let Ok(grad) = saved.tensor(name) {
+            grad::set_grad(parameter, grad)?;
         }
+    }
+    if scaled != 1.0 {
+        grad::scale_grads(parameters.iter().map(|(_, parameter)| parameter), scaled)?;
     }
     Ok(())
 }

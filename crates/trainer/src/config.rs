@@ -172,7 +172,7 @@ pub struct TrainerConfig {
     pub strategy: String,
     /// Machines in the run.
     pub num_nodes: u64,
-    /// `32-true` or `64-true`.
+    /// The kinds of numbers: `32-true`, `bf16-mixed`, `16-mixed`, `bf16-true`, `16-true` or `64-true`.
     #[setters(into)]
     pub precision: String,
     /// Give every process its own part of the data. Without, loaders see to that themselves.

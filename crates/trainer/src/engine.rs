@@ -1,12 +1,13 @@
 //! [`Engine`]: the trainer's state and callbacks, and how hooks are called on them and on the module.
 
 use fulgurite_data::Batch;
+use fulgurite_fabric::Pass;
 
 use crate::callbacks::Callback;
 use crate::error::{BoxError, Error, Result};
 use crate::hook::Hook;
 use crate::module::{LightningModule, ModuleView};
-use crate::state::{Owner, TrainerState};
+use crate::state::{Owner, Stage, TrainerState};
 use crate::step::Step;
 
 /// The trainer's state and callbacks.
@@ -70,13 +71,15 @@ impl Engine {
         self.in_module(hook, module, |module, engine| call(module, &mut engine.state))
     }
 
-    /// Calls a step of the module.
+    /// Calls a step of the module, in what the precision surrounds it with.
     pub(crate) fn on_step<M: LightningModule, T>(
         &mut self,
         hook: Hook,
         module: &mut M,
         call: impl FnOnce(&mut M, &mut Step) -> Result<T>,
     ) -> Result<T, Error> {
+        let pass = if self.state.stage == Stage::Train { Pass::Training } else { Pass::Evaluation };
+        let _context = self.state.fabric.forward_context(pass)?;
         self.in_module(hook, module, |module, engine| call(module, &mut Step(engine)))
     }
 

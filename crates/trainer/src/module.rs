@@ -274,7 +274,8 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(())
     }
 
-    /// Before the backward pass of `loss`, which is not divided by the accumulation window.
+    /// Before the backward pass of `loss`, which is not divided by the accumulation window. In precision `16-mixed` it
+    /// is multiplied by the loss scale.
     fn on_before_backward(&mut self, trainer: &mut TrainerState, loss: &Tensor) -> Result<()> {
         Ok(())
     }
@@ -289,7 +290,7 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(())
     }
 
-    /// The gradients of the window are complete, and not clipped yet.
+    /// The gradients of the window are complete, without loss scale, and not clipped yet.
     fn on_before_optimizer_step(&mut self, trainer: &mut TrainerState, optimizer: &mut dyn Optimizer) -> Result<()> {
         Ok(())
     }

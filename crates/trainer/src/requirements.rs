@@ -6,16 +6,7 @@ use fulgurite_fabric::{FabricError, accelerator};
 use crate::config::TrainerConfig;
 use crate::error::Error;
 
-const PRECISIONS_ELSEWHERE: [&str; 8] = [
-    "16",
-    "16-mixed",
-    "16-true",
-    "bf16",
-    "bf16-mixed",
-    "bf16-true",
-    "transformer-engine",
-    "transformer-engine-float16",
-];
+const PRECISIONS_ELSEWHERE: [&str; 2] = ["transformer-engine", "transformer-engine-float16"];
 
 /// Checks what the machine and this version have to offer. `missing` is what somebody found missing before.
 ///

@@ -6,11 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use fulgurite_fabric::Fabric;
+use fulgurite_fabric::{Clip, Fabric};
 use fulgurite_fabric::loggers::Logger;
 use fulgurite_metrics::LogValue;
 use fulgurite_optim::{LrSchedulerConfig, Optimizer};
-use fulgurite_torch::grad;
 use fulgurite_torch::rng::RngState;
 use fulgurite_torch::tch::{Device, Tensor};
 use indexmap::IndexMap;
@@ -65,6 +64,8 @@ pub(crate) struct RunState {
     /// Each is absent while a step has it.
     pub optimizers: Vec<Option<Box<dyn Optimizer>>>,
     pub schedulers: Vec<LrSchedulerConfig>,
+    /// The step of the batch in hand was skipped for an infinite gradient: it does not count, and moves no scheduler.
+    pub step_skipped: bool,
     /// For how many steps each optimizer has its turn; empty when there is but one, or the module steps them itself.
     pub frequencies: Vec<u64>,
     /// Whether the module steps the optimizers itself.
@@ -541,9 +542,9 @@ impl TrainerState {
         &self.console
     }
 
-    /// The backward pass of a loss, as the precision wants it.
+    /// The backward pass of a loss, as the precision wants it. The loss that hooks are given has its scale already.
     pub fn backward(&mut self, loss: &Tensor) -> Result<()> {
-        Ok(self.fabric.backward(loss)?)
+        Ok(self.fabric.backward_scaled(loss)?)
     }
 
     /// Drops all gradients.
@@ -551,7 +552,7 @@ impl TrainerState {
         self.optimizers().for_each(|optimizer| optimizer.zero_grad());
     }
 
-    /// Clips the gradients of an optimizer's parameters; nothing without a positive value.
+    /// Clips the gradients of an optimizer's parameters, without their scale; nothing without a positive value.
     pub fn clip_gradients(
         &mut self,
         optimizer: &mut dyn Optimizer,
@@ -559,11 +560,11 @@ impl TrainerState {
         gradient_clip_algorithm: GradientClipAlgorithm,
     ) -> Result<()> {
         let Some(value) = gradient_clip_val.filter(|value| *value > 0.0) else { return Ok(()) };
-        let parameters = optimizer.param_groups().iter().flat_map(|group| &group.params);
-        match gradient_clip_algorithm {
-            GradientClipAlgorithm::Norm => drop(grad::clip_grad_norm(parameters, value, 2.0)?),
-            GradientClipAlgorithm::Value => grad::clip_grad_value(parameters, value)?,
-        }
+        let clip = match gradient_clip_algorithm {
+            GradientClipAlgorithm::Norm => Clip::norm(value),
+            GradientClipAlgorithm::Value => Clip::value(value),
+        };
+        self.fabric.clip_gradients(optimizer, clip)?;
         Ok(())
     }
 }

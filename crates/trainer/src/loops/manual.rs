@@ -1,6 +1,8 @@
 //! Manual optimization: what a module calls in `training_step` when it steps its optimizers itself.
 
+use fulgurite_fabric::{FabricError, OptimizerStep, Pass};
 use fulgurite_optim::{OptimError, Optimizer};
+use fulgurite_torch::autocast::{Autocast, AutocastGuard};
 use fulgurite_torch::tch::Tensor;
 
 use super::optimization::torch;
@@ -54,15 +56,19 @@ impl Step<'_> {
     }
 
     /// Steps an optimizer, with the hook before it. Every such step counts in
-    /// [`global_step`](Step::global_step), whichever optimizer takes it.
+    /// [`global_step`](Step::global_step), whichever optimizer takes it, except a skipped one: in precision `16-mixed`
+    /// a step with an infinite gradient is, and schedulers should not move then either.
     ///
     /// # Errors
     ///
     /// There is no such optimizer; what the hooks or the optimizer said.
-    pub fn optimizer_step<M: LightningModule>(&mut self, module: &mut M, optimizer: usize) -> Result<()> {
+    pub fn optimizer_step<M: LightningModule>(&mut self, module: &mut M, optimizer: usize) -> Result<OptimizerStep> {
         self.step_manually(module, optimizer, |engine, module, optimizer| {
+            engine.state.fabric.unscale_gradients(optimizer)?;
             engine.before_optimizer_step(module, optimizer)?;
-            Ok(optimizer.step()?)
+            let _off = engine.autocast_off()?;
+            let step = engine.state.fabric.optimizer_step(optimizer)?;
+            Ok((step, step))
         })
     }
 
@@ -80,15 +86,18 @@ impl Step<'_> {
     ) -> Result<Tensor> {
         let (hook, owner) = (self.0.state.hook, self.0.state.owner);
         self.step_manually(module, optimizer, |engine, module, optimizer| {
+            engine.refuse_closure()?;
+            let _off = engine.autocast_off()?;
             let stepped = optimizer.step_with(&mut |optimizer| {
                 engine.state.enter(hook, owner);
+                let _context = engine.state.fabric.forward_context(Pass::Training)?;
                 let loss = closure(module, &mut Step(engine), optimizer)?;
                 engine.before_optimizer_step(module, optimizer)?;
                 Ok(loss)
             });
             match stepped {
                 Err(OptimError::Closure(error)) => Err(error),
-                stepped => Ok(stepped?),
+                stepped => Ok((stepped?, OptimizerStep::Taken)),
             }
         })
     }
@@ -154,7 +163,7 @@ impl Step<'_> {
         &mut self,
         module: &mut M,
         optimizer: usize,
-        step: impl FnOnce(&mut Engine, &mut M, &mut dyn Optimizer) -> Result<T>,
+        step: impl FnOnce(&mut Engine, &mut M, &mut dyn Optimizer) -> Result<(T, OptimizerStep)>,
     ) -> Result<T> {
         self.0.state.require_manual("optimizer_step")?;
         self.as_caller(|engine| {
@@ -162,9 +171,11 @@ impl Step<'_> {
             let action = engine.state.begin_action(|| "optimizer_step".to_owned());
             let stepped = engine.lend_optimizer(optimizer, |engine, optimizer| step(engine, module, optimizer));
             engine.state.end_action(action);
-            let stepped = stepped??;
-            engine.state.run.progress.manual_step.completed();
-            Ok(stepped)
+            let (returned, step) = stepped??;
+            if step == OptimizerStep::Taken {
+                engine.state.run.progress.manual_step.completed();
+            }
+            Ok(returned)
         })
     }
 
@@ -178,6 +189,24 @@ impl Step<'_> {
 }
 
 impl Engine {
+    /// An optimizer computes in the kinds of its state, although it steps within the forward pass.
+    fn autocast_off(&self) -> Result<Option<AutocastGuard>, FabricError> {
+        let device = self.state.device();
+        let is_mixed = self.state.fabric.precision().is_mixed();
+        Ok(is_mixed.then(|| Autocast::off(device).enter()).transpose()?)
+    }
+
+    fn refuse_closure(&self) -> Result<(), Error> {
+        let precision = self.state.fabric.precision();
+        if !precision.evaluates_first() {
+            return Ok(());
+        }
+        Err(Error::Config(format!(
+            "optimizer_step_with evaluates the loss several times, which the gradient scaler of precision {} cannot follow; call optimizer_step after the backward pass, or take precision bf16-mixed",
+            precision.name()
+        )))
+    }
+
     /// A training step that sees to its optimizers itself; its loss, if it returns one, is only reported.
     pub(crate) fn optimize_manually<M: LightningModule>(
         &mut self,

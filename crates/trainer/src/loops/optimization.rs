@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use fulgurite_fabric::OptimizerStep;
 use fulgurite_optim::{OptimError, Optimizer};
 use fulgurite_torch::anomaly::{self, AnomalyWatch};
 use fulgurite_torch::grad;
@@ -25,6 +26,7 @@ pub struct OptimizerClosure<'a, M: LightningModule> {
     closes_window: bool,
     /// The window before this batch.
     window: Window,
+    step: OptimizerStep,
 }
 
 impl<M: LightningModule> OptimizerClosure<'_, M> {
@@ -34,6 +36,11 @@ impl<M: LightningModule> OptimizerClosure<'_, M> {
     ///
     /// Those of the hooks it runs, and the optimizer's.
     pub fn step(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<()> {
+        if self.engine.state.fabric.precision().evaluates_first() {
+            let _loss = self.evaluate(module, optimizer)?;
+            self.step = self.engine.state.fabric.optimizer_step(optimizer)?;
+            return Ok(());
+        }
         match optimizer.step_with(&mut |optimizer| Ok(self.evaluate(module, optimizer)?)) {
             Ok(_loss) => Ok(()),
             Err(OptimError::Closure(error)) => Err(error),
@@ -57,6 +64,12 @@ impl<M: LightningModule> OptimizerClosure<'_, M> {
             let window = engine.state.accumulate_grad_batches();
             return Err(Error::Config(format!(
                 "the optimizer evaluates the loss several times per step, and accumulate_grad_batches={window} has dropped the earlier batches of the window by then; set it to 1, or take another optimizer"
+            )));
+        }
+        if self.outputs.is_some() && engine.state.fabric.precision().evaluates_first() {
+            return Err(Error::Config(format!(
+                "optimizer_step evaluates the loss several times per step, which the gradient scaler of precision {} cannot follow; evaluate it once, or take precision bf16-mixed",
+                engine.state.fabric.precision().name()
             )));
         }
         // However often it is evaluated, the batch counts once.
@@ -150,7 +163,8 @@ impl Engine {
     ) -> Result<Loss, Error> {
         let closes_window = !self.state.is_accumulating();
         let window = self.state.run.window;
-        let mut closure = OptimizerClosure { engine: self, batch, outputs: None, closes_window, window };
+        let step = OptimizerStep::Taken;
+        let mut closure = OptimizerClosure { engine: self, batch, outputs: None, closes_window, window, step };
         if !closes_window {
             let _loss = closure.evaluate(module, optimizer)?;
             return Ok(closure.outputs.unwrap_or_default());
@@ -159,7 +173,7 @@ impl Engine {
         let action = closure.engine.state.begin_module_hook(Hook::OptimizerStep, module.name());
         closure.engine.state.enter(Hook::OptimizerStep, Owner::Module);
         let stepped = module.optimizer_step(optimizer, &mut closure);
-        let outputs = closure.outputs.take();
+        let (outputs, step) = (closure.outputs.take(), closure.step);
         self.state.end_action(action);
         self.state
             .leave(stepped)
@@ -170,7 +184,10 @@ impl Engine {
                 module.name()
             ))
         })?;
-        self.state.run.progress.optimizer_step.completed();
+        match step {
+            OptimizerStep::Taken => self.state.run.progress.optimizer_step.completed(),
+            OptimizerStep::Skipped => self.state.run.step_skipped = true,
+        }
         self.state.run.window = Window::default();
         Ok(outputs)
     }
@@ -209,7 +226,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The backward pass of a batch's share of its window. Hooks see the loss undivided.
+    /// The backward pass of a batch's share of its window. Hooks see the loss undivided, and times its scale.
     fn backward_share<M: LightningModule>(
         &mut self,
         module: &mut M,
@@ -254,21 +271,24 @@ impl Engine {
             anomaly::check_loss(loss, &named_parameters(module.vars()))
                 .map_err(|error| self.state.module_error(Hook::TrainingStep, module.name(), error.into()))?;
         }
+        let scaled = self.state.fabric.scale_loss(loss)?;
+        let loss = scaled.as_ref().unwrap_or(loss);
         self.on_all(
             Hook::OnBeforeBackward,
             module,
             |c, t, m| c.on_before_backward(t, m, loss),
             |m, t| m.on_before_backward(t, loss),
         )?;
-        let scaled = if share == 1.0 { loss.shallow_clone() } else { loss.f_mul_scalar(share).map_err(torch)? };
-        self.on_module(Hook::Backward, module, |m, t| m.backward(t, &scaled))
+        let shared = if share == 1.0 { loss.shallow_clone() } else { loss.f_mul_scalar(share).map_err(torch)? };
+        self.on_module(Hook::Backward, module, |m, t| m.backward(t, &shared))
             .map_err(|error| explain_anomaly(module, error))?;
         self.state.mistakes.dead.look();
         self.on_all(Hook::OnAfterBackward, module, |c, t, m| c.on_after_backward(t, m), |m, t| m.on_after_backward(t))
     }
 
-    /// The gradients are complete: brings a short or weighted window to its mean, and clips.
+    /// The gradients are complete: undoes their scale, brings a short or weighted window to its mean, and clips.
     fn close_window<M: LightningModule>(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<(), Error> {
+        self.state.fabric.unscale_gradients(optimizer)?;
         let window = self.state.accumulate_grad_batches();
         let weight = self.state.run.window.weight;
         if window > 1 && weight > 0.0 && weight != window as f64 {

@@ -113,6 +113,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     fn train_batch(&mut self, numbered: Numbered<M::Batch>) -> Result<BatchFlow, Error> {
         let Numbered { batch, idx, is_last } = numbered;
         self.engine.state.run.progress.is_last_batch = is_last;
+        self.engine.state.run.step_skipped = false;
         let batch = self.engine.transfer(self.module, batch, 0)?;
         self.engine.state.run.progress.batch.ready();
         self.engine.start_batch(&batch, idx, None);
@@ -210,11 +211,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
     }
 
     /// Steps the schedulers of an interval: those on a plateau after validation, the others before it. Where optimizers
-    /// take turns, a scheduler counts the steps of its own.
+    /// take turns, a scheduler counts the steps of its own. A step that was skipped moves none.
     fn step_schedulers(&mut self, interval: Interval, on_plateau: bool) -> Result<(), Error> {
         let state = &mut self.engine.state;
         let by_hand = state.run.manual || state.run.schedulers.is_empty();
-        if by_hand || interval == Interval::Step && state.is_accumulating() {
+        if by_hand || interval == Interval::Step && (state.is_accumulating() || state.run.step_skipped) {
             return Ok(());
         }
         for index in 0..state.run.schedulers.len() {

@@ -26,6 +26,7 @@ pub(super) struct Before {
     /// What the module adds to a checkpoint, for state of its own.
     module: Dict,
     optimizers: Vec<Dict>,
+    precision: Dict,
     schedulers: Vec<LrSchedulerConfig>,
     progress: Progress,
     window: Window,
@@ -50,6 +51,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             weights,
             module: copy(&module),
             optimizers: state.optimizers().map(|optimizer| copy(&optimizer.state_dict())).collect(),
+            precision: state.fabric.precision().state_dict()?,
             schedulers: mem::take(&mut state.run.schedulers),
             progress: state.run.progress,
             window: state.run.window,
@@ -72,6 +74,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let state = &mut self.engine.state;
         for (optimizer, saved) in state.optimizers().zip(&before.optimizers) {
             optimizer.load_state_dict(saved)?;
+        }
+        if !before.precision.is_empty() {
+            state.fabric.precision_mut().load_state_dict(&before.precision)?;
         }
         state.zero_grad();
         state.run.progress = before.progress;

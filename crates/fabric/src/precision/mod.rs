@@ -1,0 +1,169 @@
+//! Precision: the kinds of parameters and inputs, what surrounds a forward pass, and how an optimizer steps.
+//!
+//! A step goes through it in this order, whoever drives it: [`forward_context`](Precision::forward_context) around the
+//! forward pass, [`scale_loss`](Precision::scale_loss), [`backward`](Precision::backward),
+//! [`unscale_gradients`](Precision::unscale_gradients), hooks and clipping, then
+//! [`optimizer_step`](Precision::optimizer_step), which may skip.
+
+mod mixed;
+mod names;
+mod on_fabric;
+mod scaler;
+mod whole;
+
+use fulgurite_optim::Optimizer;
+use fulgurite_torch::autocast::AutocastGuard;
+use fulgurite_torch::tch::{Device, Kind, Tensor, nn};
+use fulgurite_torch::{Dict, grad};
+
+use crate::FabricError;
+
+pub use mixed::MixedPrecision;
+pub use names::{NAMES, Named, precision};
+pub use on_fabric::Clip;
+pub use scaler::{GradScaler, GradScalerOptions, ScalerError};
+pub use whole::TruePrecision;
+
+/// What a forward pass is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Training: gradients are recorded, and parameters may change before it ends (manual optimization).
+    Training,
+    /// Validation, test, prediction.
+    Evaluation,
+}
+
+/// What became of an optimizer's step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OptimizerStep {
+    /// The parameters were updated.
+    Taken,
+    /// They were not: a gradient was infinite or NaN.
+    Skipped,
+}
+
+/// How numbers are represented during a run.
+pub trait Precision: Send {
+    /// The canonical name, such as `32-true`.
+    fn name(&self) -> &'static str;
+
+    /// The key of its state in a checkpoint: Lightning's name of the class.
+    fn state_key(&self) -> &'static str {
+        self.name()
+    }
+
+    /// The kind floating-point inputs are converted to; `None` leaves them as they are.
+    fn input_kind(&self) -> Option<Kind> {
+        None
+    }
+
+    /// The kind that parameters are best made in: what `VarStore::set_kind` wants before layers are created.
+    fn init_kind(&self) -> Kind {
+        Kind::Float
+    }
+
+    /// Converts the parameters in place, once, before optimizers exist.
+    ///
+    /// # Errors
+    ///
+    /// What libtorch said.
+    fn convert_module(&self, vars: &nn::VarStore) -> Result<(), FabricError> {
+        let _ = vars;
+        Ok(())
+    }
+
+    /// What surrounds a forward pass and its loss on `device`: it is in force until the guard is dropped.
+    ///
+    /// # Errors
+    ///
+    /// A device that has no autocast.
+    fn forward_context(&self, device: Device, pass: Pass) -> Result<Option<AutocastGuard>, FabricError> {
+        let _ = (device, pass);
+        Ok(None)
+    }
+
+    /// The loss as its backward pass wants it; `None` for as it is.
+    ///
+    /// # Errors
+    ///
+    /// What libtorch said.
+    fn scale_loss(&mut self, loss: &Tensor) -> Result<Option<Tensor>, FabricError> {
+        let _ = loss;
+        Ok(None)
+    }
+
+    /// The backward pass of a loss that was [scaled](Precision::scale_loss).
+    ///
+    /// # Errors
+    ///
+    /// What autograd said.
+    fn backward(&mut self, loss: &Tensor) -> Result<(), FabricError> {
+        Ok(grad::backward(loss)?)
+    }
+
+    /// Refuses an optimizer that this precision cannot step, when it is set up.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot.
+    fn check_optimizer(&self, optimizer: &dyn Optimizer) -> Result<(), FabricError> {
+        let _ = optimizer;
+        Ok(())
+    }
+
+    /// Undoes the scale in the gradients of an optimizer's parameters, before hooks see them and they are clipped.
+    /// Once per step: further calls before [`optimizer_step`](Precision::optimizer_step) change nothing.
+    ///
+    /// # Errors
+    ///
+    /// What libtorch said.
+    fn unscale_gradients(&mut self, optimizer: &dyn Optimizer) -> Result<(), FabricError> {
+        let _ = optimizer;
+        Ok(())
+    }
+
+    /// Whether an optimizer is stepped by [`optimizer_step`](Precision::optimizer_step) after the loss was evaluated,
+    /// instead of being given the evaluation as its closure.
+    fn evaluates_first(&self) -> bool {
+        self.scaler().is_some()
+    }
+
+    /// Steps an optimizer whose gradients are complete, unless one of them is infinite or NaN.
+    ///
+    /// # Errors
+    ///
+    /// What the optimizer said.
+    fn optimizer_step(&mut self, optimizer: &mut dyn Optimizer) -> Result<OptimizerStep, FabricError> {
+        optimizer.step()?;
+        Ok(OptimizerStep::Taken)
+    }
+
+    /// Whether operations are cast: forward passes have a context, which nothing else should run in.
+    fn is_mixed(&self) -> bool {
+        false
+    }
+
+    /// The gradient scaler, if there is one.
+    fn scaler(&self) -> Option<&GradScaler> {
+        None
+    }
+
+    /// What a checkpoint keeps of it, under [`state_key`](Precision::state_key); nothing is kept of an empty one.
+    ///
+    /// # Errors
+    ///
+    /// What libtorch said.
+    fn state_dict(&self) -> Result<Dict, FabricError> {
+        Ok(Dict::new())
+    }
+
+    /// Restores what [`state_dict`](Precision::state_dict) returned.
+    ///
+    /// # Errors
+    ///
+    /// A state of something else.
+    fn load_state_dict(&mut self, state: &Dict) -> Result<(), FabricError> {
+        let _ = state;
+        Ok(())
+    }
+}

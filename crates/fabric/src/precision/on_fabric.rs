@@ -1,0 +1,163 @@
+//! What a [`Fabric`] does through its precision: the steps of a loop, whoever writes it.
+
+use fulgurite_data::Batch;
+use fulgurite_optim::Optimizer;
+use fulgurite_torch::autocast::AutocastGuard;
+use fulgurite_torch::grad;
+use fulgurite_torch::tch::Tensor;
+
+use super::{GradScaler, OptimizerStep, Pass};
+use crate::{Fabric, FabricError};
+
+/// How gradients are clipped.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Clip {
+    /// Every element to `-clip_val..=clip_val`.
+    Value {
+        /// The largest magnitude.
+        clip_val: f64,
+    },
+    /// All together, to a common norm of at most `max_norm`.
+    Norm {
+        /// The largest norm.
+        max_norm: f64,
+        /// The p of the p-norm; may be infinite.
+        norm_type: f64,
+        /// Whether a norm that is infinite or NaN is an error, which waits for the device.
+        error_if_nonfinite: bool,
+    },
+}
+
+impl Clip {
+    /// Every element to `-clip_val..=clip_val`.
+    pub fn value(clip_val: f64) -> Clip {
+        Clip::Value { clip_val }
+    }
+
+    /// To a Euclidean norm of at most `max_norm`; one that is not finite is left to the optimizer, or to the scaler.
+    pub fn norm(max_norm: f64) -> Clip {
+        Clip::Norm { max_norm, norm_type: 2.0, error_if_nonfinite: false }
+    }
+}
+
+impl Fabric {
+    /// The batch with its floating-point tensors in the precision's kind.
+    pub fn convert_input<B: Batch>(&self, batch: B) -> B {
+        match self.precision().input_kind() {
+            Some(kind) => batch.to_float_kind(kind),
+            None => batch,
+        }
+    }
+
+    /// What surrounds a forward pass and its loss; it is in force until the guard is dropped, and nothing in full
+    /// precision.
+    ///
+    /// ```
+    /// use fulgurite_fabric::{Fabric, Pass};
+    /// use fulgurite_torch::tch::{Device, Kind, Tensor};
+    ///
+    /// let fabric = Fabric::new("cpu", &1.into(), "bf16-mixed")?;
+    /// let x = Tensor::ones([2, 2], (Kind::Float, fabric.device()));
+    /// let y = {
+    ///     let _autocast = fabric.forward_context(Pass::Training)?;
+    ///     x.matmul(&x)
+    /// };
+    /// assert_eq!(y.kind(), Kind::BFloat16);
+    /// # Ok::<(), fulgurite_fabric::FabricError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A device that has no autocast.
+    pub fn forward_context(&self, pass: Pass) -> Result<Option<AutocastGuard>, FabricError> {
+        self.precision().forward_context(self.device(), pass)
+    }
+
+    /// The backward pass of `loss`, a scalar with a gradient. With a gradient scaler, the gradients are scaled until
+    /// [`clip_gradients`](Fabric::clip_gradients) or [`optimizer_step`](Fabric::optimizer_step).
+    ///
+    /// # Errors
+    ///
+    /// What autograd said.
+    pub fn backward(&mut self, loss: &Tensor) -> Result<(), FabricError> {
+        match self.scale_loss(loss)? {
+            Some(scaled) => self.backward_scaled(&scaled),
+            None => self.backward_scaled(loss),
+        }
+    }
+
+    /// The first half of [`backward`](Fabric::backward): the loss as the precision wants it, `None` for as it is.
+    ///
+    /// # Errors
+    ///
+    /// What libtorch said.
+    pub fn scale_loss(&mut self, loss: &Tensor) -> Result<Option<Tensor>, FabricError> {
+        self.precision_mut().scale_loss(loss)
+    }
+
+    /// The second half of [`backward`](Fabric::backward): the backward pass of a loss that was scaled.
+    ///
+    /// # Errors
+    ///
+    /// What autograd said.
+    pub fn backward_scaled(&mut self, loss: &Tensor) -> Result<(), FabricError> {
+        self.strategy_mut().before_backward(loss)?;
+        self.precision_mut().backward(loss)?;
+        self.strategy_mut().after_backward()
+    }
+
+    /// What losses are multiplied by; 1 without a gradient scaler. Read from the device.
+    ///
+    /// # Errors
+    ///
+    /// What libtorch said.
+    pub fn loss_scale(&self) -> Result<f64, FabricError> {
+        Ok(self.precision().scaler().map(GradScaler::get_scale).transpose()?.unwrap_or(1.0))
+    }
+
+    /// Undoes the scale in the gradients of an optimizer's parameters, once per step.
+    ///
+    /// # Errors
+    ///
+    /// What libtorch said.
+    pub fn unscale_gradients(&mut self, optimizer: &dyn Optimizer) -> Result<(), FabricError> {
+        self.precision_mut().unscale_gradients(optimizer)
+    }
+
+    /// Clips the gradients of an optimizer's parameters, without their scale. Returns the norm they had, on their device,
+    /// when clipping by norm.
+    ///
+    /// # Errors
+    ///
+    /// A norm that is not finite, if that is to be an error; what libtorch said.
+    pub fn clip_gradients(&mut self, optimizer: &dyn Optimizer, clip: Clip) -> Result<Option<Tensor>, FabricError> {
+        self.unscale_gradients(optimizer)?;
+        let parameters = || optimizer.param_groups().iter().flat_map(|group| &group.params);
+        match clip {
+            Clip::Value { clip_val } => {
+                grad::clip_grad_value(parameters(), clip_val)?;
+                Ok(None)
+            }
+            Clip::Norm { max_norm, norm_type, error_if_nonfinite } => {
+                if error_if_nonfinite {
+                    let norm = grad::grad_norm(parameters(), norm_type)?.f_double_value(&[])?;
+                    if !norm.is_finite() {
+                        return Err(FabricError::NormNotFinite { norm });
+                    }
+                }
+                Ok(Some(grad::clip_grad_norm(parameters(), max_norm, norm_type)?))
+            }
+        }
+    }
+
+    /// Steps an optimizer whose gradients are complete. With a gradient scaler, a step with an infinite gradient is
+    /// skipped.
+    ///
+    /// # Errors
+    ///
+    /// What the optimizer said; an optimizer that evaluates the loss itself (LBFGS).
+    pub fn optimizer_step(&mut self, optimizer: &mut dyn Optimizer) -> Result<OptimizerStep, FabricError> {
+        self.precision_mut().optimizer_step(optimizer)
+    }
+}
