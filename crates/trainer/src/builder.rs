@@ -175,7 +175,10 @@ impl TrainerBuilder {
         fabric.take_warnings().iter().for_each(|warning| console.warn(warning));
         let job = Job::current().filter(|_| config.fast_dev_run == 0);
         let slurm = install(plugins, &config, &mut fabric)?;
-        fabric.loggers = build_loggers(&config, loggers, job.as_ref())?;
+        // Those of rank zero are known when a run begins.
+        if fabric.is_global_zero() {
+            fabric.loggers = build_loggers(&config, loggers, job.as_ref())?;
+        }
         add_default_callbacks(&config, &mut callbacks, &console);
         let mut state = TrainerState::new(config, fabric, console);
         state.leaving.signals.requeue = job.as_ref().and_then(|_| slurm.listens_for());

@@ -105,9 +105,6 @@ impl<M: LightningModule> Run<'_, '_, M> {
     fn write_checkpoint(&mut self, request: &SaveRequest) -> Result<(), Error> {
         let checkpoint = Value::Dict(self.dump_checkpoint(request.weights_only)?);
         let state = &mut self.engine.state;
-        if !state.is_global_zero() {
-            return Ok(());
-        }
         state.save_loggers();
         let commit = request.commit();
         match state.fabric.checkpoint_io().commit(&checkpoint, &commit) {
