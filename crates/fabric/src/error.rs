@@ -1,6 +1,7 @@
 //! What can go wrong before a loop runs.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fulgurite_torch::tch::TchError;
 
@@ -63,10 +64,72 @@ pub enum FabricError {
         /// What went wrong and what to do.
         message: String,
     },
+    /// The environment contradicts itself or the arguments, or does not say enough.
+    #[error("{message}")]
+    Environment {
+        /// What contradicts what, and what to do.
+        message: String,
+    },
+    /// The processes of a run could not be started or watched.
+    #[error("cannot start the run's processes: {message}")]
+    Launch {
+        /// What went wrong and what to do.
+        message: String,
+    },
+    /// Ranks that were waited for in vain.
+    #[error("{}", missing_ranks(.missing, *.world_size, .address, *.waited))]
+    MissingRanks {
+        /// Who did not come, and how they ended if that is known.
+        missing: Vec<(usize, Option<String>)>,
+        /// How many should have.
+        world_size: usize,
+        /// Where they should have come to.
+        address: String,
+        /// How long they were waited for.
+        waited: Duration,
+    },
+    /// Ranks that are not of one run.
+    #[error("{message}")]
+    RanksDiffer {
+        /// Which ranks, and what differs.
+        message: String,
+    },
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),
     /// The C++ bridge refused an operation.
     #[error(transparent)]
     Bridge(#[from] fulgurite_torch::TorchError),
+}
+
+impl FabricError {
+    pub(crate) fn environment(message: impl Into<String>) -> FabricError {
+        FabricError::Environment { message: message.into() }
+    }
+
+    pub(crate) fn launch(message: impl Into<String>) -> FabricError {
+        FabricError::Launch { message: message.into() }
+    }
+}
+
+fn missing_ranks(missing: &[(usize, Option<String>)], world_size: usize, address: &str, waited: Duration) -> String {
+    const SHOWN: usize = 16;
+    let name = |(rank, ended): &(usize, Option<String>)| match ended {
+        Some(how) => format!("{rank} (which {how})"),
+        None => rank.to_string(),
+    };
+    let mut names: Vec<String> = missing.iter().take(SHOWN).map(name).collect();
+    if missing.len() > SHOWN {
+        names.push(format!("{} more", missing.len() - SHOWN));
+    }
+    let (ranks, they) = if missing.len() == 1 { ("rank", "it") } else { ("ranks", "they") };
+    let mut message = format!(
+        "{ranks} {} of {world_size} did not come to {address} within {:.1} s",
+        names.join(", "),
+        waited.as_secs_f64()
+    );
+    if missing.iter().all(|(_, ended)| ended.is_none()) {
+        message.push_str(&format!("; were {they} started, and can {they} reach that address?"));
+    }
+    message
 }

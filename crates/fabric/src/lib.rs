@@ -3,11 +3,14 @@
 pub mod accelerator;
 mod checkpoint_io;
 mod device_stats;
+pub mod environments;
 mod error;
 mod fabric;
+pub mod launcher;
 pub mod loggers;
 pub mod peak_flops;
 pub mod precision;
+pub mod signals;
 pub mod strategy;
 mod throughput;
 

@@ -12,6 +12,7 @@
 //! | [`serialization`] | PyTorch's checkpoint files, as a [`Value`] |
 //! | [`device`] | names of CUDA devices, and statistics of their memory |
 //! | [`runtime`] | memory and threads of the process |
+//! | [`process`] | child processes that end with their parent |
 //! | [`startup`] | answers that a program gives before libtorch starts |
 //!
 //! This is the only crate of the workspace that contains `unsafe`, and the only one that contains C++ (`csrc/`).
@@ -31,6 +32,7 @@ mod host;
 mod modes;
 pub mod params;
 mod pointers;
+pub mod process;
 pub mod profiler;
 pub mod record;
 pub mod rng;

@@ -1,6 +1,7 @@
 //! [`TrainerBuilder`]: the trainer's arguments, one setter each.
 
 use fulgurite_fabric::Fabric;
+use fulgurite_fabric::environments::SlurmJob;
 use fulgurite_fabric::loggers::{CsvLogger, DummyLogger, Logger, TensorBoardLogger};
 use fulgurite_optim::Optimizers;
 use fulgurite_torch::tch::nn;
@@ -14,7 +15,7 @@ use crate::optimizers::OptimizerFactory;
 use crate::plugin::{Kind, Plugin};
 use crate::profilers::{self, Choice, Profiler, ProfilerChoice};
 use crate::requirements;
-use crate::slurm::{Job, SlurmEnvironment};
+use crate::slurm::SlurmEnvironment;
 use crate::state::TrainerState;
 use crate::trainer::Trainer;
 
@@ -165,7 +166,7 @@ impl TrainerBuilder {
         explain(&config, &console);
         let config = config.resolved();
         let mut fabric = Fabric::new(&config.accelerator, &config.devices, &config.precision)?;
-        let job = Job::current().filter(|_| config.fast_dev_run == 0);
+        let job = SlurmJob::current().filter(|_| config.fast_dev_run == 0);
         let slurm = install(plugins, &config, &mut fabric)?;
         fabric.loggers = build_loggers(&config, loggers, job.as_ref())?;
         add_default_callbacks(&config, &mut callbacks, &console);
@@ -276,7 +277,7 @@ fn build_profiler(
     }
 }
 
-fn build_loggers(config: &TrainerConfig, loggers: Loggers, job: Option<&Job>) -> Result<Vec<Box<dyn Logger>>, Error> {
+fn build_loggers(config: &TrainerConfig, loggers: Loggers, job: Option<&SlurmJob>) -> Result<Vec<Box<dyn Logger>>, Error> {
     Ok(match loggers {
         _ if config.barebones => Vec::new(),
         Loggers::Given(given) if config.fast_dev_run > 0 => {
@@ -289,7 +290,7 @@ fn build_loggers(config: &TrainerConfig, loggers: Loggers, job: Option<&Job>) ->
             let mut tensorboard = TensorBoardLogger::new(&root);
             // Every run of a job logs to the same place.
             if let Some(job) = job {
-                tensorboard.suggest_version(&format!("version_{}", job.id));
+                tensorboard.suggest_version(&format!("version_{}", job.id()));
             }
             let mut csv = CsvLogger::new(&root);
             csv.suggest_version(Logger::version(&tensorboard));

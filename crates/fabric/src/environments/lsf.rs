@@ -1,0 +1,86 @@
+//! The LSF scheduler and its `jsrun`.
+
+use std::fs;
+
+use super::variables::missing;
+use super::{ClusterEnvironment, Place, Told, Variables};
+use crate::FabricError;
+
+const NAME: &str = "LSF";
+
+/// A task that `jsrun` started.
+///
+/// Hosts are read from the rank file of the job; its first line is the node that the job was launched on, where no task
+/// runs. The port is `MASTER_PORT`, or 10000 and the last three digits of the job's id.
+#[derive(Debug, Clone)]
+pub struct LsfEnvironment {
+    place: Place,
+}
+
+impl LsfEnvironment {
+    pub(crate) fn read(variables: &Variables<'_>) -> Result<Option<LsfEnvironment>, FabricError> {
+        let signs = ["LSB_JOBID", "LSB_DJOB_RANKFILE", "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_SIZE"];
+        if !signs.into_iter().all(|name| variables.has(name)) {
+            return Ok(None);
+        }
+        let hosts = hosts(variables)?;
+        let here = gethostname::gethostname().to_string_lossy().into_owned();
+        let mut nodes: Vec<&str> = Vec::new();
+        for host in &hosts {
+            if !nodes.contains(&host.as_str()) {
+                nodes.push(host);
+            }
+        }
+        // The file may have full names, and the machine know itself by the short one, or the other way round.
+        let is_here = |host: &str| host == here || host.split('.').next() == here.split('.').next();
+        let node_rank = nodes.iter().position(|host| is_here(host)).ok_or_else(|| {
+            FabricError::environment(format!(
+                "this machine, {here}, is none of the job's ({}), which LSB_DJOB_RANKFILE lists",
+                nodes.join(", ")
+            ))
+        })?;
+        let job: u64 = variables.number("LSB_JOBID")?.unwrap_or_default();
+        let derived = u16::try_from(job % 1000 + 10000).unwrap_or(super::DEFAULT_PORT);
+        let place = Place {
+            main_address: hosts[0].clone(),
+            main_port: Some(variables.main_port()?.unwrap_or(derived)),
+            world_size: variables.required("JSM_NAMESPACE_SIZE", NAME)?,
+            global_rank: variables.required("JSM_NAMESPACE_RANK", NAME)?,
+            local_rank: variables.required("JSM_NAMESPACE_LOCAL_RANK", NAME)?,
+            node_rank,
+            local_world_size: None,
+            num_nodes: Some(Told { count: nodes.len(), by: "LSB_DJOB_RANKFILE", remedy: "bsub -nnodes" }),
+        };
+        Ok(Some(LsfEnvironment { place: place.checked("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE")? }))
+    }
+}
+
+/// A line for each task, without the launch node.
+fn hosts(variables: &Variables<'_>) -> Result<Vec<String>, FabricError> {
+    let path = variables.text("LSB_DJOB_RANKFILE").ok_or_else(|| missing("LSB_DJOB_RANKFILE", NAME))?;
+    let text = fs::read_to_string(&path).map_err(|error| {
+        FabricError::environment(format!("the rank file LSB_DJOB_RANKFILE={path} cannot be read: {error}"))
+    })?;
+    let hosts: Vec<String> = text.lines().skip(1).map(|line| line.trim().to_owned()).filter(|h| !h.is_empty()).collect();
+    if hosts.is_empty() {
+        return Err(FabricError::environment(format!(
+            "the rank file LSB_DJOB_RANKFILE={path} lists no host after the launch node"
+        )));
+    }
+    Ok(hosts)
+}
+
+impl ClusterEnvironment for LsfEnvironment {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn validate_settings(&self, devices: usize, num_nodes: usize) -> Result<(), FabricError> {
+        self.place.validate(NAME, devices, num_nodes)?;
+        self.place.validate_product(NAME, "JSM_NAMESPACE_SIZE", devices, num_nodes)
+    }
+}

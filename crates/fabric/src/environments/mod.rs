@@ -1,0 +1,210 @@
+//! Who a process is among those of a run, as whoever started it says in environment variables.
+//!
+//! | environment | recognized by | processes are started by |
+//! |---|---|---|
+//! | [`LightningEnvironment`], supervised | `FULGURITE_SUPERVISOR` | the program itself ([`launcher`](crate::launcher)) |
+//! | [`TorchElasticEnvironment`] | `TORCHELASTIC_RUN_ID` | `torchrun` |
+//! | [`MpiEnvironment`] | `OMPI_COMM_WORLD_RANK`, `MPI_LOCALRANKID`, `MV2_COMM_WORLD_RANK` | `mpirun`, `mpiexec` |
+//! | [`SlurmEnvironment`] | `SLURM_NTASKS`, in a job not named `bash` or `interactive` | `srun` |
+//! | [`LsfEnvironment`] | `LSB_JOBID`, `LSB_DJOB_RANKFILE`, `JSM_NAMESPACE_SIZE`, `JSM_NAMESPACE_LOCAL_RANK` | `jsrun` |
+//! | [`MpiEnvironment`] | `PMI_RANK`, `PALS_RANKID` | `mpiexec` of another kind |
+//! | [`KubeflowEnvironment`] | `PET_NNODES`; or `RANK` and `WORLD_SIZE` without `LOCAL_RANK` | the cluster, a pod each |
+//! | [`LightningEnvironment`], plain variables | `LOCAL_RANK` | somebody else |
+//! | [`LightningEnvironment`] | always | the program itself |
+//!
+//! The first that recognizes the process is taken. The order is Lightning's but for two rows: `mpirun` within a SLURM job
+//! is asked before SLURM, whose variables are then those of `mpirun`'s own daemon, and Kubeflow is recognized at all.
+//!
+//! ```
+//! use fulgurite_fabric::environments;
+//!
+//! let started_by = |name: &str| match name {
+//!     "LOCAL_RANK" | "RANK" => Some("1".to_owned()),
+//!     "WORLD_SIZE" => Some("2".to_owned()),
+//!     "MASTER_ADDR" => Some("127.0.0.1".to_owned()),
+//!     "MASTER_PORT" => Some("29500".to_owned()),
+//!     _ => None,
+//! };
+//! let environment = environments::detect(&started_by).unwrap();
+//! assert_eq!((environment.global_rank(), environment.world_size()), (1, 2));
+//! assert!(environment.creates_processes_externally());
+//!
+//! let error = environment.validate_settings(4, 1).unwrap_err();
+//! assert!(error.to_string().contains("devices=4"));
+//! ```
+
+mod failure;
+mod identity;
+mod kubeflow;
+mod lightning;
+mod lsf;
+mod mpi;
+mod place;
+mod port_file;
+pub(crate) mod rendezvous;
+mod slurm;
+mod torchelastic;
+mod variables;
+
+use std::fmt;
+
+pub use failure::record_failure;
+pub use kubeflow::KubeflowEnvironment;
+pub use lightning::LightningEnvironment;
+pub use lsf::LsfEnvironment;
+pub use mpi::MpiEnvironment;
+pub use place::{Place, Told};
+pub use rendezvous::rendezvous;
+pub use slurm::{SlurmEnvironment, SlurmJob};
+pub use torchelastic::TorchElasticEnvironment;
+pub(crate) use variables::Variables;
+
+use crate::FabricError;
+
+/// Holds the id of the process that started this one as a rank and watches over it: see [`launcher`](crate::launcher).
+pub const SUPERVISOR: &str = "FULGURITE_SUPERVISOR";
+
+/// Says with the value `True` that whoever started the ranks hosts the store at `MASTER_ADDR:MASTER_PORT`, so that all
+/// ranks are its clients.
+pub const USE_AGENT_STORE: &str = "TORCHELASTIC_USE_AGENT_STORE";
+
+/// The port of environments that are told none.
+pub(crate) const DEFAULT_PORT: u16 = 12910;
+
+/// Who this process is, where the others are found, and who started it.
+///
+/// Implement it for a cluster that [`detect`] does not know.
+///
+/// ```
+/// use fulgurite_fabric::environments::{ClusterEnvironment, Place};
+///
+/// #[derive(Debug)]
+/// struct TwoLaptops(Place);
+///
+/// impl ClusterEnvironment for TwoLaptops {
+///     fn name(&self) -> &'static str {
+///         "two laptops"
+///     }
+///
+///     fn place(&self) -> &Place {
+///         &self.0
+///     }
+/// }
+///
+/// let place = Place { world_size: 2, global_rank: 1, node_rank: 1, ..Place::alone() };
+/// let second = TwoLaptops(Place { main_address: "first.local".into(), main_port: Some(29500), ..place });
+/// assert_eq!(second.global_rank(), 1);
+/// ```
+pub trait ClusterEnvironment: fmt::Debug + Send + Sync {
+    /// What it is called in messages, such as `SLURM`.
+    fn name(&self) -> &'static str;
+
+    /// Who this process is. Where [`creates_processes_externally`](Self::creates_processes_externally) is false, what is
+    /// known of that before the processes are started.
+    fn place(&self) -> &Place;
+
+    /// Whether this process is one of those that somebody else started. Otherwise the program starts them itself.
+    fn creates_processes_externally(&self) -> bool {
+        true
+    }
+
+    /// Whether the store at the main address and port is hosted by whoever started the processes, and not by rank 0.
+    fn uses_agent_store(&self) -> bool {
+        false
+    }
+
+    /// A name that the processes of this run, and of no other run on the same machine, have in common. With it they
+    /// agree on a free port where no port is given.
+    fn run_id(&self) -> Option<String> {
+        None
+    }
+
+    /// How often the processes have been started again.
+    fn restart_count(&self) -> usize {
+        0
+    }
+
+    /// Checks the arguments `devices` (processes on a node) and `num_nodes` against what the environment says.
+    ///
+    /// # Errors
+    ///
+    /// A contradiction; the message names the argument and the variable.
+    fn validate_settings(&self, devices: usize, num_nodes: usize) -> Result<(), FabricError> {
+        self.place().validate(self.name(), devices, num_nodes)
+    }
+
+    /// The host where the processes find each other.
+    fn main_address(&self) -> &str {
+        &self.place().main_address
+    }
+
+    /// The port where they do. `None`: a free one, which the processes agree on.
+    fn main_port(&self) -> Option<u16> {
+        self.place().main_port
+    }
+
+    /// Processes of the run, on all nodes.
+    fn world_size(&self) -> usize {
+        self.place().world_size
+    }
+
+    /// This process among all.
+    fn global_rank(&self) -> usize {
+        self.place().global_rank
+    }
+
+    /// This process on its node.
+    fn local_rank(&self) -> usize {
+        self.place().local_rank
+    }
+
+    /// This node among all.
+    fn node_rank(&self) -> usize {
+        self.place().node_rank
+    }
+}
+
+/// The environment of this process.
+///
+/// # Errors
+///
+/// As [`detect`].
+pub fn current() -> Result<Box<dyn ClusterEnvironment>, FabricError> {
+    detect(&|name| std::env::var(name).ok())
+}
+
+/// The environment that `variable`, which looks a variable up, is about.
+///
+/// # Errors
+///
+/// A variable that is missing beside others that are there, or whose value makes no sense.
+pub fn detect(variable: &dyn Fn(&str) -> Option<String>) -> Result<Box<dyn ClusterEnvironment>, FabricError> {
+    let variables = Variables::new(variable);
+    if variables.has(SUPERVISOR) {
+        return Ok(Box::new(LightningEnvironment::read(&variables)?));
+    }
+    if let Some(found) = TorchElasticEnvironment::read(&variables)? {
+        return Ok(Box::new(found));
+    }
+    if MpiEnvironment::is_own_launcher(&variables)
+        && let Some(found) = MpiEnvironment::read(&variables)?
+    {
+        return Ok(Box::new(found));
+    }
+    if let Some(found) = SlurmEnvironment::read(&variables)? {
+        return Ok(Box::new(found));
+    }
+    if let Some(found) = LsfEnvironment::read(&variables)? {
+        return Ok(Box::new(found));
+    }
+    if let Some(found) = MpiEnvironment::read(&variables)? {
+        return Ok(Box::new(found));
+    }
+    if let Some(found) = KubeflowEnvironment::read(&variables)? {
+        return Ok(Box::new(found));
+    }
+    Ok(Box::new(LightningEnvironment::read(&variables)?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! [`Place`]: a process among those of a run.
+
+use crate::FabricError;
+
+/// A count, and the variable it was read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// The count.
+    pub count: usize,
+    /// The variable, such as `LOCAL_WORLD_SIZE`.
+    pub by: &'static str,
+    /// What is changed to change it, such as `torchrun --nproc-per-node`.
+    pub remedy: &'static str,
+}
+
+/// A process among those of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The host where the processes find each other.
+    pub main_address: String,
+    /// The port where they do; `None` is a free one.
+    pub main_port: Option<u16>,
+    /// Processes of the run, on all nodes.
+    pub world_size: usize,
+    /// This process among all.
+    pub global_rank: usize,
+    /// This process on its node.
+    pub local_rank: usize,
+    /// This node among all.
+    pub node_rank: usize,
+    /// Processes on this node, where the environment says so.
+    pub local_world_size: Option<Told>,
+    /// Nodes of the run, where the environment says so.
+    pub num_nodes: Option<Told>,
+}
+
+impl Place {
+    /// The only process of a run.
+    pub fn alone() -> Place {
+        Place {
+            main_address: "127.0.0.1".to_owned(),
+            main_port: None,
+            world_size: 1,
+            global_rank: 0,
+            local_rank: 0,
+            node_rank: 0,
+            local_world_size: None,
+            num_nodes: None,
+        }
+    }
+
+    /// Checks that the ranks are in their ranges; `rank` and `size` are the variables they were read from.
+    pub(crate) fn checked(self, rank: &str, size: &str) -> Result<Place, FabricError> {
+        if self.world_size == 0 {
+            return Err(FabricError::environment(format!(
+                "the environment variable {size}=0 leaves no process; set it to at least 1"
+            )));
+        }
+        if self.global_rank >= self.world_size {
+            return Err(FabricError::environment(format!(
+                "the environment variables {rank}={} and {size}={} contradict each other: ranks go from 0 to {}",
+                self.global_rank,
+                self.world_size,
+                self.world_size - 1
+            )));
+        }
+        if let Some(local) = self.local_world_size.filter(|local| self.local_rank >= local.count) {
+            return Err(FabricError::environment(format!(
+                "the local rank {} and the environment variable {}={} contradict each other: local ranks go below that",
+                self.local_rank, local.by, local.count
+            )));
+        }
+        Ok(self)
+    }
+
+    /// Checks arguments against the counts that are known.
+    pub(crate) fn validate(&self, name: &str, devices: usize, num_nodes: usize) -> Result<(), FabricError> {
+        for (argument, asked, told) in
+            [("devices", devices, self.local_world_size), ("num_nodes", num_nodes, self.num_nodes)]
+        {
+            if let Some(told) = told.filter(|told| told.count != asked) {
+                return Err(FabricError::environment(format!(
+                    "{argument}={asked} was asked for, and {name} says {} ({}); set {argument}={}, or change `{}`",
+                    told.count, told.by, told.count, told.remedy
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the product of the arguments against the number of processes that `variable` told.
+    pub(crate) fn validate_product(
+        &self,
+        name: &str,
+        variable: &str,
+        devices: usize,
+        num_nodes: usize,
+    ) -> Result<(), FabricError> {
+        if devices.saturating_mul(num_nodes) == self.world_size {
+            return Ok(());
+        }
+        Err(FabricError::environment(format!(
+            "devices={devices} and num_nodes={num_nodes} make {} processes, and {name} says {} ({variable}); change either",
+            devices.saturating_mul(num_nodes),
+            self.world_size
+        )))
+    }
+}

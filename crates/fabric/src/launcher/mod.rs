@@ -1,0 +1,53 @@
+//! The program's own launcher: it starts itself again, once for each process of the run on this machine.
+//!
+//! The process that the user starts becomes a supervisor, and is no rank itself. It hosts the store where the ranks find
+//! each other (so that a free port is known before anybody needs it), and then:
+//!
+//! - every rank runs the same command line in the same folder, and is told by variables who it is;
+//! - local rank 0 has the terminal; what the others print is passed on line by line, as `[rank 1] …`;
+//! - SIGTERM, SIGHUP, SIGINT, SIGUSR1 and SIGUSR2 are passed on to all ranks. After a second one that asks for the end
+//!   nobody is waited for any more;
+//! - when a rank dies, the others are sent SIGTERM, and SIGKILL some seconds later. The supervisor says which rank died and
+//!   how, repeats its last words, and has its exit code: 128 and the signal's number for one that was killed;
+//! - when the supervisor itself is killed, the kernel kills the ranks (on Linux).
+//!
+//! A rank that answered a signal and left by itself (its exit code says so: 143 after SIGTERM) is no failure: the others are
+//! given the time to leave, too.
+//!
+//! ```no_run
+//! use fulgurite_fabric::{environments, launcher};
+//! use fulgurite_fabric::launcher::LaunchPlan;
+//!
+//! # fn main() -> Result<(), fulgurite_fabric::FabricError> {
+//! let environment = environments::current()?;
+//! if !environment.creates_processes_externally() {
+//!     let code = launcher::launch(&LaunchPlan::new(environment.as_ref(), 2, 1)?)?;
+//!     std::process::exit(code);
+//! }
+//! // From here on, this is one of two ranks.
+//! # Ok(())
+//! # }
+//! ```
+
+mod listener;
+mod plan;
+mod relay;
+mod store;
+mod supervisor;
+
+pub use plan::LaunchPlan;
+
+use crate::FabricError;
+
+/// Starts the ranks of this machine, watches over them until all have ended, and returns the exit code that the program
+/// should end with.
+///
+/// Call it on a thread that lives as long as the program, before anything else was begun: all that comes after it in the
+/// program is the ranks' work.
+///
+/// # Errors
+///
+/// The program cannot be started again, or the port is taken. No rank is left behind.
+pub fn launch(plan: &LaunchPlan) -> Result<i32, FabricError> {
+    supervisor::supervise(plan)
+}

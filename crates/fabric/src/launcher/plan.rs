@@ -1,0 +1,133 @@
+//! [`LaunchPlan`]: which processes are started, and what they are told.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::FabricError;
+use crate::environments::{ClusterEnvironment, SUPERVISOR, USE_AGENT_STORE};
+
+/// The processes to start on this machine: see [`launch`](super::launch).
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct LaunchPlan {
+    pub(super) local_ranks: usize,
+    pub(super) num_nodes: usize,
+    pub(super) node_rank: usize,
+    pub(super) main_address: String,
+    pub(super) main_port: Option<u16>,
+    pub(super) grace: Duration,
+    program: PathBuf,
+    /// What the program is called in its own arguments.
+    name: Option<OsString>,
+    args: Vec<OsString>,
+    variables: Vec<(OsString, OsString)>,
+}
+
+impl LaunchPlan {
+    /// Starts this program again `devices` times, as the processes of one of `num_nodes` nodes.
+    ///
+    /// # Errors
+    ///
+    /// A contradiction between the arguments and the environment; no device; several nodes without a main address and
+    /// port; a program that cannot find itself.
+    pub fn new(
+        environment: &dyn ClusterEnvironment,
+        devices: usize,
+        num_nodes: usize,
+    ) -> Result<LaunchPlan, FabricError> {
+        if devices == 0 {
+            return Err(FabricError::NoDevice);
+        }
+        if num_nodes == 0 {
+            return Err(FabricError::environment("num_nodes=0 was asked for; a run has at least one node"));
+        }
+        environment.validate_settings(devices, num_nodes)?;
+        let place = environment.place();
+        if num_nodes > 1 && place.main_port.is_none() {
+            return Err(FabricError::environment(format!(
+                "num_nodes={num_nodes} was asked for, and the environment does not say where the nodes meet; set \
+                 MASTER_ADDR to the host of the first node, MASTER_PORT to a free port there and NODE_RANK to 0, 1, … \
+                 on each node"
+            )));
+        }
+        let mut args = std::env::args_os();
+        Ok(LaunchPlan {
+            local_ranks: devices,
+            num_nodes,
+            node_rank: place.node_rank,
+            main_address: place.main_address.clone(),
+            main_port: place.main_port,
+            grace: Duration::from_secs(5),
+            program: this_program()?,
+            name: args.next(),
+            args: args.collect(),
+            variables: Vec::new(),
+        })
+    }
+
+    /// How long the other ranks have to end after one has died, before they are killed. 5 seconds by default.
+    pub fn grace_period(mut self, grace: Duration) -> LaunchPlan {
+        self.grace = grace;
+        self
+    }
+
+    /// Tells all ranks a variable.
+    pub fn variable(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> LaunchPlan {
+        self.variables.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Starts the ranks with these arguments instead of this process's own.
+    pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> LaunchPlan {
+        self.args = args.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Processes of the run, on all nodes.
+    pub fn world_size(&self) -> usize {
+        self.local_ranks * self.num_nodes
+    }
+
+    pub(super) fn global_rank(&self, local_rank: usize) -> usize {
+        self.node_rank * self.local_ranks + local_rank
+    }
+
+    /// How a rank is started that finds the others at `port`.
+    pub(super) fn command(&self, local_rank: usize, port: u16) -> Command {
+        let mut command = Command::new(&self.program);
+        #[cfg(unix)]
+        if let Some(name) = &self.name {
+            std::os::unix::process::CommandExt::arg0(&mut command, name);
+        }
+        command.args(&self.args);
+        let number = |n: usize| n.to_string();
+        command
+            .env(SUPERVISOR, std::process::id().to_string())
+            .env("MASTER_ADDR", &self.main_address)
+            .env("MASTER_PORT", port.to_string())
+            .env("NODE_RANK", number(self.node_rank))
+            .env("GROUP_RANK", number(self.node_rank))
+            .env("GROUP_WORLD_SIZE", number(self.num_nodes))
+            .env("LOCAL_RANK", number(local_rank))
+            .env("LOCAL_WORLD_SIZE", number(self.local_ranks))
+            .env("RANK", number(self.global_rank(local_rank)))
+            .env("WORLD_SIZE", number(self.world_size()))
+            .env(USE_AGENT_STORE, "True");
+        if std::env::var_os("OMP_NUM_THREADS").is_none() {
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            command.env("OMP_NUM_THREADS", number((processors / self.local_ranks).max(1)));
+        }
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+/// The file of this program, even if another has taken its place by now.
+fn this_program() -> Result<PathBuf, FabricError> {
+    let path = std::env::current_exe()
+        .map_err(|error| FabricError::launch(format!("the program does not know its own file: {error}")))?;
+    let running = PathBuf::from("/proc/self/exe");
+    Ok(if path.exists() || !running.exists() { path } else { running })
+}

@@ -1,0 +1,96 @@
+//! Signals that a run is sent.
+
+use std::process::ExitCode;
+use std::{fmt, fs};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+
+/// A signal that a run can be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Signal {
+    /// The terminal went away, or an elastic agent passes that on.
+    #[serde(rename = "SIGHUP")]
+    Hangup,
+    /// Ctrl-C.
+    #[serde(rename = "SIGINT")]
+    Interrupt,
+    /// What schedulers, `kill` and `timeout` send.
+    #[serde(rename = "SIGTERM")]
+    Terminate,
+    /// What SLURM is asked to send before a job's time is over.
+    #[serde(rename = "SIGUSR1")]
+    User1,
+    /// The other one that has no meaning of its own.
+    #[serde(rename = "SIGUSR2")]
+    User2,
+}
+
+impl Signal {
+    /// All of them.
+    pub const ALL: [Signal; 5] = [Signal::Hangup, Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::User2];
+
+    /// Its number on this system.
+    pub fn number(self) -> i32 {
+        match self {
+            Signal::Hangup => SIGHUP,
+            Signal::Interrupt => SIGINT,
+            Signal::Terminate => SIGTERM,
+            Signal::User1 => SIGUSR1,
+            Signal::User2 => SIGUSR2,
+        }
+    }
+
+    /// The exit code of a process that it ended: 128 and its number.
+    pub fn exit_code(self) -> ExitCode {
+        ExitCode::from(u8::try_from(self.exit_status()).unwrap_or(u8::MAX))
+    }
+
+    /// The same as a number.
+    pub fn exit_status(self) -> i32 {
+        128 + self.number()
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Signal::Hangup => "SIGHUP",
+            Signal::Interrupt => "SIGINT",
+            Signal::Terminate => "SIGTERM",
+            Signal::User1 => "SIGUSR1",
+            Signal::User2 => "SIGUSR2",
+        })
+    }
+}
+
+/// What has become of signals in this process until now: which are ignored, such as by `nohup`, and which are handled.
+/// Where the system does not tell, none is either.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Inherited {
+    ignored: u64,
+    handled: u64,
+}
+
+impl Inherited {
+    /// Asks the system.
+    pub fn read() -> Inherited {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+        };
+        Inherited { ignored: mask("SigIgn:"), handled: mask("SigCgt:") }
+    }
+
+    /// Whether the signal does nothing.
+    pub fn ignores(&self, signal: Signal) -> bool {
+        self.ignored >> (signal.number() - 1) & 1 == 1
+    }
+
+    /// Whether a function of the program answers it.
+    pub fn handles(&self, signal: Signal) -> bool {
+        self.handled >> (signal.number() - 1) & 1 == 1
+    }
+}
