@@ -28,6 +28,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         // As libtorch itself was compiled: its headers lay out some classes differently in a debug build.
         .define("NDEBUG", None)
         .define("_GLIBCXX_USE_CXX11_ABI", cxx11_abi.as_str())
+        // libtorch contains Gloo; its headers of c10d declare Gloo's process group only when this is said.
+        .define("USE_C10D_GLOO", None)
+        // For `gloo/`, the declarations of Gloo that libtorch does not bring.
+        .include("csrc")
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .files(&sources)

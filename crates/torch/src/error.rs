@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 
+use crate::distributed::DistributedError;
 use crate::tch::TchError;
 
 /// What goes wrong in this crate.
@@ -14,6 +15,9 @@ pub enum TorchError {
     /// libtorch threw, in a call that went through `tch`.
     #[error(transparent)]
     Tch(#[from] TchError),
+    /// Processes that should work together, and cannot.
+    #[error(transparent)]
+    Distributed(#[from] DistributedError),
     /// A backward pass of something that is not one number.
     #[error(
         "the loss has shape {shape:?}, and only a scalar can be differentiated; reduce it, for example with `.mean(None)`"

@@ -10,6 +10,7 @@
 //! | [`profiler`] | libtorch's profiler: traces that Perfetto opens, and key averages |
 //! | [`rng`] | seeds, and the state of the random number generators |
 //! | [`serialization`] | PyTorch's checkpoint files, as a [`Value`] |
+//! | [`distributed`] | processes that train together: stores, process groups, and the reducer of gradients |
 //! | [`device`] | names of CUDA devices, and statistics of their memory |
 //! | [`runtime`] | memory and threads of the process |
 //! | [`process`] | child processes that end with their parent |
@@ -24,6 +25,7 @@
 pub mod anomaly;
 mod counting_allocator;
 pub mod device;
+pub mod distributed;
 mod error;
 pub mod flops;
 pub mod foreach;

@@ -1,0 +1,34 @@
+// What the files of the bridge to c10d share: the objects that Rust holds, and texts and bytes that cross over.
+#pragma once
+
+#include "bridge.h"
+
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+#include <torch/csrc/distributed/c10d/Store.hpp>
+
+#include <chrono>
+#include <string>
+
+// Owned by Rust's `Store`.
+struct FulguriteStore {
+  c10::intrusive_ptr<c10d::Store> store;
+};
+
+// Owned by Rust's `ProcessGroup`.
+struct FulguriteGroup {
+  c10::intrusive_ptr<c10d::ProcessGroup> group;
+  // The backends whose threads the group waits for when it is destroyed.
+  std::vector<c10::intrusive_ptr<c10d::Backend>> gloo;
+};
+
+namespace fulgurite {
+
+// A string of Rust: UTF-8 without an end mark. It lives for the call.
+struct Text {
+  const char *data;
+  size_t len;
+
+  operator std::string() const { return std::string(data, len); }
+};
+
+}  // namespace fulgurite

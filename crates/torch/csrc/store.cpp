@@ -1,0 +1,85 @@
+// c10d's key-value stores, through which processes find each other.
+#include "distributed.h"
+
+#include <torch/csrc/distributed/c10d/FileStore.hpp>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+using fulgurite::Error;
+using fulgurite::protect;
+using fulgurite::Text;
+
+namespace {
+
+std::vector<std::string> strings(const Text *texts, size_t count) { return {texts, texts + count}; }
+
+}  // namespace
+
+extern "C" {
+
+// `workers` is negative when it is not known how many processes there are. `port_out` is the port that the server has.
+Error fulgurite_store_tcp(Text host, uint16_t port, bool is_server, int64_t workers, bool wait_for_workers,
+                          int64_t timeout_ms, FulguriteStore **out, uint16_t *port_out) noexcept {
+  return protect([&] {
+    c10d::TCPStoreOptions options;
+    options.port = port;
+    options.isServer = is_server;
+    if (workers >= 0) options.numWorkers = static_cast<size_t>(workers);
+    options.waitWorkers = wait_for_workers;
+    options.timeout = std::chrono::milliseconds(timeout_ms);
+    auto store = c10::make_intrusive<c10d::TCPStore>(host, options);
+    *port_out = store->getPort();
+    *out = new FulguriteStore{std::move(store)};
+  });
+}
+
+// `workers` is negative when it is not known how many processes there are.
+Error fulgurite_store_file(Text path, int workers, int64_t timeout_ms, FulguriteStore **out) noexcept {
+  return protect([&] {
+    auto store = c10::make_intrusive<c10d::FileStore>(path, workers);
+    store->setTimeout(std::chrono::milliseconds(timeout_ms));
+    *out = new FulguriteStore{std::move(store)};
+  });
+}
+
+Error fulgurite_store_prefixed(const FulguriteStore *store, Text prefix, FulguriteStore **out) noexcept {
+  return protect(
+      [&] { *out = new FulguriteStore{c10::make_intrusive<c10d::PrefixStore>(prefix, store->store)}; });
+}
+
+void fulgurite_store_free(FulguriteStore *store) noexcept {
+  std::free(protect([&] { delete store; }));
+}
+
+Error fulgurite_store_set(const FulguriteStore *store, Text key, const uint8_t *value, size_t len) noexcept {
+  return protect([&] { store->store->set(key, std::vector<uint8_t>(value, value + len)); });
+}
+
+// `out` is made with malloc, and Rust frees it.
+Error fulgurite_store_get(const FulguriteStore *store, Text key, uint8_t **out, size_t *len) noexcept {
+  return protect([&] {
+    std::vector<uint8_t> value = store->store->get(key);
+    // Never of no bytes, for which malloc may give nullptr.
+    auto *copy = static_cast<uint8_t *>(std::malloc(value.size() + 1));
+    if (copy == nullptr) throw std::bad_alloc();
+    if (!value.empty()) std::memcpy(copy, value.data(), value.size());
+    *out = copy;
+    *len = value.size();
+  });
+}
+
+void fulgurite_bytes_free(uint8_t *bytes) noexcept { std::free(bytes); }
+
+Error fulgurite_store_check(const FulguriteStore *store, const Text *keys, size_t count, bool *out) noexcept {
+  return protect([&] { *out = store->store->check(strings(keys, count)); });
+}
+
+Error fulgurite_store_add(const FulguriteStore *store, Text key, int64_t amount, int64_t *out) noexcept {
+  return protect([&] { *out = store->store->add(key, amount); });
+}
+
+Error fulgurite_store_delete(const FulguriteStore *store, Text key, bool *out) noexcept {
+  return protect([&] { *out = store->store->deleteKey(key); });
+}
+
+}  // extern "C"

@@ -1,0 +1,22 @@
+//! Processes that train together: PyTorch's c10d, which `torch.distributed` is made of.
+//!
+//! Every process has a rank, and they find each other through a [`Store`], a small dictionary that one of them serves.
+//! The names are those of [`torch.distributed`](https://docs.pytorch.org/docs/stable/distributed.html).
+//!
+//! Nothing here starts processes or reads who this process is from the environment.
+
+mod collectives;
+mod error;
+mod process_group;
+mod reducer;
+mod store;
+mod verify;
+mod work;
+
+pub use collectives::Reduction;
+pub use error::DistributedError;
+pub use process_group::{Backend, GroupOptions, ProcessGroup};
+pub use reducer::{Compression, Reducer, ReducerOptions};
+pub use store::{Store, TcpStoreOptions};
+pub use verify::verify_parameters;
+pub use work::Work;

@@ -1,0 +1,360 @@
+//! [`ProcessGroup`]: the processes that call collective operations together.
+
+use std::ffi::{c_char, c_int};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::DistributedError;
+use super::store::{RawStore, Store, Text, milliseconds};
+use crate::error::{TorchError, check};
+
+/// The C++ object behind a [`ProcessGroup`].
+#[repr(C)]
+pub(super) struct RawGroup {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
+struct RawOptions {
+    timeout_ms: i64,
+    name: Text,
+    interfaces: *const Text,
+    interface_count: usize,
+    debug: bool,
+}
+
+unsafe extern "C" {
+    fn fulgurite_group_new(
+        store: *const RawStore,
+        rank: c_int,
+        size: c_int,
+        options: *const RawOptions,
+        out: *mut *mut RawGroup,
+    ) -> *mut c_char;
+    fn fulgurite_group_free(group: *mut RawGroup);
+    fn fulgurite_debug_is_detail() -> bool;
+}
+
+/// What carries the tensors from process to process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Backend {
+    /// Gloo: over TCP, for tensors on the CPU; slow for tensors on a GPU.
+    #[default]
+    Gloo,
+    /// NCCL: between GPUs.
+    Nccl,
+}
+
+/// How a [`ProcessGroup`] works; the arguments of `torch.distributed.init_process_group`.
+#[derive(Debug, Clone)]
+pub struct GroupOptions {
+    /// What carries the tensors.
+    pub backend: Backend,
+    /// How long an operation may take, and how long to wait for the ranks to come; half an hour, unless said otherwise.
+    pub timeout: Duration,
+    /// The network interface, such as `eth0`, or several with commas between them. None is what `GLOO_SOCKET_IFNAME`
+    /// says, or else the interface that the host's name leads to, or else the loopback.
+    pub interface: Option<String>,
+    /// What the group is called in messages. Groups of one store with different names do not meet.
+    pub name: String,
+    /// Whether the ranks tell each other what they are about to do, so that ranks which do different things get an
+    /// error and do not hang. Slow. None is whether `TORCH_DISTRIBUTED_DEBUG` is `DETAIL`.
+    pub debug: Option<bool>,
+}
+
+impl Default for GroupOptions {
+    fn default() -> Self {
+        GroupOptions {
+            backend: Backend::Gloo,
+            timeout: Duration::from_secs(30 * 60),
+            interface: None,
+            name: "default".into(),
+            debug: None,
+        }
+    }
+}
+
+/// Processes that call collective operations together: `torch.distributed.ProcessGroup`.
+///
+/// All ranks call the same operations in the same order, with tensors of the same shape and kind. A clone is the same
+/// group. Several threads should not call operations of one group: their order would differ between the ranks.
+///
+/// Dropping a group while an operation is running does not wait for it.
+///
+/// ```
+/// use fulgurite_torch::distributed::{GroupOptions, ProcessGroup, Reduction, Store, TcpStoreOptions};
+/// use fulgurite_torch::tch::Tensor;
+///
+/// let store = Store::tcp(TcpStoreOptions { port: 0, is_server: true, ..Default::default() })?;
+/// // Two ranks, which would be two processes.
+/// std::thread::scope(|scope| {
+///     for rank in 0..2 {
+///         let store = &store;
+///         scope.spawn(move || {
+///             let group = ProcessGroup::new(store, rank, 2, &GroupOptions::default()).unwrap();
+///             let number = Tensor::from(rank as f32 + 1.0);
+///             group.all_reduce(&number, Reduction::Sum).unwrap();
+///             assert_eq!(number, Tensor::from(3f32));
+///         });
+///     }
+/// });
+/// # Ok::<(), fulgurite_torch::TorchError>(())
+/// ```
+#[derive(Clone)]
+pub struct ProcessGroup {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) raw: *mut RawGroup,
+    rank: usize,
+    /// The rank that each rank of this group has in the group that it is part of, and so on outwards.
+    global_ranks: Vec<usize>,
+    options: GroupOptions,
+    /// Holds what the ranks tell each other beside the operations. When this process serves it, the group needs it.
+    store: Store,
+    /// How many monitored barriers there were.
+    barriers: AtomicU64,
+    /// Operations begin one after the other.
+    pub(super) order: Mutex<()>,
+}
+
+// SAFETY: c10d locks the queue of a group's threads, `order` the beginning of operations, and the rest is constant.
+unsafe impl Send for Inner {}
+// SAFETY: as above.
+unsafe impl Sync for Inner {}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // SAFETY: made by the bridge, owned by this object alone, and not used after this.
+        unsafe { fulgurite_group_free(self.raw) }
+    }
+}
+
+impl ProcessGroup {
+    /// The group of `size` processes that call this with the same store, as `rank` of them. Waits until all have come.
+    ///
+    /// A store can be used for many groups, if all ranks make them in the same order.
+    ///
+    /// # Errors
+    ///
+    /// [`DistributedError::RanksMissing`], with the ranks that did not come in time; a rank that is not under `size`;
+    /// an interface that is not there; a backend that this build or machine does not have.
+    pub fn new(store: &Store, rank: usize, size: usize, options: &GroupOptions) -> Result<ProcessGroup, TorchError> {
+        ProcessGroup::join(store, rank, (0..size).collect(), options)
+    }
+
+    fn join(
+        store: &Store,
+        rank: usize,
+        global_ranks: Vec<usize>,
+        options: &GroupOptions,
+    ) -> Result<ProcessGroup, TorchError> {
+        let (size, name) = (global_ranks.len(), &options.name);
+        let argument = |problem: String| DistributedError::Argument {
+            operation: "making the group",
+            group: name.clone(),
+            size,
+            problem,
+        };
+        let (Ok(raw_rank), Ok(raw_size)) = (c_int::try_from(rank), c_int::try_from(size)) else {
+            return Err(argument(format!("{size} ranks are too many")).into());
+        };
+        if rank >= size {
+            return Err(argument(format!("there is no rank {rank}; ranks count from 0")).into());
+        }
+        if options.backend == Backend::Nccl {
+            return Err(DistributedError::Backend(
+                "this program was built without NCCL; build it with the feature `cuda`, or use Gloo",
+            )
+            .into());
+        }
+        // Each rank counts for itself how often it came: the n-th groups of the name belong together.
+        let round = store.add(&format!("{name}/round/{rank}"), 1)?;
+        let store = store.prefixed(&format!("{name}/{round}"))?;
+        let options = GroupOptions { name: name.clone(), ..options.clone() };
+        let wait = Wait { store: &store, rank, global_ranks: &global_ranks, options: &options };
+        wait.for_all("rank", "making", options.timeout)?;
+
+        let interfaces = options.interface.clone().or_else(|| std::env::var("GLOO_SOCKET_IFNAME").ok());
+        let interfaces: Vec<Text> = interfaces.iter().flat_map(|names| names.split(',')).map(Text::new).collect();
+        let raw_options = RawOptions {
+            timeout_ms: milliseconds(options.timeout),
+            name: Text::new(&options.name),
+            interfaces: interfaces.as_ptr(),
+            interface_count: interfaces.len(),
+            // SAFETY: takes nothing, and only looks.
+            debug: options.debug.unwrap_or_else(|| unsafe { fulgurite_debug_is_detail() }),
+        };
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: the store lives, and all that the options point to; `raw` is written only when there is no error.
+        check(unsafe { fulgurite_group_new(store.as_raw(), raw_rank, raw_size, &raw_options, &mut raw) }).map_err(
+            |error| DistributedError::Join {
+                rank: global_ranks[rank],
+                group: options.name.clone(),
+                size,
+                reason: reason(&error),
+            },
+        )?;
+        let inner =
+            Inner { raw, rank, global_ranks, options, store, barriers: AtomicU64::new(0), order: Mutex::new(()) };
+        Ok(ProcessGroup { inner: Arc::new(inner) })
+    }
+
+    /// The number of this process in the group, from 0.
+    pub fn rank(&self) -> usize {
+        self.inner.rank
+    }
+
+    /// How many ranks there are.
+    pub fn size(&self) -> usize {
+        self.inner.global_ranks.len()
+    }
+
+    /// What the group is called in messages.
+    pub fn name(&self) -> &str {
+        &self.inner.options.name
+    }
+
+    /// What carries the tensors.
+    pub fn backend(&self) -> Backend {
+        self.inner.options.backend
+    }
+
+    /// How long an operation may take.
+    pub fn timeout(&self) -> Duration {
+        self.inner.options.timeout
+    }
+
+    /// A store that only the ranks of this group see.
+    ///
+    /// # Errors
+    ///
+    /// When memory runs out.
+    pub fn store(&self) -> Result<Store, TorchError> {
+        self.inner.store.prefixed("user")
+    }
+
+    /// A group of some of the ranks; `torch.distributed.new_group`. Every rank that is part of it must call this, and
+    /// gets a group in which ranks count from 0 in the order of their ranks here. Other ranks may call it, and get none.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](ProcessGroup::new); ranks that are not in this group, or named twice.
+    pub fn subgroup(&self, ranks: &[usize]) -> Result<Option<ProcessGroup>, TorchError> {
+        let mut members = ranks.to_vec();
+        members.sort_unstable();
+        members.dedup();
+        if members.len() != ranks.len() || members.is_empty() || members.iter().any(|&rank| rank >= self.size()) {
+            return Err(self.argument("subgroup", format!("{ranks:?} are not different ranks of this group")));
+        }
+        let Some(rank) = members.iter().position(|&rank| rank == self.rank()) else { return Ok(None) };
+        let global_ranks = members.iter().map(|&rank| self.inner.global_ranks[rank]).collect();
+        let name = format!("{}{members:?}", self.name());
+        let options = GroupOptions { name, ..self.inner.options.clone() };
+        ProcessGroup::join(&self.inner.store, rank, global_ranks, &options).map(Some)
+    }
+
+    /// Waits until all ranks have called this, and names those that have not; `torch.distributed.monitored_barrier`. It
+    /// goes through the store, so it works whatever happened to the group's connections, and the group can be used
+    /// after it failed.
+    ///
+    /// # Errors
+    ///
+    /// [`DistributedError::RanksMissing`]; a store that does not work any more.
+    pub fn monitored_barrier(&self, timeout: Duration) -> Result<(), TorchError> {
+        let Inner { store, rank, global_ranks, options, barriers, .. } = &*self.inner;
+        let round = barriers.fetch_add(1, Ordering::Relaxed);
+        let wait = Wait { store, rank: *rank, global_ranks, options };
+        wait.for_all(&format!("barrier/{round}"), "monitored_barrier", timeout)?;
+        if round > 0 {
+            // Everybody is here, so nobody waits for the one before.
+            store.delete(&format!("barrier/{}/{rank}", round - 1))?;
+        }
+        Ok(())
+    }
+
+    /// The rank of this process in the group that this one is part of, and so on outwards.
+    pub(super) fn global_rank(&self) -> usize {
+        self.inner.global_ranks[self.rank()]
+    }
+
+    /// An error about the arguments of `operation`.
+    pub(super) fn argument(&self, operation: &'static str, problem: String) -> TorchError {
+        DistributedError::Argument { operation, group: self.name().to_owned(), size: self.size(), problem }.into()
+    }
+
+    /// Says in an error of the bridge which rank and group failed at what, and how.
+    pub(super) fn failed(&self, operation: &'static str, error: &TorchError) -> TorchError {
+        let (rank, group, size) = (self.global_rank(), self.name().to_owned(), self.size());
+        let timeout = self.timeout();
+        let reason = reason(error);
+        let says = |texts: &[&str]| texts.iter().any(|text| reason.contains(text));
+        if says(&["Detected mismatch between collectives", "Monitored Barrier encountered error"]) {
+            DistributedError::Mismatch { rank, group, size, operation, reason }
+        } else if says(&["Timed out", "timed out", "Application timeout", "timeout"]) {
+            DistributedError::Timeout { rank, group, size, operation, timeout, reason }
+        } else if says(&["Connection closed", "Connection reset", "Broken pipe", "Connection refused"]) {
+            DistributedError::ConnectionLost { rank, group, size, operation, reason }
+        } else {
+            DistributedError::Collective { rank, group, size, operation, reason }
+        }
+        .into()
+    }
+}
+
+impl fmt::Debug for ProcessGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessGroup")
+            .field("name", &self.name())
+            .field("rank", &self.rank())
+            .field("size", &self.size())
+            .field("backend", &self.backend())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A rank that waits in the store for all ranks of its group.
+struct Wait<'a> {
+    store: &'a Store,
+    rank: usize,
+    global_ranks: &'a [usize],
+    options: &'a GroupOptions,
+}
+
+impl Wait<'_> {
+    /// Says under `at` that this rank is here, and waits until all ranks are.
+    fn for_all(&self, at: &str, operation: &str, timeout: Duration) -> Result<(), TorchError> {
+        self.store.set(&format!("{at}/{}", self.rank), b"here")?;
+        let keys: Vec<String> = (0..self.global_ranks.len()).map(|rank| format!("{at}/{rank}")).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        self.store.wait(&keys, timeout).map_err(|error| match error {
+            TorchError::Distributed(DistributedError::KeysMissing { keys: missing, .. }) => {
+                let came = |rank: usize| !missing.iter().any(|key| key == keys[rank]);
+                let missing = (0..keys.len()).filter(|&rank| !came(rank)).map(|rank| self.global_ranks[rank]);
+                DistributedError::RanksMissing {
+                    rank: self.global_ranks[self.rank],
+                    group: self.options.name.clone(),
+                    size: keys.len(),
+                    operation: operation.to_owned(),
+                    missing: missing.collect(),
+                    timeout,
+                }
+                .into()
+            }
+            other => other,
+        })
+    }
+}
+
+/// The message of an error of the bridge, without the place in Gloo's source that it begins with.
+fn reason(error: &TorchError) -> String {
+    let message = error.to_string();
+    match message.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+        Some((place, rest)) if place.contains(".cc:") || place.contains(".h:") => rest.trim().to_owned(),
+        _ => message.trim().to_owned(),
+    }
+}
