@@ -277,7 +277,11 @@ fn build_profiler(
     }
 }
 
-fn build_loggers(config: &TrainerConfig, loggers: Loggers, job: Option<&SlurmJob>) -> Result<Vec<Box<dyn Logger>>, Error> {
+fn build_loggers(
+    config: &TrainerConfig,
+    loggers: Loggers,
+    job: Option<&SlurmJob>,
+) -> Result<Vec<Box<dyn Logger>>, Error> {
     Ok(match loggers {
         _ if config.barebones => Vec::new(),
         Loggers::Given(given) if config.fast_dev_run > 0 => {

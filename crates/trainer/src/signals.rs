@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 use std::thread;
+use std::time::Duration;
 
 use fulgurite_fabric::environments::SUPERVISOR;
 use fulgurite_fabric::signals::Inherited;

@@ -61,7 +61,8 @@ fn hosts(variables: &Variables<'_>) -> Result<Vec<String>, FabricError> {
     let text = fs::read_to_string(&path).map_err(|error| {
         FabricError::environment(format!("the rank file LSB_DJOB_RANKFILE={path} cannot be read: {error}"))
     })?;
-    let hosts: Vec<String> = text.lines().skip(1).map(|line| line.trim().to_owned()).filter(|h| !h.is_empty()).collect();
+    let hosts: Vec<String> =
+        text.lines().skip(1).map(|line| line.trim().to_owned()).filter(|h| !h.is_empty()).collect();
     if hosts.is_empty() {
         return Err(FabricError::environment(format!(
             "the rank file LSB_DJOB_RANKFILE={path} lists no host after the launch node"

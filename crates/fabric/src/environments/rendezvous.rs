@@ -280,7 +280,8 @@ impl Meeting {
         room.wait(&["verdict"], left)?;
         let verdict = serde_json::from_slice(&room.get("verdict")?);
         room.set(&heard_key(self.rank), b"")?;
-        let verdict = verdict.unwrap_or_else(|error| Verdict::Differ(format!("rank 0 is of another version ({error})")));
+        let verdict =
+            verdict.unwrap_or_else(|error| Verdict::Differ(format!("rank 0 is of another version ({error})")));
         self.conclude(verdict, room)
     }
 

@@ -205,7 +205,8 @@ mod tests {
     #[test]
     fn a_job_is_recognized_and_named() {
         let job = |variables: &[(&str, &str)]| {
-            let found = SlurmJob::of(&|name| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).into()));
+            let found =
+                SlurmJob::of(&|name| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).into()));
             found.map_or("none".to_owned(), |job| format!("{} {job}", job.id))
         };
         assert_eq!(job(&[]), "none");

@@ -52,25 +52,81 @@ const TORCHRUN: &str = "TORCHELASTIC_RUN_ID=none RANK=3 LOCAL_RANK=1 GROUP_RANK=
 fn torchrun() {
     let with = |more: &str| format!("{more} {TORCHRUN}");
     check(TORCHRUN, (2, 2), &expect!["torchrun: rank 3/4 local 1 node 1 at first:29400, agent store"]);
-    check(&with("TORCHELASTIC_RESTART_COUNT=2"), (2, 2), &expect!["torchrun: rank 3/4 local 1 node 1 at first:29400, agent store, restart 2"]);
-    check(&with("TORCHELASTIC_USE_AGENT_STORE=False"), (2, 2), &expect!["torchrun: rank 3/4 local 1 node 1 at first:29400"]);
+    check(
+        &with("TORCHELASTIC_RESTART_COUNT=2"),
+        (2, 2),
+        &expect!["torchrun: rank 3/4 local 1 node 1 at first:29400, agent store, restart 2"],
+    );
+    check(
+        &with("TORCHELASTIC_USE_AGENT_STORE=False"),
+        (2, 2),
+        &expect!["torchrun: rank 3/4 local 1 node 1 at first:29400"],
+    );
     // Within a job of SLURM.
-    check(&with("SLURM_NTASKS=2 SLURM_PROCID=0"), (2, 2), &expect!["torchrun: rank 3/4 local 1 node 1 at first:29400, agent store"]);
-    check(TORCHRUN, (4, 1), &expect![[r#"
+    check(
+        &with("SLURM_NTASKS=2 SLURM_PROCID=0"),
+        (2, 2),
+        &expect!["torchrun: rank 3/4 local 1 node 1 at first:29400, agent store"],
+    );
+    check(
+        TORCHRUN,
+        (4, 1),
+        &expect![[r#"
         torchrun: rank 3/4 local 1 node 1 at first:29400, agent store
-        error: devices=4 was asked for, and torchrun says 2 (LOCAL_WORLD_SIZE); set devices=2, or change `torchrun --nproc-per-node`"#]]);
-    check(TORCHRUN, (2, 1), &expect![[r#"
+        error: devices=4 was asked for, and torchrun says 2 (LOCAL_WORLD_SIZE); set devices=2, or change `torchrun --nproc-per-node`"#]],
+    );
+    check(
+        TORCHRUN,
+        (2, 1),
+        &expect![[r#"
         torchrun: rank 3/4 local 1 node 1 at first:29400, agent store
-        error: num_nodes=1 was asked for, and torchrun says 2 (GROUP_WORLD_SIZE); set num_nodes=2, or change `torchrun --nnodes`"#]]);
-    check(&with("WORLD_SIZE=3 RANK=2"), (2, 2), &expect![[r#"
+        error: num_nodes=1 was asked for, and torchrun says 2 (GROUP_WORLD_SIZE); set num_nodes=2, or change `torchrun --nnodes`"#]],
+    );
+    check(
+        &with("WORLD_SIZE=3 RANK=2"),
+        (2, 2),
+        &expect![[r#"
         torchrun: rank 2/3 local 1 node 1 at first:29400, agent store
-        error: devices=2 and num_nodes=2 make 4 processes, and torchrun says 3 (WORLD_SIZE); change either"#]]);
-    check("TORCHELASTIC_RUN_ID=x RANK=0 LOCAL_RANK=0 WORLD_SIZE=1", (1, 1), &expect!["torchrun: rank 0/1 local 0 node 0 at 127.0.0.1:12910"]);
-    check("TORCHELASTIC_RUN_ID=x RANK=0 WORLD_SIZE=1", (1, 1), &expect!["error: LOCAL_RANK is not set, though other variables say that torchrun started this process; start it with torchrun as usual, or set LOCAL_RANK"]);
-    check(&with("RANK=4"), (2, 2), &expect!["error: the environment variables RANK=4 and WORLD_SIZE=4 contradict each other: ranks go from 0 to 3"]);
-    check(&with("RANK=first"), (2, 2), &expect!["error: the environment variable RANK=first is not a number that fits there; correct it or unset it"]);
-    check(&with("MASTER_PORT=99999"), (2, 2), &expect!["error: the environment variable MASTER_PORT=99999 is not a number that fits there; correct it or unset it"]);
-    check(&with("LOCAL_RANK=2"), (2, 2), &expect!["error: the local rank 2 and the environment variable LOCAL_WORLD_SIZE=2 contradict each other: local ranks go below that"]);
+        error: devices=2 and num_nodes=2 make 4 processes, and torchrun says 3 (WORLD_SIZE); change either"#]],
+    );
+    check(
+        "TORCHELASTIC_RUN_ID=x RANK=0 LOCAL_RANK=0 WORLD_SIZE=1",
+        (1, 1),
+        &expect!["torchrun: rank 0/1 local 0 node 0 at 127.0.0.1:12910"],
+    );
+    check(
+        "TORCHELASTIC_RUN_ID=x RANK=0 WORLD_SIZE=1",
+        (1, 1),
+        &expect![
+            "error: LOCAL_RANK is not set, though other variables say that torchrun started this process; start it with torchrun as usual, or set LOCAL_RANK"
+        ],
+    );
+    check(
+        &with("RANK=4"),
+        (2, 2),
+        &expect![
+            "error: the environment variables RANK=4 and WORLD_SIZE=4 contradict each other: ranks go from 0 to 3"
+        ],
+    );
+    check(
+        &with("RANK=first"),
+        (2, 2),
+        &expect!["error: the environment variable RANK=first is not a number that fits there; correct it or unset it"],
+    );
+    check(
+        &with("MASTER_PORT=99999"),
+        (2, 2),
+        &expect![
+            "error: the environment variable MASTER_PORT=99999 is not a number that fits there; correct it or unset it"
+        ],
+    );
+    check(
+        &with("LOCAL_RANK=2"),
+        (2, 2),
+        &expect![
+            "error: the local rank 2 and the environment variable LOCAL_WORLD_SIZE=2 contradict each other: local ranks go below that"
+        ],
+    );
 }
 
 const SLURM: &str = "SLURM_JOB_ID=123456 SLURM_JOB_NAME=train SLURM_NTASKS=4 SLURM_NTASKS_PER_NODE=2 SLURM_NNODES=2 \
@@ -87,26 +143,72 @@ fn slurm() {
     check(&with("SLURM_JOB_ID=7"), (2, 2), &expect!["SLURM: rank 3/4 local 1 node 1 at gpu07:15007"]);
     check(&without("SLURM_NODELIST"), (2, 2), &expect!["SLURM: rank 3/4 local 1 node 1 at 127.0.0.1:18456"]);
     // Somebody at a terminal.
-    check(&with("SLURM_JOB_NAME=bash"), (3, 1), &expect!["the environment: rank 0/1 local 0 node 0 at 127.0.0.1:free, starts processes"]);
-    check(&with("SLURM_JOB_NAME=interactive"), (3, 1), &expect!["the environment: rank 0/1 local 0 node 0 at 127.0.0.1:free, starts processes"]);
+    check(
+        &with("SLURM_JOB_NAME=bash"),
+        (3, 1),
+        &expect!["the environment: rank 0/1 local 0 node 0 at 127.0.0.1:free, starts processes"],
+    );
+    check(
+        &with("SLURM_JOB_NAME=interactive"),
+        (3, 1),
+        &expect!["the environment: rank 0/1 local 0 node 0 at 127.0.0.1:free, starts processes"],
+    );
     // Contradictions.
-    check(SLURM, (4, 2), &expect![[r#"
+    check(
+        SLURM,
+        (4, 2),
+        &expect![[r#"
         SLURM: rank 3/4 local 1 node 1 at gpu07:18456
-        error: devices=4 was asked for, and SLURM says 2 (SLURM_NTASKS_PER_NODE); set devices=2, or change `--ntasks-per-node`"#]]);
-    check(SLURM, (2, 1), &expect![[r#"
+        error: devices=4 was asked for, and SLURM says 2 (SLURM_NTASKS_PER_NODE); set devices=2, or change `--ntasks-per-node`"#]],
+    );
+    check(
+        SLURM,
+        (2, 1),
+        &expect![[r#"
         SLURM: rank 3/4 local 1 node 1 at gpu07:18456
-        error: num_nodes=1 was asked for, and SLURM says 2 (SLURM_NNODES); set num_nodes=2, or change `--nodes`"#]]);
-    check(&without("SLURM_NNODES"), (2, 4), &expect![[r#"
+        error: num_nodes=1 was asked for, and SLURM says 2 (SLURM_NNODES); set num_nodes=2, or change `--nodes`"#]],
+    );
+    check(
+        &without("SLURM_NNODES"),
+        (2, 4),
+        &expect![[r#"
         SLURM: rank 3/4 local 1 node 1 at gpu07:18456
-        error: devices=2 and num_nodes=4 make 8 processes, and SLURM says 4 (SLURM_NTASKS); change either"#]]);
+        error: devices=2 and num_nodes=4 make 8 processes, and SLURM says 4 (SLURM_NTASKS); change either"#]],
+    );
     // `--ntasks` alone.
     let alone = without("SLURM_NTASKS_PER_NODE");
-    check(&alone, (2, 2), &expect!["error: SLURM_NTASKS=4 does not say how many tasks there are on each node, which `devices` has to agree with; use `--ntasks-per-node` instead of `--ntasks=4`"]);
-    check(&format!("SLURM_TASKS_PER_NODE=2(x2) {alone}"), (2, 2), &expect!["SLURM: rank 3/4 local 1 node 1 at gpu07:18456"]);
-    check(&format!("SLURM_TASKS_PER_NODE=3,1 {alone}"), (2, 2), &expect!["error: SLURM put 4 tasks on nodes unevenly (SLURM_TASKS_PER_NODE=3,1), and a run needs as many on each; use `--ntasks-per-node` instead of `--ntasks`"]);
-    check("SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0", (1, 1), &expect!["SLURM: rank 0/1 local 0 node 0 at 127.0.0.1:12910"]);
+    check(
+        &alone,
+        (2, 2),
+        &expect![
+            "error: SLURM_NTASKS=4 does not say how many tasks there are on each node, which `devices` has to agree with; use `--ntasks-per-node` instead of `--ntasks=4`"
+        ],
+    );
+    check(
+        &format!("SLURM_TASKS_PER_NODE=2(x2) {alone}"),
+        (2, 2),
+        &expect!["SLURM: rank 3/4 local 1 node 1 at gpu07:18456"],
+    );
+    check(
+        &format!("SLURM_TASKS_PER_NODE=3,1 {alone}"),
+        (2, 2),
+        &expect![
+            "error: SLURM put 4 tasks on nodes unevenly (SLURM_TASKS_PER_NODE=3,1), and a run needs as many on each; use `--ntasks-per-node` instead of `--ntasks`"
+        ],
+    );
+    check(
+        "SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0",
+        (1, 1),
+        &expect!["SLURM: rank 0/1 local 0 node 0 at 127.0.0.1:12910"],
+    );
     // Without `srun`.
-    check(&without("SLURM_PROCID"), (2, 2), &expect!["error: SLURM_NTASKS says that this is a job of SLURM, and SLURM_PROCID is not set, so `srun` did not start this process; put `srun` before the program, or name the job `interactive`"]);
+    check(
+        &without("SLURM_PROCID"),
+        (2, 2),
+        &expect![
+            "error: SLURM_NTASKS says that this is a job of SLURM, and SLURM_PROCID is not set, so `srun` did not start this process; put `srun` before the program, or name the job `interactive`"
+        ],
+    );
 }
 
 #[test]
@@ -129,16 +231,42 @@ fn lsf() {
     let hosts = file("hosts", &["launch", "first", "first", &here, &here]);
     check(&job(&hosts), (2, 2), &expect!["LSF: rank 3/4 local 1 node 1 at first:10321"]);
     check(&format!("MASTER_PORT=5000 {}", job(&hosts)), (2, 2), &expect!["LSF: rank 3/4 local 1 node 1 at first:5000"]);
-    check(&job(&file("full", &["launch", &format!("{here}.cluster.org")])), (4, 1), &expect!["LSF: rank 3/4 local 1 node 0 at HERE.cluster.org:10321"]);
-    check(&job(&hosts), (4, 1), &expect![[r#"
+    check(
+        &job(&file("full", &["launch", &format!("{here}.cluster.org")])),
+        (4, 1),
+        &expect!["LSF: rank 3/4 local 1 node 0 at HERE.cluster.org:10321"],
+    );
+    check(
+        &job(&hosts),
+        (4, 1),
+        &expect![[r#"
         LSF: rank 3/4 local 1 node 1 at first:10321
-        error: num_nodes=1 was asked for, and LSF says 2 (LSB_DJOB_RANKFILE); set num_nodes=2, or change `bsub -nnodes`"#]]);
-    check(&job(&hosts), (3, 2), &expect![[r#"
+        error: num_nodes=1 was asked for, and LSF says 2 (LSB_DJOB_RANKFILE); set num_nodes=2, or change `bsub -nnodes`"#]],
+    );
+    check(
+        &job(&hosts),
+        (3, 2),
+        &expect![[r#"
         LSF: rank 3/4 local 1 node 1 at first:10321
-        error: devices=3 and num_nodes=2 make 6 processes, and LSF says 4 (JSM_NAMESPACE_SIZE); change either"#]]);
-    check(&job(&file("elsewhere", &["launch", "a", "b"])), (2, 2), &expect!["error: this machine, HERE, is none of the job's (a, b), which LSB_DJOB_RANKFILE lists"]);
-    check(&job(&file("empty", &["launch"])), (2, 2), &expect!["error: the rank file LSB_DJOB_RANKFILE=empty lists no host after the launch node"]);
-    check(&job("nowhere"), (2, 2), &expect!["error: the rank file LSB_DJOB_RANKFILE=nowhere cannot be read: No such file or directory (os error 2)"]);
+        error: devices=3 and num_nodes=2 make 6 processes, and LSF says 4 (JSM_NAMESPACE_SIZE); change either"#]],
+    );
+    check(
+        &job(&file("elsewhere", &["launch", "a", "b"])),
+        (2, 2),
+        &expect!["error: this machine, HERE, is none of the job's (a, b), which LSB_DJOB_RANKFILE lists"],
+    );
+    check(
+        &job(&file("empty", &["launch"])),
+        (2, 2),
+        &expect!["error: the rank file LSB_DJOB_RANKFILE=empty lists no host after the launch node"],
+    );
+    check(
+        &job("nowhere"),
+        (2, 2),
+        &expect![
+            "error: the rank file LSB_DJOB_RANKFILE=nowhere cannot be read: No such file or directory (os error 2)"
+        ],
+    );
 }
 
 const OPEN_MPI: &str = "OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_LOCAL_RANK=1 \
@@ -148,28 +276,64 @@ const OPEN_MPI: &str = "OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_
 fn mpi() {
     check(OPEN_MPI, (2, 1), &expect!["MPI: rank 1/2 local 1 node 0 at 127.0.0.1:free"]);
     check(&format!("MASTER_PORT=7000 {OPEN_MPI}"), (2, 1), &expect!["MPI: rank 1/2 local 1 node 0 at 127.0.0.1:7000"]);
-    check(OPEN_MPI, (4, 1), &expect![[r#"
+    check(
+        OPEN_MPI,
+        (4, 1),
+        &expect![[r#"
         MPI: rank 1/2 local 1 node 0 at 127.0.0.1:free
-        error: devices=4 was asked for, and MPI says 2 (OMPI_COMM_WORLD_LOCAL_SIZE); set devices=2, or change `mpirun -n`"#]]);
+        error: devices=4 was asked for, and MPI says 2 (OMPI_COMM_WORLD_LOCAL_SIZE); set devices=2, or change `mpirun -n`"#]],
+    );
     // Two machines.
     let two = "OMPI_COMM_WORLD_RANK=5 OMPI_COMM_WORLD_SIZE=8 OMPI_COMM_WORLD_LOCAL_RANK=1 OMPI_COMM_WORLD_LOCAL_SIZE=4";
-    check(two, (4, 2), &expect!["error: MPI started 8 processes on several machines (OMPI_COMM_WORLD_SIZE=8), and MASTER_ADDR does not say where rank 0 is; use `mpirun -x MASTER_ADDR=HOST -x MASTER_PORT=29500 …` (Open MPI) or `mpiexec -genv MASTER_ADDR HOST …`"]);
+    check(
+        two,
+        (4, 2),
+        &expect![
+            "error: MPI started 8 processes on several machines (OMPI_COMM_WORLD_SIZE=8), and MASTER_ADDR does not say where rank 0 is; use `mpirun -x MASTER_ADDR=HOST -x MASTER_PORT=29500 …` (Open MPI) or `mpiexec -genv MASTER_ADDR HOST …`"
+        ],
+    );
     check(&format!("MASTER_ADDR=first {two}"), (4, 2), &expect!["MPI: rank 5/8 local 1 node 1 at first:12910"]);
-    check(&format!("MASTER_ADDR=first {two}"), (4, 1), &expect![[r#"
+    check(
+        &format!("MASTER_ADDR=first {two}"),
+        (4, 1),
+        &expect![[r#"
         MPI: rank 5/8 local 1 node 1 at first:12910
-        error: devices=4 and num_nodes=1 make 4 processes, and MPI says 8 (OMPI_COMM_WORLD_SIZE); change either"#]]);
-    check(&format!("SLURM_JOB_NODELIST=n[3-4] SLURM_NTASKS=2 SLURM_PROCID=1 {two}"), (4, 2), &expect!["MPI: rank 5/8 local 1 node 1 at n3:12910"]);
+        error: devices=4 and num_nodes=1 make 4 processes, and MPI says 8 (OMPI_COMM_WORLD_SIZE); change either"#]],
+    );
+    check(
+        &format!("SLURM_JOB_NODELIST=n[3-4] SLURM_NTASKS=2 SLURM_PROCID=1 {two}"),
+        (4, 2),
+        &expect!["MPI: rank 5/8 local 1 node 1 at n3:12910"],
+    );
     // Others.
-    check("PMI_RANK=2 PMI_SIZE=4 MPI_LOCALRANKID=0 MPI_LOCALNRANKS=2 MASTER_ADDR=a", (2, 2), &expect!["MPI: rank 2/4 local 0 node 1 at a:12910"]);
-    check("PMI_RANK=2 PMI_SIZE=4", (4, 1), &expect!["error: PMI_RANK=2 of MPI is there, and nothing says which process of its node this one is; set MPI_LOCALRANKID"]);
+    check(
+        "PMI_RANK=2 PMI_SIZE=4 MPI_LOCALRANKID=0 MPI_LOCALNRANKS=2 MASTER_ADDR=a",
+        (2, 2),
+        &expect!["MPI: rank 2/4 local 0 node 1 at a:12910"],
+    );
+    check(
+        "PMI_RANK=2 PMI_SIZE=4",
+        (4, 1),
+        &expect![
+            "error: PMI_RANK=2 of MPI is there, and nothing says which process of its node this one is; set MPI_LOCALRANKID"
+        ],
+    );
     check(
         "MV2_COMM_WORLD_RANK=0 MV2_COMM_WORLD_SIZE=2 MV2_COMM_WORLD_LOCAL_RANK=0 MV2_COMM_WORLD_LOCAL_SIZE=2",
         (2, 1),
         &expect!["MPI: rank 0/2 local 0 node 0 at 127.0.0.1:free"],
     );
-    check("PALS_RANKID=5 PMI_SIZE=8 PALS_LOCAL_RANKID=1 PALS_NODEID=1 MASTER_ADDR=a", (4, 2), &expect!["MPI: rank 5/8 local 1 node 1 at a:12910"]);
+    check(
+        "PALS_RANKID=5 PMI_SIZE=8 PALS_LOCAL_RANKID=1 PALS_NODEID=1 MASTER_ADDR=a",
+        (4, 2),
+        &expect!["MPI: rank 5/8 local 1 node 1 at a:12910"],
+    );
     // One process is no company.
-    check("OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=1", (2, 1), &expect!["the environment: rank 0/1 local 0 node 0 at 127.0.0.1:free, starts processes"]);
+    check(
+        "OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=1",
+        (2, 1),
+        &expect!["the environment: rank 0/1 local 0 node 0 at 127.0.0.1:free, starts processes"],
+    );
     // `srun --mpi=pmi2`.
     check(&format!("PMI_RANK=3 PMI_SIZE=4 {SLURM}"), (2, 2), &expect!["SLURM: rank 3/4 local 1 node 1 at gpu07:18456"]);
 }
@@ -178,53 +342,156 @@ fn mpi() {
 fn kubeflow() {
     let process = "RANK=1 WORLD_SIZE=3 MASTER_ADDR=job-master-0 MASTER_PORT=23456";
     check(process, (1, 3), &expect!["Kubeflow: rank 1/3 local 0 node 1 at job-master-0:23456"]);
-    check(process, (2, 3), &expect![[r#"
+    check(
+        process,
+        (2, 3),
+        &expect![[r#"
         Kubeflow: rank 1/3 local 0 node 1 at job-master-0:23456
-        error: devices=2 was asked for, and RANK=1 without LOCAL_RANK says that each pod is one process; set devices=1 and num_nodes=3, or use a TrainJob, whose pods start several processes"#]]);
-    check(process, (1, 2), &expect![[r#"
+        error: devices=2 was asked for, and RANK=1 without LOCAL_RANK says that each pod is one process; set devices=1 and num_nodes=3, or use a TrainJob, whose pods start several processes"#]],
+    );
+    check(
+        process,
+        (1, 2),
+        &expect![[r#"
         Kubeflow: rank 1/3 local 0 node 1 at job-master-0:23456
-        error: num_nodes=2 was asked for, and Kubeflow says 3 (WORLD_SIZE); set num_nodes=3, or change `replicas`"#]]);
-    check("RANK=1 WORLD_SIZE=3", (1, 3), &expect!["error: MASTER_ADDR is not set, though other variables say that Kubeflow started this process; start it with Kubeflow as usual, or set MASTER_ADDR"]);
-    let pod = "PET_NNODES=2 PET_NPROC_PER_NODE=4 PET_NODE_RANK=1 PET_MASTER_ADDR=job-node-0-0.job PET_MASTER_PORT=29500";
+        error: num_nodes=2 was asked for, and Kubeflow says 3 (WORLD_SIZE); set num_nodes=3, or change `replicas`"#]],
+    );
+    check(
+        "RANK=1 WORLD_SIZE=3",
+        (1, 3),
+        &expect![
+            "error: MASTER_ADDR is not set, though other variables say that Kubeflow started this process; start it with Kubeflow as usual, or set MASTER_ADDR"
+        ],
+    );
+    let pod =
+        "PET_NNODES=2 PET_NPROC_PER_NODE=4 PET_NODE_RANK=1 PET_MASTER_ADDR=job-node-0-0.job PET_MASTER_PORT=29500";
     check(pod, (4, 2), &expect!["Kubeflow: rank 4/8 local 0 node 1 at job-node-0-0.job:29500, starts processes"]);
-    check(pod, (2, 2), &expect![[r#"
+    check(
+        pod,
+        (2, 2),
+        &expect![[r#"
         Kubeflow: rank 4/8 local 0 node 1 at job-node-0-0.job:29500, starts processes
-        error: devices=2 was asked for, and Kubeflow says 4 (PET_NPROC_PER_NODE); set devices=4, or change `numProcPerNode`"#]]);
-    check(pod, (4, 1), &expect![[r#"
+        error: devices=2 was asked for, and Kubeflow says 4 (PET_NPROC_PER_NODE); set devices=4, or change `numProcPerNode`"#]],
+    );
+    check(
+        pod,
+        (4, 1),
+        &expect![[r#"
         Kubeflow: rank 4/8 local 0 node 1 at job-node-0-0.job:29500, starts processes
-        error: num_nodes=1 was asked for, and Kubeflow says 2 (PET_NNODES); set num_nodes=2, or change `numNodes`"#]]);
-    check(&format!("PET_NPROC_PER_NODE=gpu {pod}"), (8, 2), &expect!["Kubeflow: rank 1/2 local 0 node 1 at job-node-0-0.job:29500, starts processes"]);
-    check("PET_NNODES=1 PET_NPROC_PER_NODE=2", (2, 1), &expect!["Kubeflow: rank 0/2 local 0 node 0 at 127.0.0.1:free, starts processes"]);
-    check("PET_NNODES=2 PET_NPROC_PER_NODE=2", (2, 2), &expect!["error: PET_NODE_RANK is not set, though other variables say that Kubeflow started this process; start it with Kubeflow as usual, or set PET_NODE_RANK"]);
-    check("PET_NNODES=1:4 PET_NPROC_PER_NODE=2", (2, 2), &expect!["error: PET_NNODES=1:4 asks for a changing number of nodes, which only `torchrun` can start; use a fixed number, or `torchrun --no-python` as the command"]);
+        error: num_nodes=1 was asked for, and Kubeflow says 2 (PET_NNODES); set num_nodes=2, or change `numNodes`"#]],
+    );
+    check(
+        &format!("PET_NPROC_PER_NODE=gpu {pod}"),
+        (8, 2),
+        &expect!["Kubeflow: rank 1/2 local 0 node 1 at job-node-0-0.job:29500, starts processes"],
+    );
+    check(
+        "PET_NNODES=1 PET_NPROC_PER_NODE=2",
+        (2, 1),
+        &expect!["Kubeflow: rank 0/2 local 0 node 0 at 127.0.0.1:free, starts processes"],
+    );
+    check(
+        "PET_NNODES=2 PET_NPROC_PER_NODE=2",
+        (2, 2),
+        &expect![
+            "error: PET_NODE_RANK is not set, though other variables say that Kubeflow started this process; start it with Kubeflow as usual, or set PET_NODE_RANK"
+        ],
+    );
+    check(
+        "PET_NNODES=1:4 PET_NPROC_PER_NODE=2",
+        (2, 2),
+        &expect![
+            "error: PET_NNODES=1:4 asks for a changing number of nodes, which only `torchrun` can start; use a fixed number, or `torchrun --no-python` as the command"
+        ],
+    );
     // `torchrun` reads them itself.
-    check(&format!("{TORCHRUN} {pod}"), (2, 2), &expect!["torchrun: rank 3/4 local 1 node 1 at first:29400, agent store"]);
+    check(
+        &format!("{TORCHRUN} {pod}"),
+        (2, 2),
+        &expect!["torchrun: rank 3/4 local 1 node 1 at first:29400, agent store"],
+    );
 }
 
 #[test]
 fn nobody_and_by_hand() {
     check("", (1, 1), &expect!["the environment: rank 0/1 local 0 node 0 at 127.0.0.1:free, starts processes"]);
     check("", (4, 1), &expect!["the environment: rank 0/1 local 0 node 0 at 127.0.0.1:free, starts processes"]);
-    check("NODE_RANK=1 MASTER_ADDR=first MASTER_PORT=6000", (4, 2), &expect!["the environment: rank 0/1 local 0 node 1 at first:6000, starts processes"]);
-    check("GROUP_RANK=1 MASTER_ADDR=first MASTER_PORT=6000 WORLD_SIZE=8", (4, 2), &expect!["the environment: rank 0/8 local 0 node 1 at first:6000, starts processes"]);
-    check("WORLD_SIZE=8", (4, 1), &expect![[r#"
+    check(
+        "NODE_RANK=1 MASTER_ADDR=first MASTER_PORT=6000",
+        (4, 2),
+        &expect!["the environment: rank 0/1 local 0 node 1 at first:6000, starts processes"],
+    );
+    check(
+        "GROUP_RANK=1 MASTER_ADDR=first MASTER_PORT=6000 WORLD_SIZE=8",
+        (4, 2),
+        &expect!["the environment: rank 0/8 local 0 node 1 at first:6000, starts processes"],
+    );
+    check(
+        "WORLD_SIZE=8",
+        (4, 1),
+        &expect![[r#"
         the environment: rank 0/8 local 0 node 0 at 127.0.0.1:free, starts processes
-        error: devices=4 and num_nodes=1 make 4 processes, and the environment says 8 (WORLD_SIZE); change either"#]]);
-    check("NODE_RANK=2", (4, 2), &expect![[r#"
+        error: devices=4 and num_nodes=1 make 4 processes, and the environment says 8 (WORLD_SIZE); change either"#]],
+    );
+    check(
+        "NODE_RANK=2",
+        (4, 2),
+        &expect![[r#"
         the environment: rank 0/1 local 0 node 2 at 127.0.0.1:free, starts processes
-        error: num_nodes=2 was asked for, and NODE_RANK=2 says that this is node 2 counted from 0; set num_nodes to the number of machines"#]]);
+        error: num_nodes=2 was asked for, and NODE_RANK=2 says that this is node 2 counted from 0; set num_nodes to the number of machines"#]],
+    );
     let by_hand = "RANK=1 LOCAL_RANK=1 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=6000";
     check(by_hand, (2, 1), &expect!["whoever set LOCAL_RANK: rank 1/2 local 1 node 0 at 127.0.0.1:6000"]);
-    check(by_hand, (4, 1), &expect![[r#"
+    check(
+        by_hand,
+        (4, 1),
+        &expect![[r#"
         whoever set LOCAL_RANK: rank 1/2 local 1 node 0 at 127.0.0.1:6000
-        error: devices=4 and num_nodes=1 make 4 processes, and whoever set LOCAL_RANK says 2 (WORLD_SIZE); change either"#]]);
-    check("LOCAL_RANK=1 WORLD_SIZE=2 MASTER_PORT=6000", (2, 1), &expect!["whoever set LOCAL_RANK: rank 1/2 local 1 node 0 at 127.0.0.1:6000"]);
-    check("LOCAL_RANK=1 NODE_RANK=1 LOCAL_WORLD_SIZE=2 WORLD_SIZE=4 MASTER_PORT=1", (2, 2), &expect!["whoever set LOCAL_RANK: rank 3/4 local 1 node 1 at 127.0.0.1:1"]);
-    check("LOCAL_RANK=1 NODE_RANK=1 WORLD_SIZE=4 MASTER_PORT=1", (2, 2), &expect!["error: LOCAL_RANK says that this process is one of several, and RANK is not set; set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT for every process, or unset LOCAL_RANK, and the program starts them itself"]);
-    check("LOCAL_RANK=1 MASTER_PORT=6000", (2, 1), &expect!["error: LOCAL_RANK says that this process is one of several, and WORLD_SIZE is not set; set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT for every process, or unset LOCAL_RANK, and the program starts them itself"]);
-    check("LOCAL_RANK=1 WORLD_SIZE=2", (2, 1), &expect!["error: LOCAL_RANK says that this process is one of several, and MASTER_PORT is not set; set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT for every process, or unset LOCAL_RANK, and the program starts them itself"]);
-    check("LOCAL_RANK=0 WORLD_SIZE=0", (1, 1), &expect!["error: the environment variable WORLD_SIZE=0 leaves no process; set it to at least 1"]);
-    check("NODE_RANK=-1", (1, 1), &expect!["error: the environment variable NODE_RANK=-1 is not a number that fits there; correct it or unset it"]);
+        error: devices=4 and num_nodes=1 make 4 processes, and whoever set LOCAL_RANK says 2 (WORLD_SIZE); change either"#]],
+    );
+    check(
+        "LOCAL_RANK=1 WORLD_SIZE=2 MASTER_PORT=6000",
+        (2, 1),
+        &expect!["whoever set LOCAL_RANK: rank 1/2 local 1 node 0 at 127.0.0.1:6000"],
+    );
+    check(
+        "LOCAL_RANK=1 NODE_RANK=1 LOCAL_WORLD_SIZE=2 WORLD_SIZE=4 MASTER_PORT=1",
+        (2, 2),
+        &expect!["whoever set LOCAL_RANK: rank 3/4 local 1 node 1 at 127.0.0.1:1"],
+    );
+    check(
+        "LOCAL_RANK=1 NODE_RANK=1 WORLD_SIZE=4 MASTER_PORT=1",
+        (2, 2),
+        &expect![
+            "error: LOCAL_RANK says that this process is one of several, and RANK is not set; set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT for every process, or unset LOCAL_RANK, and the program starts them itself"
+        ],
+    );
+    check(
+        "LOCAL_RANK=1 MASTER_PORT=6000",
+        (2, 1),
+        &expect![
+            "error: LOCAL_RANK says that this process is one of several, and WORLD_SIZE is not set; set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT for every process, or unset LOCAL_RANK, and the program starts them itself"
+        ],
+    );
+    check(
+        "LOCAL_RANK=1 WORLD_SIZE=2",
+        (2, 1),
+        &expect![
+            "error: LOCAL_RANK says that this process is one of several, and MASTER_PORT is not set; set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT for every process, or unset LOCAL_RANK, and the program starts them itself"
+        ],
+    );
+    check(
+        "LOCAL_RANK=0 WORLD_SIZE=0",
+        (1, 1),
+        &expect!["error: the environment variable WORLD_SIZE=0 leaves no process; set it to at least 1"],
+    );
+    check(
+        "NODE_RANK=-1",
+        (1, 1),
+        &expect![
+            "error: the environment variable NODE_RANK=-1 is not a number that fits there; correct it or unset it"
+        ],
+    );
 }
 
 /// What the program's own launcher sets counts, wherever the launcher itself runs.
@@ -232,10 +499,26 @@ fn nobody_and_by_hand() {
 fn supervised() {
     let rank = "FULGURITE_SUPERVISOR=77 RANK=1 LOCAL_RANK=1 NODE_RANK=0 WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 \
         MASTER_ADDR=127.0.0.1 MASTER_PORT=40000 TORCHELASTIC_USE_AGENT_STORE=True";
-    check(rank, (2, 1), &expect!["the program's own launcher: rank 1/2 local 1 node 0 at 127.0.0.1:40000, agent store"]);
-    check(&format!("{rank} {SLURM}"), (2, 1), &expect!["the program's own launcher: rank 1/2 local 1 node 0 at 127.0.0.1:40000, agent store"]);
-    check(&format!("{rank} PET_NNODES=1 PET_NPROC_PER_NODE=2"), (2, 1), &expect!["the program's own launcher: rank 1/2 local 1 node 0 at 127.0.0.1:40000, agent store"]);
-    check(rank, (3, 1), &expect![[r#"
+    check(
+        rank,
+        (2, 1),
+        &expect!["the program's own launcher: rank 1/2 local 1 node 0 at 127.0.0.1:40000, agent store"],
+    );
+    check(
+        &format!("{rank} {SLURM}"),
+        (2, 1),
+        &expect!["the program's own launcher: rank 1/2 local 1 node 0 at 127.0.0.1:40000, agent store"],
+    );
+    check(
+        &format!("{rank} PET_NNODES=1 PET_NPROC_PER_NODE=2"),
+        (2, 1),
+        &expect!["the program's own launcher: rank 1/2 local 1 node 0 at 127.0.0.1:40000, agent store"],
+    );
+    check(
+        rank,
+        (3, 1),
+        &expect![[r#"
         the program's own launcher: rank 1/2 local 1 node 0 at 127.0.0.1:40000, agent store
-        error: devices=3 was asked for, and the program's own launcher says 2 (LOCAL_WORLD_SIZE); set devices=2, or change `LOCAL_WORLD_SIZE`"#]]);
+        error: devices=3 was asked for, and the program's own launcher says 2 (LOCAL_WORLD_SIZE); set devices=2, or change `LOCAL_WORLD_SIZE`"#]],
+    );
 }

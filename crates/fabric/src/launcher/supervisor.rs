@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use fulgurite_torch::process;
 
+use super::LaunchPlan;
 use super::listener::{Heard, Listener};
 use super::relay::{LastWords, Relay, Stream};
 use super::store::HostedStore;
-use super::LaunchPlan;
 use crate::FabricError;
 use crate::signals::Signal;
 

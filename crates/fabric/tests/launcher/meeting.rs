@@ -40,7 +40,7 @@ pub(crate) fn a_rank_that_ends_before() {
 
 pub(crate) fn a_rank_that_never_comes() {
     let ended = run("3 1 meet late 2 timeout=2", &[]);
-    ended.with_code(1).complained("rank 2 of 3 did not come to 127.0.0.1:").complained("were they started");
+    ended.with_code(1).complained("rank 2 of 3 did not come to 127.0.0.1:").complained("was it started");
 }
 
 pub(crate) fn ranks_that_differ() {
@@ -68,7 +68,10 @@ pub(crate) fn started_by_somebody_else() {
     for (rank, running) in ranks.into_iter().enumerate() {
         running.end().with_code(0).said(&[&format!("{rank}: met the others")]);
     }
-    by_hand(0, 2, &port, "3 1 meet", &[]).end().with_code(1).complained("devices=3 was asked for, and whoever set LOCAL_RANK says 2 (LOCAL_WORLD_SIZE)");
+    by_hand(0, 2, &port, "3 1 meet", &[])
+        .end()
+        .with_code(1)
+        .complained("devices=3 was asked for, and whoever set LOCAL_RANK says 2 (LOCAL_WORLD_SIZE)");
 }
 
 pub(crate) fn two_programs() {

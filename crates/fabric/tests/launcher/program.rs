@@ -65,7 +65,8 @@ fn work(environment: &dyn ClusterEnvironment, action: &[String]) -> Result<i32, 
     let words: Vec<&str> = action.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["who", rest @ ..] => {
-            let names = ["NODE_RANK", "LOCAL_RANK", "RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "MASTER_ADDR", "TEST_TOLD"];
+            let names =
+                ["NODE_RANK", "LOCAL_RANK", "RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "MASTER_ADDR", "TEST_TOLD"];
             let told: Vec<String> = names.iter().map(|name| format!("{name}={}", variable(name))).collect();
             say(environment, &told.join(" "));
             say(environment, &format!("{rest:?} in {}", std::env::current_dir().unwrap().display()));
@@ -145,7 +146,8 @@ fn meet(environment: &dyn ClusterEnvironment, words: &[&str]) -> Result<i32, Fab
         ["late", rank, ..] if is(environment, rank) => sleep(),
         _ => {}
     }
-    let timeout = words.iter().find_map(|word| word.strip_prefix("timeout=")).map_or(60.0, |word| word.parse().unwrap());
+    let timeout =
+        words.iter().find_map(|word| word.strip_prefix("timeout=")).map_or(60.0, |word| word.parse().unwrap());
     let fact = std::env::var(FACT).unwrap_or_default();
     let fact = if fact == "rank" { environment.global_rank().to_string() } else { fact };
     let times = if words.contains(&"again") { 2 } else { 1 };

@@ -13,11 +13,7 @@ pub(crate) fn sigterm_is_passed_on() {
         let mut running = start(command("2 1 trap", &[(GRACE, "0")]));
         running.sleepers(2);
         running.send(signal);
-        running
-            .end()
-            .with_code(143)
-            .said(&["0: leaves after 1", "[rank 1] 1: leaves after 1"])
-            .did_not_complain();
+        running.end().with_code(143).said(&["0: leaves after 1", "[rank 1] 1: leaves after 1"]).did_not_complain();
     }
 }
 

@@ -15,7 +15,10 @@ pub(crate) fn ranks_know_who_they_are() {
     };
     let whence = |rank: usize| format!("{rank}: [] in {}", here.display());
     let marked = |text: String| format!("[rank 1] {text}");
-    run("2 1 who", &[]).with_code(0).said(&[&told(0), &whence(0), &marked(told(1)), &marked(whence(1))]).did_not_complain();
+    run("2 1 who", &[])
+        .with_code(0)
+        .said(&[&told(0), &whence(0), &marked(told(1)), &marked(whence(1))])
+        .did_not_complain();
     // Also within a job that was not started with `srun`, and under variables of an earlier run.
     let stale = [("SLURM_NTASKS", "1"), ("SLURM_JOB_NAME", "bash"), ("RANK", ""), ("MASTER_PORT", "")];
     run("2 1 who", &stale).with_code(0).said(&[&told(0), &whence(0), &marked(told(1)), &marked(whence(1))]);
@@ -86,9 +89,17 @@ pub(crate) fn contradictions() {
         ("2 0 who", &[], "num_nodes=0 was asked for"),
         ("2 2 who", &[], "set MASTER_ADDR to the host of the first node, MASTER_PORT to a free port"),
         ("2 1 who", &[("NODE_RANK", "1")], "num_nodes=1 was asked for, and NODE_RANK=1 says"),
-        ("2 1 who", &[("WORLD_SIZE", "4")], "devices=2 and num_nodes=1 make 2 processes, and the environment says 4 (WORLD_SIZE)"),
+        (
+            "2 1 who",
+            &[("WORLD_SIZE", "4")],
+            "devices=2 and num_nodes=1 make 2 processes, and the environment says 4 (WORLD_SIZE)",
+        ),
         ("2 1 who", &[("MASTER_PORT", "no")], "the environment variable MASTER_PORT=no is not a number"),
-        ("2 1 who", &[("PET_NNODES", "1"), ("PET_NPROC_PER_NODE", "4")], "devices=2 was asked for, and Kubeflow says 4 (PET_NPROC_PER_NODE)"),
+        (
+            "2 1 who",
+            &[("PET_NNODES", "1"), ("PET_NPROC_PER_NODE", "4")],
+            "devices=2 was asked for, and Kubeflow says 4 (PET_NPROC_PER_NODE)",
+        ),
     ] {
         let ended = run(words, variables);
         ended.with_code(1).said(&[]).complained(error);
