@@ -172,14 +172,17 @@ fn missing_ranks(missing: &[(usize, Option<String>)], world_size: usize, address
     if missing.len() > SHOWN {
         names.push(format!("{} more", missing.len() - SHOWN));
     }
-    let (ranks, they) = if missing.len() == 1 { ("rank", "it") } else { ("ranks", "they") };
+    let (ranks, were_they, they) = match missing.len() {
+        1 => ("rank", "was it", "it"),
+        _ => ("ranks", "were they", "they"),
+    };
     let mut message = format!(
         "{ranks} {} of {world_size} did not come to {address} within {:.1} s",
         names.join(", "),
         waited.as_secs_f64()
     );
     if missing.iter().all(|(_, ended)| ended.is_none()) {
-        message.push_str(&format!("; were {they} started, and can {they} reach that address?"));
+        message.push_str(&format!("; {were_they} started, and can {they} reach that address?"));
     }
     message
 }

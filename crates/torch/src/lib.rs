@@ -14,6 +14,7 @@
 //! | [`distributed`] | processes that train together: stores, process groups, and the reducer of gradients |
 //! | [`device`] | names of CUDA devices, and statistics of their memory |
 //! | [`runtime`] | memory and threads of the process |
+//! | [`process`] | child processes that end with their parent |
 //! | [`startup`] | answers that a program gives before libtorch starts |
 //!
 //! This is the only crate of the workspace that contains `unsafe`, and the only one that contains C++ (`csrc/`).

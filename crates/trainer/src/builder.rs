@@ -1,6 +1,7 @@
 //! [`TrainerBuilder`]: the trainer's arguments, one setter each.
 
 use fulgurite_fabric::Fabric;
+use fulgurite_fabric::environments::SlurmJob;
 use fulgurite_fabric::loggers::{CsvLogger, DummyLogger, Logger, TensorBoardLogger};
 use fulgurite_optim::Optimizers;
 use fulgurite_torch::tch::nn;
@@ -14,7 +15,7 @@ use crate::optimizers::OptimizerFactory;
 use crate::plugin::{Kind, Plugin};
 use crate::profilers::{self, Choice, Profiler, ProfilerChoice};
 use crate::requirements;
-use crate::slurm::{Job, SlurmEnvironment};
+use crate::slurm::SlurmEnvironment;
 use crate::state::TrainerState;
 use crate::trainer::Trainer;
 
@@ -173,7 +174,7 @@ impl TrainerBuilder {
             .configuration(serde_json::to_string(&config).unwrap_or_default());
         let mut fabric = fabric.build()?;
         fabric.take_warnings().iter().for_each(|warning| console.warn(warning));
-        let job = Job::current().filter(|_| config.fast_dev_run == 0);
+        let job = SlurmJob::current().filter(|_| config.fast_dev_run == 0);
         let slurm = install(plugins, &config, &mut fabric)?;
         // Those of rank zero are known when a run begins.
         if fabric.is_global_zero() {
@@ -287,7 +288,11 @@ fn build_profiler(
     }
 }
 
-fn build_loggers(config: &TrainerConfig, loggers: Loggers, job: Option<&Job>) -> Result<Vec<Box<dyn Logger>>, Error> {
+fn build_loggers(
+    config: &TrainerConfig,
+    loggers: Loggers,
+    job: Option<&SlurmJob>,
+) -> Result<Vec<Box<dyn Logger>>, Error> {
     Ok(match loggers {
         _ if config.barebones => Vec::new(),
         Loggers::Given(given) if config.fast_dev_run > 0 => {
@@ -300,7 +305,7 @@ fn build_loggers(config: &TrainerConfig, loggers: Loggers, job: Option<&Job>) ->
             let mut tensorboard = TensorBoardLogger::new(&root);
             // Every run of a job logs to the same place.
             if let Some(job) = job {
-                tensorboard.suggest_version(&format!("version_{}", job.id));
+                tensorboard.suggest_version(&format!("version_{}", job.id()));
             }
             let mut csv = CsvLogger::new(&root);
             csv.suggest_version(Logger::version(&tensorboard));

@@ -1,78 +1,23 @@
 //! Signals: a handler only sets a flag, which the run looks at between batches.
 
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
 use std::time::Duration;
-use std::{fmt, fs, thread};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use fulgurite_fabric::environments::SUPERVISOR;
+use fulgurite_fabric::signals::Inherited;
 use signal_hook::SigId;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::{flag, iterator, low_level};
 
 use crate::console::Console;
 
-/// A signal that a run can be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum Signal {
-    /// The terminal went away, or an elastic agent passes that on.
-    #[serde(rename = "SIGHUP")]
-    Hangup,
-    /// Ctrl-C.
-    #[serde(rename = "SIGINT")]
-    Interrupt,
-    /// What schedulers, `kill` and `timeout` send.
-    #[serde(rename = "SIGTERM")]
-    Terminate,
-    /// What SLURM is asked to send before a job's time is over.
-    #[serde(rename = "SIGUSR1")]
-    User1,
-    /// The other one that has no meaning of its own.
-    #[serde(rename = "SIGUSR2")]
-    User2,
-}
+pub use fulgurite_fabric::signals::Signal;
 
-impl Signal {
-    const ALL: [Signal; 5] = [Signal::Hangup, Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::User2];
-
-    /// Its number on this system.
-    pub fn number(self) -> i32 {
-        match self {
-            Signal::Hangup => SIGHUP,
-            Signal::Interrupt => SIGINT,
-            Signal::Terminate => SIGTERM,
-            Signal::User1 => SIGUSR1,
-            Signal::User2 => SIGUSR2,
-        }
-    }
-
-    /// The exit code of a process that it ended: 128 and its number.
-    pub fn exit_code(self) -> ExitCode {
-        ExitCode::from(u8::try_from(self.exit_status()).unwrap_or(u8::MAX))
-    }
-
-    fn bit(self) -> u32 {
-        1 << self as u32
-    }
-
-    fn exit_status(self) -> i32 {
-        128 + self.number()
-    }
-}
-
-impl fmt::Display for Signal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Signal::Hangup => "SIGHUP",
-            Signal::Interrupt => "SIGINT",
-            Signal::Terminate => "SIGTERM",
-            Signal::User1 => "SIGUSR1",
-            Signal::User2 => "SIGUSR2",
-        })
-    }
+/// Its place among those that processes tell each other of.
+fn bit(signal: Signal) -> u32 {
+    1 << signal as u32
 }
 
 /// What a signal asks a run to do at the next safe point.
@@ -102,7 +47,7 @@ impl Signals {
     /// Whether it counts as having come.
     fn has(&self, signal: Signal) -> bool {
         match &self.agreed {
-            Some(agreed) => agreed.load(Ordering::Relaxed) & signal.bit() != 0,
+            Some(agreed) => agreed.load(Ordering::Relaxed) & bit(signal) != 0,
             None => self.flag(signal).load(Ordering::Relaxed),
         }
     }
@@ -110,7 +55,7 @@ impl Signals {
     /// What came to this process, a bit each.
     pub(crate) fn came_here(&self) -> u32 {
         let came = |signal: &Signal| self.flag(*signal).load(Ordering::Relaxed);
-        Signal::ALL.into_iter().filter(came).fold(0, |bits, signal| bits | signal.bit())
+        Signal::ALL.into_iter().filter(came).fold(0, |bits, signal| bits | bit(signal))
     }
 
     /// Whether a signal counts only once all processes know of it.
@@ -128,7 +73,7 @@ impl Signals {
     fn forget(&self, signal: Signal) {
         self.flag(signal).store(false, Ordering::Relaxed);
         if let Some(agreed) = &self.agreed {
-            agreed.fetch_and(!signal.bit(), Ordering::Relaxed);
+            agreed.fetch_and(!bit(signal), Ordering::Relaxed);
         }
     }
 
@@ -174,6 +119,7 @@ impl SignalGuard {
         let mut process = Process::lock();
         let mut ids = Vec::new();
         let mut problem = None;
+        let is_supervised = std::env::var_os(SUPERVISOR).is_some();
         for signal in Signal::ALL {
             let requeues = signals.requeue == Some(signal);
             let leaves = matches!(signal, Signal::Terminate | Signal::Hangup | Signal::Interrupt);
@@ -189,8 +135,9 @@ impl SignalGuard {
             process.keep_the_usual_meaning_between_runs(signal);
             let came = signals.flag(signal);
             came.fetch_or(process.unanswered.swap_out(signal), Ordering::Relaxed);
-            // The order matters: the first of the two must see the flag as the signal found it.
-            if !requeues {
+            // The order matters: the first of the two must see the flag as the signal found it. A rank may be sent a signal
+            // by several at once; its launcher knows whether somebody means it.
+            if !requeues && !is_supervised {
                 ids.extend(flag::register_conditional_shutdown(
                     signal.number(),
                     signal.exit_status(),
@@ -277,32 +224,6 @@ impl Unanswered {
     fn swap_out(&self, signal: Signal) -> bool {
         let bit = 1 << signal as u32;
         self.0.fetch_and(!bit, Ordering::Relaxed) & bit != 0
-    }
-}
-
-/// What became of signals before the first run, as bit masks. Where the system does not tell, as if nothing did.
-#[derive(Default)]
-struct Inherited {
-    ignored: u64,
-    handled: u64,
-}
-
-impl Inherited {
-    fn read() -> Inherited {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let mask = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
-        };
-        Inherited { ignored: mask("SigIgn:"), handled: mask("SigCgt:") }
-    }
-
-    fn ignores(&self, signal: Signal) -> bool {
-        self.ignored >> (signal.number() - 1) & 1 == 1
-    }
-
-    fn handles(&self, signal: Signal) -> bool {
-        self.handled >> (signal.number() - 1) & 1 == 1
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use fulgurite_fabric::environments::SlurmJob;
+
 use super::{EvalResults, Run};
 use crate::callbacks::Role;
 use crate::error::Error;
 use crate::module::LightningModule;
 use crate::saving::SaveRequest;
 use crate::signals::{Signal, Signals, Wish};
-use crate::slurm::Job;
 use crate::state::{Stage, TrainerFn, TrainerState};
 
 /// What a run knows of its end before the end, and of the run it goes on with.
@@ -16,7 +17,7 @@ use crate::state::{Stage, TrainerFn, TrainerState};
 pub(crate) struct Leaving {
     pub signals: Signals,
     /// The scheduler's job that this is part of.
-    pub job: Option<Job>,
+    pub job: Option<SlurmJob>,
     /// The scheduler was asked to run the job again.
     pub requeued: bool,
     /// What a run that a signal ended is to go on from.
