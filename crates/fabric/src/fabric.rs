@@ -84,13 +84,7 @@ impl FabricBuilder {
         let (ranks, groups) = connected.map_or((Ranks::ALONE, None), |(ranks, groups)| (ranks, Some(groups)));
         let device = devices[ranks.local];
         let Named { precision, warnings } = precision::precision(&self.precision, device)?;
-        let context = StrategyContext {
-            name: self.strategy.clone(),
-            device,
-            ranks,
-            groups,
-            ddp: self.ddp.clone(),
-        };
+        let context = StrategyContext { name: self.strategy.clone(), device, ranks, groups, ddp: self.ddp.clone() };
         let mut fabric = Fabric {
             accelerator: accelerator.name(),
             num_nodes: self.num_nodes,

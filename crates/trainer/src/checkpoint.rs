@@ -231,7 +231,7 @@ impl TrainerState {
             return Ok(of_ranks.get(self.fabric.global_rank()).and_then(Value::as_dict).unwrap_or(more));
         }
         let mut progress = self.run.progress;
-        if progress.resume().mid_epoch {
+        if progress.resume().mid_epoch && !progress.is_last_batch {
             return Err(format!(
                 "was written by {before} process(es) in the middle of an epoch, and this run has {now}, which would read other parts of the data; resume with {before}, or from a checkpoint of the end of an epoch"
             ));

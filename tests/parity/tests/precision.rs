@@ -33,10 +33,8 @@ fn the_scaler_is_pytorchs_step_by_step() {
     let first = [leaf(&[0.5, -1.0], &[2]), leaf(&[2.0], &[1, 1])];
     let second = [leaf(&[1.5], &[1])];
     let of = |parameters: &[Tensor]| parameters.iter().map(Tensor::shallow_clone).collect::<Vec<_>>();
-    let mut optimizers = [
-        SGD::new(of(&first)).lr(0.1).momentum(0.9).build().unwrap(),
-        Adam::new(of(&second)).lr(0.1).build().unwrap(),
-    ];
+    let mut optimizers =
+        [SGD::new(of(&first)).lr(0.1).momentum(0.9).build().unwrap(), Adam::new(of(&second)).lr(0.1).build().unwrap()];
     let options = GradScalerOptions::default().init_scale(1024.0).growth_factor(3.0).backoff_factor(0.25);
     let mut scaler = GradScaler::new(options.growth_interval(3)).unwrap();
     let theirs = python("precision.py", &["scaler"]);
@@ -92,7 +90,8 @@ fn names_mean_what_they_mean_in_lightning() {
     let theirs = python("precision.py", &arguments);
     for name in names {
         let console = Console::memory();
-        let trainer = Trainer::builder().accelerator("cpu").no_logger().console(console.clone()).precision(name).build();
+        let trainer =
+            Trainer::builder().accelerator("cpu").no_logger().console(console.clone()).precision(name).build();
         let ours = trainer.ok().map(|trainer| trainer.state().fabric().precision().name());
         let warned = console.contents().lines().filter(|line| line.contains("precision")).count();
         assert_eq!(json!([ours, warned]), theirs[name], "{name}: {}", console.contents());
@@ -238,7 +237,11 @@ fn data(factors: &[f32]) -> Dict {
     let mut data = Dict::new().with("weights", params::state_dict(&Net::new().vars).unwrap());
     for which in ["train", "val"] {
         let n = 8 * factors.len() as i64;
-        let factors = if which == "train" { Tensor::from_slice(factors) } else { Tensor::ones_like(&Tensor::from_slice(factors)) };
+        let factors = if which == "train" {
+            Tensor::from_slice(factors)
+        } else {
+            Tensor::ones_like(&Tensor::from_slice(factors))
+        };
         data.set(format!("{which}_x"), Tensor::randn([n, 16], (Kind::Float, Device::Cpu)));
         data.set(format!("{which}_y"), Tensor::randint(4, [n], (Kind::Int64, Device::Cpu)));
         data.set(format!("{which}_f"), factors.repeat_interleave_self_int(8, 0, None));
@@ -331,7 +334,8 @@ fn difference(path: &str, a: &Json, b: &Json) -> f64 {
 }
 
 const PLAIN: [f32; 12] = [1.0; 12];
-const WITH_INFINITIES: [f32; 12] = [1.0, 1.0, f32::INFINITY, 1.0, 1.0, 1.0, 1.0, 1.0, f32::INFINITY, f32::INFINITY, 1.0, 1.0];
+const WITH_INFINITIES: [f32; 12] =
+    [1.0, 1.0, f32::INFINITY, 1.0, 1.0, 1.0, 1.0, 1.0, f32::INFINITY, f32::INFINITY, 1.0, 1.0];
 
 #[track_caller]
 fn trains_alike(precision: &str, factors: &[f32], tolerance: f64) {

@@ -1,0 +1,221 @@
+//! Runs of two processes, which the program starts itself. Their results are those of one process with the doubled batch.
+//!
+//! Each test starts this very program again with a [`Plan`]; that process becomes the supervisor of two ranks, which are
+//! this program once more.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail, and say why")]
+
+mod program;
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use program::{PLAN, Plan, Report};
+
+/// Two ranks need both processors.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static RUNNING: Mutex<()> = Mutex::new(());
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Not a test of its own: what the processes run that the tests start.
+#[test]
+fn program() {
+    let Ok(plan) = std::env::var(PLAN) else { return };
+    let plan: Plan = serde_json::from_str(&plan).unwrap();
+    if let Err(error) = program::run(&plan) {
+        eprintln!("error: {error}");
+        std::process::exit(1);
+    }
+}
+
+fn start(plan: &Plan) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["program", "--exact", "--nocapture", "--test-threads=1"])
+        .env(PLAN, serde_json::to_string(plan).unwrap())
+        .env("OMP_NUM_THREADS", "1")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn run(plan: &Plan) -> Output {
+    start(plan).wait_with_output().unwrap()
+}
+
+fn reports(plan: &Plan, ranks: usize) -> Vec<Report> {
+    let output = run(plan);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{:?}\n{said}", output.status);
+    (0..ranks).map(|rank| report(&plan.folder, rank)).collect()
+}
+
+fn report(folder: &Path, rank: usize) -> Report {
+    serde_json::from_str(&std::fs::read_to_string(folder.join(format!("rank{rank}.json"))).unwrap()).unwrap()
+}
+
+fn failed(plan: &Plan) -> String {
+    let output = run(plan);
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn assert_close(a: &[f64], b: &[f64], tolerance: f64) {
+    assert_eq!(a.len(), b.len());
+    let worst = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(worst <= tolerance, "they differ by {worst}");
+}
+
+/// Two ranks do what one does with the doubled batch.
+fn as_one_with_the_doubled_batch(plan: Plan) {
+    let _alone = one_at_a_time();
+    let (first, second) = (folder(), folder());
+    let two = reports(&Plan { folder: first.path().into(), ..plan.clone() }, 2);
+    let one = Plan { folder: second.path().into(), devices: 1, batch_size: 2 * plan.batch_size, ..plan };
+    let one = reports(&one, 1).remove(0);
+
+    assert_eq!(two[0].weights, two[1].weights);
+    assert_close(&two[0].weights, &one.weights, 1e-6);
+    assert_eq!((two[0].steps, two[0].batches), (one.steps, one.batches));
+    for name in ["train_loss_epoch", "synced", "val_loss"] {
+        assert_close(&[two[0].logged[name]], &[one.logged[name]], 1e-6);
+    }
+    let joined = two[0].seen.iter().zip(&two[1].seen).map(|(a, b)| {
+        let mut joined: Vec<i64> = a.iter().zip(b).flat_map(|(a, b)| [*a, *b]).collect();
+        joined.sort_unstable();
+        joined
+    });
+    let mut seen = one.seen;
+    seen.iter_mut().for_each(|batch| batch.sort_unstable());
+    assert_eq!(joined.collect::<Vec<_>>(), seen);
+}
+
+#[test]
+fn two_ranks_do_what_one_does_with_the_doubled_batch() {
+    as_one_with_the_doubled_batch(Plan::default());
+}
+
+#[test]
+fn so_they_do_when_gradients_are_accumulated() {
+    as_one_with_the_doubled_batch(Plan { accumulate: 2, ..Plan::default() });
+}
+
+#[test]
+fn an_evaluation_counts_every_item_once() {
+    let _alone = one_at_a_time();
+    let (first, second) = (folder(), folder());
+    let two = reports(&Plan { folder: first.path().into(), epochs: 1, ..Plan::default() }, 2);
+    let one = Plan { folder: second.path().into(), devices: 1, batch_size: 8, epochs: 1, ..Plan::default() };
+    let one = reports(&one, 1).remove(0);
+
+    let mut tested: Vec<i64> = two.iter().flat_map(|report| report.tested.clone()).collect();
+    tested.sort_unstable();
+    assert_eq!(tested, [0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(two[0].test_results, two[1].test_results);
+    for (name, value) in &one.test_results[0] {
+        assert_close(&[two[0].test_results[0][name]], &[*value], 1e-6);
+    }
+}
+
+#[test]
+fn what_one_rank_asks_for_all_do() {
+    let _alone = one_at_a_time();
+    let folder = folder();
+    let two = reports(&Plan { folder: folder.path().into(), stop_at: Some(2), ..Plan::default() }, 2);
+    // It is known after the batch that comes next.
+    assert_eq!((two[0].batches, two[1].batches), (3, 3));
+    assert_eq!(two[0].weights, two[1].weights);
+    assert_eq!(two[0].outcome, r#"Stopped("another process asked for it")"#);
+    assert_eq!(two[1].outcome, r#"Stopped("rank 1 has seen enough")"#);
+}
+
+#[test]
+fn an_epoch_ends_with_the_shortest_stream() {
+    let _alone = one_at_a_time();
+    let folder = folder();
+    let plan = Plan { folder: folder.path().into(), stream_lacks: Some(9), ..Plan::default() };
+    let two = reports(&plan, 2);
+    // 23 items in batches of 4 are 6.
+    assert_eq!((two[0].batches, two[1].batches), (12, 12));
+    assert_eq!(two[0].weights, two[1].weights);
+}
+
+#[test]
+fn a_rank_without_a_loss_does_not_keep_the_others_waiting() {
+    let _alone = one_at_a_time();
+    let folder = folder();
+    let two = reports(&Plan { folder: folder.path().into(), skip_at: Some(2), ..Plan::default() }, 2);
+    assert_eq!(two[0].weights, two[1].weights);
+    assert_eq!(two[0].steps, 8);
+}
+
+#[test]
+fn weights_stay_equal_under_dropout() {
+    let _alone = one_at_a_time();
+    let folder = folder();
+    let two = reports(&Plan { folder: folder.path().into(), dropout: 0.5, ..Plan::default() }, 2);
+    assert_eq!(two[0].weights, two[1].weights);
+}
+
+#[test]
+fn a_run_goes_on_bit_by_bit_on_all_ranks() {
+    let _alone = one_at_a_time();
+    let (whole, cut) = (folder(), folder());
+    let plan = Plan { dropout: 0.3, accumulate: 2, epochs: 3, ..Plan::default() };
+    let undisturbed = reports(&Plan { folder: whole.path().into(), ..plan.clone() }, 2);
+    reports(&Plan { folder: cut.path().into(), cut_at: Some(3), ..plan.clone() }, 2);
+    let ckpt_path = Some(cut.path().join("cut.ckpt").display().to_string());
+    let resumed = reports(&Plan { folder: cut.path().into(), ckpt_path, ..plan }, 2);
+    for (resumed, undisturbed) in resumed.iter().zip(&undisturbed) {
+        assert_eq!(resumed.weights, undisturbed.weights);
+        assert_eq!(resumed.logged, undisturbed.logged);
+        assert_eq!(resumed.steps, undisturbed.steps);
+    }
+}
+
+#[test]
+fn another_number_of_ranks_begins_an_epoch_and_does_not_continue_one() {
+    let _alone = one_at_a_time();
+    let folder = folder();
+    let plan = Plan { folder: folder.path().into(), epochs: 3, ..Plan::default() };
+    let ckpt_path = Some(folder.path().join("cut.ckpt").display().to_string());
+    reports(&Plan { cut_at: Some(3), ..plan.clone() }, 2);
+    let said = failed(&Plan { ckpt_path: ckpt_path.clone(), devices: 1, ..plan.clone() });
+    assert!(said.contains("was written by 2 process(es) in the middle of an epoch, and this run has 1"), "{said}");
+
+    reports(&Plan { cut_at: Some(4), ..plan.clone() }, 2);
+    let alone = reports(&Plan { ckpt_path, devices: 1, batch_size: 8, ..plan }, 1);
+    assert_eq!(alone[0].steps, 12);
+}
+
+#[test]
+fn a_parameter_without_a_part_in_the_loss_is_named() {
+    let _alone = one_at_a_time();
+    let folder = folder();
+    let plan = Plan { folder: folder.path().into(), unused: true, ..Plan::default() };
+    let said = failed(&plan);
+    assert!(said.contains("spare.weight") && said.contains("find_unused_parameters"), "{said}");
+    reports(&Plan { strategy: "ddp_find_unused_parameters_true".into(), ..plan }, 2);
+}
+
+#[test]
+fn a_signal_to_the_program_ends_all_ranks_after_the_same_batch() {
+    let _alone = one_at_a_time();
+    let folder = folder();
+    let plan = Plan { folder: folder.path().into(), epochs: 1000, batch_ms: 20, ..Plan::default() };
+    let child = start(&plan);
+    std::thread::sleep(Duration::from_secs(3));
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143), "{}", String::from_utf8_lossy(&output.stderr));
+    let (first, second) = (report(folder.path(), 0), report(folder.path(), 1));
+    assert_eq!(first.batches, second.batches);
+    assert_eq!(first.weights, second.weights);
+}

@@ -1,0 +1,246 @@
+//! What every rank runs: a small training program, told by variables what to do, which writes down what came of it.
+
+use std::path::PathBuf;
+
+use fulgurite::Console;
+use fulgurite::callbacks::LambdaCallback;
+use fulgurite::data::{DataLoader, Dataset, ItemRng, IterableDataLoader, IterableFn};
+use fulgurite::metrics::MulticlassAccuracy;
+use fulgurite::prelude::*;
+use fulgurite::torch::{params, rng};
+use serde::{Deserialize, Serialize};
+
+/// Under which variable a run is described to the program.
+pub(crate) const PLAN: &str = "FULGURITE_TEST_PLAN";
+
+/// A run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Plan {
+    pub folder: PathBuf,
+    pub devices: i64,
+    pub strategy: String,
+    pub batch_size: usize,
+    /// Items of the training data.
+    pub items: usize,
+    pub epochs: i64,
+    pub accumulate: u64,
+    pub dropout: f64,
+    /// Trains on streams, of which rank 1's has this many items less.
+    pub stream_lacks: Option<usize>,
+    /// Rank 1 asks for the end after this batch.
+    pub stop_at: Option<u64>,
+    /// Rank 1 has no loss in this batch.
+    pub skip_at: Option<u64>,
+    /// A layer that takes no part in the loss.
+    pub unused: bool,
+    /// A checkpoint is written after this many steps, and the run ends there.
+    pub cut_at: Option<u64>,
+    pub ckpt_path: Option<String>,
+    /// Every batch takes this long.
+    pub batch_ms: u64,
+    pub seed: u64,
+}
+
+impl Default for Plan {
+    fn default() -> Plan {
+        Plan {
+            folder: PathBuf::new(),
+            devices: 2,
+            strategy: "auto".into(),
+            batch_size: 4,
+            items: 32,
+            epochs: 2,
+            accumulate: 1,
+            dropout: 0.0,
+            stream_lacks: None,
+            stop_at: None,
+            skip_at: None,
+            unused: false,
+            cut_at: None,
+            ckpt_path: None,
+            batch_ms: 0,
+            seed: 7,
+        }
+    }
+}
+
+/// What came of a run on one rank.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub outcome: String,
+    pub steps: u64,
+    pub batches: u64,
+    pub logged: std::collections::BTreeMap<String, f64>,
+    pub weights: Vec<f64>,
+    /// The items of every training batch.
+    pub seen: Vec<Vec<i64>>,
+    /// The items of the test.
+    pub tested: Vec<i64>,
+    pub test_results: Vec<std::collections::BTreeMap<String, f64>>,
+}
+
+struct Points(usize);
+
+impl Dataset for Points {
+    type Item = (Tensor, i64);
+
+    fn len(&self) -> usize {
+        self.0
+    }
+
+    fn get(&self, index: usize, _: &mut ItemRng) -> Result<(Tensor, i64)> {
+        Ok(point(index))
+    }
+}
+
+fn point(index: usize) -> (Tensor, i64) {
+    let x = index as f32;
+    (Tensor::from_slice(&[(x * 0.7).sin(), (x * 0.3).cos(), x / 10.0]), index as i64)
+}
+
+struct Net {
+    vars: nn::VarStore,
+    fc1: nn::Linear,
+    fc2: nn::Linear,
+    plan: Plan,
+    accuracy: MulticlassAccuracy,
+    seen: Vec<Vec<i64>>,
+    tested: Vec<i64>,
+}
+
+impl Net {
+    fn new(plan: &Plan) -> Net {
+        let vars = nn::VarStore::new(Device::Cpu);
+        let fc1 = nn::linear(vars.root() / "fc1", 3, 16, Default::default());
+        let fc2 = nn::linear(vars.root() / "fc2", 16, 3, Default::default());
+        if plan.unused {
+            nn::linear(vars.root() / "spare", 2, 2, Default::default());
+        }
+        let accuracy = MulticlassAccuracy::new(3);
+        Net { vars, fc1, fc2, plan: plan.clone(), accuracy, seen: Vec::new(), tested: Vec::new() }
+    }
+
+    fn logits(&self, x: &Tensor, train: bool) -> Tensor {
+        x.apply(&self.fc1).relu().dropout(self.plan.dropout, train).apply(&self.fc2)
+    }
+}
+
+fn numbers(items: &Tensor) -> Vec<i64> {
+    items.try_into().unwrap()
+}
+
+impl LightningModule for Net {
+    type Batch = (Tensor, Tensor);
+
+    fn vars(&self) -> &nn::VarStore {
+        &self.vars
+    }
+
+    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+        let Plan { batch_size, items, stream_lacks, .. } = self.plan;
+        let Some(lacks) = stream_lacks else {
+            return Ok(DataLoader::new(Points(items)).batch_size(batch_size).shuffle(true).into());
+        };
+        let items = if std::env::var("RANK").as_deref() == Ok("1") { items - lacks } else { items };
+        let stream = IterableFn::new("points", move |_| Ok((0..items).map(|index| Ok(point(index)))));
+        Ok(IterableDataLoader::new(stream).batch_size(batch_size).into())
+    }
+
+    fn val_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+        Ok(DataLoader::new(Points(7)).batch_size(2).into())
+    }
+
+    fn test_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+        Ok(DataLoader::new(Points(7)).batch_size(2).into())
+    }
+
+    fn training_step(&mut self, (x, items): Self::Batch, step: &mut Step) -> Result<Loss> {
+        std::thread::sleep(std::time::Duration::from_millis(self.plan.batch_ms));
+        self.seen.push(numbers(&items));
+        let loss = self.logits(&x, true).cross_entropy_for_logits(&items.remainder(3));
+        step.log("train_loss", &loss).on_step().on_epoch();
+        step.log("synced", &loss).step_only().sync_dist(true);
+        let batch = step.trainer().progress().batch.total.ready;
+        let is_other = !step.trainer().is_global_zero();
+        if is_other && Some(batch) == self.plan.stop_at {
+            step.trainer().request_stop("rank 1 has seen enough");
+        }
+        if is_other && Some(batch) == self.plan.skip_at {
+            return Ok(Loss::skip());
+        }
+        Ok(loss.into())
+    }
+
+    fn validation_step(&mut self, (x, items): Self::Batch, step: &mut Step) -> Result<()> {
+        let loss = self.logits(&x, false).cross_entropy_for_logits(&items.remainder(3));
+        step.log("val_loss", &loss);
+        Ok(())
+    }
+
+    fn test_step(&mut self, (x, items): Self::Batch, step: &mut Step) -> Result<()> {
+        self.tested.extend(numbers(&items));
+        let (logits, classes) = (self.logits(&x, false), items.remainder(3));
+        self.accuracy.update(&logits, &classes)?;
+        step.log("test_acc", &self.accuracy);
+        step.log("test_loss", &logits.cross_entropy_for_logits(&classes));
+        Ok(())
+    }
+
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
+        Ok(AdamW::new(&self.vars).lr(0.01).into())
+    }
+}
+
+/// Runs a plan. Where it asks for several processes, this is called in each of them.
+pub(crate) fn run(plan: &Plan) -> Result<()> {
+    rng::seed_everything(plan.seed)?;
+    let mut trainer = Trainer::builder()
+        .accelerator("cpu")
+        .devices(plan.devices)
+        .strategy(&plan.strategy)
+        .max_epochs(plan.epochs)
+        .accumulate_grad_batches(plan.accumulate)
+        .log_every_n_steps(1)
+        .default_root_dir(&plan.folder)
+        .enable_checkpointing(false)
+        .enable_model_summary(false)
+        .console(Console::stderr());
+    if let Some(cut_at) = plan.cut_at {
+        let path = plan.folder.join("cut.ckpt");
+        trainer = trainer.callback(LambdaCallback::new().on_train_batch_end(move |trainer, _, _, _, _| {
+            if trainer.global_step() == cut_at {
+                trainer.request_checkpoint(fulgurite::SaveRequest::new(&path));
+                trainer.request_stop("cut");
+            }
+            Ok(())
+        }));
+    }
+    let mut trainer = trainer.build()?;
+    let mut net = Net::new(plan);
+    if let Some(path) = &plan.ckpt_path {
+        trainer.ckpt_path(path);
+    }
+    let outcome = trainer.fit(&mut net, ())?;
+    let weights = params::named_parameters(&net.vars);
+    let weights = weights.iter().flat_map(|(_, w)| Vec::<f64>::try_from(w.flatten(0, -1)).unwrap()).collect();
+    let state = trainer.state();
+    let (steps, batches) = (state.global_step(), state.progress().batch.total.completed);
+    let (logged, rank) = (state.logged_metrics().clone(), state.fabric().global_rank());
+    let test_results = trainer.verbose(false).test(&mut net, ())?;
+    let report = Report {
+        outcome: format!("{outcome:?}"),
+        steps,
+        batches,
+        logged,
+        weights,
+        seen: net.seen,
+        tested: net.tested,
+        test_results,
+    };
+    std::fs::write(plan.folder.join(format!("rank{rank}.json")), serde_json::to_string(&report)?)?;
+    if let Some(signal) = outcome.signal() {
+        std::process::exit(128 + signal.number());
+    }
+    Ok(())
+}
