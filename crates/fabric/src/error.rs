@@ -136,6 +136,9 @@ pub enum FabricError {
         /// Their norm.
         norm: f64,
     },
+    /// A logger.
+    #[error(transparent)]
+    Logger(#[from] crate::loggers::LoggerError),
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),

@@ -1,0 +1,141 @@
+//! [`FabricBuilder`]: from a configuration to a [`Fabric`], by way of other processes where it asks for several.
+
+use std::time::Duration;
+
+use derive_setters::Setters;
+use fulgurite_torch::distributed::{Backend, GroupOptions, ProcessGroup};
+use fulgurite_torch::runtime;
+
+use super::Fabric;
+use crate::environments::{self, ClusterEnvironment};
+use crate::launcher::{self, LaunchPlan};
+use crate::precision::Named;
+use crate::strategy::{DdpOptions, Groups, Ranks, Strategies, StrategyContext};
+use crate::{DefaultCheckpointIo, Devices, FabricError, accelerator, precision};
+
+/// What a [`Fabric`] is made of. Made by [`Fabric::builder`].
+#[derive(Debug, Clone, Setters)]
+#[non_exhaustive]
+pub struct FabricBuilder {
+    /// The kind of device: `auto`, `cpu`, `cuda`, `gpu`, `mps`.
+    #[setters(into)]
+    pub accelerator: String,
+    /// The devices of each machine, one process each.
+    #[setters(into)]
+    pub devices: Devices,
+    /// Machines in the run.
+    pub num_nodes: usize,
+    /// How the run spreads over processes: `auto`, `single_device`, `ddp` and its variants, or a registered name.
+    #[setters(into)]
+    pub strategy: String,
+    /// How numbers are represented, such as `32-true` or `bf16-mixed`.
+    #[setters(into)]
+    pub precision: String,
+    /// What `ddp` is told.
+    pub ddp: DdpOptions,
+    /// How long processes wait for each other, at the start and in a collective operation.
+    pub timeout: Duration,
+    /// Whatever must be the same in all processes, as text: where it differs, none of them begins.
+    #[setters(into)]
+    pub configuration: String,
+}
+
+impl FabricBuilder {
+    /// The fabric. Where the configuration asks for several processes that nobody has started, the program starts itself
+    /// once for each: this call does not return then, and ends the process with their exit code when they have ended.
+    ///
+    /// # Errors
+    ///
+    /// Unknown names; an accelerator or device this machine does not have; environment variables that contradict the
+    /// arguments; a process that never came.
+    pub fn build(self) -> Result<Fabric, FabricError> {
+        let accelerator = accelerator::accelerator(&self.accelerator)?;
+        Strategies::check(&self.strategy)?;
+        let environment = environments::current()?;
+        let is_process = environment.creates_processes_externally();
+        let started = environment.place().local_world_size.filter(|_| is_process).map(|told| told.count);
+        let is_single = self.strategy == "single_device";
+        let devices = self.devices.resolve(accelerator.as_ref(), started.filter(|_| !is_single))?;
+        let world_size = devices.len() * self.num_nodes;
+        if is_single && world_size > 1 {
+            return Err(FabricError::Setting(format!(
+                "strategy `single_device` was asked for with {world_size} processes; write `ddp`, or set devices and num_nodes to 1"
+            )));
+        }
+        let connected = match world_size {
+            1 => None,
+            _ if !is_process => {
+                let plan = LaunchPlan::new(environment.as_ref(), devices.len(), self.num_nodes)?;
+                // What comes after this is the ranks' work.
+                std::process::exit(launcher::launch(&plan)?)
+            }
+            _ => {
+                environment.validate_settings(devices.len(), self.num_nodes)?;
+                Some(self.connect(environment.as_ref(), accelerator.name())?)
+            }
+        };
+        runtime::tune_allocator();
+        runtime::adapt_waiting();
+        let (ranks, groups) = connected.map_or((Ranks::ALONE, None), |(ranks, groups)| (ranks, Some(groups)));
+        let device = devices[ranks.local];
+        let Named { precision, warnings } = precision::precision(&self.precision, device)?;
+        let context = StrategyContext { name: self.strategy.clone(), device, ranks, groups, ddp: self.ddp.clone() };
+        let mut fabric = Fabric {
+            accelerator: accelerator.name(),
+            num_nodes: self.num_nodes,
+            strategy: Strategies::make(context)?,
+            precision,
+            checkpoint_io: Box::new(DefaultCheckpointIo::new()),
+            warnings,
+            syncs_gradients: true,
+            loggers: Vec::new(),
+            callbacks: Vec::new(),
+        };
+        fabric.set_checkpoint_io(Box::new(DefaultCheckpointIo::new()));
+        Ok(fabric)
+    }
+
+    /// Meets the other processes.
+    fn connect(
+        &self,
+        environment: &dyn ClusterEnvironment,
+        accelerator: &'static str,
+    ) -> Result<(Ranks, Groups), FabricError> {
+        let place = environment.place();
+        let ranks = Ranks {
+            global: place.global_rank,
+            local: place.local_rank,
+            node: place.node_rank,
+            world_size: place.world_size,
+        };
+        let facts =
+            [("strategy", &self.strategy), ("precision", &self.precision), ("configuration", &self.configuration)];
+        let facts = facts.map(|(name, value)| (name, value.as_str()));
+        let store = environments::rendezvous(environment, &facts, self.timeout)?;
+        let group = |backend, name: &str| {
+            let options = GroupOptions { backend, timeout: self.timeout, name: name.into(), ..GroupOptions::default() };
+            ProcessGroup::new(&store, ranks.global, ranks.world_size, &options)
+        };
+        let control = group(Backend::Gloo, "control")?;
+        let device = match accelerator {
+            "cuda" => group(Backend::Nccl, "gradients")?,
+            _ => group(Backend::Gloo, "gradients")?,
+        };
+        Ok((ranks, Groups { device, control }))
+    }
+}
+
+impl Default for FabricBuilder {
+    fn default() -> FabricBuilder {
+        FabricBuilder {
+            accelerator: "auto".into(),
+            devices: Devices::Auto,
+            num_nodes: 1,
+            strategy: "auto".into(),
+            precision: "32-true".into(),
+            ddp: DdpOptions::default(),
+            timeout: Duration::from_secs(30 * 60),
+            configuration: String::new(),
+        }
+    }
+}

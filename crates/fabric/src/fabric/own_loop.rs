@@ -1,0 +1,293 @@
+//! What a loop of one's own stands on: Lightning's Fabric.
+
+use std::any::Any;
+use std::io::Write;
+use std::path::Path;
+
+use fulgurite_data::{BoxLoader, IntoLoader, Loader, Shard};
+use fulgurite_optim::Optimizer;
+use fulgurite_torch::tch::{Tensor, nn};
+use fulgurite_torch::{Dict, Value, rng};
+
+use super::Fabric;
+use crate::{FabricError, Pass, ReduceOp};
+
+/// A loop of one's own. What a loop over `tch` changes to run on several processes, in another precision, or on another
+/// device:
+///
+/// ```no_run
+/// use fulgurite_data::{DataLoader, InMemory, Loader};
+/// use fulgurite_fabric::Fabric;
+/// use fulgurite_optim::{Optimizer, SGD};
+/// use fulgurite_torch::tch::{Tensor, nn};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut fabric = Fabric::builder().devices(2).strategy("ddp").build()?;
+/// let (vars, layer) = fabric.init_module(|root| nn::linear(root, 1, 1, Default::default()));
+/// let mut optimizer = fabric.setup(&vars, SGD::new(&vars).lr(0.1).build()?)?;
+/// let loader = fabric.setup_dataloader(DataLoader::new(InMemory::new((0..64).map(|x| x as f32))).batch_size(8))?;
+/// for batch in loader.iter(0, 0)? {
+///     let x = fabric.to_device(batch?).unsqueeze(1);
+///     optimizer.zero_grad();
+///     let loss = fabric.forward(|| (x.apply(&layer) - &x).square().mean(x.kind()))?;
+///     fabric.backward(&loss)?;
+///     fabric.optimizer_step(optimizer.as_mut())?;
+/// }
+/// # Ok(()) }
+/// ```
+impl Fabric {
+    // Set-up ----------------------------------------------------------------------------------------------------------
+
+    /// A module whose parameters are made on the device and in the kind that the precision wants: what it is made of gets
+    /// the root of their store.
+    pub fn init_module<T>(&self, make: impl FnOnce(&nn::Path<'_>) -> T) -> (nn::VarStore, T) {
+        let mut vars = nn::VarStore::new(self.device());
+        vars.set_kind(self.precision().init_kind());
+        let module = make(&vars.root());
+        (vars, module)
+    }
+
+    /// Sets a module and its optimizer up for training: [`setup_module`](Fabric::setup_module),
+    /// [`setup_training`](Fabric::setup_training) and [`setup_optimizers`](Fabric::setup_optimizers).
+    ///
+    /// # Errors
+    ///
+    /// Theirs.
+    pub fn setup(
+        &mut self,
+        vars: &nn::VarStore,
+        optimizer: Box<dyn Optimizer>,
+    ) -> Result<Box<dyn Optimizer>, FabricError> {
+        self.setup_module(vars)?;
+        self.setup_training(vars)?;
+        self.setup_optimizers(vars, [optimizer.as_ref()])?;
+        Ok(optimizer)
+    }
+
+    /// Checks optimizers of a module that is set up.
+    ///
+    /// # Errors
+    ///
+    /// One that has parameters which are not the module's, or that the precision cannot step.
+    pub fn setup_optimizers<'o>(
+        &mut self,
+        vars: &nn::VarStore,
+        optimizers: impl IntoIterator<Item = &'o dyn Optimizer>,
+    ) -> Result<(), FabricError> {
+        let of_module: Vec<*mut std::ffi::c_void> =
+            vars.trainable_variables().iter().map(|parameter| parameter.data_ptr()).collect();
+        for optimizer in optimizers {
+            let mut parameters = optimizer.param_groups().iter().flat_map(|group| &group.params);
+            if parameters.any(|parameter| !of_module.contains(&parameter.data_ptr())) {
+                return Err(FabricError::Setting(format!(
+                    "{} was made for parameters that are not the module's; make it from the store of the module that is set up",
+                    optimizer.name()
+                )));
+            }
+            self.precision().check_optimizer(optimizer)?;
+        }
+        Ok(())
+    }
+
+    /// A loader that gives each process its part of the data, the same number of batches to each. One that does not read
+    /// numbered items, such as a stream, is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// Never, with the strategies there are.
+    pub fn setup_dataloader<L: IntoLoader>(&self, loader: L) -> Result<BoxLoader<L::Batch>, FabricError> {
+        let loader = loader.into_loader();
+        let ranks = self.ranks();
+        if ranks.world_size == 1 {
+            return Ok(loader);
+        }
+        let shard =
+            Shard::new(ranks.world_size, ranks.global).map_err(|error| FabricError::Setting(error.to_string()))?;
+        Ok(loader.shard(shard).unwrap_or(loader))
+    }
+
+    /// A batch on the device, its floating-point tensors in the kind that the precision wants.
+    pub fn to_device<B: fulgurite_data::Batch>(&self, batch: B) -> B {
+        self.convert_input(batch).to_device(self.device())
+    }
+
+    /// Seeds everything random, on every process alike, so that all make the same parameters. Returns the seed.
+    ///
+    /// # Errors
+    ///
+    /// What libtorch throws.
+    pub fn seed_everything(&self, seed: u64) -> Result<u64, FabricError> {
+        Ok(rng::seed_everything(seed)?)
+    }
+
+    // Steps -----------------------------------------------------------------------------------------------------------
+
+    /// The forward pass of a training step, in the context that the precision wants. The backward pass of what it returns
+    /// gives every process the mean of the gradients, except within
+    /// [`no_backward_sync`](Fabric::no_backward_sync).
+    ///
+    /// # Errors
+    ///
+    /// What the strategy's backend said; a device that has no autocast.
+    pub fn forward<T>(&mut self, forward: impl FnOnce() -> T) -> Result<T, FabricError> {
+        self.begin_micro_batch(self.syncs_gradients)?;
+        let _context = self.forward_context(Pass::Training)?;
+        Ok(forward())
+    }
+
+    /// Steps within which every process keeps its own gradients, as the first ones of an accumulation window: they are sent
+    /// with those of the first step after it. With `enabled` off, nothing special.
+    pub fn no_backward_sync<T>(&mut self, enabled: bool, steps: impl FnOnce(&mut Fabric) -> T) -> T {
+        let before = self.syncs_gradients;
+        self.syncs_gradients &= !enabled;
+        let returned = steps(self);
+        self.syncs_gradients = before;
+        returned
+    }
+
+    // Talking to each other -------------------------------------------------------------------------------------------
+
+    /// Waits until every process is here.
+    ///
+    /// # Errors
+    ///
+    /// A process that never came.
+    pub fn barrier(&self) -> Result<(), FabricError> {
+        self.strategy().barrier("fabric")
+    }
+
+    /// The value of process `source`, everywhere; tensors come back on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// A process that never came.
+    pub fn broadcast(&self, value: impl Into<Value>, source: usize) -> Result<Value, FabricError> {
+        self.strategy().broadcast(value.into(), source)
+    }
+
+    /// The tensors of all processes, stacked: `[world_size, ...]`. Without a gradient.
+    ///
+    /// # Errors
+    ///
+    /// A process that never came; tensors of different shapes.
+    pub fn all_gather(&self, tensor: &Tensor) -> Result<Tensor, FabricError> {
+        Ok(Tensor::f_stack(&self.strategy().all_gather(tensor)?, 0)?)
+    }
+
+    /// One tensor out of every process's, everywhere. Without a gradient.
+    ///
+    /// # Errors
+    ///
+    /// A process that never came; tensors of different shapes.
+    pub fn all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Tensor, FabricError> {
+        self.strategy().reduce(tensor, op)
+    }
+
+    /// Does something on rank zero first, such as a download, and then on the others. With `local`, on the first process of
+    /// each machine first.
+    ///
+    /// # Errors
+    ///
+    /// A process that never came.
+    pub fn rank_zero_first<T>(&self, local: bool, act: impl FnOnce() -> T) -> Result<T, FabricError> {
+        let is_first = if local { self.local_rank() == 0 } else { self.is_global_zero() };
+        let first = if is_first { Ok(act()) } else { Err(act) };
+        self.barrier()?;
+        Ok(first.unwrap_or_else(|act| act()))
+    }
+
+    // Files, logs, callbacks ------------------------------------------------------------------------------------------
+
+    /// Writes a state, such as `Dict::new().with("model", params::state_dict(&vars)?)`, as PyTorch would: rank zero does,
+    /// and all know when it is done.
+    ///
+    /// # Errors
+    ///
+    /// What the file system said, on every rank.
+    pub fn save(&mut self, path: impl AsRef<Path>, state: &Dict) -> Result<(), FabricError> {
+        self.checkpoint_io().save(&Value::Dict(state.clone()), path.as_ref())
+    }
+
+    /// [`save`](Fabric::save) of the entries of each dict in `state` for which `filter(key of the dict, name)` holds.
+    ///
+    /// # Errors
+    ///
+    /// Those of `save`.
+    pub fn save_filtered(
+        &mut self,
+        path: impl AsRef<Path>,
+        state: &Dict,
+        filter: impl Fn(&str, &str) -> bool,
+    ) -> Result<(), FabricError> {
+        let filtered = state.iter().map(|(key, value)| match (key.as_str(), value.as_dict()) {
+            (Some(of), Some(entries)) => {
+                let keeps = |name: &Value| name.as_str().is_none_or(|name| filter(of, name));
+                let kept = entries.iter().filter(|(name, _)| keeps(name));
+                (key.clone(), Value::Dict(kept.map(|(name, value)| (name.clone(), value.clone())).collect()))
+            }
+            _ => (key.clone(), value.clone()),
+        });
+        self.save(path, &filtered.collect())
+    }
+
+    /// Reads what [`save`](Fabric::save) or `torch.save` wrote, on every process; tensors come on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// A missing, damaged or foreign file.
+    pub fn load(&mut self, path: impl AsRef<Path>) -> Result<Dict, FabricError> {
+        let path = path.as_ref();
+        match self.checkpoint_io().load(path)? {
+            Value::Dict(state) => Ok(state),
+            other => Err(FabricError::Checkpoint {
+                path: path.into(),
+                message: format!("it holds a {}, and no dict", other.type_name()),
+            }),
+        }
+    }
+
+    /// Sends a value to every logger, on rank zero.
+    ///
+    /// # Errors
+    ///
+    /// What a logger said.
+    pub fn log(&mut self, name: &str, value: f64, step: i64) -> Result<(), FabricError> {
+        self.log_dict(&[(name, value)], step)
+    }
+
+    /// Sends values to every logger, on rank zero.
+    ///
+    /// # Errors
+    ///
+    /// What a logger said.
+    pub fn log_dict(&mut self, metrics: &[(&str, f64)], step: i64) -> Result<(), FabricError> {
+        if !self.is_global_zero() {
+            return Ok(());
+        }
+        Ok(self.loggers.iter_mut().try_for_each(|logger| logger.log_metrics(metrics, step))?)
+    }
+
+    /// Prints a line to standard output, on rank zero.
+    pub fn print(&self, line: &str) {
+        if self.is_global_zero() {
+            // A reader that went away has read enough.
+            let _ = writeln!(std::io::stdout(), "{line}");
+        }
+    }
+
+    /// Calls something on every callback of a type, in their order.
+    ///
+    /// ```
+    /// use fulgurite_fabric::Fabric;
+    ///
+    /// struct Best(f64);
+    ///
+    /// let mut fabric = Fabric::builder().accelerator("cpu").build()?;
+    /// fabric.callbacks.push(Box::new(Best(f64::INFINITY)));
+    /// fabric.call(|best: &mut Best| best.0 = best.0.min(0.3));
+    /// # Ok::<(), fulgurite_fabric::FabricError>(())
+    /// ```
+    pub fn call<C: Any>(&mut self, mut hook: impl FnMut(&mut C)) {
+        self.callbacks.iter_mut().filter_map(|callback| callback.downcast_mut()).for_each(&mut hook);
+    }
+}
