@@ -333,9 +333,10 @@ Error fulgurite_group_start(const FulguriteGroup *group, const FulguriteCall *ca
         std::vector<int64_t> sent_lengths = lengths(inputs);
         std::vector<int64_t> received_lengths = lengths(outputs);
         at::Tensor received = joined(outputs);
+        // Gloo moves the lengths away.
         made->work = backend->alltoall_base(received, sent, received_lengths, sent_lengths);
-        made->finish = [outputs, received, received_lengths]() mutable {
-          std::vector<at::Tensor> parts = received.split_with_sizes(received_lengths);
+        made->finish = [outputs, received]() mutable {
+          std::vector<at::Tensor> parts = received.split_with_sizes(lengths(outputs));
           for (size_t i = 0; i < outputs.size(); ++i) {
             outputs[i].wire.view({-1}).copy_(parts[i]);
             outputs[i].settle();

@@ -293,7 +293,7 @@ impl ProcessGroup {
         let timeout = self.timeout();
         let reason = reason(error);
         let says = |texts: &[&str]| texts.iter().any(|text| reason.contains(text));
-        if says(&["Detected mismatch between collectives", "Monitored Barrier encountered error"]) {
+        if says(&["Detected mismatch between collectives", "monitoredBarrier"]) {
             DistributedError::Mismatch { rank, group, size, operation, reason }
         } else if says(&["Timed out", "timed out", "Application timeout", "timeout"]) {
             DistributedError::Timeout { rank, group, size, operation, timeout, reason }
