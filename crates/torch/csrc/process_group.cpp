@@ -11,6 +11,7 @@
 #include <torch/csrc/distributed/c10d/debug.h>
 
 #include <functional>
+#include <mutex>
 #include <thread>
 
 using fulgurite::Error;
@@ -119,6 +120,13 @@ std::vector<int64_t> lengths(const std::vector<Buffer> &buffers) {
   return made;
 }
 
+// c10d notes every operation in one table of the process (the flight recorder), and adds a line for a group at its first
+// operation without a lock. So operations begin one after the other, and the first of a group when it is made.
+std::mutex &beginning() {
+  static std::mutex mutex;
+  return mutex;
+}
+
 // To see whether a backend's threads have work, which destroying it would wait for.
 struct Threads : c10d::ProcessGroupGloo {
   static bool are_busy(c10d::ProcessGroupGloo &gloo) {
@@ -143,6 +151,8 @@ struct FulguriteGroupOptions {
   size_t interface_count;
   // Whether ranks tell each other what they are about to do, before they do it.
   bool debug;
+  // Whether tensors on GPUs go through NCCL.
+  bool nccl;
 };
 
 // What to run. What there are of tensors, and what `peer` is, depends on the operation.
@@ -181,16 +191,39 @@ Error fulgurite_group_new(const FulguriteStore *store, int rank, int size, const
       auto backend = c10::make_intrusive<c10d::ProcessGroupGloo>(
           c10::make_intrusive<c10d::PrefixStore>(prefix, own), rank, size, settings);
       backend->setSequenceNumberForGroup();
+      c10::intrusive_ptr<c10d::Work> first;
+      {
+        std::lock_guard<std::mutex> lock(beginning());
+        first = backend->barrier();
+      }
+      first->wait();
       made->gloo.push_back(backend);
       return backend;
     };
 
-    c10::intrusive_ptr<c10d::Backend> backend = gloo("gloo");
-    if (options->debug) backend = c10::make_intrusive<c10d::ProcessGroupWrapper>(backend, gloo("debug"));
+    using Type = c10d::ProcessGroup::BackendType;
+    c10::intrusive_ptr<c10d::Backend> on_cpu = gloo("gloo");
+    c10::intrusive_ptr<c10d::Backend> on_gpu = on_cpu;
+#ifdef FULGURITE_CUDA
+    if (options->nccl) on_gpu = made->nccl = fulgurite::make_nccl(own, rank, size, timeout, options->name);
+#else
+    TORCH_CHECK(!options->nccl, "this program was built without NCCL");
+#endif
+    if (options->debug) {
+      const bool same = on_gpu == on_cpu;
+      c10::intrusive_ptr<c10d::Backend> talk = gloo("debug");
+      on_cpu = c10::make_intrusive<c10d::ProcessGroupWrapper>(on_cpu, talk);
+      if (same) {
+        on_gpu = on_cpu;
+      } else {
+        on_gpu = c10::make_intrusive<c10d::ProcessGroupWrapper>(on_gpu, talk);
+      }
+    }
+    made->debug = options->debug;
     made->group = c10::make_intrusive<c10d::ProcessGroup>(own, rank, size);
-    made->group->setBackend(at::kCPU, c10d::ProcessGroup::BackendType::GLOO, backend);
-    made->group->setBackend(at::kCUDA, c10d::ProcessGroup::BackendType::GLOO, backend);
-    made->group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
+    made->group->setBackend(at::kCPU, Type::GLOO, on_cpu);
+    made->group->setBackend(at::kCUDA, options->nccl ? Type::NCCL : Type::GLOO, on_gpu);
+    made->group->setDefaultBackend(options->nccl ? Type::NCCL : Type::GLOO);
     made->group->setGroupName(options->name);
     *out = made.release();
   });
@@ -199,6 +232,7 @@ Error fulgurite_group_new(const FulguriteStore *store, int rank, int size, const
 // Never waits for another rank: a group whose threads are at work is destroyed by a thread of its own, when they end.
 void fulgurite_group_free(FulguriteGroup *group) noexcept {
   std::free(protect([&] {
+    if (group->nccl) group->nccl->shutdown();
     bool busy = false;
     for (const auto &backend : group->gloo) {
       busy = busy || Threads::are_busy(static_cast<c10d::ProcessGroupGloo &>(*backend));
@@ -209,6 +243,14 @@ void fulgurite_group_free(FulguriteGroup *group) noexcept {
       delete group;
     }
   }));
+}
+
+bool fulgurite_has_nccl() noexcept {
+#ifdef FULGURITE_CUDA
+  return true;
+#else
+  return false;
+#endif
 }
 
 bool fulgurite_debug_is_detail() noexcept { return c10d::debug_level() == c10d::DebugLevel::Detail; }
@@ -226,6 +268,9 @@ Error fulgurite_group_start(const FulguriteGroup *group, const FulguriteCall *ca
     const double divisor = call->reduction == kMean ? static_cast<double>(backend->getSize()) : 1.0;
     const int rank = backend->getRank();
     auto made = std::make_unique<FulguriteWork>();
+    // With a talk, the other ranks may be threads of this process that want to begin too.
+    std::unique_lock<std::mutex> lock(beginning(), std::defer_lock);
+    if (!group->debug) lock.lock();
     auto settle = [outputs]() mutable {
       for (Buffer &output : outputs) output.settle();
     };
