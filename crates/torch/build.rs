@@ -62,6 +62,7 @@ fn cuda_headers(libtorch: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     for (header, package) in [
         ("cuda_runtime_api.h", "nvidia-cuda-runtime"),
         ("crt/host_defines.h", "nvidia-cuda-crt"),
+        ("nv/target", "nvidia-cuda-cccl"),
         ("nccl.h", "nvidia-nccl-cu13"),
     ] {
         if !folders.iter().any(|folder| folder.join(header).is_file()) {
@@ -74,5 +75,6 @@ fn cuda_headers(libtorch: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     }
     // The compiler looks there anyway, and later than in its own folders.
     folders.pop();
+    folders.insert(0, "csrc/cuda".into());
     Ok(folders)
 }
