@@ -10,6 +10,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupWrapper.hpp>
 #include <torch/csrc/distributed/c10d/debug.h>
 
+#include <algorithm>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -127,6 +128,14 @@ std::mutex &beginning() {
   return mutex;
 }
 
+// GCC guesses which function will be called, and names it: Gloo's own `setTimeout`, which libtorch does not export.
+#if defined(__GNUC__) && !defined(__clang__)
+__attribute__((noipa, optimize("no-devirtualize", "no-devirtualize-speculatively")))
+#endif
+void set_timeout(c10d::Backend &backend, std::chrono::milliseconds timeout) {
+  backend.setTimeout(timeout);
+}
+
 // To see whether a backend's threads have work, which destroying it would wait for.
 struct Threads : c10d::ProcessGroupGloo {
   static bool are_busy(c10d::ProcessGroupGloo &gloo) {
@@ -173,11 +182,14 @@ Error fulgurite_group_new(const FulguriteStore *store, int rank, int size, const
     // A connection of its own: a store is locked while somebody waits for a key.
     c10::intrusive_ptr<c10d::Store> own = store->store->clone();
     const auto timeout = std::chrono::milliseconds(options->timeout_ms);
-    own->setTimeout(timeout);
+    // All ranks are there, and connect now. On a busy machine that may take longer than what a hurried user allows for an
+    // operation.
+    const auto patience = std::max<std::chrono::milliseconds>(timeout, std::chrono::seconds(30));
+    own->setTimeout(patience);
     auto made = std::make_unique<FulguriteGroup>();
 
     auto gloo = [&](const char *prefix) {
-      auto settings = c10d::ProcessGroupGloo::Options::create(timeout);
+      auto settings = c10d::ProcessGroupGloo::Options::create(patience);
       settings->group_name = options->name;
       const bool lazily = c10d::getDefaultGlooLazyInit();
       for (size_t i = 0; i < options->interface_count; ++i) {
@@ -197,6 +209,7 @@ Error fulgurite_group_new(const FulguriteStore *store, int rank, int size, const
         first = backend->barrier();
       }
       first->wait();
+      set_timeout(*backend, timeout);
       made->gloo.push_back(backend);
       return backend;
     };

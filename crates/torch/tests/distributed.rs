@@ -415,7 +415,7 @@ mod debug {
     use super::*;
 
     fn watchful() -> GroupOptions {
-        GroupOptions { debug: Some(true), ..impatient() }
+        GroupOptions { debug: Some(true), ..patient() }
     }
 
     #[test]
@@ -456,7 +456,7 @@ mod debug {
 
     #[test]
     fn a_rank_that_skips_an_operation_is_named() {
-        let messages = ranks(3, &watchful(), |group| {
+        let messages = ranks(3, &GroupOptions { debug: Some(true), ..impatient() }, |group| {
             let skips = group.rank() == 2;
             (!skips)
                 .then(|| {
