@@ -1,4 +1,4 @@
-//! Compiles every `csrc/*.cpp` against the libtorch that `torch-sys` found.
+//! Compiles every `csrc/*.cpp` against the libtorch that `torch-sys` found; `csrc/nccl.cpp` with the feature `cuda` only.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut sources: Vec<_> = files.into_iter().filter(|file| file.extension().is_some_and(|e| e == "cpp")).collect();
     sources.sort();
 
-    cc::Build::new()
+    let mut build = cc::Build::new();
+    if env::var_os("CARGO_FEATURE_CUDA").is_some() {
+        build.define("FULGURITE_CUDA", None).define("USE_C10D_NCCL", None).includes(cuda_headers(&root)?);
+        println!("cargo:rustc-link-lib=torch_cuda");
+        println!("cargo:rustc-link-lib=c10_cuda");
+    } else {
+        sources.retain(|file| !file.ends_with("nccl.cpp"));
+    }
+    build
         .cpp(true)
         .std("c++17")
         .warnings(false)
@@ -37,4 +45,36 @@ fn main() -> Result<(), Box<dyn Error>> {
         .files(&sources)
         .try_compile("fulgurite_bridge")?;
     Ok(())
+}
+
+/// The folders with the headers of CUDA and NCCL: those of `CUDA_HOME`, and of the Python packages beside libtorch's.
+fn cuda_headers(libtorch: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    println!("cargo:rerun-if-env-changed=CUDA_HOME");
+    let mut folders: Vec<PathBuf> =
+        env::var_os("CUDA_HOME").map(|home| Path::new(&home).join("include")).into_iter().collect();
+    let packages = libtorch.parent().map(|site| site.join("nvidia"));
+    if let Some(Ok(packages)) = packages.map(fs::read_dir) {
+        for package in packages {
+            folders.push(package?.path().join("include"));
+        }
+    }
+    folders.push("/usr/include".into());
+    for (header, package) in [
+        ("cuda_runtime_api.h", "nvidia-cuda-runtime"),
+        ("crt/host_defines.h", "nvidia-cuda-crt"),
+        ("nv/target", "nvidia-cuda-cccl"),
+        ("nccl.h", "nvidia-nccl-cu13"),
+    ] {
+        if !folders.iter().any(|folder| folder.join(header).is_file()) {
+            return Err(format!(
+                "the feature `cuda` needs {header}, which is not in {folders:?}; install the Python package {package} \
+                 beside libtorch's, or let CUDA_HOME say where CUDA and NCCL are"
+            )
+            .into());
+        }
+    }
+    // The compiler looks there anyway, and later than in its own folders.
+    folders.pop();
+    folders.insert(0, "csrc/cuda".into());
+    Ok(folders)
 }

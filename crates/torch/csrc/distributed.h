@@ -19,6 +19,10 @@ struct FulguriteGroup {
   c10::intrusive_ptr<c10d::ProcessGroup> group;
   // The backends whose threads the group waits for when it is destroyed.
   std::vector<c10::intrusive_ptr<c10d::Backend>> gloo;
+  // Null without NCCL.
+  c10::intrusive_ptr<c10d::Backend> nccl;
+  // Whether an operation begins with a talk between the ranks.
+  bool debug = false;
 };
 
 namespace fulgurite {
@@ -30,5 +34,10 @@ struct Text {
 
   operator std::string() const { return std::string(data, len); }
 };
+
+#ifdef FULGURITE_CUDA
+c10::intrusive_ptr<c10d::Backend> make_nccl(const c10::intrusive_ptr<c10d::Store> &store, int rank, int size,
+                                            std::chrono::milliseconds timeout, const std::string &name);
+#endif
 
 }  // namespace fulgurite

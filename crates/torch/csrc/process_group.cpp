@@ -10,7 +10,9 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupWrapper.hpp>
 #include <torch/csrc/distributed/c10d/debug.h>
 
+#include <algorithm>
 #include <functional>
+#include <mutex>
 #include <thread>
 
 using fulgurite::Error;
@@ -119,6 +121,21 @@ std::vector<int64_t> lengths(const std::vector<Buffer> &buffers) {
   return made;
 }
 
+// c10d notes every operation in one table of the process (the flight recorder), and adds a line for a group at its first
+// operation without a lock. So operations begin one after the other, and the first of a group when it is made.
+std::mutex &beginning() {
+  static std::mutex mutex;
+  return mutex;
+}
+
+// GCC guesses which function will be called, and names it: Gloo's own `setTimeout`, which libtorch does not export.
+#if defined(__GNUC__) && !defined(__clang__)
+__attribute__((noipa, optimize("no-devirtualize", "no-devirtualize-speculatively")))
+#endif
+void set_timeout(c10d::Backend &backend, std::chrono::milliseconds timeout) {
+  backend.setTimeout(timeout);
+}
+
 // To see whether a backend's threads have work, which destroying it would wait for.
 struct Threads : c10d::ProcessGroupGloo {
   static bool are_busy(c10d::ProcessGroupGloo &gloo) {
@@ -143,6 +160,8 @@ struct FulguriteGroupOptions {
   size_t interface_count;
   // Whether ranks tell each other what they are about to do, before they do it.
   bool debug;
+  // Whether tensors on GPUs go through NCCL.
+  bool nccl;
 };
 
 // What to run. What there are of tensors, and what `peer` is, depends on the operation.
@@ -163,11 +182,14 @@ Error fulgurite_group_new(const FulguriteStore *store, int rank, int size, const
     // A connection of its own: a store is locked while somebody waits for a key.
     c10::intrusive_ptr<c10d::Store> own = store->store->clone();
     const auto timeout = std::chrono::milliseconds(options->timeout_ms);
-    own->setTimeout(timeout);
+    // All ranks are there, and connect now. On a busy machine that may take longer than what a hurried user allows for an
+    // operation.
+    const auto patience = std::max<std::chrono::milliseconds>(timeout, std::chrono::seconds(30));
+    own->setTimeout(patience);
     auto made = std::make_unique<FulguriteGroup>();
 
     auto gloo = [&](const char *prefix) {
-      auto settings = c10d::ProcessGroupGloo::Options::create(timeout);
+      auto settings = c10d::ProcessGroupGloo::Options::create(patience);
       settings->group_name = options->name;
       const bool lazily = c10d::getDefaultGlooLazyInit();
       for (size_t i = 0; i < options->interface_count; ++i) {
@@ -181,16 +203,40 @@ Error fulgurite_group_new(const FulguriteStore *store, int rank, int size, const
       auto backend = c10::make_intrusive<c10d::ProcessGroupGloo>(
           c10::make_intrusive<c10d::PrefixStore>(prefix, own), rank, size, settings);
       backend->setSequenceNumberForGroup();
+      c10::intrusive_ptr<c10d::Work> first;
+      {
+        std::lock_guard<std::mutex> lock(beginning());
+        first = backend->barrier();
+      }
+      first->wait();
+      set_timeout(*backend, timeout);
       made->gloo.push_back(backend);
       return backend;
     };
 
-    c10::intrusive_ptr<c10d::Backend> backend = gloo("gloo");
-    if (options->debug) backend = c10::make_intrusive<c10d::ProcessGroupWrapper>(backend, gloo("debug"));
+    using Type = c10d::ProcessGroup::BackendType;
+    c10::intrusive_ptr<c10d::Backend> on_cpu = gloo("gloo");
+    c10::intrusive_ptr<c10d::Backend> on_gpu = on_cpu;
+#ifdef FULGURITE_CUDA
+    if (options->nccl) on_gpu = made->nccl = fulgurite::make_nccl(own, rank, size, timeout, options->name);
+#else
+    TORCH_CHECK(!options->nccl, "this program was built without NCCL");
+#endif
+    if (options->debug) {
+      const bool same = on_gpu == on_cpu;
+      c10::intrusive_ptr<c10d::Backend> talk = gloo("debug");
+      on_cpu = c10::make_intrusive<c10d::ProcessGroupWrapper>(on_cpu, talk);
+      if (same) {
+        on_gpu = on_cpu;
+      } else {
+        on_gpu = c10::make_intrusive<c10d::ProcessGroupWrapper>(on_gpu, talk);
+      }
+    }
+    made->debug = options->debug;
     made->group = c10::make_intrusive<c10d::ProcessGroup>(own, rank, size);
-    made->group->setBackend(at::kCPU, c10d::ProcessGroup::BackendType::GLOO, backend);
-    made->group->setBackend(at::kCUDA, c10d::ProcessGroup::BackendType::GLOO, backend);
-    made->group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
+    made->group->setBackend(at::kCPU, Type::GLOO, on_cpu);
+    made->group->setBackend(at::kCUDA, options->nccl ? Type::NCCL : Type::GLOO, on_gpu);
+    made->group->setDefaultBackend(options->nccl ? Type::NCCL : Type::GLOO);
     made->group->setGroupName(options->name);
     *out = made.release();
   });
@@ -199,6 +245,7 @@ Error fulgurite_group_new(const FulguriteStore *store, int rank, int size, const
 // Never waits for another rank: a group whose threads are at work is destroyed by a thread of its own, when they end.
 void fulgurite_group_free(FulguriteGroup *group) noexcept {
   std::free(protect([&] {
+    if (group->nccl) group->nccl->shutdown();
     bool busy = false;
     for (const auto &backend : group->gloo) {
       busy = busy || Threads::are_busy(static_cast<c10d::ProcessGroupGloo &>(*backend));
@@ -209,6 +256,14 @@ void fulgurite_group_free(FulguriteGroup *group) noexcept {
       delete group;
     }
   }));
+}
+
+bool fulgurite_has_nccl() noexcept {
+#ifdef FULGURITE_CUDA
+  return true;
+#else
+  return false;
+#endif
 }
 
 bool fulgurite_debug_is_detail() noexcept { return c10d::debug_level() == c10d::DebugLevel::Detail; }
@@ -226,6 +281,9 @@ Error fulgurite_group_start(const FulguriteGroup *group, const FulguriteCall *ca
     const double divisor = call->reduction == kMean ? static_cast<double>(backend->getSize()) : 1.0;
     const int rank = backend->getRank();
     auto made = std::make_unique<FulguriteWork>();
+    // With a talk, the other ranks may be threads of this process that want to begin too.
+    std::unique_lock<std::mutex> lock(beginning(), std::defer_lock);
+    if (!group->debug) lock.lock();
     auto settle = [outputs]() mutable {
       for (Buffer &output : outputs) output.settle();
     };
@@ -333,9 +391,10 @@ Error fulgurite_group_start(const FulguriteGroup *group, const FulguriteCall *ca
         std::vector<int64_t> sent_lengths = lengths(inputs);
         std::vector<int64_t> received_lengths = lengths(outputs);
         at::Tensor received = joined(outputs);
+        // Gloo moves the lengths away.
         made->work = backend->alltoall_base(received, sent, received_lengths, sent_lengths);
-        made->finish = [outputs, received, received_lengths]() mutable {
-          std::vector<at::Tensor> parts = received.split_with_sizes(received_lengths);
+        made->finish = [outputs, received]() mutable {
+          std::vector<at::Tensor> parts = received.split_with_sizes(lengths(outputs));
           for (size_t i = 0; i < outputs.size(); ++i) {
             outputs[i].wire.view({-1}).copy_(parts[i]);
             outputs[i].settle();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::DistributedError;
 use super::store::{RawStore, Store, Text, milliseconds};
 use crate::error::{TorchError, check};
+use crate::tch::Cuda;
 
 /// The C++ object behind a [`ProcessGroup`].
 #[repr(C)]
@@ -23,6 +24,7 @@ struct RawOptions {
     interfaces: *const Text,
     interface_count: usize,
     debug: bool,
+    nccl: bool,
 }
 
 unsafe extern "C" {
@@ -34,6 +36,7 @@ unsafe extern "C" {
         out: *mut *mut RawGroup,
     ) -> *mut c_char;
     fn fulgurite_group_free(group: *mut RawGroup);
+    fn fulgurite_has_nccl() -> bool;
     fn fulgurite_debug_is_detail() -> bool;
 }
 
@@ -44,8 +47,27 @@ pub enum Backend {
     /// Gloo: over TCP, for tensors on the CPU; slow for tensors on a GPU.
     #[default]
     Gloo,
-    /// NCCL: between GPUs.
+    /// NCCL: between GPUs; tensors on the CPU go through Gloo.
     Nccl,
+}
+
+impl Backend {
+    /// Whether NCCL can be used here: it takes a GPU, and a program that was built with the feature `cuda`.
+    pub fn nccl_is_available() -> bool {
+        Backend::check_nccl().is_ok()
+    }
+
+    fn check_nccl() -> Result<(), DistributedError> {
+        // SAFETY: takes nothing, and only looks.
+        if !unsafe { fulgurite_has_nccl() } {
+            let message = "this program was built without NCCL; build it with the feature `cuda`, or use Gloo";
+            return Err(DistributedError::Backend(message));
+        }
+        if !Cuda::is_available() {
+            return Err(DistributedError::Backend("NCCL works between GPUs, and there is none here; use Gloo"));
+        }
+        Ok(())
+    }
 }
 
 /// How a [`ProcessGroup`] works; the arguments of `torch.distributed.init_process_group`.
@@ -166,11 +188,9 @@ impl ProcessGroup {
         if rank >= size {
             return Err(argument(format!("there is no rank {rank}; ranks count from 0")).into());
         }
-        if options.backend == Backend::Nccl {
-            return Err(DistributedError::Backend(
-                "this program was built without NCCL; build it with the feature `cuda`, or use Gloo",
-            )
-            .into());
+        let nccl = options.backend == Backend::Nccl;
+        if nccl {
+            Backend::check_nccl()?;
         }
         // Each rank counts for itself how often it came: the n-th groups of the name belong together.
         let round = store.add(&format!("{name}/round/{rank}"), 1)?;
@@ -188,6 +208,7 @@ impl ProcessGroup {
             interface_count: interfaces.len(),
             // SAFETY: takes nothing, and only looks.
             debug: options.debug.unwrap_or_else(|| unsafe { fulgurite_debug_is_detail() }),
+            nccl,
         };
         let mut raw = std::ptr::null_mut();
         // SAFETY: the store lives, and all that the options point to; `raw` is written only when there is no error.
@@ -293,7 +314,7 @@ impl ProcessGroup {
         let timeout = self.timeout();
         let reason = reason(error);
         let says = |texts: &[&str]| texts.iter().any(|text| reason.contains(text));
-        if says(&["Detected mismatch between collectives", "Monitored Barrier encountered error"]) {
+        if says(&["Detected mismatch between collectives", "monitoredBarrier"]) {
             DistributedError::Mismatch { rank, group, size, operation, reason }
         } else if says(&["Timed out", "timed out", "Application timeout", "timeout"]) {
             DistributedError::Timeout { rank, group, size, operation, timeout, reason }

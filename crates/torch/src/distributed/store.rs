@@ -300,7 +300,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// A key that holds something else; a store that does not work any more.
+    /// A key that holds something else, after which this process cannot use the store any more; a store that does not
+    /// work any more.
     pub fn add(&self, key: &str, amount: i64) -> Result<i64, TorchError> {
         let mut out = 0;
         // SAFETY: the store lives, and the key is read during the call; `out` is written only without an error.
