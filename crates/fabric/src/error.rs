@@ -73,7 +73,9 @@ pub enum FabricError {
     #[error(transparent)]
     Optimizer(#[from] OptimError),
     /// Gradients were to be clipped, and cannot be.
-    #[error("the norm of the gradients is {norm}, so they cannot be clipped to a norm; look for the cause in the loss, or set error_if_nonfinite to false")]
+    #[error(
+        "the norm of the gradients is {norm}, so they cannot be clipped to a norm; look for the cause in the loss, or set error_if_nonfinite to false"
+    )]
     NormNotFinite {
         /// Their norm.
         norm: f64,

@@ -124,7 +124,11 @@ fn a_norm_that_is_not_finite_is_an_error_where_that_is_wanted() {
     assert_eq!(fabric.optimizer_step(optimizer.as_mut()).unwrap(), OptimizerStep::Skipped);
     assert_eq!((w.double_value(&[0]), fabric.loss_scale().unwrap()), (0.0, 32768.0));
     fabric.backward(&loss(&w, 0.0)).unwrap();
-    assert_eq!(fabric.optimizer_step(optimizer.as_mut()).unwrap(), OptimizerStep::Skipped, "the infinity is still there");
+    assert_eq!(
+        fabric.optimizer_step(optimizer.as_mut()).unwrap(),
+        OptimizerStep::Skipped,
+        "the infinity is still there"
+    );
 }
 
 #[test]

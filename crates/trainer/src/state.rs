@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use fulgurite_fabric::{Clip, Fabric};
 use fulgurite_fabric::loggers::Logger;
+use fulgurite_fabric::{Clip, Fabric};
 use fulgurite_metrics::LogValue;
 use fulgurite_optim::{LrSchedulerConfig, Optimizer};
 use fulgurite_torch::rng::RngState;

@@ -33,10 +33,8 @@ fn the_scaler_is_pytorchs_step_by_step() {
     let first = [leaf(&[0.5, -1.0], &[2]), leaf(&[2.0], &[1, 1])];
     let second = [leaf(&[1.5], &[1])];
     let of = |parameters: &[Tensor]| parameters.iter().map(Tensor::shallow_clone).collect::<Vec<_>>();
-    let mut optimizers = [
-        SGD::new(of(&first)).lr(0.1).momentum(0.9).build().unwrap(),
-        Adam::new(of(&second)).lr(0.1).build().unwrap(),
-    ];
+    let mut optimizers =
+        [SGD::new(of(&first)).lr(0.1).momentum(0.9).build().unwrap(), Adam::new(of(&second)).lr(0.1).build().unwrap()];
     let options = GradScalerOptions::default().init_scale(1024.0).growth_factor(3.0).backoff_factor(0.25);
     let mut scaler = GradScaler::new(options.growth_interval(3)).unwrap();
     let theirs = python("precision.py", &["scaler"]);
@@ -55,7 +53,7 @@ fn the_scaler_is_pytorchs_step_by_step() {
         scaler.scale(&(ours + second[0].cos().sum(Kind::Float) * b)).unwrap().backward();
         if step % 2 == 0 {
             scaler.unscale_(optimizers[0].as_ref()).unwrap();
-            grad::clip_grad_norm(&first, 0.5, 2.0).unwrap();
+            let _norm = grad::clip_grad_norm(&first, 0.5, 2.0).unwrap();
         }
         for optimizer in &mut optimizers {
             let _ = scaler.step(optimizer.as_mut()).unwrap();
@@ -92,8 +90,9 @@ fn names_mean_what_they_mean_in_lightning() {
     let theirs = python("precision.py", &arguments);
     for name in names {
         let console = Console::memory();
-        let trainer = Trainer::builder().accelerator("cpu").no_logger().console(console.clone()).precision(name).build();
-        let ours = trainer.ok().map(|trainer| trainer.state().fabric().precision().name());
+        let trainer =
+            Trainer::builder().accelerator("cpu").no_logger().console(console.clone()).precision(name).build();
+        let ours = trainer.ok().map(|mut trainer| trainer.state().fabric().precision().name());
         let warned = console.contents().lines().filter(|line| line.contains("precision")).count();
         assert_eq!(json!([ours, warned]), theirs[name], "{name}: {}", console.contents());
     }
@@ -168,7 +167,7 @@ impl Callback for Events {
     fn on_train_batch_end(
         &mut self,
         trainer: &mut TrainerState,
-        _: &mut dyn ModuleView,
+        module: &mut dyn ModuleView,
         outputs: &Loss,
         _: &dyn std::any::Any,
         _: usize,
@@ -178,6 +177,11 @@ impl Callback for Events {
         let logged = trainer.callback_metrics()?["loss"].to_f64();
         let row = json!(["end", number(to_host_f64(loss)?), dtype(loss.kind()), number(logged), scaler]);
         self.0.push(row);
+        self.0.push(json!(["clipped", number(norm(module))]));
+        let sums = params::named_parameters(module.vars())
+            .into_iter()
+            .map(|(_, parameter)| to_host_f64(&parameter.to_kind(Kind::Double).abs().sum(Kind::Double)).unwrap());
+        self.0.push(json!(["weights", sums.collect::<Vec<_>>()]));
         Ok(())
     }
 }
@@ -238,7 +242,11 @@ fn data(factors: &[f32]) -> Dict {
     let mut data = Dict::new().with("weights", params::state_dict(&Net::new().vars).unwrap());
     for which in ["train", "val"] {
         let n = 8 * factors.len() as i64;
-        let factors = if which == "train" { Tensor::from_slice(factors) } else { Tensor::ones_like(&Tensor::from_slice(factors)) };
+        let factors = if which == "train" {
+            Tensor::from_slice(factors)
+        } else {
+            Tensor::ones_like(&Tensor::from_slice(factors))
+        };
         data.set(format!("{which}_x"), Tensor::randn([n, 16], (Kind::Float, Device::Cpu)));
         data.set(format!("{which}_y"), Tensor::randint(4, [n], (Kind::Int64, Device::Cpu)));
         data.set(format!("{which}_f"), factors.repeat_interleave_self_int(8, 0, None));
@@ -290,7 +298,7 @@ fn ours(data: &Dict, precision: &str, epochs: i64, folder: &Path, ckpt_path: Opt
         scaler.load_state_dict(state).unwrap();
         scaler_state(&scaler)
     });
-    let val_loss = trainer.callback_metrics().unwrap()["val_loss"].to_f64();
+    let val_loss = trainer.state().callback_metrics().unwrap()["val_loss"].to_f64();
     json!({
         "rows": *rows.0.lock().unwrap(),
         "kinds": net.kinds,
@@ -331,7 +339,8 @@ fn difference(path: &str, a: &Json, b: &Json) -> f64 {
 }
 
 const PLAIN: [f32; 12] = [1.0; 12];
-const WITH_INFINITIES: [f32; 12] = [1.0, 1.0, f32::INFINITY, 1.0, 1.0, 1.0, 1.0, 1.0, f32::INFINITY, f32::INFINITY, 1.0, 1.0];
+const WITH_INFINITIES: [f32; 12] =
+    [1.0, 1.0, f32::INFINITY, 1.0, 1.0, 1.0, 1.0, 1.0, f32::INFINITY, f32::INFINITY, 1.0, 1.0];
 
 #[track_caller]
 fn trains_alike(precision: &str, factors: &[f32], tolerance: f64) {

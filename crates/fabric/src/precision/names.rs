@@ -38,7 +38,8 @@ pub fn precision(name: &str, device: Device) -> Result<Named, FabricError> {
     let precision: Box<dyn Precision> = match canonical {
         "16-mixed" if device == Device::Cpu => {
             warnings.push(
-                "precision `16-mixed` is not for CPUs, so `bf16-mixed` is used instead; write that, or take a GPU".into(),
+                "precision `16-mixed` is not for CPUs, so `bf16-mixed` is used instead; write that, or take a GPU"
+                    .into(),
             );
             Box::new(MixedPrecision::bf16())
         }
@@ -89,10 +90,7 @@ mod tests {
     fn an_unknown_name_suggests_the_nearest() {
         let error = |name: &str| precision(name, Device::Cpu).map(|_| ()).unwrap_err().to_string();
         let all = "choose one of 16-mixed, 16-true, 32-true, 64-true, bf16-mixed, bf16-true";
-        assert_eq!(
-            error("bf16-mixd"),
-            format!("unknown precision `bf16-mixd`; did you mean `bf16-mixed`? Else {all}")
-        );
+        assert_eq!(error("bf16-mixd"), format!("unknown precision `bf16-mixd`; did you mean `bf16-mixed`? Else {all}"));
         assert_eq!(error("fp16"), format!("unknown precision `fp16`; did you mean `16-mixed`? Else {all}"));
         assert_eq!(error("float32"), format!("unknown precision `float32`; did you mean `32-true`? Else {all}"));
         assert_eq!(error("zzz"), format!("unknown precision `zzz`; {all}"));

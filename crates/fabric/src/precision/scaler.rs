@@ -54,37 +54,51 @@ pub enum ScalerError {
         must: &'static str,
     },
     /// A method was called before any loss was scaled.
-    #[error("{method} was called before any loss was scaled; multiply the loss with `scale(&loss)` before its backward pass")]
+    #[error(
+        "{method} was called before any loss was scaled; multiply the loss with `scale(&loss)` before its backward pass"
+    )]
     NothingScaled {
         /// The method.
         method: &'static str,
     },
     /// `unscale_` twice.
-    #[error("unscale_ was called for this optimizer already since the last update; call it once per step, after the last backward pass")]
+    #[error(
+        "unscale_ was called for this optimizer already since the last update; call it once per step, after the last backward pass"
+    )]
     UnscaledTwice,
     /// `unscale_` after `step`.
     #[error("unscale_ was called for this optimizer after its step; call update first")]
     UnscaledAfterStep,
     /// `step` twice.
-    #[error("step was called for this optimizer already since the last update; call update after the steps of all optimizers")]
+    #[error(
+        "step was called for this optimizer already since the last update; call update after the steps of all optimizers"
+    )]
     SteppedTwice,
     /// A step of an optimizer none of whose parameters has a gradient.
-    #[error("none of the parameters of {optimizer} has a gradient, so there is nothing to step on; run a backward pass first")]
+    #[error(
+        "none of the parameters of {optimizer} has a gradient, so there is nothing to step on; run a backward pass first"
+    )]
     NoGradients {
         /// The optimizer.
         optimizer: &'static str,
     },
     /// An update without a step.
-    #[error("update was called, and no gradients were looked at since the last one; call it after the optimizers' steps")]
+    #[error(
+        "update was called, and no gradients were looked at since the last one; call it after the optimizers' steps"
+    )]
     NothingChecked,
     /// An optimizer that evaluates the loss itself.
-    #[error("{optimizer} evaluates the loss several times in a step, which a gradient scaler cannot follow; take another optimizer, or precision bf16-mixed")]
+    #[error(
+        "{optimizer} evaluates the loss several times in a step, which a gradient scaler cannot follow; take another optimizer, or precision bf16-mixed"
+    )]
     NeedsClosure {
         /// The optimizer.
         optimizer: &'static str,
     },
     /// However small the scale, gradients are infinite or NaN.
-    #[error("the gradients are infinite or NaN in every step, although the loss scale is down to {scale:e}: the loss itself cannot be finite; find out why with `detect_anomaly`, lower the learning rate, or take precision bf16-mixed")]
+    #[error(
+        "the gradients are infinite or NaN in every step, although the loss scale is down to {scale:e}: the loss itself cannot be finite; find out why with `detect_anomaly`, lower the learning rate, or take precision bf16-mixed"
+    )]
     NeverFinite {
         /// The scale.
         scale: f64,

@@ -105,40 +105,55 @@ fn kinds(precision: &str, expected: Expect) {
 
 #[test]
 fn in_mixed_precision_parameters_stay_and_products_are_cast() {
-    kinds("bf16-mixed", expect![[r#"
+    kinds(
+        "bf16-mixed",
+        expect![[r#"
         train: weight Float, input Float, label Int64, output BFloat16, loss Float
         after backward: gradient Float, casts None
         validate: weight Float, input Float, label Int64, output BFloat16, loss Float
         test: weight Float, input Float, label Int64, output BFloat16, loss Float
-        predict: weight Float, input Float, label Int64, output BFloat16, loss Float"#]]);
+        predict: weight Float, input Float, label Int64, output BFloat16, loss Float"#]],
+    );
 }
 
 #[test]
 fn in_true_precisions_everything_has_one_kind() {
-    kinds("bf16-true", expect![[r#"
+    kinds(
+        "bf16-true",
+        expect![[r#"
         train: weight BFloat16, input BFloat16, label Int64, output BFloat16, loss Float
         after backward: gradient BFloat16, casts None
         validate: weight BFloat16, input BFloat16, label Int64, output BFloat16, loss Float
         test: weight BFloat16, input BFloat16, label Int64, output BFloat16, loss Float
-        predict: weight BFloat16, input BFloat16, label Int64, output BFloat16, loss Float"#]]);
-    kinds("16-true", expect![[r#"
+        predict: weight BFloat16, input BFloat16, label Int64, output BFloat16, loss Float"#]],
+    );
+    kinds(
+        "16-true",
+        expect![[r#"
         train: weight Half, input Half, label Int64, output Half, loss Float
         after backward: gradient Half, casts None
         validate: weight Half, input Half, label Int64, output Half, loss Float
         test: weight Half, input Half, label Int64, output Half, loss Float
-        predict: weight Half, input Half, label Int64, output Half, loss Float"#]]);
-    kinds("64-true", expect![[r#"
+        predict: weight Half, input Half, label Int64, output Half, loss Float"#]],
+    );
+    kinds(
+        "64-true",
+        expect![[r#"
         train: weight Double, input Double, label Int64, output Double, loss Float
         after backward: gradient Double, casts None
         validate: weight Double, input Double, label Int64, output Double, loss Float
         test: weight Double, input Double, label Int64, output Double, loss Float
-        predict: weight Double, input Double, label Int64, output Double, loss Float"#]]);
-    kinds("32-true", expect![[r#"
+        predict: weight Double, input Double, label Int64, output Double, loss Float"#]],
+    );
+    kinds(
+        "32-true",
+        expect![[r#"
         train: weight Float, input Float, label Int64, output Float, loss Float
         after backward: gradient Float, casts None
         validate: weight Float, input Float, label Int64, output Float, loss Float
         test: weight Float, input Float, label Int64, output Float, loss Float
-        predict: weight Float, input Float, label Int64, output Float, loss Float"#]]);
+        predict: weight Float, input Float, label Int64, output Float, loss Float"#]],
+    );
 }
 
 #[test]
@@ -179,12 +194,22 @@ fn said(trainer: TrainerBuilder, precision: &str, name: &str, expected: Expect) 
 
 #[test]
 fn old_names_and_half_precision_on_a_cpu_are_told_of() {
-    said(quiet(), "bf16", "bf16-mixed", expect![[r#"
+    said(
+        quiet(),
+        "bf16",
+        "bf16-mixed",
+        expect![[r#"
         warning: precision `bf16` is the old name of `bf16-mixed`; write `bf16-mixed`
-    "#]]);
-    said(quiet(), "16", "bf16-mixed", expect![[r#"
+    "#]],
+    );
+    said(
+        quiet(),
+        "16",
+        "bf16-mixed",
+        expect![[r#"
         warning: precision `16` is the old name of `16-mixed`; write `16-mixed`
         warning: precision `16-mixed` is not for CPUs, so `bf16-mixed` is used instead; write that, or take a GPU
-    "#]]);
+    "#]],
+    );
     said(quiet(), "64", "64-true", expect![[r#""#]]);
 }

@@ -10,10 +10,10 @@ mod steps;
 
 use std::sync::{Arc, Mutex};
 
+use fulgurite::config::GradientClipAlgorithm;
 use fulgurite::fabric::{GradScaler, GradScalerOptions, MixedPrecision};
 use fulgurite::optim::Optimizer;
 use fulgurite::prelude::*;
-use fulgurite::config::GradientClipAlgorithm;
 use fulgurite::{Console, Plugin, TrainerBuilder};
 
 #[derive(Clone, Default)]

@@ -80,7 +80,8 @@ fn one_after_the_other_each_changes_the_scale() {
           step with inf
         0 Skipped: a 1.5, b 1.5, step 2, scale 8
           step with inf
-        1 Skipped: a 1.5, b 1.5, step 2, scale 4"#]].assert_eq(&pair.trace.take());
+        1 Skipped: a 1.5, b 1.5, step 2, scale 4"#]]
+    .assert_eq(&pair.trace.take());
 }
 
 /// Their gradients have the same scale, so it must not change between their steps.
@@ -115,7 +116,8 @@ fn clipped_together_and_stepped_together() {
         both: a 1, b 1, step 4, scale 8
           step with 1.9999995231628418
           step with 1.9999995231628418
-        both: a 0.0000002384185791015625, b 0.0000002384185791015625, step 6, scale 8"#]].assert_eq(&pair.trace.take());
+        both: a 0.0000002384185791015625, b 0.0000002384185791015625, step 6, scale 8"#]]
+    .assert_eq(&pair.trace.take());
 }
 
 /// A matrix product that was not cast has a backward pass that is not cast either: its gradient is not rounded to 8 bits.
@@ -175,10 +177,7 @@ impl LightningModule for Bowl {
 fn a_closure_is_evaluated_under_autocast() {
     let mut bowl = Bowl(Pair::new(|_, _, _| Ok(())));
     quiet().precision("bf16-mixed").build().unwrap().fit(&mut bowl, batches(&[3.0])).unwrap();
-    assert_eq!(
-        bowl.0.trace.take(),
-        "closure: Some(BFloat16)\nclosure: Some(BFloat16)\nstep: Some(BFloat16)"
-    );
+    assert_eq!(bowl.0.trace.take(), "closure: Some(BFloat16)\nclosure: Some(BFloat16)\nstep: Some(BFloat16)");
 }
 
 #[test]

@@ -16,7 +16,14 @@ fn refused(trainer: TrainerBuilder, module: &mut impl LightningModule<Batch = Te
 #[test]
 fn an_optimizer_that_evaluates_the_loss_itself_is_refused_before_training() {
     let mut module = Weight { optimizers: |vars| LBFGS::new(vars).into(), ..Weight::new() };
-    refused(quiet().plugin(fp16()), &mut module, &[1.0], expect!["LBFGS evaluates the loss several times in a step, which a gradient scaler cannot follow; take another optimizer, or precision bf16-mixed"]);
+    refused(
+        quiet().plugin(fp16()),
+        &mut module,
+        &[1.0],
+        expect![
+            "LBFGS evaluates the loss several times in a step, which a gradient scaler cannot follow; take another optimizer, or precision bf16-mixed"
+        ],
+    );
     assert_eq!(module.trace.take(), "");
 }
 
@@ -49,12 +56,26 @@ impl LightningModule for Twice {
 
 #[test]
 fn a_loss_is_evaluated_once_per_step() {
-    refused(quiet().plugin(fp16()), &mut Twice(Weight::new()), &[1.0], expect!["optimizer_step evaluates the loss several times per step, which the gradient scaler of precision 16-mixed cannot follow; evaluate it once, or take precision bf16-mixed"]);
+    refused(
+        quiet().plugin(fp16()),
+        &mut Twice(Weight::new()),
+        &[1.0],
+        expect![
+            "optimizer_step evaluates the loss several times per step, which the gradient scaler of precision 16-mixed cannot follow; evaluate it once, or take precision bf16-mixed"
+        ],
+    );
 }
 
 /// With `max_steps` alone such a run would never end, as skipped steps do not count.
 #[test]
 fn a_loss_that_is_never_finite_ends_the_run() {
     let endless = quiet().max_epochs(-1).max_steps(10).plugin(fp16());
-    refused(endless, &mut Weight::new(), &[INF], expect!["Weight::optimizer_step failed (epoch 17, batch 0): the gradients are infinite or NaN in every step, although the loss scale is down to 3.0517578125e-5: the loss itself cannot be finite; find out why with `detect_anomaly`, lower the learning rate, or take precision bf16-mixed"]);
+    refused(
+        endless,
+        &mut Weight::new(),
+        &[INF],
+        expect![
+            "Weight::optimizer_step failed (epoch 17, batch 0): the gradients are infinite or NaN in every step, although the loss scale is down to 3.0517578125e-5: the loss itself cannot be finite; find out why with `detect_anomaly`, lower the learning rate, or take precision bf16-mixed"
+        ],
+    );
 }

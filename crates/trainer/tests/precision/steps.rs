@@ -1,11 +1,11 @@
 //! Automatic optimization with a gradient scaler.
 
 use expect_test::{Expect, expect};
+use fulgurite::TrainerBuilder;
 use fulgurite::callbacks::GradientNorm;
 use fulgurite::loggers::{Logged, MemoryLogger};
 use fulgurite::optim::{Optimizers, ReduceLROnPlateau, StepLR};
 use fulgurite::prelude::*;
-use fulgurite::TrainerBuilder;
 
 use super::{INF, Weight, batches, fp16, quiet};
 
@@ -22,7 +22,11 @@ fn hooks_see_the_scaled_loss_and_the_unscaled_gradient_and_a_skipped_step_moves_
         Optimizers::from(SGD::new(vars).lr(0.5)).scheduler(step)
     };
     let module = Weight { optimizers: halved, ..Weight::new() };
-    traced(quiet(), &[1.0, INF, 1.0, 1.0, 1.0], module, expect![[r#"
+    traced(
+        quiet(),
+        &[1.0, INF, 1.0, 1.0, 1.0],
+        module,
+        expect![[r#"
           backward of 16
           gradient 8
           step with 1
@@ -42,7 +46,8 @@ fn hooks_see_the_scaled_loss_and_the_unscaled_gradient_and_a_skipped_step_moves_
           backward of 9
           gradient 8
           step with 1
-        4: loss 1.125, w 1.062, step 4, lr 0.03125, scale 8"#]]);
+        4: loss 1.125, w 1.062, step 4, lr 0.03125, scale 8"#]],
+    );
 }
 
 #[test]
@@ -53,7 +58,11 @@ fn a_plateau_scheduler_waits_for_a_step_too() {
         Optimizers::from(SGD::new(vars).lr(0.5)).scheduler(config)
     };
     let module = Weight { optimizers: plateau, ..Weight::new() };
-    traced(quiet(), &[1.0, INF, 1.0, -1.0, INF], module, expect![[r#"
+    traced(
+        quiet(),
+        &[1.0, INF, 1.0, -1.0, INF],
+        module,
+        expect![[r#"
           backward of 16
           gradient 8
           step with 1
@@ -73,13 +82,18 @@ fn a_plateau_scheduler_waits_for_a_step_too() {
           backward of inf
           gradient inf
           step with inf
-        4: loss inf, w 1.500, step 3, lr 0.5, scale 4"#]]);
+        4: loss inf, w 1.500, step 3, lr 0.5, scale 4"#]],
+    );
 }
 
 #[test]
 fn a_window_is_skipped_as_a_whole_and_a_short_one_is_averaged_after_the_scale_is_gone() {
     let trainer = quiet().accumulate_grad_batches(2).gradient_clip_val(1.0);
-    traced(trainer, &[1.0, 3.0, 1.0, INF, 3.0], Weight::new(), expect![[r#"
+    traced(
+        trainer,
+        &[1.0, 3.0, 1.0, INF, 3.0],
+        Weight::new(),
+        expect![[r#"
           backward of 16
           gradient 4
         0: loss 2, w 2.000, step 0, lr 0.5, scale 8
@@ -100,12 +114,17 @@ fn a_window_is_skipped_as_a_whole_and_a_short_one_is_averaged_after_the_scale_is
           gradient 6
           step with 3
           clipped to 1.000
-        4: loss 4.500000953674316, w 1.000, step 2, lr 0.5, scale 4"#]]);
+        4: loss 4.500000953674316, w 1.000, step 2, lr 0.5, scale 4"#]],
+    );
 }
 
 #[test]
 fn a_batch_without_a_loss_leaves_the_scale_alone() {
-    traced(quiet(), &[0.0, 1.0, 0.0, 1.0], Weight::new(), expect![[r#"
+    traced(
+        quiet(),
+        &[0.0, 1.0, 0.0, 1.0],
+        Weight::new(),
+        expect![[r#"
           step with 0
         0: loss NaN, w 2.000, step 1, lr 0.5, scale 8
           backward of 16
@@ -117,7 +136,8 @@ fn a_batch_without_a_loss_leaves_the_scale_alone() {
           backward of 12
           gradient 8
           step with 1
-        3: loss 1.5, w 1.000, step 4, lr 0.5, scale 16"#]]);
+        3: loss 1.5, w 1.000, step 4, lr 0.5, scale 16"#]],
+    );
 }
 
 #[test]
