@@ -348,8 +348,14 @@ fn trains_alike(precision: &str, factors: &[f32], tolerance: f64) {
     let file = folder.path().join("data.pt");
     let data = data(factors);
     serialization::save(&file, &data.clone().into()).unwrap();
-    let ours = ours(&data, precision, 3, &folder.path().join("ours"), None);
-    let theirs = theirs(&file, precision, 3, &folder.path().join("theirs"), None);
+    let mut ours = ours(&data, precision, 3, &folder.path().join("ours"), None);
+    let mut theirs = theirs(&file, precision, 3, &folder.path().join("theirs"), None);
+    if precision.ends_with("16-true") {
+        // Each weight of 8 or 11 bits is a rounding or two from the other; their sums are among the rows.
+        for run in [&mut ours, &mut theirs] {
+            run["weights"] = Json::Null;
+        }
+    }
     let largest = difference(precision, &ours, &theirs);
     println!("{precision}: largest difference {largest:e}");
     assert!(largest <= tolerance, "{precision}: {largest:e}");
@@ -357,18 +363,18 @@ fn trains_alike(precision: &str, factors: &[f32], tolerance: f64) {
 
 #[test]
 fn training_is_alike_in_bf16_mixed() {
-    trains_alike("bf16-mixed", &PLAIN, 0.05);
+    trains_alike("bf16-mixed", &PLAIN, 1e-4);
 }
 
 #[test]
 fn training_is_alike_in_16_mixed_and_skips_the_same_steps() {
-    trains_alike("16-mixed", &WITH_INFINITIES, 0.05);
+    trains_alike("16-mixed", &WITH_INFINITIES, 2e-3);
 }
 
 #[test]
 fn training_is_alike_in_true_precisions() {
     trains_alike("bf16-true", &PLAIN, 0.05);
-    trains_alike("16-true", &PLAIN, 0.05);
+    trains_alike("16-true", &PLAIN, 0.01);
     trains_alike("64-true", &PLAIN, 1e-9);
 }
 
@@ -386,5 +392,5 @@ fn scalers_go_from_one_to_the_other() {
     let from_theirs = ours(&data, "16-mixed", 3, &at("ours-again"), Some(&at("theirs").join("theirs.ckpt")));
     let largest = difference("resumed", &from_theirs, &from_ours);
     println!("resumed: largest difference {largest:e}");
-    assert!(largest <= 0.05, "{largest:e}");
+    assert!(largest <= 2e-3, "{largest:e}");
 }
