@@ -112,7 +112,7 @@ impl LightningModule for DigitClassifier {
     }
 
     fn example_forward(&mut self) -> Result<Tensor> {
-        let images = Tensor::zeros([1, 1, 8, 8], (Kind::Float, self.vars.device()));
+        let images = Tensor::zeros([1, 1, 8, 8], (self.head.ws.kind(), self.vars.device()));
         Ok(self.forward(&images, false))
     }
 

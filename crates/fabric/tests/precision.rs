@@ -32,19 +32,57 @@ fn calls_out_of_order_are_errors() {
     let (w, mut optimizer) = weight();
     let optimizer = optimizer.as_mut();
     let mut scaler = GradScaler::default();
-    refused(scaler.unscale_(optimizer), expect![[r#""#]]);
-    refused(scaler.step(optimizer), expect![[r#""#]]);
-    refused(scaler.update(), expect![[r#""#]]);
+    refused(
+        scaler.unscale_(optimizer),
+        expect![
+            "unscale_ was called before any loss was scaled; multiply the loss with `scale(&loss)` before its backward pass"
+        ],
+    );
+    refused(
+        scaler.step(optimizer),
+        expect![
+            "step was called before any loss was scaled; multiply the loss with `scale(&loss)` before its backward pass"
+        ],
+    );
+    refused(
+        scaler.update(),
+        expect![
+            "update was called before any loss was scaled; multiply the loss with `scale(&loss)` before its backward pass"
+        ],
+    );
     let scaled = scaler.scale(&loss(&w, 1.0)).unwrap();
-    refused(scaler.step(optimizer), expect![[r#""#]]);
+    refused(
+        scaler.step(optimizer),
+        expect![
+            "none of the parameters of SGD has a gradient, so there is nothing to step on; run a backward pass first"
+        ],
+    );
     scaled.backward();
     scaler.update_to(4.0).unwrap();
-    refused(scaler.update(), expect![[r#""#]]);
+    refused(
+        scaler.update(),
+        expect![
+            "update was called, and no gradients were looked at since the last one; call it after the optimizers' steps"
+        ],
+    );
     scaler.unscale_(optimizer).unwrap();
-    refused(scaler.unscale_(optimizer), expect![[r#""#]]);
+    refused(
+        scaler.unscale_(optimizer),
+        expect![
+            "unscale_ was called for this optimizer already since the last update; call it once per step, after the last backward pass"
+        ],
+    );
     assert_eq!(scaler.step(optimizer).unwrap(), OptimizerStep::Taken);
-    refused(scaler.step(optimizer), expect![[r#""#]]);
-    refused(scaler.unscale_(optimizer), expect![[r#""#]]);
+    refused(
+        scaler.step(optimizer),
+        expect![
+            "step was called for this optimizer already since the last update; call update after the steps of all optimizers"
+        ],
+    );
+    refused(
+        scaler.unscale_(optimizer),
+        expect!["unscale_ was called for this optimizer after its step; call update first"],
+    );
     scaler.update().unwrap();
     scaler.unscale_(optimizer).unwrap();
 }
@@ -52,15 +90,35 @@ fn calls_out_of_order_are_errors() {
 #[test]
 fn options_and_states_that_make_no_sense_are_errors() {
     let options = GradScalerOptions::default;
-    refused(GradScaler::new(options().growth_factor(1.0)), expect![[r#""#]]);
-    refused(GradScaler::new(options().backoff_factor(1.0)), expect![[r#""#]]);
-    refused(GradScaler::new(options().growth_interval(0)), expect![[r#""#]]);
-    refused(GradScaler::new(options().init_scale(f64::NAN)), expect![[r#""#]]);
+    refused(
+        GradScaler::new(options().growth_factor(1.0)),
+        expect!["growth_factor=1 of GradScaler makes no sense: it must be above 1"],
+    );
+    refused(
+        GradScaler::new(options().backoff_factor(1.0)),
+        expect!["backoff_factor=1 of GradScaler makes no sense: it must be between 0 and 1"],
+    );
+    refused(
+        GradScaler::new(options().growth_interval(0)),
+        expect!["growth_interval=0 of GradScaler makes no sense: it must be 1 or more"],
+    );
+    refused(
+        GradScaler::new(options().init_scale(f64::NAN)),
+        expect!["init_scale=NaN of GradScaler makes no sense: it must be a finite number above 0"],
+    );
     let off = GradScaler::new(options().enabled(false)).unwrap();
-    refused(GradScaler::default().load_state_dict(&off.state_dict().unwrap()), expect![[r#""#]]);
+    refused(
+        GradScaler::default().load_state_dict(&off.state_dict().unwrap()),
+        expect!["the saved state is empty; it is that of a scaler that was not enabled"],
+    );
     let mut lbfgs = LBFGS::new(vec![weight().0]).build().unwrap();
     let mut scaler = GradScaler::default();
-    refused(scaler.step(lbfgs.as_mut()), expect![[r#""#]]);
+    refused(
+        scaler.step(lbfgs.as_mut()),
+        expect![
+            "LBFGS evaluates the loss several times in a step, which a gradient scaler cannot follow; take another optimizer, or precision bf16-mixed"
+        ],
+    );
 }
 
 #[test]
@@ -120,7 +178,7 @@ fn a_norm_that_is_not_finite_is_an_error_where_that_is_wanted() {
     fabric.backward(&loss(&w, f64::INFINITY)).unwrap();
     let strict = Clip::Norm { max_norm: 1.0, norm_type: 2.0, error_if_nonfinite: true };
     let error = fabric.clip_gradients(optimizer.as_ref(), strict).unwrap_err().to_string();
-    expect![[r#""#]].assert_eq(&error);
+    expect!["the norm of the gradients is inf, so they cannot be clipped to a norm; look for the cause in the loss, or set error_if_nonfinite to false"].assert_eq(&error);
     assert_eq!(fabric.optimizer_step(optimizer.as_mut()).unwrap(), OptimizerStep::Skipped);
     assert_eq!((w.double_value(&[0]), fabric.loss_scale().unwrap()), (0.0, 32768.0));
     fabric.backward(&loss(&w, 0.0)).unwrap();

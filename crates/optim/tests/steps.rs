@@ -196,6 +196,33 @@ fn kinds_can_be_mixed() {
     }
 }
 
+/// libtorch's fused SGD of 16 bits on a CPU leaves most elements as they were.
+#[test]
+fn sgd_moves_every_element_in_16_bits() {
+    let builds: [Build; 4] = [
+        |p| SGD::new(p).lr(0.1).build(),
+        |p| SGD::new(p).lr(0.1).momentum(0.9).dampening(0.2).build(),
+        |p| SGD::new(p).lr(0.1).momentum(0.9).nesterov(true).weight_decay(0.1).build(),
+        |p| SGD::new(p).lr(0.1).maximize(true).build(),
+    ];
+    for (build, kind) in builds.iter().flat_map(|build| [(build, Kind::BFloat16), (build, Kind::Half)]) {
+        let start = (Tensor::arange(1000, FLOAT) * 0.7).sin().to_kind(kind);
+        let trained = |kind: Kind| {
+            let weight = start.to_kind(kind).copy().set_requires_grad(true);
+            let mut optimizer = build(vec![weight.shallow_clone()]).unwrap();
+            for step in 0..4 {
+                optimizer.zero_grad();
+                let gradient = (Tensor::arange(1000, FLOAT) + step).cos().to_kind(kind);
+                (&weight * gradient).sum(Kind::Float).backward();
+                optimizer.step().unwrap();
+            }
+            weight.detach().to_kind(Kind::Float)
+        };
+        let largest = (trained(kind) - trained(Kind::Float)).abs().max().double_value(&[]);
+        assert!(largest < 0.05, "{kind:?}: {largest}");
+    }
+}
+
 #[test]
 fn state_follows_parameters_to_another_kind() {
     for build in ALL {

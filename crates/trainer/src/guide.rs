@@ -14,6 +14,7 @@ pages! {
     Data = "data.md";
     Logging = "logging.md";
     Optimization = "optimization.md";
+    Precision = "precision.md";
     Callbacks = "callbacks.md";
     Checkpoints = "checkpoints.md";
     Resuming = "resuming.md";

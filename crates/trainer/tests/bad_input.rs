@@ -335,7 +335,12 @@ fn arguments_that_cannot_be() {
         |t| t.devices(2),
         expect!["devices=2 was asked for, and this version drives one device per run; set devices to 1"],
     );
-    check_arguments(|t| t.precision("8-mixed"), expect!["unknown precision `8-mixed`; choose one of 32-true, 64-true"]);
+    check_arguments(
+        |t| t.precision("bf16-mixd"),
+        expect![
+            "unknown precision `bf16-mixd`; did you mean `bf16-mixed`? Else choose one of 16-mixed, 16-true, 32-true, 64-true, bf16-mixed, bf16-true"
+        ],
+    );
 }
 
 #[test]

@@ -89,6 +89,8 @@ class Events(Callback):
         loss = outputs["loss"]
         logged = trainer.callback_metrics["loss"]
         self.rows.append(["end", number(float(loss)), str(loss.dtype), number(float(logged)), scaler])
+        self.rows.append(["clipped", number(self.norm())])
+        self.rows.append(["weights", [float(p.double().abs().sum()) for p in module.parameters()]])
 
 
 class Net(LightningModule):

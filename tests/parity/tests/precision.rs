@@ -53,7 +53,7 @@ fn the_scaler_is_pytorchs_step_by_step() {
         scaler.scale(&(ours + second[0].cos().sum(Kind::Float) * b)).unwrap().backward();
         if step % 2 == 0 {
             scaler.unscale_(optimizers[0].as_ref()).unwrap();
-            grad::clip_grad_norm(&first, 0.5, 2.0).unwrap();
+            let _norm = grad::clip_grad_norm(&first, 0.5, 2.0).unwrap();
         }
         for optimizer in &mut optimizers {
             let _ = scaler.step(optimizer.as_mut()).unwrap();
@@ -92,7 +92,7 @@ fn names_mean_what_they_mean_in_lightning() {
         let console = Console::memory();
         let trainer =
             Trainer::builder().accelerator("cpu").no_logger().console(console.clone()).precision(name).build();
-        let ours = trainer.ok().map(|trainer| trainer.state().fabric().precision().name());
+        let ours = trainer.ok().map(|mut trainer| trainer.state().fabric().precision().name());
         let warned = console.contents().lines().filter(|line| line.contains("precision")).count();
         assert_eq!(json!([ours, warned]), theirs[name], "{name}: {}", console.contents());
     }
@@ -167,7 +167,7 @@ impl Callback for Events {
     fn on_train_batch_end(
         &mut self,
         trainer: &mut TrainerState,
-        _: &mut dyn ModuleView,
+        module: &mut dyn ModuleView,
         outputs: &Loss,
         _: &dyn std::any::Any,
         _: usize,
@@ -177,6 +177,11 @@ impl Callback for Events {
         let logged = trainer.callback_metrics()?["loss"].to_f64();
         let row = json!(["end", number(to_host_f64(loss)?), dtype(loss.kind()), number(logged), scaler]);
         self.0.push(row);
+        self.0.push(json!(["clipped", number(norm(module))]));
+        let sums = params::named_parameters(module.vars())
+            .into_iter()
+            .map(|(_, parameter)| to_host_f64(&parameter.to_kind(Kind::Double).abs().sum(Kind::Double)).unwrap());
+        self.0.push(json!(["weights", sums.collect::<Vec<_>>()]));
         Ok(())
     }
 }
@@ -293,7 +298,7 @@ fn ours(data: &Dict, precision: &str, epochs: i64, folder: &Path, ckpt_path: Opt
         scaler.load_state_dict(state).unwrap();
         scaler_state(&scaler)
     });
-    let val_loss = trainer.callback_metrics().unwrap()["val_loss"].to_f64();
+    let val_loss = trainer.state().callback_metrics().unwrap()["val_loss"].to_f64();
     json!({
         "rows": *rows.0.lock().unwrap(),
         "kinds": net.kinds,
@@ -343,8 +348,14 @@ fn trains_alike(precision: &str, factors: &[f32], tolerance: f64) {
     let file = folder.path().join("data.pt");
     let data = data(factors);
     serialization::save(&file, &data.clone().into()).unwrap();
-    let ours = ours(&data, precision, 3, &folder.path().join("ours"), None);
-    let theirs = theirs(&file, precision, 3, &folder.path().join("theirs"), None);
+    let mut ours = ours(&data, precision, 3, &folder.path().join("ours"), None);
+    let mut theirs = theirs(&file, precision, 3, &folder.path().join("theirs"), None);
+    if precision.ends_with("16-true") {
+        // Each weight of 8 or 11 bits is a rounding or two from the other; their sums are among the rows.
+        for run in [&mut ours, &mut theirs] {
+            run["weights"] = Json::Null;
+        }
+    }
     let largest = difference(precision, &ours, &theirs);
     println!("{precision}: largest difference {largest:e}");
     assert!(largest <= tolerance, "{precision}: {largest:e}");
@@ -352,18 +363,18 @@ fn trains_alike(precision: &str, factors: &[f32], tolerance: f64) {
 
 #[test]
 fn training_is_alike_in_bf16_mixed() {
-    trains_alike("bf16-mixed", &PLAIN, 0.05);
+    trains_alike("bf16-mixed", &PLAIN, 1e-4);
 }
 
 #[test]
 fn training_is_alike_in_16_mixed_and_skips_the_same_steps() {
-    trains_alike("16-mixed", &WITH_INFINITIES, 0.05);
+    trains_alike("16-mixed", &WITH_INFINITIES, 2e-3);
 }
 
 #[test]
 fn training_is_alike_in_true_precisions() {
     trains_alike("bf16-true", &PLAIN, 0.05);
-    trains_alike("16-true", &PLAIN, 0.05);
+    trains_alike("16-true", &PLAIN, 0.01);
     trains_alike("64-true", &PLAIN, 1e-9);
 }
 
@@ -381,5 +392,5 @@ fn scalers_go_from_one_to_the_other() {
     let from_theirs = ours(&data, "16-mixed", 3, &at("ours-again"), Some(&at("theirs").join("theirs.ckpt")));
     let largest = difference("resumed", &from_theirs, &from_ours);
     println!("resumed: largest difference {largest:e}");
-    assert!(largest <= 0.05, "{largest:e}");
+    assert!(largest <= 2e-3, "{largest:e}");
 }

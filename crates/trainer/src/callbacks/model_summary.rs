@@ -3,6 +3,8 @@
 mod layers;
 mod table;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use derive_setters::Setters;
 use fulgurite_torch::grad::NoGradGuard;
 use fulgurite_torch::record::{OpRecord, record_ops};
@@ -177,6 +179,26 @@ impl ModelSummary {
     }
 }
 
+impl ModelSummary {
+    /// The summary in a precision that the example pass may not have been written for.
+    fn of_converted(&self, trainer: &TrainerState, module: &mut dyn ModuleView) -> Result<Summary> {
+        let random = RngState::capture()?;
+        let summary = catch_unwind(AssertUnwindSafe(|| self.of(module)));
+        if let Ok(Ok(summary)) = summary {
+            return Ok(summary);
+        }
+        module.train(true);
+        random.restore()?;
+        trainer.warn(&format!(
+            "{}::example_forward does not run in precision {}, so the summary has no sizes; make its input of the kind of the parameters",
+            module.name(),
+            trainer.fabric().precision().name()
+        ));
+        self.options.check()?;
+        Ok(layers::summarize(module.vars(), None, self.options.max_depth))
+    }
+}
+
 /// The operations of the module's example pass; `None` if it has none.
 fn example_ops(module: &mut dyn ModuleView) -> Result<Option<Vec<OpRecord>>> {
     let random = RngState::capture()?;
@@ -202,7 +224,10 @@ impl Callback for ModelSummary {
 
     fn on_fit_start(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView) -> Result<()> {
         if trainer.is_global_zero() {
-            let summary = self.of(module)?;
+            let summary = match trainer.fabric().precision().input_kind() {
+                None => self.of(module)?,
+                Some(_) => self.of_converted(trainer, module)?,
+            };
             trainer.print(&format!("{}\n\n{summary}\n", stands_on(trainer)));
         }
         Ok(())

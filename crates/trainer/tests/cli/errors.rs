@@ -297,9 +297,9 @@ fn what_lightning_has_and_this_version_does_not_is_one_sentence() {
         "#]],
     );
     args(
-        "fit --trainer.strategy deepspeed_stage_2 --trainer.precision 16 --trainer.num_nodes 2",
+        "fit --trainer.strategy deepspeed_stage_2 --trainer.precision transformer-engine --trainer.num_nodes 2",
         expect![[r#"
-            error: this configuration cannot run here: this version does not support strategy `deepspeed_stage_2`, precision `16` and several machines (num_nodes=2) yet
+            error: this configuration cannot run here: this version does not support strategy `deepspeed_stage_2`, precision `transformer-engine` and several machines (num_nodes=2) yet
         "#]],
     );
     args(

@@ -70,12 +70,16 @@ impl LightningModule for Layer {
     }
 
     fn test_step(&mut self, batch: Self::Batch, _: &mut Step) -> Result<()> {
-        self.loss("test", batch);
+        let _ = self.loss("test", batch);
         Ok(())
     }
 
     fn predict_step(&mut self, batch: Self::Batch, _: &mut Step) -> Result<Value> {
         Ok(self.loss("predict", batch).into())
+    }
+
+    fn example_forward(&mut self) -> Result<Tensor> {
+        Ok(Tensor::ones([1, 4], (Kind::Float, Device::Cpu)).apply(&self.layer))
     }
 
     fn on_after_backward(&mut self, _: &mut TrainerState) -> Result<()> {
@@ -182,6 +186,25 @@ fn every_optimizer_trains_parameters_of_16_bits() {
             assert_ne!(before.to_kind(module.layer.ws.kind()), module.layer.ws, "{name} in {precision}");
         }
     }
+}
+
+/// What is printed of the model.
+fn summary(precision: &str) -> String {
+    let console = Console::memory();
+    let trainer = quiet().console(console.clone()).callback(ModelSummary::new()).precision(precision);
+    trainer.build().unwrap().fit(&mut Layer::new(), data()).unwrap();
+    console.contents()
+}
+
+#[test]
+fn an_example_of_another_kind_costs_the_summary_its_sizes_and_not_the_run() {
+    for precision in ["32-true", "bf16-mixed"] {
+        assert!(summary(precision).contains("[1, 4]"), "{}", summary(precision));
+    }
+    let without = summary("bf16-true");
+    assert!(!without.contains("[1, 4]"), "{without}");
+    let warning = "Layer::example_forward does not run in precision bf16-true, so the summary has no sizes; make its input of the kind of the parameters";
+    assert!(without.contains(warning), "{without}");
 }
 
 #[track_caller]

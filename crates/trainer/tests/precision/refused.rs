@@ -45,7 +45,7 @@ impl LightningModule for Twice {
         optimizer: &mut dyn Optimizer,
         closure: &mut OptimizerClosure<'_, Self>,
     ) -> Result<()> {
-        closure.evaluate(self, optimizer)?;
+        let _ = closure.evaluate(self, optimizer)?;
         closure.step(self, optimizer)
     }
 
