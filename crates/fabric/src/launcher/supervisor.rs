@@ -31,7 +31,7 @@ struct Rank {
     has_terminal: bool,
 }
 
-/// The first rank that did not end well, and how.
+/// The first rank that failed, or else the first that left because of a signal, and how.
 struct Blame {
     index: usize,
     status: ExitStatus,
@@ -166,7 +166,8 @@ impl Supervisor<'_> {
 
     /// What one rank's end means for the others.
     fn follow_up(&mut self, index: usize, status: ExitStatus) {
-        if self.blame.is_none() {
+        let is_worse = |blame: &Blame| leaving_signal(blame.status).is_some() && self.is_failure(status);
+        if self.blame.as_ref().is_none_or(|blame| !self.is_ending && is_worse(blame)) {
             self.blame = Some(Blame { index, status });
         }
         let left = leaving_signal(status);

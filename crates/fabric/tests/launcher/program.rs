@@ -103,8 +103,8 @@ fn work(environment: &dyn ClusterEnvironment, action: &[String]) -> Result<i32, 
         // A process that outlives rank 1, and has its pipes.
         ["orphan"] => {
             if is(environment, "1") {
-                let child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
-                say(environment, &format!("sleeps as {}", child.id()));
+                let script = "sleep 600 & echo 1: sleeps as $!";
+                std::process::Command::new("sh").args(["-c", script]).status().unwrap();
             }
             Ok(0)
         }
