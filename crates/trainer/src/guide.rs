@@ -18,6 +18,7 @@ pages! {
     Callbacks = "callbacks.md";
     Checkpoints = "checkpoints.md";
     Resuming = "resuming.md";
+    SeveralProcesses = "several-processes.md";
     Clusters = "clusters.md";
     ObjectStores = "object-stores.md";
     CheckpointFiles = "checkpoint-files.md";

@@ -170,8 +170,8 @@ impl Meeting {
         let mut absent: Vec<usize> = (1..self.size).collect();
         let mut looked_for_ended = Instant::now();
         let verdict = loop {
-            for rank in 1..self.size {
-                self.answer(rank, &name, &mut answered[rank])?;
+            for (rank, answered) in answered.iter_mut().enumerate().skip(1) {
+                self.answer(rank, &name, answered)?;
             }
             absent = self.still_absent(&room, &absent)?;
             if absent.is_empty() {

@@ -1,6 +1,6 @@
-//! Signals that the supervisor hears.
+//! What the supervisor hears while it waits: signals, and news of other nodes.
 
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::iterator::{Handle, SignalsInfo};
 use signal_hook::low_level::siginfo::{Cause, Origin};
 
+use super::peers::Failure;
 use crate::FabricError;
 use crate::signals::{Inherited, Signal};
 
@@ -19,9 +20,20 @@ pub(super) struct Heard {
     pub reached_all: bool,
 }
 
+/// Something that the supervisor has to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A child may have ended.
+    Child,
+    Signal(Heard),
+    /// A rank of another node has died.
+    Elsewhere(Failure),
+}
+
 /// Listens while it lives.
 pub(super) struct Listener {
-    heard: Receiver<Option<Heard>>,
+    heard: Receiver<Event>,
+    tell: Sender<Event>,
     handle: Handle,
 }
 
@@ -35,28 +47,34 @@ impl Listener {
             SignalsInfo::<WithOrigin>::new(wanted.chain([SIGCHLD]).collect::<Vec<_>>()).map_err(failed)?;
         let handle = signals.handle();
         let (tell, heard) = channel();
+        let signal = tell.clone();
         let listen = move || {
             for origin in signals.forever() {
-                if tell.send(interpret(&origin)).is_err() {
+                if signal.send(interpret(&origin)).is_err() {
                     return;
                 }
             }
         };
         thread::Builder::new().name("fulgurite-signals".into()).spawn(listen).map_err(failed)?;
-        Ok(Listener { heard, handle })
+        Ok(Listener { heard, tell, handle })
     }
 
-    /// Waits for a signal, or until a child may have ended, or for as long as this.
-    pub(super) fn next(&self, patience: Duration) -> Option<Heard> {
-        self.heard.recv_timeout(patience).ok().flatten()
+    /// For others who have something to tell.
+    pub(super) fn teller(&self) -> Sender<Event> {
+        self.tell.clone()
+    }
+
+    /// Waits until something happens, but not for longer than this.
+    pub(super) fn next(&self, patience: Duration) -> Option<Event> {
+        self.heard.recv_timeout(patience).ok()
     }
 }
 
-/// `None`: a child has ended.
-fn interpret(origin: &Origin) -> Option<Heard> {
-    let signal = Signal::ALL.into_iter().find(|signal| signal.number() == origin.signal)?;
+fn interpret(origin: &Origin) -> Event {
+    let signal = Signal::ALL.into_iter().find(|signal| signal.number() == origin.signal);
     // A terminal sends its signals to all processes that it runs in the foreground.
-    Some(Heard { signal, reached_all: origin.cause == Cause::Kernel })
+    let reached_all = origin.cause == Cause::Kernel;
+    signal.map_or(Event::Child, |signal| Event::Signal(Heard { signal, reached_all }))
 }
 
 impl Drop for Listener {

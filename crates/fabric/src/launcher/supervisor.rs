@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use fulgurite_torch::process;
 
 use super::LaunchPlan;
-use super::listener::{Heard, Listener};
+use super::listener::{Event, Heard, Listener};
+use super::peers::Failure;
 use super::relay::{LastWords, Relay, Stream};
-use super::store::HostedStore;
+use super::store::Meeting;
 use crate::FabricError;
 use crate::signals::Signal;
 
@@ -30,7 +31,7 @@ struct Rank {
     has_terminal: bool,
 }
 
-/// The first rank that did not end well, and how.
+/// The first rank that failed, or else the first that left because of a signal, and how.
 struct Blame {
     index: usize,
     status: ExitStatus,
@@ -40,11 +41,13 @@ struct Supervisor<'a> {
     plan: &'a LaunchPlan,
     listener: Listener,
     relay: Relay,
-    store: HostedStore,
+    meeting: Meeting,
     ranks: Vec<Rank>,
     /// The end was asked for, and when.
     asked: Option<(Signal, Instant)>,
     blame: Option<Blame>,
+    /// What another node ended with, because a rank died there.
+    elsewhere: Option<i32>,
     /// Because one rank has ended, the others are to end.
     is_ending: bool,
     /// The signal after which nobody was waited for any more.
@@ -56,15 +59,16 @@ struct Supervisor<'a> {
 pub(super) fn supervise(plan: &LaunchPlan) -> Result<i32, FabricError> {
     // Before there are ranks: no signal may be missed.
     let listener = Listener::start()?;
-    let store = HostedStore::open(plan)?;
+    let meeting = Meeting::open(plan, listener.teller())?;
     let mut supervisor = Supervisor {
         plan,
         listener,
         relay: Relay::new(),
-        store,
+        meeting,
         ranks: Vec::new(),
         asked: None,
         blame: None,
+        elsewhere: None,
         is_ending: false,
         cut_short: None,
         deadline: None,
@@ -82,7 +86,7 @@ impl Supervisor<'_> {
     fn start(&mut self, local_rank: usize) -> std::io::Result<()> {
         let global = self.plan.global_rank(local_rank);
         let has_terminal = local_rank == 0;
-        let mut command = self.plan.command(local_rank, self.store.port());
+        let mut command = self.plan.command(local_rank, self.meeting.port());
         if !has_terminal {
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         }
@@ -108,8 +112,10 @@ impl Supervisor<'_> {
                 return self.finish();
             }
             let patience = self.deadline.map_or(PERIOD, |at| at.saturating_duration_since(Instant::now()).min(PERIOD));
-            if let Some(heard) = self.listener.next(patience) {
-                self.answer(heard);
+            match self.listener.next(patience) {
+                Some(Event::Signal(heard)) => self.answer(heard),
+                Some(Event::Elsewhere(failure)) => self.follow_elsewhere(&failure),
+                Some(Event::Child) | None => {}
             }
             if self.deadline.is_some_and(|at| at <= Instant::now()) {
                 self.deadline = None;
@@ -151,7 +157,7 @@ impl Supervisor<'_> {
         // Of several that ended together, one that was killed is the cause of the others' errors rather than the reverse.
         ended.sort_by_key(|(_, status)| signal_of(*status).is_none());
         for (index, status) in ended {
-            self.store.note_end(self.ranks[index].global, &describe(status));
+            self.meeting.note_end(self.ranks[index].global, &describe(status));
             if !status.success() {
                 self.follow_up(index, status);
             }
@@ -160,7 +166,8 @@ impl Supervisor<'_> {
 
     /// What one rank's end means for the others.
     fn follow_up(&mut self, index: usize, status: ExitStatus) {
-        if self.blame.is_none() {
+        let is_worse = |blame: &Blame| leaving_signal(blame.status).is_some() && self.is_failure(status);
+        if self.blame.as_ref().is_none_or(|blame| !self.is_ending && is_worse(blame)) {
             self.blame = Some(Blame { index, status });
         }
         let left = leaving_signal(status);
@@ -182,11 +189,24 @@ impl Supervisor<'_> {
                 1 => "; the other rank here is ended".to_owned(),
                 n => format!("; the other {n} ranks here are ended"),
             };
-            let (global, id) = (rank.global, rank.child.id());
-            self.relay.say(&format!("rank {global} (process {id}) {}{consequence}", describe(status)));
+            let message = format!("rank {} (process {}) {}", rank.global, rank.child.id(), describe(status));
+            self.relay.say(&format!("{message}{consequence}"));
+            self.meeting.note_failure(format!("{message} on node {}", self.plan.node_rank), exit_code(status));
         }
         self.deadline = Some(Instant::now() + patience);
         self.send(left.unwrap_or(Signal::Terminate));
+    }
+
+    /// A rank of another node has died, and the run with it.
+    fn follow_elsewhere(&mut self, failure: &Failure) {
+        if self.is_ending || self.cut_short.is_some() || self.blame.is_some() {
+            return;
+        }
+        self.relay.say(&format!("{}; the ranks here are ended", failure.message));
+        self.elsewhere = Some(failure.code);
+        self.is_ending = true;
+        self.deadline = Some(Instant::now() + self.plan.grace);
+        self.send(Signal::Terminate);
     }
 
     /// Whether the end is one that nobody wanted.
@@ -197,6 +217,10 @@ impl Supervisor<'_> {
 
     fn finish(mut self) -> i32 {
         self.relay.finish(LAST_OUTPUT);
+        self.part();
+        if let Some(code) = self.elsewhere {
+            return code;
+        }
         if let Some(signal) = self.cut_short {
             return signal.exit_status();
         }
@@ -208,6 +232,23 @@ impl Supervisor<'_> {
             self.relay.say(&format!("The last words of rank {}:\n{}", rank.global, words.join("\n")));
         }
         exit_code(status)
+    }
+
+    /// Says to the other nodes that this one is done, and holds the store until they are.
+    fn part(&mut self) {
+        let Some(peers) = self.meeting.peers.as_ref().filter(|_| self.cut_short.is_none()) else { return };
+        peers.note_done();
+        let (began, patience) = (Instant::now(), peers.patience);
+        while self.meeting.peers.as_ref().is_some_and(|peers| !peers.have_parted()) && began.elapsed() < patience {
+            match self.listener.next(PERIOD) {
+                // Whoever wants the end does not wait for other machines.
+                Some(Event::Signal(Heard {
+                    signal: Signal::Terminate | Signal::Interrupt | Signal::Hangup, ..
+                })) => return,
+                Some(Event::Elsewhere(failure)) => self.follow_elsewhere(&failure),
+                _ => {}
+            }
+        }
     }
 
     fn send(&self, signal: Signal) {

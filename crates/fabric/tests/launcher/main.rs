@@ -51,6 +51,8 @@ const TESTS: &[(&str, fn())] = &[
     ("two_programs", meeting::two_programs),
     ("nobody_at_the_address", meeting::nobody_at_the_address),
     ("two_nodes", meeting::two_nodes),
+    ("a_rank_dies_on_another_node", meeting::a_rank_dies_on_another_node),
+    ("the_first_node_is_gone", meeting::the_first_node_is_gone),
     ("mpirun", meeting::mpirun),
 ];
 

@@ -100,15 +100,39 @@ pub(crate) fn nobody_at_the_address() {
     ended.with_code(1).complained("127.0.0.1");
 }
 
-/// The second node's ranks are clients of the first one's supervisor.
-pub(crate) fn two_nodes() {
+/// Two nodes on this machine, the second one first.
+fn nodes(words: &str) -> [Running; 2] {
     let port = free_port();
-    let node = |rank: &str, words: &str| {
+    let node = |rank: &str| {
         start(command(words, &[("NODE_RANK", rank), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", &port)]))
     };
-    let nodes = [node("1", "2 2 meet"), node("0", "2 2 meet")].map(Running::end);
-    nodes[0].with_code(0).said(&["2: met the others", "[rank 3] 3: met the others"]);
-    nodes[1].with_code(0).said(&["0: met the others", "[rank 1] 1: met the others"]);
+    let second = node("1");
+    [node("0"), second]
+}
+
+/// The second node's ranks are clients of the first one's supervisor.
+pub(crate) fn two_nodes() {
+    let [first, second] = nodes("2 2 meet").map(Running::end);
+    first.with_code(0).said(&["0: met the others", "[rank 1] 1: met the others"]).did_not_complain();
+    second.with_code(0).said(&["2: met the others", "[rank 3] 3: met the others"]).did_not_complain();
+}
+
+pub(crate) fn a_rank_dies_on_another_node() {
+    for (rank, node) in [(3, 1), (0, 0)] {
+        let ended = nodes(&format!("2 2 fail {rank} 7")).map(Running::end);
+        ended[node].with_code(7).complained(&format!("rank {rank} (process "));
+        let elsewhere = format!(") exited with code 7 on node {node}; the ranks here are ended");
+        ended[1 - node].with_code(7).complained(&elsewhere);
+    }
+}
+
+pub(crate) fn the_first_node_is_gone() {
+    let [mut first, mut second] = nodes("1 2 meet sleep");
+    first.sleepers(1);
+    second.sleepers(1);
+    first.send("KILL");
+    assert_eq!(first.end().code, Some(-9));
+    second.end().with_code(1).complained("the launcher of the first node is gone; the ranks here are ended");
 }
 
 /// Real `mpirun`, which says nothing of a port.

@@ -11,7 +11,6 @@ use fulgurite_fabric::environments::{self, ClusterEnvironment};
 use fulgurite_fabric::launcher::{self, LaunchPlan};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use signal_hook::low_level;
 
 /// Makes the test a program.
 pub(crate) const WORD: &str = "program";
@@ -104,8 +103,8 @@ fn work(environment: &dyn ClusterEnvironment, action: &[String]) -> Result<i32, 
         // A process that outlives rank 1, and has its pipes.
         ["orphan"] => {
             if is(environment, "1") {
-                let child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
-                say(environment, &format!("sleeps as {}", child.id()));
+                let script = "sleep 600 & echo 1: sleeps as $!";
+                std::process::Command::new("sh").args(["-c", script]).status().unwrap();
             }
             Ok(0)
         }
@@ -139,7 +138,8 @@ fn trap(environment: &dyn ClusterEnvironment, codes: &[&str]) -> i32 {
     code.parse().unwrap()
 }
 
-/// Meets the others. `absent N`: rank N leaves before; `late N`: rank N never comes; `again`: another meeting follows.
+/// Meets the others. `absent N`: rank N leaves before; `late N`: rank N never comes; `again`: another meeting follows;
+/// `sleep`: and sleeps.
 fn meet(environment: &dyn ClusterEnvironment, words: &[&str]) -> Result<i32, FabricError> {
     match words {
         ["absent", rank, ..] if is(environment, rank) => return Ok(0),
@@ -164,14 +164,9 @@ fn meet(environment: &dyn ClusterEnvironment, words: &[&str]) -> Result<i32, Fab
             std::thread::sleep(Duration::from_millis(5));
         }
     }
-    if let ["restart", rank, folder, ..] = words {
-        // The first time around, one rank dies in the middle of it.
-        let mark = std::path::Path::new(folder).join("died");
-        if is(environment, rank) && !mark.exists() {
-            std::fs::write(mark, "").unwrap();
-            low_level::raise(signal_hook::consts::SIGKILL).unwrap();
-        }
-        say(environment, &format!("restart {}", environment.restart_count()));
+    if words.contains(&"sleep") {
+        say(environment, &format!("sleeps as {}", std::process::id()));
+        sleep();
     }
     Ok(0)
 }

@@ -76,6 +76,11 @@ pub(crate) fn a_rank_that_fails_while_leaving() {
     ended.with_code(3).complained("rank 1 (process").complained("rank 0 did not end in time");
     assert!(ended.lines.contains(&"[rank 2] 2: leaves after 2".to_owned()), "{:?}", ended.lines);
     assert!(!ranks.iter().any(|id| runs(*id)));
+    // A failure says more than those who left before.
+    let mut running = start(command("3 1 trap 143 3 143", &[(GRACE, "5")]));
+    running.sleepers(3);
+    running.send("TERM");
+    running.end().with_code(3).complained("rank 1 (process");
 }
 
 /// What was asked for is no failure.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use fulgurite::fabric::environments::SUPERVISOR;
+
 use super::process::{Ended, end, run, send, start, wait_for};
 
 /// The undisturbed run.
@@ -114,6 +116,18 @@ pub(crate) fn the_second_ends_at_once() {
     // What was saved before is whole.
     let resumed = run(folder.path(), "csv save_every=2 ckpt_path=auto", &[]);
     assert_eq!(resumed.results(), straight("csv save_every=2").results());
+}
+
+/// A rank may be sent a signal by its launcher and by the terminal: only the launcher knows whether somebody means it.
+pub(crate) fn a_rank_does_not_count_signals() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = start(folder.path(), "batch=3 hang_in_teardown grace=2", &[(SUPERVISOR, "1")]);
+    wait_for(&mut child, "SIGTERM in batch");
+    std::thread::sleep(Duration::from_millis(300));
+    send(&child, "TERM");
+    let ended = end(child);
+    ended.with_code(143);
+    assert!(ended.errors.contains("SIGTERM came 2 s ago"), "{}", ended.errors);
 }
 
 pub(crate) fn the_grace_period() {

@@ -17,6 +17,7 @@ const TESTS: &[(&str, fn())] = &[
     ("a_signal_that_comes_too_late", leaving::too_late),
     ("the_usual_meaning_outside_of_runs", leaving::outside_of_runs),
     ("the_second_ends_at_once", leaving::the_second_ends_at_once),
+    ("a_rank_does_not_count_signals", leaving::a_rank_does_not_count_signals),
     ("the_grace_period", leaving::the_grace_period),
     ("max_time", leaving::max_time),
     ("an_error_beside_a_signal", leaving::an_error_beside_a_signal),
