@@ -1,5 +1,6 @@
 """The variants in Python: `step.py MODEL VARIANT WARMUP BLOCKS STEPS_PER_BLOCK RESULT`."""
 
+import os
 import sys
 import tempfile
 import warnings
@@ -20,12 +21,37 @@ def hand_written(model, data, stopwatch):
         stopwatch.step_ended()
 
 
+def distributed(model, data, stopwatch):
+    torch.distributed.init_process_group("gloo")
+    wrapped = Wrapped(model)
+    replica = torch.nn.parallel.DistributedDataParallel(wrapped)
+    optimizer = torch.optim.AdamW(replica.parameters())
+    for batch in data:
+        loss = replica(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        stopwatch.step_ended()
+    torch.distributed.destroy_process_group()
+
+
+class Wrapped(torch.nn.Module):
+    """Its forward pass is the loss, which is what DistributedDataParallel hooks into."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch):
+        return self.model.loss(batch)
+
+
 def lightning(model, data, stopwatch, variant, folder):
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Timer
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-    full = variant != "lightning_barebones"
+    full = variant not in ("lightning_barebones", "lightning_ddp")
 
     class Timed(LightningModule):
         def __init__(self):
@@ -52,6 +78,8 @@ def lightning(model, data, stopwatch, variant, folder):
         extras["logger"] = [CSVLogger(folder), TensorBoardLogger(folder)]
         stopping = EarlyStopping("train_loss", check_on_train_epoch_end=True)
         extras["callbacks"] = [stopping, LearningRateMonitor(), Timer("00:01:00:00")]
+    if "ddp" in variant:
+        extras |= {"devices": 2, "strategy": "ddp"}
     Trainer(max_epochs=1, accelerator="cpu", **extras).fit(Timed(), Loader(data))
 
 
@@ -77,9 +105,13 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         if variant == "pytorch":
             hand_written(model, data, stopwatch)
+        elif variant == "pytorch_ddp":
+            distributed(model, data, stopwatch)
         else:
             lightning(model, data, stopwatch, variant, folder)
-    stopwatch.write(result)
+    # Of several processes, the first writes.
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        stopwatch.write(result)
 
 
 if __name__ == "__main__":

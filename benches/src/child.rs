@@ -16,6 +16,8 @@ pub enum Program {
     Rust(&'static str),
     /// A script of `python/`.
     Python(&'static str),
+    /// A script of `python/`, as two ranks.
+    Torchrun(&'static str),
 }
 
 impl Program {
@@ -23,6 +25,11 @@ impl Program {
         Ok(match self {
             Program::Rust(name) => vec![std::env::current_exe()?.into(), (*name).into()],
             Program::Python(script) => vec![python()?, script_path(script).into()],
+            Program::Torchrun(script) => {
+                let torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"];
+                let words = [python()?].into_iter().chain(torchrun.map(OsString::from));
+                words.chain([script_path(script).into()]).collect()
+            }
         })
     }
 }
@@ -43,6 +50,8 @@ pub struct Surroundings {
     pub terminal: bool,
     /// Its threads wait as libgomp makes them, whoever else is busy.
     pub plain_waiting: bool,
+    /// Each process has one thread.
+    pub one_thread: bool,
 }
 
 /// Runs a program and returns what it writes to the file that its last argument names.
@@ -60,6 +69,9 @@ pub fn measure<T: DeserializeOwned>(program: &Program, args: &[String], surround
     command.env_remove("LD_LIBRARY_PATH");
     if surroundings.plain_waiting {
         command.env("FULGURITE_NO_WAIT_TUNING", "1");
+    }
+    if surroundings.one_thread {
+        command.env("OMP_NUM_THREADS", "1");
     }
     command.env(STARTED, SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos().to_string());
     let output = command.output().with_context(|| format!("{} does not start", words[0].display()))?;

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod child;
+mod ddp;
 mod loader;
 mod models;
 mod overhead;
@@ -19,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 const USAGE: &str =
-    "usage: cargo xtask bench overhead|loader|checkpoint [--json FILE] [--repeats N] [--model mlp|cnn|gpt]";
+    "usage: cargo xtask bench overhead|loader|checkpoint|ddp [--json FILE] [--repeats N] [--model mlp|cnn|gpt]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -56,6 +57,11 @@ fn run(args: &[&str]) -> Result<()> {
             let rows = checkpoint::measure(options.repeats)?;
             options.report(checkpoint::render(&rows), &rows)
         }
+        ["ddp", ref options @ ..] => {
+            let options = Options::parse(options)?;
+            let rows = ddp::measure(options.repeats, options.model.as_deref())?;
+            options.report(ddp::render(&rows), &rows)
+        }
         _ => bail!(USAGE),
     }
 }
@@ -63,7 +69,7 @@ fn run(args: &[&str]) -> Result<()> {
 struct Options {
     json: Option<PathBuf>,
     repeats: usize,
-    /// Of `overhead`: this model alone.
+    /// Of `overhead` and `ddp`: this model alone.
     model: Option<String>,
 }
 

@@ -65,8 +65,8 @@ fn alternate(model: &str, plan: Plan, variants: &[&'static str], repeats: usize)
             let program = if script { Program::Python("step.py") } else { Program::Rust("step") };
             let mut args = vec![model.to_owned(), variant.to_string()];
             args.extend(plan.to_args());
-            let surroundings =
-                Surroundings { terminal: variant.ends_with("_full") || variant.ends_with("_callbacks"), plain_waiting };
+            let terminal = variant.ends_with("_full") || variant.ends_with("_callbacks");
+            let surroundings = Surroundings { terminal, plain_waiting, ..Surroundings::default() };
             measured.push(child::measure(&program, &args, surroundings)?);
         }
     }

@@ -49,9 +49,20 @@ pub fn run(task: &Task) -> Result<()> {
             trained(Trainer::builder().max_epochs(1).barebones(true).build()?, model, batches, stopwatch, false)?
         }
         "trainer_full" => trained(full(folder.path()).build()?, model, batches, stopwatch, true)?,
+        "trainer_ddp" => {
+            let builder = Trainer::builder().max_epochs(1).barebones(true).accelerator("cpu");
+            trained(builder.devices(2).strategy("ddp").build()?, model, batches, stopwatch, false)?
+        }
+        "trainer_ddp_full" => {
+            trained(full(folder.path()).devices(2).strategy("ddp").build()?, model, batches, stopwatch, true)?
+        }
         "trainer_callbacks" => trained(with_callbacks(folder.path()).build()?, model, batches, stopwatch, true)?,
         variant => bail!("there is no variant {variant}"),
     };
+    // Of several processes, the first writes.
+    if std::env::var("RANK").is_ok_and(|rank| rank != "0") {
+        return Ok(());
+    }
     std::fs::write(&task.result, serde_json::to_string(&stopwatch.measured()?)?)?;
     Ok(())
 }
