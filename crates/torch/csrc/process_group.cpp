@@ -121,8 +121,8 @@ std::vector<int64_t> lengths(const std::vector<Buffer> &buffers) {
   return made;
 }
 
-// c10d notes every operation in one table of the process (the flight recorder), and adds a line for a group at its first
-// operation without a lock. So operations begin one after the other, and the first of a group when it is made.
+// c10d notes every operation in one table of the process (the flight recorder), and adds a line for a group at its
+// first operation without a lock. So operations begin one after the other, and the first of a group when it is made.
 std::mutex &beginning() {
   static std::mutex mutex;
   return mutex;
@@ -182,8 +182,8 @@ Error fulgurite_group_new(const FulguriteStore *store, int rank, int size, const
     // A connection of its own: a store is locked while somebody waits for a key.
     c10::intrusive_ptr<c10d::Store> own = store->store->clone();
     const auto timeout = std::chrono::milliseconds(options->timeout_ms);
-    // All ranks are there, and connect now. On a busy machine that may take longer than what a hurried user allows for an
-    // operation.
+    // All ranks are there, and connect now. On a busy machine that may take longer than what a hurried user allows for
+    // an operation.
     const auto patience = std::max<std::chrono::milliseconds>(timeout, std::chrono::seconds(30));
     own->setTimeout(patience);
     auto made = std::make_unique<FulguriteGroup>();

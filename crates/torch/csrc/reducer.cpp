@@ -6,7 +6,9 @@
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
+#include <algorithm>
 #include <atomic>
+#include <functional>
 #include <limits>
 
 using fulgurite::Error;
@@ -45,6 +47,9 @@ class Bf16CompressHook : public c10d::CommHookInterface {
 
 // Owned by Rust's `Reducer`.
 struct FulguriteReducer {
+  // Makes `reducer`. A static graph learns in its first passes how often each parameter gets a gradient, and must not
+  // learn it from passes that are not averaged, so its reducer is made when the first comes that is.
+  std::function<std::shared_ptr<c10d::Reducer>()> make;
   std::shared_ptr<c10d::Reducer> reducer;
   bool finds_unused;
   bool static_graph;
@@ -86,17 +91,21 @@ Error fulgurite_reducer_new(const at::Tensor *const *parameters, const Text *nam
     auto made = std::make_unique<FulguriteReducer>();
     made->finds_unused = options->find_unused_parameters;
     made->static_graph = options->static_graph;
-    made->reducer = std::make_shared<c10d::Reducer>(
-        std::move(all), std::move(buckets), group->group, sparse, options->bucket_bytes,
-        options->find_unused_parameters, options->gradient_as_bucket_view, std::move(all_names),
-        options->first_bucket_bytes, /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
-        /*bucket_bytes_cap_list=*/std::vector<int64_t>{});
-    if (options->static_graph) made->reducer->set_static_graph();
-    if (options->compression == kFp16) {
-      made->reducer->register_builtin_comm_hook(c10d::BuiltinCommHookType::FP16_COMPRESS);
-    } else if (options->compression == kBf16) {
-      made->reducer->register_comm_hook(std::make_unique<Bf16CompressHook>(group->group));
-    }
+    made->make = [all, buckets = buckets, all_names, sparse, group = group->group, options = *options] {
+      auto reducer = std::make_shared<c10d::Reducer>(
+          all, buckets, group, sparse, options.bucket_bytes, options.find_unused_parameters,
+          options.gradient_as_bucket_view, all_names, options.first_bucket_bytes,
+          /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
+          /*bucket_bytes_cap_list=*/std::vector<int64_t>{});
+      if (options.static_graph) reducer->set_static_graph();
+      if (options.compression == kFp16) {
+        reducer->register_builtin_comm_hook(c10d::BuiltinCommHookType::FP16_COMPRESS);
+      } else if (options.compression == kBf16) {
+        reducer->register_comm_hook(std::make_unique<Bf16CompressHook>(group));
+      }
+      return reducer;
+    };
+    if (!options->static_graph) made->reducer = made->make();
     *out = made.release();
   });
 }
@@ -105,10 +114,13 @@ void fulgurite_reducer_free(FulguriteReducer *reducer) noexcept {
   std::free(protect([&] { delete reducer; }));
 }
 
-Error fulgurite_reducer_prepare_for_forward(const FulguriteReducer *reducer, bool sync) noexcept {
+Error fulgurite_reducer_prepare_for_forward(FulguriteReducer *reducer, bool sync) noexcept {
   return protect([&] {
     if (!at::GradMode::is_enabled()) return;
-    if (sync) reducer->reducer->prepare_for_forward();
+    if (!reducer->reducer && !sync) return;
+    if (!reducer->reducer) reducer->reducer = reducer->make();
+    // It counts the passes, and a static graph stops learning at the second.
+    if (sync || (reducer->static_graph && reducer->delayed->load())) reducer->reducer->prepare_for_forward();
     reducer->reducer->rebuild_buckets();
   });
 }
@@ -117,6 +129,7 @@ Error fulgurite_reducer_prepare_for_backward(const FulguriteReducer *reducer, co
                                              size_t count) noexcept {
   return protect([&] {
     if (!at::GradMode::is_enabled()) return;
+    TORCH_CHECK(reducer->reducer, "call `prepare_for_forward` before the forward pass");
     std::vector<at::Tensor> roots;
     if (reducer->static_graph) {
       // In the first pass of a static graph all is reduced at the end of the backward pass, which only a callback that

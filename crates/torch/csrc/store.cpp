@@ -5,6 +5,13 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <system_error>
+
 using fulgurite::Error;
 using fulgurite::protect;
 using fulgurite::Text;
@@ -12,6 +19,36 @@ using fulgurite::Text;
 namespace {
 
 std::vector<std::string> strings(const Text *texts, size_t count) { return {texts, texts + count}; }
+
+// Whether `host` leads to IPv4 only.
+bool is_only_ipv4(const std::string &host) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo *found = nullptr;
+  if (getaddrinfo(host.c_str(), nullptr, &hints, &found) != 0) return false;
+  bool only = found != nullptr;
+  for (const addrinfo *at = found; at != nullptr; at = at->ai_next) only = only && at->ai_family == AF_INET;
+  freeaddrinfo(found);
+  return only;
+}
+
+// A socket that listens at `port` on all IPv4 addresses of this machine.
+int listen_on_ipv4(uint16_t port) {
+  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (listener < 0) throw std::system_error(errno, std::generic_category());
+  const int yes = 1;
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_ANY);
+  address.sin_port = htons(port);
+  if (bind(listener, reinterpret_cast<sockaddr *>(&address), sizeof address) != 0 || listen(listener, SOMAXCONN) != 0) {
+    const std::system_error error(errno, std::generic_category(), errno == EADDRINUSE ? "EADDRINUSE" : "");
+    close(listener);
+    throw error;
+  }
+  return listener;
+}
 
 }  // namespace
 
@@ -27,6 +64,9 @@ Error fulgurite_store_tcp(Text host, uint16_t port, bool is_server, int64_t work
     if (workers >= 0) options.numWorkers = static_cast<size_t>(workers);
     options.waitWorkers = wait_for_workers;
     options.timeout = std::chrono::milliseconds(timeout_ms);
+    // The server looks up the name of everybody who connects. Through a socket for both versions of IP, 127.0.0.1 comes
+    // as an address of IPv6 that no file knows, and without a good name server each takes five seconds.
+    if (is_server && is_only_ipv4(host)) options.masterListenFd = listen_on_ipv4(port);
     auto store = c10::make_intrusive<c10d::TCPStore>(host, options);
     *port_out = store->getPort();
     *out = new FulguriteStore{std::move(store)};

@@ -160,22 +160,29 @@ fn two_ranks_train_as_one_with_all_samples() {
 
 #[test]
 fn gradients_accumulate_without_sync_and_are_averaged_with_the_next() {
+    let variants = [
+        ReducerOptions::default(),
+        ReducerOptions { static_graph: true, ..Default::default() },
+        ReducerOptions { gradient_as_bucket_view: true, find_unused_parameters: true, ..Default::default() },
+    ];
     let run = |group: &ProcessGroup| {
-        let (_, net) = net();
-        let (x, y) = samples();
-        let mut reducer = Reducer::new(&net, group, &ReducerOptions::default()).unwrap();
         let mut said = Vec::new();
-        for _ in 0..3 {
-            for half in 0..2 {
-                reducer.set_require_sync(half == 1);
-                let part = |tensor: &Tensor| share(tensor, group).narrow(0, 8 * half, 8);
-                reducer.prepare_for_forward().unwrap();
-                reducer.backward(&(loss(&net, &part(&x), &part(&y)) / 2)).unwrap();
-                said.push(say(&numbers(&[net[1].grad()])));
+        for options in &variants {
+            let (_, net) = net();
+            let (x, y) = samples();
+            let mut reducer = Reducer::new(&net, group, options).unwrap();
+            for _ in 0..3 {
+                for half in 0..2 {
+                    reducer.set_require_sync(half == 1);
+                    let part = |tensor: &Tensor| share(tensor, group).narrow(0, 8 * half, 8);
+                    reducer.prepare_for_forward().unwrap();
+                    reducer.backward(&(loss(&net, &part(&x), &part(&y)) / 2)).unwrap();
+                    said.push(say(&numbers(&[net[1].grad()])));
+                }
+                descend(&net);
             }
-            descend(&net);
+            said.push(say(&numbers(&net)));
         }
-        said.push(say(&numbers(&net)));
         said
     };
     let test = "gradients_accumulate_without_sync_and_are_averaged_with_the_next";
@@ -186,11 +193,15 @@ fn gradients_accumulate_without_sync_and_are_averaged_with_the_next() {
         backward(&loss(&net, &x, &y)).unwrap();
         descend(&net);
     }
-    for (pass, (a, b)) in said[0].iter().zip(&said[1]).take(6).enumerate() {
-        assert_eq!(a == b, pass % 2 == 1, "pass {pass}");
+    assert_eq!(said[0].len(), 7 * variants.len());
+    for (pass, (a, b)) in said[0].iter().zip(&said[1]).enumerate() {
+        // Six backward passes, of which every second is averaged, and the weights.
+        let averaged = pass % 7 == 6 || pass % 7 % 2 == 1;
+        assert_eq!(a == b, averaged, "pass {pass}");
+        if pass % 7 == 6 {
+            assert!(distance(&serde_json::from_str::<Vec<f32>>(a).unwrap(), &numbers(&net)) <= 1e-6, "pass {pass}");
+        }
     }
-    assert_eq!(said[0][6], said[1][6]);
-    assert!(distance(&serde_json::from_str::<Vec<f32>>(&said[0][6]).unwrap(), &numbers(&net)) <= 1e-6);
 }
 
 #[test]

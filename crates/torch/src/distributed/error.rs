@@ -72,8 +72,8 @@ pub enum DistributedError {
     },
     /// Ranks that did not come to a group, or to a barrier.
     #[error(
-        "rank {rank} waited {timeout:?} for {operation} of group `{group}` ({size} ranks), and {} did not come; have their \
-         processes started, and are they still running?",
+        "rank {rank} waited {timeout:?} for {operation} of group `{group}` ({size} ranks), and {} did not come; are their \
+         processes running, and do they make the same calls?",
         ranks(.missing)
     )]
     RanksMissing {

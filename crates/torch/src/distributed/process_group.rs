@@ -197,7 +197,7 @@ impl ProcessGroup {
         let store = store.prefixed(&format!("{name}/{round}"))?;
         let options = GroupOptions { name: name.clone(), ..options.clone() };
         let wait = Wait { store: &store, rank, global_ranks: &global_ranks, options: &options };
-        wait.for_all("rank", "making", options.timeout)?;
+        wait.for_all("rank", "the making", options.timeout)?;
 
         let interfaces = options.interface.clone().or_else(|| std::env::var("GLOO_SOCKET_IFNAME").ok());
         let interfaces: Vec<Text> = interfaces.iter().flat_map(|names| names.split(',')).map(Text::new).collect();
@@ -313,8 +313,14 @@ impl ProcessGroup {
         let (rank, group, size) = (self.global_rank(), self.name().to_owned(), self.size());
         let timeout = self.timeout();
         let reason = reason(error);
+        if let Some(missing) = missing_ranks(&reason) {
+            let missing = missing.into_iter().filter_map(|rank| self.inner.global_ranks.get(rank).copied()).collect();
+            let operation = operation.to_owned();
+            return DistributedError::RanksMissing { rank, group, size, operation, missing, timeout }.into();
+        }
         let says = |texts: &[&str]| texts.iter().any(|text| reason.contains(text));
         if says(&["Detected mismatch between collectives", "monitoredBarrier"]) {
+            let reason = without_device_options(&reason);
             DistributedError::Mismatch { rank, group, size, operation, reason }
         } else if says(&["Timed out", "timed out", "Application timeout", "timeout"]) {
             DistributedError::Timeout { rank, group, size, operation, timeout, reason }
@@ -377,5 +383,49 @@ fn reason(error: &TorchError) -> String {
     match message.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
         Some((place, rest)) if place.contains(".cc:") || place.contains(".h:") => rest.trim().to_owned(),
         _ => message.trim().to_owned(),
+    }
+}
+
+/// The ranks that c10d says did not come: `[Rank 0]: Ranks 1, 2 failed to pass monitoredBarrier in 1000 ms`.
+fn missing_ranks(reason: &str) -> Option<Vec<usize>> {
+    let (before, _) = reason.split_once(" failed to pass monitoredBarrier")?;
+    let (_, ranks) = before.rsplit_once("Rank")?;
+    ranks.trim_start_matches('s').split(',').map(|rank| rank.trim().parse().ok()).collect()
+}
+
+/// A mismatch as c10d describes it, without the long lists of options; where the devices differ, its end says so too.
+fn without_device_options(reason: &str) -> String {
+    let mut parts = reason.split(", TensorDeviceTypes=TensorOptions(");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(")))") {
+            Some((_, rest)) => text.extend([")", rest]),
+            None => text.push_str(part),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ranks_that_did_not_come_are_read() {
+        assert_eq!(missing_ranks("[Rank 0]: Ranks 1, 12 failed to pass monitoredBarrier in 9 ms"), Some(vec![1, 12]));
+        assert_eq!(missing_ranks("[Rank 0]: Rank 3 failed to pass monitoredBarrier in 9 ms"), Some(vec![3]));
+        assert_eq!(missing_ranks("Rank 1 successfully reached monitoredBarrier, but"), None);
+    }
+
+    #[test]
+    fn mismatches_are_shortened() {
+        let options = "TensorOptions(dtype=float (default), memory_format=(nullopt))";
+        let text = format!(
+            "A(Shape=[2], TensorDtypes=Float, TensorDeviceTypes={options}), but B(Shape=[3], TensorDtypes=Float, \
+             TensorDeviceTypes={options}).End"
+        );
+        let short = "A(Shape=[2], TensorDtypes=Float), but B(Shape=[3], TensorDtypes=Float).End";
+        assert_eq!(without_device_options(&text), short);
+        assert_eq!(without_device_options("other"), "other");
     }
 }

@@ -38,7 +38,7 @@ unsafe extern "C" {
         out: *mut *mut RawReducer,
     ) -> *mut c_char;
     fn fulgurite_reducer_free(reducer: *mut RawReducer);
-    fn fulgurite_reducer_prepare_for_forward(reducer: *const RawReducer, sync: bool) -> *mut c_char;
+    fn fulgurite_reducer_prepare_for_forward(reducer: *mut RawReducer, sync: bool) -> *mut c_char;
     fn fulgurite_reducer_prepare_for_backward(
         reducer: *const RawReducer,
         outputs: *const *const C_tensor,
@@ -195,7 +195,7 @@ impl Reducer {
     ///
     /// [`DistributedError::UnusedParameters`] when parameters got no gradient in the pass before; a rank that is gone.
     pub fn prepare_for_forward(&self) -> Result<(), TorchError> {
-        // SAFETY: the reducer lives.
+        // SAFETY: the reducer lives, and no other thread can use it, as it is not `Sync`.
         check(unsafe { fulgurite_reducer_prepare_for_forward(self.raw, self.require_sync) })
             .map_err(|error| self.failed(&error))
     }
