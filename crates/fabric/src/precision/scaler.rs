@@ -142,7 +142,7 @@ impl From<TchError> for ScalerError {
 /// assert!((w.double_value(&[0]) - 0.8).abs() < 1e-6);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct GradScaler {
     options: GradScalerOptions,
     growth_tracker: i64,
@@ -170,12 +170,6 @@ struct PerOptimizer {
 enum Stage {
     Unscaled,
     Stepped,
-}
-
-impl Default for GradScaler {
-    fn default() -> GradScaler {
-        GradScaler { options: GradScalerOptions::default(), growth_tracker: 0, on_device: None, optimizers: Vec::new() }
-    }
 }
 
 impl GradScaler {

@@ -298,6 +298,11 @@ impl Callback for RangeTest {
         if trainer.is_accumulating() {
             return Ok(());
         }
+        if trainer.run.step_skipped {
+            // It is tried again with the next batch.
+            self.found.lr.pop();
+            return Ok(());
+        }
         let Some(loss) = outputs.loss() else {
             self.found.loss.push(f64::NAN);
             return Ok(());

@@ -12,6 +12,7 @@ use fulgurite::{Console, TrainerBuilder};
 
 use super::quiet;
 
+type Configure = fn(&nn::VarStore) -> Optimizers;
 type Notes = Arc<Mutex<Vec<String>>>;
 
 /// A layer, and the kinds it sees.
@@ -19,7 +20,7 @@ struct Layer {
     vars: nn::VarStore,
     layer: nn::Linear,
     notes: Notes,
-    optimizers: fn(&nn::VarStore) -> Optimizers,
+    optimizers: Configure,
 }
 
 impl Layer {
@@ -162,7 +163,7 @@ fn in_true_precisions_everything_has_one_kind() {
 
 #[test]
 fn every_optimizer_trains_parameters_of_16_bits() {
-    let optimizers: &[(&str, fn(&nn::VarStore) -> Optimizers)] = &[
+    let optimizers: &[(&str, Configure)] = &[
         ("SGD", |vars| SGD::new(vars).lr(0.1).momentum(0.9).into()),
         ("Adam", |vars| Adam::new(vars).lr(0.01).into()),
         ("AdamW", |vars| AdamW::new(vars).lr(0.01).into()),
@@ -191,7 +192,7 @@ fn every_optimizer_trains_parameters_of_16_bits() {
 /// What is printed of the model.
 fn summary(precision: &str) -> String {
     let console = Console::memory();
-    let trainer = quiet().console(console.clone()).callback(ModelSummary::new()).precision(precision);
+    let trainer = quiet().console(console.clone()).enable_model_summary(true).precision(precision);
     trainer.build().unwrap().fit(&mut Layer::new(), data()).unwrap();
     console.contents()
 }
