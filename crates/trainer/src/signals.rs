@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use fulgurite_fabric::environments::SUPERVISOR;
+use fulgurite_fabric::environments;
 use fulgurite_fabric::signals::Inherited;
 use signal_hook::SigId;
 use signal_hook::{flag, iterator, low_level};
@@ -119,7 +119,7 @@ impl SignalGuard {
         let mut process = Process::lock();
         let mut ids = Vec::new();
         let mut problem = None;
-        let is_supervised = std::env::var_os(SUPERVISOR).is_some();
+        let is_supervised = environments::is_supervised();
         for signal in Signal::ALL {
             let requeues = signals.requeue == Some(signal);
             let leaves = matches!(signal, Signal::Terminate | Signal::Hangup | Signal::Interrupt);

@@ -164,13 +164,41 @@ pub trait ClusterEnvironment: fmt::Debug + Send + Sync {
     }
 }
 
+/// What the program's own launcher tells its ranks.
+const OF_RANKS: &[&str] = &[
+    SUPERVISOR,
+    USE_AGENT_STORE,
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "GROUP_WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "RANK",
+    "WORLD_SIZE",
+];
+
+/// Whether the program's own launcher started this process, and watches over it.
+pub fn is_supervised() -> bool {
+    #[cfg(unix)]
+    let parent = Some(std::os::unix::process::parent_id());
+    #[cfg(not(unix))]
+    let parent: Option<u32> = None;
+    let supervisor = std::env::var(SUPERVISOR).ok();
+    supervisor.is_some_and(|id| parent.is_none_or(|parent| id == parent.to_string()))
+}
+
 /// The environment of this process.
+///
+/// A program that a rank starts is not that rank: what the rank was told is passed over.
 ///
 /// # Errors
 ///
 /// As [`detect`].
 pub fn current() -> Result<Box<dyn ClusterEnvironment>, FabricError> {
-    detect(&|name| std::env::var(name).ok())
+    let is_about_another = std::env::var_os(SUPERVISOR).is_some() && !is_supervised();
+    detect(&|name| std::env::var(name).ok().filter(|_| !(is_about_another && OF_RANKS.contains(&name))))
 }
 
 /// The environment that `variable`, which looks a variable up, is about.

@@ -22,6 +22,7 @@ const TESTS: &[(&str, fn())] = &[
     ("ranks_know_who_they_are", starting::ranks_know_who_they_are),
     ("arguments_arrive_as_they_are", starting::arguments_arrive_as_they_are),
     ("threads_are_shared_out", starting::threads_are_shared_out),
+    ("a_rank_starts_a_run_of_its_own", starting::a_rank_starts_a_run_of_its_own),
     ("rank_0_has_the_input", starting::rank_0_has_the_input),
     ("lines_are_whole", starting::lines_are_whole),
     ("a_process_left_behind", starting::a_process_left_behind),

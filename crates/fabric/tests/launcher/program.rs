@@ -71,6 +71,15 @@ fn work(environment: &dyn ClusterEnvironment, action: &[String]) -> Result<i32, 
             say(environment, &format!("{rest:?} in {}", std::env::current_dir().unwrap().display()));
             Ok(0)
         }
+        // Starts a run of its own.
+        ["nested"] => {
+            let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+            let output = command.args([WORD, "2", "1", "threads"]).env("OMP_NUM_THREADS", "5").output().unwrap();
+            let mut lines: Vec<&str> = std::str::from_utf8(&output.stdout).unwrap().lines().collect();
+            lines.sort_unstable();
+            say(environment, &lines.join(", "));
+            Ok(0)
+        }
         ["threads"] => {
             say(environment, &variable("OMP_NUM_THREADS"));
             Ok(0)

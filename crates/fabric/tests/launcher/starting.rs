@@ -50,6 +50,12 @@ pub(crate) fn threads_are_shared_out() {
     run("2 1 threads", &[("OMP_NUM_THREADS", "7")]).with_code(0).said(&["0: 7", "[rank 1] 1: 7"]);
 }
 
+pub(crate) fn a_rank_starts_a_run_of_its_own() {
+    let run_of_two = "0: 5, [rank 1] 1: 5";
+    let lines = [format!("0: {run_of_two}"), format!("[rank 1] 1: {run_of_two}"), format!("[rank 2] 2: {run_of_two}")];
+    run("3 1 nested", &[]).with_code(0).said(&lines.each_ref().map(String::as_str)).did_not_complain();
+}
+
 pub(crate) fn rank_0_has_the_input() {
     let mut command = command("2 1 stdin", &[]);
     command.stdin(Stdio::piped());

@@ -2,7 +2,7 @@
 //!
 //! A program says how its model and its data are made of a configuration ([`FromConfig`]), and hands `main` over:
 //!
-//! ```no_run
+//! ```no_run,standalone_crate
 //! use fulgurite::cli::{Cli, FromConfig};
 //! # use fulgurite::prelude::*;
 //! # struct Classifier { vars: nn::VarStore }

@@ -121,7 +121,8 @@ pub(crate) fn the_second_ends_at_once() {
 /// A rank may be sent a signal by its launcher and by the terminal: only the launcher knows whether somebody means it.
 pub(crate) fn a_rank_does_not_count_signals() {
     let folder = tempfile::tempdir().unwrap();
-    let mut child = start(folder.path(), "batch=3 hang_in_teardown grace=2", &[(SUPERVISOR, "1")]);
+    let launcher = std::process::id().to_string();
+    let mut child = start(folder.path(), "batch=3 hang_in_teardown grace=2", &[(SUPERVISOR, &launcher)]);
     wait_for(&mut child, "SIGTERM in batch");
     std::thread::sleep(Duration::from_millis(300));
     send(&child, "TERM");
