@@ -103,7 +103,8 @@ impl Fabric {
     /// What autograd said.
     pub fn backward_scaled(&mut self, loss: &Tensor) -> Result<(), FabricError> {
         self.strategy_mut().before_backward(loss)?;
-        self.precision_mut().backward(loss)?;
+        let passed = self.precision_mut().backward(loss);
+        passed.map_err(|error| self.strategy().explain(error))?;
         self.strategy_mut().after_backward()
     }
 

@@ -245,6 +245,13 @@ impl Strategy for DdpStrategy {
         }
     }
 
+    fn explain(&self, error: FabricError) -> FabricError {
+        match (&self.training, error) {
+            (Some(training), FabricError::Bridge(error)) => FabricError::Bridge(training.reducer.explain(error)),
+            (_, error) => error,
+        }
+    }
+
     fn end_training(&mut self) {
         self.training = None;
     }

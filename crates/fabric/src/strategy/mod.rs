@@ -169,6 +169,11 @@ pub trait Strategy: Send {
         Ok(())
     }
 
+    /// What it knows of an error of the backward pass: the rank, the operation, the parameter.
+    fn explain(&self, error: FabricError) -> FabricError {
+        error
+    }
+
     /// The backward pass is over.
     ///
     /// # Errors
