@@ -17,7 +17,7 @@ pub enum TorchError {
     Tch(#[from] TchError),
     /// Processes that should work together, and cannot.
     #[error(transparent)]
-    Distributed(#[from] DistributedError),
+    Distributed(Box<DistributedError>),
     /// A backward pass of something that is not one number.
     #[error(
         "the loss has shape {shape:?}, and only a scalar can be differentiated; reduce it, for example with `.mean(None)`"
@@ -123,6 +123,12 @@ pub enum TorchError {
         /// Why, and what to do.
         reason: String,
     },
+}
+
+impl From<DistributedError> for TorchError {
+    fn from(error: DistributedError) -> TorchError {
+        TorchError::Distributed(Box::new(error))
+    }
 }
 
 unsafe extern "C" {

@@ -358,21 +358,20 @@ impl Wait<'_> {
         self.store.set(&format!("{at}/{}", self.rank), b"here")?;
         let keys: Vec<String> = (0..self.global_ranks.len()).map(|rank| format!("{at}/{rank}")).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        self.store.wait(&keys, timeout).map_err(|error| match error {
-            TorchError::Distributed(DistributedError::KeysMissing { keys: missing, .. }) => {
-                let came = |rank: usize| !missing.iter().any(|key| key == keys[rank]);
-                let missing = (0..keys.len()).filter(|&rank| !came(rank)).map(|rank| self.global_ranks[rank]);
-                DistributedError::RanksMissing {
-                    rank: self.global_ranks[self.rank],
-                    group: self.options.name.clone(),
-                    size: keys.len(),
-                    operation: operation.to_owned(),
-                    missing: missing.collect(),
-                    timeout,
-                }
-                .into()
+        self.store.wait(&keys, timeout).map_err(|error| {
+            let TorchError::Distributed(distributed) = &error else { return error };
+            let DistributedError::KeysMissing { keys: missing, .. } = distributed.as_ref() else { return error };
+            let came = |rank: usize| !missing.iter().any(|key| key == keys[rank]);
+            let missing = (0..keys.len()).filter(|&rank| !came(rank)).map(|rank| self.global_ranks[rank]);
+            DistributedError::RanksMissing {
+                rank: self.global_ranks[self.rank],
+                group: self.options.name.clone(),
+                size: keys.len(),
+                operation: operation.to_owned(),
+                missing: missing.collect(),
+                timeout,
             }
-            other => other,
+            .into()
         })
     }
 }

@@ -183,7 +183,7 @@ impl LightningModule for Net {
         let (logits, classes) = (self.logits(&x, false), items.remainder(3));
         self.accuracy.update(&logits, &classes)?;
         step.log("test_acc", &self.accuracy);
-        step.log("test_loss", &logits.cross_entropy_for_logits(&classes));
+        step.log("test_loss", logits.cross_entropy_for_logits(&classes));
         Ok(())
     }
 
