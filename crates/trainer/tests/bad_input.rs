@@ -332,8 +332,8 @@ fn arguments_that_cannot_be() {
         expect!["this configuration cannot run here: this machine has no TPU that can be used"],
     );
     check_arguments(
-        |t| t.devices(2),
-        expect!["devices=2 was asked for, and this version drives one device per run; set devices to 1"],
+        |t| t.devices(0),
+        expect!["devices=0 was asked for; a run needs at least one device, so set devices to 1"],
     );
     check_arguments(
         |t| t.precision("bf16-mixd"),

@@ -64,8 +64,8 @@ const ELSEWHERE: [&str; 7] = ["deepspeed", "dp", "fsdp", "fsdp_cpu_offload", "mo
 /// use fulgurite_fabric::strategy::Strategies;
 ///
 /// assert!(Strategies::names().contains(&"ddp".to_owned()));
-/// let error = Strategies::check("dpp").unwrap_err().to_string();
-/// assert!(error.contains("did you mean `ddp`?"), "{error}");
+/// let error = Strategies::check("single_devise").unwrap_err().to_string();
+/// assert!(error.contains("did you mean `single_device`?"), "{error}");
 /// ```
 #[derive(Debug)]
 pub struct Strategies;

@@ -12,8 +12,7 @@ use crate::config::TrainerConfig;
 pub(super) const SCHEDULER_KEYS: [&str; 5] = ["interval", "frequency", "monitor", "strict", "name"];
 
 /// Arguments of Lightning's trainer that this version does not have.
-const TRAINER_ARGUMENTS_ELSEWHERE: [&str; 4] =
-    ["model_registry", "suggest_integrations", "sync_batchnorm", "use_distributed_sampler"];
+const TRAINER_ARGUMENTS_ELSEWHERE: [&str; 3] = ["model_registry", "suggest_integrations", "sync_batchnorm"];
 
 /// Options of Lightning and PyTorch that are not here, and mean nothing as long as they are null or false.
 pub(super) const INERT: [&str; 6] =

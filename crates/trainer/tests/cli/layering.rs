@@ -362,7 +362,6 @@ fn lightnings_own_file_is_read() {
                 init_args:
                   save_dir: logs
               plugins: null
-              use_distributed_sampler: true
               sync_batchnorm: false
               model_registry: null
             optimizer:
