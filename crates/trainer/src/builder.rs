@@ -1,5 +1,7 @@
 //! [`TrainerBuilder`]: the trainer's arguments, one setter each.
 
+use std::collections::BTreeMap;
+
 use fulgurite_fabric::Fabric;
 use fulgurite_fabric::environments::SlurmJob;
 use fulgurite_fabric::loggers::{CsvLogger, DummyLogger, Logger, TensorBoardLogger};
@@ -171,7 +173,7 @@ impl TrainerBuilder {
             .num_nodes(usize::try_from(config.num_nodes).unwrap_or(usize::MAX))
             .strategy(&config.strategy)
             .precision(&config.precision)
-            .configuration(serde_json::to_string(&config).unwrap_or_default());
+            .configuration(in_common(&config));
         let mut fabric = fabric.build()?;
         fabric.take_warnings().iter().for_each(|warning| console.warn(warning));
         let job = SlurmJob::current().filter(|_| config.fast_dev_run == 0);
@@ -188,6 +190,14 @@ impl TrainerBuilder {
         state.optimizer_factory = optimizers;
         Ok(Trainer::new(state, callbacks))
     }
+}
+
+/// What all processes of a run must be told alike; the folder is rank zero's.
+fn in_common(config: &TrainerConfig) -> BTreeMap<String, String> {
+    let arguments =
+        serde_json::to_value(config).ok().and_then(|config| config.as_object().cloned()).unwrap_or_default();
+    let common = arguments.into_iter().filter(|(name, _)| name != "default_root_dir");
+    common.map(|(name, value)| (name, value.to_string())).collect()
 }
 
 /// Says what arguments mean that are easily mistaken.

@@ -1,5 +1,6 @@
 //! [`FabricBuilder`]: from a configuration to a [`Fabric`], by way of other processes where it asks for several.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use derive_setters::Setters;
@@ -35,9 +36,8 @@ pub struct FabricBuilder {
     pub ddp: DdpOptions,
     /// How long processes wait for each other, at the start and in a collective operation.
     pub timeout: Duration,
-    /// Whatever must be the same in all processes, as text: where it differs, none of them begins.
-    #[setters(into)]
-    pub configuration: String,
+    /// Whatever must be the same in all processes, by name, as text: where one differs, none of them begins.
+    pub configuration: BTreeMap<String, String>,
 }
 
 impl FabricBuilder {
@@ -108,9 +108,9 @@ impl FabricBuilder {
             node: place.node_rank,
             world_size: place.world_size,
         };
-        let facts =
-            [("strategy", &self.strategy), ("precision", &self.precision), ("configuration", &self.configuration)];
-        let facts = facts.map(|(name, value)| (name, value.as_str()));
+        let facts = [("strategy", self.strategy.as_str()), ("precision", &self.precision)].into_iter();
+        let facts = facts.chain(self.configuration.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let facts: Vec<(&str, &str)> = facts.collect();
         let store = environments::rendezvous(environment, &facts, self.timeout)?;
         let group = |backend, name: &str| {
             let options = GroupOptions { backend, timeout: self.timeout, name: name.into(), ..GroupOptions::default() };
@@ -135,7 +135,7 @@ impl Default for FabricBuilder {
             precision: "32-true".into(),
             ddp: DdpOptions::default(),
             timeout: Duration::from_secs(30 * 60),
-            configuration: String::new(),
+            configuration: BTreeMap::new(),
         }
     }
 }
