@@ -41,7 +41,8 @@ pub(crate) fn ctrl_c_in_a_terminal() {
     let log = folder.path().join("log");
     let mut script = Command::new("script");
     script.args(["--quiet", "--return", "--flush", "--command"]);
-    script.arg(format!("'{}' program 2 1 trap", program.display())).arg(&log);
+    // `exec`: a shell that stays in between answers the signal as well, and with its own exit code.
+    script.arg(format!("exec '{}' program 2 1 trap", program.display())).arg(&log);
     script.stdin(std::process::Stdio::piped());
     let mut running = start(script);
     running.sleepers(2);
