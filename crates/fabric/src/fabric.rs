@@ -178,6 +178,12 @@ impl Fabric {
         self.strategy.begin_micro_batch(syncs)
     }
 
+    /// This process has an error that others may not have. Whatever needs all of them is an error from now on, where it would
+    /// wait for processes that are elsewhere in the program.
+    pub fn abandon(&self) {
+        self.strategy.abandon();
+    }
+
     /// Training is over: what only training needs is given back.
     pub fn end_training(&mut self) {
         self.strategy.end_training();

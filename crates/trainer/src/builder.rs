@@ -162,10 +162,7 @@ impl TrainerBuilder {
         let profiler = build_profiler(&config, profiler)?;
         check_callbacks(&config, &callbacks, &loggers)?;
         let console = console.unwrap_or_else(Console::stderr);
-        for variable in unknown_variables {
-            console.warn(&format!("the environment variable {variable} is about no argument of the trainer"));
-        }
-        explain(&config, &console);
+        let given = config.clone();
         let config = config.resolved();
         let fabric = Fabric::builder()
             .accelerator(&config.accelerator)
@@ -175,15 +172,20 @@ impl TrainerBuilder {
             .precision(&config.precision)
             .configuration(in_common(&config));
         let mut fabric = fabric.build()?;
-        fabric.take_warnings().iter().for_each(|warning| console.warn(warning));
+        let warnings = fabric.take_warnings();
+        if fabric.is_global_zero() {
+            explain(&given, &console);
+            let unknown = |variable| format!("the environment variable {variable} is about no argument of the trainer");
+            unknown_variables.into_iter().map(unknown).chain(warnings).for_each(|warning| console.warn(&warning));
+        }
         let job = SlurmJob::current().filter(|_| config.fast_dev_run == 0);
         let slurm = install(plugins, &config, &mut fabric)?;
         // Those of rank zero are known when a run begins.
         if fabric.is_global_zero() {
             fabric.loggers = build_loggers(&config, loggers, job.as_ref())?;
         }
-        add_default_callbacks(&config, &mut callbacks, &console);
         let mut state = TrainerState::new(config, fabric, console);
+        add_default_callbacks(&state, &mut callbacks);
         state.leaving.signals.requeue = job.as_ref().and_then(|_| slurm.listens_for());
         state.leaving.job = job;
         state.profiler = profiler;
@@ -324,7 +326,8 @@ fn build_loggers(
     })
 }
 
-fn add_default_callbacks(config: &TrainerConfig, callbacks: &mut Vec<Box<dyn Callback>>, console: &Console) {
+fn add_default_callbacks(state: &TrainerState, callbacks: &mut Vec<Box<dyn Callback>>) {
+    let config = &state.config;
     let has = |callbacks: &[Box<dyn Callback>], role| callbacks.iter().any(|callback| callback.role() == role);
     if config.enable_model_summary != Some(false) && !has(callbacks, Role::ModelSummary) {
         callbacks.push(Box::new(ModelSummary::new()));
@@ -334,7 +337,7 @@ fn add_default_callbacks(config: &TrainerConfig, callbacks: &mut Vec<Box<dyn Cal
     }
     if let Some(max_time) = config.max_time {
         if has(callbacks, Role::Timer) {
-            console.warn("max_time is ignored, because a `Timer` is among the callbacks");
+            state.warn("max_time is ignored, because a `Timer` is among the callbacks");
         } else {
             callbacks.push(Box::new(Timer::new(max_time)));
         }

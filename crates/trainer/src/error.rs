@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use fulgurite_fabric::FabricError;
 use fulgurite_fabric::loggers::LoggerError;
+use fulgurite_torch::TorchError;
+use fulgurite_torch::distributed::DistributedError;
 
 use crate::hook::Hook;
 use crate::signals::Signal;
@@ -144,7 +146,7 @@ pub enum Error {
     Metric(#[from] fulgurite_metrics::MetricError),
     /// libtorch refused an operation.
     #[error(transparent)]
-    Torch(#[from] fulgurite_torch::TorchError),
+    Torch(#[from] TorchError),
 }
 
 impl Error {
@@ -156,6 +158,11 @@ impl Error {
             Error::Terminated(signal) => Some(*signal),
             _ => None,
         }
+    }
+
+    /// Whether it only says that another process is gone.
+    pub(crate) fn is_of_another_process(&self) -> bool {
+        lost_connection(self)
     }
 
     pub(crate) fn of_signal(signal: Signal) -> Error {
@@ -176,6 +183,22 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
     }
+}
+
+/// Wrappers that only pass a message on are no cause of their own, so they are opened one by one.
+fn lost_connection(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(DistributedError::ConnectionLost { .. }) = error.downcast_ref() {
+        return true;
+    }
+    let within: Option<&(dyn std::error::Error + 'static)> = match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(Error::Fabric(FabricError::Bridge(within)) | Error::Torch(within)), _) => Some(within),
+        (_, Some(FabricError::Bridge(within))) => Some(within),
+        _ => match error.downcast_ref() {
+            Some(TorchError::Distributed(within)) => Some(within.as_ref()),
+            _ => error.source(),
+        },
+    };
+    within.is_some_and(lost_connection)
 }
 
 fn at(epoch: &Option<u64>, batch_idx: &Option<usize>) -> String {

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fulgurite_fabric::loggers::RunStatus;
 use fulgurite_torch::grad;
@@ -18,6 +18,9 @@ use crate::hook::Hook;
 use crate::loops::{Run, SafePoint};
 use crate::module::{LightningModule, ModuleView};
 use crate::state::{RunState, Stage, TrainerFn, TrainerState};
+
+/// A process that only lost another one ends later than that, so that whoever watches them sees which one failed.
+const AFTER_THE_CAUSE: Duration = Duration::from_millis(500);
 
 impl Engine {
     /// A fresh start of an entry point; what the last one logged is forgotten.
@@ -139,6 +142,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
             Err(_) => RunStatus::Failed,
         };
         let ended = self.wind_up(outcome.as_ref().err(), status);
+        if outcome.as_ref().is_err_and(Error::is_of_another_process) {
+            std::thread::sleep(AFTER_THE_CAUSE);
+        }
         match (outcome, ended) {
             (Ok(_), Err(error)) => Err(error),
             (Err(error), Err(later)) => {
@@ -157,6 +163,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         // A step that panicked did not get to it.
         self.engine.state.untoggle_optimizer();
         if let Some(error) = error.filter(|error| error.signal().is_none()) {
+            // The other processes may have no error, and be waiting for this one somewhere else.
+            self.engine.state.fabric.abandon();
             // Callbacks save what is not saved, so they must know what is.
             results.push(self.attempt(Self::wait_for_saves));
             self.on_every_callback(Hook::OnException, &mut results, |c, t, m| c.on_exception(t, m, error));

@@ -185,8 +185,17 @@ impl TrainerState {
 
     /// What rank zero decides. Every rank must ask.
     pub(crate) fn as_rank_zero_decides(&self, decision: bool) -> Result<bool, Error> {
-        let told = self.fabric.strategy().broadcast(Value::Bool(decision), 0)?;
-        Ok(told.as_bool().unwrap_or(decision))
+        Ok(self.fabric.strategy().reduce_boolean_decision(decision && self.is_global_zero(), false)?)
+    }
+
+    /// Whether what was learned can be saved when this ends the run. One process's error leaves it alone, and the others in the
+    /// middle of a step; a signal they answer together.
+    pub(crate) fn can_save_after(&self, error: &Error) -> bool {
+        let can = !self.is_distributed() || error.signal().is_some();
+        if !can {
+            self.warn("no checkpoint is written after an error of one process, because it needs all of them; resume from the last one");
+        }
+        can
     }
 
     /// On other ranks than zero: loggers that write nothing, and know where rank zero's write. `version` and folders may

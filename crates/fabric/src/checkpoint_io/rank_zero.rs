@@ -14,7 +14,8 @@ use crate::FabricError;
 /// so that all decide alike, whether or not their machines share a file system. Only loading is done by every rank itself.
 ///
 /// Every call but [`poll`](CheckpointIo::poll) is a collective operation. What failed in the background is told with the
-/// next [`wait`](CheckpointIo::wait).
+/// next [`wait`](CheckpointIo::wait). A process that has [abandoned](ProcessGroup::abandon) the group writes nothing more:
+/// no checkpoint is one without the others' part. It can still wait for what it has begun.
 pub struct RankZeroCheckpointIo {
     inner: Box<dyn CheckpointIo>,
     group: ProcessGroup,
@@ -34,6 +35,12 @@ impl RankZeroCheckpointIo {
         to_value: impl FnOnce(&T) -> Value,
         from_value: impl FnOnce(&Value) -> Option<T>,
     ) -> Result<T, FabricError> {
+        if self.group.is_abandoned() {
+            return Err(FabricError::Checkpoint {
+                path: path.into(),
+                message: "nothing is written or removed after an error of one process, because a checkpoint needs all of them; resume from the last one".into(),
+            });
+        }
         if self.group.rank() == 0 {
             let outcome = act(self.inner.as_mut());
             let told = match &outcome {
@@ -109,6 +116,9 @@ impl CheckpointIo for RankZeroCheckpointIo {
     }
 
     fn wait(&mut self) -> Option<CommitFailure> {
+        if self.group.is_abandoned() {
+            return self.inner.wait();
+        }
         if self.group.rank() == 0 {
             let failure = self.inner.wait();
             let told = failure.as_ref().map_or(Value::None, failure_to_value);

@@ -11,7 +11,7 @@ use super::Fabric;
 use crate::environments::{self, ClusterEnvironment};
 use crate::launcher::{self, LaunchPlan};
 use crate::precision::Named;
-use crate::strategy::{DdpOptions, Groups, Ranks, Strategies, StrategyContext};
+use crate::strategy::{DdpOptions, Groups, Ranks, SINGLE_DEVICE, Strategies, StrategyContext};
 use crate::{DefaultCheckpointIo, Devices, FabricError, accelerator, precision};
 
 /// What a [`Fabric`] is made of. Made by [`Fabric::builder`].
@@ -54,13 +54,11 @@ impl FabricBuilder {
         let environment = environments::current()?;
         let is_process = environment.creates_processes_externally();
         let started = environment.place().local_world_size.filter(|_| is_process).map(|told| told.count);
-        let is_single = self.strategy == "single_device";
+        let is_single = self.strategy == SINGLE_DEVICE;
         let devices = self.devices.resolve(accelerator.as_ref(), started.filter(|_| !is_single))?;
         let world_size = devices.len() * self.num_nodes;
         if is_single && world_size > 1 {
-            return Err(FabricError::Setting(format!(
-                "strategy `single_device` was asked for with {world_size} processes; write `ddp`, or set devices and num_nodes to 1"
-            )));
+            return Err(Strategies::refuse_single_device(world_size));
         }
         let connected = match world_size {
             1 => None,

@@ -94,7 +94,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// Never, with the strategies there are.
+    /// A strategy of one's own that counts this process beyond its world size.
     pub fn setup_dataloader<L: IntoLoader>(&self, loader: L) -> Result<BoxLoader<L::Batch>, FabricError> {
         let loader = loader.into_loader();
         let ranks = self.ranks();

@@ -20,13 +20,22 @@ pub(super) struct Heard {
     pub reached_all: bool,
 }
 
+impl Heard {
+    /// SIGUSR1 and SIGUSR2 mean what the ranks make of them.
+    pub(super) fn asks_for_the_end(self) -> bool {
+        !matches!(self.signal, Signal::User1 | Signal::User2)
+    }
+}
+
 /// Something that the supervisor has to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
     /// A child may have ended.
     Child,
     Signal(Heard),
-    /// A rank of another node has died.
+    /// The other nodes can be talked to.
+    Met,
+    /// A rank of another node has died, or the node with the store.
     Elsewhere(Failure),
 }
 

@@ -61,13 +61,16 @@ impl Peers {
         let (hosted, node, nodes) = (hosted.cloned(), plan.node_rank, plan.num_nodes);
         let is_host = hosted.is_some();
         let converse = move || {
-            // Without the store the ranks do not meet either, and say so.
-            let Some(store) = hosted.or_else(|| Store::tcp(options).ok()) else { return };
+            let gone = |message: String| _ = events.send(Event::Elsewhere(Failure { message, code: 1 }));
+            let store = match hosted.map_or_else(|| Store::tcp(options), Ok) {
+                Ok(store) => store,
+                Err(error) => return gone(format!("the launcher of the first node did not answer: {error}")),
+            };
+            _ = events.send(Event::Met);
             let others = (0..nodes).filter(|other| *other != node && is_host).collect();
-            let conversation = Conversation { store, node, others, events };
+            let conversation = Conversation { store, node, others, events: &events };
             if conversation.hold(&said).is_err() && !is_host {
-                let message = "the launcher of the first node is gone".to_owned();
-                _ = conversation.events.send(Event::Elsewhere(Failure { message, code: 1 }));
+                gone("the launcher of the first node is gone".to_owned());
             }
         };
         let conversation = thread::Builder::new().name("fulgurite-peers".into()).spawn(converse)?;
@@ -93,15 +96,15 @@ impl Peers {
     }
 }
 
-struct Conversation {
+struct Conversation<'a> {
     store: Store,
     node: usize,
     /// Those that the first node waits for.
     others: Vec<usize>,
-    events: Sender<Event>,
+    events: &'a Sender<Event>,
 }
 
-impl Conversation {
+impl Conversation<'_> {
     fn hold(&self, said: &Receiver<Note>) -> Result<(), TorchError> {
         loop {
             match said.recv_timeout(PERIOD) {

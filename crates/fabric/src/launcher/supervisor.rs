@@ -73,6 +73,9 @@ pub(super) fn supervise(plan: &LaunchPlan) -> Result<i32, FabricError> {
         cut_short: None,
         deadline: None,
     };
+    if let Some(code) = supervisor.meet_the_others() {
+        return Ok(code);
+    }
     for local_rank in 0..plan.local_ranks {
         if let Err(error) = supervisor.start(local_rank) {
             supervisor.kill();
@@ -83,6 +86,23 @@ pub(super) fn supervise(plan: &LaunchPlan) -> Result<i32, FabricError> {
 }
 
 impl Supervisor<'_> {
+    /// Ranks that run before their supervisor hears of other nodes would not hear of their end. Returns the code to end
+    /// with if there is nothing to start.
+    fn meet_the_others(&mut self) -> Option<i32> {
+        let _peers = self.meeting.peers.as_ref()?;
+        loop {
+            match self.listener.next(PERIOD) {
+                Some(Event::Met) => return None,
+                Some(Event::Elsewhere(failure)) => {
+                    self.relay.say(&failure.message);
+                    return Some(failure.code);
+                }
+                Some(Event::Signal(heard)) if heard.asks_for_the_end() => return Some(heard.signal.exit_status()),
+                Some(Event::Signal(_) | Event::Child) | None => {}
+            }
+        }
+    }
+
     fn start(&mut self, local_rank: usize) -> std::io::Result<()> {
         let global = self.plan.global_rank(local_rank);
         let has_terminal = local_rank == 0;
@@ -115,7 +135,7 @@ impl Supervisor<'_> {
             match self.listener.next(patience) {
                 Some(Event::Signal(heard)) => self.answer(heard),
                 Some(Event::Elsewhere(failure)) => self.follow_elsewhere(&failure),
-                Some(Event::Child) | None => {}
+                Some(Event::Child | Event::Met) | None => {}
             }
             if self.deadline.is_some_and(|at| at <= Instant::now()) {
                 self.deadline = None;
@@ -127,9 +147,9 @@ impl Supervisor<'_> {
         }
     }
 
-    fn answer(&mut self, Heard { signal, reached_all }: Heard) {
-        let asks_for_the_end = !matches!(signal, Signal::User1 | Signal::User2);
-        if asks_for_the_end {
+    fn answer(&mut self, heard: Heard) {
+        let Heard { signal, reached_all } = heard;
+        if heard.asks_for_the_end() {
             match self.asked {
                 None => self.asked = Some((signal, Instant::now())),
                 Some((_, at)) if at.elapsed() < TOGETHER => {}
@@ -242,9 +262,7 @@ impl Supervisor<'_> {
         while self.meeting.peers.as_ref().is_some_and(|peers| !peers.have_parted()) && began.elapsed() < patience {
             match self.listener.next(PERIOD) {
                 // Whoever wants the end does not wait for other machines.
-                Some(Event::Signal(Heard {
-                    signal: Signal::Terminate | Signal::Interrupt | Signal::Hangup, ..
-                })) => return,
+                Some(Event::Signal(heard)) if heard.asks_for_the_end() => return,
                 Some(Event::Elsewhere(failure)) => self.follow_elsewhere(&failure),
                 _ => {}
             }

@@ -1,7 +1,7 @@
 //! [`Consensus`]: what ranks agree on between steps.
 
 use fulgurite_torch::distributed::{ProcessGroup, Reduction, Work};
-use fulgurite_torch::tch::{Device, Kind, Tensor};
+use fulgurite_torch::tch::Tensor;
 
 use crate::FabricError;
 
@@ -22,7 +22,7 @@ struct Pending {
 }
 
 /// Questions that can be asked at once.
-const QUESTIONS: u32 = u32::BITS;
+const QUESTIONS: usize = u32::BITS as usize;
 
 impl Consensus {
     /// Of the ranks of a group on the CPU.
@@ -53,8 +53,8 @@ impl Consensus {
     }
 
     fn begin(&mut self, answers: u32) -> Result<(), FabricError> {
-        let bits: Vec<u8> = (0..QUESTIONS).map(|question| (answers >> question & 1) as u8).collect();
-        let answers = Tensor::from_slice(&bits).to_device(Device::Cpu);
+        let bits: [u8; QUESTIONS] = std::array::from_fn(|question| (answers >> question & 1) as u8);
+        let answers = Tensor::f_from_slice(&bits)?;
         let work = self.group.all_reduce_async(&answers, Reduction::Max)?;
         self.pending = Some(Pending { work, answers });
         Ok(())
@@ -63,9 +63,8 @@ impl Consensus {
     fn finish(&mut self) -> Result<u32, FabricError> {
         let Some(Pending { work, answers }) = self.pending.take() else { return Ok(0) };
         work.wait()?;
-        debug_assert_eq!(answers.kind(), Kind::Uint8);
-        let mut bits = [0u8; QUESTIONS as usize];
-        answers.f_copy_data_u8(&mut bits, QUESTIONS as usize)?;
+        let mut bits = [0u8; QUESTIONS];
+        answers.f_copy_data(&mut bits, QUESTIONS)?;
         Ok(bits.iter().enumerate().fold(0, |agreed, (question, bit)| agreed | u32::from(*bit != 0) << question))
     }
 }

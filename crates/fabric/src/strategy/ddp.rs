@@ -121,6 +121,7 @@ fn trained(vars: &nn::VarStore) -> (Vec<String>, Vec<Tensor>) {
     named_parameters(vars).into_iter().filter(|(_, parameter)| parameter.requires_grad()).unzip()
 }
 
+/// What is no parameter and yet part of the module, such as batch norm's running means.
 fn buffers(vars: &nn::VarStore) -> Vec<Tensor> {
     named_buffers(vars).into_iter().map(|(_, buffer)| buffer).collect()
 }
@@ -167,11 +168,12 @@ impl Strategy for DdpStrategy {
 
     fn all_gather(&self, tensor: &Tensor) -> Result<Vec<Tensor>, FabricError> {
         let _no_grad = fulgurite_torch::grad::NoGradGuard::new();
-        Ok(self.group.all_gather(&tensor.to_device(self.device).contiguous())?)
+        Ok(self.group.all_gather(&tensor.f_to_device(self.device)?.f_contiguous()?)?)
     }
 
     fn reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Tensor, FabricError> {
-        let reduced = tensor.f_detach()?.f_to_device(self.device)?.f_contiguous()?.copy();
+        let tensor = tensor.f_detach()?;
+        let reduced = tensor.f_to_device_(self.device, tensor.f_kind()?, false, true)?.f_contiguous()?;
         let op = match op {
             ReduceOp::Mean => Reduction::Mean,
             ReduceOp::Sum => Reduction::Sum,
@@ -195,12 +197,8 @@ impl Strategy for DdpStrategy {
     fn setup_module(&mut self, vars: &nn::VarStore) -> Result<(), FabricError> {
         let (names, parameters): (Vec<String>, Vec<Tensor>) = named_parameters(vars).into_iter().unzip();
         verify_parameters(&parameters, &names, &self.control)?;
-        no_grad(|| -> Result<(), FabricError> {
-            for tensor in parameters.iter().chain(&buffers(vars)) {
-                self.group.broadcast(&tensor.detach(), 0)?;
-            }
-            Ok(())
-        })
+        let all: Vec<Tensor> = parameters.iter().map(Tensor::detach).chain(buffers(vars)).collect();
+        Ok(no_grad(|| self.group.broadcast_all(&all, 0))?)
     }
 
     fn setup_training(&mut self, vars: &nn::VarStore) -> Result<(), FabricError> {
@@ -231,9 +229,7 @@ impl Strategy for DdpStrategy {
         training.reducer.set_require_sync(syncs);
         if syncs {
             training.reducer.prepare_for_forward()?;
-            for buffer in &training.buffers {
-                self.group.broadcast(buffer, 0)?;
-            }
+            self.group.broadcast_all(&training.buffers, 0)?;
         }
         Ok(())
     }
@@ -250,6 +246,11 @@ impl Strategy for DdpStrategy {
             (Some(training), FabricError::Bridge(error)) => FabricError::Bridge(training.reducer.explain(error)),
             (_, error) => error,
         }
+    }
+
+    fn abandon(&self) {
+        self.group.abandon();
+        self.control.abandon();
     }
 
     fn end_training(&mut self) {

@@ -13,6 +13,7 @@ use crate::FabricError;
 
 pub use consensus::Consensus;
 pub use ddp::{Compression, DdpOptions, DdpStrategy};
+pub(crate) use registry::SINGLE_DEVICE;
 pub use registry::{Groups, Strategies, StrategyContext, StrategyFactory};
 pub use single_device::SingleDeviceStrategy;
 
@@ -182,6 +183,10 @@ pub trait Strategy: Send {
     fn after_backward(&mut self) -> Result<(), FabricError> {
         Ok(())
     }
+
+    /// This process has an error that others may not have: from now on, what needs all of them is an error as well, where it
+    /// would wait for processes that are elsewhere in the program.
+    fn abandon(&self) {}
 
     /// Training is over: what only training needs is given back.
     fn end_training(&mut self) {}

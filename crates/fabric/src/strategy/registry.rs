@@ -44,7 +44,7 @@ struct Entry {
 /// Strategies of others, by name.
 static REGISTERED: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 
-const SINGLE_DEVICE: &str = "single_device";
+pub(crate) const SINGLE_DEVICE: &str = "single_device";
 const FIND_UNUSED: &str = "_find_unused_parameters_true";
 const ALL_USED: &str = "_find_unused_parameters_false";
 
@@ -119,11 +119,6 @@ impl Strategies {
         Err(FabricError::unknown("strategy", name, &names))
     }
 
-    /// Whether runs of this strategy have several processes, or may have.
-    pub fn is_distributed(name: &str) -> bool {
-        name != SINGLE_DEVICE
-    }
-
     /// The strategy of a name. `auto` is `ddp` where there are several processes.
     ///
     /// # Errors
@@ -138,9 +133,7 @@ impl Strategies {
         let StrategyContext { name, device, ranks, groups, mut ddp } = context;
         match groups {
             None => Ok(Box::new(SingleDeviceStrategy::new(device))),
-            Some(_) if name == SINGLE_DEVICE => Err(FabricError::Setting(format!(
-                "strategy `single_device` was asked for with {world_size} processes; write `ddp`, or set devices and num_nodes to 1"
-            ))),
+            Some(_) if name == SINGLE_DEVICE => Err(Strategies::refuse_single_device(world_size)),
             Some(Groups { device: group, control }) => {
                 ddp.find_unused_parameters |= name.ends_with(FIND_UNUSED);
                 ddp.find_unused_parameters &= !name.ends_with(ALL_USED);
@@ -148,6 +141,12 @@ impl Strategies {
                 Ok(Box::new(DdpStrategy::new(name, ddp, device, ranks, group, control)))
             }
         }
+    }
+
+    pub(crate) fn refuse_single_device(world_size: usize) -> FabricError {
+        FabricError::Setting(format!(
+            "strategy `single_device` was asked for with {world_size} processes; write `ddp`, or set devices and num_nodes to 1"
+        ))
     }
 
     fn registered(name: &str) -> Option<Entry> {

@@ -54,6 +54,7 @@ const TESTS: &[(&str, fn())] = &[
     ("two_nodes", meeting::two_nodes),
     ("a_rank_dies_on_another_node", meeting::a_rank_dies_on_another_node),
     ("the_first_node_is_gone", meeting::the_first_node_is_gone),
+    ("a_node_that_waits", meeting::a_node_that_waits),
     ("mpirun", meeting::mpirun),
 ];
 

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::time::Duration;
 
 use super::process::{Ended, Running, command, run, start};
 use super::program::FACT;
@@ -100,14 +101,16 @@ pub(crate) fn nobody_at_the_address() {
     ended.with_code(1).complained("127.0.0.1");
 }
 
-/// Two nodes on this machine, the second one first.
-fn nodes(words: &str) -> [Running; 2] {
+/// Nodes on this machine, the first one last.
+pub(crate) fn nodes<const N: usize>(words: &str) -> [Running; N] {
     let port = free_port();
-    let node = |rank: &str| {
-        start(command(words, &[("NODE_RANK", rank), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", &port)]))
+    let node = |rank: usize| {
+        let rank = rank.to_string();
+        start(command(words, &[("NODE_RANK", &rank), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", &port)]))
     };
-    let second = node("1");
-    [node("0"), second]
+    let mut nodes: [Running; N] = std::array::from_fn(|index| node(N - 1 - index));
+    nodes.reverse();
+    nodes
 }
 
 /// The second node's ranks are clients of the first one's supervisor.
@@ -119,7 +122,7 @@ pub(crate) fn two_nodes() {
 
 pub(crate) fn a_rank_dies_on_another_node() {
     for (rank, node) in [(3, 1), (0, 0)] {
-        let ended = nodes(&format!("2 2 fail {rank} 7")).map(Running::end);
+        let ended: [Ended; 2] = nodes(&format!("2 2 fail {rank} 7")).map(Running::end);
         ended[node].with_code(7).complained(&format!("rank {rank} (process "));
         let elsewhere = format!(") exited with code 7 on node {node}; the ranks here are ended");
         ended[1 - node].with_code(7).complained(&elsewhere);
@@ -133,6 +136,17 @@ pub(crate) fn the_first_node_is_gone() {
     first.send("KILL");
     assert_eq!(first.end().code, Some(-9));
     second.end().with_code(1).complained("the launcher of the first node is gone; the ranks here are ended");
+}
+
+/// Its ranks are not started before the first node is there.
+pub(crate) fn a_node_that_waits() {
+    let variables = [("NODE_RANK", "1"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", &free_port())];
+    let waiting = start(command("1 2 sleep", &variables));
+    waiting.listens();
+    waiting.send("USR1");
+    std::thread::sleep(Duration::from_millis(300));
+    waiting.send("TERM");
+    waiting.end().with_code(143).said(&[]).did_not_complain();
 }
 
 /// Real `mpirun`, which says nothing of a port.

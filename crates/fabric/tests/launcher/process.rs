@@ -69,6 +69,19 @@ impl Running {
         found.into_iter().map(|(_, id)| id).collect()
     }
 
+    /// Waits until it answers signals itself.
+    pub(crate) fn listens(&self) {
+        // SIGCHLD is the last that it asks for.
+        let handles_sigchld = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+            u64::from_str_radix(mask.trim(), 16).unwrap() >> (17 - 1) & 1 == 1
+        };
+        while !handles_sigchld() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
     pub(crate) fn send(&self, signal: &str) {
         send(signal, &self.child.id().to_string());
     }

@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use super::process::{command, run, runs, send, start};
+use super::meeting::nodes;
+use super::process::{Running, command, run, runs, send, start};
 
 pub(crate) fn ranks_know_who_they_are() {
     let here = std::env::current_dir().unwrap();
@@ -113,8 +114,7 @@ pub(crate) fn contradictions() {
 }
 
 pub(crate) fn several_nodes() {
-    let variables = [("NODE_RANK", "1"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1")];
-    let ended = run("2 3 who", &variables);
+    let [_, ended, _] = nodes("2 3 who").map(Running::end);
     ended.with_code(0);
     let told = |rank: usize| {
         format!("NODE_RANK=1 LOCAL_RANK={} RANK={rank} LOCAL_WORLD_SIZE=2 WORLD_SIZE=6 MASTER_ADDR=127.0.0.1", rank - 2)

@@ -387,6 +387,7 @@ impl ProcessGroup {
 
     fn start(&self, call: Call<'_>) -> Result<Work, TorchError> {
         let operation = call.operation.name();
+        self.check_together(operation)?;
         let peer = i32::try_from(call.peer)
             .ok()
             .filter(|_| call.peer < self.size())

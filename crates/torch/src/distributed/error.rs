@@ -120,6 +120,19 @@ pub enum DistributedError {
         /// What does not fit, and what to do.
         problem: String,
     },
+    /// An operation of a process that has left the others' way: [`abandon`](super::ProcessGroup::abandon).
+    #[error(
+        "rank {rank}: no {operation} in group `{group}`: after an error here, the processes of the run are no longer at the \
+         same place; start them again"
+    )]
+    Abandoned {
+        /// Who has left.
+        rank: usize,
+        /// The group's name.
+        group: String,
+        /// What was called.
+        operation: &'static str,
+    },
     /// A collective operation that did not end in time.
     #[error(
         "rank {rank}: {operation} in group `{group}` of {size} ranks did not end within {timeout:?}; another rank has not \

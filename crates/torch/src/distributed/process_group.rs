@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_int};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -140,6 +140,8 @@ pub(super) struct Inner {
     store: Store,
     /// How many monitored barriers there were.
     barriers: AtomicU64,
+    /// The other ranks are not waited for any more.
+    abandoned: AtomicBool,
     /// Operations begin one after the other.
     pub(super) order: Mutex<()>,
 }
@@ -220,8 +222,16 @@ impl ProcessGroup {
                 reason: reason(&error),
             },
         )?;
-        let inner =
-            Inner { raw, rank, global_ranks, options, store, barriers: AtomicU64::new(0), order: Mutex::new(()) };
+        let inner = Inner {
+            raw,
+            rank,
+            global_ranks,
+            options,
+            store,
+            barriers: AtomicU64::new(0),
+            abandoned: AtomicBool::new(false),
+            order: Mutex::new(()),
+        };
         Ok(ProcessGroup { inner: Arc::new(inner) })
     }
 
@@ -287,6 +297,7 @@ impl ProcessGroup {
     ///
     /// [`DistributedError::RanksMissing`]; a store that does not work any more.
     pub fn monitored_barrier(&self, timeout: Duration) -> Result<(), TorchError> {
+        self.check_together("monitored_barrier")?;
         let Inner { store, rank, global_ranks, options, barriers, .. } = &*self.inner;
         let round = barriers.fetch_add(1, Ordering::Relaxed);
         let wait = Wait { store, rank: *rank, global_ranks, options };
@@ -296,6 +307,26 @@ impl ProcessGroup {
             store.delete(&format!("barrier/{}/{rank}", round - 1))?;
         }
         Ok(())
+    }
+
+    /// Takes this process out of step with the others, such as after an error that only it has: every operation from now
+    /// on fails with [`DistributedError::Abandoned`], where it would wait for ranks that are elsewhere in the program.
+    /// Operations that have begun go on.
+    pub fn abandon(&self) {
+        self.inner.abandoned.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`abandon`](ProcessGroup::abandon) was called, here or on a clone.
+    pub fn is_abandoned(&self) -> bool {
+        self.inner.abandoned.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn check_together(&self, operation: &'static str) -> Result<(), TorchError> {
+        if !self.is_abandoned() {
+            return Ok(());
+        }
+        let (rank, group) = (self.global_rank(), self.name().to_owned());
+        Err(DistributedError::Abandoned { rank, group, operation }.into())
     }
 
     /// The rank of this process in the group that this one is part of, and so on outwards.

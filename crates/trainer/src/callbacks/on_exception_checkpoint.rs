@@ -21,7 +21,8 @@ const FILE_EXTENSION: &str = ".ckpt";
 ///
 /// As in Lightning it counts as a callback that writes checkpoints, so the trainer adds no `ModelCheckpoint` of its own
 /// beside it. Other than there, errors of evaluation and prediction, of the sanity check and of `fast_dev_run` save
-/// nothing: nothing was learned.
+/// nothing: nothing was learned. With several processes an error saves nothing either, because the others may be in the
+/// middle of a step.
 ///
 /// ```
 /// use fulgurite::callbacks::OnExceptionCheckpoint;
@@ -125,6 +126,9 @@ impl Callback for OnExceptionCheckpoint {
         if !is_fit || trainer.is_sanity_checking() || trainer.config().fast_dev_run > 0 || self.check().is_err() {
             return Ok(());
         }
+        if !trainer.can_save_after(error) {
+            return Ok(());
+        }
         let path = self.ckpt_path();
         trainer.print(&format!("an error ends the run, so it is saved to {}: {error}", path.display()));
         trainer.request_checkpoint(SaveRequest::new(path));
@@ -135,9 +139,7 @@ impl Callback for OnExceptionCheckpoint {
         if stage != TrainerFn::Fit || self.failed || trainer.is_interrupted() || trainer.config().fast_dev_run > 0 {
             return Ok(());
         }
-        if trainer.is_global_zero() {
-            trainer.fabric.checkpoint_io().remove(&self.ckpt_path())?;
-        }
+        trainer.fabric.checkpoint_io().remove(&self.ckpt_path())?;
         Ok(())
     }
 }

@@ -1,13 +1,16 @@
 //! Values of an epoch over all ranks: one exchange for all names, weighted by what each rank really saw.
 
+use std::collections::BTreeSet;
+
 use fulgurite_fabric::Strategy;
 use fulgurite_metrics::Metric;
 use fulgurite_torch::tch::{Device, Tensor};
 use fulgurite_torch::{Dict, Value};
 
 use super::results::{Accumulated, Entry, Sums};
-use super::{LoggedValue, Metrics, Reduce, ResultStore};
+use super::{LogOptions, LoggedValue, Metrics, Reduce, ResultStore};
 use crate::error::Error;
+use crate::hook::Hook;
 
 impl Metrics {
     /// Reduces the values of the epoch in hand over all ranks. Every rank must come here, whatever it logged.
@@ -17,7 +20,13 @@ impl Metrics {
         }
         let store = if self.evaluating { &mut self.eval } else { &mut self.train };
         let of_ranks = strategy.all_gather_values(Value::List(store.of_this_rank()))?;
-        store.take_over(&of_ranks)
+        let keys: Vec<BTreeSet<&str>> = of_ranks.iter().map(keys).collect();
+        store.take_over(&of_ranks)?;
+        if keys.windows(2).any(|pair| pair[0] != pair[1]) {
+            let of_ranks = strategy.all_gather_values(Value::List(store.over_ranks()))?;
+            store.add_missing(&of_ranks);
+        }
+        Ok(())
     }
 
     /// Reduces the values of the step in hand that were logged with `sync_dist`.
@@ -27,6 +36,12 @@ impl Metrics {
         }
         self.train.reduce_step(strategy)
     }
+}
+
+/// What a rank accumulated values of.
+fn keys(of_rank: &Value) -> BTreeSet<&str> {
+    let contributions = of_rank.as_list().unwrap_or_default().iter().filter_map(Value::as_dict);
+    contributions.filter_map(|contribution| contribution.str("key").ok()).collect()
 }
 
 impl ResultStore {
@@ -47,8 +62,27 @@ impl ResultStore {
         Ok(())
     }
 
+    /// The values of the epoch, for ranks that logged nothing under their names.
+    fn over_ranks(&self) -> Vec<Value> {
+        self.entries.iter().filter_map(Entry::outcome).collect()
+    }
+
+    /// A rank that had no batch logged nothing, and callbacks that watch a value watch it there too.
+    fn add_missing(&mut self, of_ranks: &[Value]) {
+        for outcome in of_ranks.iter().filter_map(Value::as_list).flatten().filter_map(Value::as_dict) {
+            let Some(entry) = Entry::from_outcome(outcome) else { continue };
+            let key = entry.key();
+            if !self.entries.iter().any(|there| there.key() == key && !there.is_reset) {
+                self.entries.retain(|there| there.key() != key);
+                self.entries.push(entry);
+            }
+        }
+    }
+
     fn reduce_step(&mut self, strategy: &dyn Strategy) -> Result<(), Error> {
-        let wants = |entry: &Entry| !entry.is_reset && entry.on_step && entry.options.sync_dist == Some(true);
+        let wants = |entry: &Entry| {
+            !entry.is_reset && entry.on_step && !entry.latest_is_reduced && entry.options.sync_dist == Some(true)
+        };
         for entry in self.entries.iter_mut().filter(|entry| wants(entry)) {
             let Some(latest) = &entry.latest else { continue };
             let op = match entry.options.reduce {
@@ -62,6 +96,7 @@ impl ResultStore {
                 LoggedValue::Tensor(tensor) => tensor.shallow_clone(),
             };
             entry.latest = Some(LoggedValue::Tensor(strategy.reduce(&local, op)?));
+            entry.latest_is_reduced = true;
         }
         Ok(())
     }
@@ -89,6 +124,30 @@ impl Entry {
             Accumulated::Metric(metric) => contribution.with("metric", metric.state_dict()),
             Accumulated::Restored { state, .. } => contribution.with("metric", state.clone()),
         })
+    }
+
+    fn outcome(&self) -> Option<Value> {
+        let value = self.over_ranks.as_ref().filter(|_| !self.is_reset)?;
+        let outcome = Dict::new()
+            .with("hook", self.hook.name())
+            .with("name", self.logged_as.as_str())
+            .with("dataloader_idx", self.dataloader_idx.map(|index| index as i64))
+            .with("options", self.options.to_dict())
+            .with("value", value.to_f64());
+        Some(Value::Dict(outcome))
+    }
+
+    /// An entry until the next reset, by which time this rank may log under the name itself.
+    fn from_outcome(outcome: &Dict) -> Option<Entry> {
+        let dataloader_idx = outcome.int("dataloader_idx").ok().and_then(|index| usize::try_from(index).ok());
+        let options = LogOptions::from_dict(outcome.dict("options").ok()?);
+        let hook = Hook::from_name(outcome.str("hook").ok()?)?;
+        let value = outcome.float("value").ok()?;
+        let mut entry = Entry::new(hook, outcome.str("name").ok()?, dataloader_idx, &options).ok()?;
+        entry.accumulated = Accumulated::Restored { value: Tensor::from(value), state: Dict::new() };
+        entry.over_ranks = Some(LoggedValue::Number(value));
+        entry.is_reset = false;
+        Some(entry)
     }
 
     fn reduced(&self, of_ranks: &[&Dict]) -> Result<Option<LoggedValue>, Error> {

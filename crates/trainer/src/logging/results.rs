@@ -75,14 +75,16 @@ pub(crate) struct Item<'a> {
 
 pub(super) struct Entry {
     pub(super) hook: Hook,
-    logged_as: String,
-    dataloader_idx: Option<usize>,
+    pub(super) logged_as: String,
+    pub(super) dataloader_idx: Option<usize>,
     pub(super) options: LogOptions,
     pub(super) on_step: bool,
     pub(super) on_epoch: bool,
     /// Keys with the loader's suffix: plain, of the step, of the epoch.
     pub(super) names: [String; 3],
     pub(super) latest: Option<LoggedValue>,
+    /// It is the one over all ranks.
+    pub(super) latest_is_reduced: bool,
     pub(super) accumulated: Accumulated,
     /// The value of the epoch over all ranks, until something is recorded again.
     pub(super) over_ranks: Option<LoggedValue>,
@@ -248,7 +250,12 @@ fn problem(hook: Hook, name: &str, problem: impl Into<String>) -> Error {
 }
 
 impl Entry {
-    fn new(hook: Hook, name: &str, dataloader_idx: Option<usize>, options: &LogOptions) -> Result<Entry, Error> {
+    pub(super) fn new(
+        hook: Hook,
+        name: &str,
+        dataloader_idx: Option<usize>,
+        options: &LogOptions,
+    ) -> Result<Entry, Error> {
         let (on_step, on_epoch) = cadence(hook, name, options)?;
         if options.add_dataloader_idx && name.contains("/dataloader_idx_") {
             return Err(problem(
@@ -272,6 +279,7 @@ impl Entry {
             on_epoch,
             names: [format!("{name}{suffix}"), fork("_step"), fork("_epoch")],
             latest: None,
+            latest_is_reduced: false,
             accumulated: Accumulated::Values(Sums::default()),
             over_ranks: None,
             is_reset: true,
@@ -280,6 +288,7 @@ impl Entry {
 
     fn update(&mut self, value: &LogValue<'_>, batch_size: Option<f64>) -> Result<(), Error> {
         self.over_ranks = None;
+        self.latest_is_reduced = false;
         match (&mut self.accumulated, value) {
             (Accumulated::Values(sums), LogValue::Number(x)) => {
                 if self.on_epoch {
@@ -360,6 +369,7 @@ impl Entry {
 
     fn reset(&mut self) {
         self.latest = None;
+        self.latest_is_reduced = false;
         self.over_ranks = None;
         self.is_reset = true;
         match &mut self.accumulated {

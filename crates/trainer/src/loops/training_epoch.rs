@@ -347,6 +347,9 @@ impl TrainerState {
             Hook::OnTrainEpochEnd => (false, stepped - 1),
             _ => return Ok(()),
         };
+        if on_step {
+            self.metrics.reduce_step_over_ranks(self.fabric.strategy())?;
+        }
         self.metrics.write_early(&mut self.fabric.loggers, on_step, x, epoch)
     }
 

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use program::{PLAN, Plan, Report};
+use program::{BEGAN, PLAN, Plan, Report};
 
 /// Two ranks need both processors.
 fn one_at_a_time() -> MutexGuard<'static, ()> {
@@ -156,6 +156,38 @@ fn a_rank_without_a_loss_does_not_keep_the_others_waiting() {
     assert_eq!(two[0].steps, 8);
 }
 
+/// The others are told by the end of its connections, and nobody waits for anybody until a timeout.
+#[test]
+fn an_error_of_one_rank_ends_the_run() {
+    let _alone = one_at_a_time();
+    for (panics, reason) in [(false, "rank 1 read a broken file"), (true, "rank 1 has a bug")] {
+        let folder = folder();
+        let plan =
+            Plan { folder: folder.path().into(), fail_at: Some(3), panics, checkpoints: true, ..Plan::default() };
+        let output = run(&plan);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(reason) && said.contains("rank 1 (process"), "{said}");
+        assert!(said.contains("no checkpoint is written after an error of one process"), "{said}");
+        assert!(folder.path().join("lightning_logs/version_0/checkpoints").read_dir().unwrap().count() > 0);
+    }
+    let folder = folder();
+    reports(&Plan { folder: folder.path().into(), checkpoints: true, ..Plan::default() }, 2);
+}
+
+#[test]
+fn ranks_without_an_item_know_what_the_others_saw() {
+    let _alone = one_at_a_time();
+    let (first, second) = (folder(), folder());
+    let plan = Plan { folder: first.path().into(), eval_items: 1, epochs: 2, ..Plan::default() };
+    let two = reports(&plan, 2);
+    let one = Plan { folder: second.path().into(), devices: 1, batch_size: 8, ..plan };
+    let one = reports(&one, 1).remove(0);
+    assert_eq!(two[0].logged["val_loss"], two[1].logged["val_loss"]);
+    assert_close(&[two[1].logged["val_loss"]], &[one.logged["val_loss"]], 1e-6);
+    assert_eq!((&two[1].tested, &two[0].test_results), (&vec![], &two[1].test_results));
+}
+
 #[test]
 fn weights_stay_equal_under_dropout() {
     let _alone = one_at_a_time();
@@ -211,7 +243,9 @@ fn a_signal_to_the_program_ends_all_ranks_after_the_same_batch() {
     let folder = folder();
     let plan = Plan { folder: folder.path().into(), epochs: 1000, batch_ms: 20, ..Plan::default() };
     let child = start(&plan);
-    std::thread::sleep(Duration::from_secs(3));
+    while !folder.path().join(BEGAN).exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(143), "{}", String::from_utf8_lossy(&output.stderr));

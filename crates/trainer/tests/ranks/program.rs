@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use fulgurite::Console;
-use fulgurite::callbacks::LambdaCallback;
+use fulgurite::callbacks::{LambdaCallback, OnExceptionCheckpoint};
 use fulgurite::data::{DataLoader, Dataset, ItemRng, IterableDataLoader, IterableFn};
 use fulgurite::metrics::MulticlassAccuracy;
 use fulgurite::prelude::*;
@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 /// Under which variable a run is described to the program.
 pub(crate) const PLAN: &str = "FULGURITE_TEST_PLAN";
+
+/// The file that says that slow batches have begun.
+pub(crate) const BEGAN: &str = "began";
 
 /// A run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,6 +35,14 @@ pub(crate) struct Plan {
     pub stop_at: Option<u64>,
     /// Rank 1 has no loss in this batch.
     pub skip_at: Option<u64>,
+    /// Rank 1 fails in this batch.
+    pub fail_at: Option<u64>,
+    /// Whether it panics.
+    pub panics: bool,
+    /// Checkpoints are written, also after an error.
+    pub checkpoints: bool,
+    /// Items of the validation and test data.
+    pub eval_items: usize,
     /// A layer that takes no part in the loss.
     pub unused: bool,
     /// A checkpoint is written after this many steps, and the run ends there.
@@ -56,6 +67,10 @@ impl Default for Plan {
             stream_lacks: None,
             stop_at: None,
             skip_at: None,
+            fail_at: None,
+            panics: false,
+            checkpoints: false,
+            eval_items: 7,
             unused: false,
             cut_at: None,
             ckpt_path: None,
@@ -148,15 +163,18 @@ impl LightningModule for Net {
     }
 
     fn val_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
-        Ok(DataLoader::new(Points(7)).batch_size(2).into())
+        Ok(DataLoader::new(Points(self.plan.eval_items)).batch_size(2).into())
     }
 
     fn test_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
-        Ok(DataLoader::new(Points(7)).batch_size(2).into())
+        Ok(DataLoader::new(Points(self.plan.eval_items)).batch_size(2).into())
     }
 
     fn training_step(&mut self, (x, items): Self::Batch, step: &mut Step) -> Result<Loss> {
-        std::thread::sleep(std::time::Duration::from_millis(self.plan.batch_ms));
+        if self.plan.batch_ms > 0 {
+            std::fs::write(self.plan.folder.join(BEGAN), "")?;
+            std::thread::sleep(std::time::Duration::from_millis(self.plan.batch_ms));
+        }
         self.seen.push(numbers(&items));
         let loss = self.logits(&x, true).cross_entropy_for_logits(&items.remainder(3));
         step.log("train_loss", &loss).on_step().on_epoch();
@@ -165,6 +183,10 @@ impl LightningModule for Net {
         let is_other = !step.trainer().is_global_zero();
         if is_other && Some(batch) == self.plan.stop_at {
             step.trainer().request_stop("rank 1 has seen enough");
+        }
+        if is_other && Some(batch) == self.plan.fail_at {
+            assert!(!self.plan.panics, "rank 1 has a bug");
+            return Err("rank 1 read a broken file".into());
         }
         if is_other && Some(batch) == self.plan.skip_at {
             return Ok(Loss::skip());
@@ -203,9 +225,14 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
         .accumulate_grad_batches(plan.accumulate)
         .log_every_n_steps(1)
         .default_root_dir(&plan.folder)
-        .enable_checkpointing(false)
+        .enable_checkpointing(plan.checkpoints)
         .enable_model_summary(false)
         .console(Console::stderr());
+    if plan.checkpoints {
+        trainer = trainer
+            .callback(ModelCheckpoint::new().every_n_train_steps(1))
+            .callback(OnExceptionCheckpoint::new(&plan.folder));
+    }
     if let Some(cut_at) = plan.cut_at {
         let path = plan.folder.join("cut.ckpt");
         trainer = trainer.callback(LambdaCallback::new().on_train_batch_end(move |trainer, _, _, _, _| {

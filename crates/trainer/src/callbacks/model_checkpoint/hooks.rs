@@ -156,7 +156,7 @@ impl Callback for ModelCheckpoint {
     }
 
     fn on_exception(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, error: &Error) -> Result<()> {
-        if !self.options.save_on_exception || self.must_not_save(trainer) {
+        if !self.options.save_on_exception || self.must_not_save(trainer) || !trainer.can_save_after(error) {
             return Ok(());
         }
         let candidate = self.candidate(trainer)?;
