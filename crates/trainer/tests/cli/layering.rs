@@ -362,7 +362,6 @@ fn lightnings_own_file_is_read() {
                 init_args:
                   save_dir: logs
               plugins: null
-              sync_batchnorm: false
               model_registry: null
             optimizer:
               class_path: AdamW
@@ -372,6 +371,83 @@ fn lightnings_own_file_is_read() {
               init_args: {}
               monitor: val_loss
         "#]],
+    );
+}
+
+#[test]
+fn a_strategy_has_a_name_or_options() {
+    changed(
+        &folder(),
+        "fit --trainer.strategy ddp",
+        expect![[r#"
+        trainer:
+          strategy: ddp
+    "#]],
+    );
+    changed(
+        &folder(),
+        "fit --trainer.strategy ddp --trainer.strategy.static_graph true --trainer.strategy.timeout 0:00:30",
+        expect![[r#"
+            trainer:
+              strategy:
+                class_path: DdpStrategy
+                init_args:
+                  static_graph: true
+                  timeout: "0:00:30"
+        "#]],
+    );
+    changed(
+        &folder(),
+        "fit --trainer.strategy ddp_find_unused_parameters_true --trainer.strategy.bucket_cap_mb 5",
+        expect![[r#"
+            trainer:
+              strategy:
+                class_path: DdpStrategy
+                init_args:
+                  find_unused_parameters: true
+                  bucket_cap_mb: 5
+        "#]],
+    );
+    changed(
+        &folder(),
+        "fit --trainer.strategy DdpStrategy --trainer.strategy.static_graph true --trainer.strategy auto",
+        expect![[r#"
+            {}
+        "#]],
+    );
+    let hook = "torch.distributed.algorithms.ddp_comm_hooks.default_hooks.bf16_compress_hook";
+    let yaml = format!(
+        "trainer:\n  strategy:\n    class_path: lightning.pytorch.strategies.DDPStrategy\n    init_args:\n      ddp_comm_hook: {hook}\n"
+    );
+    let folder = Folder::with(&[("a.yaml", &yaml)]);
+    changed(
+        &folder,
+        "fit -c @a.yaml --trainer.strategy.gradient_as_bucket_view true",
+        expect![[r#"
+        trainer:
+          strategy:
+            class_path: DdpStrategy
+            init_args:
+              gradient_as_bucket_view: true
+              ddp_comm_hook: torch.distributed.algorithms.ddp_comm_hooks.default_hooks.bf16_compress_hook
+    "#]],
+    );
+}
+
+/// What `LightningCLI` of Lightning 2.6.6 prints of `--trainer.strategy DDPStrategy`.
+#[test]
+fn lightnings_own_strategy_is_read() {
+    let folder = Folder::with(&[("a.yaml", include_str!("../golden/lightning_ddp.yaml"))]);
+    changed(
+        &folder,
+        "fit --config @a.yaml",
+        expect![[r#"
+        trainer:
+          strategy:
+            class_path: DdpStrategy
+            init_args:
+              find_unused_parameters: true
+    "#]],
     );
 }
 
