@@ -68,8 +68,12 @@ fn is_inert(key: &str, value: &Node) -> bool {
 
 impl Schema<'_> {
     fn accepts_null_or_class(self) -> bool {
-        self.accepts_null() || self.classes().is_some()
+        self.accepts_null() || self.classes().is_some_and(|kind| kind != Kind::Strategy)
     }
+}
+
+fn is_class_of_strategies(name: &str) -> bool {
+    name.ends_with("Strategy") && !Strategies::names().iter().any(|known| known == name)
 }
 
 fn normalize_classes(layout: &Layout, node: &mut Node, kind: Kind, is_list: bool, path: &str) -> Result<(), Error> {
@@ -77,7 +81,7 @@ fn normalize_classes(layout: &Layout, node: &mut Node, kind: Kind, is_list: bool
         Content::Scalar(Value::Null) => Ok(()),
         Content::Scalar(Value::Bool(_)) if kind == Kind::Logger => Ok(()),
         // Names of strategies are checked where all are known.
-        Content::Scalar(Value::String(name)) if kind == Kind::Strategy && !name.ends_with("Strategy") => Ok(()),
+        Content::Scalar(Value::String(name)) if kind == Kind::Strategy && !is_class_of_strategies(name) => Ok(()),
         Content::List(items) if is_list => {
             items.iter_mut().try_for_each(|item| normalize_class(layout, item, kind, path))
         }

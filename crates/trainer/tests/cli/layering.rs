@@ -333,7 +333,10 @@ fn values_are_read_as_their_options_want_them() {
 /// Lightning writes `null` for what it decides later.
 #[test]
 fn null_is_the_default_where_there_is_no_null() {
-    let folder = Folder::with(&[("a.yaml", "trainer:\n  limit_train_batches: null\n  num_sanity_val_steps: null\n")]);
+    let folder = Folder::with(&[(
+        "a.yaml",
+        "trainer:\n  limit_train_batches: null\n  num_sanity_val_steps: null\n  strategy: null\n",
+    )]);
     changed(
         &folder,
         "fit --config @a.yaml",
