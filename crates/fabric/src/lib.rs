@@ -28,7 +28,8 @@ pub use fabric::{Fabric, FabricBuilder};
 #[cfg(feature = "object-store")]
 pub use object_store;
 pub use precision::{
-    Clip, GradScaler, GradScalerOptions, MixedPrecision, OptimizerStep, Pass, Precision, ScalerError, TruePrecision,
+    Clip, ForwardContext, GradScaler, GradScalerOptions, MixedPrecision, OptimizerStep, Pass, Precision, ScalerError,
+    TruePrecision,
 };
 pub use strategy::{DdpOptions, DdpStrategy, Ranks, ReduceOp, SingleDeviceStrategy, Strategy};
 pub use throughput::{Throughput, ThroughputError, Work};

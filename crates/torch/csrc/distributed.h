@@ -7,6 +7,7 @@
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include <chrono>
+#include <mutex>
 #include <string>
 
 // Owned by Rust's `Store`.
@@ -34,6 +35,10 @@ struct Text {
 
   operator std::string() const { return std::string(data, len); }
 };
+
+// c10d notes every operation in one table of the process (the flight recorder), and adds a line for a group at its
+// first operation without a lock. So operations begin one after the other, and the first of a group when it is made.
+std::mutex &beginning();
 
 #ifdef FULGURITE_CUDA
 c10::intrusive_ptr<c10d::Backend> make_nccl(const c10::intrusive_ptr<c10d::Store> &store, int rank, int size,

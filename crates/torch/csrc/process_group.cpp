@@ -15,6 +15,7 @@
 #include <mutex>
 #include <thread>
 
+using fulgurite::beginning;
 using fulgurite::Error;
 using fulgurite::protect;
 using fulgurite::Text;
@@ -121,13 +122,6 @@ std::vector<int64_t> lengths(const std::vector<Buffer> &buffers) {
   return made;
 }
 
-// c10d notes every operation in one table of the process (the flight recorder), and adds a line for a group at its
-// first operation without a lock. So operations begin one after the other, and the first of a group when it is made.
-std::mutex &beginning() {
-  static std::mutex mutex;
-  return mutex;
-}
-
 // GCC guesses which function will be called, and names it: Gloo's own `setTimeout`, which libtorch does not export.
 #if defined(__GNUC__) && !defined(__clang__)
 __attribute__((noipa, optimize("no-devirtualize", "no-devirtualize-speculatively")))
@@ -149,6 +143,11 @@ struct Threads : c10d::ProcessGroupGloo {
 };
 
 }  // namespace
+
+std::mutex &fulgurite::beginning() {
+  static std::mutex mutex;
+  return mutex;
+}
 
 extern "C" {
 

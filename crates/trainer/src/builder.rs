@@ -168,7 +168,9 @@ impl TrainerBuilder {
             .accelerator(&config.accelerator)
             .devices(config.devices.clone())
             .num_nodes(usize::try_from(config.num_nodes).unwrap_or(usize::MAX))
-            .strategy(&config.strategy)
+            .strategy(config.strategy.name())
+            .ddp(config.strategy.ddp())
+            .sync_batchnorm(config.sync_batchnorm)
             .precision(&config.precision)
             .configuration(in_common(&config));
         let mut fabric = fabric.build()?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use derive_setters::Setters;
 use fulgurite_fabric::Devices;
+use fulgurite_fabric::strategy::StrategyChoice;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -167,11 +168,14 @@ pub struct TrainerConfig {
     /// Which devices of each machine, with a process for each: a number, a list, -1 for all, or `auto`.
     #[setters(into)]
     pub devices: Devices,
-    /// How processes work together: `auto`, `single_device`, `ddp` or `ddp_find_unused_parameters_true`.
+    /// How processes work together: `auto`, `single_device`, `ddp` or `ddp_find_unused_parameters_true`, or `DdpOptions`.
     #[setters(into)]
-    pub strategy: String,
+    #[schemars(with = "String")]
+    pub strategy: StrategyChoice,
     /// Machines in the run.
     pub num_nodes: u64,
+    /// Make batch norms in training see the batches of all processes as one. Nothing special where there is one.
+    pub sync_batchnorm: bool,
     /// The kinds of numbers: `32-true`, `bf16-mixed`, `16-mixed`, `bf16-true`, `16-true` or `64-true`.
     #[setters(into)]
     pub precision: String,
@@ -222,6 +226,7 @@ impl Default for TrainerConfig {
             devices: Devices::Auto,
             strategy: "auto".into(),
             num_nodes: 1,
+            sync_batchnorm: false,
             precision: "32-true".into(),
             use_distributed_sampler: true,
             inference_mode: true,

@@ -79,6 +79,7 @@ fn literal(text: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
+    use fulgurite_fabric::DdpOptions;
     use std::path::Path;
 
     use super::*;
@@ -104,6 +105,9 @@ mod tests {
         assert_eq!(config("ENABLE_PROGRESS_BAR", "false").enable_progress_bar, Some(false));
         assert_eq!(config("DETERMINISTIC", "warn").deterministic, Deterministic::Warn);
         assert_eq!(config("PRECISION", "64").precision, "64");
+        let options = r#"{"class_path": "DdpStrategy", "init_args": {"static_graph": true}}"#;
+        assert_eq!(config("STRATEGY", "ddp").strategy, "ddp".into());
+        assert_eq!(config("STRATEGY", options).strategy, DdpOptions::default().static_graph(true).into());
         assert_eq!(config("DEFAULT_ROOT_DIR", "/tmp/3").default_root_dir.as_deref(), Some(Path::new("/tmp/3")));
         assert_eq!(config("MAX_TIME", "00:00:01:00").max_time.map(|time| time.as_secs()), Some(60));
         let hour = ValCheckInterval::Time(std::time::Duration::from_secs(3600));

@@ -16,7 +16,7 @@ const PRECISIONS_ELSEWHERE: [&str; 2] = ["transformer-engine", "transformer-engi
 pub(crate) fn check(config: &TrainerConfig, missing: &[String]) -> Result<(), Error> {
     let TrainerConfig { accelerator, strategy, precision, .. } = config;
     let mut of_version = Vec::new();
-    match Strategies::check(strategy) {
+    match Strategies::check(strategy.name()) {
         Ok(()) => {}
         Err(FabricError::NotInThisVersion { what }) => of_version.push(what),
         Err(unknown) => return Err(Error::Config(unknown.to_string())),

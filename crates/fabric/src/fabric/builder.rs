@@ -1,7 +1,6 @@
 //! [`FabricBuilder`]: from a configuration to a [`Fabric`], by way of other processes where it asks for several.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use derive_setters::Setters;
 use fulgurite_torch::distributed::{Backend, GroupOptions, ProcessGroup};
@@ -34,8 +33,8 @@ pub struct FabricBuilder {
     pub precision: String,
     /// What `ddp` is told.
     pub ddp: DdpOptions,
-    /// How long processes wait for each other, at the start and in a collective operation.
-    pub timeout: Duration,
+    /// Whether batch norms in training see the batches of all processes as one. Nothing special where there is one.
+    pub sync_batchnorm: bool,
     /// Whatever must be the same in all processes, by name, as text: where one differs, none of them begins.
     pub configuration: BTreeMap<String, String>,
 }
@@ -77,7 +76,14 @@ impl FabricBuilder {
         let (ranks, groups) = connected.map_or((Ranks::ALONE, None), |(ranks, groups)| (ranks, Some(groups)));
         let device = devices[ranks.local];
         let Named { precision, warnings } = precision::precision(&self.precision, device)?;
-        let context = StrategyContext { name: self.strategy.clone(), device, ranks, groups, ddp: self.ddp.clone() };
+        let context = StrategyContext {
+            name: self.strategy.clone(),
+            device,
+            ranks,
+            groups,
+            ddp: self.ddp.clone(),
+            sync_batchnorm: self.sync_batchnorm,
+        };
         let mut fabric = Fabric {
             accelerator: accelerator.name(),
             num_nodes: self.num_nodes,
@@ -109,9 +115,10 @@ impl FabricBuilder {
         let facts = [("strategy", self.strategy.as_str()), ("precision", &self.precision)].into_iter();
         let facts = facts.chain(self.configuration.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let facts: Vec<(&str, &str)> = facts.collect();
-        let store = environments::rendezvous(environment, &facts, self.timeout)?;
+        let timeout = self.ddp.timeout;
+        let store = environments::rendezvous(environment, &facts, timeout)?;
         let group = |backend, name: &str| {
-            let options = GroupOptions { backend, timeout: self.timeout, name: name.into(), ..GroupOptions::default() };
+            let options = GroupOptions { backend, timeout, name: name.into(), ..GroupOptions::default() };
             ProcessGroup::new(&store, ranks.global, ranks.world_size, &options)
         };
         let control = group(Backend::Gloo, "control")?;
@@ -132,7 +139,7 @@ impl Default for FabricBuilder {
             strategy: "auto".into(),
             precision: "32-true".into(),
             ddp: DdpOptions::default(),
-            timeout: Duration::from_secs(30 * 60),
+            sync_batchnorm: false,
             configuration: BTreeMap::new(),
         }
     }

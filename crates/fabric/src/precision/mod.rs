@@ -20,7 +20,7 @@ use crate::FabricError;
 
 pub use mixed::MixedPrecision;
 pub use names::{NAMES, Named, precision};
-pub use on_fabric::Clip;
+pub use on_fabric::{Clip, ForwardContext};
 pub use scaler::{GradScaler, GradScalerOptions, ScalerError};
 pub use whole::TruePrecision;
 

@@ -3,6 +3,7 @@
 use fulgurite_data::Batch;
 use fulgurite_optim::Optimizer;
 use fulgurite_torch::autocast::AutocastGuard;
+use fulgurite_torch::distributed::{SyncBatchNorm, SyncBatchNormGuard};
 use fulgurite_torch::grad;
 use fulgurite_torch::tch::Tensor;
 
@@ -41,6 +42,14 @@ impl Clip {
     }
 }
 
+/// What surrounds a forward pass, on this thread, until it is dropped. Made by [`Fabric::forward_context`].
+#[derive(Debug)]
+#[must_use = "it is in force until it is dropped"]
+pub struct ForwardContext {
+    _autocast: Option<AutocastGuard>,
+    _sync_batch_norm: Option<SyncBatchNormGuard>,
+}
+
 impl Fabric {
     /// The batch with its floating-point tensors in the precision's kind.
     pub fn convert_input<B: Batch>(&self, batch: B) -> B {
@@ -50,8 +59,8 @@ impl Fabric {
         }
     }
 
-    /// What surrounds a forward pass and its loss; it is in force until the guard is dropped, and nothing in full
-    /// precision.
+    /// What surrounds a forward pass and its loss: autocast in mixed precision, and in training synchronized batch norms
+    /// if the strategy has them. It is in force until it is dropped.
     ///
     /// ```
     /// use fulgurite_fabric::{Fabric, Pass};
@@ -60,7 +69,7 @@ impl Fabric {
     /// let fabric = Fabric::new("cpu", &1.into(), "bf16-mixed")?;
     /// let x = Tensor::ones([2, 2], (Kind::Float, fabric.device()));
     /// let y = {
-    ///     let _autocast = fabric.forward_context(Pass::Training)?;
+    ///     let _context = fabric.forward_context(Pass::Training)?;
     ///     x.matmul(&x)
     /// };
     /// assert_eq!(y.kind(), Kind::BFloat16);
@@ -70,8 +79,12 @@ impl Fabric {
     /// # Errors
     ///
     /// A device that has no autocast.
-    pub fn forward_context(&self, pass: Pass) -> Result<Option<AutocastGuard>, FabricError> {
-        self.precision().forward_context(self.device(), pass)
+    pub fn forward_context(&self, pass: Pass) -> Result<ForwardContext, FabricError> {
+        let sync_batch_norm = self.strategy().sync_batch_norm().filter(|_| pass == Pass::Training);
+        Ok(ForwardContext {
+            _autocast: self.precision().forward_context(self.device(), pass)?,
+            _sync_batch_norm: sync_batch_norm.map(SyncBatchNorm::enter),
+        })
     }
 
     /// The backward pass of `loss`, a scalar with a gradient. With a gradient scaler, the gradients are scaled until

@@ -1,77 +1,14 @@
 //! [`DdpStrategy`]: one module per process, one mean of their gradients.
 
-use fulgurite_torch::distributed::{ProcessGroup, Reducer, ReducerOptions, Reduction, verify_parameters};
+use fulgurite_torch::distributed::{
+    ProcessGroup, Reducer, ReducerOptions, Reduction, SyncBatchNorm, verify_parameters,
+};
 use fulgurite_torch::params::{named_buffers, named_parameters};
 use fulgurite_torch::tch::{Device, Tensor, nn, no_grad};
 use fulgurite_torch::{Value, serialization};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use super::{Ranks, ReduceOp, Strategy};
+use super::{DdpOptions, Ranks, ReduceOp, Strategy};
 use crate::FabricError;
-
-pub use fulgurite_torch::distributed::Compression;
-
-/// Options of [`DdpStrategy`]: those of `torch.nn.parallel.DistributedDataParallel` and Lightning's `DDPStrategy`.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, derive_setters::Setters)]
-#[serde(default, deny_unknown_fields)]
-#[setters(strip_option)]
-#[non_exhaustive]
-pub struct DdpOptions {
-    /// Whether parameters may be left out of a loss. Costs a walk over the graph in every step.
-    pub find_unused_parameters: bool,
-    /// Promises that every step uses the same parameters in the same way.
-    pub static_graph: bool,
-    /// Keeps gradients in the buckets they are sent in, which saves a copy and their memory.
-    pub gradient_as_bucket_view: bool,
-    /// Size of a bucket of gradients, in MB (2^20 bytes).
-    pub bucket_cap_mb: f64,
-    /// Gives every rank the buffers of rank zero, such as batch norm's running means, before each step of training.
-    pub broadcast_buffers: bool,
-    /// Sends gradients in 16 bits.
-    #[serde(with = "hook_name")]
-    #[schemars(with = "Option<String>")]
-    pub ddp_comm_hook: Option<Compression>,
-}
-
-impl Default for DdpOptions {
-    fn default() -> DdpOptions {
-        DdpOptions {
-            find_unused_parameters: false,
-            static_graph: false,
-            gradient_as_bucket_view: false,
-            bucket_cap_mb: 25.0,
-            broadcast_buffers: true,
-            ddp_comm_hook: None,
-        }
-    }
-}
-
-/// PyTorch's names of the communication hooks.
-mod hook_name {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
-    use super::Compression;
-
-    pub(super) fn serialize<S: Serializer>(hook: &Option<Compression>, serializer: S) -> Result<S::Ok, S::Error> {
-        let name = hook.map(|hook| match hook {
-            Compression::Fp16 => "fp16_compress_hook",
-            Compression::Bf16 => "bf16_compress_hook",
-        });
-        name.serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Compression>, D::Error> {
-        match Option::<String>::deserialize(deserializer)?.as_deref() {
-            None => Ok(None),
-            Some("fp16_compress_hook") => Ok(Some(Compression::Fp16)),
-            Some("bf16_compress_hook") => Ok(Some(Compression::Bf16)),
-            Some(other) => Err(de::Error::custom(format!(
-                "ddp_comm_hook {other:?} is none of fp16_compress_hook and bf16_compress_hook"
-            ))),
-        }
-    }
-}
 
 /// Distributed data parallel: every process has the whole module and its own part of the data, and each backward pass ends
 /// with the mean of all gradients. PyTorch's `Reducer` sends them in buckets while the rest is still being computed.
@@ -86,6 +23,7 @@ pub struct DdpStrategy {
     group: ProcessGroup,
     /// On the CPU: decisions, values, barriers.
     control: ProcessGroup,
+    sync_batch_norm: Option<SyncBatchNorm>,
     training: Option<Training>,
 }
 
@@ -107,7 +45,17 @@ impl DdpStrategy {
         group: ProcessGroup,
         control: ProcessGroup,
     ) -> DdpStrategy {
-        DdpStrategy { name: name.into(), options, device, ranks, group, control, training: None }
+        DdpStrategy { name: name.into(), options, device, ranks, group, control, sync_batch_norm: None, training: None }
+    }
+
+    /// From now on batch norms in training see the batches of all ranks as one.
+    ///
+    /// # Errors
+    ///
+    /// What libtorch said.
+    pub fn synchronize_batch_norms(&mut self) -> Result<(), FabricError> {
+        self.sync_batch_norm = Some(SyncBatchNorm::new(&self.group)?);
+        Ok(())
     }
 
     /// The group of all ranks, whose backend sends tensors of the device.
@@ -192,6 +140,10 @@ impl Strategy for DdpStrategy {
 
     fn control_group(&self) -> Option<&ProcessGroup> {
         Some(&self.control)
+    }
+
+    fn sync_batch_norm(&self) -> Option<&SyncBatchNorm> {
+        self.sync_batch_norm.as_ref()
     }
 
     fn setup_module(&mut self, vars: &nn::VarStore) -> Result<(), FabricError> {

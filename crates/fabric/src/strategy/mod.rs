@@ -1,18 +1,22 @@
 //! Strategies: how a run spreads over processes and devices.
 
+mod choice;
 mod consensus;
 mod ddp;
+mod ddp_options;
 mod registry;
 mod single_device;
 
 use fulgurite_torch::Value;
-use fulgurite_torch::distributed::ProcessGroup;
+use fulgurite_torch::distributed::{ProcessGroup, SyncBatchNorm};
 use fulgurite_torch::tch::{Device, Tensor, nn};
 
 use crate::FabricError;
 
+pub use choice::StrategyChoice;
 pub use consensus::Consensus;
-pub use ddp::{Compression, DdpOptions, DdpStrategy};
+pub use ddp::DdpStrategy;
+pub use ddp_options::{Compression, DdpOptions};
 pub(crate) use registry::SINGLE_DEVICE;
 pub use registry::{Groups, Strategies, StrategyContext, StrategyFactory};
 pub use single_device::SingleDeviceStrategy;
@@ -126,6 +130,12 @@ pub trait Strategy: Send {
 
     /// The group of all ranks on the CPU, over which they decide; `None` where there is one rank.
     fn control_group(&self) -> Option<&ProcessGroup> {
+        None
+    }
+
+    /// What makes batch norms in a forward pass of training see the batches of all ranks as one; `None` where each rank
+    /// normalizes its own.
+    fn sync_batch_norm(&self) -> Option<&SyncBatchNorm> {
         None
     }
 

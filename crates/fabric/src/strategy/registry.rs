@@ -20,6 +20,8 @@ pub struct StrategyContext {
     pub groups: Option<Groups>,
     /// What `ddp` is told, whatever the suffix of its name says.
     pub ddp: DdpOptions,
+    /// Whether batch norms are to see the batches of all ranks as one.
+    pub sync_batchnorm: bool,
 }
 
 /// The groups of all ranks of a run.
@@ -130,7 +132,7 @@ impl Strategies {
         if let Some(entry) = Strategies::registered(&context.name) {
             return (entry.factory)(context);
         }
-        let StrategyContext { name, device, ranks, groups, mut ddp } = context;
+        let StrategyContext { name, device, ranks, groups, mut ddp, sync_batchnorm } = context;
         match groups {
             None => Ok(Box::new(SingleDeviceStrategy::new(device))),
             Some(_) if name == SINGLE_DEVICE => Err(Strategies::refuse_single_device(world_size)),
@@ -138,7 +140,11 @@ impl Strategies {
                 ddp.find_unused_parameters |= name.ends_with(FIND_UNUSED);
                 ddp.find_unused_parameters &= !name.ends_with(ALL_USED);
                 let name = if name == "auto" { "ddp".to_owned() } else { name };
-                Ok(Box::new(DdpStrategy::new(name, ddp, device, ranks, group, control)))
+                let mut strategy = DdpStrategy::new(name, ddp, device, ranks, group, control);
+                if sync_batchnorm {
+                    strategy.synchronize_batch_norms()?;
+                }
+                Ok(Box::new(strategy))
             }
         }
     }
@@ -188,6 +194,7 @@ mod tests {
             ranks: Ranks::ALONE,
             groups: None,
             ddp: DdpOptions::default(),
+            sync_batchnorm: false,
         };
         assert_eq!(Strategies::make(context).unwrap().name(), "mine");
         let error = Strategies::register("ddp", |_| Ok(Box::new(Mine))).unwrap_err().to_string();

@@ -10,6 +10,7 @@ mod error;
 mod process_group;
 mod reducer;
 mod store;
+mod sync_batch_norm;
 mod verify;
 mod work;
 
@@ -18,5 +19,6 @@ pub use error::DistributedError;
 pub use process_group::{Backend, GroupOptions, ProcessGroup};
 pub use reducer::{Compression, Reducer, ReducerOptions};
 pub use store::{Store, TcpStoreOptions};
+pub use sync_batch_norm::{SyncBatchNorm, SyncBatchNormGuard};
 pub use verify::verify_parameters;
 pub use work::Work;

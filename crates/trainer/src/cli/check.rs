@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::layout::{INERT, Layout, SCHEDULER_KEYS};
+use fulgurite_fabric::strategy::Strategies;
+
+use super::layout::{INERT, INERT_OF_STRATEGIES, Layout, SCHEDULER_KEYS};
 use super::registry::{Kind, Misfit};
 use super::schema::Schema;
 use super::tree::{Content, Node, Origin};
@@ -66,14 +68,20 @@ fn is_inert(key: &str, value: &Node) -> bool {
 
 impl Schema<'_> {
     fn accepts_null_or_class(self) -> bool {
-        self.accepts_null() || self.classes().is_some()
+        self.accepts_null() || self.classes().is_some_and(|kind| kind != Kind::Strategy)
     }
+}
+
+fn is_class_of_strategies(name: &str) -> bool {
+    name.ends_with("Strategy") && !Strategies::names().iter().any(|known| known == name)
 }
 
 fn normalize_classes(layout: &Layout, node: &mut Node, kind: Kind, is_list: bool, path: &str) -> Result<(), Error> {
     match &mut node.content {
         Content::Scalar(Value::Null) => Ok(()),
         Content::Scalar(Value::Bool(_)) if kind == Kind::Logger => Ok(()),
+        // Names of strategies are checked where all are known.
+        Content::Scalar(Value::String(name)) if kind == Kind::Strategy && !is_class_of_strategies(name) => Ok(()),
         Content::List(items) if is_list => {
             items.iter_mut().try_for_each(|item| normalize_class(layout, item, kind, path))
         }
@@ -130,6 +138,12 @@ fn normalize_class(layout: &Layout, node: &mut Node, kind: Kind, path: &str) -> 
     entries.insert("class_path".to_owned(), Node::scalar(class.name.as_str(), &origin));
     let Some(options) = entries.get_mut("init_args").and_then(Node::as_map_mut) else { return Ok(()) };
     options.retain(|key, value| !is_inert(key, value) || class.schema().field(key).is_some());
+    if kind == Kind::Strategy {
+        let is_default = |key: &str, value: &Node| INERT_OF_STRATEGIES.contains(&(key, &value.to_json().to_string()));
+        let is_null =
+            |value: &Node, field: Option<Schema<'_>>| value.is_null() && !field.is_some_and(Schema::accepts_null);
+        options.retain(|key, value| !is_default(key, value) && !is_null(value, class.schema().field(key)));
+    }
     for (key, value) in options {
         match class.schema().field(key) {
             Some(field) => normalize_at(layout, value, field, &mut vec![class.name.clone(), key.clone()])?,
@@ -156,7 +170,9 @@ pub(super) fn unknown_option<S: AsRef<str>>(origin: &Origin, path: &[S], known: 
 }
 
 pub(super) fn unknown_class(layout: &Layout, origin: &Origin, kind: Kind, name: &str) -> Error {
-    let names = layout.registry.names(kind);
+    let by_name = if kind == Kind::Strategy { Strategies::names() } else { Vec::new() };
+    let mut names = layout.registry.names(kind);
+    names.extend(by_name.iter().map(String::as_str));
     let advice = match nearest(name, names.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("there are {}", names.join(", ")),

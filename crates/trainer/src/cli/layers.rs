@@ -217,6 +217,9 @@ impl Config<'_> {
             items.extend(more);
             return self.layer(nest(place, Node { content: Content::List(items), origin: origin.clone() }, origin));
         }
+        if kind == Kind::Strategy {
+            self.strategy_of_a_name(place, origin);
+        }
         let (named, key) = self.class_option(place, rest, kind, origin)?;
         let Some(class) = self.class_at(place, named.as_deref()) else {
             let (what, place) = (kind.name(), place.join("."));
@@ -241,6 +244,24 @@ impl Config<'_> {
             options.insert(key.to_owned(), node);
         }
         normalize(self.layout, &mut self.root)
+    }
+
+    /// An option makes a class of the name `ddp`.
+    fn strategy_of_a_name(&mut self, place: &[&str], origin: &Origin) {
+        let node = place.iter().try_fold(&mut self.root, |node, part| node.as_map_mut()?.get_mut(*part));
+        let Some(node) = node else { return };
+        let unused = match node.as_str() {
+            Some("ddp") => None,
+            Some("ddp_find_unused_parameters_true") => Some(true),
+            Some("ddp_find_unused_parameters_false") => Some(false),
+            _ => return,
+        };
+        let unused = unused.map(|unused| ("find_unused_parameters".to_owned(), Node::scalar(unused, origin)));
+        let class = [
+            ("class_path".to_owned(), Node::scalar("DdpStrategy", origin)),
+            ("init_args".to_owned(), Node::map(unused, origin)),
+        ];
+        *node = Node::map(class, origin);
     }
 
     /// The class at a place: of a list the one that is named, or the last.

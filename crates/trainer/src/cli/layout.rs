@@ -12,11 +12,20 @@ use crate::config::TrainerConfig;
 pub(super) const SCHEDULER_KEYS: [&str; 5] = ["interval", "frequency", "monitor", "strict", "name"];
 
 /// Arguments of Lightning's trainer that this version does not have.
-const TRAINER_ARGUMENTS_ELSEWHERE: [&str; 3] = ["model_registry", "suggest_integrations", "sync_batchnorm"];
+const TRAINER_ARGUMENTS_ELSEWHERE: [&str; 2] = ["model_registry", "suggest_integrations"];
 
 /// Options of Lightning and PyTorch that are not here, and mean nothing as long as they are null or false.
 pub(super) const INERT: [&str; 6] =
     ["capturable", "differentiable", "foreach", "fused", "log_rank_zero_only", "weights_only"];
+
+/// What Lightning's files say of a `DDPStrategy` that is not here and is as it is here; null is, too.
+pub(super) const INERT_OF_STRATEGIES: [(&str, &str); 5] = [
+    ("check_reduction", "false"),
+    ("dim", "0"),
+    ("init_sync", "true"),
+    ("skip_all_reduce_unused_params", "false"),
+    ("start_method", "\"popen\""),
+];
 
 /// What the program is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +88,10 @@ impl Layout {
         let logger = "Loggers, by class; true for TensorBoard and CSV files, false for none.";
         let logger = class_slot(Kind::Logger, true, json!(true), logger);
         let plugins = class_slot(Kind::Plugin, true, json!([]), "Parts of the trainer's foundation, by class.");
+        let strategy = "How processes work together: `auto`, `single_device`, `ddp`, `ddp_find_unused_parameters_true`, or a class.";
+        let strategy = class_slot(Kind::Strategy, false, json!("auto"), strategy);
         if let Some(fields) = trainer["properties"].as_object_mut() {
+            fields.insert("strategy".into(), strategy);
             fields.insert("callbacks".into(), callbacks);
             fields.insert("logger".into(), logger);
             fields.insert("plugins".into(), plugins);

@@ -1,6 +1,7 @@
 //! [`Registry`]: the classes that a file or a command line can name.
 
 use fulgurite_fabric::loggers::{CsvLogger, CsvLoggerOptions, Logger, TensorBoardLogger, TensorBoardLoggerOptions};
+use fulgurite_fabric::strategy::DdpOptions;
 use fulgurite_optim::{OptimizerOptions, SchedulerOptions};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -20,10 +21,12 @@ pub(super) enum Kind {
     Optimizer,
     Scheduler,
     Plugin,
+    Strategy,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 5] = [Kind::Callback, Kind::Logger, Kind::Optimizer, Kind::Scheduler, Kind::Plugin];
+    pub(super) const ALL: [Kind; 6] =
+        [Kind::Callback, Kind::Logger, Kind::Optimizer, Kind::Scheduler, Kind::Plugin, Kind::Strategy];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -32,6 +35,7 @@ impl Kind {
             Kind::Optimizer => "optimizer",
             Kind::Scheduler => "lr_scheduler",
             Kind::Plugin => "plugin",
+            Kind::Strategy => "strategy",
         }
     }
 
@@ -42,6 +46,7 @@ impl Kind {
             Kind::Optimizer => "optimizers",
             Kind::Scheduler => "lr_schedulers",
             Kind::Plugin => "plugins",
+            Kind::Strategy => "strategies",
         }
     }
 
@@ -65,6 +70,13 @@ impl Kind {
                 "TorchElasticEnvironment",
                 "TorchSyncBatchNorm",
             ],
+            Kind::Strategy => &[
+                "DeepSpeedStrategy",
+                "FSDPStrategy",
+                "ModelParallelStrategy",
+                "SingleDeviceXLAStrategy",
+                "XLAStrategy",
+            ],
             Kind::Optimizer | Kind::Scheduler => &[],
         }
     }
@@ -83,6 +95,7 @@ pub(super) enum Made {
     Optimizer(OptimizerOptions),
     Scheduler(SchedulerOptions),
     Plugin(Plugin),
+    Strategy(DdpOptions),
 }
 
 type Make = Box<dyn Fn(Value) -> Result<Made, Failure>>;
@@ -155,6 +168,14 @@ impl Registry {
         }
         let slurm = |environment| Made::Plugin(Plugin::slurm(environment));
         registry.add::<SlurmEnvironment>(Kind::Plugin, "SlurmEnvironment", &["SLURMEnvironment"], slurm);
+        registry.insert(Class {
+            kind: Kind::Strategy,
+            name: "DdpStrategy".to_owned(),
+            aliases: &["DDPStrategy"],
+            schema: options_schema::<DdpOptions>(),
+            check: Box::new(|options| parse::<DdpOptions>(options).map(drop)),
+            make: Box::new(|options| parse(options).map(Made::Strategy).map_err(Failure::Misfit)),
+        });
         registry.add_logger::<CsvLogger>("CsvLogger", &["CSVLogger"]);
         registry.add_logger::<TensorBoardLogger>("TensorBoardLogger", &[]);
         for &name in OptimizerOptions::NAMES {

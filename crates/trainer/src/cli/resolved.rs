@@ -72,8 +72,17 @@ impl Resolved {
                 !["callbacks", "logger", "plugins"].contains(&name.as_str()) && !layout.is_elsewhere(&["trainer", name])
             });
         }
+        let strategy =
+            node.as_map_mut().filter(|entries| entries.get("strategy").is_some_and(|node| node.as_map().is_some()));
+        let strategy = strategy.and_then(|entries| entries.shift_remove("strategy"));
         let schema = layout.schema().field("trainer").unwrap_or(Schema(&Value::Null));
-        parse(node.to_json()).map_err(|problem| misfit(&node, schema, "trainer", &problem))
+        let config = parse(node.to_json()).map_err(|problem| misfit(&node, schema, "trainer", &problem));
+        let mut config: TrainerConfig = config?;
+        let strategy = strategy.map(|node| make(layout, &node, Kind::Strategy)).transpose()?.flatten();
+        if let Some(Made::Strategy(options)) = strategy {
+            config.strategy = options.into();
+        }
+        Ok(config)
     }
 
     /// `null` and `false` do not seed.
@@ -117,8 +126,15 @@ impl Resolved {
     pub(super) fn elsewhere(&self, layout: &Layout) -> Vec<String> {
         let mut missing = Vec::new();
         let trainer = self.root.nearest(["trainer"]);
-        for (place, kind) in [("logger", Kind::Logger), ("callbacks", Kind::Callback), ("plugins", Kind::Plugin)] {
-            for class in trainer.get(place).and_then(Node::as_list).into_iter().flatten() {
+        let places = [
+            ("logger", Kind::Logger),
+            ("callbacks", Kind::Callback),
+            ("plugins", Kind::Plugin),
+            ("strategy", Kind::Strategy),
+        ];
+        for (place, kind) in places {
+            let node = trainer.nearest([place]);
+            for class in node.as_list().unwrap_or(std::slice::from_ref(node)) {
                 let name = class.get("class_path").and_then(Node::as_str).unwrap_or_default();
                 if layout.registry.is_elsewhere(kind, name) {
                     missing.push(format!("{} `{}`", kind.name(), super::tree::short_name(name)));

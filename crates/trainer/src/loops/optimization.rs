@@ -80,6 +80,7 @@ impl<M: LightningModule> OptimizerClosure<'_, M> {
         if let Some(loss) = &outputs.loss {
             check_loss(loss, module)?;
         } else {
+            engine.refuse_skip_where_others_wait()?;
             engine.state.warn("training_step returned no loss; if that was on purpose, ignore this");
         }
 
@@ -236,6 +237,18 @@ impl Engine {
         let window = self.state.accumulate_grad_batches();
         let share = if window == 1 { 1.0 } else { weight.unwrap_or(1.0) / window as f64 };
         self.backward(module, loss, share)
+    }
+
+    /// Synchronized batch norms of the other ranks wait for this one's backward pass, of every batch.
+    fn refuse_skip_where_others_wait(&self) -> Result<(), Error> {
+        if self.state.fabric.strategy().sync_batch_norm().is_none() {
+            return Ok(());
+        }
+        Err(Error::Config(format!(
+            "training_step of rank {} returned no loss for batch {}, and with sync_batchnorm the other ranks wait for the backward pass of its batch norms; return a loss on every rank (times 0.0, if it should not count), or turn sync_batchnorm off",
+            self.state.fabric.global_rank(),
+            self.state.batch_idx.unwrap_or_default()
+        )))
     }
 
     /// A batch without a loss, where the other ranks wait for this one's gradients: zeros.

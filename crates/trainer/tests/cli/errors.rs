@@ -289,6 +289,64 @@ fn values_that_cannot_be_are_refused_before_anything_runs() {
 }
 
 #[test]
+fn options_of_strategies_that_cannot_be() {
+    args(
+        "fit --trainer.strategy ddp --trainer.strategy.static_grph true",
+        expect![[r#"
+        error: --trainer.strategy.static_grph: there is no option `DdpStrategy.static_grph`; did you mean `DdpStrategy.static_graph`?
+    "#]],
+    );
+    args(
+        "fit --trainer.strategy ddp --trainer.strategy.bucket_cap_mb many",
+        expect![[r#"
+        error: --trainer.strategy.bucket_cap_mb: `DdpStrategy.bucket_cap_mb` takes float, not the text `many`
+    "#]],
+    );
+    args(
+        "fit --trainer.strategy ddp --trainer.strategy.timeout 30",
+        expect![[r#"
+        error: --trainer.strategy.timeout: `DdpStrategy.timeout` cannot be the text `30`: timeout "30" is no time above zero; write hours:minutes:seconds, such as 0:30:00
+    "#]],
+    );
+    args(
+        "fit --trainer.strategy ddp --trainer.strategy.ddp_comm_hook powerSGD_hook",
+        expect![[r#"
+        error: --trainer.strategy.ddp_comm_hook: `DdpStrategy.ddp_comm_hook` cannot be the text `powerSGD_hook`: ddp_comm_hook "powerSGD_hook" is none of fp16_compress_hook and bf16_compress_hook
+    "#]],
+    );
+    args(
+        "fit --trainer.strategy.static_graph true",
+        expect![[r#"
+        error: --trainer.strategy.static_graph belongs to no strategy; name it before, with --trainer.strategy CLASS
+    "#]],
+    );
+    args(
+        "fit --trainer.strategy DDPStrateg",
+        expect![[r#"
+        error: unknown strategy `DDPStrateg`; did you mean `ddp`?
+    "#]],
+    );
+    args(
+        "fit --trainer.strategy SingleDeviceStrategy",
+        expect![[r#"
+        error: --trainer.strategy: there is no strategy `SingleDeviceStrategy`; did you mean `single_device`?
+    "#]],
+    );
+    args(
+        "fit --trainer.strategy FSDPStrategy",
+        expect![[r#"
+        error: this configuration cannot run here: this version does not support strategy `FSDPStrategy` yet
+    "#]],
+    );
+    args(
+        "fit --trainer.strategy 3",
+        expect![[r#"
+        error: --trainer.strategy: `trainer.strategy` takes the name of a class, or `class_path` and `init_args`, not `3`
+    "#]],
+    );
+}
+
+#[test]
 fn what_lightning_has_and_this_version_does_not_is_one_sentence() {
     args(
         "fit --trainer.strategy fsdp",
@@ -300,12 +358,6 @@ fn what_lightning_has_and_this_version_does_not_is_one_sentence() {
         "fit --trainer.strategy deepspeed_stage_2 --trainer.precision transformer-engine --trainer.num_nodes 2",
         expect![[r#"
             error: this configuration cannot run here: this version does not support strategy `deepspeed_stage_2` and precision `transformer-engine` yet
-        "#]],
-    );
-    args(
-        "fit --trainer.devices 4 --trainer.sync_batchnorm true",
-        expect![[r#"
-            error: this configuration cannot run here: this version does not support argument `sync_batchnorm` yet
         "#]],
     );
     args(

@@ -333,7 +333,10 @@ fn values_are_read_as_their_options_want_them() {
 /// Lightning writes `null` for what it decides later.
 #[test]
 fn null_is_the_default_where_there_is_no_null() {
-    let folder = Folder::with(&[("a.yaml", "trainer:\n  limit_train_batches: null\n  num_sanity_val_steps: null\n")]);
+    let folder = Folder::with(&[(
+        "a.yaml",
+        "trainer:\n  limit_train_batches: null\n  num_sanity_val_steps: null\n  strategy: null\n",
+    )]);
     changed(
         &folder,
         "fit --config @a.yaml",
@@ -362,7 +365,6 @@ fn lightnings_own_file_is_read() {
                 init_args:
                   save_dir: logs
               plugins: null
-              sync_batchnorm: false
               model_registry: null
             optimizer:
               class_path: AdamW
@@ -372,6 +374,83 @@ fn lightnings_own_file_is_read() {
               init_args: {}
               monitor: val_loss
         "#]],
+    );
+}
+
+#[test]
+fn a_strategy_has_a_name_or_options() {
+    changed(
+        &folder(),
+        "fit --trainer.strategy ddp",
+        expect![[r#"
+        trainer:
+          strategy: ddp
+    "#]],
+    );
+    changed(
+        &folder(),
+        "fit --trainer.strategy ddp --trainer.strategy.static_graph true --trainer.strategy.timeout 0:00:30",
+        expect![[r#"
+            trainer:
+              strategy:
+                class_path: DdpStrategy
+                init_args:
+                  static_graph: true
+                  timeout: "0:00:30"
+        "#]],
+    );
+    changed(
+        &folder(),
+        "fit --trainer.strategy ddp_find_unused_parameters_true --trainer.strategy.bucket_cap_mb 5",
+        expect![[r#"
+            trainer:
+              strategy:
+                class_path: DdpStrategy
+                init_args:
+                  find_unused_parameters: true
+                  bucket_cap_mb: 5
+        "#]],
+    );
+    changed(
+        &folder(),
+        "fit --trainer.strategy DdpStrategy --trainer.strategy.static_graph true --trainer.strategy auto",
+        expect![[r#"
+            {}
+        "#]],
+    );
+    let hook = "torch.distributed.algorithms.ddp_comm_hooks.default_hooks.bf16_compress_hook";
+    let yaml = format!(
+        "trainer:\n  strategy:\n    class_path: lightning.pytorch.strategies.DDPStrategy\n    init_args:\n      ddp_comm_hook: {hook}\n"
+    );
+    let folder = Folder::with(&[("a.yaml", &yaml)]);
+    changed(
+        &folder,
+        "fit -c @a.yaml --trainer.strategy.gradient_as_bucket_view true",
+        expect![[r#"
+        trainer:
+          strategy:
+            class_path: DdpStrategy
+            init_args:
+              gradient_as_bucket_view: true
+              ddp_comm_hook: torch.distributed.algorithms.ddp_comm_hooks.default_hooks.bf16_compress_hook
+    "#]],
+    );
+}
+
+/// What `LightningCLI` of Lightning 2.6.6 prints of `--trainer.strategy DDPStrategy`.
+#[test]
+fn lightnings_own_strategy_is_read() {
+    let folder = Folder::with(&[("a.yaml", include_str!("../golden/lightning_ddp.yaml"))]);
+    changed(
+        &folder,
+        "fit --config @a.yaml",
+        expect![[r#"
+        trainer:
+          strategy:
+            class_path: DdpStrategy
+            init_args:
+              find_unused_parameters: true
+    "#]],
     );
 }
 

@@ -3,9 +3,11 @@
 use std::cell::RefCell;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::time::Duration;
 
 use expect_test::expect;
 use fulgurite::cli::SaveConfig;
+use fulgurite::fabric::DdpOptions;
 
 use crate::program::{Folder, program};
 
@@ -159,6 +161,22 @@ fn hooks_see_what_they_come_after() {
         assert_eq!(code, ExitCode::SUCCESS, "{text}");
     }
     assert_eq!(*seen.borrow(), ["before fit", "after 4 steps", "1 loader", "2 batches"]);
+}
+
+#[test]
+fn options_of_the_strategy_reach_the_run() {
+    let folder = Folder::with(&[]);
+    let seen = Rc::new(RefCell::new(None));
+    let strategy = seen.clone();
+    let cli = program().before_fit(move |trainer, _, _| {
+        *strategy.borrow_mut() = Some(trainer.state().config().strategy.clone());
+        Ok(())
+    });
+    let options = "--trainer.strategy ddp --trainer.strategy.static_graph true --trainer.strategy.timeout 0:00:30";
+    let (text, code) = folder.answer(cli, &format!("{FIT} {options}"));
+    assert_eq!(code, ExitCode::SUCCESS, "{text}");
+    let expected = DdpOptions::default().static_graph(true).timeout(Duration::from_secs(30));
+    assert_eq!(*seen.borrow(), Some(expected.into()));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fulgurite::fabric::DdpOptions;
 use program::{BEGAN, PLAN, Plan, Report};
 
 /// Two ranks need both processors.
@@ -73,16 +74,22 @@ fn assert_close(a: &[f64], b: &[f64], tolerance: f64) {
     assert!(worst <= tolerance, "they differ by {worst}");
 }
 
-/// Two ranks do what one does with the doubled batch.
-fn as_one_with_the_doubled_batch(plan: Plan) {
+/// What comes of two ranks, and of one with the doubled batch.
+fn two_and_one(plan: Plan) -> (Vec<Report>, Report) {
     let _alone = one_at_a_time();
     let (first, second) = (folder(), folder());
     let two = reports(&Plan { folder: first.path().into(), ..plan.clone() }, 2);
     let one = Plan { folder: second.path().into(), devices: 1, batch_size: 2 * plan.batch_size, ..plan };
-    let one = reports(&one, 1).remove(0);
+    (two, reports(&one, 1).remove(0))
+}
 
+/// Two ranks do what one does with the doubled batch.
+fn as_one_with_the_doubled_batch(plan: Plan) {
+    let (two, one) = two_and_one(plan);
     assert_eq!(two[0].weights, two[1].weights);
     assert_close(&two[0].weights, &one.weights, 1e-6);
+    assert_eq!(two[0].buffers, two[1].buffers);
+    assert_close(&two[0].buffers, &one.buffers, 1e-6);
     assert_eq!((two[0].steps, two[0].batches), (one.steps, one.batches));
     for name in ["train_loss_epoch", "synced", "val_loss"] {
         assert_close(&[two[0].logged[name]], &[one.logged[name]], 1e-6);
@@ -105,6 +112,41 @@ fn two_ranks_do_what_one_does_with_the_doubled_batch() {
 #[test]
 fn so_they_do_when_gradients_are_accumulated() {
     as_one_with_the_doubled_batch(Plan { accumulate: 2, ..Plan::default() });
+}
+
+#[test]
+fn so_they_do_with_synchronized_batch_norms() {
+    let plan = Plan { batch_norm: true, sync_batchnorm: true, ..Plan::default() };
+    as_one_with_the_doubled_batch(plan.clone());
+    as_one_with_the_doubled_batch(Plan { accumulate: 2, ..plan });
+}
+
+#[test]
+fn batch_norms_that_are_not_synchronized_normalize_what_their_rank_sees() {
+    let (two, one) = two_and_one(Plan { batch_norm: true, ..Plan::default() });
+    let worst = two[0].weights.iter().zip(&one.weights).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(worst > 1e-4, "{worst}");
+}
+
+#[test]
+fn synchronized_batch_norms_end_an_epoch_with_the_shortest_stream() {
+    let _alone = one_at_a_time();
+    let folder = folder();
+    let plan = Plan { batch_norm: true, sync_batchnorm: true, stream_lacks: Some(9), ..Plan::default() };
+    let two = reports(&Plan { folder: folder.path().into(), ..plan }, 2);
+    assert_eq!((two[0].batches, two[1].batches), (12, 12));
+    assert_eq!((&two[0].weights, &two[0].buffers), (&two[1].weights, &two[1].buffers));
+}
+
+#[test]
+fn a_batch_without_a_loss_is_refused_where_batch_norms_wait_for_it() {
+    let _alone = one_at_a_time();
+    let folder = folder();
+    let strategy = DdpOptions::default().timeout(Duration::from_secs(5)).into();
+    let plan = Plan { strategy, batch_norm: true, sync_batchnorm: true, skip_at: Some(2), ..Plan::default() };
+    let said = failed(&Plan { folder: folder.path().into(), ..plan });
+    let error = "training_step of rank 1 returned no loss for batch 1, and with sync_batchnorm the other ranks wait";
+    assert!(said.contains(error), "{said}");
 }
 
 #[test]
@@ -234,7 +276,11 @@ fn a_parameter_without_a_part_in_the_loss_is_named() {
     let plan = Plan { folder: folder.path().into(), unused: true, ..Plan::default() };
     let said = failed(&plan);
     assert!(said.contains("spare.weight") && said.contains("find_unused_parameters"), "{said}");
-    reports(&Plan { strategy: "ddp_find_unused_parameters_true".into(), ..plan }, 2);
+    for strategy in
+        ["ddp_find_unused_parameters_true".into(), DdpOptions::default().find_unused_parameters(true).into()]
+    {
+        reports(&Plan { strategy, ..plan.clone() }, 2);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use fulgurite::Console;
 use fulgurite::callbacks::{LambdaCallback, OnExceptionCheckpoint};
 use fulgurite::data::{DataLoader, Dataset, ItemRng, IterableDataLoader, IterableFn};
+use fulgurite::fabric::strategy::StrategyChoice;
 use fulgurite::metrics::MulticlassAccuracy;
 use fulgurite::prelude::*;
 use fulgurite::torch::{params, rng};
@@ -22,13 +23,16 @@ pub(crate) const BEGAN: &str = "began";
 pub(crate) struct Plan {
     pub folder: PathBuf,
     pub devices: i64,
-    pub strategy: String,
+    pub strategy: StrategyChoice,
     pub batch_size: usize,
     /// Items of the training data.
     pub items: usize,
     pub epochs: i64,
     pub accumulate: u64,
     pub dropout: f64,
+    /// A batch norm after the first layer.
+    pub batch_norm: bool,
+    pub sync_batchnorm: bool,
     /// Trains on streams, of which rank 1's has this many items less.
     pub stream_lacks: Option<usize>,
     /// Rank 1 asks for the end after this batch.
@@ -64,6 +68,8 @@ impl Default for Plan {
             epochs: 2,
             accumulate: 1,
             dropout: 0.0,
+            batch_norm: false,
+            sync_batchnorm: false,
             stream_lacks: None,
             stop_at: None,
             skip_at: None,
@@ -88,6 +94,8 @@ pub(crate) struct Report {
     pub batches: u64,
     pub logged: std::collections::BTreeMap<String, f64>,
     pub weights: Vec<f64>,
+    /// Running means and variances.
+    pub buffers: Vec<f64>,
     /// The items of every training batch.
     pub seen: Vec<Vec<i64>>,
     /// The items of the test.
@@ -117,6 +125,7 @@ fn point(index: usize) -> (Tensor, i64) {
 struct Net {
     vars: nn::VarStore,
     fc1: nn::Linear,
+    norm: Option<nn::BatchNorm>,
     fc2: nn::Linear,
     plan: Plan,
     accuracy: MulticlassAccuracy,
@@ -127,17 +136,22 @@ struct Net {
 impl Net {
     fn new(plan: &Plan) -> Net {
         let vars = nn::VarStore::new(Device::Cpu);
-        let fc1 = nn::linear(vars.root() / "fc1", 3, 16, Default::default());
+        // A bias before a batch norm has a gradient of rounding errors, which AdamW makes steps of.
+        let config = nn::LinearConfig { bias: !plan.batch_norm, ..Default::default() };
+        let fc1 = nn::linear(vars.root() / "fc1", 3, 16, config);
+        let norm = plan.batch_norm.then(|| nn::batch_norm1d(vars.root() / "norm", 16, Default::default()));
         let fc2 = nn::linear(vars.root() / "fc2", 16, 3, Default::default());
         if plan.unused {
             nn::linear(vars.root() / "spare", 2, 2, Default::default());
         }
         let accuracy = MulticlassAccuracy::new(3);
-        Net { vars, fc1, fc2, plan: plan.clone(), accuracy, seen: Vec::new(), tested: Vec::new() }
+        Net { vars, fc1, norm, fc2, plan: plan.clone(), accuracy, seen: Vec::new(), tested: Vec::new() }
     }
 
     fn logits(&self, x: &Tensor, train: bool) -> Tensor {
-        x.apply(&self.fc1).relu().dropout(self.plan.dropout, train).apply(&self.fc2)
+        let hidden = x.apply(&self.fc1);
+        let hidden = self.norm.as_ref().map_or(hidden.shallow_clone(), |norm| hidden.apply_t(norm, train));
+        hidden.relu().dropout(self.plan.dropout, train).apply(&self.fc2)
     }
 }
 
@@ -220,9 +234,10 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
     let mut trainer = Trainer::builder()
         .accelerator("cpu")
         .devices(plan.devices)
-        .strategy(&plan.strategy)
+        .strategy(plan.strategy.clone())
         .max_epochs(plan.epochs)
         .accumulate_grad_batches(plan.accumulate)
+        .sync_batchnorm(plan.sync_batchnorm)
         .log_every_n_steps(1)
         .default_root_dir(&plan.folder)
         .enable_checkpointing(plan.checkpoints)
@@ -249,8 +264,11 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
         trainer.ckpt_path(path);
     }
     let outcome = trainer.fit(&mut net, ())?;
-    let weights = params::named_parameters(&net.vars);
-    let weights = weights.iter().flat_map(|(_, w)| Vec::<f64>::try_from(w.flatten(0, -1)).unwrap()).collect();
+    let flat = |tensors: Vec<(String, Tensor)>| {
+        tensors.iter().flat_map(|(_, tensor)| Vec::<f64>::try_from(tensor.flatten(0, -1)).unwrap()).collect::<Vec<_>>()
+    };
+    let weights = flat(params::named_parameters(&net.vars));
+    let buffers = flat(params::named_buffers(&net.vars));
     let state = trainer.state();
     let (steps, batches) = (state.global_step(), state.progress().batch.total.completed);
     let (logged, rank) = (state.logged_metrics().clone(), state.fabric().global_rank());
@@ -261,6 +279,7 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
         batches,
         logged,
         weights,
+        buffers,
         seen: net.seen,
         tested: net.tested,
         test_results,
