@@ -7,6 +7,7 @@
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 
 // Owned by Rust's `Store`.
@@ -34,6 +35,10 @@ struct Text {
 
   operator std::string() const { return std::string(data, len); }
 };
+
+// Lets this process's connections to a server at `port` fail when nothing is heard from its machine for a minute. Without
+// it, c10d's store waits for a quarter of an hour for a machine that is cut off.
+void end_silent_connections(uint16_t port) noexcept;
 
 #ifdef FULGURITE_CUDA
 c10::intrusive_ptr<c10d::Backend> make_nccl(const c10::intrusive_ptr<c10d::Store> &store, int rank, int size,

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use fulgurite_fabric::Fabric;
 use fulgurite_fabric::environments::SlurmJob;
 use fulgurite_fabric::loggers::{CsvLogger, DummyLogger, Logger, TensorBoardLogger};
+use fulgurite_fabric::{DdpOptions, Fabric};
 use fulgurite_optim::Optimizers;
 use fulgurite_torch::tch::nn;
 
@@ -38,6 +38,7 @@ pub struct TrainerBuilder {
     optimizers: Option<OptimizerFactory>,
     /// What was asked for and is not in this version.
     missing: Vec<String>,
+    ddp: DdpOptions,
 }
 
 #[derive(Default)]
@@ -111,6 +112,12 @@ impl TrainerBuilder {
         self
     }
 
+    /// What the strategy `ddp` is told, in whichever of its variants: Lightning's `DDPStrategy(...)`.
+    pub fn ddp(mut self, options: DdpOptions) -> TrainerBuilder {
+        self.ddp = options;
+        self
+    }
+
     /// Makes the optimizers, in place of the module's `configure_optimizers`: as a command line does that names one.
     ///
     /// The factory gets the module's parameters. It may be called twice, when it asks for
@@ -153,6 +160,7 @@ impl TrainerBuilder {
             profiler,
             optimizers,
             missing,
+            ddp,
         } = self;
         if let Some(error) = error {
             return Err(error);
@@ -173,6 +181,7 @@ impl TrainerBuilder {
             .num_nodes(usize::try_from(config.num_nodes).unwrap_or(usize::MAX))
             .strategy(&config.strategy)
             .precision(&config.precision)
+            .ddp(ddp)
             .configuration(in_common(&config));
         let mut fabric = fabric.build()?;
         fabric.take_warnings().iter().for_each(|warning| console.warn(warning));

@@ -1,7 +1,6 @@
 //! [`FabricBuilder`]: from a configuration to a [`Fabric`], by way of other processes where it asks for several.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use derive_setters::Setters;
 use fulgurite_torch::distributed::{Backend, GroupOptions, ProcessGroup};
@@ -34,8 +33,6 @@ pub struct FabricBuilder {
     pub precision: String,
     /// What `ddp` is told.
     pub ddp: DdpOptions,
-    /// How long processes wait for each other, at the start and in a collective operation.
-    pub timeout: Duration,
     /// Whatever must be the same in all processes, by name, as text: where one differs, none of them begins.
     pub configuration: BTreeMap<String, String>,
 }
@@ -111,9 +108,10 @@ impl FabricBuilder {
         let facts = [("strategy", self.strategy.as_str()), ("precision", &self.precision)].into_iter();
         let facts = facts.chain(self.configuration.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let facts: Vec<(&str, &str)> = facts.collect();
-        let store = environments::rendezvous(environment, &facts, self.timeout)?;
+        let store = environments::rendezvous(environment, &facts, self.ddp.timeout)?;
         let group = |backend, name: &str| {
-            let options = GroupOptions { backend, timeout: self.timeout, name: name.into(), ..GroupOptions::default() };
+            let options =
+                GroupOptions { backend, timeout: self.ddp.timeout, name: name.into(), ..GroupOptions::default() };
             ProcessGroup::new(&store, ranks.global, ranks.world_size, &options)
         };
         let control = group(Backend::Gloo, "control")?;
@@ -134,7 +132,6 @@ impl Default for FabricBuilder {
             strategy: "auto".into(),
             precision: "32-true".into(),
             ddp: DdpOptions::default(),
-            timeout: Duration::from_secs(30 * 60),
             configuration: BTreeMap::new(),
         }
     }

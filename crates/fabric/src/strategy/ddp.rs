@@ -1,5 +1,7 @@
 //! [`DdpStrategy`]: one module per process, one mean of their gradients.
 
+use std::time::Duration;
+
 use fulgurite_torch::distributed::{ProcessGroup, Reducer, ReducerOptions, Reduction, verify_parameters};
 use fulgurite_torch::params::{named_buffers, named_parameters};
 use fulgurite_torch::tch::{Device, Tensor, nn, no_grad};
@@ -32,6 +34,10 @@ pub struct DdpOptions {
     #[serde(with = "hook_name")]
     #[schemars(with = "Option<String>")]
     pub ddp_comm_hook: Option<Compression>,
+    /// Seconds that processes wait for each other, at the start and in a collective operation, before all give up.
+    #[serde(with = "seconds")]
+    #[schemars(with = "f64")]
+    pub timeout: Duration,
 }
 
 impl Default for DdpOptions {
@@ -43,7 +49,24 @@ impl Default for DdpOptions {
             bucket_cap_mb: 25.0,
             broadcast_buffers: true,
             ddp_comm_hook: None,
+            timeout: Duration::from_secs(30 * 60),
         }
+    }
+}
+
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(time.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero());
+        time.ok_or_else(|| D::Error::custom(format!("timeout {seconds} is no number of seconds above 0")))
     }
 }
 

@@ -1,10 +1,12 @@
 //! What every rank runs: a small training program, told by variables what to do, which writes down what came of it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fulgurite::Console;
 use fulgurite::callbacks::LambdaCallback;
 use fulgurite::data::{DataLoader, Dataset, ItemRng, IterableDataLoader, IterableFn};
+use fulgurite::fabric::DdpOptions;
 use fulgurite::metrics::MulticlassAccuracy;
 use fulgurite::prelude::*;
 use fulgurite::torch::{params, rng};
@@ -19,6 +21,7 @@ pub(crate) const PLAN: &str = "FULGURITE_TEST_PLAN";
 pub(crate) struct Plan {
     pub folder: PathBuf,
     pub devices: i64,
+    pub num_nodes: u64,
     pub strategy: String,
     pub batch_size: usize,
     /// Items of the training data.
@@ -40,6 +43,10 @@ pub(crate) struct Plan {
     /// Every batch takes this long.
     pub batch_ms: u64,
     pub seed: u64,
+    /// Seconds that ranks wait for each other.
+    pub timeout_s: Option<f64>,
+    /// Checkpoints are written to the folder `saved` after so many steps each.
+    pub save_every: Option<u64>,
 }
 
 impl Default for Plan {
@@ -47,6 +54,7 @@ impl Default for Plan {
         Plan {
             folder: PathBuf::new(),
             devices: 2,
+            num_nodes: 1,
             strategy: "auto".into(),
             batch_size: 4,
             items: 32,
@@ -61,6 +69,8 @@ impl Default for Plan {
             ckpt_path: None,
             batch_ms: 0,
             seed: 7,
+            timeout_s: None,
+            save_every: None,
         }
     }
 }
@@ -156,7 +166,7 @@ impl LightningModule for Net {
     }
 
     fn training_step(&mut self, (x, items): Self::Batch, step: &mut Step) -> Result<Loss> {
-        std::thread::sleep(std::time::Duration::from_millis(self.plan.batch_ms));
+        std::thread::sleep(Duration::from_millis(self.plan.batch_ms));
         self.seen.push(numbers(&items));
         let loss = self.logits(&x, true).cross_entropy_for_logits(&items.remainder(3));
         step.log("train_loss", &loss).on_step().on_epoch();
@@ -198,12 +208,13 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
     let mut trainer = Trainer::builder()
         .accelerator("cpu")
         .devices(plan.devices)
+        .num_nodes(plan.num_nodes)
         .strategy(&plan.strategy)
         .max_epochs(plan.epochs)
         .accumulate_grad_batches(plan.accumulate)
         .log_every_n_steps(1)
         .default_root_dir(&plan.folder)
-        .enable_checkpointing(false)
+        .enable_checkpointing(plan.save_every.is_some())
         .enable_model_summary(false)
         .console(Console::stderr());
     if let Some(cut_at) = plan.cut_at {
@@ -215,6 +226,13 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
             }
             Ok(())
         }));
+    }
+    if let Some(steps) = plan.save_every {
+        let checkpoints = ModelCheckpoint::new().dirpath(plan.folder.join("saved")).filename("{step}").save_top_k(-1);
+        trainer = trainer.callback(checkpoints.every_n_train_steps(steps).save_last(SaveLast::Link));
+    }
+    if let Some(seconds) = plan.timeout_s {
+        trainer = trainer.ddp(DdpOptions::default().timeout(Duration::from_secs_f64(seconds)));
     }
     let mut trainer = trainer.build()?;
     let mut net = Net::new(plan);
