@@ -36,8 +36,8 @@ struct Text {
   operator std::string() const { return std::string(data, len); }
 };
 
-// Lets this process's connections to a server at `port` fail when nothing is heard from its machine for a minute. Without
-// it, c10d's store waits for a quarter of an hour for a machine that is cut off.
+// Lets this process's connections to a server at `port` fail when nothing is heard from its machine for 30 seconds.
+// Without it, c10d's store waits for a quarter of an hour for a machine that is cut off.
 void end_silent_connections(uint16_t port) noexcept;
 
 #ifdef FULGURITE_CUDA

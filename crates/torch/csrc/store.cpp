@@ -72,7 +72,7 @@ void fulgurite::end_silent_connections(uint16_t port) noexcept {
   while (const dirent *entry = readdir(folder)) {
     const int descriptor = std::atoi(entry->d_name);
     if (entry->d_name[0] == '.' || peer_port(descriptor) != port) continue;
-    const int yes = 1, idle_s = 20, interval_s = 10, silence_ms = 60000;
+    const int yes = 1, idle_s = 10, interval_s = 5, silence_ms = 30000;
     setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
     setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
     setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use fulgurite_fabric::FabricError;
 use fulgurite_fabric::loggers::LoggerError;
+use fulgurite_torch::TorchError;
 
 use crate::hook::Hook;
 use crate::signals::Signal;
@@ -144,7 +145,7 @@ pub enum Error {
     Metric(#[from] fulgurite_metrics::MetricError),
     /// libtorch refused an operation.
     #[error(transparent)]
-    Torch(#[from] fulgurite_torch::TorchError),
+    Torch(#[from] TorchError),
 }
 
 impl Error {
@@ -163,6 +164,28 @@ impl Error {
             Signal::Interrupt => Error::Interrupted,
             signal => Error::Terminated(signal),
         }
+    }
+
+    /// Whether other processes of the run did not answer.
+    pub(crate) fn is_of_lost_ranks(&self) -> bool {
+        use fulgurite_torch::distributed::DistributedError::{ConnectionLost, RanksMissing, Timeout};
+
+        fn search(error: &(dyn std::error::Error + 'static)) -> bool {
+            // Transparent errors are not among their own sources.
+            if let Some(Error::Fabric(inner)) = error.downcast_ref() {
+                return search(inner);
+            }
+            match (error.downcast_ref(), error.downcast_ref()) {
+                (Some(Error::Torch(inner)), _) | (_, Some(FabricError::Bridge(inner))) => search(inner),
+                _ => match error.downcast_ref() {
+                    Some(TorchError::Distributed(inner)) => {
+                        matches!(**inner, Timeout { .. } | ConnectionLost { .. } | RanksMissing { .. })
+                    }
+                    _ => error.source().is_some_and(search),
+                },
+            }
+        }
+        search(self)
     }
 
     /// Whether `error` is a default method that reported itself.

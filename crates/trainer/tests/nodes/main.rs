@@ -143,7 +143,7 @@ fn two_nodes_do_what_one_does_with_as_many_ranks() {
     for devices in [1, 2] {
         let folder = tempfile::tempdir().unwrap();
         let plan = Plan { folder: folder.path().into(), devices, num_nodes: 2, ..Plan::default() };
-        start_on(&network, &plan).map(Running::succeed);
+        _ = start_on(&network, &plan).map(Running::succeed);
         assert_same(&reports(folder.path(), 2 * devices as usize), &on_one_node(&plan));
     }
 }
@@ -180,8 +180,29 @@ fn a_cable_that_is_soon_plugged_in_again_does_no_harm() {
     network.cut();
     std::thread::sleep(Duration::from_secs(1));
     network.mend();
-    nodes.map(Running::succeed);
+    _ = nodes.map(Running::succeed);
     assert_same(&reports(folder.path(), 2), &on_one_node(&plan));
+}
+
+/// Pulls the cable, and returns what the nodes say at last.
+fn cut_off(network: &Network, plan: &Plan) -> [String; 2] {
+    let nodes = start_on(network, plan);
+    see_it_train(plan);
+    network.cut();
+    let ended = nodes.map(Running::end);
+    for (node, (code, said)) in ended.iter().enumerate() {
+        assert_eq!(*code, Some(1), "{said}");
+        assert_eq!(network.processes(node), [""; 0]);
+    }
+    network.mend();
+    ended.map(|(_, said)| said)
+}
+
+#[track_caller]
+fn assert_said(said: &str, words: &[&str]) {
+    for words in words {
+        assert!(said.contains(words), "{words:?} is not in:\n{said}");
+    }
 }
 
 #[test]
@@ -189,20 +210,33 @@ fn a_node_that_is_cut_off_ends_the_run_and_a_restart_resumes_it() {
     let _alone = one_at_a_time();
     let Some(network) = network() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let plan = long_run(folder.path());
-    let nodes = start_on(&network, &plan);
-    see_it_train(&plan);
-    network.cut();
-    for (node, (code, said)) in nodes.map(Running::end).into_iter().enumerate() {
-        println!("node {node}:\n{said}");
-        assert_eq!(code, Some(1), "{said}");
-        assert_eq!(network.processes(node), [""; 0]);
+    let plan = Plan { devices: 2, ..long_run(folder.path()) };
+    let [first, second] = cut_off(&network, &plan);
+    let advice = "start it again on all machines with ckpt_path=\"auto\"";
+    let late = "of 4 ranks did not end within 6s; ";
+    assert_said(&first, &[late, "rank 2 at 10.77.0.2, rank 3 at 10.77.0.2 do not answer: they are gone, cut", advice]);
+    let store = "the store at 10.77.0.1:29500 does not answer either: that machine is down, or cut off from this one";
+    assert_said(&second, &[late, store, advice]);
+    for file in std::fs::read_dir(folder.path().join("saved")).unwrap() {
+        let name = file.unwrap().file_name();
+        assert!(Path::new(&name).extension().is_some_and(|ending| ending == "ckpt"), "{} is left", name.display());
     }
 
-    network.mend();
-    let resumed = Plan { ckpt_path: Some("last".into()), ..plan.clone() };
-    for said in start_on(&network, &resumed).map(Running::succeed) {
-        assert!(said.contains("resumed from") && !said.contains("damaged"), "{said}");
-    }
-    assert_same(&reports(folder.path(), 2), &on_one_node(&plan));
+    let resumed = Plan { ckpt_path: Some("auto".into()), ..plan.clone() };
+    let [first, _] = start_on(&network, &resumed).map(Running::succeed);
+    assert!(first.contains("resumed from") && !first.contains("damaged"), "{first}");
+    assert_same(&reports(folder.path(), 4), &on_one_node(&plan));
+}
+
+#[test]
+fn a_node_that_is_silent_is_lost_before_a_long_timeout_is_over() {
+    let _alone = one_at_a_time();
+    let Some(network) = network() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second] = cut_off(&network, &Plan { timeout_s: None, ..long_run(folder.path()) });
+    assert_said(
+        &first,
+        &["nothing was heard from node 1 for 30s: it is down, or cut off from this one; the ranks here"],
+    );
+    assert_said(&second, &["the launcher of the first node is gone; the ranks here are ended"]);
 }
