@@ -33,6 +33,8 @@ pub(crate) struct Plan {
     pub stream_lacks: Option<usize>,
     /// Rank 1 asks for the end after this batch.
     pub stop_at: Option<u64>,
+    /// Rank 1 is killed in this batch, once.
+    pub kill_at: Option<u64>,
     /// Rank 1 has no loss in this batch.
     pub skip_at: Option<u64>,
     /// A layer that takes no part in the loss.
@@ -63,6 +65,7 @@ impl Default for Plan {
             dropout: 0.0,
             stream_lacks: None,
             stop_at: None,
+            kill_at: None,
             skip_at: None,
             unused: false,
             cut_at: None,
@@ -175,6 +178,12 @@ impl LightningModule for Net {
         let is_other = !step.trainer().is_global_zero();
         if is_other && Some(batch) == self.plan.stop_at {
             step.trainer().request_stop("rank 1 has seen enough");
+        }
+        if is_other
+            && Some(batch) == self.plan.kill_at
+            && std::fs::File::create_new(self.plan.folder.join("killed")).is_ok()
+        {
+            std::process::Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status()?;
         }
         if is_other && Some(batch) == self.plan.skip_at {
             return Ok(Loss::skip());
