@@ -154,9 +154,13 @@ extern "C" {
 struct FulguriteGroupOptions {
   int64_t timeout_ms;
   Text name;
-  // Names of network interfaces; none for the one that the host's name leads to.
+  // Names of network interfaces; none for the one with `address`.
   const Text *interfaces;
   size_t interface_count;
+  // Empty for the interface that the host's name leads to.
+  Text address;
+  // 0 where the store is no server.
+  uint16_t store_port;
   // Whether ranks tell each other what they are about to do, before they do it.
   bool debug;
   // Whether tensors on GPUs go through NCCL.
@@ -180,6 +184,7 @@ Error fulgurite_group_new(const FulguriteStore *store, int rank, int size, const
   return protect([&] {
     // A connection of its own: a store is locked while somebody waits for a key.
     c10::intrusive_ptr<c10d::Store> own = store->store->clone();
+    fulgurite::end_silent_connections(options->store_port);
     const auto timeout = std::chrono::milliseconds(options->timeout_ms);
     // All ranks are there, and connect now. On a busy machine that may take longer than what a hurried user allows for
     // an operation.
@@ -196,7 +201,10 @@ Error fulgurite_group_new(const FulguriteStore *store, int rank, int size, const
             c10d::ProcessGroupGloo::createDeviceForInterface(options->interfaces[i], lazily));
       }
       if (settings->devices.empty()) {
-        settings->devices.push_back(c10d::ProcessGroupGloo::createDefaultDevice(lazily));
+        const std::string address = options->address;
+        settings->devices.push_back(address.empty()
+                                        ? c10d::ProcessGroupGloo::createDefaultDevice(lazily)
+                                        : c10d::ProcessGroupGloo::createDeviceForHostname(address, lazily));
       }
       settings->threads = static_cast<int>(settings->devices.size() * 2);
       auto backend = c10::make_intrusive<c10d::ProcessGroupGloo>(

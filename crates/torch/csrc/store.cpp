@@ -5,8 +5,10 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include <dirent.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -50,7 +52,37 @@ int listen_on_ipv4(uint16_t port) {
   return listener;
 }
 
+// The port at the other end of a connection; 0 for what is none.
+uint16_t peer_port(int descriptor) {
+  sockaddr_storage peer{};
+  socklen_t len = sizeof peer;
+  if (getpeername(descriptor, reinterpret_cast<sockaddr *>(&peer), &len) != 0) return 0;
+  if (peer.ss_family == AF_INET) return ntohs(reinterpret_cast<sockaddr_in &>(peer).sin_port);
+  if (peer.ss_family == AF_INET6) return ntohs(reinterpret_cast<sockaddr_in6 &>(peer).sin6_port);
+  return 0;
+}
+
 }  // namespace
+
+// c10d does not tell which sockets are its own, but their other ends have the store's port.
+void fulgurite::end_silent_connections(uint16_t port) noexcept {
+#ifdef __linux__
+  DIR *folder = port == 0 ? nullptr : opendir("/proc/self/fd");
+  if (folder == nullptr) return;
+  while (const dirent *entry = readdir(folder)) {
+    const int descriptor = std::atoi(entry->d_name);
+    if (entry->d_name[0] == '.' || peer_port(descriptor) != port) continue;
+    const int yes = 1, idle_s = 10, interval_s = 5, silence_ms = 30000;
+    setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
+    setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+    setsockopt(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, &silence_ms, sizeof silence_ms);
+  }
+  closedir(folder);
+#else
+  (void)port;
+#endif
+}
 
 extern "C" {
 
@@ -69,6 +101,7 @@ Error fulgurite_store_tcp(Text host, uint16_t port, bool is_server, int64_t work
     if (is_server && is_only_ipv4(host)) options.masterListenFd = listen_on_ipv4(port);
     auto store = c10::make_intrusive<c10d::TCPStore>(host, options);
     *port_out = store->getPort();
+    fulgurite::end_silent_connections(*port_out);
     *out = new FulguriteStore{std::move(store)};
   });
 }

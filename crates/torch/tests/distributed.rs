@@ -365,8 +365,21 @@ mod errors {
             }
         });
         let message = messages[0].as_ref().unwrap();
-        let begin = "rank 0: all_reduce in group `default` of 2 ranks did not end within 1s; another rank has not";
+        let begin = "rank 0: all_reduce in group `default` of 2 ranks did not end within 1s; rank 1 does not answer: ";
         assert!(message.starts_with(begin), "{message}");
+    }
+
+    #[test]
+    fn ranks_that_wait_for_different_things_say_so() {
+        let messages = ranks(3, &impatient(), |group| {
+            let result = match group.rank() {
+                2 => group.broadcast(&floats(&[1.0]), 0),
+                _ => group.all_reduce(&floats(&[1.0]), Reduction::Sum),
+            };
+            result.err().map(|error| error.to_string()).unwrap_or_default()
+        });
+        let said = "the ranks do different things; rank 2 in broadcast";
+        assert!(messages.iter().any(|message| message.contains(said)), "{messages:?}");
     }
 
     #[test]

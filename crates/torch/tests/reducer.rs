@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use fulgurite_torch::distributed::{Compression, ProcessGroup, Reducer, ReducerOptions, Reduction, verify_parameters};
 use fulgurite_torch::grad::{self, backward};
+use fulgurite_torch::profiler;
 use fulgurite_torch::tch::{self, Device, Kind, Tensor};
 
 const RANKS: usize = 2;
@@ -267,6 +268,36 @@ fn a_rank_that_ends_while_training_ends_the_others_with_an_error() {
     let Some(said) = processes(test, run) else { return };
     let begin = "rank 0: averaging gradients in group `default` of 2 ranks lost its connection to another rank";
     assert!(said[0][0].starts_with(begin), "{}", said[0][0]);
+}
+
+/// The first bucket goes to Gloo's threads before the last gradient is there. When they come to it is up to the system.
+#[test]
+fn gradients_are_sent_while_others_are_computed() {
+    let run = |group: &ProcessGroup| {
+        let (_, net) = net();
+        let (x, y) = samples();
+        // A bucket for each parameter.
+        let options = ReducerOptions { bucket_cap_mb: 1e-6, first_bucket_mb: 1e-6, ..ReducerOptions::default() };
+        let reducer = Reducer::new(&net, group, &options).unwrap();
+        let step = || {
+            reducer.prepare_for_forward().unwrap();
+            reducer.backward(&loss(&net, &x, &y)).unwrap();
+        };
+        // After this the buckets are as they stay.
+        step();
+        profiler::start(&profiler::Options::default()).unwrap();
+        step();
+        profiler::stop().unwrap().events().into_iter().map(|event| event.name).collect()
+    };
+    let Some(said) = processes("gradients_are_sent_while_others_are_computed", run) else { return };
+    for names in said {
+        let at = |name: &str| -> Vec<usize> {
+            names.iter().enumerate().filter(|(_, found)| found.contains(name)).map(|(index, _)| index).collect()
+        };
+        let (sent, computed) = (at("c10d::allreduce_"), at("evaluate_function: torch::autograd::AccumulateGrad"));
+        assert_eq!((sent.len(), computed.len(), at("gloo:all_reduce").len()), (4, 4, 4), "{names:#?}");
+        assert!(sent[0] < computed[1] && sent[2] < computed[3], "{names:#?}");
+    }
 }
 
 #[test]

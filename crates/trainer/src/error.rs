@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use fulgurite_fabric::FabricError;
 use fulgurite_fabric::loggers::LoggerError;
 use fulgurite_torch::TorchError;
-use fulgurite_torch::distributed::DistributedError;
 
 use crate::hook::Hook;
 use crate::signals::Signal;
@@ -160,16 +159,33 @@ impl Error {
         }
     }
 
-    /// Whether it only says that another process is gone.
-    pub(crate) fn is_of_another_process(&self) -> bool {
-        lost_connection(self)
-    }
-
     pub(crate) fn of_signal(signal: Signal) -> Error {
         match signal {
             Signal::Interrupt => Error::Interrupted,
             signal => Error::Terminated(signal),
         }
+    }
+
+    /// Whether other processes of the run did not answer.
+    pub(crate) fn is_of_lost_ranks(&self) -> bool {
+        use fulgurite_torch::distributed::DistributedError::{ConnectionLost, RanksMissing, Timeout};
+
+        fn search(error: &(dyn std::error::Error + 'static)) -> bool {
+            // Transparent errors are not among their own sources.
+            if let Some(Error::Fabric(inner)) = error.downcast_ref() {
+                return search(inner);
+            }
+            match (error.downcast_ref(), error.downcast_ref()) {
+                (Some(Error::Torch(inner)), _) | (_, Some(FabricError::Bridge(inner))) => search(inner),
+                _ => match error.downcast_ref() {
+                    Some(TorchError::Distributed(inner)) => {
+                        matches!(**inner, Timeout { .. } | ConnectionLost { .. } | RanksMissing { .. })
+                    }
+                    _ => error.source().is_some_and(search),
+                },
+            }
+        }
+        search(self)
     }
 
     /// Whether `error` is a default method that reported itself.
@@ -183,22 +199,6 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
     }
-}
-
-/// Wrappers that only pass a message on are no cause of their own, so they are opened one by one.
-fn lost_connection(error: &(dyn std::error::Error + 'static)) -> bool {
-    if let Some(DistributedError::ConnectionLost { .. }) = error.downcast_ref() {
-        return true;
-    }
-    let within: Option<&(dyn std::error::Error + 'static)> = match (error.downcast_ref(), error.downcast_ref()) {
-        (Some(Error::Fabric(FabricError::Bridge(within)) | Error::Torch(within)), _) => Some(within),
-        (_, Some(FabricError::Bridge(within))) => Some(within),
-        _ => match error.downcast_ref() {
-            Some(TorchError::Distributed(within)) => Some(within.as_ref()),
-            _ => error.source(),
-        },
-    };
-    within.is_some_and(lost_connection)
 }
 
 fn at(epoch: &Option<u64>, batch_idx: &Option<usize>) -> String {

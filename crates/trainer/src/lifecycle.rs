@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fulgurite_fabric::loggers::RunStatus;
 use fulgurite_torch::grad;
@@ -18,9 +18,6 @@ use crate::hook::Hook;
 use crate::loops::{Run, SafePoint};
 use crate::module::{LightningModule, ModuleView};
 use crate::state::{RunState, Stage, TrainerFn, TrainerState};
-
-/// A process that only lost another one ends later than that, so that whoever watches them sees which one failed.
-const AFTER_THE_CAUSE: Duration = Duration::from_millis(500);
 
 impl Engine {
     /// A fresh start of an entry point; what the last one logged is forgotten.
@@ -142,9 +139,6 @@ impl<M: LightningModule> Run<'_, '_, M> {
             Err(_) => RunStatus::Failed,
         };
         let ended = self.wind_up(outcome.as_ref().err(), status);
-        if outcome.as_ref().is_err_and(Error::is_of_another_process) {
-            std::thread::sleep(AFTER_THE_CAUSE);
-        }
         match (outcome, ended) {
             (Ok(_), Err(error)) => Err(error),
             (Err(error), Err(later)) => {

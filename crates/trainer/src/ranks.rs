@@ -7,7 +7,9 @@ use fulgurite_fabric::loggers::Logger;
 use fulgurite_fabric::strategy::Consensus;
 use fulgurite_torch::{Value, rng};
 
+use crate::callbacks::Role;
 use crate::config::ValCheckInterval;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::loops::Numbered;
 use crate::state::TrainerState;
@@ -34,6 +36,18 @@ const STOP: u32 = 1;
 const TIME_IS_OVER: u32 = 1 << 1;
 const VALIDATE: u32 = 1 << 2;
 const SIGNALS: u32 = 3;
+
+impl Engine {
+    /// Other processes did not answer, and that ended the run. Each machine says so: its user may see no other.
+    pub(crate) fn say_how_to_go_on(&self) {
+        let saves = self.callbacks.iter().any(|callback| callback.role() == Role::Checkpoint);
+        if saves && self.state.fabric.local_rank() == 0 {
+            self.state.console().print(
+                "other processes of the run are lost; start it again on all machines with ckpt_path=\"auto\" (--resume), and it goes on from its newest checkpoint",
+            );
+        }
+    }
+}
 
 impl TrainerState {
     /// Whether the run has several processes.

@@ -151,7 +151,12 @@ impl Trainer {
         let state = &mut self.engine.state;
         match outcome {
             Err(error) => {
-                let Some(signal) = error.signal() else { return Err(error) };
+                let Some(signal) = error.signal() else {
+                    if error.is_of_lost_ranks() {
+                        self.engine.say_how_to_go_on();
+                    }
+                    return Err(error);
+                };
                 Ok(state.outcome_of(signal))
             }
             Ok(()) => Ok(state.stop.clone().map_or(Outcome::Finished, Outcome::Stopped)),

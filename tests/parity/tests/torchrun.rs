@@ -1,5 +1,8 @@
 //! The real `torchrun` starts this program as its ranks.
 
+#[path = "../../../crates/trainer/tests/ranks/program.rs"]
+mod program;
+
 use std::path::Path;
 use std::process::{Command, ExitCode, Output};
 use std::time::Duration;
@@ -8,10 +11,12 @@ use fulgurite_fabric::FabricError;
 use fulgurite_fabric::environments::{self, ClusterEnvironment};
 use fulgurite_torch::distributed::{GroupOptions, ProcessGroup, Reduction};
 use fulgurite_torch::tch::{Kind, Tensor};
+use program::{PLAN, Plan, Report};
 
 const TESTS: &[(&str, fn())] = &[
     ("ranks_know_who_they_are", ranks_know_who_they_are),
     ("a_killed_rank_is_started_again", a_killed_rank_is_started_again),
+    ("a_training_goes_on_after_a_kill", a_training_goes_on_after_a_kill),
     ("a_failure_is_reported", a_failure_is_reported),
     ("contradictions", contradictions),
 ];
@@ -33,6 +38,11 @@ fn main() -> ExitCode {
 }
 
 fn rank(args: &[String]) -> ExitCode {
+    if let Ok(plan) = std::env::var(PLAN) {
+        let Err(error) = program::run(&serde_json::from_str(&plan).unwrap()) else { return ExitCode::SUCCESS };
+        environments::record_failure(&error.to_string()).unwrap();
+        return ExitCode::from(3);
+    }
     let devices = args[0].parse().unwrap();
     let outcome = environments::current().and_then(|environment| {
         environment.validate_settings(devices, 1)?;
@@ -73,12 +83,16 @@ fn work(environment: &dyn ClusterEnvironment, words: &[String]) -> Result<(), Fa
 }
 
 fn torchrun(options: &[&str], words: &[&str]) -> Output {
+    torchrun_command(options, words).output().unwrap()
+}
+
+fn torchrun_command(options: &[&str], words: &[&str]) -> Command {
     let python = std::env::var("FULGURITE_PARITY_PYTHON")
         .expect("FULGURITE_PARITY_PYTHON is not set: run these tests with `cargo xtask parity`");
     let mut command = Command::new(python);
     command.args(["-m", "torch.distributed.run", "--nproc-per-node", "2"]).args(options).arg("--no-python");
     command.arg(std::env::current_exe().unwrap()).args(words).env("OMP_NUM_THREADS", "1");
-    command.output().unwrap()
+    command
 }
 
 fn lines(output: &Output) -> Vec<String> {
@@ -113,6 +127,38 @@ fn a_killed_rank_is_started_again() {
         // Rank 0 may have got as far before the first end.
         lines.retain(|found| *found != line(0, "the agent's store", 0));
         assert_eq!(lines, [line(0, "the agent's store", 1), line(1, "the agent's store", 1)]);
+    }
+}
+
+/// What a plan comes to on both ranks, and what was said.
+fn train(plan: &Plan) -> ([Report; 2], String) {
+    let mut command = torchrun_command(&["--standalone", "--max-restarts", "1"], &[]);
+    let output = command.env(PLAN, serde_json::to_string(plan).unwrap()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let read = |rank: usize| std::fs::read_to_string(plan.folder.join(format!("rank{rank}.json"))).unwrap();
+    ([0, 1].map(|rank| serde_json::from_str(&read(rank)).unwrap()), said)
+}
+
+fn a_training_goes_on_after_a_kill() {
+    let (folder, whole) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let plan = Plan {
+        folder: folder.path().into(),
+        epochs: 6,
+        dropout: 0.2,
+        save_every: Some(3),
+        ckpt_path: Some("auto".into()),
+        kill_at: Some(17),
+        ..Plan::default()
+    };
+    let (killed, said) = train(&plan);
+    assert!(folder.path().join("killed").exists());
+    assert!(said.contains("resumed from") && said.contains("step=15.ckpt"), "{said}");
+    let (undisturbed, _) = train(&Plan { folder: whole.path().into(), kill_at: None, ..plan });
+    for (killed, undisturbed) in killed.iter().zip(&undisturbed) {
+        assert_eq!(killed.weights, undisturbed.weights);
+        assert_eq!((killed.steps, killed.batches), (undisturbed.steps, undisturbed.batches));
+        assert_eq!(killed.logged, undisturbed.logged);
     }
 }
 

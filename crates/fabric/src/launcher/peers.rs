@@ -18,6 +18,9 @@ const PERIOD: Duration = Duration::from_millis(500);
 const FAREWELL: Duration = Duration::from_secs(3);
 /// How long it holds the store for ranks of other nodes that are not done yet.
 const OTHERS: Duration = Duration::from_secs(60);
+/// After so many of its own periods the first one takes a node for lost. It counts and does not look at a clock, which goes
+/// on while processes are stopped. A store is given up after as long (`end_silent_connections`).
+const SILENCE: u32 = 60;
 /// Holds the first [`Failure`].
 const FAILED: &str = "fulgurite/failed";
 
@@ -96,6 +99,14 @@ impl Peers {
     }
 }
 
+/// What the first node last heard of another.
+struct Pulse {
+    node: usize,
+    beats: i64,
+    /// Periods since they changed.
+    silent: u32,
+}
+
 struct Conversation<'a> {
     store: Store,
     node: usize,
@@ -106,6 +117,8 @@ struct Conversation<'a> {
 
 impl Conversation<'_> {
     fn hold(&self, said: &Receiver<Note>) -> Result<(), TorchError> {
+        let mut pulses: Vec<Pulse> =
+            self.others.iter().map(|node| Pulse { node: *node, beats: 0, silent: 0 }).collect();
         loop {
             match said.recv_timeout(PERIOD) {
                 Ok(Note::Ended { rank, how }) => self.store.set(&ended_key(rank), how.as_bytes())?,
@@ -124,10 +137,34 @@ impl Conversation<'_> {
                     if self.hears_of_failure()? {
                         return self.wait_for_others("heard", FAREWELL);
                     }
+                    self.store.add(&self.key("pulse", self.node), 1)?;
+                    for pulse in &mut pulses {
+                        if self.feel(pulse)? {
+                            return self.give_up(pulse.node);
+                        }
+                    }
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }
+    }
+
+    /// Whether nothing was heard from a node for too long.
+    fn feel(&self, pulse: &mut Pulse) -> Result<bool, TorchError> {
+        let beats = self.store.add(&self.key("pulse", pulse.node), 0)?;
+        let waits = beats == pulse.beats && beats > 0 && !self.store.check(&[&self.key("done", pulse.node)])?;
+        *pulse = Pulse { beats, silent: if waits { pulse.silent + 1 } else { 0 }, ..*pulse };
+        Ok(pulse.silent > SILENCE)
+    }
+
+    fn give_up(&self, node: usize) -> Result<(), TorchError> {
+        let (silence, code) = (PERIOD * SILENCE, 1);
+        let message =
+            format!("nothing was heard from node {node} for {silence:?}: it is down, or cut off from this one");
+        let failure = Failure { message, code };
+        self.store.set(FAILED, &serde_json::to_vec(&failure).unwrap_or_default())?;
+        _ = self.events.send(Event::Elsewhere(failure));
+        self.wait_for_others("heard", FAREWELL)
     }
 
     fn hears_of_failure(&self) -> Result<bool, TorchError> {

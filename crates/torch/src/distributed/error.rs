@@ -135,8 +135,8 @@ pub enum DistributedError {
     },
     /// A collective operation that did not end in time.
     #[error(
-        "rank {rank}: {operation} in group `{group}` of {size} ranks did not end within {timeout:?}; another rank has not \
-         called it, or is gone, and TORCH_DISTRIBUTED_DEBUG=DETAIL tells which ({reason})"
+        "rank {rank}: {operation} in group `{group}` of {size} ranks did not end within {timeout:?}; {others} \
+         ({reason}); TORCH_DISTRIBUTED_DEBUG=DETAIL compares what the ranks call"
     )]
     Timeout {
         /// Who waited.
@@ -149,13 +149,14 @@ pub enum DistributedError {
         operation: &'static str,
         /// How long was waited.
         timeout: Duration,
+        /// What is known of the other ranks.
+        others: String,
         /// What c10d said.
         reason: String,
     },
     /// A connection to another rank that broke.
     #[error(
-        "rank {rank}: {operation} in group `{group}` of {size} ranks lost its connection to another rank; has that process \
-         ended? ({reason})"
+        "rank {rank}: {operation} in group `{group}` of {size} ranks lost its connection to another rank; {others} ({reason})"
     )]
     ConnectionLost {
         /// Who lost it.
@@ -166,6 +167,8 @@ pub enum DistributedError {
         size: usize,
         /// What was called.
         operation: &'static str,
+        /// What is known of the other ranks.
+        others: String,
         /// What c10d said.
         reason: String,
     },

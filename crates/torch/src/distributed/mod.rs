@@ -7,6 +7,7 @@
 
 mod collectives;
 mod error;
+mod inquiry;
 mod process_group;
 mod reducer;
 mod store;

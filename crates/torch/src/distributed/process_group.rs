@@ -7,9 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::DistributedError;
+use super::inquiry::{self, Inquiry};
 use super::store::{RawStore, Store, Text, milliseconds};
 use crate::error::{TorchError, check};
 use crate::tch::Cuda;
+
+/// How long ranks wait after a timeout for the others to say that they gave up too.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The same after a connection was lost.
+const PATIENCE_AFTER_LOSS: Duration = Duration::from_secs(1);
 
 /// The C++ object behind a [`ProcessGroup`].
 #[repr(C)]
@@ -23,6 +29,8 @@ struct RawOptions {
     name: Text,
     interfaces: *const Text,
     interface_count: usize,
+    address: Text,
+    store_port: u16,
     debug: bool,
     nccl: bool,
 }
@@ -78,7 +86,8 @@ pub struct GroupOptions {
     /// How long an operation may take, and how long to wait for the ranks to come; half an hour, unless said otherwise.
     pub timeout: Duration,
     /// The network interface, such as `eth0`, or several with commas between them. None is what `GLOO_SOCKET_IFNAME`
-    /// says, or else the interface that the host's name leads to, or else the loopback.
+    /// says, or else the interface through which the store is reached; where that is the loopback, the one that the
+    /// host's name leads to, or else the loopback.
     pub interface: Option<String>,
     /// What the group is called in messages. Groups of one store with different names do not meet.
     pub name: String,
@@ -142,6 +151,8 @@ pub(super) struct Inner {
     barriers: AtomicU64,
     /// The other ranks are not waited for any more.
     abandoned: AtomicBool,
+    /// Whether the others were asked why an operation failed.
+    has_asked: AtomicBool,
     /// Operations begin one after the other.
     pub(super) order: Mutex<()>,
 }
@@ -199,7 +210,9 @@ impl ProcessGroup {
         let store = store.prefixed(&format!("{name}/{round}"))?;
         let options = GroupOptions { name: name.clone(), ..options.clone() };
         let wait = Wait { store: &store, rank, global_ranks: &global_ranks, options: &options };
-        wait.for_all("rank", "the making", options.timeout)?;
+        let address = inquiry::own_address(&store).map(|address| address.to_string()).unwrap_or_default();
+        let keys = (0..size).map(inquiry::arrival_key).collect();
+        wait.for_all(keys, address.as_bytes(), "the making", options.timeout)?;
 
         let interfaces = options.interface.clone().or_else(|| std::env::var("GLOO_SOCKET_IFNAME").ok());
         let interfaces: Vec<Text> = interfaces.iter().flat_map(|names| names.split(',')).map(Text::new).collect();
@@ -208,6 +221,8 @@ impl ProcessGroup {
             name: Text::new(&options.name),
             interfaces: interfaces.as_ptr(),
             interface_count: interfaces.len(),
+            address: Text::new(&address),
+            store_port: store.port().unwrap_or_default(),
             // SAFETY: takes nothing, and only looks.
             debug: options.debug.unwrap_or_else(|| unsafe { fulgurite_debug_is_detail() }),
             nccl,
@@ -230,6 +245,7 @@ impl ProcessGroup {
             store,
             barriers: AtomicU64::new(0),
             abandoned: AtomicBool::new(false),
+            has_asked: AtomicBool::new(false),
             order: Mutex::new(()),
         };
         Ok(ProcessGroup { inner: Arc::new(inner) })
@@ -301,7 +317,8 @@ impl ProcessGroup {
         let Inner { store, rank, global_ranks, options, barriers, .. } = &*self.inner;
         let round = barriers.fetch_add(1, Ordering::Relaxed);
         let wait = Wait { store, rank: *rank, global_ranks, options };
-        wait.for_all(&format!("barrier/{round}"), "monitored_barrier", timeout)?;
+        let keys = (0..self.size()).map(|rank| format!("barrier/{round}/{rank}")).collect();
+        wait.for_all(keys, b"here", "monitored_barrier", timeout)?;
         if round > 0 {
             // Everybody is here, so nobody waits for the one before.
             store.delete(&format!("barrier/{}/{rank}", round - 1))?;
@@ -339,6 +356,16 @@ impl ProcessGroup {
         DistributedError::Argument { operation, group: self.name().to_owned(), size: self.size(), problem }.into()
     }
 
+    /// What is known of the other ranks after a failure. They are asked once: all that comes after it follows from it.
+    fn ask_others(&self, operation: &'static str, patience: Duration) -> String {
+        let Inner { store, rank, global_ranks, has_asked, .. } = &*self.inner;
+        if has_asked.swap(true, Ordering::Relaxed) {
+            return "an operation of this group had failed before".to_owned();
+        }
+        let (store, global_ranks) = (store.clone(), global_ranks.clone());
+        Inquiry { store, rank: *rank, global_ranks, operation, patience }.ask()
+    }
+
     /// Says in an error of the bridge which rank and group failed at what, and how.
     pub(super) fn failed(&self, operation: &'static str, error: &TorchError) -> TorchError {
         let (rank, group, size) = (self.global_rank(), self.name().to_owned(), self.size());
@@ -354,9 +381,12 @@ impl ProcessGroup {
             let reason = without_device_options(&reason);
             DistributedError::Mismatch { rank, group, size, operation, reason }
         } else if says(&["Timed out", "timed out", "Application timeout", "timeout"]) {
-            DistributedError::Timeout { rank, group, size, operation, timeout, reason }
+            let others = self.ask_others(operation, PATIENCE);
+            DistributedError::Timeout { rank, group, size, operation, timeout, others, reason }
         } else if says(&["Connection closed", "Connection reset", "Broken pipe", "Connection refused"]) {
-            DistributedError::ConnectionLost { rank, group, size, operation, reason }
+            // Whoever is there has lost it too, or is the one that cut it, and says so at once.
+            let others = self.ask_others(operation, PATIENCE_AFTER_LOSS);
+            DistributedError::ConnectionLost { rank, group, size, operation, others, reason }
         } else {
             DistributedError::Collective { rank, group, size, operation, reason }
         }
@@ -384,10 +414,9 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    /// Says under `at` that this rank is here, and waits until all ranks are.
-    fn for_all(&self, at: &str, operation: &str, timeout: Duration) -> Result<(), TorchError> {
-        self.store.set(&format!("{at}/{}", self.rank), b"here")?;
-        let keys: Vec<String> = (0..self.global_ranks.len()).map(|rank| format!("{at}/{rank}")).collect();
+    /// Says `what` under this rank's key, and waits until all ranks have said something under theirs.
+    fn for_all(&self, keys: Vec<String>, what: &[u8], operation: &str, timeout: Duration) -> Result<(), TorchError> {
+        self.store.set(&keys[self.rank], what)?;
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         self.store.wait(&keys, timeout).map_err(|error| {
             let TorchError::Distributed(distributed) = &error else { return error };

@@ -206,6 +206,11 @@ impl Store {
         Ok(Store::new(Inner { raw, place, host, port: *port, timeout: *timeout, _whole: Some(self.clone()) }))
     }
 
+    /// In words.
+    pub(super) fn place(&self) -> &str {
+        &self.inner.place
+    }
+
     /// The machine that serves the store; `None` for a file.
     pub fn host(&self) -> Option<&str> {
         self.inner.host.as_deref()

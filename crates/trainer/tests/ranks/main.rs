@@ -204,17 +204,23 @@ fn an_error_of_one_rank_ends_the_run() {
     let _alone = one_at_a_time();
     for (panics, reason) in [(false, "rank 1 read a broken file"), (true, "rank 1 has a bug")] {
         let folder = folder();
-        let plan =
-            Plan { folder: folder.path().into(), fail_at: Some(3), panics, checkpoints: true, ..Plan::default() };
+        let plan = Plan {
+            folder: folder.path().into(),
+            fail_at: Some(3),
+            panics,
+            save_every: Some(1),
+            saves_errors: true,
+            ..Plan::default()
+        };
         let output = run(&plan);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(reason) && said.contains("rank 1 (process"), "{said}");
         assert!(said.contains("no checkpoint is written after an error of one process"), "{said}");
-        assert!(folder.path().join("lightning_logs/version_0/checkpoints").read_dir().unwrap().count() > 0);
+        assert!(folder.path().join("saved").read_dir().unwrap().count() > 0);
     }
     let folder = folder();
-    reports(&Plan { folder: folder.path().into(), checkpoints: true, ..Plan::default() }, 2);
+    reports(&Plan { folder: folder.path().into(), save_every: Some(1), saves_errors: true, ..Plan::default() }, 2);
 }
 
 #[test]

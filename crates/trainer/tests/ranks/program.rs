@@ -1,6 +1,7 @@
 //! What every rank runs: a small training program, told by variables what to do, which writes down what came of it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fulgurite::Console;
 use fulgurite::callbacks::{LambdaCallback, OnExceptionCheckpoint};
@@ -23,6 +24,7 @@ pub(crate) const BEGAN: &str = "began";
 pub(crate) struct Plan {
     pub folder: PathBuf,
     pub devices: i64,
+    pub num_nodes: u64,
     pub strategy: StrategyChoice,
     pub batch_size: usize,
     /// Items of the training data.
@@ -37,14 +39,16 @@ pub(crate) struct Plan {
     pub stream_lacks: Option<usize>,
     /// Rank 1 asks for the end after this batch.
     pub stop_at: Option<u64>,
+    /// Rank 1 is killed in this batch, once.
+    pub kill_at: Option<u64>,
     /// Rank 1 has no loss in this batch.
     pub skip_at: Option<u64>,
     /// Rank 1 fails in this batch.
     pub fail_at: Option<u64>,
     /// Whether it panics.
     pub panics: bool,
-    /// Checkpoints are written, also after an error.
-    pub checkpoints: bool,
+    /// Whether a checkpoint is asked for after an error.
+    pub saves_errors: bool,
     /// Items of the validation and test data.
     pub eval_items: usize,
     /// A layer that takes no part in the loss.
@@ -55,6 +59,8 @@ pub(crate) struct Plan {
     /// Every batch takes this long.
     pub batch_ms: u64,
     pub seed: u64,
+    /// Checkpoints are written to the folder `saved` after so many steps each.
+    pub save_every: Option<u64>,
 }
 
 impl Default for Plan {
@@ -62,6 +68,7 @@ impl Default for Plan {
         Plan {
             folder: PathBuf::new(),
             devices: 2,
+            num_nodes: 1,
             strategy: "auto".into(),
             batch_size: 4,
             items: 32,
@@ -72,16 +79,18 @@ impl Default for Plan {
             sync_batchnorm: false,
             stream_lacks: None,
             stop_at: None,
+            kill_at: None,
             skip_at: None,
             fail_at: None,
             panics: false,
-            checkpoints: false,
+            saves_errors: false,
             eval_items: 7,
             unused: false,
             cut_at: None,
             ckpt_path: None,
             batch_ms: 0,
             seed: 7,
+            save_every: None,
         }
     }
 }
@@ -187,7 +196,7 @@ impl LightningModule for Net {
     fn training_step(&mut self, (x, items): Self::Batch, step: &mut Step) -> Result<Loss> {
         if self.plan.batch_ms > 0 {
             std::fs::write(self.plan.folder.join(BEGAN), "")?;
-            std::thread::sleep(std::time::Duration::from_millis(self.plan.batch_ms));
+            std::thread::sleep(Duration::from_millis(self.plan.batch_ms));
         }
         self.seen.push(numbers(&items));
         let loss = self.logits(&x, true).cross_entropy_for_logits(&items.remainder(3));
@@ -201,6 +210,12 @@ impl LightningModule for Net {
         if is_other && Some(batch) == self.plan.fail_at {
             assert!(!self.plan.panics, "rank 1 has a bug");
             return Err("rank 1 read a broken file".into());
+        }
+        if is_other
+            && Some(batch) == self.plan.kill_at
+            && std::fs::File::create_new(self.plan.folder.join("killed")).is_ok()
+        {
+            std::process::Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status()?;
         }
         if is_other && Some(batch) == self.plan.skip_at {
             return Ok(Loss::skip());
@@ -234,19 +249,18 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
     let mut trainer = Trainer::builder()
         .accelerator("cpu")
         .devices(plan.devices)
+        .num_nodes(plan.num_nodes)
         .strategy(plan.strategy.clone())
         .max_epochs(plan.epochs)
         .accumulate_grad_batches(plan.accumulate)
         .sync_batchnorm(plan.sync_batchnorm)
         .log_every_n_steps(1)
         .default_root_dir(&plan.folder)
-        .enable_checkpointing(plan.checkpoints)
+        .enable_checkpointing(plan.save_every.is_some() || plan.saves_errors)
         .enable_model_summary(false)
         .console(Console::stderr());
-    if plan.checkpoints {
-        trainer = trainer
-            .callback(ModelCheckpoint::new().every_n_train_steps(1))
-            .callback(OnExceptionCheckpoint::new(&plan.folder));
+    if plan.saves_errors {
+        trainer = trainer.callback(OnExceptionCheckpoint::new(&plan.folder));
     }
     if let Some(cut_at) = plan.cut_at {
         let path = plan.folder.join("cut.ckpt");
@@ -257,6 +271,10 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
             }
             Ok(())
         }));
+    }
+    if let Some(steps) = plan.save_every {
+        let checkpoints = ModelCheckpoint::new().dirpath(plan.folder.join("saved")).filename("{step}").save_top_k(-1);
+        trainer = trainer.callback(checkpoints.every_n_train_steps(steps).save_last(SaveLast::Link));
     }
     let mut trainer = trainer.build()?;
     let mut net = Net::new(plan);
