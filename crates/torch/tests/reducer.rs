@@ -295,7 +295,7 @@ fn gradients_are_sent_while_others_are_computed() {
             names.iter().enumerate().filter(|(_, found)| found.contains(name)).map(|(index, _)| index).collect()
         };
         let (sent, computed) = (at("c10d::allreduce_"), at("evaluate_function: torch::autograd::AccumulateGrad"));
-        assert_eq!((sent.len(), computed.len(), at("gloo:all_reduce").len()), (4, 4, 4), "{names:#?}");
+        assert_eq!((sent.len(), computed.len()), (4, 4), "{names:#?}");
         assert!(sent[0] < computed[1] && sent[2] < computed[3], "{names:#?}");
     }
 }
