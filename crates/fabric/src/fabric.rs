@@ -101,10 +101,7 @@ impl Fabric {
 
     /// Writes and reads checkpoints in another way. With several processes, rank zero writes, and tells the others.
     pub fn set_checkpoint_io(&mut self, checkpoint_io: Box<dyn CheckpointIo>) {
-        self.checkpoint_io = match self.strategy.control_group() {
-            Some(group) => Box::new(RankZeroCheckpointIo::new(checkpoint_io, group.clone())),
-            None => checkpoint_io,
-        };
+        self.checkpoint_io = on_rank_zero(self.strategy.as_ref(), checkpoint_io);
     }
 
     /// Checkpoint I/O.
@@ -196,6 +193,14 @@ impl Fabric {
     /// What the strategy's backend said.
     pub fn teardown(&mut self) -> Result<(), FabricError> {
         self.strategy.teardown()
+    }
+}
+
+/// Where there are other ranks, only the first writes.
+fn on_rank_zero(strategy: &dyn Strategy, checkpoint_io: Box<dyn CheckpointIo>) -> Box<dyn CheckpointIo> {
+    match strategy.control_group() {
+        Some(group) => Box::new(RankZeroCheckpointIo::new(checkpoint_io, group.clone())),
+        None => checkpoint_io,
     }
 }
 

@@ -78,7 +78,7 @@ impl TrainerState {
         }
     }
 
-    /// After a training batch: learns what ranks wished for after the one before it.
+    /// After a batch: learns what ranks wished for after the one before it.
     pub(crate) fn exchange_wishes(&mut self) -> Result<(), Error> {
         self.agree(Consensus::exchange)
     }
@@ -163,10 +163,12 @@ impl TrainerState {
         Ok(fewest)
     }
 
-    /// How many batches of an evaluation the rank with most has; it has them in their order, and others at most one less.
-    pub(crate) fn most_batches(&self, len: Option<usize>) -> Result<Option<usize>, Error> {
+    /// How many batches of an evaluation the rank with most has, if that is known, and how many every rank has.
+    pub(crate) fn most_and_fewest_batches(&self, len: Option<usize>) -> Result<(Option<usize>, usize), Error> {
         let lens = self.batches_of_ranks(len)?;
-        Ok(if lens.contains(&None) { None } else { lens.into_iter().flatten().max() })
+        let known: Option<Vec<usize>> = lens.into_iter().collect();
+        let known = known.unwrap_or_default();
+        Ok((known.iter().max().copied(), known.iter().min().copied().unwrap_or(0)))
     }
 
     fn batches_of_ranks(&self, len: Option<usize>) -> Result<Vec<Option<usize>>, Error> {

@@ -6,7 +6,7 @@ use derive_setters::Setters;
 use fulgurite_torch::distributed::{Backend, GroupOptions, ProcessGroup};
 use fulgurite_torch::runtime;
 
-use super::Fabric;
+use super::{Fabric, on_rank_zero};
 use crate::environments::{self, ClusterEnvironment};
 use crate::launcher::{self, LaunchPlan};
 use crate::precision::Named;
@@ -84,19 +84,18 @@ impl FabricBuilder {
             ddp: self.ddp.clone(),
             sync_batchnorm: self.sync_batchnorm,
         };
-        let mut fabric = Fabric {
+        let strategy = Strategies::make(context)?;
+        Ok(Fabric {
             accelerator: accelerator.name(),
             num_nodes: self.num_nodes,
-            strategy: Strategies::make(context)?,
             precision,
-            checkpoint_io: Box::new(DefaultCheckpointIo::new()),
+            checkpoint_io: on_rank_zero(strategy.as_ref(), Box::new(DefaultCheckpointIo::new())),
+            strategy,
             warnings,
             syncs_gradients: true,
             loggers: Vec::new(),
             callbacks: Vec::new(),
-        };
-        fabric.set_checkpoint_io(Box::new(DefaultCheckpointIo::new()));
-        Ok(fabric)
+        })
     }
 
     /// Meets the other processes.

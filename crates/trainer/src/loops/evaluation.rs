@@ -113,6 +113,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// Evaluates one loader. `false`: the module has no such step.
     fn evaluate_loader(&mut self, dataloader_idx: usize, limit: Option<usize>, several: bool) -> Result<bool, Error> {
         let Some(eval) = &self.eval else { return Ok(true) };
+        let in_common = eval.in_common[dataloader_idx];
         let epoch = self.engine.state.run.progress.epoch.current.processed;
         let stage = self.engine.state.stage.describe();
         let mut batches = Batches::new(eval.loaders[dataloader_idx].as_ref(), epoch, 0, limit)
@@ -123,12 +124,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
             "[_EvaluationLoop].val_next"
         };
         while let Some(numbered) = self.engine.state.fetch(&mut batches, action)? {
+            let idx = numbered.idx;
             if !self.evaluate_batch(numbered, dataloader_idx, several)? {
                 return Ok(false);
             }
             self.engine.state.profile_batch_end()?;
             self.poll_saves()?;
-            self.engine.state.heed_signals()?;
+            self.engine.state.heed_signals_together(idx < in_common)?;
         }
         Ok(true)
     }

@@ -144,6 +144,15 @@ impl TrainerState {
         }
     }
 
+    /// After a batch of an evaluation, of which processes may have different numbers: those learn of each other's signals that
+    /// `all_have`.
+    pub(crate) fn heed_signals_together(&mut self, all_have: bool) -> Result<(), Error> {
+        if all_have {
+            self.exchange_wishes()?;
+        }
+        self.heed_signals()
+    }
+
     /// Back to where the validation in hand began.
     fn rewind_validation(&mut self) -> Result<(), Error> {
         if let Some(before) = &self.run.before_validation {

@@ -42,7 +42,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     fn predict_loader(&mut self, dataloader_idx: usize, limit: Option<usize>, keep: bool) -> Result<Vec<Value>, Error> {
         let Some(eval) = &self.eval else { return Ok(Vec::new()) };
-        let loader = eval.loaders[dataloader_idx].as_ref();
+        let (loader, in_common) = (eval.loaders[dataloader_idx].as_ref(), eval.in_common[dataloader_idx]);
         let mut batches = Batches::new(loader, 0, 0, limit).map_err(|source| Error::Data {
             stage: "prediction",
             batch_idx: 0,
@@ -52,12 +52,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let mut predictions = Vec::new();
         while let Some(numbered) = self.engine.state.fetch(&mut batches, "[_PredictionLoop].predict_next")? {
             self.engine.state.batch_indices = indices.as_mut().and_then(Iterator::next);
+            let idx = numbered.idx;
             let outputs = self.predict_batch(numbered, dataloader_idx)?;
             self.engine.state.profile_batch_end()?;
             if keep {
                 predictions.push(outputs.map_tensors(&mut |t| t.to_device(Device::Cpu)));
             }
-            self.engine.state.heed_signals()?;
+            self.engine.state.heed_signals_together(idx < in_common)?;
         }
         Ok(predictions)
     }

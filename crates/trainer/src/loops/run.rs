@@ -24,6 +24,8 @@ pub(crate) struct Run<'a, 'd, M: LightningModule> {
 pub(crate) struct EvalLoaders<B> {
     pub loaders: Vec<BoxLoader<B>>,
     pub limits: Vec<Option<usize>>,
+    /// How many batches of each every process has.
+    pub in_common: Vec<usize>,
     /// The epoch in which they were asked for.
     epoch: u64,
 }
@@ -164,13 +166,14 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
                 stage.describe()
             ));
         }
-        let lens = loaders.iter().map(|loader| state.most_batches(loader.len())).collect::<Result<Vec<_>, _>>()?;
+        let lens = loaders.iter().map(|loader| state.most_and_fewest_batches(loader.len()));
+        let (lens, in_common): (Vec<_>, Vec<_>) = lens.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         let limits = lens.into_iter().map(|len| limit.apply(name, len)).collect::<Result<Vec<_>, _>>()?;
         state.num_eval_batches.clone_from(&limits);
         if state.run.eval_batches.len() != loaders.len() || !is_fit {
             state.run.eval_batches = vec![0; loaders.len()];
         }
-        self.eval = Some(EvalLoaders { loaders, limits, epoch: state.current_epoch() });
+        self.eval = Some(EvalLoaders { loaders, limits, in_common, epoch: state.current_epoch() });
         Ok(())
     }
 

@@ -289,19 +289,30 @@ fn a_parameter_without_a_part_in_the_loss_is_named() {
     }
 }
 
-#[test]
-fn a_signal_to_the_program_ends_all_ranks_after_the_same_batch() {
+/// The reports of two ranks after SIGTERM in a slow batch.
+fn terminated(plan: Plan) -> [Report; 2] {
     let _alone = one_at_a_time();
     let folder = folder();
-    let plan = Plan { folder: folder.path().into(), epochs: 1000, batch_ms: 20, ..Plan::default() };
-    let child = start(&plan);
+    let child = start(&Plan { folder: folder.path().into(), ..plan });
     while !folder.path().join(BEGAN).exists() {
         std::thread::sleep(Duration::from_millis(20));
     }
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(143), "{}", String::from_utf8_lossy(&output.stderr));
-    let (first, second) = (report(folder.path(), 0), report(folder.path(), 1));
+    [0, 1].map(|rank| report(folder.path(), rank))
+}
+
+#[test]
+fn a_signal_to_the_program_ends_all_ranks_after_the_same_batch() {
+    let [first, second] = terminated(Plan { epochs: 1000, batch_ms: 20, ..Plan::default() });
     assert_eq!(first.batches, second.batches);
     assert_eq!(first.weights, second.weights);
+}
+
+#[test]
+fn so_it_does_in_a_validation() {
+    let [first, second] = terminated(Plan { epochs: 1, eval_items: 8001, eval_ms: 30, ..Plan::default() });
+    assert_eq!(first.validated, second.validated);
+    assert!(first.validated < 1000, "{}", first.validated);
 }

@@ -58,6 +58,8 @@ pub(crate) struct Plan {
     pub ckpt_path: Option<String>,
     /// Every batch takes this long.
     pub batch_ms: u64,
+    /// And every batch of a validation this long.
+    pub eval_ms: u64,
     pub seed: u64,
     /// Checkpoints are written to the folder `saved` after so many steps each.
     pub save_every: Option<u64>,
@@ -89,6 +91,7 @@ impl Default for Plan {
             cut_at: None,
             ckpt_path: None,
             batch_ms: 0,
+            eval_ms: 0,
             seed: 7,
             save_every: None,
         }
@@ -109,6 +112,8 @@ pub(crate) struct Report {
     pub seen: Vec<Vec<i64>>,
     /// The items of the test.
     pub tested: Vec<i64>,
+    /// Batches of validations.
+    pub validated: usize,
     pub test_results: Vec<std::collections::BTreeMap<String, f64>>,
 }
 
@@ -140,6 +145,7 @@ struct Net {
     accuracy: MulticlassAccuracy,
     seen: Vec<Vec<i64>>,
     tested: Vec<i64>,
+    validated: usize,
 }
 
 impl Net {
@@ -154,13 +160,21 @@ impl Net {
             nn::linear(vars.root() / "spare", 2, 2, Default::default());
         }
         let accuracy = MulticlassAccuracy::new(3);
-        Net { vars, fc1, norm, fc2, plan: plan.clone(), accuracy, seen: Vec::new(), tested: Vec::new() }
+        Net { vars, fc1, norm, fc2, plan: plan.clone(), accuracy, seen: Vec::new(), tested: Vec::new(), validated: 0 }
     }
 
     fn logits(&self, x: &Tensor, train: bool) -> Tensor {
         let hidden = x.apply(&self.fc1);
         let hidden = self.norm.as_ref().map_or(hidden.shallow_clone(), |norm| hidden.apply_t(norm, train));
         hidden.relu().dropout(self.plan.dropout, train).apply(&self.fc2)
+    }
+
+    fn take_time(&self, milliseconds: u64) -> Result<()> {
+        if milliseconds > 0 {
+            std::fs::write(self.plan.folder.join(BEGAN), "")?;
+            std::thread::sleep(Duration::from_millis(milliseconds));
+        }
+        Ok(())
     }
 }
 
@@ -194,10 +208,7 @@ impl LightningModule for Net {
     }
 
     fn training_step(&mut self, (x, items): Self::Batch, step: &mut Step) -> Result<Loss> {
-        if self.plan.batch_ms > 0 {
-            std::fs::write(self.plan.folder.join(BEGAN), "")?;
-            std::thread::sleep(Duration::from_millis(self.plan.batch_ms));
-        }
+        self.take_time(self.plan.batch_ms)?;
         self.seen.push(numbers(&items));
         let loss = self.logits(&x, true).cross_entropy_for_logits(&items.remainder(3));
         step.log("train_loss", &loss).on_step().on_epoch();
@@ -224,6 +235,10 @@ impl LightningModule for Net {
     }
 
     fn validation_step(&mut self, (x, items): Self::Batch, step: &mut Step) -> Result<()> {
+        if !step.trainer().is_sanity_checking() {
+            self.take_time(self.plan.eval_ms)?;
+            self.validated += 1;
+        }
         let loss = self.logits(&x, false).cross_entropy_for_logits(&items.remainder(3));
         step.log("val_loss", &loss);
         Ok(())
@@ -300,6 +315,7 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
         buffers,
         seen: net.seen,
         tested: net.tested,
+        validated: net.validated,
         test_results,
     };
     std::fs::write(plan.folder.join(format!("rank{rank}.json")), serde_json::to_string(&report)?)?;
