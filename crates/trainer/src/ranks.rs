@@ -88,6 +88,14 @@ impl TrainerState {
         self.agree(Consensus::settle)
     }
 
+    /// After a trial: what was wished for in it is no wish of the run.
+    pub(crate) fn forget_wishes_of_trial(&mut self) -> Result<(), Error> {
+        self.settle_wishes()?;
+        self.agreement.wish_to_stop = None;
+        self.stop = None;
+        Ok(())
+    }
+
     fn agree(
         &mut self,
         ask: impl FnOnce(&mut Consensus, u32) -> Result<u32, fulgurite_fabric::FabricError>,

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 pub use fulgurite_torch::distributed::Compression;
 
-/// Options of [`DdpStrategy`]: those of `torch.nn.parallel.DistributedDataParallel` and Lightning's `DDPStrategy`.
+/// Options of [`DdpStrategy`](super::DdpStrategy): those of `torch.nn.parallel.DistributedDataParallel` and Lightning's
+/// `DDPStrategy`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, derive_setters::Setters)]
 #[serde(default, deny_unknown_fields)]
 #[setters(strip_option)]

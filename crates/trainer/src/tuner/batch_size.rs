@@ -104,6 +104,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
             state.warn("the batch-size finder does nothing under fast_dev_run");
             return Ok(None);
         }
+        if state.is_distributed() {
+            return Err(Error::Config(
+                "the batch-size finder runs out of memory on purpose, and with several processes one would while the others go on; find the size with devices=1, and write it down".into(),
+            ));
+        }
         if matches!(self.data, Source::Loaders(..)) {
             return Err(Error::Config(
                 "the batch-size finder makes the loaders anew with another batch size, and these were handed over ready-made; give a data module, or `()` and the module's own loader methods".into(),

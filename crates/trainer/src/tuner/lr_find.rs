@@ -4,7 +4,7 @@ use std::any::Any;
 use std::path::Path;
 
 use derive_setters::Setters;
-use fulgurite_torch::{Value, to_host_f64};
+use fulgurite_torch::{Dict, Value, to_host_f64};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -133,6 +133,22 @@ impl LrFind {
         Some(usable[steepest])
     }
 
+    /// Ranks saw other losses, and must go on with one learning rate.
+    fn become_that_of_rank_zero(&mut self, state: &TrainerState) -> Result<(), Error> {
+        if !state.is_distributed() {
+            return Ok(());
+        }
+        let list = |numbers: &[f64]| Value::List(numbers.iter().map(|number| Value::Float(*number)).collect());
+        let told = Dict::new().with("lr", list(&self.lr)).with("loss", list(&self.loss));
+        let told = state.fabric.strategy().broadcast(Value::Dict(told), 0)?;
+        let numbers = |name: &str| {
+            let list = told.as_dict().and_then(|told| told.get(name)).and_then(Value::as_list).unwrap_or_default();
+            list.iter().filter_map(Value::as_float).collect()
+        };
+        (self.lr, self.loss) = (numbers("lr"), numbers("loss"));
+        Ok(())
+    }
+
     /// The curve for a terminal, with the suggestion under it.
     pub fn plot(&self) -> String {
         plot::terminal(self)
@@ -195,8 +211,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let test = self.engine.callbacks.pop();
         self.put_back(before)?;
         tried?;
+        self.engine.state.forget_wishes_of_trial()?;
         let found = test.and_then(|test| (test as Box<dyn Any>).downcast::<RangeTest>().ok());
-        let Some(found) = found.map(|test| test.found) else { return Ok(None) };
+        let Some(mut found) = found.map(|test| test.found) else { return Ok(None) };
+        found.become_that_of_rank_zero(&self.engine.state)?;
         self.take_suggestion(&found, attribute.as_deref(), options.update_attr)?;
         Ok(Some(found))
     }

@@ -237,6 +237,16 @@ fn ranks_without_an_item_know_what_the_others_saw() {
 }
 
 #[test]
+fn a_learning_rate_is_found_for_all_ranks() {
+    let _alone = one_at_a_time();
+    let folder = folder();
+    let two = reports(&Plan { folder: folder.path().into(), lr_find: true, ..Plan::default() }, 2);
+    assert_eq!(two[0].weights, two[1].weights);
+    // What the trial wished for does not end the training.
+    assert_eq!((two[0].steps, two[0].outcome.as_str()), (8, "Finished"));
+}
+
+#[test]
 fn weights_stay_equal_under_dropout() {
     let _alone = one_at_a_time();
     let folder = folder();

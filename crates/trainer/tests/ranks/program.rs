@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fulgurite::Console;
-use fulgurite::callbacks::{LambdaCallback, OnExceptionCheckpoint};
+use fulgurite::callbacks::{LambdaCallback, LearningRateFinder, OnExceptionCheckpoint};
 use fulgurite::data::{DataLoader, Dataset, ItemRng, IterableDataLoader, IterableFn};
 use fulgurite::fabric::strategy::StrategyChoice;
 use fulgurite::metrics::MulticlassAccuracy;
@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub saves_errors: bool,
     /// Items of the validation and test data.
     pub eval_items: usize,
+    /// A learning rate is looked for before.
+    pub lr_find: bool,
     /// A layer that takes no part in the loss.
     pub unused: bool,
     /// A checkpoint is written after this many steps, and the run ends there.
@@ -87,6 +89,7 @@ impl Default for Plan {
             panics: false,
             saves_errors: false,
             eval_items: 7,
+            lr_find: false,
             unused: false,
             cut_at: None,
             ckpt_path: None,
@@ -274,6 +277,9 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
         .enable_checkpointing(plan.save_every.is_some() || plan.saves_errors)
         .enable_model_summary(false)
         .console(Console::stderr());
+    if plan.lr_find {
+        trainer = trainer.callback(LearningRateFinder::new());
+    }
     if plan.saves_errors {
         trainer = trainer.callback(OnExceptionCheckpoint::new(&plan.folder));
     }
