@@ -128,7 +128,7 @@ fn work(environment: &dyn ClusterEnvironment, action: &[String]) -> Result<i32, 
 }
 
 /// Waits for SIGTERM or SIGINT, counts how often it comes, and leaves with the code that is given, the later the higher the
-/// rank; `never` does not leave.
+/// rank; `never` does not leave, and `twice=CODE` not before the second.
 fn trap(environment: &dyn ClusterEnvironment, codes: &[&str]) -> i32 {
     let count = Arc::new(AtomicUsize::new(0));
     let mut signals = Signals::new([SIGTERM, SIGINT]).unwrap();
@@ -139,7 +139,8 @@ fn trap(environment: &dyn ClusterEnvironment, codes: &[&str]) -> i32 {
     if let Some(code) = code.strip_prefix("self=") {
         return code.parse().unwrap();
     }
-    while count.load(Ordering::SeqCst) == 0 || code == "never" {
+    let (wanted, code) = code.strip_prefix("twice=").map_or((1, code), |code| (2, code));
+    while count.load(Ordering::SeqCst) < wanted || code == "never" {
         std::thread::sleep(Duration::from_millis(5));
     }
     std::thread::sleep(Duration::from_millis(300 * (1 + environment.global_rank() as u64)));

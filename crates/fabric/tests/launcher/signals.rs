@@ -59,7 +59,8 @@ pub(crate) fn a_second_signal() {
     let mut running = start(command("2 1 trap never never", &[]));
     let ranks = running.sleepers(2);
     running.send("TERM");
-    std::thread::sleep(Duration::from_millis(600));
+    // Far enough apart for two wishes, also where the machine is busy.
+    std::thread::sleep(Duration::from_millis(1500));
     assert!(ranks.iter().all(|id| runs(*id)));
     running.send("TERM");
     let ended = running.end();
@@ -70,7 +71,7 @@ pub(crate) fn a_second_signal() {
 
 /// The others are not waited for without end.
 pub(crate) fn a_rank_that_fails_while_leaving() {
-    let mut running = start(command("3 1 trap never 3 143", &[(GRACE, "1.5")]));
+    let mut running = start(command("3 1 trap never 3 twice=143", &[(GRACE, "4")]));
     let ranks = running.sleepers(3);
     running.send("TERM");
     let ended = running.end();
