@@ -90,6 +90,8 @@ fn work(environment: &dyn ClusterEnvironment, action: &[String]) -> Result<i32, 
             say(environment, &format!("read {text:?}"));
             Ok(0)
         }
+        // Rank 0 writes to the same pipe by itself, where long lines of two processes may mix.
+        ["lines", _] if is(environment, "0") => Ok(0),
         ["lines", count] => {
             let long = variable("RANK").repeat(5000);
             for _ in 0..count.parse().unwrap() {
