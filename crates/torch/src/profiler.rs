@@ -335,13 +335,6 @@ impl Trace {
 mod tests {
     use super::*;
     use crate::tch::{Device, Kind, Tensor};
-    use std::sync::{Mutex, MutexGuard, PoisonError};
-
-    /// One test at a time, since one thread at a time can be recorded.
-    fn alone() -> MutexGuard<'static, ()> {
-        static TURN: Mutex<()> = Mutex::new(());
-        TURN.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 
     fn work() {
         let w = Tensor::randn([3, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
@@ -356,7 +349,6 @@ mod tests {
 
     #[test]
     fn a_recording_holds_operators_ranges_shapes_memory_and_flops() {
-        let _alone = alone();
         let options = Options { record_shapes: true, profile_memory: true, with_flops: true, cuda: false };
         start(&options).unwrap();
         assert!(is_recording());
@@ -387,7 +379,6 @@ mod tests {
 
     #[test]
     fn starting_twice_and_stopping_without_a_start_are_errors() {
-        let _alone = alone();
         assert!(stop().unwrap_err().to_string().contains("not being recorded"));
         start(&Options::default()).unwrap();
         assert!(start(&Options::default()).unwrap_err().to_string().contains("recorded already"));
@@ -399,7 +390,6 @@ mod tests {
 
     #[test]
     fn a_range_opened_before_the_recording_is_not_in_it() {
-        let _alone = alone();
         push_range("before").unwrap();
         start(&Options::default()).unwrap();
         drop(range("within"));
@@ -411,7 +401,6 @@ mod tests {
 
     #[test]
     fn a_preparation_can_be_given_up() {
-        let _alone = alone();
         let options = Options::default();
         cancel(&options).unwrap();
         prepare(&options).unwrap();

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,12 +18,7 @@ const SHORT: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_secs(20);
 
 /// Runs `body` as each of `size` ranks, and gives what they return.
-///
-/// One test at a time: c10d's flight recorder does not expect a group to be made while another runs an operation, which
-/// happens where ranks are threads.
 fn ranks<R: Send>(size: usize, options: &GroupOptions, body: impl Fn(ProcessGroup) -> R + Sync) -> Vec<R> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let store = server(LONG);
     thread::scope(|scope| {
         let (store, body) = (&store, &body);

@@ -168,8 +168,7 @@ impl TrainerBuilder {
             .accelerator(&config.accelerator)
             .devices(config.devices.clone())
             .num_nodes(usize::try_from(config.num_nodes).unwrap_or(usize::MAX))
-            .strategy(config.strategy.name())
-            .ddp(config.strategy.ddp())
+            .strategy(config.strategy.clone())
             .sync_batchnorm(config.sync_batchnorm)
             .precision(&config.precision)
             .configuration(in_common(&config));

@@ -172,18 +172,18 @@ impl Error {
 
         fn search(error: &(dyn std::error::Error + 'static)) -> bool {
             // Transparent errors are not among their own sources.
-            if let Some(Error::Fabric(inner)) = error.downcast_ref() {
-                return search(inner);
+            if let Some(Error::Fabric(FabricError::Bridge(inner)) | Error::Torch(inner)) = error.downcast_ref() {
+                return is_lost(inner);
             }
-            match (error.downcast_ref(), error.downcast_ref()) {
-                (Some(Error::Torch(inner)), _) | (_, Some(FabricError::Bridge(inner))) => search(inner),
-                _ => match error.downcast_ref() {
-                    Some(TorchError::Distributed(inner)) => {
-                        matches!(**inner, Timeout { .. } | ConnectionLost { .. } | RanksMissing { .. })
-                    }
-                    _ => error.source().is_some_and(search),
-                },
+            if let Some(FabricError::Bridge(inner)) = error.downcast_ref() {
+                return is_lost(inner);
             }
+            error.downcast_ref().is_some_and(is_lost) || error.source().is_some_and(search)
+        }
+
+        fn is_lost(error: &TorchError) -> bool {
+            let TorchError::Distributed(error) = error else { return false };
+            matches!(**error, Timeout { .. } | ConnectionLost { .. } | RanksMissing { .. })
         }
         search(self)
     }

@@ -12,7 +12,7 @@ use crate::config::ValCheckInterval;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::loops::Numbered;
-use crate::state::TrainerState;
+use crate::state::{Stage, TrainerState};
 
 mod follower;
 
@@ -27,6 +27,8 @@ pub(crate) struct Agreement {
     wish_to_stop: Option<String>,
     /// This rank's time is over.
     time_is_over: bool,
+    /// This rank has said that it is time to validate, and not heard it back.
+    called_to_validate: bool,
     /// All validate after the batch in hand, because it is time.
     pub validate: bool,
 }
@@ -92,6 +94,7 @@ impl TrainerState {
     pub(crate) fn forget_wishes_of_trial(&mut self) -> Result<(), Error> {
         self.settle_wishes()?;
         self.agreement.wish_to_stop = None;
+        self.agreement.validate = false;
         self.stop = None;
         Ok(())
     }
@@ -101,7 +104,8 @@ impl TrainerState {
         ask: impl FnOnce(&mut Consensus, u32) -> Result<u32, fulgurite_fabric::FabricError>,
     ) -> Result<(), Error> {
         let Some(mut consensus) = self.agreement.consensus.take() else { return Ok(()) };
-        let agreed = ask(&mut consensus, self.wishes());
+        let wishes = self.wishes();
+        let agreed = ask(&mut consensus, wishes);
         self.agreement.consensus = Some(consensus);
         let agreed = agreed?;
         if agreed & STOP != 0 {
@@ -109,21 +113,28 @@ impl TrainerState {
             self.stop.get_or_insert_with(|| reason.unwrap_or_else(|| "another process asked for it".to_owned()));
         }
         self.leaving.time_is_over |= agreed & TIME_IS_OVER != 0;
-        self.agreement.validate |= agreed & VALIDATE != 0;
+        self.agreement.called_to_validate |= wishes & VALIDATE != 0;
+        if agreed & VALIDATE != 0 {
+            self.agreement.called_to_validate = false;
+            self.agreement.validate = true;
+        }
         self.leaving.signals.agree_on(agreed >> SIGNALS);
         Ok(())
     }
 
     fn wishes(&self) -> u32 {
         let bit = |wished: bool, bit: u32| if wished { bit } else { 0 };
-        let is_time = match self.config.val_check_interval {
-            ValCheckInterval::Time(interval) => self.is_global_zero() && self.last_validation.elapsed() >= interval,
-            _ => false,
-        };
         bit(self.agreement.wish_to_stop.is_some(), STOP)
             | bit(self.agreement.time_is_over, TIME_IS_OVER)
-            | bit(is_time, VALIDATE)
+            | bit(self.calls_to_validate(), VALIDATE)
             | self.leaving.signals.came_here() << SIGNALS
+    }
+
+    /// Rank zero's clock decides, and calls once for each validation: all hear it a batch later.
+    fn calls_to_validate(&self) -> bool {
+        let ValCheckInterval::Time(interval) = self.config.val_check_interval else { return false };
+        let is_called = self.agreement.called_to_validate || self.agreement.validate;
+        self.is_global_zero() && self.stage == Stage::Train && !is_called && self.last_validation.elapsed() >= interval
     }
 
     /// Whether it is time for a validation, by the clock that decides.

@@ -3,16 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use std::sync::{Mutex, PoisonError};
-
 use fulgurite::config::Deterministic;
 use fulgurite::data::{DataLoader, InMemory};
 use fulgurite::prelude::*;
 use fulgurite::torch::params;
 use fulgurite::{Console, TrainerBuilder};
-
-/// What these tests set belongs to the process, so one runs at a time.
-static PROCESS: Mutex<()> = Mutex::new(());
 
 struct Net {
     vars: nn::VarStore,
@@ -77,7 +72,6 @@ fn run(seed: u64, workers: usize) -> Ended {
 
 #[test]
 fn a_seed_decides_everything() {
-    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
     let first = run(1, 0);
     assert_eq!(first, run(1, 0));
     assert_eq!(first, run(1, 2));
@@ -123,7 +117,6 @@ fn train(trainer: TrainerBuilder, loss: fn(&Tensor) -> Tensor) -> Result<(), Str
 
 #[test]
 fn anomalies_of_the_backward_pass_are_found() {
-    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
     // The slope of the square root at 0 is infinite, and infinity times 0 is not a number.
     let nan = |w: &Tensor| w.sqrt() * 0.0;
     train(quiet(), nan).unwrap();
@@ -136,7 +129,6 @@ fn anomalies_of_the_backward_pass_are_found() {
 
 #[test]
 fn what_is_not_deterministic_is_refused_when_asked() {
-    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
     let puts = |w: &Tensor| w.put(&Tensor::from_slice(&[0i64, 0]), &Tensor::from_slice(&[1f32, 2.0]), false) + w;
     let refused = train(quiet().deterministic(Deterministic::True), puts).unwrap_err();
     assert!(refused.starts_with("Weight::training_step panicked (epoch 0, batch 0): "), "{refused}");
@@ -171,7 +163,6 @@ fn the_extra_epoch_of_weight_averaging_draws_as_if_each_batch_passed_once() {
         }
     }
 
-    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
     let drawn = |epochs: i64, averages: bool| {
         let vars = nn::VarStore::new(Device::Cpu);
         let norm = nn::batch_norm1d(vars.root(), 2, Default::default());

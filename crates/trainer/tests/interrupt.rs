@@ -130,7 +130,8 @@ fn child() {
 
 fn start(folder: &Path, at: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture"])
+        // With one thread, the test's name would be on the line of the child's first words.
+        .args(["--exact", "child", "--nocapture", "--test-threads=2"])
         .env(FOLDER, folder)
         .env(AT, at)
         .stdout(Stdio::piped())
@@ -171,7 +172,6 @@ fn check(at: &str, said: &[&str]) {
     assert_eq!(weights(&resumed), weights(&straight), "interrupted at {at}");
 }
 
-/// One test: the seed belongs to the process.
 #[test]
 fn the_batch_in_hand_ends_and_the_run_can_be_resumed() {
     if std::env::var_os(FOLDER).is_some() {

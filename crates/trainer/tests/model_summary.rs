@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use expect_test::expect;
 use fulgurite::Console;
 use fulgurite::prelude::*;
@@ -64,15 +62,8 @@ fn printed(precision: &str, summary: ModelSummary) -> String {
     format!("{stands_on} …\n{table}")
 }
 
-/// Random numbers belong to the process, so one test runs at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static RANDOMNESS: Mutex<()> = Mutex::new(());
-    RANDOMNESS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[test]
 fn the_model_and_what_the_run_stands_on_are_printed_before_training() {
-    let _alone = alone();
     expect![[r#"
         cpu, precision 32-true, strategy single_device, …
 
@@ -95,7 +86,6 @@ fn the_model_and_what_the_run_stands_on_are_printed_before_training() {
 
 #[test]
 fn the_size_follows_the_precision() {
-    let _alone = alone();
     expect![[r#"
         cpu, precision 64-true, strategy single_device, …
 
@@ -157,7 +147,6 @@ fn blocks() -> nn::VarStore {
 
 #[test]
 fn the_direct_children_are_listed_in_the_order_they_were_made() {
-    let _alone = alone();
     expect![[r#"
           | Name         | Type   | Params | Mode
         ------------------------------------------
@@ -176,7 +165,6 @@ fn the_direct_children_are_listed_in_the_order_they_were_made() {
 
 #[test]
 fn deeper_modules_follow_their_parents() {
-    let _alone = alone();
     assert_eq!(summary(blocks(), 3), summary(blocks(), -1));
     expect![[r#"
           | Name         | Type   | Params | Mode
@@ -218,7 +206,6 @@ fn deeper_modules_follow_their_parents() {
 
 #[test]
 fn depth_zero_leaves_the_totals() {
-    let _alone = alone();
     expect![[r#"
         134 K     Trainable params
         0         Non-trainable params
@@ -236,7 +223,6 @@ fn depth_zero_leaves_the_totals() {
 
 #[test]
 fn frozen_modules_say_so() {
-    let _alone = alone();
     let vars = blocks();
     for (name, mut tensor) in vars.variables() {
         if name.starts_with("blocks.0") {
@@ -263,7 +249,6 @@ fn frozen_modules_say_so() {
 
 #[test]
 fn a_tensor_under_two_names_counts_once() {
-    let _alone = alone();
     let vars = nn::VarStore::new(Device::Cpu);
     let tied = (vars.root() / "embed").var("weight", &[10, 4], nn::Init::Const(0.0));
     vars.variables_.lock().unwrap().named_variables.insert("head.weight".into(), tied.shallow_clone());
@@ -289,7 +274,6 @@ fn a_tensor_under_two_names_counts_once() {
 
 #[test]
 fn a_model_without_parameters_has_an_empty_table() {
-    let _alone = alone();
     expect![[r#"
          | Name | Type | Params | Mode
         ------------------------------
@@ -305,7 +289,6 @@ fn a_model_without_parameters_has_an_empty_table() {
 
 #[test]
 fn an_example_pass_tells_types_sizes_and_flops() {
-    let _alone = alone();
     let vars = nn::VarStore::new(Device::Cpu);
     let root = vars.root();
     let tokens = nn::embedding(&root / "tokens", 50, 8, Default::default());
@@ -363,7 +346,6 @@ fn an_example_pass_tells_types_sizes_and_flops() {
 
 #[test]
 fn an_example_that_fails_is_an_error_of_the_summary() {
-    let _alone = alone();
     struct Broken(nn::VarStore);
     impl LightningModule for Broken {
         type Batch = Tensor;

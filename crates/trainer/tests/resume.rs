@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use fulgurite::callbacks::{EMAWeightAveraging, StochasticWeightAveraging};
 use fulgurite::data::rand::{Rng, SeedableRng};
@@ -336,12 +335,8 @@ fn check_with(
     }
 }
 
-/// Seed and random numbers belong to the process, so one test runs at a time.
-static RANDOMNESS: Mutex<()> = Mutex::new(());
-
 #[test]
 fn a_resumed_run_ends_where_the_other_did() {
-    let _alone = RANDOMNESS.lock().unwrap_or_else(PoisonError::into_inner);
     let half = |trainer: TrainerBuilder| trainer.val_check_interval(0.5);
     let windows = |trainer: TrainerBuilder| trainer.accumulate_grad_batches(2);
     for workers in [0, 2] {
@@ -374,7 +369,6 @@ fn a_resumed_run_ends_where_the_other_did() {
 
 #[test]
 fn a_window_of_gradients_goes_on() {
-    let _alone = RANDOMNESS.lock().unwrap_or_else(PoisonError::into_inner);
     let windows = |trainer: TrainerBuilder| trainer.accumulate_grad_batches(4);
     for batch in [1, 2, 3, 4, 5, 6, 7, 9] {
         check(PLAIN, Moment::Batch(batch), 0, windows);
@@ -387,7 +381,6 @@ fn a_window_of_gradients_goes_on() {
 
 #[test]
 fn a_validation_is_begun_again() {
-    let _alone = RANDOMNESS.lock().unwrap_or_else(PoisonError::into_inner);
     let half = |trainer: TrainerBuilder| trainer.val_check_interval(0.5);
     for moment in [Moment::ValidationStart, Moment::ValidationBatch(2), Moment::ValidationEpochEnd] {
         check(PLAIN, moment, 6, |trainer| trainer);
@@ -400,7 +393,6 @@ fn a_validation_is_begun_again() {
 
 #[test]
 fn streams_and_several_loaders_go_on_with_any_number_of_workers() {
-    let _alone = RANDOMNESS.lock().unwrap_or_else(PoisonError::into_inner);
     for data in [Data::Indexed, Data::Stream, Data::Combined] {
         for (workers, then) in [(0, 0), (2, 2), (0, 3), (2, 0)] {
             let setup = Setup { workers, data, ..PLAIN };
@@ -411,7 +403,6 @@ fn streams_and_several_loaders_go_on_with_any_number_of_workers() {
 
 #[test]
 fn averages_of_weights_go_on() {
-    let _alone = RANDOMNESS.lock().unwrap_or_else(PoisonError::into_inner);
     let ema = |trainer: TrainerBuilder| trainer.callback(EMAWeightAveraging::new().decay(0.9));
     let swa = |trainer: TrainerBuilder| trainer.callback(StochasticWeightAveraging::new(0.01).swa_epoch_start(1));
     for (moment, step) in [(Moment::BatchEnd, 4), (Moment::BatchEnd, 14), (Moment::EpochEnd, 12)] {
@@ -423,7 +414,6 @@ fn averages_of_weights_go_on() {
 /// In Lightning it trains another epoch.
 #[test]
 fn a_run_that_early_stopping_ended_stays_ended() {
-    let _alone = RANDOMNESS.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let stopping = |trainer: TrainerBuilder| {
         trainer.max_epochs(9).callback(EarlyStopping::monitor("val_loss").min_delta(10.0).patience(2))
@@ -438,7 +428,6 @@ fn a_run_that_early_stopping_ended_stays_ended() {
 /// The stop was asked for while `min_epochs` did not allow it.
 #[test]
 fn a_stop_that_must_wait_is_not_forgotten() {
-    let _alone = RANDOMNESS.lock().unwrap_or_else(PoisonError::into_inner);
     let stopping = |trainer: TrainerBuilder| {
         let early = EarlyStopping::monitor("val_loss").stopping_threshold(1e9);
         trainer.max_epochs(9).min_epochs(2).callback(early)
@@ -448,7 +437,6 @@ fn a_stop_that_must_wait_is_not_forgotten() {
 
 #[test]
 fn a_stream_that_cannot_be_repeated_is_warned_of_once() {
-    let _alone = RANDOMNESS.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("there.ckpt");
     let run = |resume: bool| {
@@ -477,7 +465,6 @@ fn a_stream_that_cannot_be_repeated_is_warned_of_once() {
 /// The callback that people use asks at the same moments.
 #[test]
 fn model_checkpoints_can_be_resumed_from() {
-    let _alone = RANDOMNESS.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let every_two = || ModelCheckpoint::new().dirpath(folder.path()).every_n_train_steps(4).save_top_k(-1);
     let straight = fit(PLAIN, None, |trainer| trainer.enable_checkpointing(true).callback(every_two()));

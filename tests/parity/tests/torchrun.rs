@@ -38,8 +38,8 @@ fn main() -> ExitCode {
 }
 
 fn rank(args: &[String]) -> ExitCode {
-    if let Ok(plan) = std::env::var(PLAN) {
-        let Err(error) = program::run(&serde_json::from_str(&plan).unwrap()) else { return ExitCode::SUCCESS };
+    if let Some(outcome) = program::run_from_env() {
+        let Err(error) = outcome else { return ExitCode::SUCCESS };
         environments::record_failure(&error.to_string()).unwrap();
         return ExitCode::from(3);
     }

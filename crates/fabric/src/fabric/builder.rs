@@ -10,7 +10,7 @@ use super::{Fabric, on_rank_zero};
 use crate::environments::{self, ClusterEnvironment};
 use crate::launcher::{self, LaunchPlan};
 use crate::precision::Named;
-use crate::strategy::{DdpOptions, Groups, Ranks, SINGLE_DEVICE, Strategies, StrategyContext};
+use crate::strategy::{Groups, Ranks, SINGLE_DEVICE, Strategies, StrategyChoice, StrategyContext};
 use crate::{DefaultCheckpointIo, Devices, FabricError, accelerator, precision};
 
 /// What a [`Fabric`] is made of. Made by [`Fabric::builder`].
@@ -25,14 +25,13 @@ pub struct FabricBuilder {
     pub devices: Devices,
     /// Machines in the run.
     pub num_nodes: usize,
-    /// How the run spreads over processes: `auto`, `single_device`, `ddp` and its variants, or a registered name.
+    /// How the run spreads over processes: `auto`, `single_device`, `ddp` and its variants, a registered name, or
+    /// [`DdpOptions`](crate::DdpOptions).
     #[setters(into)]
-    pub strategy: String,
+    pub strategy: StrategyChoice,
     /// How numbers are represented, such as `32-true` or `bf16-mixed`.
     #[setters(into)]
     pub precision: String,
-    /// What `ddp` is told.
-    pub ddp: DdpOptions,
     /// Whether batch norms in training see the batches of all processes as one. Nothing special where there is one.
     pub sync_batchnorm: bool,
     /// Whatever must be the same in all processes, by name, as text: where one differs, none of them begins.
@@ -49,11 +48,11 @@ impl FabricBuilder {
     /// arguments; a process that never came.
     pub fn build(self) -> Result<Fabric, FabricError> {
         let accelerator = accelerator::accelerator(&self.accelerator)?;
-        Strategies::check(&self.strategy)?;
+        Strategies::check(self.strategy.name())?;
         let environment = environments::current()?;
         let is_process = environment.creates_processes_externally();
         let started = environment.place().local_world_size.filter(|_| is_process).map(|told| told.count);
-        let is_single = self.strategy == SINGLE_DEVICE;
+        let is_single = self.strategy.name() == SINGLE_DEVICE;
         let devices = self.devices.resolve(accelerator.as_ref(), started.filter(|_| !is_single))?;
         let world_size = devices.len() * self.num_nodes;
         if is_single && world_size > 1 {
@@ -77,11 +76,11 @@ impl FabricBuilder {
         let device = devices[ranks.local];
         let Named { precision, warnings } = precision::precision(&self.precision, device)?;
         let context = StrategyContext {
-            name: self.strategy.clone(),
+            name: self.strategy.name().to_owned(),
             device,
             ranks,
             groups,
-            ddp: self.ddp.clone(),
+            ddp: self.strategy.ddp(),
             sync_batchnorm: self.sync_batchnorm,
         };
         let strategy = Strategies::make(context)?;
@@ -111,10 +110,11 @@ impl FabricBuilder {
             node: place.node_rank,
             world_size: place.world_size,
         };
-        let facts = [("strategy", self.strategy.as_str()), ("precision", &self.precision)].into_iter();
+        let strategy = self.strategy.to_string();
+        let facts = [("strategy", strategy.as_str()), ("precision", &self.precision)].into_iter();
         let facts = facts.chain(self.configuration.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let facts: Vec<(&str, &str)> = facts.collect();
-        let timeout = self.ddp.timeout;
+        let timeout = self.strategy.ddp().timeout;
         let store = environments::rendezvous(environment, &facts, timeout)?;
         let group = |backend, name: &str| {
             let options = GroupOptions { backend, timeout, name: name.into(), ..GroupOptions::default() };
@@ -137,7 +137,6 @@ impl Default for FabricBuilder {
             num_nodes: 1,
             strategy: "auto".into(),
             precision: "32-true".into(),
-            ddp: DdpOptions::default(),
             sync_batchnorm: false,
             configuration: BTreeMap::new(),
         }

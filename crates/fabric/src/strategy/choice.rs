@@ -1,6 +1,9 @@
 //! [`StrategyChoice`]: which strategy a run asks for.
 
+use std::fmt;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::Value;
 
 use super::DdpOptions;
 
@@ -39,6 +42,19 @@ impl StrategyChoice {
             StrategyChoice::Name(_) => DdpOptions::default(),
             StrategyChoice::Ddp(options) => options.clone(),
         }
+    }
+}
+
+/// The name, and the options that are not what they are by default.
+impl fmt::Display for StrategyChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        let [options, default] = [self.ddp(), DdpOptions::default()].map(|options| serde_json::json!(options));
+        let Value::Object(options) = options else { return Ok(()) };
+        for (name, value) in options.iter().filter(|(name, value)| default[name.as_str()] != **value) {
+            write!(f, " {name}={value}")?;
+        }
+        Ok(())
     }
 }
 
@@ -113,6 +129,13 @@ mod tests {
 
     fn read(text: &str) -> Result<StrategyChoice, serde_json::Error> {
         serde_json::from_str(text)
+    }
+
+    #[test]
+    fn what_is_not_default_is_shown() {
+        assert_eq!(StrategyChoice::from("auto").to_string(), "auto");
+        let options = DdpOptions::default().bucket_cap_mb(1.5).timeout(std::time::Duration::from_secs(90));
+        assert_eq!(StrategyChoice::from(options).to_string(), r#"ddp bucket_cap_mb=1.5 timeout="0:01:30""#);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
 
 use fulgurite::Console;
 use fulgurite::cli::{Cli, FromConfig};
@@ -187,10 +186,8 @@ pub(crate) fn program() -> Cli<Line, Points> {
     Cli::new("line").about("Learns a line.").callback::<Greeter>("Greeter").env::<String>([])
 }
 
-/// What a program prints, and its exit code. Programs run one at a time: they share the process's random numbers.
+/// What a program prints, and its exit code.
 pub(crate) fn answer(cli: Cli<Line, Points>, args: &[&str]) -> (String, ExitCode) {
-    static RUNNING: Mutex<()> = Mutex::new(());
-    let _alone = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let console = Console::memory();
     let code = cli.args(args.iter().copied()).console(console.clone()).run();
     (console.contents(), code)

@@ -12,7 +12,6 @@ mod program;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fulgurite::fabric::DdpOptions;
@@ -22,18 +21,10 @@ use program::{PLAN, Plan, Report};
 /// How long anything may take that is expected at all.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Several ranks need all processors.
-fn one_at_a_time() -> MutexGuard<'static, ()> {
-    static RUNNING: Mutex<()> = Mutex::new(());
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Not a test of its own: what the processes run that the tests start.
 #[test]
 fn program() {
-    let Ok(plan) = std::env::var(PLAN) else { return };
-    let plan: Plan = serde_json::from_str(&plan).unwrap();
-    if let Err(error) = program::run(&plan) {
+    if let Some(Err(error)) = program::run_from_env() {
         eprintln!("error: {error}");
         std::process::exit(1);
     }
@@ -139,7 +130,6 @@ fn assert_same(a: &[Report], b: &[Report]) {
 
 #[test]
 fn two_nodes_do_what_one_does_with_as_many_ranks() {
-    let _alone = one_at_a_time();
     let Some(network) = network() else { return };
     for devices in [1, 2] {
         let folder = tempfile::tempdir().unwrap();
@@ -172,7 +162,6 @@ fn see_it_train(plan: &Plan) {
 
 #[test]
 fn a_cable_that_is_soon_plugged_in_again_does_no_harm() {
-    let _alone = one_at_a_time();
     let Some(network) = network() else { return };
     let folder = tempfile::tempdir().unwrap();
     let plan = long_run(folder.path());
@@ -208,7 +197,6 @@ fn assert_said(said: &str, words: &[&str]) {
 
 #[test]
 fn a_node_that_is_cut_off_ends_the_run_and_a_restart_resumes_it() {
-    let _alone = one_at_a_time();
     let Some(network) = network() else { return };
     let folder = tempfile::tempdir().unwrap();
     let plan = Plan { devices: 2, ..long_run(folder.path()) };
@@ -231,7 +219,6 @@ fn a_node_that_is_cut_off_ends_the_run_and_a_restart_resumes_it() {
 
 #[test]
 fn a_node_that_is_silent_is_lost_before_a_long_timeout_is_over() {
-    let _alone = one_at_a_time();
     let Some(network) = network() else { return };
     let folder = tempfile::tempdir().unwrap();
     let [first, second] = cut_off(&network, &Plan { strategy: "ddp".into(), ..long_run(folder.path()) });

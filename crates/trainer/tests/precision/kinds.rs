@@ -173,7 +173,7 @@ fn every_optimizer_trains_parameters_of_16_bits() {
         ("ASGD", |vars| ASGD::new(vars).lr(0.1).into()),
         ("Lion", |vars| Lion::new(vars).lr(0.01).into()),
         ("NAdam", |vars| NAdam::new(vars).lr(0.01).into()),
-        ("RAdam", |vars| RAdam::new(vars).lr(0.01).into()),
+        ("RAdam", |vars| RAdam::new(vars).lr(0.1).into()),
         ("RMSprop", |vars| RMSprop::new(vars).lr(0.01).into()),
         ("Rprop", |vars| Rprop::new(vars).lr(0.01).into()),
     ];

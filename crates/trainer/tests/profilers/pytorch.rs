@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fulgurite::Console;
 use fulgurite::prelude::*;
@@ -10,12 +9,6 @@ use fulgurite::profilers::{ProfilerSchedule, SortKey};
 use serde_json::Value as Json;
 
 use crate::line::{Trouble, batches, line, quiet};
-
-/// libtorch records one thread of a process at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A complete event of a trace.
 #[derive(Debug, Clone)]
@@ -82,7 +75,6 @@ const TRAINING_STEP: &str = "[pl][profile][Strategy]SingleDeviceStrategy.trainin
 
 #[test]
 fn the_trace_holds_actions_with_their_operators() {
-    let _alone = alone();
     let (root, console) = (tempfile::tempdir().unwrap(), Console::memory());
     let profiler = PyTorchProfiler::new().record_shapes(true).profile_memory(true).with_flops(true);
     let mut trainer = quiet(root.path(), &console).max_epochs(2).profiler(profiler).build().unwrap();
@@ -122,7 +114,6 @@ fn the_trace_holds_actions_with_their_operators() {
 
 #[test]
 fn the_default_schedule_records_the_third_to_fifth_batch_of_each_stage() {
-    let _alone = alone();
     let (root, console) = (tempfile::tempdir().unwrap(), Console::memory());
     let mut trainer = quiet(root.path(), &console)
         .num_sanity_val_steps(2)
@@ -144,7 +135,6 @@ fn the_default_schedule_records_the_third_to_fifth_batch_of_each_stage() {
 
 #[test]
 fn a_schedule_can_repeat_and_skip() {
-    let _alone = alone();
     let (root, console) = (tempfile::tempdir().unwrap(), Console::memory());
     let schedule = ProfilerSchedule { skip_first: 1, wait: 0, warmup: 1, active: 1, repeat: 0 };
     let profiler = PyTorchProfiler::new().schedule(schedule).export_to_chrome(false).sort_by_key(SortKey::Count);
@@ -160,7 +150,6 @@ fn a_schedule_can_repeat_and_skip() {
 
 #[test]
 fn a_run_that_ends_early_is_said_and_does_not_spoil_the_next() {
-    let _alone = alone();
     let (root, console) = (tempfile::tempdir().unwrap(), Console::memory());
     let mut trainer = quiet(root.path(), &console)
         .profiler(PyTorchProfiler::new().schedule(ProfilerSchedule::default()))

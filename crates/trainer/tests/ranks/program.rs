@@ -62,6 +62,8 @@ pub(crate) struct Plan {
     pub batch_ms: u64,
     /// And every batch of a validation this long.
     pub eval_ms: u64,
+    /// A validation is due after this long, not at the end of an epoch.
+    pub validate_after_ms: Option<u64>,
     pub seed: u64,
     /// Checkpoints are written to the folder `saved` after so many steps each.
     pub save_every: Option<u64>,
@@ -95,6 +97,7 @@ impl Default for Plan {
             ckpt_path: None,
             batch_ms: 0,
             eval_ms: 0,
+            validate_after_ms: None,
             seed: 7,
             save_every: None,
         }
@@ -115,8 +118,8 @@ pub(crate) struct Report {
     pub seen: Vec<Vec<i64>>,
     /// The items of the test.
     pub tested: Vec<i64>,
-    /// Batches of validations.
-    pub validated: usize,
+    /// For every batch of validations, how many training batches were before it.
+    pub validated: Vec<u64>,
     pub test_results: Vec<std::collections::BTreeMap<String, f64>>,
 }
 
@@ -148,7 +151,7 @@ struct Net {
     accuracy: MulticlassAccuracy,
     seen: Vec<Vec<i64>>,
     tested: Vec<i64>,
-    validated: usize,
+    validated: Vec<u64>,
 }
 
 impl Net {
@@ -163,7 +166,17 @@ impl Net {
             nn::linear(vars.root() / "spare", 2, 2, Default::default());
         }
         let accuracy = MulticlassAccuracy::new(3);
-        Net { vars, fc1, norm, fc2, plan: plan.clone(), accuracy, seen: Vec::new(), tested: Vec::new(), validated: 0 }
+        Net {
+            vars,
+            fc1,
+            norm,
+            fc2,
+            plan: plan.clone(),
+            accuracy,
+            seen: Vec::new(),
+            tested: Vec::new(),
+            validated: Vec::new(),
+        }
     }
 
     fn logits(&self, x: &Tensor, train: bool) -> Tensor {
@@ -240,7 +253,7 @@ impl LightningModule for Net {
     fn validation_step(&mut self, (x, items): Self::Batch, step: &mut Step) -> Result<()> {
         if !step.trainer().is_sanity_checking() {
             self.take_time(self.plan.eval_ms)?;
-            self.validated += 1;
+            self.validated.push(step.trainer().progress().batch.total.ready);
         }
         let loss = self.logits(&x, false).cross_entropy_for_logits(&items.remainder(3));
         step.log("val_loss", &loss);
@@ -261,8 +274,14 @@ impl LightningModule for Net {
     }
 }
 
-/// Runs a plan. Where it asks for several processes, this is called in each of them.
-pub(crate) fn run(plan: &Plan) -> Result<()> {
+/// Runs the plan that the environment holds, if it holds one.
+pub(crate) fn run_from_env() -> Option<Result<()>> {
+    let plan = std::env::var(PLAN).ok()?;
+    Some(serde_json::from_str(&plan).map_err(Into::into).and_then(|plan| run(&plan)))
+}
+
+/// Where a plan asks for several processes, this is called in each of them.
+fn run(plan: &Plan) -> Result<()> {
     rng::seed_everything(plan.seed)?;
     let mut trainer = Trainer::builder()
         .accelerator("cpu")
@@ -277,6 +296,9 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
         .enable_checkpointing(plan.save_every.is_some() || plan.saves_errors)
         .enable_model_summary(false)
         .console(Console::stderr());
+    if let Some(interval) = plan.validate_after_ms {
+        trainer = trainer.val_check_interval(Duration::from_millis(interval));
+    }
     if plan.lr_find {
         trainer = trainer.callback(LearningRateFinder::new());
     }
