@@ -60,10 +60,11 @@ pub(crate) fn rank_0_fails() {
 
 /// Its exit code says that it answered a signal: the others have the time to leave as well, longer than the grace time.
 pub(crate) fn a_rank_that_leaves_by_itself() {
-    let ended = run("3 1 trap 143 self=143 143", &[(GRACE, "0")]);
-    ended.with_code(143).did_not_complain();
-    let left: Vec<&String> = ended.lines.iter().filter(|line| line.contains("leaves")).collect();
-    assert_eq!(left, ["0: leaves after 1", "[rank 2] 2: leaves after 1"]);
+    let mut running = start(command("3 1 trap", &[(GRACE, "0")]));
+    let ranks = running.sleepers(3);
+    send("TERM", &ranks[1].to_string());
+    let all = ["0: leaves after 1", "[rank 1] 1: leaves after 1", "[rank 2] 2: leaves after 1"];
+    running.end().with_code(143).said(&all).did_not_complain();
 }
 
 pub(crate) fn the_supervisor_is_killed() {

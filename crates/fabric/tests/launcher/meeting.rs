@@ -4,14 +4,19 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use super::process::{Ended, Running, command, run, start};
 use super::program::FACT;
 
-/// A port that nobody has at the moment.
+/// A port that nobody has at the moment, and that no connection is given for its own end: the system takes those from
+/// 32768 on.
 fn free_port() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = std::process::id() as u16 % 10_000;
+    let ports = (0..).map(|_| 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000);
+    ports.into_iter().find(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok()).unwrap().to_string()
 }
 
 pub(crate) fn ranks_meet() {
@@ -40,7 +45,7 @@ pub(crate) fn a_rank_that_ends_before() {
 }
 
 pub(crate) fn a_rank_that_never_comes() {
-    let ended = run("3 1 meet late 2 timeout=2", &[]);
+    let ended = run("3 1 meet late 2 timeout=5", &[]);
     ended.with_code(1).complained("rank 2 of 3 did not come to 127.0.0.1:").complained("was it started");
 }
 
@@ -171,7 +176,7 @@ pub(crate) fn mpirun() {
     let ended = mpirun(&["3", "1", "meet"]);
     assert_ne!(ended.code, Some(0));
     ended.complained("devices=3 was asked for, and MPI says 2 (OMPI_COMM_WORLD_LOCAL_SIZE)");
-    let ended = mpirun(&["2", "1", "meet", "late", "1", "timeout=2"]);
+    let ended = mpirun(&["2", "1", "meet", "late", "1", "timeout=5"]);
     assert_ne!(ended.code, Some(0));
     ended.complained("rank 1 of 2 did not come to 127.0.0.1:");
 }

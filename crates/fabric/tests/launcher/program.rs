@@ -138,9 +138,6 @@ fn trap(environment: &dyn ClusterEnvironment, codes: &[&str]) -> i32 {
     std::thread::spawn(move || signals.forever().for_each(|_| _ = counter.fetch_add(1, Ordering::SeqCst)));
     say(environment, &format!("sleeps as {}", std::process::id()));
     let code = codes.get(environment.global_rank()).copied().unwrap_or("143");
-    if let Some(code) = code.strip_prefix("self=") {
-        return code.parse().unwrap();
-    }
     let (wanted, code) = code.strip_prefix("twice=").map_or((1, code), |code| (2, code));
     while count.load(Ordering::SeqCst) < wanted || code == "never" {
         std::thread::sleep(Duration::from_millis(5));
