@@ -219,6 +219,9 @@ fn cli() -> Cli<DigitClassifier, DigitData> {
             }
             trainer.test(model, &mut *data)?;
             let predictions = trainer.predict(model, data)?;
+            if !trainer.state().is_global_zero() {
+                return Ok(());
+            }
             println!("{}", draw::predictions(&predictions[0][0], 8));
             println!("logs:        {}", trainer.state().log_dir().display());
             if let Some(path) = trainer.best_model_path() {
@@ -226,8 +229,10 @@ fn cli() -> Cli<DigitClassifier, DigitData> {
             }
             Ok(())
         })
-        .after_predict(|_, _, predictions| {
-            println!("{}", draw::predictions(&predictions[0][0], 8));
+        .after_predict(|trainer, _, predictions| {
+            if trainer.state().is_global_zero() {
+                println!("{}", draw::predictions(&predictions[0][0], 8));
+            }
             Ok(())
         })
 }

@@ -258,6 +258,9 @@ fn cli() -> Cli<Language, Text> {
         .link("data.context", "model.context")
         .trainer(|trainer| trainer.callback(Throughput { since: Instant::now() }))
         .after_fit(|trainer, _, _| {
+            if !trainer.state().is_global_zero() {
+                return Ok(());
+            }
             println!("logs:        {}", trainer.state().log_dir().display());
             if let Some(path) = trainer.best_model_path() {
                 println!("checkpoint:  {}", path.display());
