@@ -190,7 +190,8 @@ fn resumed(step: u64, callback: impl Callback) -> (Trainer, Weight) {
     let checkpoints = ModelCheckpoint::new().dirpath(folder.path()).filename("{step}").every_n_train_steps(1);
     let checkpoints = checkpoints.save_top_k(-1);
     let at_epoch_end = ModelCheckpoint::new().dirpath(folder.path()).filename("end-{step}").save_top_k(-1);
-    let quiet = || quiet().enable_checkpointing(true).no_logger().num_sanity_val_steps(1);
+    let root = folder.path();
+    let quiet = || quiet().default_root_dir(root).enable_checkpointing(true).no_logger().num_sanity_val_steps(1);
     let mut trainer = quiet().max_epochs(2).callback(checkpoints).callback(at_epoch_end).build().unwrap();
     trainer.fit(&mut Weight::new(), (batches(3), batches(1))).unwrap();
     let at_end = if step.is_multiple_of(3) { "end-" } else { "" };

@@ -14,7 +14,7 @@ use super::{batches, quiet, weight};
 
 fn with_checkpoints(root: &Path) -> TrainerBuilder {
     let checkpoint = ModelCheckpoint::new().dirpath(root).save_last(SaveLast::Copy).filename("{step}");
-    quiet().enable_checkpointing(true).callback(checkpoint)
+    quiet().default_root_dir(root).enable_checkpointing(true).callback(checkpoint)
 }
 
 /// The weight that a run evaluates which begins at `ckpt_path`.
