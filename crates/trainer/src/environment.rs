@@ -71,7 +71,7 @@ fn literal(text: &str) -> Value {
     match text.trim() {
         "true" | "True" => Value::Bool(true),
         "false" | "False" => Value::Bool(false),
-        "" | "~" | "null" | "None" => Value::Null,
+        "~" | "null" | "None" => Value::Null,
         text => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
     }
 }
@@ -142,6 +142,13 @@ mod tests {
             expect![
                 "the environment variable PL_TRAINER_MAX_TIME=1h is no value of `max_time`; write one, or unset it"
             ],
+        // Nothing is no null: a script's variable that is not set is no wish for 1000 epochs.
+        for empty in ["", " "] {
+            for name in ["MAX_EPOCHS", "DETECT_ANOMALY", "ENABLE_PROGRESS_BAR", "GRADIENT_CLIP_VAL", "DETERMINISTIC"] {
+                let message = of(&[(name, empty)]).err().map(|error| error.to_string()).unwrap_or_default();
+                assert!(message.contains(&format!("PL_TRAINER_{name}={empty} is no value of")), "{name}: {message}");
+            }
+        }
         );
         refused(
             "GRADIENT_CLIP_ALGORITHM",

@@ -1,10 +1,12 @@
 //! Checking a configuration: unknown options, and values of the wrong type, with suggestions.
 
+use std::rc::Rc;
+
 use serde_json::Value;
 
 use fulgurite_fabric::strategy::Strategies;
 
-use super::layout::{INERT, INERT_OF_STRATEGIES, Layout, SCHEDULER_KEYS};
+use super::layout::{INERT, INERT_OF_STRATEGIES, Layout, SCHEDULER_KEYS, stepped_by};
 use super::registry::{Kind, Misfit};
 use super::schema::Schema;
 use super::tree::{Content, Node, Origin};
@@ -15,7 +17,7 @@ pub(super) fn wrong<T>(message: String) -> Result<T, Error> {
 }
 
 /// Puts a layer into its normal form: classes as `class_path` and `init_args`, what is null and cannot be left out, and
-/// numbers that stand for texts as texts.
+/// texts as they are written.
 ///
 /// # Errors
 ///
@@ -28,13 +30,9 @@ fn normalize_at(layout: &Layout, node: &mut Node, schema: Schema<'_>, path: &mut
     if let Some(kind) = schema.classes() {
         return normalize_classes(layout, node, kind, schema.is_class_list(), &path.join("."));
     }
-    if schema.is_text()
-        && let Content::Scalar(Value::Number(number)) = &node.content
-    {
-        node.content = Content::Scalar(number.to_string().into());
-    }
     if !schema.is_struct() {
         return Ok(());
+        settle(node, schema);
     }
     let origin = node.origin.clone();
     let Some(entries) = node.as_map_mut() else {
@@ -62,6 +60,30 @@ fn normalize_at(layout: &Layout, node: &mut Node, schema: Schema<'_>, path: &mut
 }
 
 /// Whether Lightning's own files say this, and it means nothing.
+/// Makes texts of scalars that were read as something else, where texts are asked for.
+fn settle(node: &mut Node, schema: Schema<'_>) {
+    match &mut node.content {
+        Content::Scalar(value) => {
+            // What was not read from a text, such as hyper-parameters, may be a number.
+            let number = value.as_number().map(|number| Rc::from(number.to_string()));
+            if let Some(written) = node.written.take().or(number).filter(|written| schema.means_text(value, written)) {
+                *value = Value::from(&*written);
+            }
+        }
+        Content::List(items) => {
+            let items = items.iter_mut().enumerate().filter_map(|(at, item)| Some((item, schema.item(at)?)));
+            items.for_each(|(item, schema)| settle(item, schema));
+        }
+        Content::Map(entries) => {
+            let entries = entries.iter_mut().filter_map(|(key, value)| {
+                let schema = schema.field(key).or_else(|| schema.values())?;
+                Some((value, schema))
+            });
+            entries.for_each(|(value, schema)| settle(value, schema));
+        }
+    }
+}
+
 fn is_inert(key: &str, value: &Node) -> bool {
     INERT.contains(&key) && (value.is_null() || matches!(value.content, Content::Scalar(Value::Bool(false))))
 }
@@ -88,7 +110,7 @@ fn normalize_classes(layout: &Layout, node: &mut Node, kind: Kind, is_list: bool
         _ if is_list => {
             normalize_class(layout, node, kind, path)?;
             let origin = node.origin.clone();
-            let only = std::mem::replace(node, Node { content: Content::List(Vec::new()), origin });
+            let only = std::mem::replace(node, Node::new(Content::List(Vec::new()), &origin));
             node.content = Content::List(vec![only]);
             Ok(())
         }
@@ -109,7 +131,10 @@ fn normalize_class(layout: &Layout, node: &mut Node, kind: Kind, path: &str) -> 
         ));
     };
     let extra: &[&str] = if kind == Kind::Scheduler { &SCHEDULER_KEYS } else { &[] };
-    for (key, value) in entries.iter() {
+    for (key, value) in entries.iter_mut() {
+        if let Some(schema) = stepped_by().field(key).filter(|_| extra.contains(&key.as_str())) {
+            settle(value, schema);
+        }
         if !["class_path", "init_args"].contains(&key.as_str()) && !extra.contains(&key.as_str()) {
             let names: Vec<&str> = ["class_path", "init_args"].into_iter().chain(extra.iter().copied()).collect();
             return Err(unknown_option(&value.origin, &[path, key], &names));
@@ -231,3 +256,4 @@ fn shown(value: &Value) -> String {
         other => format!("`{other}`"),
     }
 }
+        Value::String(text) if text.trim().is_empty() => "an empty text".into(),

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod errors;
+mod files;
 mod layering;
 mod program;
 mod runs;
 mod texts;
+mod written;
