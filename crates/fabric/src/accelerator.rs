@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::FabricError;
+use crate::ended::{self, Place};
 
 /// A kind of device: how many there are, and which `tch` device an index means.
 pub trait Accelerator: Send {
@@ -94,7 +95,13 @@ pub fn accelerator(name: &str) -> Result<Box<dyn Accelerator>, FabricError> {
         "cuda" => ("cuda", Some(Box::new(CudaGpu))),
         "mps" => ("mps", Some(Box::new(Mps))),
         "gpu" => ("gpu", gpu()),
-        _ => return Err(FabricError::Unknown { what: "accelerator", given: name.into(), known: KNOWN }),
+        _ => {
+            let given = name.to_owned();
+            return Err(match ended::fate(Place::Accelerator, name) {
+                Some(fate) => FabricError::Ended { what: "accelerator", given, fate },
+                None => FabricError::Unknown { what: "accelerator", given, known: KNOWN },
+            });
+        }
     };
     found
         .filter(|accelerator| accelerator.available() > 0)
@@ -273,6 +280,12 @@ mod tests {
             fn device(&self, index: usize) -> Device {
                 Device::Cuda(index)
             }
+        let error = accelerator("ipu").map(|_| ()).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "accelerator `ipu` is no more: IPUs left Lightning for the package lightning-graphcore; write `cpu`, `cuda` or \
+             `mps`"
+        );
         }
         let resolve = |accelerator: &dyn Accelerator, text: &str, started| {
             text.parse::<Devices>().and_then(|d| d.resolve(accelerator, started)).map_err(|e| e.to_string())

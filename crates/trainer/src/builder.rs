@@ -186,7 +186,12 @@ impl TrainerBuilder {
         let warnings = fabric.take_warnings();
         if fabric.is_global_zero() {
             explain(&given, &console);
-            let unknown = |variable| format!("the environment variable {variable} is about no argument of the trainer");
+            let unknown = |variable: String| match environment::fate(&variable) {
+                Some(fate) => {
+                    format!("the environment variable {variable} is about an argument that is no more: {fate}")
+                }
+                None => format!("the environment variable {variable} is about no argument of the trainer"),
+            };
             unknown_variables.into_iter().map(unknown).chain(warnings).for_each(|warning| console.warn(&warning));
         }
         let job = SlurmJob::current().filter(|_| config.fast_dev_run == 0);

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
+use fulgurite_fabric::ended::{self, Place};
 use fulgurite_fabric::strategy::Strategies;
 
 use super::layout::{INERT, INERT_OF_STRATEGIES, Layout, SCHEDULER_KEYS, stepped_by};
@@ -31,8 +32,8 @@ fn normalize_at(layout: &Layout, node: &mut Node, schema: Schema<'_>, path: &mut
         return normalize_classes(layout, node, kind, schema.is_class_list(), &path.join("."));
     }
     if !schema.is_struct() {
-        return Ok(());
         settle(node, schema);
+        return Ok(());
     }
     let origin = node.origin.clone();
     let Some(entries) = node.as_map_mut() else {
@@ -59,7 +60,6 @@ fn normalize_at(layout: &Layout, node: &mut Node, schema: Schema<'_>, path: &mut
     Ok(())
 }
 
-/// Whether Lightning's own files say this, and it means nothing.
 /// Makes texts of scalars that were read as something else, where texts are asked for.
 fn settle(node: &mut Node, schema: Schema<'_>) {
     match &mut node.content {
@@ -84,6 +84,7 @@ fn settle(node: &mut Node, schema: Schema<'_>) {
     }
 }
 
+/// Whether Lightning's own files say this, and it means nothing.
 fn is_inert(key: &str, value: &Node) -> bool {
     INERT.contains(&key) && (value.is_null() || matches!(value.content, Content::Scalar(Value::Bool(false))))
 }
@@ -186,6 +187,11 @@ pub(super) fn unknown_option<S: AsRef<str>>(origin: &Origin, path: &[S], known: 
     let path: Vec<&str> = path.iter().map(AsRef::as_ref).collect();
     let (last, parents) = path.split_last().map_or(("", &[][..]), |(last, parents)| (*last, parents));
     let full = |name: &str| parents.iter().copied().chain([name]).collect::<Vec<_>>().join(".");
+    if let ["trainer", argument] = path[..]
+        && let Some(fate) = ended::fate(Place::Argument, argument)
+    {
+        return Error::Config(format!("{origin}: `trainer.{argument}` is no more: {fate}"));
+    }
     let advice = match nearest(last, known.iter().copied()) {
         Some(name) => format!("did you mean `{}`?", full(name)),
         None if parents.is_empty() => format!("there are {}", known.join(", ")),
@@ -195,6 +201,9 @@ pub(super) fn unknown_option<S: AsRef<str>>(origin: &Origin, path: &[S], known: 
 }
 
 pub(super) fn unknown_class(layout: &Layout, origin: &Origin, kind: Kind, name: &str) -> Error {
+    if let Some(fate) = kind.fate(name) {
+        return Error::Config(format!("{origin}: {} `{name}` is no more: {fate}", kind.name()));
+    }
     let by_name = if kind == Kind::Strategy { Strategies::names() } else { Vec::new() };
     let mut names = layout.registry.names(kind);
     names.extend(by_name.iter().map(String::as_str));
@@ -249,6 +258,7 @@ pub(super) fn misfit(node: &Node, schema: Schema<'_>, prefix: &str, misfit: &Mis
 /// A value in a message.
 fn shown(value: &Value) -> String {
     match value {
+        Value::String(text) if text.trim().is_empty() => "an empty text".into(),
         Value::String(text) => format!("the text `{text}`"),
         Value::Null => "null".into(),
         Value::Array(_) => format!("the list `{value}`"),
@@ -256,4 +266,3 @@ fn shown(value: &Value) -> String {
         other => format!("`{other}`"),
     }
 }
-        Value::String(text) if text.trim().is_empty() => "an empty text".into(),
