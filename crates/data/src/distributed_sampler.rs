@@ -98,7 +98,7 @@ impl<T: Send + 'static, S: Sampler<T>> Sampler<T> for DistributedSampler<S, T> {
         let (len, Shard { num_replicas, rank, .. }) = (self.sampler.len(), self.shard);
         let mine = self.sampler.iter(seed, epoch).skip(rank).step_by(num_replicas).take(self.len());
         // The one that makes the processes equal, from the beginning of the same order.
-        let last = rank + self.len().saturating_sub(1) * num_replicas;
+        let last = self.len().saturating_sub(1).saturating_mul(num_replicas).saturating_add(rank);
         let is_padded = self.shard.remainder == Remainder::Pad && len > 0 && last >= len;
         let padding = is_padded.then(|| self.sampler.iter(seed, epoch).nth(last % len)).flatten();
         Box::new(mine.chain(padding))

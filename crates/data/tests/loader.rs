@@ -10,6 +10,7 @@ use fulgurite_data::torch::tch::Tensor;
 use fulgurite_data::{
     BatchIter, BoxError, DataError, DataLoader, Dataset, InMemory, IntoLoader, ItemRng, IterableDataLoader,
     IterableDataset, IterableFn, Loader, RandomSampler, SampleIter, Sampler, TensorDataset, WeightedRandomSampler,
+    random_split,
 };
 
 const WORKERS: [usize; 4] = [0, 1, 2, 4];
@@ -349,6 +350,8 @@ fn numbers_beyond_all_bounds() {
         assert_eq!(stream.iter(0, 2).unwrap().count(), 0);
         let endless = loader().sampler(RandomSampler::new(10).num_samples(huge));
         assert_eq!(endless.iter(0, 0).unwrap().take(25).count(), 25);
+        // Together they would be the ten that there are, if sums went round.
+        assert!(random_split(InMemory::new(0..10i64), [usize::MAX, 11], 0).is_err());
         assert_eq!(loader().num_workers(1).prefetch_factor(1000).iter(0, 0).unwrap().count(), 10);
     }
 }
