@@ -102,13 +102,16 @@ impl CheckpointIo for RankZeroCheckpointIo {
         self.on_rank_zero(path, |io| io.verify(path), nothing, is_nothing)
     }
 
+    fn outline(&mut self, path: &Path) -> Result<Value, FabricError> {
+        self.on_rank_zero(path, |io| io.outline(path), Value::clone, |outline| Some(outline.clone()))
+    }
+
     fn list(&mut self, folder: &Path) -> Result<Vec<StoredFile>, FabricError> {
-        self.on_rank_zero(
-            folder,
-            |io| io.list(folder),
-            |files| Value::List(files.iter().map(file_to_value).collect()),
-            |files| files.as_list()?.iter().map(file_from_value).collect(),
-        )
+        self.on_rank_zero(folder, |io| io.list(folder), files_to_value, files_from_value)
+    }
+
+    fn list_below(&mut self, folder: &Path, depth: usize) -> Result<Vec<StoredFile>, FabricError> {
+        self.on_rank_zero(folder, |io| io.list_below(folder, depth), files_to_value, files_from_value)
     }
 
     fn poll(&mut self) -> Option<CommitFailure> {
@@ -158,6 +161,14 @@ fn path_to_value(path: &Path) -> Value {
 
 fn paths(value: &Value) -> Option<Vec<PathBuf>> {
     value.as_list()?.iter().map(|path| path.as_str().map(PathBuf::from)).collect()
+}
+
+fn files_to_value(files: &Vec<StoredFile>) -> Value {
+    Value::List(files.iter().map(file_to_value).collect())
+}
+
+fn files_from_value(files: &Value) -> Option<Vec<StoredFile>> {
+    files.as_list()?.iter().map(file_from_value).collect()
 }
 
 fn file_to_value(file: &StoredFile) -> Value {

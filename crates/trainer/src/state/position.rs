@@ -94,7 +94,7 @@ impl TrainerState {
         Ok(self.stepping_batches())
     }
 
-    fn stepping_batches(&self) -> Option<u64> {
+    pub(crate) fn stepping_batches(&self) -> Option<u64> {
         let max_steps = u64::try_from(self.config.max_steps).ok();
         let by_epochs = u64::try_from(self.max_epochs)
             .ok()
@@ -121,5 +121,16 @@ impl TrainerState {
     /// Whether fit validates at all.
     pub fn enable_validation(&self) -> bool {
         self.has_validation
+    }
+
+    /// Whether fit validates on at least one batch.
+    pub(crate) fn validates(&self) -> bool {
+        self.enable_validation() && self.num_eval_batches().iter().any(|batches| *batches != Some(0))
+    }
+
+    /// Whether a fit has no validation batch: there are none, or the last validation found none.
+    pub(crate) fn validated_nothing(&self) -> bool {
+        let found_none = self.validation_ran && self.run.progress.val_batch.current.processed == 0;
+        self.entry == TrainerFn::Fit && (!self.validates() || found_none)
     }
 }
