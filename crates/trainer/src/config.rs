@@ -406,6 +406,16 @@ impl Limit {
         }
     }
 
+    /// How many batches this allows of a loader that may have another number than the `expected`, which this allowed of
+    /// the length that it said.
+    pub(crate) fn of_any_length(self, expected: Option<usize>) -> Option<usize> {
+        match self {
+            Limit::Batches(n) => Some(usize::try_from(n).unwrap_or(usize::MAX)),
+            Limit::Fraction(1.0) => None,
+            Limit::Fraction(_) => expected,
+        }
+    }
+
     pub(crate) fn is_zero(self) -> bool {
         matches!(self, Limit::Batches(0)) || self == Limit::Fraction(0.0)
     }

@@ -235,7 +235,7 @@ impl ProgressBar {
 
     fn end_evaluation_batch(&mut self, trainer: &mut TrainerState, dataloader_idx: usize) -> Result<()> {
         let Some(task) = &mut self.eval else { return Ok(()) };
-        task.position += 1;
+        task.advance_to(task.position + 1);
         task.dataloader_idx = (trainer.num_eval_batches().len() > 1).then_some(dataloader_idx);
         let now = Instant::now();
         if now < self.due { Ok(()) } else { self.redraw(trainer, now) }
@@ -243,7 +243,10 @@ impl ProgressBar {
 
     fn end_evaluation(&mut self, trainer: &mut TrainerState) -> Result<()> {
         let now = Instant::now();
-        if self.eval.is_some() && trainer.entry_point() != TrainerFn::Fit {
+        if let Some(task) = &mut self.eval
+            && trainer.entry_point() != TrainerFn::Fit
+        {
+            task.complete();
             self.read_metrics(trainer)?;
             self.print_line(trainer, now, true);
         }
@@ -328,7 +331,10 @@ impl Callback for ProgressBar {
         batch_idx: usize,
     ) -> Result<()> {
         let Some(task) = &mut self.epoch else { return Ok(()) };
-        task.position = batch_idx as u64 + 1;
+        task.advance_to(batch_idx as u64 + 1);
+        if trainer.is_last_batch() {
+            task.complete();
+        }
         let now = Instant::now();
         if now < self.due {
             return Ok(());
