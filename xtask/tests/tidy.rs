@@ -105,7 +105,8 @@ fn libraries_print_through_their_reporters_alone_and_these_escape() {
         "std::cerr",
     ];
     // They ask what the terminal is, and write nothing.
-    const QUESTIONS: [&str; 5] = ["is_terminal()", "size()", "size_checked()", "use_stderr()", "Console::stderr()"];
+    const QUESTIONS: [&str; 6] =
+        ["is_terminal()", "size()", "size_checked()", "use_stderr()", "Console::stderr()", "colors_enabled_stderr()"];
     let mut found = Vec::new();
     for file in files().iter().filter(|file| file.path.starts_with("crates/") && file.path.contains("/src/")) {
         let is_reporter = REPORTERS.contains(&file.path.as_str());

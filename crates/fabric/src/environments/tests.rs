@@ -529,9 +529,10 @@ fn ranks_and_nodes_beyond_those_there_are() {
     let by_hand = |more: &str| format!("{more} RANK=1 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=1 LOCAL_RANK=1");
     let torchrun = |more: &str| format!("{more} {TORCHRUN}");
     const SLURM: &str = "SLURM_NTASKS=2 SLURM_PROCID=1 SLURM_LOCALID=1 SLURM_NODEID=0 SLURM_NNODES=1 SLURM_JOB_ID=7 \
-        SLURM_NODELIST=a";
+        SLURM_NODELIST=a SLURM_NTASKS_PER_NODE=2";
     let slurm = |more: &str| format!("{more} {SLURM}");
-    const MPI: &str = "OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_LOCAL_RANK=1";
+    const MPI: &str =
+        "MASTER_ADDR=a MASTER_PORT=1 OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_LOCAL_RANK=1";
     let mpi = |more: &str| format!("{more} {MPI}");
     for (words, wrong) in [
         (by_hand("LOCAL_RANK=7"), "the local rank 7 and the environment variable WORLD_SIZE=2 contradict each other"),
