@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::loader::exact_len;
 use crate::{Batch, BatchIter, BoxLoader, DataError, IntoLoader, Loader, SampleIter, Shard};
 
 use members::{AnyMember, Rows};
@@ -21,8 +22,8 @@ mod members;
 /// To take no more than some batches of one of them, hand over [`loader.limit(n)`](Loader::limit).
 ///
 /// An epoch can be entered anywhere. A loader that begins again within an epoch does so in another random order, that of
-/// its epoch `epoch + round * 2^32`. While one of them does not know its length, neither does the whole, and entering an
-/// epoch in the middle loads what comes before.
+/// its epoch `epoch + round * 2^32`. While one of them does not know its length, neither does the whole. Where a length is not
+/// [exact](Loader::len_is_exact), an epoch ends where the batches do, and entering it in the middle loads what comes before.
 ///
 /// ```
 /// use fulgurite_data::torch::tch::Tensor;
@@ -86,6 +87,10 @@ impl<B: Batch> Loader for CombinedLoader<B> {
         self.0.len()
     }
 
+    fn len_is_exact(&self) -> bool {
+        self.0.len_is_exact()
+    }
+
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<B>, DataError> {
         self.0.iter(epoch, skip)
     }
@@ -141,6 +146,10 @@ impl<B: Batch> Loader for Shared<B> {
         self.with(|loader| loader.len())
     }
 
+    fn len_is_exact(&self) -> bool {
+        self.with(|loader| loader.len_is_exact())
+    }
+
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<B>, DataError> {
         self.with(|loader| loader.iter(epoch, skip))
     }
@@ -182,6 +191,10 @@ fn lens<R: Rows>(rows: &R) -> Option<Vec<usize>> {
     rows.members().into_iter().map(AnyMember::len).collect()
 }
 
+fn lens_are_exact<R: Rows>(rows: &R) -> bool {
+    rows.members().into_iter().all(AnyMember::len_is_exact)
+}
+
 fn is_shuffled<R: Rows>(rows: &R) -> bool {
     rows.members().into_iter().any(AnyMember::is_shuffled)
 }
@@ -199,8 +212,12 @@ impl<R: Rows> Loader for Whole<R> {
         Some(len.unwrap_or(0))
     }
 
+    fn len_is_exact(&self) -> bool {
+        lens_are_exact(&self.rows)
+    }
+
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<R::Batch>, DataError> {
-        let len = self.len();
+        let len = exact_len(self);
         let mut rows = self.rows.fork();
         if rows.members().is_empty() || len.is_some_and(|len| skip >= len) {
             return Ok(Box::new(std::iter::empty()));
@@ -252,6 +269,10 @@ impl<R: Rows> Loader for Partial<R> {
         lens(&self.0).map(|lens| lens.into_iter().max().unwrap_or(0))
     }
 
+    fn len_is_exact(&self) -> bool {
+        lens_are_exact(&self.0)
+    }
+
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<R::Partial>, DataError> {
         let mut rows = self.0.fork();
         for member in rows.members_mut() {
@@ -288,6 +309,10 @@ impl<B: Batch> Loader for Sequence<B> {
         self.0.iter().map(Loader::len).sum()
     }
 
+    fn len_is_exact(&self) -> bool {
+        self.0.iter().all(Loader::len_is_exact)
+    }
+
     fn is_repeatable(&self) -> bool {
         self.0.iter().all(Loader::is_repeatable)
     }
@@ -299,7 +324,7 @@ impl<B: Batch> Loader for Sequence<B> {
         Ok(Box::new(until_error(move || {
             loop {
                 if let Some(batch) = current.next() {
-                    // Of a loader that does not know its length: which of its batches to skip is seen by walking them.
+                    // Of a loader that does not know its length for certain: which of its batches to skip is seen by walking them.
                     if left == 0 {
                         return batch.map(Some);
                     }
@@ -308,7 +333,7 @@ impl<B: Batch> Loader for Sequence<B> {
                     continue;
                 }
                 let Some(loader) = loaders.next() else { return Ok(None) };
-                match loader.len() {
+                match exact_len(&loader) {
                     Some(len) if len <= left => left -= len,
                     Some(_) => current = loader.iter(epoch, std::mem::take(&mut left))?,
                     None => current = loader.iter(epoch, 0)?,
@@ -339,9 +364,13 @@ impl<B: Batch> Loader for Sequence<B> {
     }
 }
 
-/// The same data in dataset order, where it can be had.
+/// The same data in dataset order, where it can be had, and else in the same order every epoch.
 fn in_order<B: Batch>(loader: &Shared<B>) -> Shared<B> {
-    loader.sequential().map_or_else(|| loader.clone(), Shared::new)
+    match loader.sequential() {
+        Some(sequential) => Shared::new(sequential),
+        None if loader.is_shuffled() => Shared::new(loader.clone().repeat_epoch(0)),
+        None => loader.clone(),
+    }
 }
 
 /// What one process sees of it, where it can be divided.

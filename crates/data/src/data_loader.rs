@@ -209,6 +209,10 @@ impl<D: Dataset, C: Collate<D::Item>> Loader for DataLoader<D, C> {
         self.batches().ok().map(|batches| batches.len())
     }
 
+    fn len_is_exact(&self) -> bool {
+        self.batches().is_ok_and(|batches| batches.len_is_exact())
+    }
+
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<C::Batch>, DataError> {
         let Settings { workers, pin_memory, seed, .. } = self.settings;
         let (batches, seed) = (self.batches()?, seed.unwrap_or_else(global_seed));
@@ -220,10 +224,16 @@ impl<D: Dataset, C: Collate<D::Item>> Loader for DataLoader<D, C> {
             place: self.settings.shard.map_or((1, 0), |shard| (shard.num_replicas, shard.rank)),
             pin: pin_memory && Cuda::is_available(),
         };
-        let mut plan = batches.iter(seed, epoch).fuse();
-        if skip > 0 {
-            plan.nth(skip - 1);
-        }
+        let begin = || {
+            let mut plan = batches.iter(seed, epoch).fuse();
+            if skip > 0 {
+                plan.nth(skip - 1);
+            }
+            plan
+        };
+        let dataset = || self.dataset.name();
+        let plan =
+            catch(begin).map_err(|message| DataError::OrderPanicked { batch: skip, dataset: dataset(), message })?;
         Epoch {
             plan: plan.map(Ok),
             load: move |batch, indices: Vec<usize>, stop: &AtomicBool| load.batch(batch, &indices, stop),
@@ -243,10 +253,14 @@ impl<D: Dataset, C: Collate<D::Item>> Loader for DataLoader<D, C> {
     }
 
     fn sequential(&self) -> Option<BoxLoader<C::Batch>> {
-        if !self.is_shuffled() || self.settings.batch_sampler.is_some() {
+        if !self.is_shuffled() {
             return None;
         }
         let mut in_order = self.clone();
+        if let Some(batches) = &self.settings.batch_sampler {
+            // What is in a batch is its own affair, so there is no other order; but it can be the same each time.
+            in_order.settings.batch_sampler = Some(Arc::new(FirstEpoch(batches.clone())));
+        }
         in_order.settings.shuffle = false;
         in_order.settings.sampler = None;
         Some(Box::new(in_order))
@@ -259,6 +273,35 @@ impl<D: Dataset, C: Collate<D::Item>> Loader for DataLoader<D, C> {
         let mut mine = self.clone();
         mine.settings.shard = Some(shard);
         Some(Box::new(mine))
+    }
+}
+
+/// The batches of the first epoch, in every epoch.
+struct FirstEpoch(Arc<dyn Sampler<Vec<usize>>>);
+
+impl Sampler<Vec<usize>> for FirstEpoch {
+    fn iter(&self, seed: u64, _: u64) -> SampleIter<Vec<usize>> {
+        self.0.iter(seed, 0)
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn len_is_exact(&self) -> bool {
+        self.0.len_is_exact()
+    }
+
+    fn is_shuffled(&self) -> bool {
+        false
+    }
+
+    fn repeats(&self) -> bool {
+        self.0.repeats()
+    }
+
+    fn is_distributed(&self) -> bool {
+        self.0.is_distributed()
     }
 }
 

@@ -1,6 +1,7 @@
 //! [`DistributedSampler`]: the samples of one of several processes.
 
 use std::fmt;
+use std::iter::Fuse;
 use std::marker::PhantomData;
 
 use crate::{DataError, SampleIter, Sampler};
@@ -95,17 +96,22 @@ impl<T, S: Sampler<T>> DistributedSampler<S, T> {
 
 impl<T: Send + 'static, S: Sampler<T>> Sampler<T> for DistributedSampler<S, T> {
     fn iter(&self, seed: u64, epoch: u64) -> SampleIter<T> {
-        let (len, Shard { num_replicas, rank, .. }) = (self.sampler.len(), self.shard);
-        let mine = self.sampler.iter(seed, epoch).skip(rank).step_by(num_replicas).take(self.len());
-        // The one that makes the processes equal, from the beginning of the same order.
-        let last = rank + self.len().saturating_sub(1) * num_replicas;
-        let is_padded = self.shard.remainder == Remainder::Pad && len > 0 && last >= len;
-        let padding = is_padded.then(|| self.sampler.iter(seed, epoch).nth(last % len)).flatten();
-        Box::new(mine.chain(padding))
+        let comes_out_even = self.sampler.len_is_exact() && self.sampler.len().is_multiple_of(self.shard.num_replicas);
+        let is_padded = self.shard.remainder == Remainder::Pad && !comes_out_even;
+        Box::new(Part {
+            samples: self.sampler.iter(seed, epoch).fuse(),
+            again: is_padded.then(|| self.sampler.iter(seed, epoch)),
+            shard: self.shard,
+            passed: 0,
+        })
     }
 
     fn len(&self) -> usize {
         self.shard.len_of(self.sampler.len())
+    }
+
+    fn len_is_exact(&self) -> bool {
+        self.sampler.len_is_exact()
     }
 
     fn is_shuffled(&self) -> bool {
@@ -118,6 +124,49 @@ impl<T: Send + 'static, S: Sampler<T>> Sampler<T> for DistributedSampler<S, T> {
 
     fn is_distributed(&self) -> bool {
         true
+    }
+}
+
+/// Every `num_replicas`-th of the samples, up to where they end, which need not be where their length says.
+struct Part<T> {
+    samples: Fuse<SampleIter<T>>,
+    /// The same order once more: what makes the processes equal comes from its beginning.
+    again: Option<SampleIter<T>>,
+    shard: Shard,
+    /// Samples of all processes so far.
+    passed: usize,
+}
+
+impl<T> Iterator for Part<T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        let Shard { num_replicas, rank, remainder } = self.shard;
+        let place = self.passed + rank;
+        let mut mine = None;
+        let mut of_group = 0;
+        for sample in self.samples.by_ref().take(num_replicas) {
+            if of_group == rank {
+                mine = Some(sample);
+            }
+            of_group += 1;
+        }
+        self.passed += of_group;
+        match remainder {
+            _ if of_group == 0 => None,
+            Remainder::Drop if of_group < num_replicas => None,
+            Remainder::Pad if mine.is_none() => self.again.take()?.nth(place % self.passed),
+            _ => mine,
+        }
+    }
+
+    fn nth(&mut self, n: usize) -> Option<T> {
+        if n > 0 {
+            let skipped = n.saturating_mul(self.shard.num_replicas);
+            self.samples.nth(skipped - 1)?;
+            self.passed += skipped;
+        }
+        self.next()
     }
 }
 
@@ -138,6 +187,7 @@ mod tests {
             let sampler = DistributedSampler::new(SequentialSampler::new(len), shard);
             let samples: Vec<usize> = sampler.iter(0, 0).collect();
             assert_eq!(samples.len(), sampler.len());
+            (0..=samples.len()).for_each(|n| assert_eq!(sampler.iter(0, 0).nth(n), samples.get(n).copied()));
             samples
         };
         (0..num_replicas).map(of).collect()
@@ -167,6 +217,28 @@ mod tests {
             let joined: Vec<usize> = first.into_iter().zip(second).flat_map(|(a, b)| [a, b]).collect();
             assert_eq!(whole, joined);
         }
+    }
+
+    #[test]
+    fn parts_go_by_the_samples_and_not_by_their_length() {
+        struct Five;
+        impl Sampler for Five {
+            fn iter(&self, _: u64, _: u64) -> SampleIter {
+                Box::new(0..5)
+            }
+
+            fn len(&self) -> usize {
+                8
+            }
+        }
+        let of = |rank, remainder| {
+            let shard = Shard::new(2, rank).unwrap().remainder(remainder);
+            DistributedSampler::new(Five, shard).iter(0, 0).collect::<Vec<_>>()
+        };
+        use Remainder::{Drop, Keep, Pad};
+        assert_eq!((of(0, Pad), of(1, Pad)), (vec![0, 2, 4], vec![1, 3, 0]));
+        assert_eq!((of(0, Keep), of(1, Keep)), (vec![0, 2, 4], vec![1, 3]));
+        assert_eq!((of(0, Drop), of(1, Drop)), (vec![0, 2], vec![1, 3]));
     }
 
     #[test]

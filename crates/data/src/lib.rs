@@ -52,7 +52,7 @@ pub use error::{BoxError, DataError};
 pub use fulgurite_macros::{Batch, Stack};
 pub use fulgurite_torch as torch;
 pub use iterable::{IterableDataLoader, IterableDataset, IterableFn, MapIterable, RecordIter};
-pub use loader::{BatchIter, Batches, BoxLoader, FnLoader, IntoLoader, Limited, Loader};
+pub use loader::{BatchIter, Batches, BoxLoader, FnLoader, IntoLoader, Limited, Loader, RepeatedEpoch};
 pub use rand;
 pub use sampler::{
     BatchSampler, RandomSampler, SampleIter, Sampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler,

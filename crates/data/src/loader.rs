@@ -21,6 +21,13 @@ pub trait Loader: Send {
     /// Batches per epoch; `None` when that is not known before the end (iterable datasets).
     fn len(&self) -> Option<usize>;
 
+    /// Whether every epoch has exactly [`len`](Loader::len) batches, so that nobody need look for the end. Default
+    /// `false`: the length is what the loader says of itself, and an epoch ends where the batches do, which takes
+    /// fetching one of them ahead.
+    fn len_is_exact(&self) -> bool {
+        false
+    }
+
     /// Whether an epoch is known to yield nothing.
     fn is_empty(&self) -> bool {
         self.len() == Some(0)
@@ -71,6 +78,19 @@ pub trait Loader: Send {
     {
         Limited { loader: self, batches }
     }
+
+    /// The batches of `epoch` in every epoch, whether they are shuffled, or a stream that differs each time.
+    fn repeat_epoch(self, epoch: u64) -> RepeatedEpoch<Self>
+    where
+        Self: Sized,
+    {
+        RepeatedEpoch { loader: self, epoch }
+    }
+}
+
+/// The length of a loader, if an epoch cannot have another.
+pub(crate) fn exact_len<L: Loader + ?Sized>(loader: &L) -> Option<usize> {
+    loader.len().filter(|_| loader.len_is_exact())
 }
 
 impl<L: Loader + ?Sized> Loader for Box<L> {
@@ -78,6 +98,10 @@ impl<L: Loader + ?Sized> Loader for Box<L> {
 
     fn len(&self) -> Option<usize> {
         (**self).len()
+    }
+
+    fn len_is_exact(&self) -> bool {
+        (**self).len_is_exact()
     }
 
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<Self::Batch>, DataError> {
@@ -123,6 +147,10 @@ impl<L: Loader> Loader for Limited<L> {
         self.loader.len().map(|len| len.min(self.batches))
     }
 
+    fn len_is_exact(&self) -> bool {
+        self.loader.len_is_exact()
+    }
+
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<L::Batch>, DataError> {
         if skip >= self.batches {
             return Ok(Box::new(std::iter::empty()));
@@ -148,6 +176,46 @@ impl<L: Loader> Loader for Limited<L> {
 
     fn shard(&self, shard: Shard) -> Option<BoxLoader<L::Batch>> {
         self.loader.shard(shard).map(|loader| Box::new(loader.limit(self.batches)) as BoxLoader<L::Batch>)
+    }
+}
+
+/// One epoch of another loader, again and again. Made by [`Loader::repeat_epoch`].
+#[derive(Debug, Clone)]
+pub struct RepeatedEpoch<L> {
+    loader: L,
+    epoch: u64,
+}
+
+impl<L: Loader + 'static> Loader for RepeatedEpoch<L> {
+    type Batch = L::Batch;
+
+    fn len(&self) -> Option<usize> {
+        self.loader.len()
+    }
+
+    fn len_is_exact(&self) -> bool {
+        self.loader.len_is_exact()
+    }
+
+    fn iter(&self, _: u64, skip: usize) -> Result<BatchIter<L::Batch>, DataError> {
+        self.loader.iter(self.epoch, skip)
+    }
+
+    fn batch_indices(&self, _: u64) -> Option<SampleIter<Vec<usize>>> {
+        self.loader.batch_indices(self.epoch)
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.loader.is_repeatable()
+    }
+
+    fn sequence(&self) -> Option<Vec<BoxLoader<L::Batch>>> {
+        let of_each = |loader: BoxLoader<L::Batch>| Box::new(loader.repeat_epoch(self.epoch)) as BoxLoader<L::Batch>;
+        Some(self.loader.sequence()?.into_iter().map(of_each).collect())
+    }
+
+    fn shard(&self, shard: Shard) -> Option<BoxLoader<L::Batch>> {
+        self.loader.shard(shard).map(|loader| Box::new(loader.repeat_epoch(self.epoch)) as BoxLoader<L::Batch>)
     }
 }
 
@@ -208,6 +276,10 @@ impl<B: Batch> Loader for Batches<B> {
         Some(self.0.lock().unwrap_or_else(PoisonError::into_inner).len())
     }
 
+    fn len_is_exact(&self) -> bool {
+        true
+    }
+
     fn iter(&self, _: u64, skip: usize) -> Result<BatchIter<B>, DataError> {
         let batches = self.0.clone();
         let get = move |at: usize| batches.lock().unwrap_or_else(PoisonError::into_inner).get(at).map(B::shallow_clone);
@@ -242,7 +314,8 @@ where
         FnLoader { epoch, len: None }
     }
 
-    /// Says how many batches an epoch has. Default: not known before the end.
+    /// Says how many batches an epoch has. Default: not known before the end. An epoch still ends where `epoch` does;
+    /// progress bars and fractions of an epoch go by this number.
     pub fn with_len(mut self, len: usize) -> FnLoader<F> {
         self.len = Some(len);
         self

@@ -19,6 +19,12 @@ pub trait Sampler<T = usize>: Send + Sync + 'static {
     /// How many samples an epoch has.
     fn len(&self) -> usize;
 
+    /// Whether [`iter`](Sampler::iter) yields exactly [`len`](Sampler::len) samples, in every epoch. Default `false`: an
+    /// epoch ends where the samples do.
+    fn len_is_exact(&self) -> bool {
+        false
+    }
+
     /// Whether an epoch has none.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -47,6 +53,10 @@ impl<T, S: Sampler<T> + ?Sized> Sampler<T> for Arc<S> {
 
     fn len(&self) -> usize {
         (**self).len()
+    }
+
+    fn len_is_exact(&self) -> bool {
+        (**self).len_is_exact()
     }
 
     fn is_shuffled(&self) -> bool {
@@ -80,6 +90,10 @@ impl Sampler for SequentialSampler {
 
     fn len(&self) -> usize {
         self.0
+    }
+
+    fn len_is_exact(&self) -> bool {
+        true
     }
 
     fn is_shuffled(&self) -> bool {
@@ -122,18 +136,20 @@ impl Sampler for RandomSampler {
         if self.replacement {
             return Box::new((0..count).map(move |_| seed::below(&mut rng, len as u64) as usize));
         }
-        let mut order = Vec::with_capacity(count.next_multiple_of(len.max(1)));
-        while order.len() < count {
-            let start = order.len();
-            order.extend(0..len);
-            seed::shuffle(&mut order[start..], &mut rng);
-        }
-        order.truncate(count);
-        Box::new(order.into_iter())
+        let orders = (0..count.div_ceil(len.max(1))).flat_map(move |_| {
+            let mut order: Vec<usize> = (0..len).collect();
+            seed::shuffle(&mut order, &mut rng);
+            order
+        });
+        Box::new(orders.take(count))
     }
 
     fn len(&self) -> usize {
         if self.len == 0 { 0 } else { self.num_samples.unwrap_or(self.len) }
+    }
+
+    fn len_is_exact(&self) -> bool {
+        true
     }
 
     fn repeats(&self) -> bool {
@@ -161,6 +177,10 @@ impl Sampler for SubsetRandomSampler {
 
     fn len(&self) -> usize {
         self.0.len()
+    }
+
+    fn len_is_exact(&self) -> bool {
+        true
     }
 }
 
@@ -249,6 +269,10 @@ impl Sampler for WeightedRandomSampler {
         self.num_samples
     }
 
+    fn len_is_exact(&self) -> bool {
+        true
+    }
+
     fn repeats(&self) -> bool {
         self.replacement
     }
@@ -275,15 +299,19 @@ impl<S: Sampler> BatchSampler<S> {
 impl<S: Sampler> Sampler<Vec<usize>> for BatchSampler<S> {
     fn iter(&self, seed: u64, epoch: u64) -> SampleIter<Vec<usize>> {
         Box::new(Chunks {
-            samples: self.sampler.iter(seed, epoch),
+            samples: self.sampler.iter(seed, epoch).fuse(),
             batch_size: self.batch_size,
-            batches_left: Sampler::<Vec<usize>>::len(self),
+            drop_last: self.drop_last,
         })
     }
 
     fn len(&self) -> usize {
         let samples = self.sampler.len();
         if self.drop_last { samples / self.batch_size } else { samples.div_ceil(self.batch_size) }
+    }
+
+    fn len_is_exact(&self) -> bool {
+        self.sampler.len_is_exact()
     }
 
     fn is_shuffled(&self) -> bool {
@@ -300,24 +328,23 @@ impl<S: Sampler> Sampler<Vec<usize>> for BatchSampler<S> {
 }
 
 struct Chunks {
-    samples: SampleIter,
+    samples: std::iter::Fuse<SampleIter>,
     batch_size: usize,
-    batches_left: usize,
+    drop_last: bool,
 }
 
 impl Iterator for Chunks {
     type Item = Vec<usize>;
 
     fn next(&mut self) -> Option<Vec<usize>> {
-        self.batches_left = self.batches_left.checked_sub(1)?;
         let batch: Vec<usize> = self.samples.by_ref().take(self.batch_size).collect();
-        (!batch.is_empty()).then_some(batch)
+        let enough = if self.drop_last { batch.len() == self.batch_size } else { !batch.is_empty() };
+        enough.then_some(batch)
     }
 
     fn nth(&mut self, n: usize) -> Option<Vec<usize>> {
         if n > 0 {
-            self.samples.nth(n * self.batch_size - 1);
-            self.batches_left = self.batches_left.saturating_sub(n);
+            self.samples.nth(n.saturating_mul(self.batch_size) - 1)?;
         }
         self.next()
     }
@@ -374,6 +401,29 @@ mod tests {
         assert_eq!(all(&kept), [vec![0, 1], vec![2, 3], vec![4]]);
         assert_eq!(kept.iter(0, 0).nth(2), Some(vec![4]));
         assert_eq!(kept.iter(0, 0).nth(3), None);
-        assert_eq!(all(&BatchSampler::new(SequentialSampler::new(5), 2, true).unwrap()), [[0, 1], [2, 3]]);
+        let dropped = BatchSampler::new(SequentialSampler::new(5), 2, true).unwrap();
+        assert_eq!(all(&dropped), [[0, 1], [2, 3]]);
+        assert_eq!((dropped.iter(0, 0).nth(1), dropped.iter(0, 0).nth(2)), (Some(vec![2, 3]), None));
+    }
+
+    /// Says that it has `.0` samples, and has `.1`.
+    struct Mistaken(usize, usize);
+
+    impl Sampler for Mistaken {
+        fn iter(&self, _: u64, _: u64) -> SampleIter {
+            Box::new(0..self.1)
+        }
+
+        fn len(&self) -> usize {
+            self.0
+        }
+    }
+
+    #[test]
+    fn samples_beyond_the_length_are_batched_too() {
+        let more = BatchSampler::new(Mistaken(4, 7), 2, false).unwrap();
+        assert!(!more.len_is_exact());
+        assert_eq!(more.iter(0, 0).collect::<Vec<_>>(), [vec![0, 1], vec![2, 3], vec![4, 5], vec![6]]);
+        assert_eq!(BatchSampler::new(Mistaken(7, 3), 2, true).unwrap().iter(0, 0).collect::<Vec<_>>(), [[0, 1]]);
     }
 }

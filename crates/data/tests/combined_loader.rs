@@ -103,6 +103,48 @@ fn loaders_may_be_named() {
     );
 }
 
+/// Says that it has `says` batches, and has `n`.
+fn mistaken(name: &'static str, says: usize, n: usize) -> BoxLoader<String> {
+    let inner = unsized_(name, n);
+    FnLoader::new(move |epoch| inner.iter(epoch, 0).unwrap().map(|batch| Ok(batch?))).with_len(says).into_loader()
+}
+
+#[test]
+fn rows_go_by_the_batches_there_are_and_not_by_the_lengths() {
+    fn check<B: Batch + Debug>(make: impl Fn(usize) -> CombinedLoader<B>, expected: Expect) {
+        let all: Vec<String> = rows(&make(3), 0, 0);
+        expected.assert_eq(&all.join(" "));
+        for says in [0, 1, 2, 7] {
+            for skip in 0..=all.len() + 1 {
+                assert_eq!(rows(&make(says), 0, skip), all[skip.min(all.len())..], "{says} said, entered at {skip}");
+            }
+        }
+    }
+    let exact = |name: &str, n: usize| (0..n).map(|i| format!("{name}{i}")).collect::<Vec<_>>();
+    check(
+        |says| CombinedLoader::min_size((mistaken("a", says, 3), exact("b", 5))),
+        expect!["(a0, b0) (a1, b1) (a2, b2)"],
+    );
+    check(
+        |says| CombinedLoader::max_size_cycle((mistaken("a", says, 3), exact("b", 2))),
+        expect!["(a0, b0) (a1, b1) (a2, b0)"],
+    );
+    check(
+        |says| CombinedLoader::max_size_cycle((mistaken("a", says, 2), exact("b", 3))),
+        expect!["(a0, b0) (a1, b1) (a0', b2)"],
+    );
+    check(
+        |says| CombinedLoader::max_size((mistaken("a", says, 3), exact("b", 1))),
+        expect!["(Some(a0), Some(b0)) (Some(a1), None) (Some(a2), None)"],
+    );
+    check(
+        |says| CombinedLoader::sequential([mistaken("a", says, 3), exact("b", 1).into_loader()]),
+        expect!["a0 a1 a2 b0"],
+    );
+    assert!(CombinedLoader::min_size((exact("a", 3), exact("b", 5))).len_is_exact());
+    assert!(!CombinedLoader::min_size((exact("a", 3), mistaken("b", 5, 5))).len_is_exact());
+}
+
 #[test]
 fn no_loader_yields_nothing() {
     check(CombinedLoader::min_size(Vec::<BoxLoader<String>>::new()), expect![""]);

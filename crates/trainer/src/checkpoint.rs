@@ -15,7 +15,7 @@ use crate::loops::Run;
 use crate::module::LightningModule;
 use crate::outline::Outline;
 use crate::progress::Progress;
-use crate::state::{Owner, TrainerFn, TrainerState, Window};
+use crate::state::{Owner, SavedData, TrainerFn, TrainerState, Window};
 
 /// The version of Lightning whose layout the checkpoints have.
 pub(crate) const LIGHTNING_VERSION: &str = "2.6.6";
@@ -221,6 +221,7 @@ impl TrainerState {
             .with("eval_batches", eval_batches)
             .with("stop", stop)
             .with("step_skipped", self.run.step_skipped)
+            .with("train_data", self.train_data.to_save(self.num_training_batches).to_dict())
             .with("world_size", self.fabric.world_size())
             .with("log_versions", self.log_versions())
             .with("configuration", self.configuration.to_value())
@@ -291,6 +292,7 @@ impl TrainerState {
             self.run.eval_batches = counts.iter().filter_map(Value::as_int).collect();
         }
         self.run.step_skipped = more.bool("step_skipped").unwrap_or(false);
+        self.train_data.saved = more.dict("train_data").ok().map(SavedData::from_dict);
         if let Ok(reason) = more.str("stop") {
             self.request_stop(reason);
         }

@@ -308,6 +308,9 @@ impl TrainerConfig {
                 "num_sanity_val_steps={steps} is below -1; write a number of batches, or -1 for all"
             ));
         }
+        if self.default_root_dir.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
+            return wrong("default_root_dir is empty; write a folder, such as `.`, or leave it out".into());
+        }
         if self.num_nodes == 0 {
             return wrong("num_nodes=0 is no machine at all; write 1".into());
         }
@@ -400,6 +403,16 @@ impl Limit {
                 }
                 Ok(Some(limit))
             }
+        }
+    }
+
+    /// How many batches this allows of a loader that may have another number than the `expected`, which this allowed of
+    /// the length that it said.
+    pub(crate) fn of_any_length(self, expected: Option<usize>) -> Option<usize> {
+        match self {
+            Limit::Batches(n) => Some(usize::try_from(n).unwrap_or(usize::MAX)),
+            Limit::Fraction(1.0) => None,
+            Limit::Fraction(_) => expected,
         }
     }
 

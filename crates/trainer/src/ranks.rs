@@ -11,7 +11,7 @@ use crate::callbacks::Role;
 use crate::config::ValCheckInterval;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::loops::Numbered;
+use crate::loops::{Length, Numbered};
 use crate::state::{Stage, TrainerState};
 
 mod follower;
@@ -168,40 +168,50 @@ impl TrainerState {
 
     /// How many training batches all ranks have. Where some have more, those are left out: a rank without a batch could not
     /// take part in the others' steps.
-    pub(crate) fn fewest_batches(&self, len: Option<usize>) -> Result<Option<usize>, Error> {
-        let lens = self.batches_of_ranks(len)?;
-        let fewest = lens.iter().min().copied().flatten();
-        if lens.iter().any(|len| *len != fewest) {
-            let counts: Vec<String> =
-                lens.iter().map(|len| len.map_or("an unknown number".to_owned(), |len| len.to_string())).collect();
+    pub(crate) fn fewest_batches(&self, len: Length) -> Result<Length, Error> {
+        let lens = self.lengths_of_ranks(len)?;
+        let said = lens.iter().map(|len| len.said).min().flatten();
+        if lens.iter().any(|len| len.said != said) {
+            let counts: Vec<String> = lens
+                .iter()
+                .map(|len| len.said.map_or("an unknown number".to_owned(), |said| said.to_string()))
+                .collect();
             self.warn(&format!(
                 "the processes have {} training batches; an epoch ends with the first that has no more",
                 counts.join(", ")
             ));
         }
-        Ok(fewest)
+        Ok(Length { said, is_exact: lens.iter().all(|len| len.is_exact) })
     }
 
-    /// How many batches of an evaluation the rank with most has, if that is known, and how many every rank has.
-    pub(crate) fn most_and_fewest_batches(&self, len: Option<usize>) -> Result<(Option<usize>, usize), Error> {
-        let lens = self.batches_of_ranks(len)?;
-        let known: Option<Vec<usize>> = lens.into_iter().collect();
-        let known = known.unwrap_or_default();
-        Ok((known.iter().max().copied(), known.iter().min().copied().unwrap_or(0)))
+    /// How many batches of an evaluation the rank with most has, if that is known, and how many every rank is sure to have.
+    pub(crate) fn most_and_fewest_batches(&self, len: Length) -> Result<(Option<usize>, usize), Error> {
+        let lens = self.lengths_of_ranks(len)?;
+        let all = |of: fn(&Length) -> Option<usize>| lens.iter().map(of).collect::<Option<Vec<usize>>>();
+        let most = all(|len| len.said).and_then(|said| said.into_iter().max());
+        let fewest = all(|len| len.exact()).and_then(|exact| exact.into_iter().min());
+        Ok((most, fewest.unwrap_or(0)))
     }
 
-    fn batches_of_ranks(&self, len: Option<usize>) -> Result<Vec<Option<usize>>, Error> {
+    fn lengths_of_ranks(&self, len: Length) -> Result<Vec<Length>, Error> {
         if !self.is_distributed() {
             return Ok(vec![len]);
         }
-        let len = len.map_or(Value::None, |len| Value::Int(len as i64));
-        let of_ranks = self.fabric.strategy().all_gather_values(len)?;
-        Ok(of_ranks.iter().map(|len| len.as_int().and_then(|len| usize::try_from(len).ok())).collect())
+        let said = len.said.map_or(Value::None, |len| Value::Int(len as i64));
+        let of_ranks = self.fabric.strategy().all_gather_values(Value::Tuple(vec![said, len.is_exact.into()]))?;
+        let of_rank = |told: &Value| {
+            let (said, is_exact) = match told.as_list() {
+                Some([said, is_exact]) => (said.as_int(), is_exact.as_bool()),
+                _ => (None, None),
+            };
+            Length { said: said.and_then(|said| usize::try_from(said).ok()), is_exact: is_exact.unwrap_or(false) }
+        };
+        Ok(of_ranks.iter().map(of_rank).collect())
     }
 
-    /// An epoch of loaders that do not know their length ends on all ranks with the first that has no more batches.
+    /// An epoch of loaders that are not sure of their length ends on all ranks with the first that has no more batches.
     pub(crate) fn end_together<B: Batch>(&self, next: Option<Numbered<B>>) -> Result<Option<Numbered<B>>, Error> {
-        if !self.is_distributed() || self.train_length_is_known {
+        if !self.is_distributed() || self.train_data.len.is_exact {
             return Ok(next);
         }
         let any_rank = |says: bool| self.fabric.strategy().reduce_boolean_decision(says, false);

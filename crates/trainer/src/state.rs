@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use fulgurite_fabric::Fabric;
 use fulgurite_optim::{LrSchedulerConfig, Optimizer};
+use fulgurite_torch::Dict;
 use fulgurite_torch::rng::RngState;
 use fulgurite_torch::tch::{Device, Tensor};
 
@@ -17,7 +18,7 @@ use crate::config::TrainerConfig;
 use crate::console::Console;
 use crate::hook::Hook;
 use crate::logging::Metrics;
-use crate::loops::Leaving;
+use crate::loops::{Leaving, Length};
 use crate::mistakes::Mistakes;
 use crate::optimizers::OptimizerFactory;
 use crate::profilers::Profiler;
@@ -105,6 +106,50 @@ pub(crate) struct TrainData {
     pub wanted: Cell<bool>,
     /// The epoch in which the loader was asked for.
     pub epoch: u64,
+    /// The least that it has in any process, and whether all are sure of theirs.
+    pub len: Length,
+    /// What the run that is resumed had.
+    pub saved: Option<SavedData>,
+}
+
+/// What a checkpoint remembers of the training loader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SavedData {
+    /// The epoch in which it was asked for.
+    pub epoch: u64,
+    /// How many batches it said it had.
+    pub len: Option<usize>,
+    /// How many of them made an epoch.
+    pub batches: Option<usize>,
+}
+
+impl TrainData {
+    /// What there is now, `batches` of which make an epoch.
+    pub(crate) fn to_save(&self, batches: Option<usize>) -> SavedData {
+        SavedData { epoch: self.epoch, len: self.len.said, batches }
+    }
+}
+
+impl SavedData {
+    /// For a checkpoint.
+    pub(crate) fn to_dict(self) -> Dict {
+        Dict::new().with("epoch", self.epoch).with("len", self.len).with("batches", self.batches)
+    }
+
+    /// What [`to_dict`](Self::to_dict) returned.
+    pub(crate) fn from_dict(saved: &Dict) -> SavedData {
+        let count = |key| saved.int(key).ok().and_then(|count| usize::try_from(count).ok());
+        SavedData { epoch: count("epoch").unwrap_or(0) as u64, len: count("len"), batches: count("batches") }
+    }
+
+    /// In a sentence.
+    pub(crate) fn describe(self) -> String {
+        let number = |count: Option<usize>| count.map_or("an unknown number of".to_owned(), |count| count.to_string());
+        match self.len == self.batches {
+            true => format!("{} batches", number(self.len)),
+            false => format!("{} batches of {}", number(self.batches), number(self.len)),
+        }
+    }
 }
 
 /// Who is being called, for error messages.
@@ -145,7 +190,6 @@ pub struct TrainerState {
     pub(crate) agreement: Agreement,
     pub(crate) max_epochs: i64,
     pub(crate) num_training_batches: Option<usize>,
-    pub(crate) train_length_is_known: bool,
     /// Whether the training loader was asked for yet, and whether somebody wants to know its length before that.
     pub(crate) train_data: TrainData,
     /// Batches per validation loader within fit, or per loader of the evaluation in hand.
@@ -193,7 +237,6 @@ impl TrainerState {
             leaving: Leaving::default(),
             agreement: Agreement::default(),
             num_training_batches: None,
-            train_length_is_known: true,
             train_data: TrainData::default(),
             num_eval_batches: Vec::new(),
             has_validation: false,

@@ -142,6 +142,21 @@ impl Loader for Unsized {
     }
 }
 
+/// A loader that says that it has `.0` batches, and has `.1`.
+struct Mistaken(usize, usize);
+
+impl Loader for Mistaken {
+    type Batch = Tensor;
+
+    fn len(&self) -> Option<usize> {
+        Some(self.0)
+    }
+
+    fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<Tensor>, DataError> {
+        Unsized(self.1).iter(epoch, skip)
+    }
+}
+
 fn quiet() -> TrainerBuilder {
     Trainer::builder()
         .max_epochs(1)
@@ -248,6 +263,30 @@ fn a_loader_that_does_not_know_its_length() {
     check(events(3, |t| t.val_check_interval(2)), expect!["[0: 0* 1* v3 2*]"]);
     check(events(3, |t| t.accumulate_grad_batches(2)), expect!["[0: 0 1* 2* v3]"]);
     check(events(0, |t| t), expect!["[0:]"]);
+}
+
+#[test]
+fn a_loader_that_is_wrong_about_its_length() {
+    let events = |says, gives, arguments: fn(TrainerBuilder) -> TrainerBuilder| {
+        events_with(Loaders::from(Mistaken(says, gives)), line(), arguments)
+    };
+    check(events(7, 3, |t| t.accumulate_grad_batches(2)), expect!["[0: 0 1* 2* v3]"]);
+    check(events(2, 3, |t| t.accumulate_grad_batches(2)), expect!["[0: 0 1* 2* v3]"]);
+    check(events(7, 3, |t| t.limit_train_batches(2)), expect!["[0: 0* 1* v3]"]);
+    check(events(2, 5, |t| t.limit_train_batches(3)), expect!["[0: 0* 1* 2* v3]"]);
+    check(events(4, 9, |t| t.limit_train_batches(0.5)), expect!["[0: 0* 1* v3]"]);
+    // What was due in the rest of an epoch that is not there is done once, at its end.
+    check(events(20, 5, |t| t.val_check_interval(0.5)), expect!["[0: 0* 1* 2* 3* 4* v3]"]);
+    check(events(7, 5, |t| t.val_check_interval(0.5)), expect!["[0: 0* 1* 2* v3 3* 4* v3]"]);
+    check(events(8, 4, |t| t.val_check_interval(4)), expect!["[0: 0* 1* 2* 3* v3]"]);
+    check(events(7, 5, |t| t.val_check_interval(7)), expect!["[0: 0* 1* 2* 3* 4* v3]"]);
+    check(events(4, 6, |t| t.val_check_interval(0.5)), expect!["[0: 0* 1* v3 2* 3* v3 4* 5* v3]"]);
+    check(
+        events(3, 2, |t| t.max_epochs(3).val_check_interval(3).check_val_every_n_epoch(None)),
+        expect!["[0: 0* 1*][1: 0* v3 1*][2: 0* 1* v3]"],
+    );
+    check(events(3, 2, |t| t.max_epochs(3).max_steps(3)), expect!["[0: 0* 1* v3][1: 0*]"]);
+    check(events(3, 0, |t| t), expect!["[0:]"]);
 }
 
 #[test]

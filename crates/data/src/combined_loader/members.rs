@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::iter::Fuse;
 
 use super::{Combine, Shared, in_order, of_shard};
+use crate::loader::exact_len;
 use crate::{Batch, BatchIter, DataError, IntoLoader, Loader, Shard};
 
 /// One of several loaders, and where its walk through an epoch is.
@@ -58,6 +59,7 @@ impl<B: Batch> Member<B> {
 /// A [`Member`] of any batch.
 pub trait AnyMember {
     fn len(&self) -> Option<usize>;
+    fn len_is_exact(&self) -> bool;
     fn is_shuffled(&self) -> bool;
     fn is_repeatable(&self) -> bool;
     /// Begins an epoch after its first `row` rows.
@@ -74,6 +76,10 @@ impl<B: Batch> AnyMember for Member<B> {
         self.loader.len()
     }
 
+    fn len_is_exact(&self) -> bool {
+        self.loader.len_is_exact()
+    }
+
     fn is_shuffled(&self) -> bool {
         self.loader.is_shuffled()
     }
@@ -83,13 +89,14 @@ impl<B: Batch> AnyMember for Member<B> {
     }
 
     fn enter(&mut self, epoch: u64, row: usize, cycles: bool) -> Result<(), DataError> {
-        self.walk = Some(match self.loader.len() {
+        let len = exact_len(&self.loader);
+        self.walk = Some(match len {
             Some(len) if cycles && len > 0 => self.walk(epoch, (row / len) as u64, row % len, row >= len)?,
             _ if !cycles => self.walk(epoch, 0, row, false)?,
             _ => self.walk(epoch, 0, 0, false)?,
         });
         // Where a round ends is not known without walking it.
-        if cycles && self.loader.len().is_none() {
+        if cycles && len.is_none() {
             for _ in 0..row {
                 self.fetch()?;
                 self.begin_again()?;

@@ -186,7 +186,7 @@ fn file_from_value(value: &Value) -> Option<StoredFile> {
     let file = value.as_dict()?;
     let number = |name: &str| file.int(name).ok().and_then(|number| u64::try_from(number).ok());
     let nanoseconds = u32::try_from(number("nanoseconds")?).ok()?;
-    let modified: SystemTime = UNIX_EPOCH + Duration::new(number("seconds")?, nanoseconds);
+    let modified: SystemTime = UNIX_EPOCH.checked_add(Duration::new(number("seconds")?, nanoseconds))?;
     Some(StoredFile { path: file.str("path").ok()?.into(), modified, size: number("size")? })
 }
 

@@ -1,5 +1,7 @@
 //! [`LearningRateFinder`] and [`BatchSizeFinder`]: the tuner at the start of a run.
 
+use fulgurite_torch::Dict;
+
 use crate::callbacks::Callback;
 use crate::config::Configurable;
 use crate::error::{Error, Result};
@@ -61,7 +63,7 @@ impl Callback for LearningRateFinder {
 }
 
 /// Finds the largest batch size that fits into memory before an entry point begins, as Lightning's callback of this
-/// name. See [`Tuner::scale_batch_size`](crate::tuner::Tuner::scale_batch_size).
+/// name. A run that is resumed goes on with the size that was found for it. See [`Tuner::scale_batch_size`](crate::tuner::Tuner::scale_batch_size).
 ///
 /// ```
 /// use fulgurite::callbacks::BatchSizeFinder;
@@ -102,6 +104,16 @@ impl Callback for BatchSizeFinder {
     fn setup(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, _: TrainerFn) -> Result<()> {
         // Before a learning rate is looked for, which depends on it.
         trainer.tune_requests.insert(0, TuneRequest::BatchSize(self.options.clone()));
+        Ok(())
+    }
+
+    fn state_dict(&self) -> Dict {
+        let found = self.optimal_batch_size.and_then(|size| i64::try_from(size).ok());
+        found.map_or_else(Dict::new, |size| Dict::new().with("optimal_batch_size", size))
+    }
+
+    fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
+        self.optimal_batch_size = Some(u64::try_from(state.int("optimal_batch_size")?)?);
         Ok(())
     }
 }

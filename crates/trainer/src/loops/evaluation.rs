@@ -56,11 +56,12 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// Evaluates the module on the loaders at hand, one after the other. Returns the logged values of each.
     pub(crate) fn evaluate(&mut self) -> Result<Vec<EvalResults>, Error> {
         let Some(eval) = &self.eval else { return Ok(Vec::new()) };
-        let limits = match self.engine.state.stage {
-            Stage::SanityCheck => self.engine.state.num_sanity_val_batches(),
+        let state = &self.engine.state;
+        let limits = match state.stage {
+            Stage::SanityCheck => state.num_sanity_val_batches(),
             _ => eval.limits.clone(),
         };
-        if limits.iter().all(|limit| *limit == Some(0)) {
+        if state.num_eval_batches.iter().all(|batches| *batches == Some(0)) {
             return Ok(Vec::new());
         }
         let _gradients_off = self.engine.state.gradients_off();

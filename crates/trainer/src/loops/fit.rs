@@ -27,6 +27,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.setup_train_data()?;
         // It may have been asked for before a checkpoint said which epoch this is.
         self.engine.state.train_data.epoch = self.engine.state.current_epoch();
+        self.engine.state.compare_with_saved_data(resume.as_ref());
         self.train(resume)
     }
 
@@ -104,6 +105,27 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 impl TrainerState {
+    /// The training loader of a run that goes on: it is asked for again when it would have been, and a place within an epoch of
+    /// other data is not the place where the run was.
+    fn compare_with_saved_data(&mut self, resume: Option<&ResumePoint>) {
+        let (Some(saved), Some(resume)) = (self.train_data.saved.take(), resume) else { return };
+        let epoch = self.current_epoch();
+        if epoch.saturating_sub(saved.epoch) < self.config.reload_dataloaders_every_n_epochs {
+            self.train_data.epoch = saved.epoch.min(epoch);
+        }
+        let now = self.train_data.to_save(self.num_training_batches);
+        let is_other = (saved.len, saved.batches) != (now.len, now.batches);
+        if !resume.mid_epoch || self.is_last_train_batch() || !is_other {
+            return;
+        }
+        self.warn(&format!(
+            "the training data have changed: when the checkpoint was written after batch {done} of an epoch, there were {before}, and now there are {now}; the run goes on after as many batches of the new ones, which is not exactly where it was",
+            done = resume.batches,
+            before = saved.describe(),
+            now = now.describe(),
+        ));
+    }
+
     /// Whether a limit of the run is reached, or someone's wish to stop can be granted.
     pub(crate) fn fit_is_done(&self) -> bool {
         let reached = |count: u64, limit: i64| limit >= 0 && count >= limit.unsigned_abs();

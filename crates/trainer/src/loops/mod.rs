@@ -13,6 +13,6 @@ mod training_epoch;
 pub use evaluation::EvalResults;
 pub use optimization::OptimizerClosure;
 
-pub(crate) use batches::{Batches, Numbered};
+pub(crate) use batches::{Batches, Numbered, Surprise};
 pub(crate) use leave::{Leaving, SafePoint};
-pub(crate) use run::Run;
+pub(crate) use run::{Length, Run};

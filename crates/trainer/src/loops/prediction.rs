@@ -14,7 +14,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     pub(crate) fn predict(&mut self, keep: bool) -> Result<Vec<Vec<Value>>, Error> {
         let Some(eval) = &self.eval else { return Ok(Vec::new()) };
         let limits = eval.limits.clone();
-        if limits.iter().all(|limit| *limit == Some(0)) {
+        if self.engine.state.num_eval_batches.iter().all(|batches| *batches == Some(0)) {
             return Ok(Vec::new());
         }
         let _gradients_off = self.engine.state.gradients_off();

@@ -1,6 +1,6 @@
 //! [`Run`]: one entry point in progress: engine, module and data together.
 
-use fulgurite_data::{Batch, BoxLoader, Remainder};
+use fulgurite_data::{Batch, BoxLoader, Loader, Remainder};
 
 use crate::callbacks::Callback;
 use crate::config::Limit;
@@ -8,6 +8,7 @@ use crate::data_module::{Loaders, Source, request};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
+use crate::loops::Surprise;
 use crate::module::{LightningModule, ModuleView};
 use crate::state::{Owner, Stage, TrainerState};
 
@@ -24,7 +25,7 @@ pub(crate) struct Run<'a, 'd, M: LightningModule> {
 pub(crate) struct EvalLoaders<B> {
     pub loaders: Vec<BoxLoader<B>>,
     pub limits: Vec<Option<usize>>,
-    /// How many batches of each every process has.
+    /// How many batches of each every process is sure to have.
     pub in_common: Vec<usize>,
     /// The epoch in which they were asked for.
     epoch: u64,
@@ -156,7 +157,7 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
         let mut loaders: Vec<_> =
             loaders.into_iter().flat_map(|loader| loader.sequence().unwrap_or_else(|| vec![loader])).collect();
         if overfit {
-            loaders.iter_mut().for_each(|loader| self.engine.state.make_sequential(loader));
+            loaders = loaders.into_iter().map(|loader| self.engine.state.make_sequential(loader)).collect();
         }
         let state = &mut self.engine.state;
         loaders.iter_mut().try_for_each(|loader| state.shard(loader, Remainder::Keep))?;
@@ -166,10 +167,11 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
                 stage.describe()
             ));
         }
-        let lens = loaders.iter().map(|loader| state.most_and_fewest_batches(loader.len()));
+        let lens = loaders.iter().map(|loader| state.most_and_fewest_batches(Length::of(loader)));
         let (lens, in_common): (Vec<_>, Vec<_>) = lens.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-        let limits = lens.into_iter().map(|len| limit.apply(name, len)).collect::<Result<Vec<_>, _>>()?;
-        state.num_eval_batches.clone_from(&limits);
+        let expected = lens.into_iter().map(|len| limit.apply(name, len)).collect::<Result<Vec<_>, _>>()?;
+        let limits = expected.iter().map(|expected| limit.of_any_length(*expected)).collect();
+        state.num_eval_batches = expected;
         if state.run.eval_batches.len() != loaders.len() || !is_fit {
             state.run.eval_batches = vec![0; loaders.len()];
         }
@@ -217,37 +219,92 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
             ));
         }
         if self.engine.state.config.is_overfitting() {
-            self.engine.state.make_sequential(&mut loader);
+            loader = self.engine.state.make_sequential(loader);
         }
         self.engine.state.shard(&mut loader, Remainder::Pad)?;
-        let len = self.engine.state.fewest_batches(loader.len())?;
-        self.engine.state.train_data.epoch = self.engine.state.current_epoch();
-        self.engine.state.num_training_batches = limit.apply("limit_train_batches", len)?;
-        self.engine.state.train_length_is_known = len.is_some();
-        self.engine.state.check_validation_interval(len, limit)?;
-        self.engine.state.check_log_interval();
+        let len = self.engine.state.fewest_batches(Length::of(&loader))?;
         self.train_loader = Some(loader);
+        self.engine.state.train_data.epoch = self.engine.state.current_epoch();
+        self.engine.state.expect_training_batches(len, limit)?;
+        self.engine.state.check_validation_interval(len.said, limit)?;
+        self.engine.state.check_log_interval();
         Ok(())
     }
 
-    /// Asks for the training loader again, if that is due.
+    /// Asks for the training loader again, if that is due; and for its length, which may be another in each epoch.
     pub(crate) fn reload_train_data(&mut self) -> Result<(), Error> {
-        if self.train_loader.is_some() && self.reload_is_due(self.engine.state.train_data.epoch) {
+        let Some(loader) = &self.train_loader else { return Ok(()) };
+        if self.reload_is_due(self.engine.state.train_data.epoch) {
             self.engine.state.train_data.ready = false;
-            self.setup_train_data()?;
+            return self.setup_train_data();
         }
-        Ok(())
+        let len = Length::of(loader);
+        let state = &mut self.engine.state;
+        if state.is_distributed() || len == state.train_data.len {
+            return Ok(());
+        }
+        state.expect_training_batches(len, state.config.limit_train_batches)
+    }
+}
+
+/// The length of a loader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Length {
+    /// What it says, if it does.
+    pub said: Option<usize>,
+    /// It cannot have another.
+    pub is_exact: bool,
+}
+
+impl Length {
+    pub(crate) fn of<B: Batch>(loader: &BoxLoader<B>) -> Length {
+        let said = loader.len();
+        Length { said, is_exact: said.is_some() && loader.len_is_exact() }
+    }
+
+    pub(crate) fn exact(self) -> Option<usize> {
+        self.said.filter(|_| self.is_exact)
     }
 }
 
 impl TrainerState {
-    fn make_sequential<B: Batch>(&self, loader: &mut BoxLoader<B>) {
-        if loader.is_shuffled()
-            && let Some(sequential) = loader.sequential()
-        {
-            self.warn("overfit_batches needs the same batches every epoch, so the loader is read in dataset order");
-            *loader = sequential;
+    /// Takes note of how many batches an epoch of training is to have.
+    fn expect_training_batches(&mut self, len: Length, limit: Limit) -> Result<(), Error> {
+        self.train_data.len = len;
+        self.num_training_batches = limit.apply("limit_train_batches", len.said)?;
+        Ok(())
+    }
+
+    /// How many batches of training there may be in an epoch, whatever the loader has. Where processes have numbers that they
+    /// are sure of, no more than all have.
+    pub(crate) fn most_training_batches(&self) -> Option<usize> {
+        match self.train_data.len.exact() {
+            Some(_) if self.is_distributed() => self.num_training_batches,
+            _ => self.config.limit_train_batches.of_any_length(self.num_training_batches),
         }
+    }
+
+    /// Says, once, that a loader does not have as many batches as it says.
+    pub(crate) fn warn_of_length(&self, Surprise { said, gave }: Surprise) {
+        let gave = gave.map_or("more".to_owned(), |gave| gave.to_string());
+        self.warn(&format!(
+            "a {} loader says that an epoch has {said} batches, and gives {gave}: its epoch ends where the batches do, and what goes by the length (fractions of an epoch, the progress bar, estimated_stepping_batches) is not right; correct its `len`, or say `None`",
+            self.stage.describe()
+        ));
+    }
+
+    /// The same batches every epoch: in dataset order where that can be had, and else those of the first epoch.
+    fn make_sequential<B: Batch>(&self, mut loader: BoxLoader<B>) -> BoxLoader<B> {
+        let is_shuffled = loader.is_shuffled();
+        if let Some(sequential) = loader.sequential().filter(|_| is_shuffled) {
+            self.warn("overfit_batches needs the same batches every epoch, so the loader is read in dataset order, or as its batch sampler has it in the first epoch");
+            loader = sequential;
+        } else if is_shuffled {
+            self.warn("overfit_batches needs the same batches every epoch, so each is read as the first");
+        }
+        // A stream may have other records in each epoch, and cannot say so.
+        let is_certain = loader.batch_indices(0).is_some() && !loader.is_shuffled();
+        if is_certain { loader } else { Box::new(loader.repeat_epoch(0)) }
     }
 
     fn check_log_interval(&self) {

@@ -41,9 +41,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 self.make_up_plateau_steps(Interval::Step)?;
                 self.engine.state.close_batch();
             }
-            while !self.engine.state.epoch_is_done()
-                && let Some(numbered) = self.next_batch(&mut batches)?
-            {
+            while !self.engine.state.epoch_is_done() {
+                let Some(numbered) = self.next_batch(&mut batches)? else {
+                    self.end_without_batch()?;
+                    break;
+                };
                 let began = self.engine.state.mistakes.wait.begin();
                 let flow = self.train_batch(numbered)?;
                 self.engine.state.mistakes.wait.end(Phase::Work, began);
@@ -60,6 +62,32 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 self.step_schedulers(Interval::Step, true)?;
                 self.engine.state.close_batch();
             }
+        }
+        Ok(())
+    }
+
+    /// The data ended where none of its batches said so: before the first, or, where they changed since the checkpoint, at or
+    /// before the place that the run goes on from. What belongs to the end of the data is due all the same.
+    fn end_without_batch(&mut self) -> Result<(), Error> {
+        let state = &mut self.engine.state;
+        let (epoch, done) = (state.current_epoch(), state.run.progress.batch.current.processed);
+        if done == 0 {
+            state.warn(&format!("the training loader gave no batch in epoch {epoch}, so nothing was learned in it"));
+            return Ok(());
+        }
+        let left_out = state.run.window.batches;
+        let window = match left_out {
+            0 => String::new(),
+            _ => format!(", without a step for the {left_out} batch(es) of the open accumulation window"),
+        };
+        state.warn(&format!(
+            "the run goes on after batch {done} of epoch {epoch}, and the training loader has no further one, so the epoch ends here{window}"
+        ));
+        let was_validated = state.validation_is_due();
+        state.run.progress.is_last_batch = true;
+        self.step_schedulers(Interval::Epoch, false)?;
+        if !was_validated && self.engine.state.validation_is_due_at_end() {
+            self.validate()?;
         }
         Ok(())
     }
@@ -97,7 +125,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             ));
         }
         let epoch = state.run.progress.epoch.current.processed;
-        let batches = Batches::new(loader.as_ref(), epoch, resume.batches, state.num_training_batches);
+        let batches = Batches::new(loader.as_ref(), epoch, resume.batches, state.most_training_batches());
         batches.map(Some).map_err(|source| Error::Data { stage: "training", batch_idx: resume.batches, source })
     }
 
@@ -154,9 +182,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
     }
 
     fn validate_if_due(&mut self) -> Result<(), Error> {
-        if !self.engine.state.validation_is_due() {
-            return Ok(());
-        }
+        if self.engine.state.validation_is_due() { self.validate() } else { Ok(()) }
+    }
+
+    fn validate(&mut self) -> Result<(), Error> {
         if !self.engine.state.is_accumulating() {
             self.module_hook(Hook::OnValidationModelZeroGrad, |m, t| m.on_validation_model_zero_grad(t))?;
         }
@@ -296,16 +325,31 @@ impl TrainerState {
             return true;
         }
         let batches = &self.run.progress.batch;
-        let counter = if every.is_none() { batches.total.ready } else { batches.current.ready };
         match (self.config.val_check_interval, self.num_training_batches) {
             (ValCheckInterval::Time(interval), _) => self.validation_time_has_come(interval),
-            (ValCheckInterval::Batches(n), _) => counter.is_multiple_of(n),
-            // Once per epoch is at its end, wherever that may be below the limit.
-            (ValCheckInterval::Fraction(fraction), Some(total)) if self.train_length_is_known || fraction < 1.0 => {
-                counter.is_multiple_of(((total as f64 * fraction) as u64).max(1))
+            (ValCheckInterval::Batches(n), _) if every.is_none() => batches.total.ready.is_multiple_of(n),
+            (ValCheckInterval::Batches(n), total) => self.interval_is_over(n, total),
+            (ValCheckInterval::Fraction(fraction), Some(total)) if fraction < 1.0 => {
+                self.interval_is_over(((total as f64 * fraction) as u64).max(1), Some(total))
             }
-            (ValCheckInterval::Fraction(_), _) => self.run.progress.is_last_batch,
+            // Once per epoch is at its end, wherever that is.
+            (ValCheckInterval::Fraction(_), _) => self.is_last_train_batch(),
         }
+    }
+
+    /// Whether the batch in hand is an epoch's `n`-th, `2n`-th, … An epoch that ends before the batch it was to have makes up
+    /// at its end for what was still to come.
+    fn interval_is_over(&self, n: u64, total: Option<usize>) -> bool {
+        let batch = self.run.progress.batch.current.ready;
+        let is_cut_short = || self.is_last_train_batch() && total.is_some_and(|total| batch / n < total as u64 / n);
+        batch.is_multiple_of(n) || is_cut_short()
+    }
+
+    /// Whether an epoch that ends without a batch of its own to say so ends with a validation, as it would have done.
+    fn validation_is_due_at_end(&self) -> bool {
+        let every = self.config.check_val_every_n_epoch;
+        let counts_in_epochs = every.is_some_and(|n| (self.current_epoch() + 1).is_multiple_of(n));
+        self.has_validation && counts_in_epochs && !matches!(self.config.val_check_interval, ValCheckInterval::Time(_))
     }
 
     fn write_step_metrics(&mut self) -> Result<(), Error> {

@@ -82,6 +82,9 @@ impl TrainerState {
         let next = batches.next();
         self.end_action(action);
         let stage = self.stage.describe();
+        if let Some(surprise) = batches.surprise() {
+            self.warn_of_length(surprise);
+        }
         next.map_err(|source| Error::Data { stage, batch_idx: batches.next_idx(), source })
     }
 

@@ -108,11 +108,11 @@ impl TrainerState {
     /// The optimizer steps of so many epochs. Each value of `accumulate_grad_batches` holds until the next begins.
     fn steps_of_epochs(&self, epochs: u64, batches: u64) -> u64 {
         let scheduled = self.run.accumulation.iter().map(|(epoch, factor)| (*epoch, *factor));
-        let mut steps = 0;
+        let mut steps = 0_u64;
         let (mut since, mut factor) = (0, self.config.accumulate_grad_batches);
         for (next, next_factor) in scheduled.chain([(epochs, 1)]) {
             let next = next.min(epochs);
-            steps += (next - since) * batches.div_ceil(factor);
+            steps = steps.saturating_add((next - since).saturating_mul(batches.div_ceil(factor)));
             (since, factor) = (next, next_factor);
         }
         steps

@@ -194,7 +194,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         !lengths.is_empty() && lengths.iter().all(|len| len.is_some_and(|len| len <= 1))
     }
 
-    fn set_batch_size(&mut self, options: &BatchSizeFinderOptions, size: u64) -> Result<(), Error> {
+    pub(super) fn set_batch_size(&mut self, options: &BatchSizeFinderOptions, size: u64) -> Result<(), Error> {
         let name = &options.batch_arg_name;
         if self.set_hparam(name, &Value::Int(i64::try_from(size).unwrap_or(i64::MAX)))? {
             return Ok(());

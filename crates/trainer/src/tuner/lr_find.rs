@@ -42,7 +42,9 @@ pub struct LearningRateFinderOptions {
     pub num_training: u64,
     /// Whether the rate rises exponentially or linearly.
     pub mode: LrFindMode,
-    /// The test ends early when the smoothed loss is above this many times its best; none for never.
+    /// The test ends early when the smoothed loss is above this many times its best; none for never. Where the loss goes below
+    /// zero, times means nothing: the test ends when the loss is above its best by this many times, less one, the larger of
+    /// its best and its first, without their signs.
     #[setters(strip_option = false, into)]
     pub early_stop_threshold: Option<f64>,
     /// Whether the module's hyper-parameter is set to the suggestion.
@@ -271,9 +273,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
 /// Raises the learning rate, and notes the smoothed loss.
 struct RangeTest {
     options: LearningRateFinderOptions,
+    /// The step that the run was at before.
     first_step: u64,
     average: f64,
-    best: f64,
+    /// How many losses it is of.
+    averaged: f64,
+    /// The first smoothed loss, and the best.
+    first_and_best: Option<(f64, f64)>,
     found: LrFind,
 }
 
@@ -283,7 +289,30 @@ impl RangeTest {
 
     fn new(options: LearningRateFinderOptions, first_step: u64) -> RangeTest {
         let found = LrFind { lr: Vec::new(), loss: Vec::new(), mode: options.mode };
-        RangeTest { options, first_step, average: 0.0, best: 0.0, found }
+        RangeTest { options, first_step, average: 0.0, averaged: 0.0, first_and_best: None, found }
+    }
+
+    /// Takes a loss into the average, and returns that, corrected for its beginning at zero.
+    fn smooth(&mut self, loss: f64) -> f64 {
+        self.averaged += 1.0;
+        self.average = Self::SMOOTHING * self.average + (1.0 - Self::SMOOTHING) * loss;
+        // Lightning counts one step more.
+        self.average / (1.0 - Self::SMOOTHING.powf(self.averaged + 1.0))
+    }
+
+    /// Whether a smoothed loss is that of a learning rate which is much too high.
+    fn diverges(&self, smoothed: f64) -> bool {
+        let (Some(threshold), Some((first, best))) = (self.options.early_stop_threshold, self.first_and_best) else {
+            return false;
+        };
+        let bound = if best >= 0.0 { threshold * best } else { best + (threshold - 1.0) * first.abs().max(-best) };
+        smoothed > bound
+    }
+
+    fn note(&mut self, smoothed: f64) {
+        self.found.loss.push(smoothed);
+        let (first, best) = self.first_and_best.unwrap_or((smoothed, smoothed));
+        self.first_and_best = Some((first, if smoothed < best { smoothed } else { best }));
     }
 }
 
@@ -325,20 +354,11 @@ impl Callback for RangeTest {
             self.found.loss.push(f64::NAN);
             return Ok(());
         };
-        let step = trainer.global_step();
-        let loss = to_host_f64(loss)?;
-        self.average = Self::SMOOTHING * self.average + (1.0 - Self::SMOOTHING) * loss;
-        let smoothed = self.average / (1.0 - Self::SMOOTHING.powf((step + 1) as f64));
-        if let Some(threshold) = self.options.early_stop_threshold
-            && step > 1
-            && smoothed > threshold * self.best
-        {
+        let smoothed = self.smooth(to_host_f64(loss)?);
+        if self.diverges(smoothed) {
             trainer.request_stop("the loss of the learning-rate finder diverges");
         }
-        if smoothed < self.best || step == self.first_step + 1 {
-            self.best = smoothed;
-        }
-        self.found.loss.push(smoothed);
+        self.note(smoothed);
         Ok(())
     }
 }

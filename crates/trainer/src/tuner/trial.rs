@@ -15,10 +15,12 @@ use crate::config::{Limit, TrainerConfig};
 use crate::data_module::Source;
 use crate::error::Error;
 use crate::hook::Hook;
+use crate::logging::Metrics;
 use crate::loops::Run;
 use crate::module::LightningModule;
 use crate::progress::Progress;
 use crate::state::{Stage, TrainerFn, Window};
+use crate::tuner::BatchSizeFinderOptions;
 
 /// What the trials change and must not keep.
 pub(super) struct Before {
@@ -36,6 +38,8 @@ pub(super) struct Before {
     has_validation: bool,
     callbacks: Vec<Box<dyn Callback>>,
     loggers: Vec<Box<dyn Logger>>,
+    /// What was logged: by a run that is resumed, before it.
+    metrics: Metrics,
 }
 
 impl<M: LightningModule> Run<'_, '_, M> {
@@ -47,6 +51,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let weights = no_grad(|| params::state_dict(self.module.vars()).map(|weights| copy(&weights)))?;
         let rng = RngState::capture()?;
         let state = &mut self.engine.state;
+        let trial_metrics = Metrics::new(state.config.barebones, !state.is_global_zero());
         let before = Before {
             weights,
             module: copy(&module),
@@ -61,6 +66,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             has_validation: state.has_validation,
             callbacks: mem::take(&mut self.engine.callbacks),
             loggers: mem::take(&mut state.fabric.loggers),
+            metrics: mem::replace(&mut state.metrics, trial_metrics),
         };
         state.quiet = true;
         Ok(before)
@@ -97,6 +103,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         state.max_epochs = before.max_epochs;
         state.has_validation = before.has_validation;
         state.fabric.loggers = before.loggers;
+        state.metrics = before.metrics;
         state.stage = state.entry.stage();
         state.quiet = false;
         self.engine.callbacks = before.callbacks;
@@ -176,9 +183,12 @@ impl<M: LightningModule> Run<'_, '_, M> {
     pub(crate) fn serve_tuning(&mut self) -> Result<(), Error> {
         for request in mem::take(&mut self.engine.state.tune_requests) {
             match request {
+                TuneRequest::BatchSize(options) if self.engine.state.resumed_from.is_some() => {
+                    self.take_batch_size_of_checkpoint(&options)?;
+                }
                 TuneRequest::BatchSize(options) => {
                     let size = self.scale_batch_size(&options)?;
-                    self.tell(|finder: &mut BatchSizeFinder| finder.optimal_batch_size = size);
+                    let _told = self.tell(|finder: &mut BatchSizeFinder| finder.optimal_batch_size = size);
                 }
                 TuneRequest::LearningRate(_) if self.engine.state.resumed_from.is_some() => {
                     self.engine
@@ -187,17 +197,30 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 }
                 TuneRequest::LearningRate(options) => {
                     let found = self.lr_find(&options, false)?;
-                    self.tell(|finder: &mut LearningRateFinder| finder.found = found);
+                    let _told = self.tell(|finder: &mut LearningRateFinder| finder.found = found);
                 }
             }
         }
         Ok(())
     }
 
-    fn tell<C: Callback>(&mut self, what: impl FnOnce(&mut C)) {
+    /// A place in the data is one of batches of some size, so a run that is resumed goes on with the size that was found.
+    fn take_batch_size_of_checkpoint(&mut self, options: &BatchSizeFinderOptions) -> Result<(), Error> {
+        let size = self.tell(|finder: &mut BatchSizeFinder| finder.optimal_batch_size).flatten();
+        let Some(size) = size else {
+            self.engine.state.warn(
+                "the batch-size finder is left out: a run that is resumed goes on with batches of the size it had, and the checkpoint does not know one that was found; set it, or start afresh",
+            );
+            return Ok(());
+        };
+        self.set_batch_size(options, size)?;
+        self.engine.state.print(&format!("the batch-size finder is left out: the checkpoint's size {size} holds"));
+        Ok(())
+    }
+
+    /// The first callback of a type does something.
+    fn tell<C: Callback, T>(&mut self, what: impl FnOnce(&mut C) -> T) -> Option<T> {
         let mut callbacks = self.engine.callbacks.iter_mut();
-        if let Some(callback) = callbacks.find_map(|callback| (callback.as_mut() as &mut dyn Any).downcast_mut()) {
-            what(callback);
-        }
+        callbacks.find_map(|callback| (callback.as_mut() as &mut dyn Any).downcast_mut()).map(what)
     }
 }

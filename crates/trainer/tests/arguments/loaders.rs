@@ -1,10 +1,13 @@
 //! Several loaders, combined loaders, and loaders that are asked for again.
 
 use expect_test::expect;
-use fulgurite::TrainerFn;
-use fulgurite::data::{CombinedLoader, IntoLoader};
+use fulgurite::data::{
+    BatchIter, BoxLoader, CombinedLoader, DataError, DataLoader, FnLoader, InMemory, IntoLoader, Loader, SampleIter,
+    Sampler,
+};
 use fulgurite::loggers::{Logged, MemoryLogger};
 use fulgurite::prelude::*;
+use fulgurite::{Console, TrainerFn};
 
 use super::{Weight, batches, quiet, weight};
 
@@ -175,6 +178,85 @@ fn loaders_are_asked_for_again() {
     expect!["[1.0, 2.0, 3.0, 4.0, 5.0] 1 2 3 4 5"].assert_eq(&run(1, 0));
     expect!["[1.0, 1.0, 2.0, 2.0, 3.0] 1 1 2 2 3"].assert_eq(&run(2, 0));
     expect!["[1.0, 2.0, 3.0, 4.0, 5.0] 1 1 2 3 4 5"].assert_eq(&run(1, 2));
+}
+
+/// Batches that are others in every epoch.
+#[derive(Clone, Copy)]
+struct Anew;
+
+fn items_of(epoch: u64) -> impl Iterator<Item = usize> + Send {
+    (0..3).map(move |batch| (epoch as usize * 3 + batch) % 30)
+}
+
+impl Sampler<Vec<usize>> for Anew {
+    fn iter(&self, _: u64, epoch: u64) -> SampleIter<Vec<usize>> {
+        Box::new(items_of(epoch).map(|item| vec![item]))
+    }
+
+    fn len(&self) -> usize {
+        3
+    }
+}
+
+impl Loader for Anew {
+    type Batch = Tensor;
+
+    fn len(&self) -> Option<usize> {
+        Some(3)
+    }
+
+    fn iter(&self, epoch: u64, skip: usize) -> std::result::Result<BatchIter<Tensor>, DataError> {
+        Ok(Box::new(items_of(epoch).skip(skip).map(|item| Ok(Tensor::from(item as f32)))))
+    }
+
+    fn is_shuffled(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn overfitting_sees_the_same_batches_in_every_epoch() {
+    let one = |items: Vec<f32>| -> Result<Tensor> { Ok(Tensor::from(items[0])) };
+    let sampled = || {
+        DataLoader::new(InMemory::new((0..30).map(|item| item as f32))).batch_sampler(Anew).collate(one).into_loader()
+    };
+    let stream = || FnLoader::new(|epoch| items_of(epoch).map(|item| Ok(Tensor::from(item as f32)))).into_loader();
+    let both = || First(CombinedLoader::min_size((sampled(), Anew))).into_loader();
+    for (loader, warning) in [
+        (&sampled as &dyn Fn() -> BoxLoader<Tensor>, "as its batch sampler has it in the first epoch"),
+        (&|| Anew.into_loader(), "so each is read as the first"),
+        (&|| Anew.limit(3).into_loader(), "so each is read as the first"),
+        (&both, "so each is read as the first"),
+        (&stream, ""),
+    ] {
+        let console = Console::memory();
+        let mut module = weight();
+        let mut trainer =
+            quiet().max_epochs(3).overfit_batches(2).num_sanity_val_steps(0).console(console.clone()).build().unwrap();
+        trainer.fit(&mut module, (loader(), loader())).unwrap();
+        assert_eq!(module.trained_on, [[0.0, 1.0]; 3].concat());
+        assert_eq!(module.evaluated, [["0.0=0", "0.1=1"]; 3].concat());
+        assert!(console.contents().contains(warning), "{}", console.contents());
+    }
+}
+
+/// The first of two loaders that are walked together.
+struct First(CombinedLoader<(Tensor, Tensor)>);
+
+impl Loader for First {
+    type Batch = Tensor;
+
+    fn len(&self) -> Option<usize> {
+        self.0.len()
+    }
+
+    fn iter(&self, epoch: u64, skip: usize) -> std::result::Result<BatchIter<Tensor>, DataError> {
+        Ok(Box::new(self.0.iter(epoch, skip)?.map(|row| row.map(|(first, _)| first))))
+    }
+
+    fn is_shuffled(&self) -> bool {
+        self.0.is_shuffled()
+    }
 }
 
 #[test]

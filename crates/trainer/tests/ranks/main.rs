@@ -187,6 +187,21 @@ fn an_epoch_ends_with_the_shortest_stream() {
 }
 
 #[test]
+fn an_epoch_ends_with_the_shortest_stream_whatever_they_say() {
+    for says in [8, 7, 3, 20] {
+        let folder = folder();
+        let plan = Plan { stream_lacks: Some(9), stream_says: Some(says), eval_lacks: Some(3), ..Plan::default() };
+        let two = reports(&Plan { folder: folder.path().into(), accumulate: 4, ..plan }, 2);
+        assert_eq!((two[0].batches, two[1].batches), (12, 12));
+        // Four batches, and the two that are left.
+        assert_eq!((two[0].steps, two[1].steps), (4, 4));
+        assert_eq!(two[0].weights, two[1].weights);
+        assert_eq!((two[0].validated.len(), two[1].validated.len()), (2 * 7, 2 * 4));
+        assert_eq!(two[0].logged["val_loss"], two[1].logged["val_loss"]);
+    }
+}
+
+#[test]
 fn a_rank_without_a_loss_does_not_keep_the_others_waiting() {
     let folder = folder();
     let two = reports(&Plan { folder: folder.path().into(), skip_at: Some(2), ..Plan::default() }, 2);

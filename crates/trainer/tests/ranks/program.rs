@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use fulgurite::Console;
 use fulgurite::callbacks::{LambdaCallback, LearningRateFinder, OnExceptionCheckpoint};
-use fulgurite::data::{DataLoader, Dataset, ItemRng, IterableDataLoader, IterableFn};
+use fulgurite::data::{
+    BatchIter, BoxLoader, DataError, DataLoader, Dataset, IntoLoader, ItemRng, IterableDataLoader, IterableFn, Loader,
+};
 use fulgurite::fabric::strategy::StrategyChoice;
 use fulgurite::metrics::MulticlassAccuracy;
 use fulgurite::prelude::*;
@@ -37,6 +39,10 @@ pub(crate) struct Plan {
     pub sync_batchnorm: bool,
     /// Trains on streams, of which rank 1's has this many items less.
     pub stream_lacks: Option<usize>,
+    /// Those streams, on every rank, say that they have so many batches.
+    pub stream_says: Option<usize>,
+    /// The validation loader of every rank reads all items, and rank 1's has so many less than it says.
+    pub eval_lacks: Option<usize>,
     /// Rank 1 asks for the end after this batch.
     pub stop_at: Option<u64>,
     /// Rank 1 is killed in this batch, once.
@@ -84,6 +90,8 @@ impl Default for Plan {
             batch_norm: false,
             sync_batchnorm: false,
             stream_lacks: None,
+            stream_says: None,
+            eval_lacks: None,
             stop_at: None,
             kill_at: None,
             skip_at: None,
@@ -140,6 +148,25 @@ impl Dataset for Points {
 fn point(index: usize) -> (Tensor, i64) {
     let x = index as f32;
     (Tensor::from_slice(&[(x * 0.7).sin(), (x * 0.3).cos(), x / 10.0]), index as i64)
+}
+
+/// Says that it has another number of batches than it may have.
+struct Saying(BoxLoader<(Tensor, Tensor)>, usize);
+
+impl Loader for Saying {
+    type Batch = (Tensor, Tensor);
+
+    fn len(&self) -> Option<usize> {
+        Some(self.1)
+    }
+
+    fn iter(&self, epoch: u64, skip: usize) -> std::result::Result<BatchIter<Self::Batch>, DataError> {
+        self.0.iter(epoch, skip)
+    }
+}
+
+fn is_rank_1() -> bool {
+    std::env::var("RANK").as_deref() == Ok("1")
 }
 
 struct Net {
@@ -210,12 +237,21 @@ impl LightningModule for Net {
         let Some(lacks) = stream_lacks else {
             return Ok(DataLoader::new(Points(items)).batch_size(batch_size).shuffle(true).into());
         };
-        let items = if std::env::var("RANK").as_deref() == Ok("1") { items - lacks } else { items };
+        let items = if is_rank_1() { items - lacks } else { items };
         let stream = IterableFn::new("points", move |_| Ok((0..items).map(|index| Ok(point(index)))));
-        Ok(IterableDataLoader::new(stream).batch_size(batch_size).into())
+        let stream = IterableDataLoader::new(stream).batch_size(batch_size);
+        Ok(match self.plan.stream_says {
+            Some(batches) => Saying(stream.into_loader(), batches).into(),
+            None => stream.into(),
+        })
     }
 
     fn val_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+        if let Some(lacks) = self.plan.eval_lacks {
+            let says = self.plan.eval_items;
+            let items = if is_rank_1() { says - lacks } else { says };
+            return Ok(Saying(DataLoader::new(Points(items)).into_loader(), says).into());
+        }
         Ok(DataLoader::new(Points(self.plan.eval_items)).batch_size(2).into())
     }
 

@@ -70,6 +70,79 @@ fn the_curve_is_drawn() {
     assert!(error.contains("choose another path"), "{error}");
 }
 
+#[test]
+fn a_run_before_the_test_changes_nothing_about_it() {
+    let test = |before: fn(&mut Trainer, &mut Net)| {
+        let mut net = Net::new();
+        let mut trainer = quiet().build().unwrap();
+        before(&mut trainer, &mut net);
+        let options = lr_options().update_attr(false);
+        let found = Tuner::new(&mut trainer).lr_find(&mut net, (), options).unwrap().unwrap();
+        assert_eq!(found.lr.len(), found.loss.len());
+        let size = Tuner::new(&mut trainer).scale_batch_size(&mut Net { memory: 20, ..net }, (), Default::default());
+        assert_eq!(size.unwrap(), Some(16));
+        found
+    };
+    let fresh = test(|_, _| {});
+    assert_eq!(fresh.lr.len(), 40);
+    assert_eq!(test(|trainer, net| drop(trainer.validate(net, ()).unwrap())), fresh);
+    let after_fit = test(|trainer, net| drop(trainer.fit(net, ()).unwrap()));
+    assert_eq!(after_fit.lr, fresh.lr);
+    assert!(after_fit.suggestion().is_some());
+    let after_two_fits = test(|trainer, net| {
+        trainer.fit(net, ()).unwrap();
+        trainer.fit(net, ()).unwrap();
+    });
+    assert_eq!(after_two_fits.lr, fresh.lr);
+}
+
+/// A loss that may be below zero, as a log-likelihood is.
+struct Shifted {
+    net: Net,
+    by: f64,
+    /// Batches without a loss, at the beginning.
+    skips: u64,
+}
+
+impl LightningModule for Shifted {
+    type Batch = (Tensor, Tensor);
+
+    fn vars(&self) -> &nn::VarStore {
+        &self.net.vars
+    }
+
+    fn training_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<Loss> {
+        let loss = self.net.training_step(batch, step)?;
+        if step.global_step() < self.skips {
+            return Ok(Loss::skip());
+        }
+        Ok((loss.loss().unwrap() + self.by).into())
+    }
+
+    fn configure_optimizers(&mut self, trainer: &mut TrainerState) -> Result<Optimizers> {
+        self.net.configure_optimizers(trainer)
+    }
+
+    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+        self.net.train_dataloader()
+    }
+}
+
+#[test]
+fn the_test_goes_on_below_zero_until_the_loss_diverges() {
+    let points = |by: f64, skips: u64, max_lr: f64| {
+        let mut module = Shifted { net: Net::new(), by, skips };
+        let mut trainer = quiet().build().unwrap();
+        let options = lr_options().max_lr(max_lr).update_attr(false);
+        Tuner::new(&mut trainer).lr_find(&mut module, (), options).unwrap().unwrap().lr.len()
+    };
+    for by in [0.0, -0.5, -1.0, -2.0, -100.0] {
+        assert_eq!(points(by, 0, 0.1), 40, "{by}");
+        assert!(points(by, 0, 1e8) < 40, "{by}");
+    }
+    assert_eq!(points(0.0, 3, 0.1), 40);
+}
+
 /// The batch size found when more than `memory` samples do not fit.
 fn batch_size(memory: i64, options: BatchSizeFinderOptions) -> (u64, usize) {
     let mut net = Net { memory, ..Net::new() };
@@ -115,6 +188,28 @@ fn the_callback_trains_with_the_size_it_found() {
     trainer.fit(&mut net, ()).unwrap();
     assert_eq!(trainer.callback::<BatchSizeFinder>().unwrap().optimal_batch_size(), Some(16));
     assert_eq!(trainer.state().global_step(), 4);
+}
+
+#[test]
+fn a_run_that_is_resumed_keeps_the_size_that_was_found_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let fit = |from: Option<&str>, finder: BatchSizeFinder| {
+        let mut net = Net { memory: 20, ..Net::new() };
+        let every =
+            ModelCheckpoint::new().dirpath(folder.path()).every_n_train_steps(3).save_top_k(-1).filename("{step}");
+        let trainer = quiet().enable_checkpointing(true).callback(every).callback(finder);
+        let mut trainer = trainer.build().unwrap();
+        if let Some(name) = from {
+            trainer.ckpt_path(folder.path().join(name).to_str().unwrap());
+        }
+        trainer.fit(&mut net, ()).unwrap();
+        assert_eq!(net.batch_size, 16);
+        assert_eq!(trainer.state().global_step(), 8);
+        net.weights()
+    };
+    let straight = fit(None, BatchSizeFinder::new());
+    // It would find 2.
+    assert_eq!(fit(Some("step=3.ckpt"), BatchSizeFinder::new().max_val(2)), straight);
 }
 
 #[test]

@@ -62,6 +62,8 @@ pub struct ProgressBar {
     last_kept: Option<Instant>,
 }
 
+const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
+
 /// Options of [`ProgressBar`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Setters)]
 #[serde(default, deny_unknown_fields)]
@@ -117,7 +119,7 @@ impl ProgressBar {
             task.measure(now);
         }
         if self.screen.is_some() {
-            self.due = now + self.options.refresh_rate;
+            self.due = now + self.period();
             self.read_metrics(trainer)?;
             self.draw(now);
             return Ok(());
@@ -132,10 +134,15 @@ impl ProgressBar {
         Ok(())
     }
 
+    /// The time between two drawings, which clocks can count.
+    fn period(&self) -> Duration {
+        self.options.refresh_rate.min(A_YEAR)
+    }
+
     /// Draws at the beginning of something, unless the last drawing was hardly a moment ago.
     fn redraw_soon(&mut self, trainer: &mut TrainerState) -> Result<()> {
         let now = Instant::now();
-        if now + self.options.refresh_rate.mul_f32(0.8) >= self.due { self.redraw(trainer, now) } else { Ok(()) }
+        if now + self.period().mul_f32(0.8) >= self.due { self.redraw(trainer, now) } else { Ok(()) }
     }
 
     fn draw(&mut self, now: Instant) {
@@ -228,7 +235,7 @@ impl ProgressBar {
 
     fn end_evaluation_batch(&mut self, trainer: &mut TrainerState, dataloader_idx: usize) -> Result<()> {
         let Some(task) = &mut self.eval else { return Ok(()) };
-        task.position += 1;
+        task.advance_to(task.position + 1);
         task.dataloader_idx = (trainer.num_eval_batches().len() > 1).then_some(dataloader_idx);
         let now = Instant::now();
         if now < self.due { Ok(()) } else { self.redraw(trainer, now) }
@@ -236,7 +243,10 @@ impl ProgressBar {
 
     fn end_evaluation(&mut self, trainer: &mut TrainerState) -> Result<()> {
         let now = Instant::now();
-        if self.eval.is_some() && trainer.entry_point() != TrainerFn::Fit {
+        if let Some(task) = &mut self.eval
+            && trainer.entry_point() != TrainerFn::Fit
+        {
+            task.complete();
             self.read_metrics(trainer)?;
             self.print_line(trainer, now, true);
         }
@@ -321,7 +331,10 @@ impl Callback for ProgressBar {
         batch_idx: usize,
     ) -> Result<()> {
         let Some(task) = &mut self.epoch else { return Ok(()) };
-        task.position = batch_idx as u64 + 1;
+        task.advance_to(batch_idx as u64 + 1);
+        if trainer.is_last_batch() {
+            task.complete();
+        }
         let now = Instant::now();
         if now < self.due {
             return Ok(());

@@ -54,6 +54,17 @@ impl Task {
         }
     }
 
+    /// So many steps are done, which may be more than there were to be.
+    pub(super) fn advance_to(&mut self, position: u64) {
+        self.position = position;
+        self.total = self.total.filter(|total| position <= *total);
+    }
+
+    /// There are no more steps, however many there were to be.
+    pub(super) fn complete(&mut self) {
+        self.total = Some(self.position);
+    }
+
     /// Something else takes the time from now on.
     pub(super) fn pause(&mut self, now: Instant) {
         self.paused.get_or_insert(now);
