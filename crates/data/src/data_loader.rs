@@ -224,10 +224,16 @@ impl<D: Dataset, C: Collate<D::Item>> Loader for DataLoader<D, C> {
             place: self.settings.shard.map_or((1, 0), |shard| (shard.num_replicas, shard.rank)),
             pin: pin_memory && Cuda::is_available(),
         };
-        let mut plan = batches.iter(seed, epoch).fuse();
-        if skip > 0 {
-            plan.nth(skip - 1);
-        }
+        let begin = || {
+            let mut plan = batches.iter(seed, epoch).fuse();
+            if skip > 0 {
+                plan.nth(skip - 1);
+            }
+            plan
+        };
+        let dataset = || self.dataset.name();
+        let plan =
+            catch(begin).map_err(|message| DataError::OrderPanicked { batch: skip, dataset: dataset(), message })?;
         Epoch {
             plan: plan.map(Ok),
             load: move |batch, indices: Vec<usize>, stop: &AtomicBool| load.batch(batch, &indices, stop),

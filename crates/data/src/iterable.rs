@@ -284,7 +284,7 @@ impl<D: IterableDataset, C: Collate<D::Item>> Loader for IterableDataLoader<D, C
         self.check()?;
         let seed = self.seed.unwrap_or_else(global_seed);
         let name = self.dataset.name();
-        let position = skip * self.batch_size;
+        let position = skip.saturating_mul(self.batch_size);
         let records = self
             .dataset
             .records_from(epoch, position, seed::generator(seed, epoch, Purpose::Stream))
@@ -339,7 +339,7 @@ impl<R> Iterator for Records<R> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let first = self.position;
-        let mut batch = Vec::with_capacity(self.batch_size);
+        let mut batch = Vec::with_capacity(self.batch_size.min(1024));
         for record in self.records.by_ref().take(self.batch_size) {
             match record {
                 Ok(record) => batch.push(record),

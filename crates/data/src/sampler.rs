@@ -136,14 +136,12 @@ impl Sampler for RandomSampler {
         if self.replacement {
             return Box::new((0..count).map(move |_| seed::below(&mut rng, len as u64) as usize));
         }
-        let mut order = Vec::with_capacity(count.next_multiple_of(len.max(1)));
-        while order.len() < count {
-            let start = order.len();
-            order.extend(0..len);
-            seed::shuffle(&mut order[start..], &mut rng);
-        }
-        order.truncate(count);
-        Box::new(order.into_iter())
+        let orders = (0..count.div_ceil(len.max(1))).flat_map(move |_| {
+            let mut order: Vec<usize> = (0..len).collect();
+            seed::shuffle(&mut order, &mut rng);
+            order
+        });
+        Box::new(orders.take(count))
     }
 
     fn len(&self) -> usize {

@@ -76,7 +76,7 @@ pub trait SplitLength: Copy {
 
 impl SplitLength for usize {
     fn counts(lengths: &[usize], total: usize) -> Result<Vec<usize>, DataError> {
-        let sum: usize = lengths.iter().sum();
+        let sum = lengths.iter().fold(0, |sum: usize, length| sum.saturating_add(*length));
         if sum != total {
             return Err(DataError::Setting(format!(
                 "random_split into {lengths:?} needs {sum} items, the dataset has {total}; the lengths must add up to it"

@@ -28,12 +28,35 @@ pub(crate) struct Workers {
     pub(crate) prefetch_factor: usize,
 }
 
+/// More threads than any machine has use for.
+const MAX_WORKERS: usize = 4096;
+/// More batches ahead than memory has room for.
+const MAX_AHEAD: usize = 1 << 20;
+
 impl Workers {
     pub(crate) fn check(self) -> Result<(), DataError> {
+        if self.count > MAX_WORKERS {
+            return Err(DataError::Setting(format!(
+                "num_workers is {}; a loader can have {MAX_WORKERS} threads, and more than processors are rarely faster",
+                self.count
+            )));
+        }
         if self.prefetch_factor == 0 {
             return Err(DataError::Setting("prefetch_factor is 0; a worker loads at least one batch ahead".into()));
         }
+        if self.ahead() > MAX_AHEAD {
+            return Err(DataError::Setting(format!(
+                "prefetch_factor is {}; the workers of a loader can be {MAX_AHEAD} batches ahead together, and 2 each are \
+                 mostly enough",
+                self.prefetch_factor
+            )));
+        }
         Ok(())
+    }
+
+    /// Batches that are loaded before the first is taken.
+    fn ahead(self) -> usize {
+        self.count.saturating_mul(self.prefetch_factor)
     }
 }
 
@@ -77,7 +100,7 @@ where
                 .map_err(|source| DataError::Threads { count: workers.count, source })?;
             pool.threads.push(thread);
         }
-        (0..workers.count * workers.prefetch_factor).for_each(|_| pool.permit_one());
+        (0..workers.ahead()).for_each(|_| pool.permit_one());
         Ok(Box::new(pool))
     }
 }

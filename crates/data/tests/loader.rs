@@ -10,6 +10,7 @@ use fulgurite_data::torch::tch::Tensor;
 use fulgurite_data::{
     BatchIter, BoxError, DataError, DataLoader, Dataset, InMemory, IntoLoader, ItemRng, IterableDataLoader,
     IterableDataset, IterableFn, Loader, RandomSampler, SampleIter, Sampler, TensorDataset, WeightedRandomSampler,
+    random_split,
 };
 
 const WORKERS: [usize; 4] = [0, 1, 2, 4];
@@ -318,5 +319,39 @@ fn a_broken_stream_names_the_record() {
             error.unwrap().to_string(),
             "item 3 of ticks could not be loaded: the code of the dataset panicked: bad tick"
         );
+    }
+}
+
+/// What no machine can do is refused, and does not end the program.
+#[test]
+fn numbers_beyond_all_bounds() {
+    let loader = || DataLoader::new(InMemory::new(0..10i64));
+    let refused = |loader: DataLoader<InMemory<i64>>| loader.iter(0, 0).map(drop).unwrap_err().to_string();
+    for huge in [1 << 63, usize::MAX] {
+        assert_eq!(
+            refused(loader().num_workers(huge)),
+            format!(
+                "num_workers is {huge}; a loader can have 4096 threads, and more than processors are rarely faster"
+            )
+        );
+        assert_eq!(
+            refused(loader().num_workers(2).prefetch_factor(huge)),
+            format!(
+                "prefetch_factor is {huge}; the workers of a loader can be 1048576 batches ahead together, and 2 each are \
+                 mostly enough"
+            )
+        );
+        let whole = loader().batch_size(huge);
+        assert_eq!(whole.len(), Some(1));
+        assert_eq!(whole.iter(0, 0).unwrap().count(), 1);
+        assert_eq!(whole.iter(0, 3).unwrap().count(), 0);
+        let stream = IterableDataLoader::new(IterableFn::new("numbers", |_| Ok((0..10i64).map(Ok)))).batch_size(huge);
+        assert_eq!(stream.iter(0, 0).unwrap().count(), 1);
+        assert_eq!(stream.iter(0, 2).unwrap().count(), 0);
+        let endless = loader().sampler(RandomSampler::new(10).num_samples(huge));
+        assert_eq!(endless.iter(0, 0).unwrap().take(25).count(), 25);
+        // Together they would be the ten that there are, if sums went round.
+        assert!(random_split(InMemory::new(0..10i64), [usize::MAX, 11], 0).is_err());
+        assert_eq!(loader().num_workers(1).prefetch_factor(1000).iter(0, 0).unwrap().count(), 10);
     }
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use flate2::Compression;
@@ -99,12 +99,81 @@ fn damaged_mnist_is_explained() {
         mnist_with("train-labels-idx1-ubyte", &idx(&[2], &[1, 2])),
         "ROOT/train-labels-idx1-ubyte is not usable: it has 2 labels for the 3 images of ROOT/train-images-idx3-ubyte"
     );
+    assert_eq!(
+        mnist_with("train-labels-idx1-ubyte", &idx(&[3], &[7, 255, 9])),
+        "ROOT/train-labels-idx1-ubyte is not usable: item 1 has the label 255, but MNIST has classes 0 to 9"
+    );
+    assert_eq!(
+        mnist_with("train-images-idx3-ubyte", &idx(&[3, 2, 2], &[0; 13])),
+        "ROOT/train-images-idx3-ubyte is not usable: its header announces [3, 2, 2] bytes, but more follow; it is \
+         damaged, download it again"
+    );
     let cut = gzip(&idx(&[3], &[7, 0, 9]));
     let message = mnist_with("train-labels-idx1-ubyte.gz", &cut[..cut.len() - 6]);
     assert!(
         message.starts_with("ROOT/train-labels-idx1-ubyte.gz is not usable: its gzip data is damaged or cut off ("),
         "{message}"
     );
+}
+
+/// Gzip data of so many zeros after `head`: a thousandth of their number.
+fn bomb(head: &[u8], zeros: u64) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(head).unwrap();
+    std::io::copy(&mut std::io::repeat(0).take(zeros), &mut encoder).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn gzip_bombs_are_not_unpacked_whole() {
+    let zeros = 257 << 20;
+    let too_much = "it is gzip data that unpacks to more than 256 MiB, too much for its length; if that is right, unpack \
+                    it with gunzip first";
+    assert_eq!(
+        mnist_with("train-labels-idx1-ubyte.gz", &bomb(&idx(&[3], &[7, 0, 9]), 1 << 24)),
+        "ROOT/train-labels-idx1-ubyte.gz is not usable: its header announces [3] bytes, but more follow; it is damaged, \
+         download it again"
+    );
+    // The header announces as much.
+    assert_eq!(
+        mnist_with("train-labels-idx1-ubyte.gz", &bomb(&idx(&[zeros], &[]), zeros.into())),
+        format!("ROOT/train-labels-idx1-ubyte.gz is not usable: {too_much}")
+    );
+    let root = tempdir().unwrap();
+    let bomb = bomb(&[], zeros.into());
+    write_cifar(root.path(), 1, 0);
+    fs::remove_file(root.path().join("data_batch_1.bin")).unwrap();
+    fs::write(root.path().join("data_batch_1.bin.gz"), &bomb).unwrap();
+    assert_eq!(
+        plain(&root, Cifar10::load(root.path()).unwrap_err()),
+        "ROOT/data_batch_1.bin.gz is not usable: it has more than the 10000 records that each file of CIFAR-10 has"
+    );
+    let path = root.path().join("text.gz");
+    fs::write(&path, &bomb).unwrap();
+    let error = plain(&root, TokenBlocks::from_file(&path, 8).unwrap_err());
+    assert_eq!(error, format!("ROOT/text.gz is not usable: {too_much}"));
+    let error = plain(&root, CsvTable::read(&path).unwrap_err());
+    assert_eq!(error, format!("ROOT/text.gz is not usable: {too_much}"));
+}
+
+#[test]
+fn devices_without_an_end_are_refused() {
+    let error = TokenBlocks::from_file("/dev/zero", 8).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "/dev/zero is not usable: more than 256 MiB come out of it, and it is no regular file; save it to one first"
+    );
+}
+
+/// As `cat a.gz b.gz` and `bgzip` make them.
+#[test]
+fn gzip_data_of_several_members_is_read_whole() {
+    let root = tempdir().unwrap();
+    let path = root.path().join("text.gz");
+    fs::write(&path, [gzip(b"abcde"), gzip(b"fghij")].concat()).unwrap();
+    assert_eq!(TokenBlocks::from_file(&path, 3).unwrap().tokens().len(), 10);
+    fs::write(root.path().join("table.csv.gz"), gzip(b"a,b\n1,2\n")).unwrap();
+    assert_eq!(CsvTable::read(root.path().join("table.csv.gz")).unwrap().columns(), ["a", "b"]);
 }
 
 fn write_cifar(root: &Path, records: usize, label: u8) {
@@ -166,6 +235,23 @@ fn csv_columns_become_tensors() {
     let (labels, names) = table.classes("species").unwrap();
     assert_eq!(labels, Tensor::from_slice(&[1i64, 0, 1]));
     assert_eq!(names, ["setosa", "versicolor"]);
+}
+
+/// Looking each name up in the list of all takes a minute.
+#[test]
+fn a_hundred_thousand_columns_are_found_at_once() {
+    let names: Vec<String> = (0..100_000).map(|at| format!("column_{at}")).collect();
+    let numbers: Vec<String> = (0..100_000).map(|at| at.to_string()).collect();
+    let (root, table) = csv(format!("{}\n{}\n", names.join(","), numbers.join(",")).as_bytes());
+    let table = table.unwrap();
+    let begun = std::time::Instant::now();
+    let values = table.numbers(&names).unwrap();
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    assert_eq!(values, Tensor::arange(100_000, (Kind::Float, Device::Cpu)).view([1, -1]));
+    let error = plain(&root, table.numbers(&["x"]).unwrap_err());
+    assert!(error.ends_with("column_30, column_31 and 99968 others") && error.len() < 600, "{error}");
+    let (_root, twice) = csv(b"a,a\n1,2\n");
+    assert_eq!(twice.unwrap().numbers(&["a"]).unwrap(), Tensor::from_slice(&[1.0f32]).view([1, 1]));
 }
 
 #[test]
@@ -270,9 +356,18 @@ fn a_tokenizer_json_gives_the_tokens() {
         error.starts_with("ROOT/tokenizer.json is not usable: it is not a tokenizer.json of Hugging Face: "),
         "{error}"
     );
+    fs::write(&tokenizer, description).unwrap();
+    assert_eq!(TokenBlocks::from_text_tokenized("or be", &tokenizer, 1).unwrap().tokens(), [3, 2]);
     fs::write(&text, [0xff]).unwrap();
     let error = plain(&root, TokenBlocks::from_file_tokenized(&text, &tokenizer, 2).unwrap_err());
     assert!(error.starts_with("ROOT/text is not usable: it is not text in UTF-8: "), "{error}");
+    // A file with a hole has a length and takes no room.
+    fs::File::create(&text).unwrap().set_len(1536 << 20).unwrap();
+    assert_eq!(
+        plain(&root, TokenBlocks::from_file_tokenized(&text, &tokenizer, 2).unwrap_err()),
+        "ROOT/text is not usable: it is a text of more than 256 MiB, and a tokenizer takes ten times as much memory; take \
+         a part of it, or hand the text to TokenBlocks::from_text_tokenized"
+    );
 }
 
 #[cfg(feature = "image")]
@@ -318,5 +413,53 @@ fn an_image_folder_has_a_class_per_folder() {
     assert_eq!(
         plain(&root, ImageFolder::open(root.path().join("empty")).unwrap_err()),
         "ROOT/empty is not usable: an image folder needs one sub-folder of pictures per class, and this has none"
+    );
+}
+
+#[cfg(all(feature = "image", unix))]
+#[test]
+fn links_in_an_image_folder_are_followed_once() {
+    use fulgurite_data::datasets::ImageFolder;
+    use std::os::unix::fs::symlink;
+
+    let root = tempdir().unwrap();
+    let at = |name: &str| root.path().join(name);
+    let pictures = || {
+        let folder = ImageFolder::open(at("")).unwrap();
+        let names =
+            folder.pictures().iter().map(|(path, label)| (path.strip_prefix(at("")).unwrap().to_owned(), *label));
+        names.map(|(path, label)| format!("{} {label}", path.display())).collect::<Vec<_>>()
+    };
+    for (folder, picture) in [("cat/deep", "a.png"), ("dog", "b.png"), ("elsewhere", "c.png")] {
+        fs::create_dir_all(at(folder)).unwrap();
+        image::RgbImage::new(1, 1).save(at(folder).join(picture)).unwrap();
+    }
+    let elsewhere = tempdir().unwrap();
+    fs::rename(at("elsewhere"), elsewhere.path().join("more")).unwrap();
+    symlink(elsewhere.path().join("more"), at("cat/more")).unwrap();
+    symlink("../dog/b.png", at("cat/b.png")).unwrap();
+    let expected = ["cat/b.png 0", "cat/deep/a.png 0", "cat/more/c.png 0", "dog/b.png 1"];
+    assert_eq!(pictures(), expected);
+    // Loops, and one that leads to the pictures of another class.
+    for (link, target) in [("cat/deep/one", ".."), ("cat/deep/two", ".."), ("dog/all", "../"), ("cat/zelf", "zelf")] {
+        symlink(target, at(link)).unwrap();
+    }
+    assert_eq!(pictures(), expected);
+    // Each of these is twice what the next is.
+    for level in 0..24 {
+        fs::create_dir(at(&format!("cat/level{level}"))).unwrap();
+        for link in ["left", "right"] {
+            symlink(format!("../level{}", level + 1), at(&format!("cat/level{level}/{link}"))).unwrap();
+        }
+    }
+    fs::create_dir(at("cat/level24")).unwrap();
+    image::RgbImage::new(1, 1).save(at("cat/level24/d.png")).unwrap();
+    assert_eq!(pictures().len(), 5);
+
+    let made = std::process::Command::new("mkfifo").arg(at("dog/pipe.png")).status().unwrap();
+    assert!(made.success());
+    assert_eq!(
+        plain(&root, ImageFolder::open(at("")).unwrap_err()),
+        "ROOT/dog/pipe.png is not usable: it is called a picture, but it is a pipe, a socket or a device"
     );
 }

@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::FabricError;
+use crate::ended::{self, Place};
 
 /// A kind of device: how many there are, and which `tch` device an index means.
 pub trait Accelerator: Send {
@@ -94,7 +95,13 @@ pub fn accelerator(name: &str) -> Result<Box<dyn Accelerator>, FabricError> {
         "cuda" => ("cuda", Some(Box::new(CudaGpu))),
         "mps" => ("mps", Some(Box::new(Mps))),
         "gpu" => ("gpu", gpu()),
-        _ => return Err(FabricError::Unknown { what: "accelerator", given: name.into(), known: KNOWN }),
+        _ => {
+            let given = name.to_owned();
+            return Err(match ended::fate(Place::Accelerator, name) {
+                Some(fate) => FabricError::Ended { what: "accelerator", given, fate },
+                None => FabricError::Unknown { what: "accelerator", given, known: KNOWN },
+            });
+        }
     };
     found
         .filter(|accelerator| accelerator.available() > 0)
@@ -105,6 +112,9 @@ fn usable() -> Vec<&'static str> {
     let all: [Box<dyn Accelerator>; 3] = [Box::new(Cpu), Box::new(CudaGpu), Box::new(Mps)];
     all.iter().filter(|a| a.available() > 0).map(|a| a.name()).collect()
 }
+
+/// More processes than any machine has use for.
+const MAX_PROCESSES: usize = 4096;
 
 /// Which devices of an accelerator to use: `auto`, a count, `-1` for all, or a list of indices (`"0,"`).
 ///
@@ -128,24 +138,36 @@ impl Devices {
     ///
     /// # Errors
     ///
-    /// No device, more than there are, or one that is not there.
+    /// No device, more than there are, or one that is not there; more than 4096 processes.
     pub fn resolve(&self, accelerator: &dyn Accelerator, started: Option<usize>) -> Result<Vec<Device>, FabricError> {
         let (available, has_copies) = (accelerator.available(), accelerator.is_shared());
         let too_many =
             |requested: String| FabricError::TooManyDevices { accelerator: accelerator.name(), requested, available };
+        let beyond = |count: usize| {
+            FabricError::Setting(format!(
+                "devices={count} was asked for, and a machine can have {MAX_PROCESSES} processes of a run; write a smaller \
+                 number"
+            ))
+        };
+        let first = |count: usize| match count {
+            _ if !has_copies && count > available => Err(too_many(count.to_string())),
+            _ if count > MAX_PROCESSES => Err(beyond(count)),
+            _ => Ok((0..count).collect()),
+        };
         let indices: Vec<usize> = match self {
-            Devices::Auto => (0..started.unwrap_or(1)).collect(),
+            Devices::Auto => first(started.unwrap_or(1))?,
             Devices::Count(0) => return Err(FabricError::NoDevice),
             Devices::Count(-1) if has_copies => {
                 return Err(FabricError::Setting(
                     "devices=-1 was asked for, and processes on the CPU are as many as you like; write a number".into(),
                 ));
             }
-            Devices::Count(-1) => (0..available).collect(),
+            Devices::Count(-1) => first(available)?,
             Devices::Count(n) => {
-                (0..usize::try_from(*n).map_err(|_| FabricError::DeviceList { given: n.to_string() })?).collect()
+                first(usize::try_from(*n).map_err(|_| FabricError::DeviceList { given: n.to_string() })?)?
             }
             Devices::Indices(indices) if indices.is_empty() => return Err(FabricError::NoDevice),
+            Devices::Indices(indices) if indices.len() > MAX_PROCESSES => return Err(beyond(indices.len())),
             Devices::Indices(indices) => indices.clone(),
         };
         if has_copies {
@@ -258,6 +280,12 @@ mod tests {
         }
         let error = accelerator("tpu").map(|_| ()).unwrap_err().to_string();
         assert_eq!(error, "unknown accelerator `tpu`; choose one of auto, cpu, cuda, gpu, mps");
+        let error = accelerator("ipu").map(|_| ()).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "accelerator `ipu` is no more: IPUs left Lightning for the package lightning-graphcore; write `cpu`, `cuda` or \
+             `mps`"
+        );
     }
 
     #[test]
@@ -300,6 +328,17 @@ mod tests {
         );
         assert_eq!(gpu("1,1").unwrap_err(), "devices=[1, 1] names device 1 twice, at 2; a device is for one process");
         assert!(cpu("-1").unwrap_err().contains("write a number"));
+        let many = "was asked for, and a machine can have 4096 processes of a run; write a smaller number";
+        assert_eq!(cpu("9223372036854775807").unwrap_err(), format!("devices=9223372036854775807 {many}"));
+        assert_eq!(resolve(&Cpu, "auto", Some(usize::MAX)).unwrap_err(), format!("devices={} {many}", usize::MAX));
+        assert_eq!(
+            gpu("9223372036854775807").unwrap_err(),
+            "devices=9223372036854775807 was asked for, and accelerator `cuda` has 2 here; set devices to 2 or fewer"
+        );
+        assert!(
+            cpu("9223372036854775808").unwrap_err().starts_with("devices=\"9223372036854775808\" is not a device list")
+        );
+        assert!(gpu("9223372036854775807,").unwrap_err().starts_with("device 9223372036854775807 was asked for"));
         assert!(cpu("two").unwrap_err().starts_with("devices=\"two\" is not a device list"));
     }
 }

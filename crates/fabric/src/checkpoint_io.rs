@@ -8,6 +8,7 @@ mod rank_zero;
 mod remote;
 mod url;
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -72,7 +73,19 @@ pub trait CheckpointIo: Send {
         if let Some(alias) = &commit.alias {
             self.alias(&commit.path, alias)?;
         }
-        commit.remove.iter().try_for_each(|old| self.remove(old))
+        for old in &commit.remove {
+            self.remove(old)?;
+            // The names of checkpoints may have folders in them, which go with the last file.
+            let mut folders = old.ancestors().skip(1).take_while(|folder| !commit.path.starts_with(folder));
+            while folders.next().is_some_and(|folder| self.remove_empty_folder(folder)) {}
+        }
+        Ok(())
+    }
+
+    /// Removes a folder that holds nothing. `false` if it is still there, or there are no folders.
+    fn remove_empty_folder(&mut self, folder: &Path) -> bool {
+        let _ = folder;
+        false
     }
 
     /// Whether there is something at `path`.
@@ -91,6 +104,29 @@ pub trait CheckpointIo: Send {
     /// As for [`CheckpointIo::load`].
     fn verify(&mut self, path: &Path) -> Result<(), FabricError> {
         self.load(path).map(drop)
+    }
+
+    /// What the checkpoint at `path` says beside its tensors, each of which is [`Value::None`]. Implement it where that takes
+    /// less than reading the whole checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// As for [`CheckpointIo::load`].
+    fn outline(&mut self, path: &Path) -> Result<Value, FabricError> {
+        self.load(path).map(Value::without_tensors)
+    }
+
+    /// The files in a folder, and in those below it, down to `depth` of them, in no order.
+    ///
+    /// # Errors
+    ///
+    /// What the file system said.
+    fn list_below(&mut self, folder: &Path, depth: usize) -> Result<Vec<StoredFile>, FabricError> {
+        let mut files = self.list(folder)?;
+        for folder in folders_below(folder, depth) {
+            files.extend(self.list(&folder)?);
+        }
+        Ok(files)
     }
 
     /// The files in a folder, in no order; none if it is not there.
@@ -197,6 +233,14 @@ impl CheckpointIo for TorchCheckpointIo {
         serialization::verify(path).map_err(|error| failed(path, error.to_string()))
     }
 
+    fn outline(&mut self, path: &Path) -> Result<Value, FabricError> {
+        serialization::outline(path).map_err(|error| failed(path, error.to_string()))
+    }
+
+    fn remove_empty_folder(&mut self, folder: &Path) -> bool {
+        std::fs::remove_dir(folder).is_ok()
+    }
+
     fn remove(&mut self, path: &Path) -> Result<(), FabricError> {
         match self.files.remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -229,6 +273,19 @@ fn link_target<'a>(path: &'a Path, link: &Path) -> &'a Path {
         (Some(a), Some(b)) if a == b => path.file_name().map_or(path, Path::new),
         _ => path,
     }
+}
+
+/// The folders below a folder, each once, however many links lead to it. What cannot be looked into is passed over.
+fn folders_below(folder: &Path, depth: usize) -> Vec<PathBuf> {
+    let mut known: HashSet<PathBuf> = folder.canonicalize().into_iter().collect();
+    let (mut found, mut level) = (Vec::new(), vec![folder.to_path_buf()]);
+    for _ in 0..depth {
+        let entries = level.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+        let folders = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
+        level = folders.filter(|path| path.canonicalize().is_ok_and(|real| known.insert(real))).collect();
+        found.extend(level.iter().cloned());
+    }
+    found
 }
 
 fn list_local(folder: &Path) -> Result<Vec<StoredFile>, FabricError> {

@@ -32,6 +32,16 @@ pub enum FabricError {
         /// The nearest name, or all of them.
         advice: String,
     },
+    /// A name that Lightning once had.
+    #[error("{what} `{given}` is no more: {fate}")]
+    Ended {
+        /// The setting, such as `strategy`.
+        what: &'static str,
+        /// What was given.
+        given: String,
+        /// What became of it, and what to write instead.
+        fate: &'static str,
+    },
     /// Settings that cannot be, alone or together; the text says what to do.
     #[error("{0}")]
     Setting(String),

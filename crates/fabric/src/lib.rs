@@ -3,6 +3,7 @@
 pub mod accelerator;
 mod checkpoint_io;
 mod device_stats;
+pub mod ended;
 pub mod environments;
 mod error;
 mod fabric;

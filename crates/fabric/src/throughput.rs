@@ -94,7 +94,7 @@ impl Throughput {
         if window_size < 2 {
             return Err(ThroughputError::Window(window_size));
         }
-        let window = VecDeque::with_capacity(window_size + 1);
+        let window = VecDeque::with_capacity(window_size.min(1 << 10) + 1);
         Ok(Throughput { window_size, world_size: 1, available_flops: None, separator: "/".into(), window })
     }
 

@@ -176,6 +176,18 @@ impl Value {
             other => other.clone(),
         }
     }
+
+    /// The tree with [`Value::None`] for every tensor.
+    #[must_use]
+    pub fn without_tensors(self) -> Value {
+        match self {
+            Value::Tensor(_) => Value::None,
+            Value::List(items) => Value::List(items.into_iter().map(Value::without_tensors).collect()),
+            Value::Tuple(items) => Value::Tuple(items.into_iter().map(Value::without_tensors).collect()),
+            Value::Dict(d) => Value::Dict(d.into_iter().map(|(k, v)| (k, v.without_tensors())).collect()),
+            plain => plain,
+        }
+    }
 }
 
 /// Tensors are compared by kind, shape and every element (NaN equals nothing, as in PyTorch).

@@ -38,6 +38,8 @@ pub struct TrainerBuilder {
     optimizers: Option<OptimizerFactory>,
     /// What was asked for and is not in this version.
     missing: Vec<String>,
+    /// What processes are told that this one starts.
+    rank_variables: BTreeMap<String, String>,
 }
 
 #[derive(Default)]
@@ -129,6 +131,12 @@ impl TrainerBuilder {
         self
     }
 
+    /// An environment variable that processes are told that this one starts.
+    pub(crate) fn rank_variable(mut self, name: &str, value: &str) -> TrainerBuilder {
+        self.rank_variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     /// Where lines and bars go: standard error by default.
     pub fn console(mut self, console: Console) -> TrainerBuilder {
         self.console = Some(console);
@@ -153,6 +161,7 @@ impl TrainerBuilder {
             profiler,
             optimizers,
             missing,
+            rank_variables,
         } = self;
         if let Some(error) = error {
             return Err(error);
@@ -171,12 +180,18 @@ impl TrainerBuilder {
             .strategy(config.strategy.clone())
             .sync_batchnorm(config.sync_batchnorm)
             .precision(&config.precision)
-            .configuration(in_common(&config));
+            .configuration(in_common(&config))
+            .rank_variables(rank_variables);
         let mut fabric = fabric.build()?;
         let warnings = fabric.take_warnings();
         if fabric.is_global_zero() {
             explain(&given, &console);
-            let unknown = |variable| format!("the environment variable {variable} is about no argument of the trainer");
+            let unknown = |variable: String| match environment::fate(&variable) {
+                Some(fate) => {
+                    format!("the environment variable {variable} is about an argument that is no more: {fate}")
+                }
+                None => format!("the environment variable {variable} is about no argument of the trainer"),
+            };
             unknown_variables.into_iter().map(unknown).chain(warnings).for_each(|warning| console.warn(&warning));
         }
         let job = SlurmJob::current().filter(|_| config.fast_dev_run == 0);

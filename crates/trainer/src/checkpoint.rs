@@ -1,5 +1,6 @@
 //! Checkpoints: gathering a run into one value, and bringing it back.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 
 use fulgurite_fabric::FabricError;
@@ -12,8 +13,9 @@ use crate::error::Error;
 use crate::hook::Hook;
 use crate::loops::Run;
 use crate::module::LightningModule;
+use crate::outline::Outline;
 use crate::progress::Progress;
-use crate::state::{Owner, SavedData, TrainerState, Window};
+use crate::state::{Owner, SavedData, TrainerFn, TrainerState, Window};
 
 /// The version of Lightning whose layout the checkpoints have.
 pub(crate) const LIGHTNING_VERSION: &str = "2.6.6";
@@ -89,6 +91,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let Value::Dict(mut checkpoint) = self.engine.state.load_checkpoint(path)? else {
             return Err(wrong("holds no dict, so it is not a Lightning checkpoint".into()));
         };
+        if self.engine.state.entry == TrainerFn::Fit {
+            self.engine.state.run_id = Outline(&checkpoint).run_id().map(str::to_owned);
+        }
         self.engine.on_module(Hook::OnLoadCheckpoint, self.module, |m, _| m.on_load_checkpoint(&mut checkpoint))?;
         let weights =
             checkpoint.dict("state_dict").map_err(|error| wrong(format!("is not a Lightning checkpoint: {error}")))?;
@@ -218,7 +223,9 @@ impl TrainerState {
             .with("step_skipped", self.run.step_skipped)
             .with("train_data", self.train_data.to_save(self.num_training_batches).to_dict())
             .with("world_size", self.fabric.world_size())
-            .with("log_versions", self.log_versions()))
+            .with("log_versions", self.log_versions())
+            .with("configuration", self.configuration.to_value())
+            .with("run_id", self.run_id.get_or_insert_with(new_run_id).as_str()))
     }
 
     /// What a checkpoint holds of this rank; of the only one, where it was written by one and is read by one.
@@ -291,6 +298,12 @@ impl TrainerState {
         }
         Ok(())
     }
+}
+
+/// Tells runs apart, also those that begin at the same moment with the same seed.
+fn new_run_id() -> String {
+    let random = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", random(), random())
 }
 
 /// The gradients there are, by the names of their parameters.

@@ -1,16 +1,20 @@
 //! Which checkpoint `ckpt_path` means, and what is done where it is damaged.
 
-use std::cmp::Reverse;
-use std::fs;
+mod configuration;
+mod logs;
+mod search;
+
 use std::path::{Path, PathBuf};
 
 use fulgurite_fabric::{FabricError, StoredFile};
-use fulgurite_torch::{Dict, Value};
+use fulgurite_torch::Value;
+
+pub(crate) use configuration::Configuration;
+use search::Wanted;
 
 use crate::callbacks::{Callback, Role};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::progress::ResumePoint;
 use crate::state::{TrainerFn, TrainerState};
 
 const EXTENSION: &str = ".ckpt";
@@ -18,9 +22,19 @@ const EXTENSION: &str = ".ckpt";
 /// Of checkpoints that the next run of a scheduler's job goes on from, followed by a number.
 const HPC_PREFIX: &str = "hpc_ckpt_";
 
+/// A root folder holds experiments, those hold runs, and those hold `checkpoints`.
+const DEPTH_OF_RUNS: usize = 3;
+
+/// How many folders the names of another program's checkpoints have at most, as `val/loss=0.25` has one.
+const DEPTH_OF_NAMES: usize = 2;
+
 impl Engine {
     /// The file that `ckpt_path` means; `None` for a start without one.
-    pub(crate) fn resolve_ckpt_path(&mut self, ckpt_path: Option<String>) -> Result<Option<PathBuf>, Error> {
+    pub(crate) fn resolve_ckpt_path(
+        &mut self,
+        ckpt_path: Option<String>,
+        configuration: &Configuration,
+    ) -> Result<Option<PathBuf>, Error> {
         let Some(ckpt_path) = ckpt_path else { return self.default_checkpoint() };
         let wrong = |problem: &str| Err(Error::Config(format!("ckpt_path={ckpt_path:?} was asked for, and {problem}")));
         let path = match ckpt_path.as_str() {
@@ -38,7 +52,7 @@ impl Engine {
                 if last.is_empty() {
                     self.state.warn("ckpt_path=\"last\" was asked for, and there is no last checkpoint, so this is a fresh start; `ModelCheckpoint::save_last` writes one");
                 }
-                return self.newest_whole(last);
+                return self.choose_path(last);
             }
             "hpc" => {
                 let all = self.state.hpc_checkpoints()?;
@@ -46,18 +60,23 @@ impl Engine {
                     let root = self.state.default_root_dir();
                     return wrong(&format!("there is no {HPC_PREFIX}N{EXTENSION} in {}; give a path", root.display()));
                 }
-                return self.continue_newest(all);
+                return self.go_on(all, None);
             }
             "auto" => {
-                let all = if self.state.config.fast_dev_run > 0 { Vec::new() } else { self.own_checkpoints()? };
-                return self.continue_or_start(all, "there is no checkpoint yet");
+                let rehearsal = self.state.config.fast_dev_run > 0;
+                let all = if rehearsal { Vec::new() } else { self.own_checkpoints()? };
+                let nothing =
+                    if all.is_empty() { "there is no checkpoint yet" } else { "there is no checkpoint to go on from" };
+                return self.go_on_or_start(all, Some(configuration), nothing);
             }
             registry if registry == "registry" || registry.starts_with("registry:") => {
                 return wrong("there is no model registry here; download the file, and give its path");
             }
             folder if Path::new(folder).is_dir() => {
-                let all = self.state.checkpoints_below(Path::new(folder))?;
-                return self.continue_or_start(all, &format!("there is no checkpoint in {folder}"));
+                let depth = DEPTH_OF_RUNS + self.depth_of_names().max(DEPTH_OF_NAMES);
+                let files = self.state.fabric.checkpoint_io().list_below(Path::new(folder), depth)?;
+                let files = files.into_iter().filter(|file| self.names_checkpoint(&file.path)).collect();
+                return self.go_on_or_start(files, None, &format!("there is no checkpoint in {folder}"));
             }
             path => PathBuf::from(path),
         };
@@ -76,14 +95,14 @@ impl Engine {
         }
         if let Some(job) = self.state.leaving.job.clone() {
             let all = self.state.hpc_checkpoints()?;
-            if let Some(path) = self.continue_newest(all)? {
+            if let Some(path) = self.go_on(all, None)? {
                 self.state
                     .print(&format!("job {job} goes on from {}; set ckpt_path to start from another", path.display()));
                 return Ok(Some(path));
             }
         }
         let left = self.last_checkpoints(|callback| callback.resumes_by_itself())?;
-        let Some(left) = self.newest_whole(left)? else { return Ok(None) };
+        let Some(left) = self.choose_path(left)? else { return Ok(None) };
         self.state.warn(&format!(
             "an error ended the last run, so this one goes on from {}; set ckpt_path to start from another",
             left.display()
@@ -104,72 +123,85 @@ impl Engine {
         best.first().map(|path| path.to_path_buf())
     }
 
-    /// The last checkpoints of some callbacks, newest first.
-    fn last_checkpoints(&mut self, which: impl Fn(&dyn Callback) -> bool) -> Result<Vec<PathBuf>, Error> {
+    /// The last checkpoints of some callbacks.
+    fn last_checkpoints(&mut self, which: impl Fn(&dyn Callback) -> bool) -> Result<Vec<StoredFile>, Error> {
         let Engine { state, callbacks } = self;
         let callbacks = callbacks.iter().map(Box::as_ref);
         let callbacks = callbacks.filter(|callback| callback.role() == Role::Checkpoint && which(*callback));
         let named: Vec<PathBuf> = callbacks.flat_map(|callback| callback.last_checkpoints(state)).collect();
         let files = state.list_all(folders_of(&named))?;
-        Ok(newest_first(files.into_iter().filter(|file| named.contains(&file.path))))
+        Ok(files.into_iter().filter(|file| named.contains(&file.path)).collect())
     }
 
-    /// Every checkpoint of runs that this one may go on with, newest first.
-    fn own_checkpoints(&mut self) -> Result<Vec<PathBuf>, Error> {
-        let state = &self.state;
+    /// Every checkpoint of runs that this one may go on with.
+    fn own_checkpoints(&mut self) -> Result<Vec<StoredFile>, Error> {
+        let depth = self.depth_of_names();
         let mut folders: Vec<PathBuf> = Vec::new();
-        if let Some(logger) = state.fabric.loggers.first() {
+        if let Some(logger) = self.state.fabric.loggers.first() {
             let root = logger.save_dir().map(|dir| dir.join(logger.name()));
             let runs = logger.runs().into_iter().filter_map(|run| Some(root.as_ref()?.join(run).join("checkpoints")));
             folders.extend(runs);
         } else {
-            folders.push(state.default_root_dir().join("checkpoints"));
+            folders.push(self.state.default_root_dir().join("checkpoints"));
         }
+        folders.extend(self.folders_of_callbacks());
+        let mut files = Vec::new();
+        for folder in folders {
+            let below = self.state.fabric.checkpoint_io().list_below(&folder, depth)?;
+            files.extend(below.into_iter().filter(|file| self.names_checkpoint(&file.path)));
+        }
+        files.extend(self.state.hpc_checkpoints()?);
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        files.dedup_by(|a, b| a.path == b.path);
+        Ok(files)
+    }
+
+    /// The folders that callbacks were told to write to.
+    fn folders_of_callbacks(&self) -> Vec<PathBuf> {
         let named: Vec<PathBuf> = self.checkpoint_callbacks().filter_map(Callback::interrupted_checkpoint).collect();
-        folders.extend(folders_of(&named));
-        let hpc = self.state.hpc_checkpoints()?;
-        let files = self.state.list_all(folders)?;
-        let files = files.into_iter().filter(|file| is_checkpoint(&file.path));
-        let hpc_files = self.state.list_all(folders_of(&hpc))?;
-        let hpc_files = hpc_files.into_iter().filter(|file| hpc.contains(&file.path));
-        Ok(newest_first(files.chain(hpc_files)))
+        folders_of(&named)
     }
 
-    /// The first of `candidates`, which are given newest first, that is whole; with a warning for each that is not. Where
-    /// none is, the newest whole checkpoint beside them. `None` of none.
-    fn newest_whole(&mut self, candidates: Vec<PathBuf>) -> Result<Option<PathBuf>, Error> {
-        let Some(newest) = candidates.first().cloned() else { return Ok(None) };
-        if let Some(whole) = candidates.iter().find(|path| self.state.is_whole(path)) {
-            return Ok(Some(whole.clone()));
-        }
-        let beside = self.state.list_all(folders_of(&candidates))?;
-        let beside = newest_first(beside.into_iter().filter(|file| is_checkpoint(&file.path)));
-        let beside = beside.into_iter().filter(|path| !candidates.contains(path));
-        if let Some(whole) = beside.into_iter().find(|path| self.state.is_whole(path)) {
-            return Ok(Some(whole));
-        }
-        let problem = "is damaged, and there is no whole checkpoint beside it; bring one back from a backup, or move what is damaged away to start afresh".into();
-        Err(Error::Checkpoint { path: newest, problem })
+    /// How many folders the names of this run's checkpoints have.
+    fn depth_of_names(&self) -> usize {
+        self.checkpoint_callbacks().map(Callback::checkpoint_depth).max().unwrap_or(0)
     }
 
-    /// As [`newest_whole`](Engine::newest_whole), without those of weights alone for a fit; and the loggers go on in the
-    /// folders of the run that wrote it.
-    fn continue_newest(&mut self, mut candidates: Vec<PathBuf>) -> Result<Option<PathBuf>, Error> {
-        while let Some(path) = self.newest_whole(candidates.clone())? {
-            let loaded = self.state.fabric.checkpoint_io().load(&path)?;
-            let Value::Dict(checkpoint) = loaded else { return Ok(Some(path)) };
-            let can_go_on = checkpoint.get("optimizer_states").is_some() || self.state.entry != TrainerFn::Fit;
-            if can_go_on || !candidates.contains(&path) {
-                self.state.continue_logs(&path, &checkpoint);
-                return Ok(Some(path));
-            }
-            candidates.retain(|candidate| *candidate != path);
-        }
-        Ok(None)
+    fn names_checkpoint(&self, path: &Path) -> bool {
+        is_checkpoint(path) || self.checkpoint_callbacks().any(|callback| callback.names_checkpoint(path))
     }
 
-    fn continue_or_start(&mut self, candidates: Vec<PathBuf>, nothing: &str) -> Result<Option<PathBuf>, Error> {
-        let found = self.continue_newest(candidates)?;
+    /// The furthest of some files that is whole.
+    fn choose_path(&mut self, files: Vec<StoredFile>) -> Result<Option<PathBuf>, Error> {
+        let candidates = self.state.rank(files);
+        Ok(self.state.choose(candidates, Wanted::default())?.map(|chosen| chosen.path))
+    }
+
+    /// The furthest that is whole and that this entry point can begin with, of a `configuration` where one is given; and the
+    /// loggers go on in the folders of the run that wrote it.
+    fn go_on(
+        &mut self,
+        files: Vec<StoredFile>,
+        configuration: Option<&Configuration>,
+    ) -> Result<Option<PathBuf>, Error> {
+        let candidates = self.state.rank(files);
+        let wanted = Wanted { resumable: self.state.entry == TrainerFn::Fit, configuration };
+        let Some(chosen) = self.state.choose(candidates, wanted)? else { return Ok(None) };
+        let mut own_folders = self.folders_of_callbacks();
+        if hpc_number(&chosen.path).is_some() {
+            own_folders.push(self.state.default_root_dir());
+        }
+        self.state.continue_logs(&chosen.path, &chosen.checkpoint, &own_folders);
+        Ok(Some(chosen.path))
+    }
+
+    fn go_on_or_start(
+        &mut self,
+        files: Vec<StoredFile>,
+        configuration: Option<&Configuration>,
+        nothing: &str,
+    ) -> Result<Option<PathBuf>, Error> {
+        let found = self.go_on(files, configuration)?;
         if found.is_none() {
             self.state.print(&format!("{nothing}, so this is a fresh start"));
         }
@@ -181,12 +213,15 @@ impl TrainerState {
     /// Reads a checkpoint. Of a damaged one the error tells which to take instead.
     pub(crate) fn load_checkpoint(&mut self, path: &Path) -> Result<Value, Error> {
         let error = match self.fabric.checkpoint_io().load(path) {
-            Ok(checkpoint) => return Ok(checkpoint),
+            Ok(checkpoint) => {
+                self.loaded_from = Some(path.into());
+                return Ok(checkpoint);
+            }
             Err(error) => error,
         };
         let beside = self.list_all(folders_of(&[path.to_path_buf()])).unwrap_or_default();
-        let beside = newest_first(beside.into_iter().filter(|file| is_checkpoint(&file.path) && file.path != path));
-        let whole = beside.into_iter().find(|other| self.fabric.checkpoint_io().verify(other).is_ok());
+        let beside = beside.into_iter().filter(|file| is_checkpoint(&file.path) && file.path != path);
+        let whole = self.furthest_whole(beside);
         Err(match (error, whole) {
             (FabricError::Checkpoint { path, message }, Some(whole)) => Error::Checkpoint {
                 path,
@@ -198,36 +233,16 @@ impl TrainerState {
 
     /// Where a run of a scheduler's job is saved for the next: after the highest number that is there.
     pub(crate) fn next_hpc_path(&mut self) -> Result<PathBuf, Error> {
-        let highest = self.hpc_checkpoints()?.first().and_then(|path| hpc_number(path)).unwrap_or(0);
-        Ok(self.default_root_dir().join(format!("{HPC_PREFIX}{}{EXTENSION}", highest + 1)))
+        let numbers = self.hpc_checkpoints()?.into_iter().filter_map(|file| hpc_number(&file.path));
+        let highest = numbers.max().unwrap_or(0);
+        Ok(self.default_root_dir().join(format!("{HPC_PREFIX}{}{EXTENSION}", highest.saturating_add(1))))
     }
 
-    /// The checkpoints of earlier runs of the job, the highest number first.
-    fn hpc_checkpoints(&mut self) -> Result<Vec<PathBuf>, Error> {
+    /// The checkpoints of earlier runs of the job.
+    fn hpc_checkpoints(&mut self) -> Result<Vec<StoredFile>, Error> {
         let root = self.default_root_dir();
         let files = self.fabric.checkpoint_io().list(&root)?;
-        let mut numbered: Vec<(u64, PathBuf)> =
-            files.into_iter().filter_map(|file| Some((hpc_number(&file.path)?, file.path))).collect();
-        numbered.sort();
-        Ok(numbered.into_iter().rev().map(|(_, path)| path).collect())
-    }
-
-    /// The checkpoints of a run folder, or of a folder of runs, newest first.
-    fn checkpoints_below(&mut self, folder: &Path) -> Result<Vec<PathBuf>, Error> {
-        let subfolders = |folder: &Path| -> Vec<PathBuf> {
-            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-            entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
-        };
-        let mut folders = vec![folder.to_path_buf()];
-        // A root folder holds experiments, those hold runs, and those hold `checkpoints`.
-        let mut from = 0;
-        for _ in 0..3 {
-            let below: Vec<PathBuf> = folders[from..].iter().flat_map(|folder| subfolders(folder)).collect();
-            from = folders.len();
-            folders.extend(below);
-        }
-        let files = self.list_all(folders)?;
-        Ok(newest_first(files.into_iter().filter(|file| is_checkpoint(&file.path))))
+        Ok(files.into_iter().filter(|file| hpc_number(&file.path).is_some()).collect())
     }
 
     fn list_all(&mut self, folders: Vec<PathBuf>) -> Result<Vec<StoredFile>, Error> {
@@ -240,46 +255,6 @@ impl TrainerState {
             }
         }
         Ok(files)
-    }
-
-    fn is_whole(&mut self, path: &Path) -> bool {
-        let verified = self.fabric.checkpoint_io().verify(path);
-        if let Err(error) = &verified {
-            self.warn(&format!("{error}; so an older checkpoint is looked for"));
-        }
-        verified.is_ok()
-    }
-
-    /// Has the loggers go on where the run that wrote a checkpoint logged.
-    fn continue_logs(&mut self, path: &Path, checkpoint: &Dict) {
-        let held = checkpoint.dict("fulgurite").and_then(|more| more.list("log_versions"));
-        let held: Vec<&str> =
-            held.map(|versions| versions.iter().filter_map(Value::as_str).collect()).unwrap_or_default();
-        let by_place = path.parent().and_then(Path::parent).and_then(Path::file_name).and_then(|name| name.to_str());
-        for (index, logger) in self.fabric.loggers.iter_mut().enumerate() {
-            let version =
-                held.get(index).copied().or(by_place.filter(|name| logger.runs().iter().any(|run| run == name)));
-            if let Some(version) = version {
-                logger.suggest_version(version);
-            }
-        }
-    }
-}
-
-impl TrainerState {
-    /// Which run of each logger this is, for checkpoints.
-    pub(crate) fn log_versions(&self) -> Vec<Value> {
-        self.fabric.loggers.iter().map(|logger| logger.version().into()).collect()
-    }
-
-    /// Has the loggers drop what a run that this one goes on from logged after its checkpoint.
-    pub(crate) fn continue_logging(&mut self, resume: &ResumePoint) -> Result<(), Error> {
-        // The x-axis counts from 0, and moves on when a batch is over.
-        let last = self.run.progress.batches_that_stepped as i64 - i64::from(!resume.batch_open);
-        for logger in &mut self.fabric.loggers {
-            logger.resume_after(last)?;
-        }
-        Ok(())
     }
 }
 
@@ -296,10 +271,4 @@ fn folders_of(paths: &[PathBuf]) -> Vec<PathBuf> {
     folders.sort();
     folders.dedup();
     folders
-}
-
-fn newest_first(files: impl Iterator<Item = StoredFile>) -> Vec<PathBuf> {
-    let mut files: Vec<StoredFile> = files.collect();
-    files.sort_by_key(|file| Reverse(file.modified));
-    files.into_iter().map(|file| file.path).collect()
 }

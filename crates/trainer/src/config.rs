@@ -308,6 +308,9 @@ impl TrainerConfig {
                 "num_sanity_val_steps={steps} is below -1; write a number of batches, or -1 for all"
             ));
         }
+        if self.default_root_dir.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
+            return wrong("default_root_dir is empty; write a folder, such as `.`, or leave it out".into());
+        }
         if self.num_nodes == 0 {
             return wrong("num_nodes=0 is no machine at all; write 1".into());
         }

@@ -1,5 +1,6 @@
 //! Defaults of the trainer's arguments from the environment: `PL_TRAINER_MAX_EPOCHS=3`.
 
+use fulgurite_fabric::ended::{self, Place};
 use serde_json::{Map, Value};
 
 use crate::config::TrainerConfig;
@@ -33,6 +34,11 @@ pub(crate) fn variables() -> impl Iterator<Item = (String, String)> {
         let name = name.into_string().ok().filter(|name| name.starts_with(PREFIX))?;
         Some((name, value.to_string_lossy().into_owned()))
     })
+}
+
+/// What became of the argument that a variable is about, if Lightning once had it.
+pub(crate) fn fate(variable: &str) -> Option<&'static str> {
+    ended::fate(Place::Argument, variable.strip_prefix(PREFIX)?)
 }
 
 impl Environment {
@@ -71,7 +77,7 @@ fn literal(text: &str) -> Value {
     match text.trim() {
         "true" | "True" => Value::Bool(true),
         "false" | "False" => Value::Bool(false),
-        "" | "~" | "null" | "None" => Value::Null,
+        "~" | "null" | "None" => Value::Null,
         text => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
     }
 }
@@ -136,6 +142,13 @@ mod tests {
                 "the environment variable PL_TRAINER_MAX_STEPS=many is no value of `max_steps`; write one, such as its default -1, or unset it"
             ],
         );
+        // Nothing is no null: a script's variable that is not set is no wish for 1000 epochs.
+        for empty in ["", " "] {
+            for name in ["MAX_EPOCHS", "DETECT_ANOMALY", "ENABLE_PROGRESS_BAR", "GRADIENT_CLIP_VAL", "DETERMINISTIC"] {
+                let message = of(&[(name, empty)]).err().map(|error| error.to_string()).unwrap_or_default();
+                assert!(message.contains(&format!("PL_TRAINER_{name}={empty} is no value of")), "{name}: {message}");
+            }
+        }
         refused(
             "MAX_TIME",
             "1h",

@@ -90,7 +90,7 @@ pub enum Error {
         problem: String,
     },
     /// A value to monitor was never logged.
-    #[error("{who} monitors `{monitor}`, which was not logged; logged so far: {}. Log it with `step.log({monitor:?}, ..)`, or monitor one of these", list(.available))]
+    #[error("{who} monitors `{monitor}`, which was not logged; logged so far: {}. {}", list(.available), how_to_log(.monitor, *.without_validation))]
     MissingMonitor {
         /// Who monitors it.
         who: String,
@@ -98,6 +98,8 @@ pub enum Error {
         monitor: String,
         /// What was logged.
         available: Vec<String>,
+        /// There was no validation batch, so nothing could be logged in one.
+        without_validation: bool,
     },
     /// A loader could not give a batch.
     #[error("the {stage} data loader failed at batch {batch_idx}: {source}")]
@@ -208,6 +210,16 @@ fn at(epoch: &Option<u64>, batch_idx: &Option<usize>) -> String {
         (None, Some(batch)) => format!(" (batch {batch})"),
         (None, None) => String::new(),
     }
+}
+
+/// What to do about a value that was not logged.
+fn how_to_log(name: &str, without_validation: bool) -> String {
+    if without_validation {
+        return format!(
+            "This run has no validation batch: give a validation loader with data if it is a value of validation, log it with `step.log({name:?}, ..)` in a training step, or monitor one of these"
+        );
+    }
+    format!("Log it with `step.log({name:?}, ..)`, or monitor one of these")
 }
 
 fn list(names: &[String]) -> String {

@@ -26,6 +26,7 @@ mod loss;
 mod mistakes;
 mod module;
 mod optimizers;
+mod outline;
 mod plugin;
 pub mod prelude;
 pub mod profilers;

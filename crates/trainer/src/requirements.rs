@@ -26,15 +26,18 @@ pub(crate) fn check(config: &TrainerConfig, missing: &[String]) -> Result<(), Er
     }
     of_version.extend(missing.iter().cloned());
     let of_machine = match accelerator.as_str() {
-        "tpu" | "hpu" => Some(format!("this machine has no {} that can be used", accelerator.to_uppercase())),
+        "tpu" => Some("this machine has no TPU that can be used".to_owned()),
         name => match accelerator::accelerator(name) {
             Err(FabricError::AcceleratorUnavailable { .. }) => {
                 Some(format!("this machine has no {} that can be used", if name == "mps" { "MPS" } else { "GPU" }))
             }
+            Err(unknown @ (FabricError::Ended { .. } | FabricError::Unknown { .. })) => {
+                return Err(Error::Config(unknown.to_string()));
+            }
             _ => None,
         },
     };
-    let is_known_to_fabric = !["tpu", "hpu"].contains(&accelerator.as_str());
+    let is_known_to_fabric = accelerator != "tpu";
     if of_version.is_empty() && (of_machine.is_none() || is_known_to_fabric) {
         // A device or accelerator alone: the fabric says what there is.
         return Ok(());

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use fulgurite_fabric::{Alias, Commit, CommitFailure};
+use fulgurite_fabric::{Alias, Commit};
 use fulgurite_torch::Value;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -105,12 +105,14 @@ impl<M: LightningModule> Run<'_, '_, M> {
     fn write_checkpoint(&mut self, request: &SaveRequest) -> Result<(), Error> {
         let checkpoint = Value::Dict(self.dump_checkpoint(request.weights_only)?);
         let state = &mut self.engine.state;
-        state.save_loggers();
         let commit = request.commit();
+        if let Err(error) = state.save_loggers() {
+            return self.save_failed(&commit, error, OnSaveError::Raise);
+        }
         match state.fabric.checkpoint_io().commit(&checkpoint, &commit) {
             Ok(()) if request.on_error == OnSaveError::Warn => state.tolerated.add(commit),
             Ok(()) => {}
-            Err(error) => return self.save_failed(CommitFailure { commit, error }, request.on_error),
+            Err(error) => return self.save_failed(&commit, error.into(), request.on_error),
         }
         Ok(())
     }
@@ -119,7 +121,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     pub(crate) fn poll_saves(&mut self) -> Result<(), Error> {
         while let Some(failure) = self.engine.state.fabric.checkpoint_io().poll() {
             let on_error = self.engine.state.tolerated.take(&failure.commit);
-            self.save_failed(failure, on_error)?;
+            self.save_failed(&failure.commit, failure.error.into(), on_error)?;
         }
         Ok(())
     }
@@ -129,19 +131,17 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let mut outcome = Ok(());
         while let Some(failure) = self.engine.state.fabric.checkpoint_io().wait() {
             let on_error = self.engine.state.tolerated.take(&failure.commit);
-            outcome = outcome.and(self.save_failed(failure, on_error));
+            outcome = outcome.and(self.save_failed(&failure.commit, failure.error.into(), on_error));
         }
         self.engine.state.tolerated = Tolerated::default();
         outcome
     }
 
     /// Callbacks learn of it first: what they know of their files must be true before anything else is saved.
-    fn save_failed(&mut self, failure: CommitFailure, on_error: OnSaveError) -> Result<(), Error> {
-        let CommitFailure { commit, error } = failure;
-        let error = Error::from(error);
+    fn save_failed(&mut self, commit: &Commit, error: Error, on_error: OnSaveError) -> Result<(), Error> {
         let (hook, owner) = (self.engine.state.hook, self.engine.state.owner);
         self.engine.on_callbacks(Hook::OnCheckpointFailed, self.module, |c, t, m| {
-            c.on_checkpoint_failed(t, m, &commit, &error)
+            c.on_checkpoint_failed(t, m, commit, &error)
         })?;
         self.engine.state.enter(hook, owner);
         if on_error == OnSaveError::Raise {
@@ -153,13 +153,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 impl TrainerState {
-    /// What was logged before a checkpoint is on disk before it: a run that goes on from there does not log it again.
-    fn save_loggers(&mut self) {
-        for index in 0..self.fabric.loggers.len() {
-            if let Err(error) = self.fabric.loggers[index].save() {
-                // The logger keeps what it has, and says so again when it must write.
-                self.warn(&error.to_string());
-            }
-        }
+    /// What was logged before a checkpoint is on disk before it: a run that goes on from there does not log it again. So no
+    /// checkpoint is written after what cannot be.
+    fn save_loggers(&mut self) -> Result<(), Error> {
+        let saved: Vec<_> = self.fabric.loggers.iter_mut().map(|logger| logger.save()).collect();
+        Ok(saved.into_iter().collect::<Result<(), _>>()?)
     }
 }

@@ -13,6 +13,7 @@ use fulgurite_torch::tch::{Device, Tensor};
 
 use crate::batch_norm::BatchNormRefresh;
 use crate::callbacks::TuneRequest;
+use crate::ckpt_path::Configuration;
 use crate::config::TrainerConfig;
 use crate::console::Console;
 use crate::hook::Hook;
@@ -197,6 +198,12 @@ pub struct TrainerState {
     pub(crate) validation_ran: bool,
     pub(crate) last_validation: Instant,
     pub(crate) resumed_from: Option<PathBuf>,
+    /// The checkpoint that was read last.
+    pub(crate) loaded_from: Option<PathBuf>,
+    /// What tells the files of this run, and of those it goes on with, from others; none before the first checkpoint.
+    pub(crate) run_id: Option<String>,
+    /// What this entry point was called with.
+    pub(crate) configuration: Configuration,
     /// The module has no step for the loaders it was given.
     pub(crate) step_missing: bool,
     /// The module's callbacks were seen: a further entry point replaces its own by their like.
@@ -236,6 +243,9 @@ impl TrainerState {
             validation_ran: false,
             last_validation: Instant::now(),
             resumed_from: None,
+            loaded_from: None,
+            run_id: None,
+            configuration: Configuration::default(),
             step_missing: false,
             module_callbacks_merged: false,
         }

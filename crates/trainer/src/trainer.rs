@@ -9,6 +9,7 @@ use fulgurite_torch::Value;
 
 use crate::builder::TrainerBuilder;
 use crate::callbacks::{Callback, Role};
+use crate::ckpt_path::Configuration;
 use crate::data_module::{IntoData, Source};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -110,14 +111,14 @@ impl Trainer {
     /// | value | meaning |
     /// |---|---|
     /// | `best` | the best of the first callback that writes checkpoints; an error when there is none |
-    /// | `last` | the newest of the `last` checkpoints of every `ModelCheckpoint` and of those that an error or a signal left; a fresh start, with a warning, when there is none |
-    /// | `hpc` | the `hpc_ckpt_N.ckpt` of the highest number in `default_root_dir`, which a job of a scheduler left; an error when there is none |
-    /// | `auto` | the newest whole checkpoint that a run of this configuration left; a fresh start when there is none |
-    /// | a folder | the newest whole checkpoint of this run folder, or of the runs in this folder; a fresh start when there is none |
+    /// | `last` | the furthest of the `last` checkpoints of every `ModelCheckpoint` and of those that an error or a signal left; a fresh start, with a warning, when there is none |
+    /// | `hpc` | the furthest `hpc_ckpt_N.ckpt` in `default_root_dir`, which a job of a scheduler left; an error when there is none |
+    /// | `auto` | the furthest whole checkpoint that a run with these hyper-parameters left; a fresh start when there is none |
+    /// | a folder | the furthest whole checkpoint of this run folder, or of the runs in this folder; a fresh start when there is none |
     /// | anything else | the path of a file |
     ///
-    /// Where the file that `last`, `hpc`, `auto` or a folder stands for is damaged, a warning says so, and the newest
-    /// whole one is taken. `hpc`, `auto` and a folder also go on with the logs of the run that wrote the file: what it
+    /// The furthest has the most optimizer steps, and then batches; of equals it is the newest. Where it is damaged, a warning
+    /// says so, and the furthest whole one is taken. `hpc`, `auto` and a folder also go on with the logs of the run that wrote the file: what it
     /// logged later is dropped.
     pub fn ckpt_path(&mut self, ckpt_path: impl Into<String>) -> &mut Trainer {
         self.ckpt_path = Some(ckpt_path.into());
@@ -247,7 +248,9 @@ impl Trainer {
         self.engine.state.share_global_seed()?;
         self.engine.state.follow_loggers_of_rank_zero()?;
         let ckpt_path = self.ckpt_path.take();
-        let ckpt_path = self.engine.resolve_ckpt_path(ckpt_path)?;
+        let configuration = Configuration::of(module, &data);
+        let ckpt_path = self.engine.resolve_ckpt_path(ckpt_path, &configuration)?;
+        self.engine.state.configuration = configuration;
         // A run that goes on may do so in the folder of an earlier one.
         self.engine.state.follow_loggers_of_rank_zero()?;
         let state = &mut self.engine.state;

@@ -332,6 +332,28 @@ fn arguments_that_cannot_be() {
         expect!["this configuration cannot run here: this machine has no TPU that can be used"],
     );
     check_arguments(
+        |t| t.accelerator("hpu"),
+        expect![
+            "accelerator `hpu` is no more: Lightning 2.5 removed HPUs with the package lightning-habana; write `cpu`, `cuda` or `mps`"
+        ],
+    );
+    check_arguments(
+        |t| t.strategy("dp"),
+        expect![
+            "strategy `dp` is no more: Lightning 2.0 removed DataParallel, which had one process for all devices; write `ddp`, which has one for each"
+        ],
+    );
+    check_arguments(
+        |t| t.devices(i64::MAX),
+        expect![
+            "devices=9223372036854775807 was asked for, and a machine can have 4096 processes of a run; write a smaller number"
+        ],
+    );
+    check_arguments(
+        |t| t.default_root_dir(""),
+        expect!["default_root_dir is empty; write a folder, such as `.`, or leave it out"],
+    );
+    check_arguments(
         |t| t.devices(0),
         expect!["devices=0 was asked for; a run needs at least one device, so set devices to 1"],
     );

@@ -160,6 +160,34 @@ fn a_loop_of_ones_own_runs_on_two_processes() {
     assert_prints(folder.path(), "digits", args, &["strategy ddp", "val_acc", "test_acc"]);
 }
 
+/// A pipe is read once, and every rank needs what came out of it.
+#[cfg(unix)]
+#[test]
+fn a_configuration_from_a_pipe_reaches_every_rank() {
+    use std::io::Write;
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut program = std::env::current_exe().unwrap();
+    program.pop();
+    program.set_file_name("examples");
+    let mut child = Command::new(program.join("digits"))
+        .args(["fit", "--config", "/dev/stdin", "--trainer.accelerator", "cpu"])
+        .current_dir(folder.path())
+        .env("OMP_NUM_THREADS", "1")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let config = "trainer:\n  devices: 2\n  max_steps: 2\n  limit_val_batches: 1\nmodel:\n  dropout: 0.25\n";
+    child.stdin.take().unwrap().write_all(config.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success() && text.contains("strategy ddp"), "{text}");
+    let saved = std::fs::read_to_string(folder.path().join("lightning_logs/version_0/config.yaml")).unwrap();
+    assert!(saved.contains("devices: 2") && saved.contains("dropout: 0.25"), "{saved}");
+}
+
 /// The four configurations of the talk; the machines that they were written for are not this one.
 #[test]
 fn the_configurations_run_or_say_what_is_missing() {

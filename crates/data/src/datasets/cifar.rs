@@ -6,7 +6,9 @@ use fulgurite_torch::TorchError;
 use fulgurite_torch::tch::{Kind, Tensor};
 
 use super::ImageDataset;
-use super::files::{Source, read_bytes, unusable};
+#[cfg(feature = "download")]
+use super::files::read_bytes;
+use super::files::{Content, Source, failed, unusable};
 use crate::DataError;
 
 /// Photographs, 3×32×32, ten classes (A. Krizhevsky 2009), in the binary version.
@@ -24,6 +26,10 @@ const CIFAR_10: Source = Source {
     url: "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
 };
 const PIXELS: usize = 3 * 32 * 32;
+/// A label, and the pixels.
+const RECORD: usize = 1 + PIXELS;
+/// What every file has.
+const RECORDS: usize = 10_000;
 
 impl Cifar10 {
     /// The names of the classes, by label.
@@ -58,17 +64,21 @@ fn load(root: &Path, names: &[String]) -> Result<ImageDataset, DataError> {
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     for name in names {
         let path = CIFAR_10.find(root, name)?;
-        let bytes = read_bytes(&path)?;
-        if bytes.is_empty() || bytes.len() % (1 + PIXELS) != 0 {
+        let mut content = Content::open(&path)?;
+        let bytes = content.up_to((RECORDS * RECORD + 1) as u64).map_err(|error| failed(&path, error))?;
+        if bytes.len() > RECORDS * RECORD {
+            let message = format!("it has more than the {RECORDS} records that each file of CIFAR-10 has");
+            return Err(unusable(&path, message));
+        }
+        if bytes.is_empty() || bytes.len() % RECORD != 0 {
             let message = format!(
-                "its {} bytes are not whole records of {} (a label, and 3×32×32 pixels); it is cut off or not a file of \
-                 the binary version of CIFAR-10",
-                bytes.len(),
-                1 + PIXELS
+                "its {} bytes are not whole records of {RECORD} (a label, and 3×32×32 pixels); it is cut off or not a \
+                 file of the binary version of CIFAR-10",
+                bytes.len()
             );
             return Err(unusable(&path, message));
         }
-        for (at, record) in bytes.chunks_exact(1 + PIXELS).enumerate() {
+        for (at, record) in bytes.chunks_exact(RECORD).enumerate() {
             if record[0] > 9 {
                 let message = format!("record {at} has the label {}, but CIFAR-10 has classes 0 to 9", record[0]);
                 return Err(unusable(&path, message));

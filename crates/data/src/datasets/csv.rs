@@ -1,12 +1,12 @@
 //! [`CsvTable`]: numbers and classes from a CSV file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
 use fulgurite_torch::tch::Tensor;
 
-use super::files::unusable;
+use super::files::{self, Content, unusable};
 use crate::DataError;
 
 /// A CSV file in memory, from which the columns wanted are taken as tensors.
@@ -25,11 +25,16 @@ use crate::DataError;
 pub struct CsvTable {
     path: PathBuf,
     columns: Vec<String>,
+    /// Where a name comes first among `columns`.
+    places: HashMap<String, usize>,
     rows: Vec<StringRecord>,
 }
 
+/// Names of columns in a message.
+const SHOWN_COLUMNS: usize = 32;
+
 impl CsvTable {
-    /// Reads a file with commas between values and the names of the columns in the first line.
+    /// Reads a file with commas between values and the names of the columns in the first line. A gzip file is unpacked.
     pub fn read(path: impl AsRef<Path>) -> Result<CsvTable, DataError> {
         CsvTable::read_delimited(path, b',', true)
     }
@@ -38,7 +43,7 @@ impl CsvTable {
     pub fn read_delimited(path: impl AsRef<Path>, delimiter: u8, has_headers: bool) -> Result<CsvTable, DataError> {
         let path = path.as_ref();
         let failed = |error: csv::Error| match error.into_kind() {
-            ErrorKind::Io(source) => DataError::Io { path: path.to_path_buf(), source },
+            ErrorKind::Io(error) => files::failed(path, error),
             ErrorKind::UnequalLengths { pos, expected_len, len } => {
                 let line = pos.map_or(0, |pos| pos.line());
                 unusable(path, format!("line {line} has {len} values, the lines before have {expected_len}"))
@@ -53,18 +58,18 @@ impl CsvTable {
             .delimiter(delimiter)
             .has_headers(has_headers)
             .trim(csv::Trim::All)
-            .from_path(path)
-            .map_err(failed)?;
+            .from_reader(Content::open(path)?);
         let header = if has_headers { Some(reader.headers().map_err(failed)?.clone()) } else { None };
         let rows = reader.records().collect::<Result<Vec<_>, _>>().map_err(failed)?;
         let Some(first) = rows.first() else {
             return Err(unusable(path, "it has no rows"));
         };
-        let columns = match header {
+        let columns: Vec<String> = match header {
             Some(header) => header.iter().map(String::from).collect(),
             None => (0..first.len()).map(|at| at.to_string()).collect(),
         };
-        Ok(CsvTable { path: path.to_path_buf(), columns, rows })
+        let places = columns.iter().enumerate().rev().map(|(at, name)| (name.clone(), at)).collect();
+        Ok(CsvTable { path: path.to_path_buf(), columns, places, rows })
     }
 
     /// The names of the columns, in order.
@@ -107,8 +112,13 @@ impl CsvTable {
     }
 
     fn column(&self, name: &str) -> Result<usize, DataError> {
-        self.columns.iter().position(|column| column == name).ok_or_else(|| {
-            unusable(&self.path, format!("it has no column `{name}`; there are: {}", self.columns.join(", ")))
+        self.places.get(name).copied().ok_or_else(|| {
+            let shown = &self.columns[..self.columns.len().min(SHOWN_COLUMNS)];
+            let others = match self.columns.len() - shown.len() {
+                0 => String::new(),
+                others => format!(" and {others} others"),
+            };
+            unusable(&self.path, format!("it has no column `{name}`; there are: {}{others}", shown.join(", ")))
         })
     }
 

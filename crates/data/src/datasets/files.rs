@@ -1,12 +1,17 @@
-//! What the readers of files share: finding them, and reading them whole, compressed or not.
+//! What the readers of files share: finding them, and reading them, compressed or not.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 
 use crate::DataError;
+
+/// What is read at most of a file whose length says nothing: of a pipe or a device, or of a small gzip file.
+const UNKNOWN: u64 = 256 << 20;
+/// How many times its own length a gzip file may have; text and pictures have a tenth of it.
+const RATIO: u64 = 32;
 
 /// A published data set: its files, and where they come from.
 pub(crate) struct Source {
@@ -36,19 +41,97 @@ impl Source {
     }
 }
 
-/// The bytes of a file, decompressed if they are gzip's.
-pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, DataError> {
-    let failed = |source| DataError::Io { path: path.to_path_buf(), source };
-    let mut bytes = Vec::new();
-    BufReader::new(File::open(path).map_err(failed)?).read_to_end(&mut bytes).map_err(failed)?;
-    if !bytes.starts_with(&[0x1f, 0x8b]) {
-        return Ok(bytes);
+/// What is in a file, unpacked if it is gzip's. Memory stays in proportion to the file: of gzip data only so much is read
+/// as honest data of that length can hold, and of pipes and devices a fixed amount.
+///
+/// Its errors become a [`DataError`] through [`failed`].
+pub(crate) struct Content {
+    bytes: Box<dyn Read>,
+    left: u64,
+    /// What is said of a file that has more.
+    too_much: String,
+}
+
+impl Content {
+    pub(crate) fn open(path: &Path) -> Result<Content, DataError> {
+        Content::read_first(path).map_err(|error| failed(path, error))
     }
-    let mut content = Vec::new();
-    GzDecoder::new(bytes.as_slice())
-        .read_to_end(&mut content)
-        .map_err(|error| unusable(path, format!("its gzip data is damaged or cut off ({error}); download it again")))?;
-    Ok(content)
+
+    fn read_first(path: &Path) -> io::Result<Content> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        let length = metadata.is_file().then_some(metadata.len());
+        let mut file = BufReader::new(file);
+        let mut magic = Vec::with_capacity(2);
+        file.by_ref().take(2).read_to_end(&mut magic)?;
+        let is_gzip = magic == [0x1f, 0x8b];
+        let file = Cursor::new(magic).chain(file);
+        if is_gzip {
+            let left = length.map_or(UNKNOWN, |length| length.saturating_mul(RATIO).max(UNKNOWN));
+            let too_much = format!(
+                "it is gzip data that unpacks to more than {} MiB, too much for its length; if that is right, unpack it \
+                 with gunzip first",
+                left >> 20
+            );
+            return Ok(Content { bytes: Box::new(Unpacked(MultiGzDecoder::new(file))), left, too_much });
+        }
+        let too_much =
+            format!("more than {} MiB come out of it, and it is no regular file; save it to one first", UNKNOWN >> 20);
+        Ok(Content { bytes: Box::new(file), left: if length.is_some() { u64::MAX } else { UNKNOWN }, too_much })
+    }
+
+    /// At most so many bytes more. Fewer come from a file that ends before.
+    pub(crate) fn up_to(&mut self, count: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.take(count).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl Read for Content {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = usize::try_from(self.left).map_or(buffer.len(), |left| buffer.len().min(left.saturating_add(1)));
+        let count = self.bytes.read(&mut buffer[..room])?;
+        match self.left.checked_sub(count as u64) {
+            Some(left) => self.left = left,
+            None => return Err(io::Error::other(Unusable(self.too_much.clone()))),
+        }
+        Ok(count)
+    }
+}
+
+/// Gzip data, whose damages are told from those of the disk.
+struct Unpacked<R>(MultiGzDecoder<R>);
+
+impl<R: Read> Read for Unpacked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => error,
+            _ => {
+                io::Error::other(Unusable(format!("its gzip data is damaged or cut off ({error}); download it again")))
+            }
+        })
+    }
+}
+
+/// An error of what is in a file, not of reading it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unusable(String);
+
+/// What went wrong while reading the [`Content`] of a file.
+pub(crate) fn failed(path: &Path, error: io::Error) -> DataError {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Unusable>()) {
+        Some(Unusable(message)) => unusable(path, message),
+        None => DataError::Io { path: path.to_path_buf(), source: error },
+    }
+}
+
+/// The bytes of a file, unpacked if they are gzip's.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, DataError> {
+    let mut bytes = Vec::new();
+    Content::open(path)?.read_to_end(&mut bytes).map_err(|error| failed(path, error))?;
+    Ok(bytes)
 }
 
 /// The error for a file that is not what it should be.

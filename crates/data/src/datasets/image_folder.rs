@@ -1,5 +1,6 @@
 //! [`ImageFolder`]: one folder of pictures per class.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,8 @@ use crate::{BoxError, DataError, Dataset, ItemRng};
 ///
 /// Classes are the names of the sub-folders, sorted; pictures are sorted by path. An item is an `f32` image between 0
 /// and 1, `[3, H, W]`, or `[1, H, W]` with [`grayscale`](ImageFolder::grayscale), and its label.
+///
+/// Links are followed; a folder that several of them lead to, such as one that contains the link, is part of a class once.
 #[derive(Debug, Clone)]
 pub struct ImageFolder {
     root: PathBuf,
@@ -32,7 +35,9 @@ impl ImageFolder {
         for folder in sorted(root)?.into_iter().filter(|path| path.is_dir()) {
             let label = classes.len() as i64;
             let before = pictures.len();
-            list(&folder, label, &mut pictures)?;
+            // A link to the root would make pictures of all classes some of this one's.
+            let mut listed = HashSet::from([real(root)?]);
+            list(&folder, label, &mut pictures, &mut listed)?;
             if pictures.len() == before {
                 return Err(unusable(&folder, "this class has no picture that ends in .png, .jpg or .jpeg"));
             }
@@ -108,13 +113,32 @@ fn sorted(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(paths)
 }
 
-fn list(folder: &Path, label: i64, pictures: &mut Vec<(PathBuf, i64)>) -> Result<(), DataError> {
+/// What a path stands for, whatever links lead to it.
+fn real(folder: &Path) -> Result<PathBuf, DataError> {
+    folder.canonicalize().map_err(|source| DataError::Io { path: folder.to_path_buf(), source })
+}
+
+/// Adds the pictures below `folder`, without those of folders that were `listed` before.
+fn list(
+    folder: &Path,
+    label: i64,
+    pictures: &mut Vec<(PathBuf, i64)>,
+    listed: &mut HashSet<PathBuf>,
+) -> Result<(), DataError> {
+    if !listed.insert(real(folder)?) {
+        return Ok(());
+    }
     for path in sorted(folder)? {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        if path.is_dir() {
-            list(&path, label, pictures)?;
-        } else if ["png", "jpg", "jpeg"].contains(&extension.as_str()) {
-            pictures.push((path, label));
+        let is_picture = ["png", "jpg", "jpeg"].contains(&extension.as_str());
+        match fs::metadata(&path) {
+            Ok(entry) if entry.is_dir() => list(&path, label, pictures, listed)?,
+            _ if !is_picture => {}
+            Ok(entry) if !entry.is_file() => {
+                return Err(unusable(&path, "it is called a picture, but it is a pipe, a socket or a device"));
+            }
+            // One that cannot be read is named when it is asked for.
+            _ => pictures.push((path, label)),
         }
     }
     Ok(())

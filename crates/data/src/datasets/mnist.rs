@@ -6,7 +6,7 @@ use fulgurite_torch::TorchError;
 use fulgurite_torch::tch::{Kind, Tensor};
 
 use super::ImageDataset;
-use super::files::{Source, read_bytes, unusable};
+use super::files::{Content, Source, failed, unusable};
 use crate::DataError;
 
 /// Handwritten digits, 28×28, ten classes (Y. LeCun, C. Cortes, C. Burges).
@@ -99,48 +99,66 @@ fn download(source: &Source, root: &Path, md5: [&str; 4]) -> Result<(), DataErro
 fn load(source: &Source, root: &Path, part: &str) -> Result<ImageDataset, DataError> {
     let images_path = source.find(root, &format!("{part}-images-idx3-ubyte"))?;
     let labels_path = source.find(root, &format!("{part}-labels-idx1-ubyte"))?;
-    let (images, labels) = (read_idx(&images_path, 3)?, read_idx(&labels_path, 1)?);
-    let (count, label_count) = (images.size()[0], labels.size()[0]);
+    let (labels, images) = (read_idx(&labels_path, 1)?, read_idx(&images_path, 3)?);
+    let (count, label_count) = (images.size[0], labels.size[0]);
     if count != label_count {
         let message = format!("it has {label_count} labels for the {count} images of {}", images_path.display());
         return Err(unusable(&labels_path, message));
     }
-    let tensors = || -> Result<_, TorchError> { Ok((images.f_unsqueeze(1)?, labels.f_to_kind(Kind::Int64)?)) };
+    if let Some((at, label)) = labels.bytes.iter().enumerate().find(|(_, label)| **label > 9) {
+        let message = format!("item {at} has the label {label}, but {} has classes 0 to 9", source.name);
+        return Err(unusable(&labels_path, message));
+    }
+    let tensors = || -> Result<_, TorchError> {
+        let tensor = |idx: &Idx| Tensor::f_from_data_size(&idx.bytes, &idx.size, Kind::Uint8);
+        Ok((tensor(&images)?.f_unsqueeze(1)?, tensor(&labels)?.f_to_kind(Kind::Int64)?))
+    };
     let (images, labels) =
         tensors().map_err(|error| DataError::Torch { doing: format!("reading {}", source.name), source: error })?;
     ImageDataset::new(source.name, images, labels, u8::MAX)
 }
 
-/// The bytes of an IDX file with `dimensions` dimensions.
+/// What is in an IDX file of bytes.
+struct Idx {
+    size: Vec<i64>,
+    bytes: Vec<u8>,
+}
+
+/// An IDX file with `dimensions` dimensions. No more is read than its header announces.
 ///
 /// The format: two zero bytes, the type (8: unsigned bytes), the number of dimensions, each of them as a big-endian
 /// `u32`, the elements.
-fn read_idx(path: &Path, dimensions: usize) -> Result<Tensor, DataError> {
-    let bytes = read_bytes(path)?;
-    let start = 4 + 4 * dimensions;
-    if bytes.len() < start || bytes[..4] != [0, 0, 8, dimensions as u8] {
+fn read_idx(path: &Path, dimensions: u8) -> Result<Idx, DataError> {
+    let mut content = Content::open(path)?;
+    let mut read = |count: u64| content.up_to(count).map_err(|error| failed(path, error));
+    let header = read(4 + 4 * u64::from(dimensions))?;
+    if header.len() < 4 + 4 * usize::from(dimensions) || header[..4] != [0, 0, 8, dimensions] {
         return Err(unusable(
             path,
             format!(
                 "an IDX file of bytes with {dimensions} dimensions begins with 00 00 08 {dimensions:02x}, this one with \
                  {}",
-                bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+                header.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
             ),
         ));
     }
-    let (header, data) = bytes.split_at(start);
-    let size: Vec<i64> =
-        header[4..].chunks_exact(4).map(|b| i64::from(u32::from_be_bytes([b[0], b[1], b[2], b[3]]))).collect();
-    let announced = size.iter().try_fold(1i64, |product, n| product.checked_mul(*n));
-    if announced != i64::try_from(data.len()).ok() {
+    let size: Vec<u32> = header[4..].chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let announced = size.iter().try_fold(1u64, |product, n| product.checked_mul(u64::from(*n)));
+    let bytes = read(announced.unwrap_or(u64::MAX))?;
+    if announced != Some(bytes.len() as u64) {
         return Err(unusable(
             path,
             format!(
                 "its header announces {size:?} bytes, but {} follow; it is cut off or damaged, download it again",
-                data.len()
+                bytes.len()
             ),
         ));
     }
-    Tensor::f_from_data_size(data, &size, Kind::Uint8)
-        .map_err(|source| DataError::Torch { doing: format!("reading {}", path.display()), source: source.into() })
+    if !read(1)?.is_empty() {
+        return Err(unusable(
+            path,
+            format!("its header announces {size:?} bytes, but more follow; it is damaged, download it again"),
+        ));
+    }
+    Ok(Idx { size: size.into_iter().map(i64::from).collect(), bytes })
 }

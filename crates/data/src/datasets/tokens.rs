@@ -7,7 +7,13 @@ use fulgurite_torch::tch::Tensor;
 use rand::Rng;
 
 use super::files::read_bytes;
+#[cfg(feature = "tokenizers")]
+use super::files::{Content, failed, unusable};
 use crate::{BoxError, DataError, Dataset, ItemRng, seed};
+
+/// The longest text that a file is tokenized of at once.
+#[cfg(feature = "tokenizers")]
+const TOKENIZED: u64 = 256 << 20;
 
 /// A long sequence of tokens, cut into blocks: an item is `block_size` tokens and the tokens that follow each of them,
 /// both `i64` `[block_size]`.
@@ -42,7 +48,7 @@ impl TokenBlocks {
             return Err(DataError::Setting(format!(
                 "one block of {block_size} tokens and their successors needs {} tokens, but the text has {}; use more \
                  text or a smaller block_size",
-                block_size + 1,
+                block_size.saturating_add(1),
                 tokens.len()
             )));
         }
@@ -51,7 +57,7 @@ impl TokenBlocks {
 
     /// Blocks of the bytes of a text: 256 tokens, one per byte.
     pub fn from_bytes(text: &[u8], block_size: usize) -> Result<TokenBlocks, DataError> {
-        TokenBlocks::new(text.iter().copied().map(u32::from).collect::<Vec<_>>(), block_size)
+        TokenBlocks::new(text.iter().copied().map(u32::from).collect::<Arc<[u32]>>(), block_size)
     }
 
     /// [`from_bytes`](TokenBlocks::from_bytes) of a file, of any encoding; a gzip file is unpacked.
@@ -60,23 +66,42 @@ impl TokenBlocks {
     }
 
     /// Blocks of a UTF-8 text file, in the tokens of a Hugging Face `tokenizer.json`. No special tokens are added.
+    ///
+    /// A tokenizer takes some ten times the memory of its text, so a text of more than 256 MiB is refused; read it yourself
+    /// and hand it to [`from_text_tokenized`](TokenBlocks::from_text_tokenized) if there is as much.
     #[cfg(feature = "tokenizers")]
     pub fn from_file_tokenized(
         path: impl AsRef<Path>,
         tokenizer: impl AsRef<Path>,
         block_size: usize,
     ) -> Result<TokenBlocks, DataError> {
-        use super::files::unusable;
-        let (path, tokenizer) = (path.as_ref(), tokenizer.as_ref());
-        let text = String::from_utf8(read_bytes(path)?)
-            .map_err(|error| unusable(path, format!("it is not text in UTF-8: {error}")))?;
-        let description = read_bytes(tokenizer)?;
-        let tokenizer = tokenizers::Tokenizer::from_bytes(&description)
-            .map_err(|error| unusable(tokenizer, format!("it is not a tokenizer.json of Hugging Face: {error}")))?;
-        let encoding = tokenizer
-            .encode(text, false)
-            .map_err(|error| unusable(path, format!("the tokenizer cannot encode it: {error}")))?;
-        TokenBlocks::new(encoding.get_ids(), block_size)
+        let path = path.as_ref();
+        let text = Content::open(path)?.up_to(TOKENIZED + 1).map_err(|error| failed(path, error))?;
+        if text.len() as u64 > TOKENIZED {
+            return Err(unusable(
+                path,
+                format!(
+                    "it is a text of more than {} MiB, and a tokenizer takes ten times as much memory; take a part of it, or \
+                     hand the text to TokenBlocks::from_text_tokenized",
+                    TOKENIZED >> 20
+                ),
+            ));
+        }
+        let text =
+            String::from_utf8(text).map_err(|error| unusable(path, format!("it is not text in UTF-8: {error}")))?;
+        let cannot = |error: String| unusable(path, format!("the tokenizer cannot encode it: {error}"));
+        TokenBlocks::new(encoded(&text, tokenizer.as_ref(), cannot)?, block_size)
+    }
+
+    /// Blocks of a text of any length, in the tokens of a Hugging Face `tokenizer.json`. No special tokens are added.
+    #[cfg(feature = "tokenizers")]
+    pub fn from_text_tokenized(
+        text: &str,
+        tokenizer: impl AsRef<Path>,
+        block_size: usize,
+    ) -> Result<TokenBlocks, DataError> {
+        let cannot = |error: String| DataError::Setting(format!("the tokenizer cannot encode the text: {error}"));
+        TokenBlocks::new(encoded(text, tokenizer.as_ref(), cannot)?, block_size)
     }
 
     /// Draws `blocks_per_epoch` blocks an epoch, each from a random place, instead of going through the text in order.
@@ -105,6 +130,17 @@ impl TokenBlocks {
     pub fn block_size(&self) -> usize {
         self.block_size
     }
+}
+
+/// The tokens of a text.
+#[cfg(feature = "tokenizers")]
+fn encoded(text: &str, tokenizer: &Path, cannot: impl Fn(String) -> DataError) -> Result<Arc<[u32]>, DataError> {
+    let description = read_bytes(tokenizer)?;
+    let tokenizer = tokenizers::Tokenizer::from_bytes(&description)
+        .map_err(|error| unusable(tokenizer, format!("it is not a tokenizer.json of Hugging Face: {error}")))?;
+    // Fast: without the places of the tokens in the text, which nobody asks for.
+    let encoding = tokenizer.encode_fast(text, false).map_err(|error| cannot(error.to_string()))?;
+    Ok(encoding.get_ids().into())
 }
 
 impl Dataset for TokenBlocks {

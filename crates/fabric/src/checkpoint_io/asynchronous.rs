@@ -194,8 +194,16 @@ impl CheckpointIo for AsyncCheckpointIo {
         self.after_all(|inner| inner.verify(path))
     }
 
+    fn outline(&mut self, path: &Path) -> Result<Value, FabricError> {
+        self.after_all(|inner| inner.outline(path))
+    }
+
     fn list(&mut self, folder: &Path) -> Result<Vec<StoredFile>, FabricError> {
         self.after_all(|inner| inner.list(folder))
+    }
+
+    fn list_below(&mut self, folder: &Path, depth: usize) -> Result<Vec<StoredFile>, FabricError> {
+        self.after_all(|inner| inner.list_below(folder, depth))
     }
 
     fn poll(&mut self) -> Option<CommitFailure> {

@@ -133,21 +133,39 @@ impl CheckpointIo for DefaultCheckpointIo {
         io.verify(&path)
     }
 
+    fn outline(&mut self, path: &Path) -> Result<Value, FabricError> {
+        let (io, path) = self.at(path)?;
+        io.outline(&path)
+    }
+
+    fn remove_empty_folder(&mut self, folder: &Path) -> bool {
+        self.at(folder).is_ok_and(|(io, folder)| io.remove_empty_folder(&folder))
+    }
+
     fn list(&mut self, folder: &Path) -> Result<Vec<StoredFile>, FabricError> {
         let (io, there) = self.at(folder)?;
-        let mut files = io.list(&there)?;
-        for file in &mut files {
-            // The caller's name of the folder, where it was a `file://` URL.
-            if let Ok(name) = file.path.strip_prefix(&there) {
-                file.path = folder.join(name);
-            }
-        }
-        Ok(files)
+        Ok(renamed(io.list(&there)?, &there, folder))
     }
+
+    fn list_below(&mut self, folder: &Path, depth: usize) -> Result<Vec<StoredFile>, FabricError> {
+        let (io, there) = self.at(folder)?;
+        Ok(renamed(io.list_below(&there, depth)?, &there, folder))
+    }
+}
+
+/// By the caller's name of the folder, where that was a `file://` URL.
+fn renamed(mut files: Vec<StoredFile>, there: &Path, folder: &Path) -> Vec<StoredFile> {
+    for file in &mut files {
+        if let Ok(name) = file.path.strip_prefix(there) {
+            file.path = folder.join(name);
+        }
+    }
+    files
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Commit;
     use super::*;
 
     #[test]
@@ -161,6 +179,20 @@ mod tests {
         let mut names: Vec<PathBuf> = io.list(&url).unwrap().into_iter().map(|file| file.path).collect();
         names.sort();
         assert_eq!(names, [url.join("a.ckpt"), url.join("last.ckpt")]);
+        let below = |io: &mut DefaultCheckpointIo| io.list_below(&url, 2).unwrap().into_iter().map(|file| file.path);
+        let commit = |name: &str, remove: &str| Commit {
+            path: url.join(name),
+            remove: vec![url.join(remove)],
+            ..Commit::default()
+        };
+        io.commit(&Value::Int(4), &commit("epoch=0-val/loss=1/x.ckpt", "none.ckpt")).unwrap();
+        let in_folder = url.join("epoch=0-val/loss=1/x.ckpt");
+        assert_eq!(below(&mut io).filter(|path| *path == in_folder).count(), 1);
+        assert_eq!(io.outline(&in_folder).unwrap(), Value::Int(4));
+        // The folders of a name go with its last file.
+        io.commit(&Value::Int(5), &commit("b.ckpt", "epoch=0-val/loss=1/x.ckpt")).unwrap();
+        assert!(!folder.path().join("epoch=0-val").exists());
+        io.remove(&url.join("b.ckpt")).unwrap();
         io.remove(&url.join("a.ckpt")).unwrap();
         assert!(!io.exists(&url.join("a.ckpt")).unwrap());
         assert!(io.verify(&url.join("last.ckpt")).is_err());

@@ -102,13 +102,16 @@ impl CheckpointIo for RankZeroCheckpointIo {
         self.on_rank_zero(path, |io| io.verify(path), nothing, is_nothing)
     }
 
+    fn outline(&mut self, path: &Path) -> Result<Value, FabricError> {
+        self.on_rank_zero(path, |io| io.outline(path), Value::clone, |outline| Some(outline.clone()))
+    }
+
     fn list(&mut self, folder: &Path) -> Result<Vec<StoredFile>, FabricError> {
-        self.on_rank_zero(
-            folder,
-            |io| io.list(folder),
-            |files| Value::List(files.iter().map(file_to_value).collect()),
-            |files| files.as_list()?.iter().map(file_from_value).collect(),
-        )
+        self.on_rank_zero(folder, |io| io.list(folder), files_to_value, files_from_value)
+    }
+
+    fn list_below(&mut self, folder: &Path, depth: usize) -> Result<Vec<StoredFile>, FabricError> {
+        self.on_rank_zero(folder, |io| io.list_below(folder, depth), files_to_value, files_from_value)
     }
 
     fn poll(&mut self) -> Option<CommitFailure> {
@@ -160,6 +163,14 @@ fn paths(value: &Value) -> Option<Vec<PathBuf>> {
     value.as_list()?.iter().map(|path| path.as_str().map(PathBuf::from)).collect()
 }
 
+fn files_to_value(files: &Vec<StoredFile>) -> Value {
+    Value::List(files.iter().map(file_to_value).collect())
+}
+
+fn files_from_value(files: &Value) -> Option<Vec<StoredFile>> {
+    files.as_list()?.iter().map(file_from_value).collect()
+}
+
 fn file_to_value(file: &StoredFile) -> Value {
     let since = file.modified.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Value::Dict(
@@ -175,7 +186,7 @@ fn file_from_value(value: &Value) -> Option<StoredFile> {
     let file = value.as_dict()?;
     let number = |name: &str| file.int(name).ok().and_then(|number| u64::try_from(number).ok());
     let nanoseconds = u32::try_from(number("nanoseconds")?).ok()?;
-    let modified: SystemTime = UNIX_EPOCH + Duration::new(number("seconds")?, nanoseconds);
+    let modified: SystemTime = UNIX_EPOCH.checked_add(Duration::new(number("seconds")?, nanoseconds))?;
     Some(StoredFile { path: file.str("path").ok()?.into(), modified, size: number("size")? })
 }
 

@@ -36,6 +36,8 @@ pub struct FabricBuilder {
     pub sync_batchnorm: bool,
     /// Whatever must be the same in all processes, by name, as text: where one differs, none of them begins.
     pub configuration: BTreeMap<String, String>,
+    /// Environment variables, by name, that processes are told that this one starts.
+    pub rank_variables: BTreeMap<String, String>,
 }
 
 impl FabricBuilder {
@@ -54,7 +56,10 @@ impl FabricBuilder {
         let started = environment.place().local_world_size.filter(|_| is_process).map(|told| told.count);
         let is_single = self.strategy.name() == SINGLE_DEVICE;
         let devices = self.devices.resolve(accelerator.as_ref(), started.filter(|_| !is_single))?;
-        let world_size = devices.len() * self.num_nodes;
+        let world_size = devices.len().checked_mul(self.num_nodes).ok_or_else(|| {
+            let (devices, nodes) = (devices.len(), self.num_nodes);
+            FabricError::Setting(format!("devices={devices} on each of num_nodes={nodes} are more than can be counted"))
+        })?;
         if is_single && world_size > 1 {
             return Err(Strategies::refuse_single_device(world_size));
         }
@@ -62,6 +67,7 @@ impl FabricBuilder {
             1 => None,
             _ if !is_process => {
                 let plan = LaunchPlan::new(environment.as_ref(), devices.len(), self.num_nodes)?;
+                let plan = self.rank_variables.iter().fold(plan, |plan, (name, value)| plan.variable(name, value));
                 // What comes after this is the ranks' work.
                 std::process::exit(launcher::launch(&plan)?)
             }
@@ -139,6 +145,7 @@ impl Default for FabricBuilder {
             precision: "32-true".into(),
             sync_batchnorm: false,
             configuration: BTreeMap::new(),
+            rank_variables: BTreeMap::new(),
         }
     }
 }

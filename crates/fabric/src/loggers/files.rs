@@ -9,12 +9,14 @@ use std::path::Path;
 pub(super) struct AppendFile {
     file: File,
     len: u64,
+    /// How much of it is known to be on the disk.
+    synced: u64,
 }
 
 impl AppendFile {
     /// A new, empty file; one that exists already is an error.
     pub(super) fn create_new(path: &Path) -> io::Result<AppendFile> {
-        Ok(AppendFile { file: OpenOptions::new().write(true).create_new(true).open(path)?, len: 0 })
+        Ok(AppendFile { file: OpenOptions::new().write(true).create_new(true).open(path)?, len: 0, synced: 0 })
     }
 
     /// Writes `bytes` at the end. When it fails the file is as before, so the same bytes can be tried again.
@@ -28,6 +30,15 @@ impl AppendFile {
         self.len += bytes.len() as u64;
         Ok(())
     }
+
+    /// Waits until all of it is on the disk: some file systems say only then that there is no room.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if self.synced < self.len {
+            self.file.sync_data()?;
+            self.synced = self.len;
+        }
+        Ok(())
+    }
 }
 
 /// Replaces `path` by `bytes`: a reader, or a crash, finds the old content or the new one.
@@ -35,9 +46,9 @@ pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<AppendFi
     let mut beside = path.as_os_str().to_owned();
     beside.push(".tmp");
     let write = || -> io::Result<AppendFile> {
-        let mut file = AppendFile { file: File::create(&beside)?, len: 0 };
+        let mut file = AppendFile { file: File::create(&beside)?, len: 0, synced: 0 };
         file.append(bytes)?;
-        file.file.sync_data()?;
+        file.sync()?;
         fs::rename(&beside, path)?;
         Ok(file)
     };

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 
 use super::DdpOptions;
+use crate::ended::{self, Place};
 
 /// Which strategy a run asks for: a name that [`Strategies`](super::Strategies) knows, or `ddp` with options.
 ///
@@ -117,7 +118,10 @@ impl<'de> Deserialize<'de> for StrategyChoice {
             Spelt::Name(name) => Ok(name.into()),
             Spelt::Class(Class { class_path, init_args }) => match class_path.rsplit('.').next() {
                 Some(CLASS | "DDPStrategy") => Ok(init_args.into()),
-                _ => Err(de::Error::custom(format!("there is no class of strategies `{class_path}`; write {CLASS}"))),
+                _ => Err(de::Error::custom(match ended::fate(Place::Strategy, &class_path) {
+                    Some(fate) => format!("strategy `{class_path}` is no more: {fate}"),
+                    None => format!("there is no class of strategies `{class_path}`; write {CLASS}"),
+                })),
             },
         }
     }
@@ -147,6 +151,9 @@ mod tests {
         let lightnings =
             r#"{"class_path": "lightning.pytorch.strategies.DDPStrategy", "init_args": {"static_graph": true}}"#;
         assert_eq!(read(lightnings).unwrap(), DdpOptions::default().static_graph(true).into());
+        assert!(
+            read(r#"{"class_path": "BaguaStrategy"}"#).unwrap_err().to_string().contains("removed Bagua; write `ddp`")
+        );
         assert!(read(r#"{"class_path": "Fsdp"}"#).unwrap_err().to_string().contains("write DdpStrategy"));
     }
 }

@@ -89,7 +89,8 @@ mod time {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let parts: Option<Vec<u64>> = text.split(':').map(|part| part.parse().ok()).collect();
+        // With more hours than fit there, seconds could not be counted.
+        let parts: Option<Vec<u64>> = text.split(':').map(|part| part.parse::<u32>().ok().map(u64::from)).collect();
         let seconds = match parts.as_deref() {
             Some(&[hours, minutes @ 0..60, seconds @ 0..60]) => (hours * 60 + minutes) * 60 + seconds,
             Some(&[days, hours @ 0..24, minutes @ 0..60, seconds @ 0..60]) => {

@@ -7,6 +7,7 @@ use fulgurite_torch::tch::Device;
 
 use super::{DdpOptions, DdpStrategy, Ranks, SingleDeviceStrategy, Strategy};
 use crate::FabricError;
+use crate::ended::{self, Place};
 
 /// What a strategy is made of.
 pub struct StrategyContext {
@@ -58,7 +59,8 @@ const BUILT_IN: [&str; 5] =
 const SPAWNED: [&str; 3] = ["ddp_spawn", "ddp_fork", "ddp_notebook"];
 
 /// Lightning's that are not here.
-const ELSEWHERE: [&str; 7] = ["deepspeed", "dp", "fsdp", "fsdp_cpu_offload", "model_parallel", "single_xla", "xla"];
+const ELSEWHERE: [&str; 7] =
+    ["deepspeed", "fsdp", "fsdp_cpu_offload", "model_parallel", "single_xla", "xla", "xla_debug"];
 
 /// The strategies there are, by name.
 ///
@@ -118,7 +120,10 @@ impl Strategies {
         if ELSEWHERE.contains(&base) {
             return Err(FabricError::NotInThisVersion { what: format!("strategy `{name}`") });
         }
-        Err(FabricError::unknown("strategy", name, &names))
+        Err(match ended::fate(Place::Strategy, name) {
+            Some(fate) => FabricError::Ended { what: "strategy", given: name.to_owned(), fate },
+            None => FabricError::unknown("strategy", name, &names),
+        })
     }
 
     /// The strategy of a name. `auto` is `ddp` where there are several processes.
@@ -171,6 +176,8 @@ mod tests {
     #[test]
     fn names_that_are_not_strategies_say_what_to_write() {
         assert!(refused("ddp_spawn_find_unused_parameters_true").contains("write `ddp_find_unused_parameters_true`"));
+        assert_eq!(refused("dp").split(':').next(), Some("strategy `dp` is no more"));
+        assert_eq!(refused("bagua"), "strategy `bagua` is no more: Lightning 2.3 removed Bagua; write `ddp`");
         assert_eq!(refused("fsdp"), "this version does not support strategy `fsdp` yet");
         assert!(refused("single").contains("did you mean `single_device`?"));
         assert!(refused("zzz").starts_with("unknown strategy `zzz`; choose one of auto, single_device, ddp"));

@@ -30,7 +30,7 @@ use std::path::Path;
 pub use file_system::{FileSystem, LocalFileSystem, SyncWrite};
 #[doc(hidden)]
 pub use reading::run_pickle;
-pub use reading::{load, load_from, load_mmap, verify, verify_from};
+pub use reading::{load, load_from, load_mmap, outline, outline_from, verify, verify_from};
 
 use crate::error::TorchError;
 use crate::value::Value;

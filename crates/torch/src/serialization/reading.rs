@@ -119,6 +119,43 @@ pub fn verify_from(input: impl Read + Seek) -> Result<(), TorchError> {
     archive.check_sums()
 }
 
+/// Reads what a file says beside its tensors, each of which is [`Value::None`] here. Takes little time and memory, whatever
+/// the size of the file; the checksums of tensors are not compared.
+///
+/// # Errors
+///
+/// As for [`load`].
+///
+/// ```
+/// use fulgurite_torch::tch::Tensor;
+/// use fulgurite_torch::{Dict, Value, serialization};
+///
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("state.pt");
+/// serialization::save(&path, &Value::Dict(Dict::new().with("step", 3).with("weight", Tensor::from(1.0))))?;
+/// let outline = Dict::new().with("step", 3).with("weight", Value::None);
+/// assert_eq!(serialization::outline(&path)?, Value::Dict(outline));
+/// # Ok::<(), fulgurite_torch::TorchError>(())
+/// ```
+pub fn outline(path: impl AsRef<Path>) -> Result<Value, TorchError> {
+    outline_from(open(path.as_ref())?)
+}
+
+/// Reads from `input` what [`outline`] reads from a file.
+///
+/// # Errors
+///
+/// As for [`load`].
+pub fn outline_from(input: impl Read + Seek) -> Result<Value, TorchError> {
+    let mut archive = ArchiveReader::open(input)?;
+    let pickle = read_pickle(&mut archive)?;
+    let value = build(&pickle, &mut |key, expected| {
+        expect(key, archive.size(&entry_name(key))?, expected)?;
+        Ok(Tensor::new())
+    })?;
+    Ok(value.without_tensors())
+}
+
 /// Runs the pickle machine alone, with any storages it asks for: for fuzzing.
 ///
 /// # Errors

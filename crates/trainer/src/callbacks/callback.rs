@@ -101,13 +101,13 @@ pub trait Callback: Any + Send {
         Ok(())
     }
 
-    /// The files that `ckpt_path("last")` chooses the newest of, if writing checkpoints is its role. Asked before
+    /// The files that `ckpt_path("last")` chooses the furthest of, if writing checkpoints is its role. Asked before
     /// [`setup`](Callback::setup).
     fn last_checkpoints(&self, trainer: &mut TrainerState) -> Vec<PathBuf> {
         Vec::new()
     }
 
-    /// Whether a fit that is given no `ckpt_path` goes on from the newest of these: what a crash left.
+    /// Whether a fit that is given no `ckpt_path` goes on from the furthest of these: what a crash left.
     fn resumes_by_itself(&self) -> bool {
         false
     }
@@ -120,6 +120,16 @@ pub trait Callback: Any + Send {
     /// The file in which it wants the run saved when Ctrl-C ends a fit, if writing checkpoints is its role.
     fn interrupted_checkpoint(&self) -> Option<PathBuf> {
         None
+    }
+
+    /// Whether a file may be a checkpoint of its, by its name; those that end with `.ckpt` are looked at anyway.
+    fn names_checkpoint(&self, path: &Path) -> bool {
+        false
+    }
+
+    /// How many folders the names of its checkpoints have, below the folder that they are in.
+    fn checkpoint_depth(&self) -> usize {
+        0
     }
 
     /// An entry point begins.

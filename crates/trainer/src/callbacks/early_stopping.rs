@@ -227,6 +227,13 @@ impl Callback for EarlyStopping {
         Ok(())
     }
 
+    fn on_train_start(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
+        if !self.checks_on_train_epoch_end(trainer) && !trainer.validates() {
+            trainer.warn("EarlyStopping will check nothing in this run, because it checks at the end of validation, and this run does not validate; leave check_on_train_epoch_end out, or give a validation loader with data");
+        }
+        Ok(())
+    }
+
     fn on_train_epoch_end(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
         if self.checks_on_train_epoch_end(trainer) { self.run_check(trainer) } else { Ok(()) }
     }
@@ -241,7 +248,7 @@ impl EarlyStopping {
         let config = trainer.config();
         let once_per_epoch =
             config.val_check_interval == ValCheckInterval::Fraction(1.0) && config.check_val_every_n_epoch == Some(1);
-        self.options.check_on_train_epoch_end.unwrap_or(once_per_epoch || !trainer.enable_validation())
+        self.options.check_on_train_epoch_end.unwrap_or(once_per_epoch || !trainer.validates())
     }
 
     fn run_check(&mut self, trainer: &mut TrainerState) -> Result<()> {

@@ -1,5 +1,6 @@
 //! [`ModelCheckpoint`]: writes checkpoints while a run goes on, and keeps the best.
 
+mod continued;
 mod hooks;
 mod ledger;
 mod mode;
@@ -20,11 +21,15 @@ pub use options::{ModelCheckpointOptions, SaveLast};
 pub(super) use paths::real_path;
 pub(super) use python_format::python_float;
 
+use continued::{Loaded, WrittenLater};
 use ledger::{Kept, Ledger};
 use top_k::TopK;
 
 use crate::config::Configurable;
 use crate::error::Error;
+
+/// What a signal leaves, in the folder of the checkpoints.
+const INTERRUPTED: &str = "interrupted.ckpt";
 
 /// Writes checkpoints while [`fit`](crate::Trainer::fit) goes on, and keeps the best of them.
 ///
@@ -41,7 +46,10 @@ use crate::error::Error;
 /// - when fewer checkpoints are kept than in the run resumed from, those too many are removed;
 /// - a save that fails is as if it had not been asked for: nothing is removed, and the ranking is what it was.
 ///   [`on_save_error`](ModelCheckpoint::on_save_error) says whether the run goes on;
-/// - of a resumed run's ranking, what is no longer there is forgotten.
+/// - of a resumed run's ranking, what is no longer there is forgotten, and so is what does not lie in the folder, is no
+///   checkpoint or is another run's: it is neither overwritten nor removed;
+/// - what a run wrote after the checkpoint it is resumed from counts as its own: it keeps its place in the ranking, and what
+///   is written from then on replaces it.
 ///
 /// The folder may be a URL, such as `memory://runs/7` or `s3://bucket/runs/7`, where the run's
 /// [`CheckpointIo`](crate::fabric::CheckpointIo) knows what to do with it.
@@ -70,8 +78,11 @@ pub struct ModelCheckpoint {
     deferred: bool,
     /// The folder of the run resumed from, when it was another.
     resumed_dirpath: Option<PathBuf>,
-    /// The state is that of a checkpoint, whose files may be gone.
+    /// The state is that of a checkpoint, whose files may be gone, or anyone's.
     is_restored: bool,
+    /// That checkpoint.
+    loaded: Option<Loaded>,
+    written_later: WrittenLater,
 }
 
 impl Default for ModelCheckpoint {
@@ -108,6 +119,8 @@ impl ModelCheckpoint {
             deferred: false,
             resumed_dirpath: None,
             is_restored: false,
+            loaded: None,
+            written_later: WrittenLater::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use derive_setters::Setters;
+use fulgurite_torch::Value;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ use super::{Callback, Role};
 use crate::config::Configurable;
 use crate::error::{Error, Result};
 use crate::module::ModuleView;
+use crate::outline::Outline;
 use crate::saving::SaveRequest;
 use crate::state::{TrainerFn, TrainerState};
 
@@ -139,7 +141,12 @@ impl Callback for OnExceptionCheckpoint {
         if stage != TrainerFn::Fit || self.failed || trainer.is_interrupted() || trainer.config().fast_dev_run > 0 {
             return Ok(());
         }
-        trainer.fabric.checkpoint_io().remove(&self.ckpt_path())?;
+        let (path, io) = (self.ckpt_path(), trainer.fabric.checkpoint_io());
+        let is_checkpoint = |value: Value| value.as_dict().is_some_and(|dict| Outline(dict).is_checkpoint());
+        // Whatever else has that name is not this callback's.
+        if io.exists(&path)? && io.outline(&path).is_ok_and(is_checkpoint) {
+            io.remove(&path)?;
+        }
         Ok(())
     }
 }

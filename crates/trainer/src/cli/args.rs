@@ -49,7 +49,7 @@ pub(super) fn parse(args: &[String]) -> Result<Request, Error> {
         match arg.split_once('=').map_or((arg, None), |(name, value)| (name, Some(value))) {
             ("-h" | "--help" | "help", None) => return Ok(Request::Help(None)),
             ("-c" | "--config", value) => {
-                let file = value.or_else(|| args.next());
+                let file = value.or_else(|| args.next()).filter(|file| !file.is_empty());
                 let Some(file) = file else { return wrong("--config needs the name of a file".into()) };
                 arguments.push(Argument::ProgramConfig(file.into()));
             }
@@ -70,7 +70,7 @@ pub(super) fn parse(args: &[String]) -> Result<Request, Error> {
         let mut value = || given.or_else(|| args.next_if(|next| !next.starts_with("--"))).map(String::from);
         match name {
             "-h" | "--help" => return Ok(Request::Help(Some(subcommand))),
-            "-c" | "--config" => match value() {
+            "-c" | "--config" => match value().filter(|file| !file.is_empty()) {
                 Some(file) => arguments.push(Argument::Config(file)),
                 None => return wrong("--config needs the name of a file".into()),
             },

@@ -1,10 +1,13 @@
 //! Checking a configuration: unknown options, and values of the wrong type, with suggestions.
 
+use std::rc::Rc;
+
 use serde_json::Value;
 
+use fulgurite_fabric::ended::{self, Place};
 use fulgurite_fabric::strategy::Strategies;
 
-use super::layout::{INERT, INERT_OF_STRATEGIES, Layout, SCHEDULER_KEYS};
+use super::layout::{INERT, INERT_OF_STRATEGIES, Layout, SCHEDULER_KEYS, stepped_by};
 use super::registry::{Kind, Misfit};
 use super::schema::Schema;
 use super::tree::{Content, Node, Origin};
@@ -15,7 +18,7 @@ pub(super) fn wrong<T>(message: String) -> Result<T, Error> {
 }
 
 /// Puts a layer into its normal form: classes as `class_path` and `init_args`, what is null and cannot be left out, and
-/// numbers that stand for texts as texts.
+/// texts as they are written.
 ///
 /// # Errors
 ///
@@ -28,12 +31,8 @@ fn normalize_at(layout: &Layout, node: &mut Node, schema: Schema<'_>, path: &mut
     if let Some(kind) = schema.classes() {
         return normalize_classes(layout, node, kind, schema.is_class_list(), &path.join("."));
     }
-    if schema.is_text()
-        && let Content::Scalar(Value::Number(number)) = &node.content
-    {
-        node.content = Content::Scalar(number.to_string().into());
-    }
     if !schema.is_struct() {
+        settle(node, schema);
         return Ok(());
     }
     let origin = node.origin.clone();
@@ -59,6 +58,30 @@ fn normalize_at(layout: &Layout, node: &mut Node, schema: Schema<'_>, path: &mut
         path.pop();
     }
     Ok(())
+}
+
+/// Makes texts of scalars that were read as something else, where texts are asked for.
+fn settle(node: &mut Node, schema: Schema<'_>) {
+    match &mut node.content {
+        Content::Scalar(value) => {
+            // What was not read from a text, such as hyper-parameters, may be a number.
+            let number = value.as_number().map(|number| Rc::from(number.to_string()));
+            if let Some(written) = node.written.take().or(number).filter(|written| schema.means_text(value, written)) {
+                *value = Value::from(&*written);
+            }
+        }
+        Content::List(items) => {
+            let items = items.iter_mut().enumerate().filter_map(|(at, item)| Some((item, schema.item(at)?)));
+            items.for_each(|(item, schema)| settle(item, schema));
+        }
+        Content::Map(entries) => {
+            let entries = entries.iter_mut().filter_map(|(key, value)| {
+                let schema = schema.field(key).or_else(|| schema.values())?;
+                Some((value, schema))
+            });
+            entries.for_each(|(value, schema)| settle(value, schema));
+        }
+    }
 }
 
 /// Whether Lightning's own files say this, and it means nothing.
@@ -88,7 +111,7 @@ fn normalize_classes(layout: &Layout, node: &mut Node, kind: Kind, is_list: bool
         _ if is_list => {
             normalize_class(layout, node, kind, path)?;
             let origin = node.origin.clone();
-            let only = std::mem::replace(node, Node { content: Content::List(Vec::new()), origin });
+            let only = std::mem::replace(node, Node::new(Content::List(Vec::new()), &origin));
             node.content = Content::List(vec![only]);
             Ok(())
         }
@@ -109,7 +132,10 @@ fn normalize_class(layout: &Layout, node: &mut Node, kind: Kind, path: &str) -> 
         ));
     };
     let extra: &[&str] = if kind == Kind::Scheduler { &SCHEDULER_KEYS } else { &[] };
-    for (key, value) in entries.iter() {
+    for (key, value) in entries.iter_mut() {
+        if let Some(schema) = stepped_by().field(key).filter(|_| extra.contains(&key.as_str())) {
+            settle(value, schema);
+        }
         if !["class_path", "init_args"].contains(&key.as_str()) && !extra.contains(&key.as_str()) {
             let names: Vec<&str> = ["class_path", "init_args"].into_iter().chain(extra.iter().copied()).collect();
             return Err(unknown_option(&value.origin, &[path, key], &names));
@@ -161,6 +187,11 @@ pub(super) fn unknown_option<S: AsRef<str>>(origin: &Origin, path: &[S], known: 
     let path: Vec<&str> = path.iter().map(AsRef::as_ref).collect();
     let (last, parents) = path.split_last().map_or(("", &[][..]), |(last, parents)| (*last, parents));
     let full = |name: &str| parents.iter().copied().chain([name]).collect::<Vec<_>>().join(".");
+    if let ["trainer", argument] = path[..]
+        && let Some(fate) = ended::fate(Place::Argument, argument)
+    {
+        return Error::Config(format!("{origin}: `trainer.{argument}` is no more: {fate}"));
+    }
     let advice = match nearest(last, known.iter().copied()) {
         Some(name) => format!("did you mean `{}`?", full(name)),
         None if parents.is_empty() => format!("there are {}", known.join(", ")),
@@ -170,6 +201,9 @@ pub(super) fn unknown_option<S: AsRef<str>>(origin: &Origin, path: &[S], known: 
 }
 
 pub(super) fn unknown_class(layout: &Layout, origin: &Origin, kind: Kind, name: &str) -> Error {
+    if let Some(fate) = kind.fate(name) {
+        return Error::Config(format!("{origin}: {} `{name}` is no more: {fate}", kind.name()));
+    }
     let by_name = if kind == Kind::Strategy { Strategies::names() } else { Vec::new() };
     let mut names = layout.registry.names(kind);
     names.extend(by_name.iter().map(String::as_str));
@@ -224,6 +258,7 @@ pub(super) fn misfit(node: &Node, schema: Schema<'_>, prefix: &str, misfit: &Mis
 /// A value in a message.
 fn shown(value: &Value) -> String {
     match value {
+        Value::String(text) if text.trim().is_empty() => "an empty text".into(),
         Value::String(text) => format!("the text `{text}`"),
         Value::Null => "null".into(),
         Value::Array(_) => format!("the list `{value}`"),

@@ -71,7 +71,7 @@ fn subcommand_help(layout: &Layout, subcommand: Subcommand) -> Command {
             .help("Print the configuration as YAML, and exit"),
     );
     if subcommand == Subcommand::Fit {
-        let help = "Go on from the newest whole checkpoint of this run folder, or of the last run: --ckpt_path by another name";
+        let help = "Go on from the furthest whole checkpoint of this run folder, or of the last run: --ckpt_path by another name";
         command = command.arg(option("resume").value_name("auto|path").num_args(0..=1).help(help));
     }
     for (name, schema) in layout.groups() {

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use super::args::{Argument, RunRequest};
 use super::check::{nearest, normalize, unknown_option, wrong};
-use super::layout::{Layout, SCHEDULER_KEYS, Subcommand};
+use super::files::Files;
+use super::layout::{Layout, SCHEDULER_KEYS, Subcommand, stepped_by};
 use super::registry::Kind;
 use super::schema::Schema;
 use super::tree::{Content, Node, Origin};
@@ -23,11 +24,12 @@ pub(super) struct Sources<'a> {
     pub env: &'a [(String, String)],
     /// The command line.
     pub request: &'a RunRequest,
+    pub files: &'a Files,
 }
 
 /// The configuration that all sources together say.
 pub(super) fn resolve(layout: &Layout, sources: Sources<'_>) -> Result<Node, Error> {
-    let mut config = Config { layout, root: layout.defaults() };
+    let mut config = Config { layout, files: sources.files, root: layout.defaults() };
     if let Some(text) = sources.program {
         config.layer(yaml::read(text, "the program's defaults")?)?;
     }
@@ -52,6 +54,7 @@ pub(super) fn resolve(layout: &Layout, sources: Sources<'_>) -> Result<Node, Err
 
 struct Config<'a> {
     layout: &'a Layout,
+    files: &'a Files,
     root: Node,
 }
 
@@ -63,12 +66,12 @@ impl Config<'_> {
     }
 
     fn file(&mut self, path: &Path) -> Result<(), Error> {
-        yaml::read_file(path)?.into_iter().try_for_each(|layer| self.layer(layer))
+        self.files.layers(path)?.into_iter().try_for_each(|layer| self.layer(layer))
     }
 
     /// A file with a section for each subcommand.
     fn program_file(&mut self, path: &Path, subcommand: Subcommand) -> Result<(), Error> {
-        for mut layer in yaml::read_file(path)? {
+        for mut layer in self.files.layers(path)? {
             let Some(sections) = layer.as_map_mut() else { continue };
             for (name, section) in sections.iter() {
                 if Subcommand::from_name(name).is_none() {
@@ -92,6 +95,11 @@ impl Config<'_> {
         let prefix = format!("PL_{}__", subcommand.name().to_uppercase());
         for name in ["PL_CONFIG".to_owned(), format!("{prefix}CONFIG")] {
             if let Some((_, file)) = env.iter().find(|(held, _)| *held == name) {
+                if file.is_empty() {
+                    return wrong(format!(
+                        "environment variable {name} is empty; write the name of a file, or unset it"
+                    ));
+                }
                 self.file(Path::new(file))?;
             }
         }
@@ -154,9 +162,9 @@ impl Config<'_> {
             let mut items = self.root.nearest(path.iter().copied()).as_list().map(<[Node]>::to_vec).unwrap_or_default();
             match node.content {
                 Content::List(more) => items.extend(more),
-                content => items.push(Node { content, origin: origin.clone() }),
+                _ => items.push(node),
             }
-            node = Node { content: Content::List(items), origin: origin.clone() };
+            node = Node::new(Content::List(items), origin);
         }
         self.layer(nest(path, node, origin))
     }
@@ -180,14 +188,14 @@ impl Config<'_> {
 
     /// `--trainer t.yaml`, or `--trainer "{max_epochs: 3}"`.
     fn set_group(&mut self, group: &str, value: Option<&str>, origin: &Origin) -> Result<(), Error> {
-        let Some(value) = value else {
+        let Some(value) = value.filter(|value| !value.trim().is_empty()) else {
             return wrong(format!("{origin} needs the name of a file with the options of `{group}`"));
         };
         let inline = yaml::read_value(value, origin);
         if inline.as_map().is_some() {
             return self.layer(nest(&[group], inline, origin));
         }
-        for layer in yaml::read_file(Path::new(value))? {
+        for layer in self.files.layers(Path::new(value))? {
             let origin = layer.origin.clone();
             self.layer(nest(&[group], layer, &origin))?;
         }
@@ -205,7 +213,9 @@ impl Config<'_> {
         origin: &Origin,
     ) -> Result<(), Error> {
         if rest.is_empty() {
-            let Some(value) = value else { return wrong(format!("{origin} needs the name of a class")) };
+            let Some(value) = value.filter(|value| !value.trim().is_empty()) else {
+                return wrong(format!("{origin} needs the name of a class"));
+            };
             let mut layer = nest(place, yaml::read_value(value, origin), origin);
             if !append {
                 return self.layer(layer);
@@ -215,7 +225,7 @@ impl Config<'_> {
             let mut items =
                 self.root.nearest(place.iter().copied()).as_list().map(<[Node]>::to_vec).unwrap_or_default();
             items.extend(more);
-            return self.layer(nest(place, Node { content: Content::List(items), origin: origin.clone() }, origin));
+            return self.layer(nest(place, Node::new(Content::List(items), origin), origin));
         }
         if kind == Kind::Strategy {
             self.strategy_of_a_name(place, origin);
@@ -228,10 +238,13 @@ impl Config<'_> {
             return wrong(format!("{origin} belongs to no {what}; name it before, with --{place}{how}{which}"));
         };
         let name = class.get("class_path").and_then(Node::as_str).unwrap_or_default().to_owned();
-        if kind == Kind::Scheduler && SCHEDULER_KEYS.contains(&key) {
-            let node = yaml::read_value(value.unwrap_or("true"), origin);
+        if kind == Kind::Scheduler
+            && SCHEDULER_KEYS.contains(&key)
+            && let Some(field) = stepped_by().field(key)
+        {
+            let node = parse_value(field, value, &format!("{}.{key}", place.join(".")), origin)?;
             class.as_map_mut().map(|entries| entries.insert(key.to_owned(), node));
-            return Ok(());
+            return normalize(self.layout, &mut self.root);
         }
         let schema = self.layout.registry.find(kind, &name).map(|class| class.schema());
         let Some(field) = schema.and_then(|schema| schema.field(key)) else {

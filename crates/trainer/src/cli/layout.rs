@@ -150,3 +150,17 @@ fn defaults(schema: Schema<'_>) -> Node {
         None => Node::map(schema.fields().map(|(name, field)| (name.to_owned(), defaults(field))), &Origin::Default),
     }
 }
+
+/// The schema of what stands beside a scheduler's class.
+pub(super) fn stepped_by() -> Schema<'static> {
+    static SCHEMA: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| {
+        serde_json::json!({ "properties": {
+            "interval": { "enum": ["epoch", "step"] },
+            "frequency": { "type": "integer", "minimum": 1 },
+            "monitor": { "type": ["string", "null"] },
+            "strict": { "type": "boolean" },
+            "name": { "type": ["string", "null"] },
+        } })
+    });
+    Schema(&SCHEMA)
+}

@@ -66,6 +66,7 @@
 mod args;
 mod check;
 mod early;
+pub(crate) mod files;
 mod help;
 mod layers;
 mod layout;

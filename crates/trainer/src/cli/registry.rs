@@ -1,5 +1,6 @@
 //! [`Registry`]: the classes that a file or a command line can name.
 
+use fulgurite_fabric::ended::{self, Place};
 use fulgurite_fabric::loggers::{CsvLogger, CsvLoggerOptions, Logger, TensorBoardLogger, TensorBoardLoggerOptions};
 use fulgurite_fabric::strategy::DdpOptions;
 use fulgurite_optim::{OptimizerOptions, SchedulerOptions};
@@ -54,11 +55,23 @@ impl Kind {
         Kind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
+    /// What became of a class of Lightning's that ended.
+    pub(super) fn fate(self, class_path: &str) -> Option<&'static str> {
+        let place = match self {
+            Kind::Callback => Place::Callback,
+            Kind::Logger => Place::Logger,
+            Kind::Plugin => Place::Plugin,
+            Kind::Strategy => Place::Strategy,
+            Kind::Optimizer | Kind::Scheduler => return None,
+        };
+        ended::fate(place, class_path)
+    }
+
     /// What Lightning has under names of its own, and this version does not have.
     fn elsewhere(self) -> &'static [&'static str] {
         match self {
             Kind::Callback => &["LambdaCallback"],
-            Kind::Logger => &["CometLogger", "LitLogger", "MLFlowLogger", "NeptuneLogger", "WandbLogger"],
+            Kind::Logger => &["CometLogger", "LitLogger", "MLFlowLogger", "WandbLogger"],
             Kind::Plugin => &[
                 "AsyncCheckpointIO",
                 "KubeflowEnvironment",

@@ -7,7 +7,7 @@ use fulgurite_fabric::loggers::Logger;
 use fulgurite_optim::{Interval, OptimizerOptions, SchedulerOptions};
 
 use super::check::{misfit, wrong};
-use super::layout::Layout;
+use super::layout::{Layout, stepped_by};
 use super::registry::{Failure, Kind, Made, parse};
 use super::schema::Schema;
 use super::tree::{Content, Node};
@@ -20,6 +20,8 @@ use crate::plugin::Plugin;
 /// A complete configuration.
 pub(super) struct Resolved {
     pub root: Node,
+    /// What ranks need to be told to come to the same.
+    pub passed: Option<String>,
 }
 
 /// Which loggers were asked for.
@@ -256,20 +258,6 @@ impl Resolved {
         let text = yaml::write(&value, has("comments").then(|| layout.schema()));
         if text.is_empty() { "{}\n".into() } else { text }
     }
-}
-
-/// The schema of what stands beside a scheduler's class.
-fn stepped_by() -> Schema<'static> {
-    static SCHEMA: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| {
-        serde_json::json!({ "properties": {
-            "interval": { "enum": ["epoch", "step"] },
-            "frequency": { "type": "integer", "minimum": 1 },
-            "monitor": { "type": ["string", "null"] },
-            "strict": { "type": "boolean" },
-            "name": { "type": ["string", "null"] },
-        } })
-    });
-    Schema(&SCHEMA)
 }
 
 /// Makes the class of a node; nothing of null.

@@ -9,6 +9,7 @@ use fulgurite_torch::tch::nn;
 use fulgurite_torch::{Value, rng};
 
 use super::args::{self, Request, RunRequest};
+use super::files::{self, Files};
 use super::help::{self, Program};
 use super::layers::{self, Sources};
 use super::layout::{Layout, Subcommand};
@@ -120,7 +121,9 @@ where
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         let from_process = || std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
         let env = self.env.clone().unwrap_or_else(from_process);
-        let sources = |checkpoint| Sources { program: self.defaults.as_deref(), checkpoint, env: &env, request };
+        let files = Files::new();
+        let sources =
+            |checkpoint| Sources { program: self.defaults.as_deref(), checkpoint, env: &env, request, files: &files };
         let mut root = layers::resolve(layout, sources(None))?;
         if request.subcommand != Subcommand::Fit
             && let Some(path) = root.nearest(["ckpt_path"]).as_str().filter(|path| Path::new(path).is_file())
@@ -132,7 +135,7 @@ where
         if let Some(groups) = root.as_map_mut() {
             groups.retain(|group, _| group != "tune" || request.subcommand.takes(group));
         }
-        Ok(Resolved { root })
+        Ok(Resolved { root, passed: files.passed() })
     }
 
     /// `None` after an evaluation or prediction.
@@ -192,6 +195,9 @@ where
         let mut builder = Trainer::builder().console(self.console.clone()).missing(resolved.elsewhere(layout));
         let loggers = resolved.loggers(layout, &config)?;
         builder = builder.config(config);
+        if let Some(passed) = &resolved.passed {
+            builder = builder.rank_variable(files::PASSED, passed);
+        }
         for callback in resolved.callbacks(layout)? {
             builder = builder.boxed_callback(callback);
         }

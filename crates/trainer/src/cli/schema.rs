@@ -81,6 +81,38 @@ impl<'a> Schema<'a> {
         self.0.get("items").map(Schema).or_else(|| self.variants().find_map(Schema::items))
     }
 
+    /// The schema of an item of a list, or of a tuple.
+    pub(super) fn item(self, at: usize) -> Option<Schema<'a>> {
+        let tuple = self.0.get("prefixItems").and_then(Value::as_array).and_then(|items| items.get(at)).map(Schema);
+        tuple.or_else(|| self.0.get("items").map(Schema)).or_else(|| self.variants().find_map(|list| list.item(at)))
+    }
+
+    /// The schema of the values of a map with any keys.
+    pub(super) fn values(self) -> Option<Schema<'a>> {
+        self.0.get("additionalProperties").map(Schema).or_else(|| self.variants().find_map(Schema::values))
+    }
+
+    /// Whether a scalar that is read as `value` is meant as the text that it is `written` as: a text is asked for, or this
+    /// choice, and nothing that the value is.
+    pub(super) fn means_text(self, value: &Value, written: &str) -> bool {
+        !self.takes(value) && (self.takes_any_text() || self.choices().iter().any(|choice| choice == written))
+    }
+
+    fn takes(self, value: &Value) -> bool {
+        let names = self.type_names();
+        let is_taken = match value {
+            Value::Bool(_) => names.contains(&"boolean"),
+            Value::Number(number) => names.contains(&"number") || names.contains(&"integer") && !number.is_f64(),
+            _ => true,
+        };
+        is_taken || self.variants().any(|variant| variant.takes(value))
+    }
+
+    fn takes_any_text(self) -> bool {
+        let is_free = self.0.get("enum").is_none() && self.0.get("const").is_none();
+        is_free && self.type_names().contains(&"string") || self.variants().any(Schema::takes_any_text)
+    }
+
     /// The smallest number it can be.
     pub(super) fn minimum(self) -> Option<&'a Value> {
         self.0.get("minimum")

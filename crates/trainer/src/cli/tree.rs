@@ -4,9 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use indexmap::IndexMap;
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
-use serde_saphyr::Spanned;
 
 use super::schema::Schema;
 
@@ -42,6 +40,9 @@ impl fmt::Display for Origin {
 pub(super) struct Node {
     pub content: Content,
     pub origin: Origin,
+    /// How a scalar is written that is read as something else than a text, such as `1.10` or `yes`: what it means where
+    /// its option is a text.
+    pub written: Option<Rc<str>>,
 }
 
 #[derive(Debug, Clone)]
@@ -53,12 +54,16 @@ pub(super) enum Content {
 }
 
 impl Node {
+    pub(super) fn new(content: Content, origin: &Origin) -> Node {
+        Node { content, origin: origin.clone(), written: None }
+    }
+
     pub(super) fn scalar(value: impl Into<Value>, origin: &Origin) -> Node {
-        Node { content: Content::Scalar(value.into()), origin: origin.clone() }
+        Node::new(Content::Scalar(value.into()), origin)
     }
 
     pub(super) fn map(entries: impl IntoIterator<Item = (String, Node)>, origin: &Origin) -> Node {
-        Node { content: Content::Map(entries.into_iter().collect()), origin: origin.clone() }
+        Node::new(Content::Map(entries.into_iter().collect()), origin)
     }
 
     /// A JSON value, all of it from `origin`.
@@ -70,7 +75,7 @@ impl Node {
             }
             scalar => Content::Scalar(scalar.clone()),
         };
-        Node { content, origin: origin.clone() }
+        Node::new(content, origin)
     }
 
     pub(super) fn to_json(&self) -> Value {
@@ -97,6 +102,10 @@ impl Node {
 
     pub(super) fn as_map_mut(&mut self) -> Option<&mut IndexMap<String, Node>> {
         if let Content::Map(entries) = &mut self.content { Some(entries) } else { None }
+    }
+
+    fn into_map(self) -> IndexMap<String, Node> {
+        if let Content::Map(entries) = self.content { entries } else { IndexMap::new() }
     }
 
     pub(super) fn as_list(&self) -> Option<&[Node]> {
@@ -130,19 +139,15 @@ impl Node {
         if schema.classes().is_some() && self.is_same_class(&over) {
             return self.merge_class(over);
         }
-        let is_struct = schema.is_struct();
-        match (&mut self.content, over.content) {
-            (Content::Map(entries), Content::Map(more)) if is_struct => {
-                for (key, node) in more {
-                    match (entries.get_mut(&key), schema.field(&key)) {
-                        (Some(held), Some(field)) => held.merge(node, field),
-                        _ => drop(entries.insert(key, node)),
-                    }
-                }
-            }
-            (content, over_content) => {
-                *content = over_content;
-                self.origin = over.origin;
+        let (Content::Map(entries), true, Content::Map(_)) = (&mut self.content, schema.is_struct(), &over.content)
+        else {
+            *self = over;
+            return;
+        };
+        for (key, node) in over.into_map() {
+            match (entries.get_mut(&key), schema.field(&key)) {
+                (Some(held), Some(field)) => held.merge(node, field),
+                _ => drop(entries.insert(key, node)),
             }
         }
     }
@@ -166,98 +171,4 @@ impl Node {
 /// `EarlyStopping` of `lightning.pytorch.callbacks.EarlyStopping`.
 pub(super) fn short_name(class_path: &str) -> String {
     class_path.rsplit('.').next().unwrap_or(class_path).to_owned()
-}
-
-// Reading YAML --------------------------------------------------------------------------------------------------------
-
-/// A node whose origin holds the line alone; [`Node::named`] adds the file.
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {
-        let Spanned { value: content, referenced, .. } = Spanned::<Content>::deserialize(deserializer)?;
-        Ok(Node { content, origin: Origin::File { name: "".into(), line: referenced.line() } })
-    }
-}
-
-impl<'de> Deserialize<'de> for Content {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Content, D::Error> {
-        deserializer.deserialize_any(ContentVisitor)
-    }
-}
-
-struct ContentVisitor;
-
-macro_rules! scalars {
-    ($($visit:ident: $type:ty),*) => {
-        $(fn $visit<E>(self, value: $type) -> Result<Content, E> {
-            Ok(Content::Scalar(value.into()))
-        })*
-    };
-}
-
-impl<'de> Visitor<'de> for ContentVisitor {
-    type Value = Content;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    scalars! { visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str, visit_string: String }
-
-    fn visit_unit<E>(self) -> Result<Content, E> {
-        Ok(Content::Scalar(Value::Null))
-    }
-
-    fn visit_none<E>(self) -> Result<Content, E> {
-        Ok(Content::Scalar(Value::Null))
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Content, D::Error> {
-        Content::deserialize(deserializer)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Content, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Content::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Content, A::Error> {
-        let mut map = IndexMap::new();
-        while let Some((key, node)) = entries.next_entry::<String, Node>()? {
-            map.insert(key, node);
-        }
-        Ok(Content::Map(map))
-    }
-}
-
-impl Node {
-    /// The same, read from the file `name`.
-    pub(super) fn named(mut self, file: &Rc<str>) -> Node {
-        if let Origin::File { name, .. } = &mut self.origin {
-            *name = file.clone();
-        }
-        self.content = match self.content {
-            Content::List(items) => Content::List(items.into_iter().map(|item| item.named(file)).collect()),
-            Content::Map(entries) => {
-                Content::Map(entries.into_iter().map(|(key, node)| (key, node.named(file))).collect())
-            }
-            scalar => scalar,
-        };
-        self
-    }
-
-    /// The same, all of it from `origin`.
-    pub(super) fn from(mut self, origin: &Origin) -> Node {
-        self.origin = origin.clone();
-        self.content = match self.content {
-            Content::List(items) => Content::List(items.into_iter().map(|item| item.from(origin)).collect()),
-            Content::Map(entries) => {
-                Content::Map(entries.into_iter().map(|(key, node)| (key, node.from(origin))).collect())
-            }
-            scalar => scalar,
-        };
-        self
-    }
 }

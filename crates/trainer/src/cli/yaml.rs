@@ -1,13 +1,20 @@
 //! YAML: reading it with its lines, and writing it with comments.
 
-use std::path::{Path, PathBuf};
+use std::fmt;
 use std::rc::Rc;
 
+use indexmap::IndexMap;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_saphyr::options::NonFiniteFloatPolicy;
+use serde_saphyr::{Location, Spanned};
 
 use super::schema::Schema;
 use super::tree::{Content, Node, Origin};
 use crate::error::Error;
+
+/// How many values aliases may repeat: a few lines can ask for billions.
+const MAX_REPEATED: usize = 100_000;
 
 /// Reads a text. `name` is what messages call it.
 pub(super) fn read(text: &str, name: &str) -> Result<Node, Error> {
@@ -15,73 +22,135 @@ pub(super) fn read(text: &str, name: &str) -> Result<Node, Error> {
     if text.trim().is_empty() {
         return Ok(Node::map([], &Origin::File { name, line: 1 }));
     }
-    let node: Node = serde_saphyr::from_str(text).map_err(|error| {
+    let parsed = parse(text).map_err(|error| {
         let line = error.location().map_or(1, |location| location.line());
         let message = error.without_snippet().to_string();
         let message = message.split(" at line ").next().unwrap_or(&message).trim_end_matches([':', ',']).to_owned();
         Error::Config(format!("{name}:{line}: this is not YAML: {message}"))
     })?;
-    Ok(node.named(&name))
+    Ok(parsed.node(text, &|line| Origin::File { name: name.clone(), line }))
 }
 
-/// A value on the command line or in a variable: YAML, or text if it is none.
+/// A value on the command line or in a variable: YAML, or text if it is none. Only what says so is null: an empty text is
+/// none.
 pub(super) fn read_value(text: &str, origin: &Origin) -> Node {
-    match serde_saphyr::from_str::<Node>(text) {
-        Ok(node) => node.from(origin),
-        Err(_) => Node::scalar(text, origin),
-    }
+    let parsed = parse(text).map(|parsed| parsed.node(text, &|_| origin.clone())).ok();
+    let says_null = ["null", "Null", "NULL", "~"].contains(&text.trim());
+    parsed.filter(|node| says_null || !node.is_null()).unwrap_or_else(|| Node::scalar(text, origin))
 }
 
-/// Reads a file and the files it includes.
-pub(super) fn read_file(path: &Path) -> Result<Vec<Node>, Error> {
-    let mut layers = Vec::new();
-    include(path, &mut Vec::new(), &mut layers)?;
-    Ok(layers)
-}
-
-/// What a file includes comes before it, so that its own values win.
-fn include(path: &Path, chain: &mut Vec<PathBuf>, layers: &mut Vec<Node>) -> Result<(), Error> {
-    let wrong = |message: String| Error::Config(message);
-    let shown = path.display().to_string();
-    let real = path
-        .canonicalize()
-        .map_err(|error| wrong(format!("the configuration file {shown} cannot be read: {}", io_reason(&error))))?;
-    chain.push(real.clone());
-    if chain[..chain.len() - 1].contains(&real) {
-        let names = chain.iter().map(|path| path.file_name().unwrap_or_default().display().to_string());
-        return Err(wrong(format!(
-            "these configuration files include each other: {}; leave one `include` out",
-            names.collect::<Vec<_>>().join(" -> ")
-        )));
-    }
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| wrong(format!("the configuration file {shown} cannot be read: {}", io_reason(&error))))?;
-    let mut node = read(&text, &shown)?;
-    let origin = node.origin.clone();
-    let Some(entries) = node.as_map_mut() else {
-        return Err(wrong(format!("{origin}: a configuration file is a mapping, such as `trainer:` and its options")));
+fn parse(text: &str) -> Result<Parsed, serde_saphyr::Error> {
+    let options = serde_saphyr::options! {
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPEATED },
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
     };
-    if let Some(included) = entries.shift_remove("include") {
-        let files = match &included.content {
-            Content::List(items) => items.iter().collect(),
-            _ => vec![&included],
-        };
-        for file in files {
-            let Some(name) = file.as_str() else {
-                return Err(wrong(format!("{}: `include` names files; write one, or a list of them", file.origin)));
-            };
-            include(&path.parent().unwrap_or(Path::new("")).join(name), chain, layers)?;
-        }
-    }
-    chain.pop();
-    layers.push(node);
-    Ok(())
+    serde_saphyr::from_str_with_options(text, options)
 }
 
-fn io_reason(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".into(),
-        _ => error.to_string(),
+// Reading -------------------------------------------------------------------------------------------------------------
+
+/// A value, and where it is in the text.
+struct Parsed(Spanned<ParsedContent>);
+
+enum ParsedContent {
+    Scalar(Value),
+    /// `.inf` and its like, which JSON does not have: a text.
+    NotFinite,
+    List(Vec<Parsed>),
+    Map(IndexMap<String, Parsed>),
+}
+
+impl Parsed {
+    /// `origin` makes one of a line.
+    fn node(self, text: &str, origin: &dyn Fn(u64) -> Origin) -> Node {
+        let Spanned { value, referenced, defined } = self.0;
+        let mut written = None;
+        let content = match value {
+            ParsedContent::Scalar(scalar) => {
+                written = source(text, defined).filter(|_| !scalar.is_string());
+                Content::Scalar(scalar)
+            }
+            ParsedContent::NotFinite => Content::Scalar(source(text, defined).as_deref().into()),
+            ParsedContent::List(items) => {
+                Content::List(items.into_iter().map(|item| item.node(text, origin)).collect())
+            }
+            ParsedContent::Map(entries) => {
+                Content::Map(entries.into_iter().map(|(key, value)| (key, value.node(text, origin))).collect())
+            }
+        };
+        Node { written, ..Node::new(content, &origin(referenced.line())) }
+    }
+}
+
+/// The part of the text that a scalar was read from.
+fn source(text: &str, location: Location) -> Option<Rc<str>> {
+    let span = location.span();
+    let start = usize::try_from(span.byte_offset()?).ok()?;
+    let end = start.checked_add(usize::try_from(span.byte_len()?).ok()?)?;
+    text.get(start..end).map(|part| part.trim().into())
+}
+
+impl<'de> Deserialize<'de> for Parsed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Parsed, D::Error> {
+        Spanned::deserialize(deserializer).map(Parsed)
+    }
+}
+
+impl<'de> Deserialize<'de> for ParsedContent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ParsedContent, D::Error> {
+        deserializer.deserialize_any(ContentVisitor)
+    }
+}
+
+struct ContentVisitor;
+
+macro_rules! scalars {
+    ($($visit:ident: $type:ty),*) => {
+        $(fn $visit<E>(self, value: $type) -> Result<ParsedContent, E> {
+            Ok(ParsedContent::Scalar(value.into()))
+        })*
+    };
+}
+
+impl<'de> Visitor<'de> for ContentVisitor {
+    type Value = ParsedContent;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    scalars! { visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_str: &str, visit_string: String }
+
+    fn visit_f64<E>(self, value: f64) -> Result<ParsedContent, E> {
+        Ok(if value.is_finite() { ParsedContent::Scalar(value.into()) } else { ParsedContent::NotFinite })
+    }
+
+    fn visit_unit<E>(self) -> Result<ParsedContent, E> {
+        Ok(ParsedContent::Scalar(Value::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<ParsedContent, E> {
+        Ok(ParsedContent::Scalar(Value::Null))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<ParsedContent, D::Error> {
+        ParsedContent::deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<ParsedContent, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(ParsedContent::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<ParsedContent, A::Error> {
+        let mut map = IndexMap::new();
+        while let Some((key, value)) = entries.next_entry::<String, Parsed>()? {
+            map.insert(key, value);
+        }
+        Ok(ParsedContent::Map(map))
     }
 }
 
@@ -173,7 +242,20 @@ fn inline(value: &Value) -> String {
 }
 
 fn text(text: &str) -> String {
-    if is_plain(text) { text.to_owned() } else { Value::from(text).to_string() }
+    if is_plain(text) {
+        return text.to_owned();
+    }
+    // JSON leaves some characters as they are that YAML does not print, or takes for the end of a line.
+    let mut quoted = String::new();
+    for c in Value::from(text).to_string().chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                quoted.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted
 }
 
 /// Whether a text can stand without quotes.
@@ -185,7 +267,7 @@ pub(super) fn is_plain(text: &str) -> bool {
         // `16-mixed` starts with a digit and is a text all the same.
         || text.starts_with(|first: char| first.is_ascii_digit())
             && text.contains(|c: char| "-_".contains(c))
-            && text.contains(|c: char| c.is_ascii_alphabetic() && !"eExXoO".contains(c))
+            && text.contains(|c: char| c.is_ascii_alphabetic() && !"bBeExXoO".contains(c))
             && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
 }
 

@@ -18,7 +18,8 @@ use crate::error::Error;
 pub fn parse_time(text: &str) -> Result<Duration, Error> {
     let parts: Vec<&str> = text.split(':').collect();
     let two_digits = |part: &&str| part.len() == 2;
-    let numbers: Option<Vec<u64>> = parts.iter().map(|part| part.parse().ok()).collect();
+    // With more days than fit there, seconds could not be counted.
+    let numbers: Option<Vec<u64>> = parts.iter().map(|part| part.parse::<u32>().ok().map(u64::from)).collect();
     match numbers.as_deref() {
         Some(&[days, hours, minutes, seconds])
             if parts[1..].iter().all(two_digits) && hours < 24 && minutes < 60 && seconds < 60 =>

@@ -415,7 +415,12 @@ impl TrainerState {
             return Ok(Some(Some(self.of_rank_zero(value)?)));
         }
         let available = metrics.keys().cloned().collect();
-        let missing = Error::MissingMonitor { who: who.to_owned(), monitor, available };
+        let missing = Error::MissingMonitor {
+            who: who.to_owned(),
+            monitor,
+            available,
+            without_validation: self.validated_nothing(),
+        };
         if strict {
             return Err(missing);
         }

@@ -94,7 +94,7 @@ impl TrainerState {
         Ok(self.stepping_batches())
     }
 
-    fn stepping_batches(&self) -> Option<u64> {
+    pub(crate) fn stepping_batches(&self) -> Option<u64> {
         let max_steps = u64::try_from(self.config.max_steps).ok();
         let by_epochs = u64::try_from(self.max_epochs)
             .ok()
@@ -108,11 +108,11 @@ impl TrainerState {
     /// The optimizer steps of so many epochs. Each value of `accumulate_grad_batches` holds until the next begins.
     fn steps_of_epochs(&self, epochs: u64, batches: u64) -> u64 {
         let scheduled = self.run.accumulation.iter().map(|(epoch, factor)| (*epoch, *factor));
-        let mut steps = 0;
+        let mut steps = 0_u64;
         let (mut since, mut factor) = (0, self.config.accumulate_grad_batches);
         for (next, next_factor) in scheduled.chain([(epochs, 1)]) {
             let next = next.min(epochs);
-            steps += (next - since) * batches.div_ceil(factor);
+            steps = steps.saturating_add((next - since).saturating_mul(batches.div_ceil(factor)));
             (since, factor) = (next, next_factor);
         }
         steps
@@ -121,5 +121,16 @@ impl TrainerState {
     /// Whether fit validates at all.
     pub fn enable_validation(&self) -> bool {
         self.has_validation
+    }
+
+    /// Whether fit validates on at least one batch.
+    pub(crate) fn validates(&self) -> bool {
+        self.enable_validation() && self.num_eval_batches().iter().any(|batches| *batches != Some(0))
+    }
+
+    /// Whether a fit has no validation batch: there are none, or the last validation found none.
+    pub(crate) fn validated_nothing(&self) -> bool {
+        let found_none = self.validation_ran && self.run.progress.val_batch.current.processed == 0;
+        self.entry == TrainerFn::Fit && (!self.validates() || found_none)
     }
 }

@@ -5,6 +5,7 @@
 mod ckpt_path;
 mod environment;
 mod explanations;
+mod furthest;
 mod lengths;
 mod loaders;
 mod outputs;

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod errors;
+mod files;
+mod huge;
 mod layering;
 mod program;
 mod runs;
 mod texts;
+mod written;

@@ -76,6 +76,11 @@ fn it_is_known_wherever_the_loader_comes_from() {
     let mut module = asks();
     quiet().max_epochs(2).build().unwrap().fit(&mut module, ()).unwrap();
     assert_eq!((module.heard, module.loaders_asked), (vec![Some(10)], 1));
+
+    // More steps than can be counted are not none.
+    let mut module = asks();
+    quiet().max_epochs(1 << 62).max_steps(3).build().unwrap().fit(&mut module, batches(&[0.1; 4])).unwrap();
+    assert_eq!(module.heard, [Some(3)]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod stores;
 mod upload;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Seek};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use std::time::Duration;
 
 use derive_setters::Setters;
 use fulgurite_torch::{TorchError, Value, serialization};
-use object_store::{Error, ObjectStore, ObjectStoreExt, RetryConfig};
+use futures_util::TryStreamExt;
+use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig};
 
 use super::url::Url;
 use super::{Alias, CheckpointIo, StoredFile};
@@ -168,6 +170,27 @@ impl ObjectStoreCheckpointIo {
         Ok(located)
     }
 
+    /// Reads an object, `ahead` chunks ahead; of a web server as a file of this machine.
+    fn read(
+        &mut self,
+        path: &Path,
+        ahead: usize,
+        of_store: impl FnOnce(&mut Download) -> Result<Value, TorchError>,
+        of_web: impl FnOnce(File) -> Result<Value, TorchError>,
+    ) -> Result<Value, FabricError> {
+        let (url, (store, name)) = self.locate(path)?;
+        let cannot = |error: Error| explain(path, &url, "read", &error);
+        if url.scheme.starts_with("http") {
+            let file = download(store, name).map_err(cannot)?;
+            return of_web(file).map_err(|error| unusable(path, &error));
+        }
+        let mut file = Download::open(store, name, ahead).map_err(cannot)?;
+        of_store(&mut file).map_err(|error| match file.take_failure() {
+            Some(error) => cannot(error),
+            None => unusable(path, &error),
+        })
+    }
+
     /// Sends what `write` writes, from the beginning again when the upload breaks off.
     fn upload<E>(
         &self,
@@ -226,17 +249,17 @@ impl CheckpointIo for ObjectStoreCheckpointIo {
     }
 
     fn load(&mut self, path: &Path) -> Result<Value, FabricError> {
-        let (url, (store, name)) = self.locate(path)?;
-        let cannot = |error: Error| explain(path, &url, "read", &error);
-        if url.scheme.starts_with("http") {
-            let file = download(store, name).map_err(cannot)?;
-            return serialization::load_from(file).map_err(|error| unusable(path, &error));
-        }
-        let mut file = Download::open(store, name, self.options.concurrency).map_err(cannot)?;
-        serialization::load_from(&mut file).map_err(|error| match file.take_failure() {
-            Some(error) => cannot(error),
-            None => unusable(path, &error),
-        })
+        self.read(
+            path,
+            self.options.concurrency,
+            |file| serialization::load_from(file),
+            |file| serialization::load_from(file),
+        )
+    }
+
+    /// Reads the parts of the object that have no tensors.
+    fn outline(&mut self, path: &Path) -> Result<Value, FabricError> {
+        self.read(path, 0, |file| serialization::outline_from(file), |file| serialization::outline_from(file))
     }
 
     fn remove(&mut self, path: &Path) -> Result<(), FabricError> {
@@ -289,6 +312,22 @@ impl CheckpointIo for ObjectStoreCheckpointIo {
                 Some(StoredFile { path, modified: object.last_modified.into(), size: object.size })
             })
             .collect())
+    }
+
+    /// One listing, whatever the depth: a store has no folders.
+    fn list_below(&mut self, folder: &Path, depth: usize) -> Result<Vec<StoredFile>, FabricError> {
+        let (url, (store, name)) = self.locate_to_write(folder)?;
+        let below = name.clone();
+        let listed = asked(wait(async move { store.list(Some(&below)).try_collect::<Vec<_>>().await }));
+        let objects = listed.map_err(|error| explain(folder, &url, "listed", &error))?;
+        let file = |object: ObjectMeta| {
+            let parts: Vec<String> =
+                object.location.prefix_match(&name)?.map(|part| part.as_ref().to_owned()).collect();
+            let path = parts.iter().fold(folder.to_path_buf(), |path, part| path.join(part));
+            let is_near = (1..=depth + 1).contains(&parts.len());
+            is_near.then(|| StoredFile { path, modified: object.last_modified.into(), size: object.size })
+        };
+        Ok(objects.into_iter().filter_map(file).collect())
     }
 }
 

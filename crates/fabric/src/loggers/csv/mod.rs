@@ -267,11 +267,13 @@ impl Logger for CsvLogger {
     }
 
     fn save(&mut self) -> Result<(), LoggerError> {
-        self.flush()
+        self.flush()?;
+        let Some(MetricsFile { path, file, .. }) = &mut self.file else { return Ok(()) };
+        file.sync().map_err(LoggerError::write(LOGGER, path))
     }
 
     fn finalize(&mut self, _status: RunStatus) -> Result<(), LoggerError> {
-        self.flush()
+        self.save()
     }
 }
 

@@ -78,6 +78,12 @@ impl EventFile {
         self.flush()
     }
 
+    /// Writes what is pending, and waits until it is on the disk.
+    pub(super) fn save(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.file.sync()
+    }
+
     /// Writes what is pending. When it fails, the file ends with the last event that was written whole, and the
     /// pending events stay for the next attempt.
     pub(super) fn flush(&mut self) -> io::Result<()> {

@@ -370,7 +370,11 @@ impl Logger for TensorBoardLogger {
         if !self.hparams_written {
             self.write_hparams_file(&Dict::new())?;
         }
-        self.flush()
+        let files = self.events.iter_mut().chain(self.groups.iter_mut().map(|(_, events)| events));
+        for events in files {
+            events.save().map_err(|error| LoggerError::write(LOGGER, events.path())(error))?;
+        }
+        Ok(())
     }
 
     fn finalize(&mut self, status: RunStatus) -> Result<(), LoggerError> {

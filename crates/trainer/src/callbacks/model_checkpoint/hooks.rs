@@ -1,22 +1,24 @@
 //! When checkpoints are written.
 
 use std::any::Any;
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use fulgurite_fabric::Commit;
 use fulgurite_torch::Dict;
 
+use super::continued::Loaded;
 use super::naming::Template;
 use super::paths::absolute;
-use super::{Ledger, ModelCheckpoint, SaveLast};
+use super::{INTERRUPTED, ModelCheckpoint, SaveLast};
 use crate::callbacks::{Callback, Role};
 use crate::config::ValCheckInterval;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::module::ModuleView;
 use crate::state::{TrainerFn, TrainerState};
+
+const NO_VALIDATION: &str = "it saves at the end of validation, and this run does not validate; leave save_on_train_epoch_end out, or give a validation loader with data";
 
 impl Callback for ModelCheckpoint {
     fn role(&self) -> Role {
@@ -45,7 +47,25 @@ impl Callback for ModelCheckpoint {
     }
 
     fn interrupted_checkpoint(&self) -> Option<PathBuf> {
-        Some(self.checkpoint_dir()?.join("interrupted.ckpt"))
+        Some(self.checkpoint_dir()?.join(INTERRUPTED))
+    }
+
+    fn names_checkpoint(&self, path: &Path) -> bool {
+        self.has_extension(path)
+    }
+
+    fn checkpoint_depth(&self) -> usize {
+        self.depth_of_names()
+    }
+
+    fn on_load_checkpoint(
+        &mut self,
+        trainer: &mut TrainerState,
+        _: &mut dyn ModuleView,
+        checkpoint: &mut Dict,
+    ) -> Result<()> {
+        self.loaded = trainer.loaded_from.as_deref().map(|path| Loaded::new(path, checkpoint));
+        Ok(())
     }
 
     fn setup(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, stage: TrainerFn) -> Result<()> {
@@ -67,14 +87,17 @@ impl Callback for ModelCheckpoint {
             ));
         }
         if std::mem::take(&mut self.is_restored) {
-            self.forget_what_is_gone(trainer)?;
+            self.take_over(trainer)?;
         }
         Ok(())
     }
 
-    fn on_train_start(&mut self, _: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
+    fn on_train_start(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
         self.last_time_checked = Some(Instant::now());
         self.deferred = false;
+        if let Some(why) = self.why_nothing_will_be_saved(trainer) {
+            trainer.warn(&format!("ModelCheckpoint will save nothing in this run, because {why}"));
+        }
         Ok(())
     }
 
@@ -151,6 +174,9 @@ impl Callback for ModelCheckpoint {
             let candidate = self.candidate(trainer)?;
             let plan = self.with_last(trainer, &candidate, None)?;
             self.submit(trainer, plan);
+        }
+        if let Some(why) = self.why_nothing_was_saved(trainer) {
+            trainer.warn(&format!("ModelCheckpoint saved nothing in this run, because {why}"));
         }
         Ok(())
     }
@@ -236,36 +262,54 @@ impl ModelCheckpoint {
     fn saves_on_train_epoch_end(&self, trainer: &TrainerState) -> bool {
         let config = trainer.config();
         let by_schedule = || match config.val_check_interval {
+            // Lightning would wait for a validation that never comes.
+            _ if !trainer.validates() => true,
             ValCheckInterval::Time(_) => false,
-            _ if config.check_val_every_n_epoch != Some(1) => false,
-            interval => !trainer.validates() || interval == ValCheckInterval::Fraction(1.0),
+            interval => config.check_val_every_n_epoch == Some(1) && interval == ValCheckInterval::Fraction(1.0),
         };
         self.options.save_on_train_epoch_end.unwrap_or_else(by_schedule)
     }
 
-    /// Of the checkpoints that a run is said to have kept, drops those that are not there: it was killed after it removed
-    /// them, or somebody else did.
-    fn forget_what_is_gone(&mut self, trainer: &mut TrainerState) -> Result<(), Error> {
-        let mut kept = self.kept().clone();
-        let models = kept.top.models.iter().map(|(path, _)| path);
-        let mut gone = HashSet::new();
-        for path in models.chain(&kept.best_model_path).chain(&kept.last_model_path) {
-            if !trainer.fabric.checkpoint_io().exists(path)? {
-                gone.insert(path.clone());
-            }
+    /// Why no trigger can go off, as far as that is known before training.
+    fn why_nothing_will_be_saved(&self, trainer: &TrainerState) -> Option<String> {
+        let (n_steps, n_epochs) = (self.every_n_train_steps_or_never(), self.every_n_epochs_or_never());
+        if self.is_meant_to_save_nothing(trainer) || self.options.save_last.is_some() {
+            return None;
         }
-        if gone.is_empty() {
-            return Ok(());
+        let comes = |n: u64, from: u64, to: u64| to / n > from / n;
+        if n_steps > 0 {
+            let steps = trainer.stepping_batches().filter(|to| !comes(n_steps, trainer.global_step(), *to))?;
+            return Some(format!("every_n_train_steps={n_steps} does not come in a run of {steps} steps; lower it"));
         }
-        kept.top.retain(|path| !gone.contains(path));
-        kept.last_model_path = kept.last_model_path.filter(|path| !gone.contains(path));
-        if kept.best_model_path.as_ref().is_some_and(|path| gone.contains(path)) {
-            let best = kept.top.best().cloned();
-            kept.best_model_score = best.as_ref().map(|(_, score)| *score);
-            kept.best_model_path = best.map(|(path, _)| path);
+        if n_epochs == 0 {
+            return None;
         }
-        self.ledger = Ledger::from(kept);
-        Ok(())
+        let epochs = u64::try_from(trainer.max_epochs).ok().filter(|to| !comes(n_epochs, trainer.current_epoch(), *to));
+        if let Some(epochs) = epochs.filter(|_| !self.has_default_trigger()) {
+            return Some(format!("every_n_epochs={n_epochs} does not come in a run of {epochs} epochs; lower it"));
+        }
+        let waits = !self.saves_on_train_epoch_end(trainer) && !trainer.validates();
+        waits.then(|| NO_VALIDATION.into())
+    }
+
+    /// Why no trigger went off, of those of which that is known at the end.
+    fn why_nothing_was_saved(&self, trainer: &TrainerState) -> Option<String> {
+        let has_saved = self.kept().last_checkpoint_saved.is_some();
+        if has_saved || self.is_meant_to_save_nothing(trainer) || trainer.global_step() == 0 {
+            return None;
+        }
+        if let Some(interval) = self.options.train_time_interval {
+            return Some(format!("it ended before train_time_interval={interval:?} was over; make that shorter"));
+        }
+        let waits = self.every_n_epochs_or_never() > 0 && !self.saves_on_train_epoch_end(trainer);
+        (waits && trainer.validates() && !trainer.validation_ran).then(|| {
+            "it saves at the end of validation, and none ran; validate more often, or set save_on_train_epoch_end(true)"
+                .into()
+        })
+    }
+
+    fn is_meant_to_save_nothing(&self, trainer: &TrainerState) -> bool {
+        trainer.config().fast_dev_run > 0 || self.options.save_top_k == 0
     }
 
     /// Checks options alone and against each other.
@@ -311,10 +355,5 @@ impl TrainerState {
             },
         };
         absolute(&run.join("checkpoints"))
-    }
-
-    /// Whether fit validates on at least one batch.
-    fn validates(&self) -> bool {
-        self.enable_validation() && self.num_eval_batches().iter().any(|batches| *batches != Some(0))
     }
 }

@@ -65,7 +65,14 @@ impl Kept {
         self.last_step_saved = save.step;
     }
 
-    fn mentions(&self, path: &Path) -> bool {
+    /// The best is the best of the ranking.
+    pub(super) fn note_best_of_ranking(&mut self) {
+        let best = self.top.best().cloned();
+        self.best_model_score = best.as_ref().map(|(_, score)| *score);
+        self.best_model_path = best.map(|(path, _)| path);
+    }
+
+    pub(super) fn mentions(&self, path: &Path) -> bool {
         let others = [&self.best_model_path, &self.last_model_path, &self.last_checkpoint_saved];
         others.into_iter().flatten().any(|other| other == path)
             || self.top.models.iter().any(|(model, _)| model == path)

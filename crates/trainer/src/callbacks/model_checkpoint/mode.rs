@@ -45,10 +45,11 @@ impl Mode {
 
 /// The error of a value that `who` monitors and nobody logged.
 pub(in crate::callbacks) fn missing_monitor(trainer: &mut TrainerState, who: &str, monitor: &str) -> Error {
+    let without_validation = trainer.validated_nothing();
     match trainer.callback_metrics() {
         Ok(metrics) => {
             let available = metrics.keys().cloned().collect();
-            Error::MissingMonitor { who: who.to_owned(), monitor: monitor.to_owned(), available }
+            Error::MissingMonitor { who: who.to_owned(), monitor: monitor.to_owned(), available, without_validation }
         }
         Err(error) => error,
     }

@@ -19,6 +19,23 @@ pub(in crate::callbacks) fn real_path(path: &Path) -> PathBuf {
     path
 }
 
+/// Whether a file lies in a folder, or below it, by its name and also where links lead. The file itself may be a link.
+pub(super) fn lies_in(path: &Path, folder: &Path) -> bool {
+    let is_below = is_named_in(path, folder);
+    if is_url(folder) || !is_below {
+        return is_below;
+    }
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| absolute(path));
+    path.parent().is_some_and(|parent| real(parent).starts_with(real(folder)))
+}
+
+/// The same by the name alone, which every rank sees alike.
+pub(super) fn is_named_in(path: &Path, folder: &Path) -> bool {
+    let leads_back = path.components().any(|part| part == Component::ParentDir);
+    let (path, folder) = (absolute(path), absolute(folder));
+    path != folder && path.starts_with(folder) && !leads_back
+}
+
 /// The absolute path without `.` and `..`; a URL as it is.
 pub(super) fn absolute(path: &Path) -> PathBuf {
     if is_url(path) {

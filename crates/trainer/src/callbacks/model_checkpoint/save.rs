@@ -8,7 +8,8 @@ use super::ledger::{Place, Save};
 use super::naming::Template;
 use super::paths::absolute;
 use super::python_format::{Number, python_float};
-use super::{ModelCheckpoint, ModelCheckpointOptions, SaveLast, missing_monitor, python_str};
+use super::top_k::TopK;
+use super::{INTERRUPTED, ModelCheckpoint, ModelCheckpointOptions, SaveLast, missing_monitor, python_str};
 use crate::error::{Error, Result};
 use crate::saving::SaveRequest;
 use crate::state::{Stage, TrainerState};
@@ -105,8 +106,12 @@ impl ModelCheckpoint {
             trainer.warn(&format!("{missing} (so nothing is saved yet)"));
             return Ok(None);
         };
-        if self.kept().top.accepts(current) {
-            return self.save_best(trainer, candidate, &monitor, current).map(Some);
+        let mut top = self.kept().top.clone();
+        // It comes again, unless that one was better.
+        let again = self.written_at_this_step(trainer, &candidate.name).filter(|path| !top.has_better(path, current));
+        top.forget(again.as_slice());
+        if top.accepts(current) {
+            return self.save_best(trainer, candidate, &monitor, current, top, again).map(Some);
         }
         if self.options.verbose {
             let Candidate { epoch, step, .. } = candidate;
@@ -122,10 +127,11 @@ impl ModelCheckpoint {
         candidate: &Candidate,
         monitor: &str,
         current: f64,
+        mut top: TopK,
+        again: Option<PathBuf>,
     ) -> Result<Plan, Error> {
-        let mut top = self.kept().top.clone();
         let evicted = top.make_room();
-        let path = self.free_path(trainer, &candidate.name, evicted.last().map(PathBuf::as_path))?;
+        let path = self.free_path(trainer, &candidate.name, again.as_ref().or(evicted.last()).map(PathBuf::as_path))?;
         let current = top.insert(&path, current);
         if self.options.verbose {
             let Candidate { epoch, step, .. } = candidate;
@@ -144,7 +150,8 @@ impl ModelCheckpoint {
 
     fn save_latest(&self, trainer: &mut TrainerState, candidate: &Candidate) -> Result<Plan, Error> {
         let previous = self.kept().best_model_path.as_deref();
-        let path = self.free_path(trainer, &candidate.name, previous)?;
+        let again = self.written_at_this_step(trainer, &candidate.name);
+        let path = self.free_path(trainer, &candidate.name, again.as_deref().or(previous))?;
         let mut request = SaveRequest::new(&path);
         let removable = previous.filter(|old| self.options.save_top_k == 1 && self.may_remove(trainer, old, &path));
         request.remove.extend(removable.map(Path::to_path_buf));
@@ -172,7 +179,8 @@ impl ModelCheckpoint {
         }
         let beside = plan.as_ref().map(|plan| plan.request.path.as_path());
         let previous = self.kept().last_model_path.as_deref();
-        let path = self.free_path_beside(trainer, &candidate.last_name, previous, beside)?;
+        let again = self.written_at_this_step(trainer, &candidate.last_name);
+        let path = self.free_path_beside(trainer, &candidate.last_name, again.as_deref().or(previous), beside)?;
         let mut plan = match plan {
             Some(Plan { request, place, .. }) => {
                 Plan { request: SaveRequest { also: Some(path.clone()), link, ..request }, place, last: None }
@@ -227,24 +235,23 @@ impl ModelCheckpoint {
         Ok(path)
     }
 
+    /// Where a name leads if the run wrote it at this step before it was resumed from an earlier one.
+    fn written_at_this_step(&self, trainer: &TrainerState, name: &str) -> Option<PathBuf> {
+        let path = self.dirpath.as_deref()?.join(format!("{name}{}", self.options.file_extension));
+        let step = self.written_later.get(&path)?;
+        (u64::try_from(*step) == Ok(trainer.global_step())).then_some(path)
+    }
+
     /// The `last` checkpoints of a folder, of whatever version, and that of an interrupted run.
     pub(super) fn find_last(&self, trainer: &mut TrainerState, folder: &Path) -> Vec<PathBuf> {
-        let ModelCheckpointOptions { checkpoint_join_char: join_char, file_extension, .. } = &self.options;
         let Ok(last) = Template::parse(&self.options.checkpoint_name_last) else { return Vec::new() };
-        let unversioned = |name: &'_ str| {
-            let (name, version) = name.rsplit_once(&format!("{join_char}v"))?;
-            version.parse::<u64>().is_ok().then(|| name.to_owned())
-        };
         let is_last = |path: &Path| {
-            let name =
-                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(file_extension));
-            name.is_some_and(|name| {
-                name == "interrupted"
-                    || last.may_have_made(name)
-                    || unversioned(name).is_some_and(|name| last.may_have_made(&name))
-            })
+            let name = path.strip_prefix(folder).ok().and_then(Path::to_str);
+            name.and_then(|name| name.strip_suffix(&self.options.file_extension)).is_some_and(|name| {
+                last.may_have_made(name) || self.unversioned(name).is_some_and(|name| last.may_have_made(name))
+            }) || name == Some(INTERRUPTED)
         };
-        let files = trainer.fabric.checkpoint_io().list(folder).unwrap_or_default();
+        let files = trainer.fabric.checkpoint_io().list_below(folder, self.depth_of_names()).unwrap_or_default();
         files.into_iter().map(|file| file.path).filter(|path| is_last(path)).collect()
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, TorchError, Value, to_host_f64};
 
+use super::paths::is_named_in;
 use super::{Ledger, ModelCheckpoint, python_str};
 
 impl ModelCheckpoint {
@@ -39,23 +40,30 @@ impl ModelCheckpoint {
 
     pub(super) fn load_lightning_state(&mut self, state: &Dict) -> Result<(), TorchError> {
         let mut kept = self.kept().clone();
-        let saved_dirpath = path(state.get("dirpath"));
+        let folder = self.dirpath.clone().unwrap_or_default();
+        let beside = self.loaded.as_ref().and_then(|loaded| loaded.path.parent().map(Path::to_path_buf));
+        // Those of the run in its folder; and the best of a run in another, if it is beside the checkpoint that names it.
+        let path = |value: Option<&Value>| path_of(value).filter(|path| is_named_in(path, &folder));
+        let saved_dirpath = path_of(state.get("dirpath"));
         if saved_dirpath.is_some() && saved_dirpath != self.dirpath {
             self.resumed_dirpath = saved_dirpath;
         } else {
             self.resumed_dirpath = None;
-            kept.best_model_score = score(state.get("best_model_score"))?;
+            kept.best_model_score = score_of(state.get("best_model_score"))?;
             kept.last_model_path = path(state.get("last_model_path"));
             kept.top.kth_path = path(state.get("kth_best_model_path"));
-            kept.top.kth_value = score(state.get("kth_value"))?.unwrap_or(kept.top.mode.worst());
+            kept.top.kth_value = score_of(state.get("kth_value"))?.unwrap_or(kept.top.mode.worst());
             kept.top.models.clear();
             for (model, value) in state.get("best_k_models").and_then(Value::as_dict).into_iter().flat_map(Dict::iter) {
-                if let (Some(model), Some(value)) = (path(Some(model)), score(Some(value))?) {
+                if let (Some(model), Some(value)) = (path(Some(model)), score_of(Some(value))?) {
                     kept.top.models.push((model, value));
                 }
             }
         }
-        kept.best_model_path = path(state.get("best_model_path"));
+        let is_near = |path: &PathBuf| {
+            is_named_in(path, &folder) || beside.as_deref().is_none_or(|beside| is_named_in(path, beside))
+        };
+        kept.best_model_path = path_of(state.get("best_model_path")).filter(is_near);
         self.ledger = Ledger::from(kept);
         self.is_restored = true;
         Ok(())
@@ -66,11 +74,11 @@ fn text(path: Option<&Path>) -> Value {
     path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default().into()
 }
 
-fn path(value: Option<&Value>) -> Option<PathBuf> {
+pub(super) fn path_of(value: Option<&Value>) -> Option<PathBuf> {
     value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(PathBuf::from)
 }
 
-fn score(value: Option<&Value>) -> Result<Option<f64>, TorchError> {
+pub(super) fn score_of(value: Option<&Value>) -> Result<Option<f64>, TorchError> {
     match value {
         Some(Value::Tensor(tensor)) => to_host_f64(tensor).map(Some),
         value => Ok(value.and_then(Value::as_float)),

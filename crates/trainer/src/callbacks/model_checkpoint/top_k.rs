@@ -27,6 +27,11 @@ impl TopK {
         self.has_room() || usize::try_from(self.k).is_ok_and(|k| as_good < k)
     }
 
+    /// Whether a checkpoint is held, with a better value than this.
+    pub(super) fn has_better(&self, path: &Path, value: f64) -> bool {
+        self.models.iter().any(|(model, held)| model == path && self.mode.is_better(*held, value))
+    }
+
     /// Forgets the worst until there is room for one more, and returns them.
     pub(super) fn make_room(&mut self) -> Vec<PathBuf> {
         let mut evicted = Vec::new();

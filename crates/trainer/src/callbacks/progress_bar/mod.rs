@@ -62,6 +62,8 @@ pub struct ProgressBar {
     last_kept: Option<Instant>,
 }
 
+const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
+
 /// Options of [`ProgressBar`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Setters)]
 #[serde(default, deny_unknown_fields)]
@@ -117,7 +119,7 @@ impl ProgressBar {
             task.measure(now);
         }
         if self.screen.is_some() {
-            self.due = now + self.options.refresh_rate;
+            self.due = now + self.period();
             self.read_metrics(trainer)?;
             self.draw(now);
             return Ok(());
@@ -132,10 +134,15 @@ impl ProgressBar {
         Ok(())
     }
 
+    /// The time between two drawings, which clocks can count.
+    fn period(&self) -> Duration {
+        self.options.refresh_rate.min(A_YEAR)
+    }
+
     /// Draws at the beginning of something, unless the last drawing was hardly a moment ago.
     fn redraw_soon(&mut self, trainer: &mut TrainerState) -> Result<()> {
         let now = Instant::now();
-        if now + self.options.refresh_rate.mul_f32(0.8) >= self.due { self.redraw(trainer, now) } else { Ok(()) }
+        if now + self.period().mul_f32(0.8) >= self.due { self.redraw(trainer, now) } else { Ok(()) }
     }
 
     fn draw(&mut self, now: Instant) {

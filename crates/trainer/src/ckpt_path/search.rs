@@ -1,0 +1,154 @@
+//! Which of several checkpoints a run goes on from.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use fulgurite_fabric::StoredFile;
+use fulgurite_torch::{Dict, Value};
+
+use super::Configuration;
+use super::{folders_of, is_checkpoint};
+use crate::error::Error;
+use crate::outline::{Outline, Reach};
+use crate::state::TrainerState;
+
+/// More folders than these are not told of.
+const MOST_TOLD: usize = 3;
+
+/// What a checkpoint must be to be chosen.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Wanted<'c> {
+    /// A fit can go on from it.
+    pub resumable: bool,
+    /// It is of a run of this configuration.
+    pub configuration: Option<&'c Configuration>,
+}
+
+impl Wanted<'_> {
+    fn accepts(self, candidate: &Candidate) -> bool {
+        (!self.resumable || Outline(&candidate.checkpoint).can_be_resumed()) && self.difference(candidate).is_none()
+    }
+
+    fn difference(self, candidate: &Candidate) -> Option<String> {
+        self.configuration?.difference(&candidate.checkpoint)
+    }
+}
+
+/// A checkpoint that can be chosen.
+pub(super) struct Candidate {
+    pub path: PathBuf,
+    modified: SystemTime,
+    /// Without its tensors.
+    pub checkpoint: Dict,
+}
+
+impl Candidate {
+    /// By how far the run had come; of equals by time, and then by name.
+    fn rank(&self) -> (Reach, SystemTime, &Path) {
+        (Outline(&self.checkpoint).reach(), self.modified, &self.path)
+    }
+}
+
+/// Checkpoints in the order in which they are tried.
+#[derive(Default)]
+pub(super) struct Candidates {
+    /// The furthest first.
+    readable: Vec<Candidate>,
+    /// Damaged ones, of which only the time is known; the newest first.
+    damaged: Vec<StoredFile>,
+}
+
+impl Candidates {
+    /// Takes out what is not wanted.
+    fn drop_unwanted(&mut self, wanted: Wanted<'_>) -> Vec<Candidate> {
+        self.readable.extract_if(.., |candidate| !wanted.accepts(candidate)).collect()
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        let readable = self.readable.iter().map(|candidate| &candidate.path);
+        readable.chain(self.damaged.iter().map(|file| &file.path)).cloned().collect()
+    }
+}
+
+impl TrainerState {
+    /// Looks into files, without reading their tensors.
+    pub(super) fn rank(&mut self, files: impl IntoIterator<Item = StoredFile>) -> Candidates {
+        let mut candidates = Candidates::default();
+        for file in files {
+            match self.fabric.checkpoint_io().outline(&file.path) {
+                Err(_) => candidates.damaged.push(file),
+                Ok(outline) => {
+                    let checkpoint = if let Value::Dict(dict) = outline { dict } else { Dict::new() };
+                    candidates.readable.push(Candidate { path: file.path, modified: file.modified, checkpoint });
+                }
+            }
+        }
+        candidates.readable.sort_by(|a, b| b.rank().cmp(&a.rank()));
+        candidates.damaged.sort_by_key(|file| std::cmp::Reverse(file.modified));
+        candidates
+    }
+
+    /// The furthest of `candidates` that is wanted and whole; with a warning for each that is damaged and may have been it.
+    /// Where none is whole, the furthest beside them. `None` where none is wanted.
+    pub(super) fn choose(
+        &mut self,
+        mut candidates: Candidates,
+        wanted: Wanted<'_>,
+    ) -> Result<Option<Candidate>, Error> {
+        let others = candidates.drop_unwanted(wanted);
+        let paths = candidates.paths();
+        let chosen = self.first_whole(candidates);
+        self.tell_of_others(&others, chosen.as_ref(), wanted);
+        let Some(first) = paths.first().filter(|_| chosen.is_none()).cloned() else { return Ok(chosen) };
+
+        let beside = self.list_all(folders_of(&paths))?;
+        let beside = beside.into_iter().filter(|file| is_checkpoint(&file.path) && !paths.contains(&file.path));
+        let mut beside = self.rank(beside);
+        beside.drop_unwanted(wanted);
+        if let Some(whole) = self.first_whole(beside) {
+            return Ok(Some(whole));
+        }
+        let problem = "is damaged, and there is no whole checkpoint beside it; bring one back from a backup, or move what is damaged away to start afresh".into();
+        Err(Error::Checkpoint { path: first, problem })
+    }
+
+    fn first_whole(&mut self, candidates: Candidates) -> Option<Candidate> {
+        let Candidates { readable, damaged } = candidates;
+        let whole = readable.into_iter().find(|candidate| self.is_whole(&candidate.path));
+        let may_be_newer = |file: &StoredFile| whole.as_ref().is_none_or(|whole| file.modified >= whole.modified);
+        for file in damaged.iter().filter(|file| may_be_newer(file)) {
+            self.is_whole(&file.path);
+        }
+        whole
+    }
+
+    /// The furthest of some files that is whole.
+    pub(super) fn furthest_whole(&mut self, files: impl IntoIterator<Item = StoredFile>) -> Option<PathBuf> {
+        let mut candidates = self.rank(files).readable.into_iter().map(|candidate| candidate.path);
+        candidates.find(|path| self.fabric.checkpoint_io().verify(path).is_ok())
+    }
+
+    /// Names what differs in the runs whose checkpoints would have come before the one that was chosen.
+    fn tell_of_others(&self, others: &[Candidate], chosen: Option<&Candidate>, wanted: Wanted<'_>) {
+        let comes_first = |other: &&Candidate| chosen.is_none_or(|chosen| other.rank() > chosen.rank());
+        let mut told: Vec<&Path> = Vec::new();
+        for other in others.iter().filter(comes_first) {
+            let (Some(folder), Some(difference)) = (other.path.parent(), wanted.difference(other)) else { continue };
+            if told.len() < MOST_TOLD && !told.contains(&folder) {
+                told.push(folder);
+                let name = other.path.display();
+                self.warn(&format!(
+                    "{name} is passed over, because its run had other hyper-parameters: {difference}; give its path to go on with it"
+                ));
+            }
+        }
+    }
+
+    fn is_whole(&mut self, path: &Path) -> bool {
+        let verified = self.fabric.checkpoint_io().verify(path);
+        if let Err(error) = &verified {
+            self.warn(&format!("{error}; so an older checkpoint is looked for"));
+        }
+        verified.is_ok()
+    }
+}

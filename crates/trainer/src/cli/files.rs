@@ -1,0 +1,152 @@
+//! [`Files`]: configuration files, and what they include.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use fulgurite_fabric::environments;
+
+use super::check::wrong;
+use super::tree::{Content, Node};
+use super::yaml;
+use crate::error::Error;
+
+/// Where the ranks of a run find what their launcher read and they cannot read again.
+pub(crate) const PASSED: &str = "FULGURITE_PASSED_CONFIG";
+
+/// The longest file: far more than anybody writes.
+const MAX_LENGTH: u64 = 16 << 20;
+/// The longest text that can be passed on, all together: half of what Linux allows a variable.
+const MAX_PASSED: u64 = 60 << 10;
+/// How many files may include one another in a row.
+const MAX_DEPTH: usize = 64;
+
+/// Configuration files. What cannot be read twice, such as the pipe of `--config <(…)`, is read once and kept, for this
+/// process and for the ranks that it may start.
+pub(super) struct Files {
+    kept: RefCell<BTreeMap<String, String>>,
+}
+
+/// What several files that include one another come to.
+#[derive(Default)]
+struct Found {
+    /// The last comes first.
+    layers: Vec<Node>,
+    seen: HashSet<PathBuf>,
+}
+
+impl Files {
+    /// With what the launcher of this process has passed on.
+    pub(super) fn new() -> Files {
+        let passed = std::env::var(PASSED).ok().filter(|_| environments::is_supervised());
+        let kept = passed.and_then(|passed| serde_json::from_str(&passed).ok()).unwrap_or_default();
+        Files { kept: RefCell::new(kept) }
+    }
+
+    /// What ranks need to be told, if anything.
+    pub(super) fn passed(&self) -> Option<String> {
+        let kept = self.kept.borrow();
+        (!kept.is_empty()).then(|| serde_json::json!(*kept).to_string())
+    }
+
+    /// A file and the files it includes. Those come before it, so that its own values win; a file that is included several
+    /// times counts where it is included last.
+    pub(super) fn layers(&self, path: &Path) -> Result<Vec<Node>, Error> {
+        let mut found = Found::default();
+        self.include(path, &mut Vec::new(), &mut found)?;
+        found.layers.reverse();
+        Ok(found.layers)
+    }
+
+    fn include(&self, path: &Path, chain: &mut Vec<PathBuf>, found: &mut Found) -> Result<(), Error> {
+        let shown = path.display().to_string();
+        let cannot = |reason: String| Error::Config(format!("the configuration file {shown} cannot be read: {reason}"));
+        let passes = is_passing(path);
+        let real =
+            if passes { path.to_path_buf() } else { path.canonicalize().map_err(|error| cannot(reason(&error)))? };
+        if chain.contains(&real) || chain.len() == MAX_DEPTH {
+            let is_loop = chain.contains(&real);
+            let names =
+                chain.iter().chain([&real]).map(|path| path.file_name().unwrap_or_default().display().to_string());
+            let names: Vec<String> = names.collect();
+            return wrong(match is_loop {
+                true => format!(
+                    "these configuration files include each other: {}; leave one `include` out",
+                    names.join(" -> ")
+                ),
+                false => {
+                    format!("more than {MAX_DEPTH} configuration files include one another in a row, from {}", names[0])
+                }
+            });
+        }
+        if !found.seen.insert(real.clone()) {
+            return Ok(());
+        }
+        let text = if passes { self.keep(path, &shown) } else { read(path, MAX_LENGTH) };
+        let mut node = yaml::read(&text.map_err(cannot)?, &shown)?;
+        let origin = node.origin.clone();
+        let Some(entries) = node.as_map_mut() else {
+            return wrong(format!("{origin}: a configuration file is a mapping, such as `trainer:` and its options"));
+        };
+        let included = entries.shift_remove("include");
+        found.layers.push(node);
+        chain.push(real);
+        let folder = if passes { None } else { path.parent() }.unwrap_or(Path::new(""));
+        for file in included.iter().flat_map(named_files).rev() {
+            let Some(name) = file.as_str() else {
+                return wrong(format!("{}: `include` names files; write one, or a list of them", file.origin));
+            };
+            self.include(&folder.join(name), chain, found)?;
+        }
+        chain.pop();
+        Ok(())
+    }
+
+    /// The text of what can be read once, read now or before.
+    fn keep(&self, path: &Path, name: &str) -> Result<String, String> {
+        if let Some(text) = self.kept.borrow().get(name) {
+            return Ok(text.clone());
+        }
+        let mut kept = self.kept.borrow_mut();
+        let length: usize = kept.values().map(String::len).sum();
+        let text = read(path, MAX_PASSED.saturating_sub(length as u64))?;
+        if text.trim().is_empty() {
+            return Err("nothing came out of it; has another process read it already?".into());
+        }
+        kept.insert(name.to_owned(), text.clone());
+        Ok(text)
+    }
+}
+
+fn named_files(included: &Node) -> std::slice::Iter<'_, Node> {
+    match &included.content {
+        Content::List(items) => items.iter(),
+        _ => std::slice::from_ref(included).iter(),
+    }
+}
+
+/// Whether a file may be gone once it is read, or be another one for another process: a pipe, and what a process has open.
+fn is_passing(path: &Path) -> bool {
+    let is_of_process = ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder));
+    is_of_process || path.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+}
+
+/// The text of a file that has `longest` bytes at most; or why it cannot be had.
+fn read(path: &Path, longest: u64) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(longest + 1).read_to_end(&mut bytes));
+    read.map_err(|error| reason(&error))?;
+    if bytes.len() as u64 > longest {
+        return Err(format!("it has more than {longest} bytes, which no configuration needs"));
+    }
+    String::from_utf8(bytes).map_err(|_| "it is not text in UTF-8".into())
+}
+
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".into(),
+        _ => error.to_string(),
+    }
+}
