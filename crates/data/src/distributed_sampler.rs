@@ -142,7 +142,7 @@ impl<T> Iterator for Part<T> {
 
     fn next(&mut self) -> Option<T> {
         let Shard { num_replicas, rank, remainder } = self.shard;
-        let place = self.passed + rank;
+        let place = self.passed.saturating_add(rank);
         let mut mine = None;
         let mut of_group = 0;
         for sample in self.samples.by_ref().take(num_replicas) {
@@ -164,7 +164,7 @@ impl<T> Iterator for Part<T> {
         if n > 0 {
             let skipped = n.saturating_mul(self.shard.num_replicas);
             self.samples.nth(skipped - 1)?;
-            self.passed += skipped;
+            self.passed = self.passed.saturating_add(skipped);
         }
         self.next()
     }

@@ -162,6 +162,11 @@ pub(crate) fn load_shared_settings(
         }
     }
     group.name = entry.get("name").and_then(Value::as_str).map(String::from).or(group.name.take());
-    group.initial_lr = entry.get("initial_lr").and_then(number);
+    group.initial_lr = match entry.get("initial_lr") {
+        // A scheduler that is here has set it.
+        None => group.initial_lr,
+        Some(Value::None) => None,
+        Some(value) => Some(number(value).ok_or_else(|| wrong("initial_lr"))?),
+    };
     Ok(())
 }

@@ -3,7 +3,6 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 
-use fulgurite_fabric::FabricError;
 use fulgurite_torch::rng::{self, RngState};
 use fulgurite_torch::tch::{Tensor, nn, no_grad};
 use fulgurite_torch::{Dict, Value, grad, params, runtime};
@@ -15,6 +14,7 @@ use crate::loops::Run;
 use crate::module::LightningModule;
 use crate::outline::Outline;
 use crate::progress::Progress;
+use crate::saved::{Missing, Saved, count, wrong_type};
 use crate::state::{Owner, SavedData, TrainerFn, TrainerState, Window};
 
 /// The version of Lightning whose layout the checkpoints have.
@@ -46,6 +46,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 checkpoint.set(precision.state_key(), scaler);
             }
             let mut more = state.beyond_lightning()?;
+            more.set("with_state", parameters_with_state(checkpoint.list("optimizer_states").unwrap_or_default()));
             let mut of_rank = state.of_this_rank()?;
             if state.run.window.batches > 0 || state.run.manual {
                 of_rank.set("grads", gradients(self.module.vars()));
@@ -85,7 +86,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     }
 
     /// Reads a checkpoint: weights, data module and callbacks now; the rest with [`Run::restore_training`].
-    pub(crate) fn restore_weights(&mut self, path: &Path) -> Result<Dict, Error> {
+    pub(crate) fn restore_weights(&mut self, path: &Path) -> Result<(Dict, Missing), Error> {
         let wrong = |problem: String| Error::Checkpoint { path: path.into(), problem };
         self.wait_for_saves()?;
         let Value::Dict(mut checkpoint) = self.engine.state.load_checkpoint(path)? else {
@@ -99,31 +100,47 @@ impl<M: LightningModule> Run<'_, '_, M> {
             checkpoint.dict("state_dict").map_err(|error| wrong(format!("is not a Lightning checkpoint: {error}")))?;
         no_grad(|| params::load_state_dict(self.module.vars(), weights, true))
             .map_err(|error| wrong(format!("does not fit {}: {error}", self.module.name())))?;
-        if let Source::DataModule(data) = &mut self.data
-            && let Ok(saved) = checkpoint.dict(data.name())
-        {
-            let state = &mut self.engine.state;
-            let action = state.begin_action(|| format!("[LightningDataModule]{}.load_state_dict", data.name()));
-            state.enter(Hook::LoadStateDict, Owner::DataModule);
-            let loaded = data.load_state_dict(saved);
-            state.end_action(action);
-            loaded.map_err(|error| wrong(format!("has a state that {} refuses: {error}", data.name())))?;
-        }
-        self.restore_callbacks(&mut checkpoint)?;
-        Ok(checkpoint)
+        let missing = Missing::of(&checkpoint);
+        self.restore_data(missing.reader(&checkpoint)).map_err(wrong)?;
+        self.restore_callbacks(&mut checkpoint, &missing, &wrong)?;
+        Ok((checkpoint, missing))
     }
 
-    fn restore_callbacks(&mut self, checkpoint: &mut Dict) -> Result<(), Error> {
+    fn restore_data(&mut self, checkpoint: Saved) -> Result<(), String> {
+        let Source::DataModule(data) = &mut self.data else { return Ok(()) };
+        let before = data.state_dict();
+        let Some(saved) = checkpoint.dict_unless(data.name(), before.is_empty())? else { return Ok(()) };
+        let state = &mut self.engine.state;
+        let action = state.begin_action(|| format!("[LightningDataModule]{}.load_state_dict", data.name()));
+        state.enter(Hook::LoadStateDict, Owner::DataModule);
+        let loaded = data.load_state_dict(saved.entries);
+        state.end_action(action);
+        loaded.map_err(|error| format!("has a state that {} refuses: {error}", data.name()))?;
+        saved.compare(&data.state_dict()).map_err(|error| format!("cannot be loaded: {error}"))
+    }
+
+    fn restore_callbacks(
+        &mut self,
+        checkpoint: &mut Dict,
+        missing: &Missing,
+        wrong: &dyn Fn(String) -> Error,
+    ) -> Result<(), Error> {
         if checkpoint.get("callbacks").is_none() {
+            let with_state = self.engine.callbacks.iter().any(|callback| !callback.state_dict().is_empty());
+            if with_state {
+                missing.note("callbacks".into());
+            }
             return Ok(());
         }
         self.engine
             .on_callbacks(Hook::OnLoadCheckpoint, self.module, |c, t, m| c.on_load_checkpoint(t, m, checkpoint))?;
-        let Ok(states) = checkpoint.dict("callbacks") else { return Ok(()) };
-        self.engine.on_callbacks(Hook::LoadStateDict, self.module, |c, _, _| match states.dict(&c.state_key()) {
-            Ok(saved) => c.load_state_dict(saved),
-            Err(_) => Ok(()),
+        let Some(saved) = missing.reader(checkpoint).dict("callbacks").map_err(wrong)? else { return Ok(()) };
+        self.engine.on_callbacks(Hook::LoadStateDict, self.module, |c, _, _| {
+            let Some(saved) = saved.dict_unless(&c.state_key(), c.state_dict().is_empty())? else { return Ok(()) };
+            c.load_state_dict(saved.entries)?;
+            Ok(saved.compare(&c.state_dict())?)
         })?;
+        let states = saved.entries;
         let here: Vec<String> = self.engine.callbacks.iter().map(|c| c.state_key()).collect();
         let absent: Vec<&str> = states.keys().filter(|key| !here.iter().any(|k| k == key)).collect();
         if !absent.is_empty() {
@@ -135,36 +152,21 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(())
     }
 
-    /// Brings back everything else: progress, optimizers, schedulers, metric accumulators and random numbers.
-    pub(crate) fn restore_training(&mut self, path: &Path, checkpoint: &Dict) -> Result<(), Error> {
+    /// Brings back everything else: progress, optimizers, schedulers, metric accumulators and random numbers. Says what was
+    /// missing.
+    pub(crate) fn restore_training(&mut self, path: &Path, checkpoint: &Dict, missing: &Missing) -> Result<(), Error> {
         let wrong = |problem: String| Error::Checkpoint { path: path.into(), problem };
-        let state = &mut self.engine.state;
+        let unusable = |problem: String| wrong(format!("cannot be resumed from: {problem}"));
         let incomplete =
             |error| wrong(format!("cannot be resumed from, because {error}; it was saved with weights alone"));
-        let optimizers = checkpoint.list("optimizer_states").map_err(incomplete)?;
-        let schedulers = checkpoint.list("lr_schedulers").map_err(incomplete)?;
-        state.run.progress.load_state_dict(checkpoint.dict("loops").map_err(incomplete)?).map_err(incomplete)?;
-        for (what, saved, here) in [
-            ("optimizers", optimizers.len(), state.run.optimizers.len()),
-            ("schedulers", schedulers.len(), state.run.schedulers.len()),
-        ] {
-            if saved != here {
-                return Err(wrong(format!("holds {saved} {what}, and configure_optimizers returned {here}")));
-            }
-        }
-        let dict = |value: &'_ Value| value.as_dict().cloned().unwrap_or_default();
-        for (optimizer, saved) in state.optimizers().zip(optimizers) {
-            let device = optimizer.param_groups().iter().flat_map(|g| &g.params).next().map(|p| p.device());
-            let saved = dict(saved);
-            let saved = match device {
-                Some(device) => on_device(&saved, device),
-                None => saved,
-            };
-            optimizer.load_state_dict(&saved)?;
-        }
-        for (config, saved) in state.run.schedulers.iter_mut().zip(schedulers) {
-            config.scheduler.load_state_dict(&dict(saved))?;
-        }
+        let saved = missing.reader(checkpoint);
+        checkpoint.require("optimizer_states").map_err(incomplete)?;
+        checkpoint.require("lr_schedulers").map_err(incomplete)?;
+        checkpoint.require("loops").map_err(incomplete)?;
+        let loops = saved.required_dict("loops").map_err(unusable)?;
+        let state = &mut self.engine.state;
+        state.run.progress.load_state_dict(&loops).map_err(unusable)?;
+        state.restore_optimizers(&saved, &wrong)?;
         let epoch = state.run.progress.epoch.current.processed;
         if state.max_epochs >= 0 && epoch > state.max_epochs.unsigned_abs() {
             return Err(wrong(format!(
@@ -172,18 +174,31 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 state.max_epochs
             )));
         }
-        state.restore_precision(checkpoint).map_err(|error| wrong(format!("cannot be resumed from: {error}")))?;
-        if let Ok(more) = checkpoint.dict("fulgurite") {
-            state.restore_beyond_lightning(more)?;
-            let of_rank = state.saved_of_this_rank(more).map_err(wrong)?;
-            state.restore_of_this_rank(of_rank)?;
-            if let Ok(grads) = of_rank.dict("grads") {
-                let scaled = state.fabric.loss_scale()? / more.float("grads_scale").unwrap_or(1.0);
-                restore_gradients(self.module.vars(), grads, scaled)?;
-            }
+        state.restore_precision(&saved).map_err(unusable)?;
+        if checkpoint.get("fulgurite").is_some()
+            && let Some(more) = saved.dict("fulgurite").map_err(unusable)?
+        {
+            self.restore_beyond(&saved, &more).map_err(unusable)?;
+        }
+        let state = &mut self.engine.state;
+        if let Some(warning) = missing.warning(state.is_global_zero()) {
+            state.console.warn(&warning);
         }
         state.resumed_from = Some(path.into());
         Ok(())
+    }
+
+    fn restore_beyond(&mut self, saved: &Saved, more: &Saved) -> Result<(), String> {
+        let state = &mut self.engine.state;
+        state.restore_beyond_lightning(more)?;
+        check_parameters_with_state(saved, more)?;
+        let Some(of_rank) = state.saved_of_this_rank(more)? else { return Ok(()) };
+        state.restore_of_this_rank(&of_rank)?;
+        let is_open = state.run.window.batches > 0 || state.run.manual;
+        let Some(grads) = of_rank.dict_unless("grads", !is_open)? else { return Ok(()) };
+        let saved_scale = more.float("grads_scale")?.unwrap_or(1.0);
+        let scale = state.fabric.loss_scale().map_err(text)?;
+        restore_gradients(self.module.vars(), &grads, scale / saved_scale)
     }
 }
 
@@ -212,8 +227,11 @@ impl TrainerState {
         let window = self.run.window;
         // Of a stop that is granted, whoever asked for it tells when the run is resumed.
         let stop = self.stop.clone().filter(|_| !self.can_stop_early());
+        let callback_metrics = self.metrics.callback_state()?;
+        let logged_names: Vec<Value> = callback_metrics.keys().map(|name| name.into()).collect();
         Ok(Dict::new()
-            .with("callback_metrics", self.metrics.callback_state()?)
+            .with("logged_names", logged_names)
+            .with("callback_metrics", callback_metrics)
             // Bit by bit: a checkpoint has signed integers.
             .with("global_seed", rng::global_seed() as i64)
             .with("num_threads", runtime::num_threads())
@@ -231,52 +249,87 @@ impl TrainerState {
     /// What a checkpoint holds of this rank; of the only one, where it was written by one and is read by one.
     ///
     /// With another number of ranks, an epoch can be begun, and not be continued: the parts of the data are other ones.
-    fn saved_of_this_rank<'c>(&self, more: &'c Dict) -> Result<&'c Dict, String> {
-        const NOTHING: &Dict = &Dict::new();
-        let of_ranks = more.list("ranks").unwrap_or_default();
-        let (before, now) = (of_ranks.len().max(1), self.fabric.world_size());
+    fn saved_of_this_rank<'c>(&self, more: &Saved<'c>) -> Result<Option<Saved<'c>>, String> {
+        let (before, now) = (more.count("world_size")?.unwrap_or(1), self.fabric.world_size() as u64);
+        if before == 1 && now == 1 {
+            return Ok(Some(more.clone()));
+        }
         if before == now {
-            return Ok(of_ranks.get(self.fabric.global_rank()).and_then(Value::as_dict).unwrap_or(more));
+            let rank = self.fabric.global_rank();
+            return more.dict_at("ranks", rank);
         }
         let mut progress = self.run.progress;
         if progress.resume().mid_epoch && !progress.is_last_batch {
             return Err(format!(
-                "was written by {before} process(es) in the middle of an epoch, and this run has {now}, which would read other parts of the data; resume with {before}, or from a checkpoint of the end of an epoch"
+                "it was written by {before} process(es) in the middle of an epoch, and this run has {now}, which would read other parts of the data; resume with {before}, or from a checkpoint of the end of an epoch"
             ));
         }
         self.warn(&format!(
             "the checkpoint was written by {before} process(es), and this run has {now}: the next epoch begins with new random numbers, and batches of {now} instead of {before} processes"
         ));
-        Ok(NOTHING)
+        Ok(None)
     }
 
-    fn restore_of_this_rank(&mut self, of_rank: &Dict) -> Result<(), Error> {
-        if let Some(rng) = of_rank.get("rng") {
-            RngState::from_value(rng)?.restore()?;
+    fn restore_of_this_rank(&mut self, of_rank: &Saved) -> Result<(), String> {
+        if let Some(rng) = of_rank.value("rng") {
+            let restored = RngState::from_value(rng).and_then(|state| state.restore());
+            restored.map_err(|error| format!("entry `{}`: {error}", of_rank.name("rng")))?;
         }
-        if let Ok(metrics) = of_rank.list("metrics") {
-            self.metrics.train.restore(metrics);
+        if let Some(metrics) = of_rank.list("metrics")? {
+            let restored = self.metrics.train.restore(metrics);
+            restored.map_err(|(at, error)| format!("entry `{}[{at}]`: {error}", of_rank.name("metrics")))?;
         }
         Ok(())
     }
 
-    /// The gradient scaler's state, where both runs have one.
-    fn restore_precision(&mut self, checkpoint: &Dict) -> Result<(), FabricError> {
-        let precision = self.fabric.precision_mut();
-        match checkpoint.dict(precision.state_key()) {
-            Ok(saved) => precision.load_state_dict(saved),
-            Err(_) => Ok(()),
+    fn restore_optimizers(&mut self, saved: &Saved, wrong: &dyn Fn(String) -> Error) -> Result<(), Error> {
+        let unusable = |problem: String| wrong(format!("cannot be resumed from: {problem}"));
+        for (what, key, here) in [
+            ("optimizers", "optimizer_states", self.run.optimizers.len()),
+            ("schedulers", "lr_schedulers", self.run.schedulers.len()),
+        ] {
+            let saved = saved.list(key).map_err(unusable)?.map_or(0, <[_]>::len);
+            if saved != here {
+                return Err(wrong(format!("holds {saved} {what}, and configure_optimizers returned {here}")));
+            }
         }
+        for (at, optimizer) in self.optimizers().enumerate() {
+            let Some(saved) = saved.dict_at("optimizer_states", at).map_err(unusable)? else { continue };
+            let device = optimizer.param_groups().iter().flat_map(|g| &g.params).next().map(|p| p.device());
+            let on_device = device.map(|device| on_device(saved.entries, device));
+            optimizer.load_state_dict(on_device.as_ref().unwrap_or(saved.entries))?;
+            saved.compare(&optimizer.state_dict()).map_err(unusable)?;
+        }
+        for (at, config) in self.run.schedulers.iter_mut().enumerate() {
+            let Some(saved) = saved.dict_at("lr_schedulers", at).map_err(unusable)? else { continue };
+            config.scheduler.load_state_dict(saved.entries)?;
+            saved.compare(&config.scheduler.state_dict()).map_err(unusable)?;
+        }
+        Ok(())
     }
 
-    fn restore_beyond_lightning(&mut self, more: &Dict) -> Result<(), Error> {
-        if let Ok(seed) = more.int("global_seed") {
-            rng::seed_everything(seed as u64)?;
+    /// The gradient scaler's state.
+    fn restore_precision(&mut self, checkpoint: &Saved) -> Result<(), String> {
+        let precision = self.fabric.precision_mut();
+        let has_none = precision.state_dict().map_err(text)?.is_empty();
+        let Some(saved) = checkpoint.dict_unless(precision.state_key(), has_none)? else { return Ok(()) };
+        precision.load_state_dict(saved.entries).map_err(text)?;
+        saved.compare(&precision.state_dict().map_err(text)?)
+    }
+
+    fn restore_beyond_lightning(&mut self, more: &Saved) -> Result<(), String> {
+        if let Some(seed) = more.int("global_seed")? {
+            rng::seed_everything(seed as u64).map_err(text)?;
         }
-        if let Ok(metrics) = more.dict("callback_metrics") {
-            self.metrics.restore_callback_state(metrics);
+        if let Some(metrics) = more.dict("callback_metrics")? {
+            for name in more.texts("logged_names")? {
+                metrics.value(name);
+            }
+            self.metrics.restore_callback_state(metrics.entries).map_err(|name| {
+                wrong_type(&metrics.name(name), metrics.entries.get(name).unwrap_or(&Value::None), "a number")
+            })?;
         }
-        if let Ok(threads) = more.int("num_threads")
+        if let Some(threads) = more.int("num_threads")?
             && threads != runtime::num_threads() as i64
         {
             self.warn(&format!(
@@ -284,19 +337,22 @@ impl TrainerState {
                 runtime::num_threads()
             ));
         }
-        if let Ok(window) = more.dict("window") {
-            let batches = window.int("batches").ok().and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
-            self.run.window = Window { batches, weight: window.float("weight").unwrap_or(0.0) };
+        if let Some(window) = more.dict("window")? {
+            let (batches, weight) = (window.count("batches")?, window.float("weight")?);
+            self.run.window = Window { batches: batches.unwrap_or(0), weight: weight.unwrap_or(0.0) };
         }
-        if let Ok(counts) = more.list("eval_batches") {
-            self.run.eval_batches = counts.iter().filter_map(Value::as_int).collect();
+        if let Some(counts) = more.list("eval_batches")? {
+            let count = |(at, value)| count(&format!("{}[{at}]", more.name("eval_batches")), value).map(|n| n as i64);
+            self.run.eval_batches = counts.iter().enumerate().map(count).collect::<Result<_, _>>()?;
         }
-        self.run.step_skipped = more.bool("step_skipped").unwrap_or(false);
-        self.train_data.saved = more.dict("train_data").ok().map(SavedData::from_dict);
-        if let Ok(reason) = more.str("stop") {
+        self.run.step_skipped = more.bool("step_skipped")?.unwrap_or(false);
+        if let Some(reason) = more.optional_text("stop")? {
             self.request_stop(reason);
         }
-        Ok(())
+        self.train_data.saved = saved_data(more)?;
+        // They were read before, to find the run's logs and files.
+        more.optional_text("run_id")?;
+        more.texts("log_versions").map(drop)
     }
 }
 
@@ -306,23 +362,65 @@ fn new_run_id() -> String {
     format!("{:016x}{:016x}", random(), random())
 }
 
-/// The gradients there are, by the names of their parameters.
+/// What goes wrong below, in a sentence.
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn saved_data(more: &Saved) -> Result<Option<SavedData>, String> {
+    let Some(data) = more.dict("train_data")? else { return Ok(None) };
+    let count = |key| Ok::<_, String>(data.optional_count(key)?.map(|count| count as usize));
+    Ok(Some(SavedData { epoch: data.count("epoch")?.unwrap_or(0), len: count("len")?, batches: count("batches")? }))
+}
+
+/// The parameters that each optimizer has a state of: some may have none, because they were never updated.
+fn parameters_with_state(optimizers: &[Value]) -> Vec<Value> {
+    let keys = |optimizer: &Value| {
+        let state = optimizer.as_dict().and_then(|optimizer| optimizer.dict("state").ok());
+        Value::List(state.into_iter().flat_map(Dict::iter).map(|(key, _)| key.clone()).collect())
+    };
+    optimizers.iter().map(keys).collect()
+}
+
+/// Notes the states that were there when the checkpoint was written.
+fn check_parameters_with_state(saved: &Saved, more: &Saved) -> Result<(), String> {
+    let Some(of_optimizers) = more.list("with_state")? else { return Ok(()) };
+    for (at, keys) in of_optimizers.iter().enumerate() {
+        let name = format!("{}[{at}]", more.name("with_state"));
+        let keys = keys.as_list().ok_or_else(|| wrong_type(&name, keys, "list"))?;
+        let Some(optimizer) = saved.dict_at("optimizer_states", at)? else { continue };
+        let Some(states) = optimizer.dict("state")? else { continue };
+        for (place, key) in keys.iter().enumerate() {
+            let number = count(&format!("{name}[{place}]"), key)?;
+            if states.entries.get_value(key).is_none() {
+                states.lacks(&number.to_string());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The gradients, by the names of their parameters; `None` of a parameter that has none.
 fn gradients(vars: &nn::VarStore) -> Dict {
-    let of = |(name, parameter): (String, Tensor)| (name, parameter.grad());
-    let there = params::named_parameters(vars).into_iter().map(of).filter(|(_, grad)| grad.defined());
-    there.map(|(name, grad)| (name.into(), grad.into())).collect()
+    let of = |(name, parameter): (String, Tensor)| -> (Value, Value) {
+        let grad = parameter.grad();
+        (name.into(), if grad.defined() { grad.into() } else { Value::None })
+    };
+    params::named_parameters(vars).into_iter().map(of).collect()
 }
 
 /// Puts gradients back, `scaled` from the loss scale they were saved with to the one of this run.
-fn restore_gradients(vars: &nn::VarStore, saved: &Dict, scaled: f64) -> Result<(), Error> {
+fn restore_gradients(vars: &nn::VarStore, saved: &Saved, scaled: f64) -> Result<(), String> {
     let parameters = params::named_parameters(vars);
     for (name, parameter) in &parameters {
-        if let Ok(grad) = saved.tensor(name) {
-            grad::set_grad(parameter, grad)?;
+        match saved.value(name) {
+            None | Some(Value::None) => {}
+            Some(Value::Tensor(grad)) => grad::set_grad(parameter, grad).map_err(text)?,
+            Some(other) => return Err(wrong_type(&saved.name(name), other, "tensor")),
         }
     }
     if scaled != 1.0 {
-        grad::scale_grads(parameters.iter().map(|(_, parameter)| parameter), scaled)?;
+        grad::scale_grads(parameters.iter().map(|(_, parameter)| parameter), scaled).map_err(text)?;
     }
     Ok(())
 }

@@ -34,6 +34,7 @@ mod progress;
 mod ranks;
 mod report;
 mod requirements;
+mod saved;
 mod saving;
 mod signals;
 mod slurm;

@@ -100,7 +100,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.data_hook(Hook::Setup, |data| data.setup(stage))?;
         self.hook(Hook::Setup, |c, t, m| c.setup(t, m, stage), |m, t| m.setup(t, stage))?;
         self.module_hook(Hook::ConfigureModel, |m, t| m.configure_model(t))?;
-        let checkpoint = ckpt_path.map(|path| self.restore_weights(&path).map(|checkpoint| (path, checkpoint)));
+        let checkpoint = ckpt_path.map(|path| self.restore_weights(&path).map(|restored| (path, restored)));
         let checkpoint = checkpoint.transpose()?;
         self.engine.state.fabric.setup_module(self.module.vars())?;
         self.engine.state.seed_rank()?;
@@ -112,8 +112,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         self.log_hyperparams()?;
         self.engine.state.zero_grad();
-        if is_fit && let Some((path, checkpoint)) = checkpoint {
-            self.restore_training(&path, &checkpoint)?;
+        if is_fit && let Some((path, (checkpoint, missing))) = checkpoint {
+            self.restore_training(&path, &checkpoint, &missing)?;
             self.engine.state.print(&format!("resumed from {}", path.display()));
         }
         self.engine.state.settle_wishes()?;

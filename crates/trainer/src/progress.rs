@@ -1,6 +1,8 @@
 //! [`Progress`]: how far a run has come, counted as Lightning's checkpoints count it.
 
-use fulgurite_torch::{Dict, ValueError};
+use fulgurite_torch::Dict;
+
+use crate::saved::Saved;
 
 /// How often something began, started after its start hook, did its work and completed after its end hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -99,10 +101,9 @@ impl Counters {
         Dict::new().with("total", self.total.state_dict(fields)).with("current", self.current.state_dict(fields))
     }
 
-    fn load(&mut self, state: &Dict) -> Result<(), ValueError> {
-        self.total.load(state.dict("total")?);
-        self.current.load(state.dict("current")?);
-        Ok(())
+    fn load(&mut self, fields: &[Field], state: &Saved) -> Result<(), String> {
+        self.total.load(fields, &state.required_dict("total")?)?;
+        self.current.load(fields, &state.required_dict("current")?)
     }
 }
 
@@ -126,6 +127,8 @@ impl Field {
 }
 
 const ALL: &[Field] = &[Field::Ready, Field::Completed, Field::Started, Field::Processed];
+const READY_COMPLETED: &[Field] = &[Field::Ready, Field::Completed];
+const READY_COMPLETED_STARTED: &[Field] = &[Field::Ready, Field::Completed, Field::Started];
 
 impl Counter {
     fn field(&mut self, field: Field) -> &mut u64 {
@@ -141,10 +144,12 @@ impl Counter {
         fields.iter().map(|&field| (field.name().into(), (*self.field(field)).into())).collect()
     }
 
-    fn load(&mut self, state: &Dict) {
-        for &field in ALL {
-            *self.field(field) = state.int(field.name()).ok().and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+    fn load(&mut self, fields: &[Field], state: &Saved) -> Result<(), String> {
+        *self = Counter::default();
+        for &field in fields {
+            *self.field(field) = state.required_count(field.name())?;
         }
+        Ok(())
     }
 }
 
@@ -185,20 +190,18 @@ impl Progress {
 
     /// The `loops` entry of a checkpoint, in Lightning's layout.
     pub(crate) fn state_dict(&self) -> Dict {
-        let ready_completed = &[Field::Ready, Field::Completed];
-        let ready_completed_started = &[Field::Ready, Field::Completed, Field::Started];
         let optimizer = Dict::new()
-            .with("step", self.optimizer_step.state_dict(ready_completed))
-            .with("zero_grad", self.zero_grad.state_dict(ready_completed_started));
+            .with("step", self.optimizer_step.state_dict(READY_COMPLETED))
+            .with("zero_grad", self.zero_grad.state_dict(READY_COMPLETED_STARTED));
         let fit = Dict::new()
             .with("state_dict", Dict::new())
             .with("epoch_loop.state_dict", Dict::new().with("_batches_that_stepped", self.batches_that_stepped))
             .with("epoch_loop.batch_progress", self.batch.state_dict(ALL).with("is_last_batch", self.is_last_batch))
-            .with("epoch_loop.scheduler_progress", self.scheduler.state_dict(ready_completed))
+            .with("epoch_loop.scheduler_progress", self.scheduler.state_dict(READY_COMPLETED))
             .with("epoch_loop.automatic_optimization.state_dict", Dict::new())
             .with("epoch_loop.automatic_optimization.optim_progress", Dict::new().with("optimizer", optimizer))
             .with("epoch_loop.manual_optimization.state_dict", Dict::new())
-            .with("epoch_loop.manual_optimization.optim_step_progress", self.manual_step.state_dict(ready_completed))
+            .with("epoch_loop.manual_optimization.optim_step_progress", self.manual_step.state_dict(READY_COMPLETED))
             .with("epoch_loop.val_loop.state_dict", Dict::new())
             .with("epoch_loop.val_loop.batch_progress", self.val_batch.state_dict(ALL).with("is_last_batch", false))
             .with("epoch_progress", self.epoch.state_dict(ALL));
@@ -213,20 +216,20 @@ impl Progress {
     }
 
     /// Restores the `loops` entry of a checkpoint.
-    pub(crate) fn load_state_dict(&mut self, loops: &Dict) -> Result<(), ValueError> {
-        let fit = loops.dict("fit_loop")?;
-        let batches = fit.dict("epoch_loop.batch_progress")?;
-        let optimizer = fit.dict("epoch_loop.automatic_optimization.optim_progress")?.dict("optimizer")?;
-        self.batch.load(batches)?;
-        self.is_last_batch = batches.bool("is_last_batch").unwrap_or(false);
-        self.epoch.load(fit.dict("epoch_progress")?)?;
-        self.optimizer_step.load(optimizer.dict("step")?)?;
-        self.zero_grad.load(optimizer.dict("zero_grad")?)?;
-        self.manual_step.load(fit.dict("epoch_loop.manual_optimization.optim_step_progress")?)?;
-        self.scheduler.load(fit.dict("epoch_loop.scheduler_progress")?)?;
-        self.val_batch.load(fit.dict("epoch_loop.val_loop.batch_progress")?)?;
-        let stepped = fit.dict("epoch_loop.state_dict")?.int("_batches_that_stepped").unwrap_or(0);
-        self.batches_that_stepped = u64::try_from(stepped).unwrap_or(0);
+    pub(crate) fn load_state_dict(&mut self, loops: &Saved) -> Result<(), String> {
+        let fit = loops.required_dict("fit_loop")?;
+        let of = |name: &str| fit.required_dict(name);
+        let batches = of("epoch_loop.batch_progress")?;
+        let optimizer = of("epoch_loop.automatic_optimization.optim_progress")?.required_dict("optimizer")?;
+        self.batch.load(ALL, &batches)?;
+        self.is_last_batch = batches.bool("is_last_batch")?.unwrap_or(false);
+        self.epoch.load(ALL, &of("epoch_progress")?)?;
+        self.optimizer_step.load(READY_COMPLETED, &optimizer.required_dict("step")?)?;
+        self.zero_grad.load(READY_COMPLETED_STARTED, &optimizer.required_dict("zero_grad")?)?;
+        self.manual_step.load(READY_COMPLETED, &of("epoch_loop.manual_optimization.optim_step_progress")?)?;
+        self.scheduler.load(READY_COMPLETED, &of("epoch_loop.scheduler_progress")?)?;
+        self.val_batch.load(ALL, &of("epoch_loop.val_loop.batch_progress")?)?;
+        self.batches_that_stepped = of("epoch_loop.state_dict")?.count("_batches_that_stepped")?.unwrap_or(0);
         Ok(())
     }
 }

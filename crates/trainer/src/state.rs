@@ -136,12 +136,6 @@ impl SavedData {
         Dict::new().with("epoch", self.epoch).with("len", self.len).with("batches", self.batches)
     }
 
-    /// What [`to_dict`](Self::to_dict) returned.
-    pub(crate) fn from_dict(saved: &Dict) -> SavedData {
-        let count = |key| saved.int(key).ok().and_then(|count| usize::try_from(count).ok());
-        SavedData { epoch: count("epoch").unwrap_or(0) as u64, len: count("len"), batches: count("batches") }
-    }
-
     /// In a sentence.
     pub(crate) fn describe(self) -> String {
         let number = |count: Option<usize>| count.map_or("an unknown number of".to_owned(), |count| count.to_string());

@@ -155,6 +155,17 @@ fn lengths_that_nobody_knows_are_counted() {
 }
 
 #[test]
+fn wrong_lengths_are_corrected_at_the_end() {
+    for (says, line) in [(7, "Epoch 0/0 5/5 "), (3, "Epoch 0/0 5 ")] {
+        let console = Console::memory();
+        let wrong = FnLoader::new(|_| (0..5).map(|_| Ok(batch()))).with_len(says);
+        let mut trainer = trainer(&console).max_epochs(1).callback(bar()).build().unwrap();
+        trainer.fit(&mut Counting::new(), (wrong, batches(2))).unwrap();
+        assert!(contents(&console).contains(line), "{}", contents(&console));
+    }
+}
+
+#[test]
 fn evaluation_and_prediction_leave_a_line_each() {
     let console = Console::memory();
     let mut trainer = trainer(&console).callback(bar()).build().unwrap();

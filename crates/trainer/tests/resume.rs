@@ -19,6 +19,9 @@ use fulgurite::prelude::*;
 use fulgurite::torch::params;
 use fulgurite::{Console, ModuleView, SaveRequest, TrainerBuilder};
 
+#[path = "resume/mutated.rs"]
+mod mutated;
+
 const BATCHES_PER_EPOCH: u64 = 6;
 
 /// Points and their class, with noise: what an item is depends on the epoch.

@@ -4,7 +4,7 @@ mod line_search;
 mod memory;
 
 use fulgurite_torch::tch::{Tensor, no_grad_guard};
-use fulgurite_torch::{Dict, TensorList, foreach};
+use fulgurite_torch::{Dict, TensorList, Value, foreach};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -356,9 +356,13 @@ impl Optimizer for Lbfgs {
 
         let first = saved.list("params").map_err(OptimError::lacks(NAME))?.first();
         let entries = state.dict("state").map_err(OptimError::lacks(NAME))?;
-        let memory = match first.and_then(|key| entries.get_value(key)).and_then(|entry| entry.as_dict()) {
+        let memory = match first.and_then(|key| entries.get_value(key)) {
             None => Memory::default(),
-            Some(entry) => Memory::load(entry, &groups[0].params)?,
+            Some(Value::Dict(entry)) => Memory::load(entry, &groups[0].params)?,
+            Some(other) => {
+                let problem = format!("state of parameter 0: it is {}, expected dict", other.type_name());
+                return Err(OptimError::state_dict(NAME, problem));
+            }
         };
         self.groups = groups;
         self.options = options;

@@ -199,7 +199,10 @@ impl Callback for EarlyStopping {
             _ => state.float("best_score")?,
         });
         self.stopping_reason = StoppingReason::from_number(state.int("stopping_reason").unwrap_or(0));
-        self.stopping_reason_message = state.str("stopping_reason_message").ok().map(Into::into);
+        self.stopping_reason_message = match state.get("stopping_reason_message") {
+            None | Some(Value::None) => None,
+            Some(_) => Some(state.str("stopping_reason_message")?.into()),
+        };
         self.restored = true;
         Ok(())
     }

@@ -15,6 +15,7 @@ use super::model_checkpoint::python_float;
 use crate::config::Configurable;
 use crate::error::{Error, Result};
 use crate::module::ModuleView;
+use crate::saved;
 use crate::state::{TrainerFn, TrainerState};
 
 /// What [`GradientNorm`] does about gradients that explode or vanish.
@@ -238,11 +239,10 @@ impl Callback for GradientNorm {
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
         self.totals.clear();
-        for saved in state.list("totals")?.iter().filter_map(Value::as_dict) {
-            let window = saved.list("window")?.iter().filter_map(Value::as_float).collect();
+        for saved in saved::all(state, "totals", "dict", Value::as_dict)? {
+            let window = saved::all(saved, "window", "float", Value::as_float)?.into();
             let mut total = Total { window, ..Total::default() };
-            let unread: Vec<Tensor> =
-                saved.list("unread")?.iter().filter_map(Value::as_tensor).map(Tensor::shallow_clone).collect();
+            let unread = saved::all(saved, "unread", "tensor", |value| value.as_tensor().map(Tensor::shallow_clone))?;
             for norm in to_host_f64s(&unread)? {
                 if !matches!(self.options.judge(norm, &total.window), Some(Problem::Explodes(_))) {
                     remember(&mut total.window, norm, self.options.window);

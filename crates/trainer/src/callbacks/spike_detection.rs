@@ -14,6 +14,7 @@ use crate::config::Configurable;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::module::ModuleView;
+use crate::saved;
 use crate::state::TrainerState;
 
 /// What [`SpikeDetection`] ends a run with.
@@ -200,10 +201,14 @@ impl Callback for SpikeDetection {
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
         // Tolerances are not restored: whoever resumes after a spike may have changed them.
         self.last_val = state.float("last_val")?;
-        self.bad_batches = state.list("bad_batches")?.iter().filter_map(Value::as_int).collect();
+        self.bad_batches = saved::all(state, "bad_batches", "int", Value::as_int)?;
         // The original saves no losses.
-        let running = state.dict("running").and_then(|running| running.list("values"));
-        self.window = running.map(|values| values.iter().filter_map(Value::as_float).collect()).unwrap_or_default();
+        self.window = match state.dict("running") {
+            Ok(running) if running.get("values").is_some() => {
+                saved::all(running, "values", "float", Value::as_float)?.into()
+            }
+            _ => Default::default(),
+        };
         Ok(())
     }
 

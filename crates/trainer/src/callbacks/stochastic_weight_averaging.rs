@@ -333,8 +333,8 @@ impl Callback for StochasticWeightAveraging {
         self.latest_update_epoch = u64::try_from(state.int("latest_update_epoch")?).ok();
         self.restored = Some(Restored {
             n_averaged: u64::try_from(state.int("n_averaged")?).unwrap_or(0),
-            average: state.dict("average_model_state").ok().cloned(),
-            has_scheduler: state.dict("scheduler_state").is_ok(),
+            average: dict_or_none(state, "average_model_state")?.cloned(),
+            has_scheduler: dict_or_none(state, "scheduler_state")?.is_some(),
         });
         Ok(())
     }
@@ -446,5 +446,12 @@ impl Callback for StochasticWeightAveraging {
             own.set("scheduler_state", scheduler.scheduler.state_dict());
         }
         Ok(())
+    }
+}
+
+fn dict_or_none<'s>(state: &'s Dict, key: &str) -> Result<Option<&'s Dict>> {
+    match state.require(key)? {
+        Value::None => Ok(None),
+        _ => Ok(Some(state.dict(key)?)),
     }
 }

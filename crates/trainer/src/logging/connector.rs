@@ -113,12 +113,16 @@ impl Metrics {
     }
 
     /// Brings back what [`callback_state`](Self::callback_state) returned.
-    pub(crate) fn restore_callback_state(&mut self, saved: &Dict) {
+    ///
+    /// # Errors
+    ///
+    /// The name of what is no number.
+    pub(crate) fn restore_callback_state<'s>(&mut self, saved: &'s Dict) -> Result<(), &'s str> {
         for (name, value) in saved.iter() {
-            if let (Some(name), Some(value)) = (name.as_str(), LoggedValue::from_value(value)) {
-                put(&mut self.callback, name, &value);
-            }
+            let name = name.as_str().unwrap_or_default();
+            put(&mut self.callback, name, &LoggedValue::from_value(value).ok_or(name)?);
         }
+        Ok(())
     }
 
     /// Forgets everything: a new entry point begins.

@@ -1,7 +1,7 @@
 //! [`LogEntry`]: one `log` call and its options.
 
 use fulgurite_metrics::LogValue;
-use fulgurite_torch::Dict;
+use fulgurite_torch::{Dict, Value, ValueError};
 
 use super::Metrics;
 use crate::hook::Hook;
@@ -70,19 +70,34 @@ impl LogOptions {
     }
 
     /// What [`to_dict`](Self::to_dict) returned.
-    pub(super) fn from_dict(saved: &Dict) -> LogOptions {
-        let default = LogOptions::default();
-        let flag = |name: &str, default: bool| saved.bool(name).unwrap_or(default);
-        LogOptions {
-            on_step: saved.bool("on_step").ok(),
-            on_epoch: saved.bool("on_epoch").ok(),
-            prog_bar: flag("prog_bar", default.prog_bar),
-            logger: flag("logger", default.logger),
-            reduce: saved.str("reduce").map_or(default.reduce, Reduce::from_name),
-            sync_dist: saved.bool("sync_dist").ok(),
-            add_dataloader_idx: flag("add_dataloader_idx", default.add_dataloader_idx),
+    pub(super) fn from_dict(saved: &Dict) -> Result<LogOptions, ValueError> {
+        let choice = |name: &str| optional(saved, name, "bool", Value::as_bool);
+        Ok(LogOptions {
+            on_step: choice("on_step")?,
+            on_epoch: choice("on_epoch")?,
+            prog_bar: saved.bool("prog_bar")?,
+            logger: saved.bool("logger")?,
+            reduce: Reduce::from_name(saved.str("reduce")?),
+            sync_dist: choice("sync_dist")?,
+            add_dataloader_idx: saved.bool("add_dataloader_idx")?,
             batch_size: None,
-            rank_zero_only: flag("rank_zero_only", default.rank_zero_only),
+            rank_zero_only: saved.bool("rank_zero_only")?,
+        })
+    }
+}
+
+/// An entry that may be `None`, and must be there.
+pub(super) fn optional<'s, T>(
+    saved: &'s Dict,
+    key: &str,
+    expected: &'static str,
+    read: impl Fn(&'s Value) -> Option<T>,
+) -> Result<Option<T>, ValueError> {
+    match saved.require(key)? {
+        Value::None => Ok(None),
+        value => {
+            let wrong = || ValueError::WrongType { key: key.to_owned(), found: value.type_name(), expected };
+            read(value).map(Some).ok_or_else(wrong)
         }
     }
 }

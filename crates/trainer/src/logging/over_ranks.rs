@@ -140,7 +140,7 @@ impl Entry {
     /// An entry until the next reset, by which time this rank may log under the name itself.
     fn from_outcome(outcome: &Dict) -> Option<Entry> {
         let dataloader_idx = outcome.int("dataloader_idx").ok().and_then(|index| usize::try_from(index).ok());
-        let options = LogOptions::from_dict(outcome.dict("options").ok()?);
+        let options = LogOptions::from_dict(outcome.dict("options").ok()?).ok()?;
         let hook = Hook::from_name(outcome.str("hook").ok()?)?;
         let value = outcome.float("value").ok()?;
         let mut entry = Entry::new(hook, outcome.str("name").ok()?, dataloader_idx, &options).ok()?;

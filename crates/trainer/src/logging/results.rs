@@ -2,8 +2,9 @@
 
 use fulgurite_metrics::{LogValue, Metric};
 use fulgurite_torch::tch::{Device, Kind, Tensor};
-use fulgurite_torch::{Dict, Value, to_host_f64};
+use fulgurite_torch::{Dict, Value, ValueError, to_host_f64};
 
+use super::entry::optional;
 use super::{LogOptions, Reduce};
 use crate::error::Error;
 use crate::hook::{Hook, Logging};
@@ -215,8 +216,16 @@ impl ResultStore {
     }
 
     /// Brings back what [`state_dict`](ResultStore::state_dict) returned, into an empty store.
-    pub(crate) fn restore(&mut self, saved: &[Value]) {
-        self.entries.extend(saved.iter().filter_map(Value::as_dict).filter_map(Entry::from_state_dict));
+    ///
+    /// # Errors
+    ///
+    /// The place of what is not a logged value, and why.
+    pub(crate) fn restore(&mut self, saved: &[Value]) -> Result<(), (usize, String)> {
+        for (at, value) in saved.iter().enumerate() {
+            let state = value.as_dict().ok_or_else(|| (at, format!("it is {}, expected dict", value.type_name())))?;
+            self.entries.extend(Entry::from_state_dict(state).map_err(|error| (at, error))?);
+        }
+        Ok(())
     }
 }
 
@@ -300,8 +309,11 @@ impl Entry {
             (Accumulated::Values(_), LogValue::Tensor(t)) => self.update_tensor(t, batch_size)?,
             (Accumulated::Values(_), LogValue::Owned(t)) => self.update_tensor(t, batch_size)?,
             (Accumulated::Restored { state, .. }, LogValue::Metric(metric)) => {
-                // The step may have added its batch already. A metric of another kind starts afresh.
-                let _ = metric.merge_state(state);
+                // The step may have added its batch already.
+                metric.merge_state(state).map_err(|error| {
+                    let does_not_fit = format!("what the checkpoint holds of this metric does not fit it: {error}");
+                    problem(self.hook, &self.logged_as, does_not_fit)
+                })?;
                 self.accumulated = Accumulated::Metric(metric.share());
                 self.latest = metric.batch_value().map(LoggedValue::Tensor);
             }
@@ -397,24 +409,32 @@ impl Entry {
         }
     }
 
-    /// The entry again; `None` for what this version does not know.
-    fn from_state_dict(state: &Dict) -> Option<Entry> {
-        let options = LogOptions::from_dict(state.dict("options").ok()?);
-        let mut entry =
-            Entry::new(Hook::from_name(state.str("hook").ok()?)?, state.str("name").ok()?, None, &options).ok()?;
-        entry.latest = state.get("latest").and_then(LoggedValue::from_value);
-        entry.accumulated = match state.dict("metric") {
-            Ok(metric) => {
-                Accumulated::Restored { value: state.tensor("value").ok()?.shallow_clone(), state: metric.clone() }
-            }
-            Err(_) => Accumulated::Values(Sums {
-                host: state.float("host").ok(),
-                device: state.tensor("device").ok().map(Tensor::shallow_clone),
-                weight: state.float("weight").unwrap_or(0.0),
-            }),
+    /// The entry again; `None` of a metric that could not be computed.
+    fn from_state_dict(state: &Dict) -> Result<Option<Entry>, String> {
+        let wrong = |error: ValueError| error.to_string();
+        let options = LogOptions::from_dict(state.dict("options").map_err(wrong)?).map_err(wrong)?;
+        let hook = state.str("hook").map_err(wrong)?;
+        let hook = Hook::from_name(hook).ok_or_else(|| format!("there is no hook `{hook}`"))?;
+        let name = state.str("name").map_err(wrong)?;
+        let mut entry = Entry::new(hook, name, None, &options).map_err(|error| error.to_string())?;
+        entry.latest = optional(state, "latest", "a number", LoggedValue::from_value).map_err(wrong)?;
+        entry.accumulated = if state.get("metric").is_some() {
+            let metric = state.dict("metric").map_err(wrong)?.clone();
+            let Some(value) = optional(state, "value", "tensor", Value::as_tensor).map_err(wrong)? else {
+                return Ok(None);
+            };
+            Accumulated::Restored { value: value.shallow_clone(), state: metric }
+        } else {
+            Accumulated::Values(Sums {
+                host: optional(state, "host", "float", Value::as_float).map_err(wrong)?,
+                device: optional(state, "device", "tensor", Value::as_tensor)
+                    .map_err(wrong)?
+                    .map(Tensor::shallow_clone),
+                weight: state.float("weight").map_err(wrong)?,
+            })
         };
         entry.is_reset = false;
-        Some(entry)
+        Ok(Some(entry))
     }
 }
 

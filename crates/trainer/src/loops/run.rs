@@ -173,6 +173,12 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
         let limits = expected.iter().map(|expected| limit.of_any_length(*expected)).collect();
         state.num_eval_batches = expected;
         if state.run.eval_batches.len() != loaders.len() || !is_fit {
+            let (before, now) = (state.run.eval_batches.len(), loaders.len());
+            if is_fit && before > 0 {
+                state.warn(&format!(
+                    "there were {before} validation loaders before, and there are {now} now: their batches are counted from 0, which is the x-axis of what they log on step"
+                ));
+            }
             state.run.eval_batches = vec![0; loaders.len()];
         }
         self.eval = Some(EvalLoaders { loaders, limits, in_common, epoch: state.current_epoch() });

@@ -19,7 +19,7 @@ use crate::logging::Metrics;
 use crate::loops::Run;
 use crate::module::LightningModule;
 use crate::progress::Progress;
-use crate::state::{Stage, TrainerFn, Window};
+use crate::state::{Stage, TrainData, TrainerFn, Window};
 use crate::tuner::BatchSizeFinderOptions;
 
 /// What the trials change and must not keep.
@@ -152,7 +152,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
     pub(super) fn forget_loaders(&mut self) {
         self.train_loader = None;
         self.eval = None;
-        self.engine.state.train_data = Default::default();
+        let saved = self.engine.state.train_data.saved.take();
+        self.engine.state.train_data = TrainData { saved, ..TrainData::default() };
         self.engine.state.num_training_batches = None;
     }
 
@@ -214,6 +215,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             return Ok(());
         };
         self.set_batch_size(options, size)?;
+        self.forget_loaders();
         self.engine.state.print(&format!("the batch-size finder is left out: the checkpoint's size {size} holds"));
         Ok(())
     }

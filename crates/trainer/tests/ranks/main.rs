@@ -12,6 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use fulgurite::fabric::DdpOptions;
+use fulgurite::torch::{Dict, Value, serialization};
 use program::{BEGAN, PLAN, Plan, Report};
 
 /// Not a test of its own: what the processes run that the tests start.
@@ -274,6 +275,29 @@ fn a_run_goes_on_bit_by_bit_on_all_ranks() {
         assert_eq!(resumed.logged, undisturbed.logged);
         assert_eq!(resumed.steps, undisturbed.steps);
     }
+}
+
+#[test]
+fn what_a_checkpoint_lacks_of_one_rank_is_said_and_named() {
+    let folder = folder();
+    let plan = Plan { folder: folder.path().into(), dropout: 0.3, ..Plan::default() };
+    reports(&Plan { cut_at: Some(3), ..plan.clone() }, 2);
+    let (whole, changed) = (folder.path().join("cut.ckpt"), folder.path().join("changed.ckpt"));
+    let resume = |change: &dyn Fn(&mut Dict)| {
+        let mut checkpoint = serialization::load(&whole).unwrap();
+        let Value::Dict(entries) = &mut checkpoint else { panic!("no dict") };
+        let Some(Value::Dict(more)) = entries.get_mut("fulgurite") else { panic!("no entry") };
+        let Some(Value::List(ranks)) = more.get_mut("ranks") else { panic!("no ranks") };
+        let Some(Value::Dict(of_rank)) = ranks.get_mut(1) else { panic!("no rank 1") };
+        change(of_rank);
+        serialization::save(&changed, &checkpoint).unwrap();
+        let output = run(&Plan { ckpt_path: Some(changed.display().to_string()), ..plan.clone() });
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (goes_on, said) = resume(&|of_rank| drop(of_rank.remove("rng")));
+    assert!(goes_on && said.contains("the checkpoint lacks `fulgurite.ranks[1].rng`"), "{said}");
+    let (goes_on, said) = resume(&|of_rank| of_rank.set("metrics", 3));
+    assert!(!goes_on && said.contains("entry `fulgurite.ranks[1].metrics` is int, expected list"), "{said}");
 }
 
 #[test]

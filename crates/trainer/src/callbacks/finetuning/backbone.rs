@@ -171,7 +171,10 @@ impl Finetuning for Backbone {
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
-        self.previous_backbone_lr = state.get("previous_backbone_lr").and_then(Value::as_float);
+        self.previous_backbone_lr = match state.require("previous_backbone_lr")? {
+            Value::None => None,
+            _ => Some(state.float("previous_backbone_lr")?),
+        };
         Ok(())
     }
 

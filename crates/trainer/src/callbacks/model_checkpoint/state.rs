@@ -81,7 +81,12 @@ pub(super) fn path_of(value: Option<&Value>) -> Option<PathBuf> {
 pub(super) fn score_of(value: Option<&Value>) -> Result<Option<f64>, TorchError> {
     match value {
         Some(Value::Tensor(tensor)) => to_host_f64(tensor).map(Some),
-        value => Ok(value.and_then(Value::as_float)),
+        None | Some(Value::None) => Ok(None),
+        Some(value) => value.as_float().map(Some).ok_or_else(|| {
+            let problem =
+                format!("a score in the state of ModelCheckpoint is {}, expected a number", value.type_name());
+            TorchError::StateDict { problems: vec![problem] }
+        }),
     }
 }
 

@@ -44,7 +44,8 @@ impl Task {
             label,
             dataloader_idx: None,
             position,
-            total,
+            // Data that changed may have fewer.
+            total: total.filter(|total| position <= *total),
             first: position,
             began: now,
             paused: None,
@@ -62,7 +63,7 @@ impl Task {
 
     /// There are no more steps, however many there were to be.
     pub(super) fn complete(&mut self) {
-        self.total = Some(self.position);
+        self.total = self.total.map(|_| self.position);
     }
 
     /// Something else takes the time from now on.

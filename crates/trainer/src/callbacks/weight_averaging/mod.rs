@@ -271,7 +271,7 @@ impl Callback for WeightAveraging {
         };
         let n_averaged = match averaging.require("n_averaged")? {
             Value::Tensor(tensor) => to_host_f64(tensor)? as u64,
-            other => other.as_int().and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+            _ => u64::try_from(averaging.int("n_averaged")?)?,
         };
         params::load_state_dict(module.vars(), current, true)?;
         self.restored = Some((checkpoint.dict("state_dict")?.clone(), n_averaged));
