@@ -175,6 +175,16 @@ impl Fabric {
         self.strategy.begin_micro_batch(syncs)
     }
 
+    /// An evaluation begins: all processes get the buffers of rank zero, so that the module that is evaluated is the one
+    /// that is saved. See [`Strategy::begin_evaluation`](crate::Strategy::begin_evaluation).
+    ///
+    /// # Errors
+    ///
+    /// A process that never came.
+    pub fn begin_evaluation(&mut self, vars: &nn::VarStore) -> Result<(), FabricError> {
+        self.strategy.begin_evaluation(vars)
+    }
+
     /// This process has an error that others may not have. Whatever needs all of them is an error from now on, where it would
     /// wait for processes that are elsewhere in the program.
     pub fn abandon(&self) {

@@ -75,7 +75,10 @@ impl State {
                         Reduction::Min => here.f_minimum(&b)?,
                         Reduction::Max => here.f_maximum(&b)?,
                         Reduction::Mean => {
-                            (here.f_mul_scalar(held)?.f_add(&b.f_mul_scalar(came)?)?).f_div_scalar(held + came)?
+                            // A product could be beyond the range of a narrow kind.
+                            let wide = |t: &Tensor| t.f_to_kind(accumulator(t.device()));
+                            let sum = wide(&here)?.f_mul_scalar(held)?.f_add(&wide(&b)?.f_mul_scalar(came)?)?;
+                            sum.f_div_scalar(held + came)?
                         }
                         Reduction::Sum | Reduction::Cat => here.f_add(&b)?,
                     };

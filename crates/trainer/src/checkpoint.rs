@@ -53,7 +53,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 more.set("grads_scale", state.fabric.loss_scale()?);
             }
             if state.is_distributed() {
-                more.set("ranks", state.fabric.strategy().all_gather_values(Value::Dict(of_rank.clone()))?);
+                let mut of_ranks = state.fabric.strategy().all_gather_values(Value::Dict(of_rank.clone()))?;
+                state.metrics.train.reduce_saved(&mut of_ranks)?;
+                more.set("ranks", of_ranks);
             }
             of_rank.iter().for_each(|(name, value)| more.set(name.clone(), value.clone()));
             checkpoint.set("fulgurite", more);
@@ -75,11 +77,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 checkpoint.set(data.name(), data_state);
             }
         }
-        if !weights_only {
-            self.engine.on_callbacks(Hook::OnSaveCheckpoint, self.module, |c, t, m| {
-                c.on_save_checkpoint(t, m, &mut checkpoint)
-            })?;
-        }
+        self.engine
+            .on_callbacks(Hook::OnSaveCheckpoint, self.module, |c, t, m| c.on_save_checkpoint(t, m, &mut checkpoint))?;
         self.engine.on_module(Hook::OnSaveCheckpoint, self.module, |m, _| m.on_save_checkpoint(&mut checkpoint))?;
         self.engine.state.enter(hook, owner);
         Ok(checkpoint)
@@ -192,7 +191,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let state = &mut self.engine.state;
         state.restore_beyond_lightning(more)?;
         check_parameters_with_state(saved, more)?;
-        let Some(of_rank) = state.saved_of_this_rank(more)? else { return Ok(()) };
+        let Some(of_rank) = state.saved_of_this_rank(more)? else { return state.restore_metrics_of_all(more) };
         state.restore_of_this_rank(&of_rank)?;
         let is_open = state.run.window.batches > 0 || state.run.manual;
         let Some(grads) = of_rank.dict_unless("grads", !is_open)? else { return Ok(()) };
@@ -268,6 +267,22 @@ impl TrainerState {
             "the checkpoint was written by {before} process(es), and this run has {now}: the next epoch begins with new random numbers, and batches of {now} instead of {before} processes"
         ));
         Ok(None)
+    }
+
+    /// What all the ranks of another number logged in the epoch whose end is due; rank zero holds it for the ranks there
+    /// are now.
+    fn restore_metrics_of_all(&mut self, more: &Saved) -> Result<(), String> {
+        if !self.is_global_zero() {
+            return Ok(());
+        }
+        let ranks = more.count("world_size")?.unwrap_or(1) as usize;
+        let mut of_ranks = Vec::new();
+        for rank in 0..ranks {
+            let of_rank = if ranks == 1 { Some(more.clone()) } else { more.dict_at("ranks", rank)? };
+            let Some(of_rank) = of_rank else { continue };
+            of_ranks.extend(of_rank.list("metrics")?);
+        }
+        self.metrics.train.restore_of_all(&of_ranks).map_err(|error| format!("the metrics of its ranks: {error}"))
     }
 
     fn restore_of_this_rank(&mut self, of_rank: &Saved) -> Result<(), String> {

@@ -186,6 +186,15 @@ impl Strategy for DdpStrategy {
         Ok(())
     }
 
+    /// PyTorch's DDP sends the buffers before a forward pass of an evaluation too, unless the last pass of training was one
+    /// that only accumulated; here it always does.
+    fn begin_evaluation(&mut self, vars: &nn::VarStore) -> Result<(), FabricError> {
+        match self.options.broadcast_buffers {
+            true => Ok(no_grad(|| self.group.broadcast_all(&buffers(vars), 0))?),
+            false => Ok(()),
+        }
+    }
+
     fn before_backward(&mut self, loss: &Tensor) -> Result<(), FabricError> {
         match &mut self.training {
             Some(training) if training.syncs => Ok(training.reducer.prepare_for_backward(&[loss])?),

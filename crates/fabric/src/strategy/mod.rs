@@ -170,6 +170,17 @@ pub trait Strategy: Send {
         Ok(())
     }
 
+    /// An evaluation begins: where buffers, such as batch norm's running means, are rank zero's at each step of training,
+    /// they are so here too. What is evaluated is then the module that rank zero saves.
+    ///
+    /// # Errors
+    ///
+    /// A process that never came.
+    fn begin_evaluation(&mut self, vars: &nn::VarStore) -> Result<(), FabricError> {
+        let _ = vars;
+        Ok(())
+    }
+
     /// The backward pass of `loss` comes next.
     ///
     /// # Errors

@@ -283,7 +283,8 @@ pub trait Callback: Any + Send {
         Ok(())
     }
 
-    /// A checkpoint is about to be written; it may be added to.
+    /// A checkpoint is about to be written; it may be added to. One of weights alone has no `optimizer_states`, and whatever
+    /// takes the place of the weights in a whole one takes it there, too. (Lightning does not call it for those.)
     fn on_save_checkpoint(
         &mut self,
         trainer: &mut TrainerState,

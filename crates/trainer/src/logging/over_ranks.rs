@@ -7,7 +7,7 @@ use fulgurite_metrics::Metric;
 use fulgurite_torch::tch::{Device, Tensor};
 use fulgurite_torch::{Dict, Value};
 
-use super::results::{Accumulated, Entry, Sums};
+use super::results::{Accumulated, Entry, Sums, widened};
 use super::{LogOptions, LoggedValue, Metrics, Reduce, ResultStore};
 use crate::error::Error;
 use crate::hook::Hook;
@@ -79,6 +79,35 @@ impl ResultStore {
         }
     }
 
+    /// Gives each metric among what the ranks save the value over all of them: a run that goes on from the end of an epoch
+    /// has no metric to merge their states with.
+    pub(crate) fn reduce_saved(&self, of_ranks: &mut [Value]) -> Result<(), Error> {
+        for entry in self.entries.iter().filter(|entry| !entry.is_reset && entry.on_epoch && !entry.stays_on_its_rank())
+        {
+            let Accumulated::Metric(metric) = &entry.accumulated else { continue };
+            let mut saved: Vec<&mut Dict> =
+                of_ranks.iter_mut().filter_map(|of_rank| entry.saved_among(of_rank)).collect();
+            let states: Vec<Dict> = saved.iter().filter_map(|saved| saved.dict("metric").ok().cloned()).collect();
+            // One of no update has no value, and a value of none is not to be had.
+            let Ok(value) = over_ranks(metric.as_ref(), &states.iter().collect::<Vec<_>>()) else { continue };
+            saved.iter_mut().for_each(|saved| saved.set("value", &value));
+        }
+        Ok(())
+    }
+
+    /// Takes what all ranks of a run saved, for a run of another number of ranks at the end of the same epoch.
+    pub(crate) fn restore_of_all(&mut self, of_ranks: &[&[Value]]) -> Result<(), String> {
+        for saved in of_ranks.iter().copied().flatten() {
+            let saved = saved.as_dict().ok_or_else(|| format!("one is {}, expected dict", saved.type_name()))?;
+            let Some(entry) = Entry::from_state_dict(saved)? else { continue };
+            match self.entries.iter_mut().find(|there| there.key() == entry.key()) {
+                Some(there) => there.add_another_ranks(&entry),
+                None => self.entries.push(entry),
+            }
+        }
+        Ok(())
+    }
+
     fn reduce_step(&mut self, strategy: &dyn Strategy) -> Result<(), Error> {
         let wants = |entry: &Entry| {
             !entry.is_reset && entry.on_step && !entry.latest_is_reduced && entry.options.sync_dist == Some(true)
@@ -93,7 +122,7 @@ impl ResultStore {
             };
             let local = match latest {
                 LoggedValue::Number(x) => Tensor::from(*x),
-                LoggedValue::Tensor(tensor) => tensor.shallow_clone(),
+                LoggedValue::Tensor(tensor) => widened(tensor).map_err(fulgurite_torch::TorchError::from)?,
             };
             entry.latest = Some(LoggedValue::Tensor(strategy.reduce(&local, op)?));
             entry.latest_is_reduced = true;
@@ -105,8 +134,36 @@ impl ResultStore {
 impl Entry {
     /// Of the epoch, not reduced since something was recorded, and not kept to its rank.
     fn is_reduced_over_ranks(&self) -> bool {
-        let stays = self.options.sync_dist == Some(false) || self.options.rank_zero_only;
-        self.on_epoch && !self.is_reset && !stays && self.over_ranks.is_none()
+        self.on_epoch && !self.is_reset && !self.stays_on_its_rank() && self.over_ranks.is_none()
+    }
+
+    fn stays_on_its_rank(&self) -> bool {
+        self.options.sync_dist == Some(false) || self.options.rank_zero_only
+    }
+
+    /// The same entry among what a rank saves.
+    fn saved_among<'s>(&self, of_rank: &'s mut Value) -> Option<&'s mut Dict> {
+        let Value::Dict(of_rank) = of_rank else { return None };
+        let Value::List(entries) = of_rank.get_mut("metrics")? else { return None };
+        entries.iter_mut().find_map(|entry| match entry {
+            Value::Dict(saved) => {
+                let is_same = saved.str("hook").is_ok_and(|hook| hook == self.hook.name())
+                    && saved.str("name").is_ok_and(|name| name == self.logged_as);
+                is_same.then_some(saved)
+            }
+            _ => None,
+        })
+    }
+
+    /// Adds what another rank accumulated. The value of a metric is the one over all ranks already.
+    fn add_another_ranks(&mut self, other: &Entry) {
+        let stays = self.stays_on_its_rank();
+        if let (Accumulated::Values(sums), Accumulated::Values(more)) = (&mut self.accumulated, &other.accumulated)
+            && !stays
+            && let Some(total) = more.total(self.options.reduce)
+        {
+            sums.add_total(self.options.reduce, total.to_f64(), more.weight);
+        }
     }
 
     /// The same on every rank.
@@ -165,8 +222,8 @@ impl Entry {
                 let value = over_ranks(metric.as_ref(), &states)?;
                 Ok(Some(LoggedValue::Tensor(self.one_number(value)?)))
             }
-            // Its handle is not here yet, so there is nothing to merge with.
-            Accumulated::Restored { .. } => Ok(None),
+            // Its handle is not here yet; the checkpoint has the value over all ranks.
+            Accumulated::Restored { value, .. } => Ok(Some(LoggedValue::Tensor(value.shallow_clone()))),
         }
     }
 }

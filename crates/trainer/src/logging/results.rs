@@ -410,7 +410,7 @@ impl Entry {
     }
 
     /// The entry again; `None` of a metric that could not be computed.
-    fn from_state_dict(state: &Dict) -> Result<Option<Entry>, String> {
+    pub(super) fn from_state_dict(state: &Dict) -> Result<Option<Entry>, String> {
         let wrong = |error: ValueError| error.to_string();
         let options = LogOptions::from_dict(state.dict("options").map_err(wrong)?).map_err(wrong)?;
         let hook = state.str("hook").map_err(wrong)?;
@@ -438,6 +438,16 @@ impl Entry {
     }
 }
 
+/// The kind in which values are accumulated: f64, where the device has it.
+fn accumulator(device: Device) -> Kind {
+    if device == Device::Mps { Kind::Float } else { Kind::Double }
+}
+
+/// The value in the kind in which it is accumulated.
+pub(super) fn widened(t: &Tensor) -> Result<Tensor, fulgurite_torch::tch::TchError> {
+    t.f_to_kind(accumulator(t.device()))
+}
+
 /// The weight of a value in its epoch's mean.
 fn weight(hook: Hook, name: &str, options: &LogOptions, batch_size: Option<f64>) -> Result<f64, Error> {
     if options.reduce != Reduce::Mean || hook.logging() == Logging::EpochOnly {
@@ -454,16 +464,31 @@ impl Sums {
         self.host = Some(match (self.host, reduce) {
             (held, Reduce::Mean) => held.unwrap_or(0.0) + x * weight,
             (held, Reduce::Sum) => held.unwrap_or(0.0) + x,
-            (Some(held), Reduce::Min) => held.min(x),
-            (Some(held), Reduce::Max) => held.max(x),
+            // NaN wins, as in libtorch's.
+            (Some(held), Reduce::Min) => {
+                if x.is_nan() || x < held {
+                    x
+                } else {
+                    held
+                }
+            }
+            (Some(held), Reduce::Max) => {
+                if x.is_nan() || x > held {
+                    x
+                } else {
+                    held
+                }
+            }
             (None, _) => x,
         });
     }
 
-    /// Accumulates without reading: in f64, where the device has it.
+    /// Accumulates without reading: in f64, where the device has it. A product in the value's own kind could be beyond its
+    /// range.
     fn add_tensor(&mut self, reduce: Reduce, t: &Tensor, weight: f64) -> Result<(), fulgurite_torch::tch::TchError> {
         self.weight += weight;
-        let term = if reduce == Reduce::Mean && weight != 1.0 { t.f_mul_scalar(weight)? } else { t.shallow_clone() };
+        let weighted = reduce == Reduce::Mean && weight != 1.0;
+        let term = if weighted { widened(t)?.f_mul_scalar(weight)? } else { t.shallow_clone() };
         match (&mut self.device, reduce) {
             (Some(held), Reduce::Mean | Reduce::Sum) => {
                 let _ = held.f_add_(&term)?;
@@ -471,9 +496,8 @@ impl Sums {
             (Some(held), Reduce::Min) => *held = held.f_minimum(&term)?,
             (Some(held), Reduce::Max) => *held = held.f_maximum(&term)?,
             (held @ None, _) => {
-                let kind = if t.device() == Device::Mps { Kind::Float } else { Kind::Double };
                 // A copy: `term` may be the user's own tensor.
-                *held = Some(term.f_reshape([0i64; 0])?.f_to_dtype(kind, false, true)?);
+                *held = Some(term.f_reshape([0i64; 0])?.f_to_dtype(accumulator(t.device()), false, true)?);
             }
         }
         Ok(())
@@ -493,8 +517,8 @@ impl Sums {
             (Some(device), None) => LoggedValue::Tensor(device.shallow_clone()),
             (Some(device), Some(host)) => LoggedValue::Tensor(match reduce {
                 Reduce::Mean | Reduce::Sum => device + host,
-                Reduce::Min => device.clamp_max(host),
-                Reduce::Max => device.clamp_min(host),
+                Reduce::Min => device.minimum(&device.full_like(host)),
+                Reduce::Max => device.maximum(&device.full_like(host)),
             }),
         })
     }

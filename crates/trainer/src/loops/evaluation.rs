@@ -80,6 +80,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         eval_hook!(self, Start, start())?;
         eval_hook!(self, EpochStart, epoch_start())?;
+        // After the hooks, because they may put averages in the module's place.
+        self.engine.state.fabric.begin_evaluation(self.module.vars())?;
 
         let mut results = Vec::new();
         for (dataloader_idx, limit) in limits.iter().enumerate() {

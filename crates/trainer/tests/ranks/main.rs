@@ -277,6 +277,71 @@ fn a_run_goes_on_bit_by_bit_on_all_ranks() {
     }
 }
 
+/// Batch norms of two and of three ranks, each of which sees its own batches.
+#[test]
+fn what_is_validated_is_what_is_saved() {
+    for (ranks, ema) in [(2, false), (3, false), (2, true)] {
+        let folder = folder();
+        let plan = Plan {
+            folder: folder.path().into(),
+            devices: ranks,
+            batch_norm: true,
+            epochs: 1,
+            items: 48,
+            ema,
+            ..Plan::default()
+        };
+        let reports = reports(&Plan { save_every: Some(48 / 4 / ranks as u64), ..plan }, ranks as usize);
+        for report in &reports {
+            let again = report.validated_again.unwrap();
+            assert!(
+                (report.logged["val_loss"] - again).abs() < 1e-6,
+                "{} and {again}, {ema}",
+                report.logged["val_loss"]
+            );
+        }
+    }
+}
+
+#[test]
+fn a_run_goes_on_bit_by_bit_from_within_a_validation() {
+    let (whole, cut) = (folder(), folder());
+    let plan = Plan { batch_norm: true, dropout: 0.3, accumulate: 2, epochs: 3, ..Plan::default() };
+    let undisturbed = reports(&Plan { folder: whole.path().into(), ..plan.clone() }, 2);
+    reports(&Plan { folder: cut.path().into(), cut_in_validation: Some(2), ..plan.clone() }, 2);
+    let ckpt_path = Some(cut.path().join("cut.ckpt").display().to_string());
+    let resumed = reports(&Plan { folder: cut.path().into(), ckpt_path, ..plan }, 2);
+    for (resumed, undisturbed) in resumed.iter().zip(&undisturbed) {
+        assert_eq!((&resumed.weights, &resumed.buffers), (&undisturbed.weights, &undisturbed.buffers));
+        assert_eq!(resumed.logged, undisturbed.logged);
+    }
+}
+
+/// From the checkpoint of an epoch's last batch, whose end is due: its values are those of all ranks, whatever their number
+/// is now.
+#[test]
+fn metrics_of_an_epoch_are_those_of_all_ranks_after_a_resume() {
+    for ranks in [2, 3] {
+        let (whole, cut) = (folder(), folder());
+        let plan = Plan { devices: ranks, items: 48, epochs: 1, ..Plan::default() };
+        let last = Some(48 / 4 / ranks as u64);
+        let undisturbed = reports(&Plan { folder: whole.path().into(), ..plan.clone() }, ranks as usize);
+        reports(&Plan { folder: cut.path().into(), cut_at: last, ..plan.clone() }, ranks as usize);
+        let ckpt_path = Some(cut.path().join("cut.ckpt").display().to_string());
+        for now in [ranks, 1, 2] {
+            let resumed =
+                Plan { folder: cut.path().into(), ckpt_path: ckpt_path.clone(), devices: now, ..plan.clone() };
+            for report in reports(&resumed, now as usize) {
+                for name in ["train_acc", "train_loss_epoch", "narrow"] {
+                    let (resumed, undisturbed) = (report.logged[name], undisturbed[0].logged[name]);
+                    let same = if now == ranks { resumed == undisturbed } else { (resumed - undisturbed).abs() < 1e-6 };
+                    assert!(same, "{name} of {ranks} ranks, now {now}: {resumed} and {undisturbed}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_checkpoint_lacks_of_one_rank_is_said_and_named() {
     let folder = folder();

@@ -73,6 +73,10 @@ pub(crate) struct Plan {
     pub seed: u64,
     /// Checkpoints are written to the folder `saved` after so many steps each.
     pub save_every: Option<u64>,
+    /// The averages of the weights are validated and saved, and nothing but weights.
+    pub ema: bool,
+    /// The end of the run is asked for in this batch of the first validation, after a checkpoint of it.
+    pub cut_in_validation: Option<usize>,
 }
 
 impl Default for Plan {
@@ -108,6 +112,8 @@ impl Default for Plan {
             validate_after_ms: None,
             seed: 7,
             save_every: None,
+            ema: false,
+            cut_in_validation: None,
         }
     }
 }
@@ -129,6 +135,8 @@ pub(crate) struct Report {
     /// For every batch of validations, how many training batches were before it.
     pub validated: Vec<u64>,
     pub test_results: Vec<std::collections::BTreeMap<String, f64>>,
+    /// The `val_loss` of a checkpoint that the run wrote.
+    pub validated_again: Option<f64>,
 }
 
 struct Points(usize);
@@ -176,6 +184,7 @@ struct Net {
     fc2: nn::Linear,
     plan: Plan,
     accuracy: MulticlassAccuracy,
+    train_accuracy: MulticlassAccuracy,
     seen: Vec<Vec<i64>>,
     tested: Vec<i64>,
     validated: Vec<u64>,
@@ -200,6 +209,7 @@ impl Net {
             fc2,
             plan: plan.clone(),
             accuracy,
+            train_accuracy: MulticlassAccuracy::new(3),
             seen: Vec::new(),
             tested: Vec::new(),
             validated: Vec::new(),
@@ -262,7 +272,11 @@ impl LightningModule for Net {
     fn training_step(&mut self, (x, items): Self::Batch, step: &mut Step) -> Result<Loss> {
         self.take_time(self.plan.batch_ms)?;
         self.seen.push(numbers(&items));
-        let loss = self.logits(&x, true).cross_entropy_for_logits(&items.remainder(3));
+        let (logits, classes) = (self.logits(&x, true), items.remainder(3));
+        let loss = logits.cross_entropy_for_logits(&classes);
+        self.train_accuracy.update(&logits, &classes)?;
+        step.log("train_acc", &self.train_accuracy).epoch_only();
+        step.log("narrow", loss.to_kind(Kind::Half) * 1000).epoch_only().sync_dist(true);
         step.log("train_loss", &loss).on_step().on_epoch();
         step.log("synced", &loss).step_only().sync_dist(true);
         let batch = step.trainer().progress().batch.total.ready;
@@ -293,6 +307,12 @@ impl LightningModule for Net {
         }
         let loss = self.logits(&x, false).cross_entropy_for_logits(&items.remainder(3));
         step.log("val_loss", &loss);
+        let batch = self.validated.len();
+        if self.plan.cut_in_validation == Some(batch) {
+            let path = self.plan.folder.join("cut.ckpt");
+            step.trainer().request_checkpoint(fulgurite::SaveRequest::new(&path));
+            step.trainer().request_stop("cut");
+        }
         Ok(())
     }
 
@@ -355,6 +375,10 @@ fn run(plan: &Plan) -> Result<()> {
         let checkpoints = ModelCheckpoint::new().dirpath(plan.folder.join("saved")).filename("{step}").save_top_k(-1);
         trainer = trainer.callback(checkpoints.every_n_train_steps(steps).save_last(SaveLast::Link));
     }
+    if plan.ema {
+        let best = ModelCheckpoint::monitor("val_loss").dirpath(plan.folder.join("best")).save_weights_only(true);
+        trainer = trainer.callback(EMAWeightAveraging::new().decay(0.8)).callback(best).enable_checkpointing(true);
+    }
     let mut trainer = trainer.build()?;
     let mut net = Net::new(plan);
     if let Some(path) = &plan.ckpt_path {
@@ -369,6 +393,15 @@ fn run(plan: &Plan) -> Result<()> {
     let state = trainer.state();
     let (steps, batches) = (state.global_step(), state.progress().batch.total.completed);
     let (logged, rank) = (state.logged_metrics().clone(), state.fabric().global_rank());
+    let best = plan.ema.then(|| trainer.ckpt_path("best")).map(|trainer| trainer.verbose(false).validate(&mut net, ()));
+    let validated_best = best.transpose()?.map(|results| results[0]["val_loss"]);
+    let saved = plan.save_every.map(|steps| plan.folder.join(format!("saved/step={}.ckpt", steps)));
+    let validated_saved = match saved.filter(|path| !plan.ema && path.exists()) {
+        Some(path) => {
+            Some(trainer.ckpt_path(path.display().to_string()).verbose(false).validate(&mut net, ())?[0]["val_loss"])
+        }
+        None => None,
+    };
     let test_results = trainer.verbose(false).test(&mut net, ())?;
     let report = Report {
         outcome: format!("{outcome:?}"),
@@ -381,6 +414,7 @@ fn run(plan: &Plan) -> Result<()> {
         tested: net.tested,
         validated: net.validated,
         test_results,
+        validated_again: validated_best.or(validated_saved),
     };
     std::fs::write(plan.folder.join(format!("rank{rank}.json")), serde_json::to_string(&report)?)?;
     if let Some(signal) = outcome.signal() {

@@ -36,9 +36,10 @@ pub enum AveragingMoment {
 ///
 /// Validation within fit sees the averaged weights, and when training ends they become the module's. A checkpoint has
 /// them as `state_dict`, and the weights to go on training with as `current_model_state`; one with weights alone
-/// (`save_weights_only`) has the weights in training.
+/// (`save_weights_only`) has the averages.
 ///
-/// One difference from Lightning: before the first update there is no average, so validation, checkpoints and the end
+/// Differences from Lightning: a checkpoint of weights alone has the weights in training there, whose score is not the
+/// one that `monitor` saw. And before the first update there is no average, so validation, checkpoints and the end
 /// of training see the weights in training. (Lightning then takes those that the run began with.)
 ///
 /// ```
@@ -248,6 +249,10 @@ impl Callback for WeightAveraging {
             _ if swapped => Value::Dict(average.state_dict()),
             _ => std::mem::replace(state_dict, Value::Dict(average.state_dict())),
         };
+        // A file of weights alone has those that were validated.
+        if checkpoint.get("optimizer_states").is_none() {
+            return Ok(());
+        }
         checkpoint.set("current_model_state", current);
         checkpoint.set("averaging_state", Dict::new().with("n_averaged", Tensor::from(n_averaged as i64)));
         Ok(())
