@@ -107,11 +107,11 @@ impl CheckpointIo for RankZeroCheckpointIo {
     }
 
     fn list(&mut self, folder: &Path) -> Result<Vec<StoredFile>, FabricError> {
-        self.on_rank_zero(folder, |io| io.list(folder), files_to_value, files_from_value)
+        self.on_rank_zero(folder, |io| io.list(folder), |files| files_to_value(files), files_from_value)
     }
 
     fn list_below(&mut self, folder: &Path, depth: usize) -> Result<Vec<StoredFile>, FabricError> {
-        self.on_rank_zero(folder, |io| io.list_below(folder, depth), files_to_value, files_from_value)
+        self.on_rank_zero(folder, |io| io.list_below(folder, depth), |files| files_to_value(files), files_from_value)
     }
 
     fn poll(&mut self) -> Option<CommitFailure> {
@@ -163,7 +163,7 @@ fn paths(value: &Value) -> Option<Vec<PathBuf>> {
     value.as_list()?.iter().map(|path| path.as_str().map(PathBuf::from)).collect()
 }
 
-fn files_to_value(files: &Vec<StoredFile>) -> Value {
+fn files_to_value(files: &[StoredFile]) -> Value {
     Value::List(files.iter().map(file_to_value).collect())
 }
 

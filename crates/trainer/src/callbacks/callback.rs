@@ -122,7 +122,7 @@ pub trait Callback: Any + Send {
         None
     }
 
-    /// Whether a file may be a checkpoint of its, by its name; those that end with `.ckpt` are looked at anyway.
+    /// Whether a file may be one of its checkpoints, by its name; those that end with `.ckpt` are looked at anyway.
     fn names_checkpoint(&self, path: &Path) -> bool {
         false
     }

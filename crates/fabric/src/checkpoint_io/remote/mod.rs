@@ -249,17 +249,12 @@ impl CheckpointIo for ObjectStoreCheckpointIo {
     }
 
     fn load(&mut self, path: &Path) -> Result<Value, FabricError> {
-        self.read(
-            path,
-            self.options.concurrency,
-            |file| serialization::load_from(file),
-            |file| serialization::load_from(file),
-        )
+        self.read(path, self.options.concurrency, |file| serialization::load_from(file), serialization::load_from)
     }
 
     /// Reads the parts of the object that have no tensors.
     fn outline(&mut self, path: &Path) -> Result<Value, FabricError> {
-        self.read(path, 0, |file| serialization::outline_from(file), |file| serialization::outline_from(file))
+        self.read(path, 0, |file| serialization::outline_from(file), serialization::outline_from)
     }
 
     fn remove(&mut self, path: &Path) -> Result<(), FabricError> {
