@@ -34,15 +34,15 @@ bool is_only_ipv4(const std::string &host) {
   return only;
 }
 
-// A socket that listens at `port` on all IPv4 addresses of this machine.
-int listen_on_ipv4(uint16_t port) {
+// A socket that listens at `port`, on all IPv4 addresses of this machine or on the one that only this machine reaches.
+int listen_on_ipv4(uint16_t port, bool loopback) {
   const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (listener < 0) throw std::system_error(errno, std::generic_category());
   const int yes = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
   sockaddr_in address{};
   address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_ANY);
+  address.sin_addr.s_addr = htonl(loopback ? INADDR_LOOPBACK : INADDR_ANY);
   address.sin_port = htons(port);
   if (bind(listener, reinterpret_cast<sockaddr *>(&address), sizeof address) != 0 || listen(listener, SOMAXCONN) != 0) {
     const std::system_error error(errno, std::generic_category(), errno == EADDRINUSE ? "EADDRINUSE" : "");
@@ -87,8 +87,8 @@ void fulgurite::end_silent_connections(uint16_t port) noexcept {
 extern "C" {
 
 // `workers` is negative when it is not known how many processes there are. `port_out` is the port that the server has.
-Error fulgurite_store_tcp(Text host, uint16_t port, bool is_server, int64_t workers, bool wait_for_workers,
-                          int64_t timeout_ms, FulguriteStore **out, uint16_t *port_out) noexcept {
+Error fulgurite_store_tcp(Text host, uint16_t port, bool is_server, bool loopback, int64_t workers,
+                          bool wait_for_workers, int64_t timeout_ms, FulguriteStore **out, uint16_t *port_out) noexcept {
   return protect([&] {
     c10d::TCPStoreOptions options;
     options.port = port;
@@ -98,7 +98,7 @@ Error fulgurite_store_tcp(Text host, uint16_t port, bool is_server, int64_t work
     options.timeout = std::chrono::milliseconds(timeout_ms);
     // The server looks up the name of everybody who connects. Through a socket for both versions of IP, 127.0.0.1 comes
     // as an address of IPv6 that no file knows, and without a good name server each takes five seconds.
-    if (is_server && is_only_ipv4(host)) options.masterListenFd = listen_on_ipv4(port);
+    if (is_server && (loopback || is_only_ipv4(host))) options.masterListenFd = listen_on_ipv4(port, loopback);
     auto store = c10::make_intrusive<c10d::TCPStore>(host, options);
     *port_out = store->getPort();
     fulgurite::end_silent_connections(*port_out);

@@ -62,7 +62,8 @@ pub fn seed_everything_from_env() -> Result<u64, TorchError> {
 }
 
 /// The seed of this process: that of [`seed_everything`], else that of `PL_GLOBAL_SEED`, else one drawn from the
-/// operating system at the first call. It stays the same until something is seeded.
+/// operating system at the first call. It stays the same until something is seeded. Whether the variable is a seed says
+/// [`env_seed`].
 pub fn global_seed() -> u64 {
     let mut seed = GLOBAL_SEED.lock().unwrap_or_else(PoisonError::into_inner);
     // A `RandomState` is keyed with randomness of the operating system.
@@ -72,7 +73,12 @@ pub fn global_seed() -> u64 {
     })
 }
 
-fn env_seed() -> Result<Option<u64>, TorchError> {
+/// The seed of the environment variable `PL_GLOBAL_SEED`; `None` if it is not set.
+///
+/// # Errors
+///
+/// A variable that is not a seed, such as an empty one.
+pub fn env_seed() -> Result<Option<u64>, TorchError> {
     match std::env::var_os(GLOBAL_SEED_VARIABLE) {
         None => Ok(None),
         Some(text) => parse_seed(&text.to_string_lossy()).map(Some),

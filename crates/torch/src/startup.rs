@@ -89,7 +89,7 @@ pub unsafe fn answer(
             std::panic::set_hook(Box::new(|_| {}));
             let printed = answer(args).map(|text| {
                 let mut out = std::io::stdout();
-                out.write_all(text.as_bytes()).and_then(|()| out.flush())
+                out.write_all(crate::printable(&text).as_bytes()).and_then(|()| out.flush())
             });
             // SAFETY: ends the process at once, without the libraries' clean-up: they were never initialised.
             unsafe { libc::_exit(if matches!(printed, Some(Ok(()))) { 0 } else { 1 }) }

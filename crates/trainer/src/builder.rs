@@ -6,6 +6,7 @@ use fulgurite_fabric::Fabric;
 use fulgurite_fabric::environments::SlurmJob;
 use fulgurite_fabric::loggers::{CsvLogger, DummyLogger, Logger, TensorBoardLogger};
 use fulgurite_optim::Optimizers;
+use fulgurite_torch::rng;
 use fulgurite_torch::tch::nn;
 
 use crate::callbacks::{Callback, ModelCheckpoint, ModelSummary, ProgressBar, Role, Timer};
@@ -166,6 +167,8 @@ impl TrainerBuilder {
         if let Some(error) = error {
             return Err(error);
         }
+        // Whoever asks for it later has nobody to tell.
+        rng::env_seed().map_err(|error| Error::Config(error.to_string()))?;
         config.validate()?;
         requirements::check(&config, &missing)?;
         let profiler = build_profiler(&config, profiler)?;

@@ -225,7 +225,7 @@ impl TrainerState {
         Err(match (error, whole) {
             (FabricError::Checkpoint { path, message }, Some(whole)) => Error::Checkpoint {
                 path,
-                problem: format!("{message}; the newest whole checkpoint beside it is {}", whole.display()),
+                problem: format!("{message}; the furthest whole checkpoint beside it is {}", whole.display()),
             },
             (error, _) => error.into(),
         })

@@ -1,12 +1,16 @@
-//! [`Console`]: the one place that writes to the terminal, so that lines and bars do not tear each other.
+//! [`Console`]: the one place that writes to the terminal, so that lines and bars do not tear each other, and so that no
+//! text of a stranger's is obeyed by it.
 
 use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use fulgurite_torch::printable;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
 /// Where a run's lines and bars go: standard error, or memory. Clones share it.
+///
+/// Control characters are printed escaped ([`printable`]): lines speak of names and texts of files.
 #[derive(Clone)]
 pub struct Console(Arc<Inner>);
 
@@ -49,11 +53,12 @@ impl Console {
     /// Prints a line, above the bars if there are any.
     #[expect(clippy::print_stderr, reason = "this is the reporter")]
     pub fn print(&self, line: &str) {
+        let line = printable(line);
         match &self.0.sink {
             Sink::Stderr => self.0.bars.suspend(|| eprintln!("{line}")),
             Sink::Memory(text) => {
                 let mut text = text.lock().unwrap_or_else(PoisonError::into_inner);
-                text.push_str(line);
+                text.push_str(&line);
                 text.push('\n');
             }
         }
@@ -62,17 +67,19 @@ impl Console {
     /// Prints to standard output what the program was asked for, such as its help.
     pub fn print_out(&self, text: &str) {
         use std::io::Write;
+        let text = printable(text);
         match &self.0.sink {
             // A reader that went away has read enough.
             Sink::Stderr => drop(std::io::stdout().write_all(text.as_bytes())),
-            Sink::Memory(contents) => contents.lock().unwrap_or_else(PoisonError::into_inner).push_str(text),
+            Sink::Memory(contents) => contents.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text),
         }
     }
 
     /// Prints a warning, once per text.
     pub fn warn(&self, message: &str) {
+        let message = printable(message);
         let mut warned = self.0.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.insert(message.to_owned()) {
+        if warned.insert(message.clone().into_owned()) {
             drop(warned);
             tracing::warn!("{message}");
             self.print(&format!("warning: {message}"));

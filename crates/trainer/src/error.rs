@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use fulgurite_fabric::FabricError;
 use fulgurite_fabric::loggers::LoggerError;
-use fulgurite_torch::TorchError;
+use fulgurite_torch::{TorchError, printable};
 
 use crate::hook::Hook;
 use crate::signals::Signal;
@@ -196,10 +196,11 @@ impl Error {
     }
 }
 
-/// The message and its causes, so that a `main` that returns an error prints something readable.
+/// The message and its causes, so that a `main` that returns an error prints something readable. What a terminal would
+/// obey is escaped: messages quote files and other processes.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
+        f.write_str(&printable(&self.to_string()))
     }
 }
 

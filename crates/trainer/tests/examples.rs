@@ -179,7 +179,7 @@ fn a_configuration_from_a_pipe_reaches_every_rank() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let config = "trainer:\n  devices: 2\n  max_steps: 2\n  limit_val_batches: 1\nmodel:\n  dropout: 0.25\n";
+    let config = "trainer:\n  devices: 2\n  max_epochs: 1\nmodel:\n  dropout: 0.25\n";
     child.stdin.take().unwrap().write_all(config.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();

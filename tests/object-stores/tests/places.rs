@@ -28,6 +28,12 @@ fn every_method(io: &mut dyn CheckpointIo, folder: &Path) {
     assert!(io.load(&at("a.ckpt")).unwrap() == state(2.0));
     io.save(&state(9.0), &at("below/b.ckpt")).unwrap();
     assert_eq!(names(io), [at("a.ckpt")], "what lies in a folder below is not listed");
+    io.save(&state(9.0), &at("below/further/c.ckpt")).unwrap();
+    for (depth, expected) in [(0, 1), (1, 2), (2, 3), (9, 3)] {
+        let mut below: Vec<PathBuf> = io.list_below(folder, depth).unwrap().into_iter().map(|file| file.path).collect();
+        below.sort();
+        assert_eq!(below, [at("a.ckpt"), at("below/b.ckpt"), at("below/further/c.ckpt")][..expected]);
+    }
     let commit = Commit {
         path: at("b.ckpt"),
         alias: Some(Alias { path: at("last.ckpt"), link: false }),
@@ -39,8 +45,9 @@ fn every_method(io: &mut dyn CheckpointIo, folder: &Path) {
     io.remove(&at("b.ckpt")).unwrap();
     io.verify(&at("last.ckpt")).unwrap();
     assert!(io.load(&at("last.ckpt")).unwrap() == large_state(3.0));
+    assert!(io.outline(&at("last.ckpt")).unwrap() == large_state(3.0).without_tensors());
     assert!(io.exists(&at("last.ckpt")).unwrap() && !io.exists(&at("b.ckpt")).unwrap());
-    for error in [io.load(&at("b.ckpt")).map(drop), io.verify(&at("b.ckpt"))] {
+    for error in [io.load(&at("b.ckpt")).map(drop), io.verify(&at("b.ckpt")), io.outline(&at("b.ckpt")).map(drop)] {
         let error = error.unwrap_err().to_string();
         assert!(error.starts_with("checkpoint ") && error.contains("b.ckpt: "), "{error}");
     }

@@ -42,7 +42,7 @@ impl LightningEnvironment {
         if is_process {
             let Some(world_size) = world_size else { return Err(unset("WORLD_SIZE")) };
             let derived = match local {
-                Some(count) => Some(node_rank * count + local_rank),
+                Some(count) => Some(node_rank.saturating_mul(count).saturating_add(local_rank)),
                 None => (node_rank == 0).then_some(local_rank),
             };
             place.world_size = world_size;

@@ -49,7 +49,7 @@ impl Place {
         }
     }
 
-    /// Checks that the ranks are in their ranges; `rank` and `size` are the variables they were read from.
+    /// Checks that ranks and nodes are in their ranges; `rank` and `size` are the variables they were read from.
     pub(crate) fn checked(self, rank: &str, size: &str) -> Result<Place, FabricError> {
         if self.world_size == 0 {
             return Err(FabricError::environment(format!(
@@ -68,6 +68,27 @@ impl Place {
             return Err(FabricError::environment(format!(
                 "the local rank {} and the environment variable {}={} contradict each other: local ranks go below that",
                 self.local_rank, local.by, local.count
+            )));
+        }
+        // Where no variable says how many there are on this node, or of nodes, there are at most as many as of all.
+        let told = |told: Option<Told>| told.map(|told| (told.by, told.count));
+        for (what, number, limit) in
+            [("local rank", self.local_rank, None), ("node", self.node_rank, told(self.num_nodes))]
+        {
+            let (by, count) = limit.unwrap_or((size, self.world_size));
+            if number >= count {
+                return Err(FabricError::environment(format!(
+                    "the {what} {number} and the environment variable {by}={count} contradict each other: they are \
+                     counted from 0, so it is at most {}",
+                    count.saturating_sub(1)
+                )));
+            }
+        }
+        if let Some(local) = self.local_world_size.filter(|local| local.count > self.world_size) {
+            return Err(FabricError::environment(format!(
+                "the environment variables {}={} and {size}={} contradict each other: a node has no more processes than \
+                 the run",
+                local.by, local.count, self.world_size
             )));
         }
         Ok(self)

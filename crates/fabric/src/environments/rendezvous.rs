@@ -4,6 +4,7 @@
 //! attempt. Rank 0 begins a meeting under a name of its own; every other rank asks for it with a word that nobody has used
 //! before, and goes by no other answer.
 
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use fulgurite_torch::distributed::{Store, TcpStoreOptions};
 use serde::{Deserialize, Serialize};
 
 use super::port_file::PortFile;
+use super::run_token::RunToken;
 use super::{ClusterEnvironment, identity};
 use crate::FabricError;
 
@@ -21,7 +23,10 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// How long a rank 0 that hosts the store stays after a meeting that failed, for the others to hear why.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Under which a launcher notes how a rank has ended.
+/// Of what a launcher says of a rank's end, in characters.
+const LONGEST_END: usize = 200;
+
+/// Under which a launcher notes how a rank has ended, signed with the run's token.
 pub(crate) fn ended_key(rank: usize) -> String {
     format!("fulgurite/ended/{rank}")
 }
@@ -34,27 +39,49 @@ pub(crate) fn ended_key(rank: usize) -> String {
 ///
 /// # Errors
 ///
-/// A port that is taken, nobody at the address, ranks that did not come in `timeout` (named by their numbers), ranks that
-/// differ (with what differs). All ranks that have come are told of the same error.
+/// A port that is taken, nobody at the address, or somebody who takes the connection and says nothing, ranks that did not
+/// come in `timeout` (named by their numbers), ranks that differ (with what differs). All ranks that have come are told of
+/// the same error.
 pub fn rendezvous(
     environment: &dyn ClusterEnvironment,
     facts: &[(&str, &str)],
     timeout: Duration,
 ) -> Result<Store, FabricError> {
-    let (rank, size) = (environment.global_rank(), environment.world_size());
+    meet(environment, facts, timeout, RunToken::given()?)
+}
+
+fn meet(
+    environment: &dyn ClusterEnvironment,
+    facts: &[(&str, &str)],
+    timeout: Duration,
+    token: Option<RunToken>,
+) -> Result<Store, FabricError> {
     let began = Instant::now();
-    let is_host = rank == 0 && !environment.uses_agent_store();
-    let connection = connect(environment, is_host, timeout)?;
-    let meeting = Meeting {
-        store: connection.store,
-        address: connection.address,
-        rank,
-        size,
-        began,
-        timeout,
-        card: Card::of(environment, facts),
-    };
-    if rank == 0 { meeting.lead(is_host) } else { meeting.follow() }
+    let route = Route::of(environment);
+    let (size, address) = (route.world_size, route.address());
+    let card = Card::of(environment, facts);
+    let (sender, met) = mpsc::channel();
+    // A store that takes connections and then says nothing would hold this process for ever.
+    let errand = move || _ = sender.send(route.meet(card, began, timeout, token));
+    thread::Builder::new()
+        .name("fulgurite-rendezvous".into())
+        .spawn(errand)
+        .map_err(|error| FabricError::environment(format!("no thread can be started: {error}")))?;
+    met.recv_timeout(timeout + MARGIN * 2).unwrap_or_else(|_| {
+        Err(FabricError::MissingRanks { missing: vec![(0, None)], world_size: size, address, waited: began.elapsed() })
+    })
+}
+
+/// How a rank finds the store.
+struct Route {
+    rank: usize,
+    world_size: usize,
+    is_host: bool,
+    host: String,
+    port: Option<u16>,
+    run_id: Option<String>,
+    /// Whether all ranks are on this machine, and one of them hosts the store.
+    is_local: bool,
 }
 
 struct Connection {
@@ -63,41 +90,83 @@ struct Connection {
     _port_file: Option<PortFile>,
 }
 
-fn connect(environment: &dyn ClusterEnvironment, is_host: bool, timeout: Duration) -> Result<Connection, FabricError> {
-    let host = environment.main_address();
-    let options = |port, timeout| TcpStoreOptions {
-        host: host.to_owned(),
-        port,
-        is_server: is_host,
-        timeout,
-        wait_for_workers: false,
-        ..TcpStoreOptions::default()
-    };
-    if let Some(port) = environment.main_port() {
-        let store = Store::tcp(options(port, timeout))?;
-        return Ok(Connection { store, address: format!("{host}:{port}"), _port_file: None });
+impl Route {
+    fn of(environment: &dyn ClusterEnvironment) -> Route {
+        let place = environment.place();
+        let (rank, world_size) = (environment.global_rank(), environment.world_size());
+        let on_this_node = place.local_world_size.is_some_and(|told| told.count == world_size);
+        let is_only_node = place.num_nodes.is_some_and(|told| told.count == 1) || on_this_node;
+        // A port that is agreed on through a file is one of this machine.
+        let is_local = !environment.uses_agent_store() && (is_only_node || environment.main_port().is_none());
+        Route {
+            rank,
+            world_size,
+            is_host: rank == 0 && !environment.uses_agent_store(),
+            host: if is_local { "127.0.0.1".to_owned() } else { environment.main_address().to_owned() },
+            port: environment.main_port(),
+            run_id: environment.run_id(),
+            is_local,
+        }
     }
-    let run_id = environment.run_id().ok_or_else(|| {
-        FabricError::environment("the processes of the run cannot agree on a port; set MASTER_PORT for all of them")
-    })?;
-    let file = PortFile::new(&run_id);
-    if is_host {
-        let store = Store::tcp(options(0, timeout))?;
-        let port = store.port().unwrap_or_default();
-        file.write(port)?;
-        return Ok(Connection { store, address: format!("{host}:{port}"), _port_file: Some(file) });
+
+    fn address(&self) -> String {
+        self.port.map_or_else(|| self.host.clone(), |port| format!("{}:{port}", self.host))
     }
-    let began = Instant::now();
-    let Some(port) = file.read(timeout) else {
-        return Err(FabricError::MissingRanks {
-            missing: vec![(0, None)],
-            world_size: environment.world_size(),
-            address: file.path().display().to_string(),
-            waited: began.elapsed(),
-        });
-    };
-    let store = Store::tcp(options(port, timeout.saturating_sub(began.elapsed())))?;
-    Ok(Connection { store, address: format!("{host}:{port}"), _port_file: None })
+
+    fn meet(
+        self,
+        card: Card,
+        began: Instant,
+        timeout: Duration,
+        token: Option<RunToken>,
+    ) -> Result<Store, FabricError> {
+        let connection = self.connect(timeout)?;
+        let store = match &token {
+            Some(token) => connection.store.prefixed(&token.room())?,
+            None => connection.store,
+        };
+        let address = connection.address;
+        let meeting = Meeting { store, address, rank: self.rank, size: self.world_size, began, timeout, card, token };
+        if self.rank == 0 { meeting.lead(self.is_host) } else { meeting.follow() }
+    }
+
+    fn connect(&self, timeout: Duration) -> Result<Connection, FabricError> {
+        let options = |port, timeout| TcpStoreOptions {
+            host: self.host.clone(),
+            port,
+            is_server: self.is_host,
+            loopback: self.is_local,
+            timeout,
+            wait_for_workers: false,
+            ..TcpStoreOptions::default()
+        };
+        let address = |port: u16| format!("{}:{port}", self.host);
+        if let Some(port) = self.port {
+            let store = Store::tcp(options(port, timeout))?;
+            return Ok(Connection { store, address: address(port), _port_file: None });
+        }
+        let run_id = self.run_id.as_ref().ok_or_else(|| {
+            FabricError::environment("the processes of the run cannot agree on a port; set MASTER_PORT for all of them")
+        })?;
+        let file = PortFile::new(run_id);
+        if self.is_host {
+            let store = Store::tcp(options(0, timeout))?;
+            let port = store.port().unwrap_or_default();
+            file.write(port)?;
+            return Ok(Connection { store, address: address(port), _port_file: Some(file) });
+        }
+        let began = Instant::now();
+        let Some(port) = file.read(timeout) else {
+            return Err(FabricError::MissingRanks {
+                missing: vec![(0, None)],
+                world_size: self.world_size,
+                address: file.path().display().to_string(),
+                waited: began.elapsed(),
+            });
+        };
+        let store = Store::tcp(options(port, timeout.saturating_sub(began.elapsed())))?;
+        Ok(Connection { store, address: address(port), _port_file: None })
+    }
 }
 
 /// Who a rank is, as the others see it.
@@ -158,6 +227,8 @@ struct Meeting {
     began: Instant,
     timeout: Duration,
     card: Card,
+    /// What the launcher signs its notes with, if there is one.
+    token: Option<RunToken>,
 }
 
 impl Meeting {
@@ -223,13 +294,18 @@ impl Meeting {
     }
 
     fn with_their_ends(&self, ranks: &[usize]) -> Result<Vec<(usize, Option<String>)>, FabricError> {
-        let mut missing = Vec::new();
-        for &rank in ranks {
-            let key = ended_key(rank);
-            let ended = if self.store.check(&[&key])? { Some(self.store.get(&key)?) } else { None };
-            missing.push((rank, ended.map(|how| String::from_utf8_lossy(&how).into_owned())));
+        ranks.iter().map(|rank| Ok((*rank, self.end_of(*rank)?))).collect()
+    }
+
+    /// How a rank has ended, if the launcher says so.
+    fn end_of(&self, rank: usize) -> Result<Option<String>, FabricError> {
+        let (Some(token), key) = (&self.token, ended_key(rank)) else { return Ok(None) };
+        if !self.store.check(&[&key])? {
+            return Ok(None);
         }
-        Ok(missing)
+        let noted = self.store.get(&key)?;
+        let how = token.open(&key, &noted).map(String::from_utf8_lossy);
+        Ok(how.map(|how| how.chars().take(LONGEST_END).collect()))
     }
 
     /// Compares what the ranks say of themselves with what rank 0 is.

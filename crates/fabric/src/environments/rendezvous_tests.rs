@@ -36,7 +36,7 @@ fn rank(agent: &Store, rank: usize, size: usize, fact: &str, timeout: f64) -> Jo
     let (environment, fact) = (environment(agent, rank, size), fact.to_owned());
     thread::spawn(move || {
         let timeout = Duration::from_secs_f64(timeout);
-        match rendezvous(&environment, &[("fact", &fact)], timeout) {
+        match meet(&environment, &[("fact", &fact)], timeout, None) {
             Ok(store) => {
                 if rank == 0 {
                     store.set("note", fact.as_bytes()).unwrap();
@@ -90,10 +90,39 @@ fn those_who_do_not_come_are_named() {
     }
     let [outcome] = &outcomes([rank(&agent, 1, 2, "", 0.5)])[..] else { panic!() };
     assert!(outcome.starts_with("error: rank 0 of 2 did not come to"), "{outcome}");
-    // The launcher knows that they will not, so nobody waits for a minute.
-    agent.set(&ended_key(1), b"exited with code 0").unwrap();
-    let [outcome] = &outcomes([rank(&agent, 0, 3, "", 60.0)])[..] else { panic!() };
-    assert!(outcome.starts_with("error: ranks 1 (which exited with code 0), 2 of 3 did not come to"), "{outcome}");
+}
+
+/// The launcher knows that they will not come, so nobody waits for a minute; a stranger who says so is not believed.
+#[test]
+fn only_the_launcher_says_who_has_ended() {
+    let (agent, token) = (agent(), RunToken::random().unwrap());
+    let room = agent.prefixed(&token.room()).unwrap();
+    let lead = |timeout| {
+        let first = environment(&agent, 0, 3);
+        meet(&first, &[], Duration::from_secs_f64(timeout), Some(token.clone())).unwrap_err().to_string()
+    };
+    let key = ended_key(2);
+    let other = RunToken::random().unwrap().seal(&key, b"is gone");
+    for (store, value) in [(&agent, &b"is gone"[..]), (&room, b"is gone"), (&room, &other), (&agent, &other)] {
+        store.set(&key, value).unwrap();
+    }
+    let outcome = lead(0.5);
+    assert!(outcome.starts_with("ranks 1, 2 of 3 did not come to"), "{outcome}");
+    room.set(&ended_key(1), &token.seal(&ended_key(1), b"exited with code 0")).unwrap();
+    let outcome = lead(60.0);
+    assert!(outcome.starts_with("ranks 1 (which exited with code 0), 2 of 3 did not come to"), "{outcome}");
+}
+
+/// Whoever has the port takes the connection, and says nothing; or answers at first.
+#[test]
+fn who_says_nothing_holds_nobody() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let place = Place { main_port: Some(port), world_size: 2, global_rank: 1, local_rank: 1, ..Place::alone() };
+    let began = Instant::now();
+    let error = meet(&Agent(place), &[], Duration::from_secs(1), None).unwrap_err().to_string();
+    assert!(began.elapsed() < Duration::from_secs(30), "{error} after {:?}", began.elapsed());
+    assert!(error.contains(&format!("127.0.0.1:{port}")), "{error}");
 }
 
 #[test]

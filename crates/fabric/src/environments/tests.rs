@@ -522,3 +522,38 @@ fn supervised() {
         error: devices=3 was asked for, and the program's own launcher says 2 (LOCAL_WORLD_SIZE); set devices=2, or change `LOCAL_WORLD_SIZE`"#]],
     );
 }
+
+/// A rank, local rank or node beyond those there are, whoever says it.
+#[test]
+fn ranks_and_nodes_beyond_those_there_are() {
+    let by_hand = |more: &str| format!("{more} RANK=1 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=1 LOCAL_RANK=1");
+    let torchrun = |more: &str| format!("{more} {TORCHRUN}");
+    const SLURM: &str = "SLURM_NTASKS=2 SLURM_PROCID=1 SLURM_LOCALID=1 SLURM_NODEID=0 SLURM_NNODES=1 SLURM_JOB_ID=7 \
+        SLURM_NODELIST=a SLURM_NTASKS_PER_NODE=2";
+    let slurm = |more: &str| format!("{more} {SLURM}");
+    const MPI: &str =
+        "MASTER_ADDR=a MASTER_PORT=1 OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_LOCAL_RANK=1";
+    let mpi = |more: &str| format!("{more} {MPI}");
+    for (words, wrong) in [
+        (by_hand("LOCAL_RANK=7"), "the local rank 7 and the environment variable WORLD_SIZE=2 contradict each other"),
+        (
+            by_hand("LOCAL_RANK=7 LOCAL_WORLD_SIZE=2"),
+            "the local rank 7 and the environment variable LOCAL_WORLD_SIZE=2",
+        ),
+        (by_hand("NODE_RANK=2"), "the node 2 and the environment variable WORLD_SIZE=2 contradict each other"),
+        (by_hand("RANK=2"), "RANK=2 and WORLD_SIZE=2 contradict each other"),
+        (by_hand("LOCAL_WORLD_SIZE=3"), "LOCAL_WORLD_SIZE=3 and WORLD_SIZE=2 contradict each other"),
+        (by_hand("LOCAL_RANK=-1"), "LOCAL_RANK=-1 is not a number that fits there"),
+        (torchrun("LOCAL_RANK=2"), "the local rank 2 and the environment variable LOCAL_WORLD_SIZE=2"),
+        (torchrun("GROUP_RANK=2"), "the node 2 and the environment variable GROUP_WORLD_SIZE=2"),
+        (slurm("SLURM_LOCALID=7"), "the local rank 7 and the environment variable "),
+        (slurm("SLURM_NODEID=1"), "the node 1 and the environment variable SLURM_NNODES=1"),
+        (slurm("SLURM_PROCID=2"), "SLURM_PROCID=2 and SLURM_NTASKS=2 contradict each other"),
+        (mpi("OMPI_COMM_WORLD_LOCAL_RANK=7"), "the local rank 7 and the environment variable OMPI_COMM_WORLD_SIZE=2"),
+        (mpi("OMPI_COMM_WORLD_RANK=2"), "OMPI_COMM_WORLD_RANK=2 and OMPI_COMM_WORLD_SIZE=2 contradict each other"),
+    ] {
+        let said = seen(&words, 2, 1);
+        assert!(said.starts_with("error: ") && said.contains(wrong), "{words}: {said}");
+    }
+    assert!(!seen(&by_hand(""), 2, 1).contains("error"), "{}", seen(&by_hand(""), 2, 1));
+}

@@ -66,7 +66,8 @@ impl FabricBuilder {
         let connected = match world_size {
             1 => None,
             _ if !is_process => {
-                let plan = LaunchPlan::new(environment.as_ref(), devices.len(), self.num_nodes)?;
+                let plan = LaunchPlan::new(environment.as_ref(), devices.len(), self.num_nodes)?
+                    .timeout(self.strategy.ddp().timeout);
                 let plan = self.rank_variables.iter().fold(plan, |plan, (name, value)| plan.variable(name, value));
                 // What comes after this is the ranks' work.
                 std::process::exit(launcher::launch(&plan)?)

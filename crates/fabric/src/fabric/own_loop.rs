@@ -7,7 +7,7 @@ use std::path::Path;
 use fulgurite_data::{BoxLoader, IntoLoader, Loader, Shard};
 use fulgurite_optim::Optimizer;
 use fulgurite_torch::tch::{Tensor, nn};
-use fulgurite_torch::{Dict, Value, rng};
+use fulgurite_torch::{Dict, Value, printable, rng};
 
 use super::Fabric;
 use crate::{FabricError, Pass, ReduceOp};
@@ -267,11 +267,11 @@ impl Fabric {
         Ok(self.loggers.iter_mut().try_for_each(|logger| logger.log_metrics(metrics, step))?)
     }
 
-    /// Prints a line to standard output, on rank zero.
+    /// Prints a line to standard output, on rank zero; control characters are escaped ([`printable`]).
     pub fn print(&self, line: &str) {
         if self.is_global_zero() {
             // A reader that went away has read enough.
-            let _ = writeln!(std::io::stdout(), "{line}");
+            let _ = writeln!(std::io::stdout(), "{}", printable(line));
         }
     }
 

@@ -11,6 +11,7 @@ use signal_hook::low_level::siginfo::{Cause, Origin};
 
 use super::peers::Failure;
 use crate::FabricError;
+use crate::environments::run_token::RunToken;
 use crate::signals::{Inherited, Signal};
 
 /// A signal, and whether the ranks were sent it by whoever sent it here.
@@ -33,8 +34,8 @@ pub(super) enum Event {
     /// A child may have ended.
     Child,
     Signal(Heard),
-    /// The other nodes can be talked to.
-    Met,
+    /// The other nodes can be talked to; messages are signed with this.
+    Met(RunToken),
     /// A rank of another node has died, or the node with the store.
     Elsewhere(Failure),
 }

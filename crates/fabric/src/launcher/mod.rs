@@ -9,7 +9,9 @@
 //!   nobody is waited for any more;
 //! - when a rank dies, the others are sent SIGTERM, and SIGKILL some seconds later. The supervisor says which rank died and
 //!   how, repeats its last words, and has its exit code: 128 and the signal's number for one that was killed;
-//! - on several nodes, each supervisor tells the others when a rank of its node dies, and they do the same;
+//! - on several nodes, each supervisor tells the others when a rank of its node dies, and they do the same. What they say
+//!   is signed with the run's token ([`RUN_TOKEN`](crate::environments::RUN_TOKEN)), and what is not is passed over;
+//! - the store takes connections of this machine alone where there is one node;
 //! - when the supervisor itself is killed, the kernel kills the ranks (on Linux).
 //!
 //! A rank that answered a signal and left by itself (its exit code says so: 143 after SIGTERM) is no failure: the others are

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::LaunchPlan;
 use super::listener::Event;
 use crate::environments::rendezvous::ended_key;
+use crate::environments::run_token::{RUN_TOKEN, RunToken};
 
 /// How often a supervisor looks whether something has happened elsewhere.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -21,14 +22,60 @@ const OTHERS: Duration = Duration::from_secs(60);
 /// After so many of its own periods the first one takes a node for lost. It counts and does not look at a clock, which goes
 /// on while processes are stopped. A store is given up after as long (`end_silent_connections`).
 const SILENCE: u32 = 60;
-/// Holds the first [`Failure`].
+/// Holds the first [`Failure`], signed.
 const FAILED: &str = "fulgurite/failed";
+/// Holds the token that the first node made up, or nothing where it was given one.
+const TOKEN: &str = "fulgurite/token";
+/// Holds a signature of nothing, by which nodes that were given a token see that it is the same.
+const PROOF: &str = "fulgurite/proof";
+/// Of what another node says, in characters.
+const LONGEST_MESSAGE: usize = 2000;
 
-/// A rank that died, and what its node ended with.
+/// A rank that died, and what its node ended with, which is never 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Failure {
     pub message: String,
     pub code: i32,
+}
+
+impl Failure {
+    /// What another node says, within bounds; `None` for what is nothing of the kind.
+    fn read(message: &[u8]) -> Option<Failure> {
+        let Failure { message, code } = serde_json::from_slice(message).ok()?;
+        let is_code = (1..=255).contains(&code);
+        Some(Failure { message: message.chars().take(LONGEST_MESSAGE).collect(), code: if is_code { code } else { 1 } })
+    }
+}
+
+/// What the first node has.
+pub(super) struct Host {
+    pub store: Store,
+    pub token: RunToken,
+    /// Whether the user gave the token, so that the other nodes have it already.
+    pub was_given: bool,
+}
+
+impl Host {
+    /// Lets the other nodes know the token, or prove that theirs is the same.
+    fn publish(&self) -> Result<(), TorchError> {
+        self.store.set(PROOF, &self.token.seal(PROOF, b""))?;
+        self.store.set(TOKEN, if self.was_given { b"" } else { self.token.as_str().as_bytes() })
+    }
+}
+
+/// The token of the run, on a node that is not the first.
+fn learn_token(store: &Store, given: Option<RunToken>) -> Result<RunToken, String> {
+    let get =
+        |key| store.get(key).map_err(|error| format!("the launcher of the first node does not say its token: {error}"));
+    let published = String::from_utf8_lossy(&get(TOKEN)?).into_owned();
+    let remedy = format!("set {RUN_TOKEN} to the same text on all nodes, or on none");
+    match (given, published.is_empty()) {
+        (Some(token), true) if token.open(PROOF, &get(PROOF)?).is_some() => Ok(token),
+        (None, false) => Ok(RunToken::heard(published)),
+        (Some(_), true) => Err(format!("the first node has another {RUN_TOKEN}; {remedy}")),
+        (Some(_), false) => Err(format!("{RUN_TOKEN} is set here, and not on the first node; {remedy}")),
+        (None, true) => Err(format!("{RUN_TOKEN} is set on the first node, and not here; {remedy}")),
+    }
 }
 
 /// What a supervisor has to say.
@@ -47,10 +94,11 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// `hosted` is the store on the first node; elsewhere it is looked for at the plan's address.
+    /// `host` is the first node; elsewhere its store is looked for at the plan's address.
     pub(super) fn meet(
         plan: &LaunchPlan,
-        hosted: Option<&Store>,
+        host: Option<Host>,
+        given: Option<RunToken>,
         port: u16,
         events: Sender<Event>,
     ) -> std::io::Result<Peers> {
@@ -58,20 +106,21 @@ impl Peers {
         let options = TcpStoreOptions {
             host: plan.main_address.clone(),
             port,
+            timeout: plan.timeout,
             wait_for_workers: false,
             ..TcpStoreOptions::default()
         };
-        let (hosted, node, nodes) = (hosted.cloned(), plan.node_rank, plan.num_nodes);
-        let is_host = hosted.is_some();
+        let (node, nodes) = (plan.node_rank, plan.num_nodes);
+        let is_host = host.is_some();
         let converse = move || {
             let gone = |message: String| _ = events.send(Event::Elsewhere(Failure { message, code: 1 }));
-            let store = match hosted.map_or_else(|| Store::tcp(options), Ok) {
-                Ok(store) => store,
-                Err(error) => return gone(format!("the launcher of the first node did not answer: {error}")),
+            let (store, token) = match enter(host, options, given) {
+                Ok(met) => met,
+                Err(problem) => return gone(problem),
             };
-            _ = events.send(Event::Met);
+            _ = events.send(Event::Met(token.clone()));
             let others = (0..nodes).filter(|other| *other != node && is_host).collect();
-            let conversation = Conversation { store, node, others, events: &events };
+            let conversation = Conversation { store, token, node, others, events: &events };
             if conversation.hold(&said).is_err() && !is_host {
                 gone("the launcher of the first node is gone".to_owned());
             }
@@ -99,6 +148,24 @@ impl Peers {
     }
 }
 
+/// The room of the run in the store, and its token; or what is wrong.
+fn enter(host: Option<Host>, options: TcpStoreOptions, given: Option<RunToken>) -> Result<(Store, RunToken), String> {
+    let (store, token) = match host {
+        Some(host) => {
+            host.publish().map_err(|error| error.to_string())?;
+            (host.store, host.token)
+        }
+        None => {
+            let unreachable = |error| format!("the launcher of the first node did not answer: {error}");
+            let store = Store::tcp(options).map_err(unreachable)?;
+            let token = learn_token(&store, given)?;
+            (store, token)
+        }
+    };
+    let room = store.prefixed(&token.room()).map_err(|error| error.to_string())?;
+    Ok((room, token))
+}
+
 /// What the first node last heard of another.
 struct Pulse {
     node: usize,
@@ -108,7 +175,9 @@ struct Pulse {
 }
 
 struct Conversation<'a> {
+    /// The room that only processes of the run know.
     store: Store,
+    token: RunToken,
     node: usize,
     /// Those that the first node waits for.
     others: Vec<usize>,
@@ -121,10 +190,10 @@ impl Conversation<'_> {
             self.others.iter().map(|node| Pulse { node: *node, beats: 0, silent: 0 }).collect();
         loop {
             match said.recv_timeout(PERIOD) {
-                Ok(Note::Ended { rank, how }) => self.store.set(&ended_key(rank), how.as_bytes())?,
+                Ok(Note::Ended { rank, how }) => self.say(&ended_key(rank), how.as_bytes())?,
                 Ok(Note::Failed(failure)) => {
-                    if !self.store.check(&[FAILED])? {
-                        self.store.set(FAILED, &serde_json::to_vec(&failure).unwrap_or_default())?;
+                    if self.failure()?.is_none() {
+                        self.say(FAILED, &serde_json::to_vec(&failure).unwrap_or_default())?;
                     }
                     self.store.set(&self.key("heard", self.node), b"")?;
                     return self.wait_for_others("heard", FAREWELL);
@@ -162,20 +231,29 @@ impl Conversation<'_> {
         let message =
             format!("nothing was heard from node {node} for {silence:?}: it is down, or cut off from this one");
         let failure = Failure { message, code };
-        self.store.set(FAILED, &serde_json::to_vec(&failure).unwrap_or_default())?;
+        self.say(FAILED, &serde_json::to_vec(&failure).unwrap_or_default())?;
         _ = self.events.send(Event::Elsewhere(failure));
         self.wait_for_others("heard", FAREWELL)
     }
 
     fn hears_of_failure(&self) -> Result<bool, TorchError> {
-        if !self.store.check(&[FAILED])? {
-            return Ok(false);
-        }
-        if let Ok(failure) = serde_json::from_slice(&self.store.get(FAILED)?) {
-            _ = self.events.send(Event::Elsewhere(failure));
-        }
+        let Some(failure) = self.failure()? else { return Ok(false) };
+        _ = self.events.send(Event::Elsewhere(failure));
         self.store.set(&self.key("heard", self.node), b"")?;
         Ok(true)
+    }
+
+    fn say(&self, key: &str, message: &[u8]) -> Result<(), TorchError> {
+        self.store.set(key, &self.token.seal(key, message))
+    }
+
+    /// The failure that a node of the run told of. What a stranger says is passed over.
+    fn failure(&self) -> Result<Option<Failure>, TorchError> {
+        if !self.store.check(&[FAILED])? {
+            return Ok(None);
+        }
+        let said = self.store.get(FAILED)?;
+        Ok(self.token.open(FAILED, &said).and_then(Failure::read))
     }
 
     /// The ranks of other nodes may need the store to their end.
@@ -197,5 +275,22 @@ impl Conversation<'_> {
 
     fn key(&self, what: &str, node: usize) -> String {
         format!("fulgurite/node/{node}/{what}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_within_bounds_and_never_ends_with_0() {
+        let read = |text: &str| Failure::read(text.as_bytes());
+        for (code, expected) in [(7, 7), (0, 1), (256, 1), (-1, 1), (255, 255)] {
+            let failure = read(&format!(r#"{{"message":"died","code":{code}}}"#)).unwrap();
+            assert_eq!(failure, Failure { message: "died".into(), code: expected });
+        }
+        let long = read(&format!(r#"{{"message":"{}","code":1}}"#, "é".repeat(100_000))).unwrap();
+        assert_eq!(long.message.chars().count(), LONGEST_MESSAGE);
+        assert_eq!(read("{}"), None);
     }
 }

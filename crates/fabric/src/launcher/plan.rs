@@ -6,7 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::FabricError;
-use crate::environments::{ClusterEnvironment, SUPERVISOR, USE_AGENT_STORE};
+use crate::environments::run_token::RunToken;
+use crate::environments::{ClusterEnvironment, RUN_TOKEN, SUPERVISOR, USE_AGENT_STORE};
+
+/// Where the ranks of one node find each other.
+const LOOPBACK: &str = "127.0.0.1";
 
 /// The processes to start on this machine: see [`launch`](super::launch).
 #[derive(Debug, Clone)]
@@ -18,6 +22,7 @@ pub struct LaunchPlan {
     pub(super) main_address: String,
     pub(super) main_port: Option<u16>,
     pub(super) grace: Duration,
+    pub(super) timeout: Duration,
     program: PathBuf,
     /// What the program is called in its own arguments.
     name: Option<OsString>,
@@ -57,9 +62,11 @@ impl LaunchPlan {
             local_ranks: devices,
             num_nodes,
             node_rank: place.node_rank,
-            main_address: place.main_address.clone(),
+            // The store of one node takes connections of this machine alone.
+            main_address: if num_nodes == 1 { LOOPBACK.to_owned() } else { place.main_address.clone() },
             main_port: place.main_port,
             grace: Duration::from_secs(5),
+            timeout: Duration::from_secs(300),
             program: this_program()?,
             name: args.next(),
             args: args.collect(),
@@ -70,6 +77,12 @@ impl LaunchPlan {
     /// How long the other ranks have to end after one has died, before they are killed. 5 seconds by default.
     pub fn grace_period(mut self, grace: Duration) -> LaunchPlan {
         self.grace = grace;
+        self
+    }
+
+    /// How long the supervisors of several nodes wait for each other at the start. 5 minutes by default.
+    pub fn timeout(mut self, timeout: Duration) -> LaunchPlan {
+        self.timeout = timeout;
         self
     }
 
@@ -94,8 +107,8 @@ impl LaunchPlan {
         self.node_rank * self.local_ranks + local_rank
     }
 
-    /// How a rank is started that finds the others at `port`.
-    pub(super) fn command(&self, local_rank: usize, port: u16) -> Command {
+    /// How a rank is started that finds the others at `port`, and knows them by the token.
+    pub(super) fn command(&self, local_rank: usize, port: u16, token: &RunToken) -> Command {
         let mut command = Command::new(&self.program);
         #[cfg(unix)]
         if let Some(name) = &self.name {
@@ -105,6 +118,7 @@ impl LaunchPlan {
         let number = |n: usize| n.to_string();
         command
             .env(SUPERVISOR, std::process::id().to_string())
+            .env(RUN_TOKEN, token.as_str())
             .env("MASTER_ADDR", &self.main_address)
             .env("MASTER_PORT", port.to_string())
             .env("NODE_RANK", number(self.node_rank))

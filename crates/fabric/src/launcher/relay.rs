@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use fulgurite_torch::printable;
+
 /// Longer lines are passed on in pieces.
 const LONGEST_LINE: usize = 64 * 1024;
 /// Of a rank that died.
@@ -49,14 +51,15 @@ impl Relay {
         let pass_on = move || {
             let _alive = alive;
             for_each_line(pipe, |line| {
+                let line = &*String::from_utf8_lossy(line);
                 if stream == Stream::Error {
                     let mut words = last_words.lock().unwrap_or_else(PoisonError::into_inner);
                     if words.len() == LAST_WORDS {
                         words.pop_front();
                     }
-                    words.push_back(String::from_utf8_lossy(line).into_owned());
+                    words.push_back(line.to_owned());
                 }
-                write_line(&turn, stream, &[format!("[rank {rank}] ").as_bytes(), line].concat());
+                write_line(&turn, stream, &format!("[rank {rank}] {line}"));
             });
         };
         thread::Builder::new().name(format!("relay-{rank}")).spawn(pass_on).map(|_| ())
@@ -64,7 +67,7 @@ impl Relay {
 
     /// A line of the supervisor's own.
     pub(super) fn say(&self, line: &str) {
-        write_line(&self.turn, Stream::Error, line.as_bytes());
+        write_line(&self.turn, Stream::Error, line);
     }
 
     /// Waits until all is passed on. A process that a rank has left behind may hold its pipes for ever, so not for longer
@@ -104,22 +107,23 @@ fn for_each_line(mut pipe: impl Read, mut pass_on: impl FnMut(&[u8])) {
     }
 }
 
-/// A whole line in one call. Nobody may be reading any more, and the ranks work on all the same.
-fn write_line(turn: &Mutex<()>, stream: Stream, line: &[u8]) {
+/// A whole line in one call, escaped where a terminal would obey it. Nobody may be reading any more, and the ranks work
+/// on all the same.
+fn write_line(turn: &Mutex<()>, stream: Stream, line: &str) {
     let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
     let is_terminal = match stream {
         Stream::Output => io::stdout().is_terminal(),
         Stream::Error => io::stderr().is_terminal(),
     };
     // Where rank 0 draws a bar, the line takes its place; it is drawn again below.
-    let clear: &[u8] = if is_terminal { b"\r\x1b[2K" } else { b"" };
-    let whole = [clear, line, b"\n"].concat();
+    let clear = if is_terminal { "\r\x1b[2K" } else { "" };
+    let whole = format!("{clear}{}\n", printable(line));
     _ = match stream {
         Stream::Output => {
             let mut out = io::stdout().lock();
-            out.write_all(&whole).and_then(|()| out.flush())
+            out.write_all(whole.as_bytes()).and_then(|()| out.flush())
         }
-        Stream::Error => io::stderr().lock().write_all(&whole),
+        Stream::Error => io::stderr().lock().write_all(whole.as_bytes()),
     };
 }
 

@@ -12,6 +12,7 @@ use super::peers::Failure;
 use super::relay::{LastWords, Relay, Stream};
 use super::store::Meeting;
 use crate::FabricError;
+use crate::environments::run_token::RunToken;
 use crate::signals::Signal;
 
 /// How often ranks are looked at when no signal says that one has ended.
@@ -76,8 +77,10 @@ pub(super) fn supervise(plan: &LaunchPlan) -> Result<i32, FabricError> {
     if let Some(code) = supervisor.meet_the_others() {
         return Ok(code);
     }
+    let token = supervisor.meeting.token.clone();
+    let token = token.ok_or_else(|| FabricError::launch("the first node did not say the run's token"))?;
     for local_rank in 0..plan.local_ranks {
-        if let Err(error) = supervisor.start(local_rank) {
+        if let Err(error) = supervisor.start(local_rank, &token) {
             supervisor.kill();
             return Err(FabricError::launch(format!("rank {}: {error}", plan.global_rank(local_rank))));
         }
@@ -92,7 +95,10 @@ impl Supervisor<'_> {
         let _peers = self.meeting.peers.as_ref()?;
         loop {
             match self.listener.next(PERIOD) {
-                Some(Event::Met) => return None,
+                Some(Event::Met(token)) => {
+                    self.meeting.token = Some(token);
+                    return None;
+                }
                 Some(Event::Elsewhere(failure)) => {
                     self.relay.say(&failure.message);
                     return Some(failure.code);
@@ -103,10 +109,10 @@ impl Supervisor<'_> {
         }
     }
 
-    fn start(&mut self, local_rank: usize) -> std::io::Result<()> {
+    fn start(&mut self, local_rank: usize, token: &RunToken) -> std::io::Result<()> {
         let global = self.plan.global_rank(local_rank);
         let has_terminal = local_rank == 0;
-        let mut command = self.plan.command(local_rank, self.meeting.port());
+        let mut command = self.plan.command(local_rank, self.meeting.port(), token);
         if !has_terminal {
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         }
@@ -135,7 +141,7 @@ impl Supervisor<'_> {
             match self.listener.next(patience) {
                 Some(Event::Signal(heard)) => self.answer(heard),
                 Some(Event::Elsewhere(failure)) => self.follow_elsewhere(&failure),
-                Some(Event::Child | Event::Met) | None => {}
+                Some(Event::Child | Event::Met(_)) | None => {}
             }
             if self.deadline.is_some_and(|at| at <= Instant::now()) {
                 self.deadline = None;

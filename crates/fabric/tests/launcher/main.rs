@@ -15,6 +15,7 @@ mod process;
 mod program;
 mod signals;
 mod starting;
+mod strangers;
 
 use std::process::ExitCode;
 
@@ -56,6 +57,11 @@ const TESTS: &[(&str, fn())] = &[
     ("the_first_node_is_gone", meeting::the_first_node_is_gone),
     ("a_node_that_waits", meeting::a_node_that_waits),
     ("mpirun", meeting::mpirun),
+    ("the_store_of_one_node_is_of_this_machine_alone", strangers::the_store_of_one_node_is_of_this_machine_alone),
+    ("nobody_believes_a_stranger", strangers::nobody_believes_a_stranger),
+    ("the_token_is_in_the_environment_alone", strangers::the_token_is_in_the_environment_alone),
+    ("nodes_with_different_tokens", strangers::nodes_with_different_tokens),
+    ("lines_of_ranks_are_escaped", strangers::lines_of_ranks_are_escaped),
 ];
 
 /// Runs the tests whose names contain the arguments, or all.

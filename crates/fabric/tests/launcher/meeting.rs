@@ -12,7 +12,7 @@ use super::program::FACT;
 
 /// A port that nobody has at the moment, and that no connection is given for its own end: the system takes those from
 /// 32768 on.
-fn free_port() -> String {
+pub(crate) fn free_port() -> String {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = std::process::id() as u16 % 10_000;
     let mut ports = (0..).map(|_| 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000);

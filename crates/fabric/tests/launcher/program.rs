@@ -125,6 +125,29 @@ fn work(environment: &dyn ClusterEnvironment, action: &[String]) -> Result<i32, 
         }
         ["trap", codes @ ..] => Ok(trap(environment, codes)),
         ["meet", rest @ ..] => meet(environment, rest),
+        ["strangers", keys @ ..] => {
+            super::strangers::set_as_a_stranger(environment, keys);
+            Ok(0)
+        }
+        ["listeners"] => {
+            let found = super::strangers::listeners(environment.main_port().unwrap());
+            say(environment, &format!("{found:?}"));
+            Ok(0)
+        }
+        ["token"] => {
+            let token = variable(environments::RUN_TOKEN);
+            let shown = std::fs::read_to_string("/proc/self/cmdline").unwrap().contains(&token);
+            let place = if shown { "an argument" } else { "no argument" };
+            say(environment, &format!("a token of {}, in {place}", token.len()));
+            Ok(0)
+        }
+        ["escapes"] if is(environment, "0") => Ok(0),
+        ["escapes"] => {
+            let text = "\u{1b}[2J\u{1b}]0;title\u{7}\rline";
+            say(environment, text);
+            eprintln!("error {text}");
+            Ok(3)
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int};
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,7 @@ unsafe extern "C" {
         host: Text,
         port: u16,
         is_server: bool,
+        loopback: bool,
         workers: i64,
         wait_for_workers: bool,
         timeout_ms: i64,
@@ -60,6 +61,9 @@ pub struct TcpStoreOptions {
     pub port: u16,
     /// Whether this process serves the store, as rank 0 does; the others reach it.
     pub is_server: bool,
+    /// Whether a server takes connections of this machine alone, at 127.0.0.1, and not at all addresses. A store has no
+    /// passwords: whoever reaches its port may read and set everything.
+    pub loopback: bool,
     /// How many processes use the store, if that is known.
     pub world_size: Option<usize>,
     /// How long to wait for the server, for the other processes, and for keys.
@@ -75,6 +79,7 @@ impl Default for TcpStoreOptions {
             host: "localhost".into(),
             port: 29500,
             is_server: false,
+            loopback: false,
             world_size: None,
             timeout: DEFAULT_TIMEOUT,
             wait_for_workers: true,
@@ -84,6 +89,10 @@ impl Default for TcpStoreOptions {
 
 /// c10d's own default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+/// A client tries once a second, for whole seconds.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
+/// How long c10d may take beyond the time that it is given, to say that it is over.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// A small dictionary that processes share, served by one of them over TCP or kept in a file. It is
 /// `torch.distributed.Store`.
@@ -133,12 +142,29 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// A port that is in use; a server that does not answer; processes that do not come.
+    /// A port that is in use; a server that does not answer, or takes the connection and says nothing; processes that do
+    /// not come.
     pub fn tcp(options: TcpStoreOptions) -> Result<Store, TorchError> {
-        let TcpStoreOptions { host, port, is_server, world_size, timeout, wait_for_workers } = options;
+        if options.is_server {
+            return Store::open(options);
+        }
+        // c10d waits without end for the first answer of whatever took its connection.
+        let TcpStoreOptions { host, port, timeout, .. } = options.clone();
+        let silent = |reason: &str| DistributedError::Unreachable { host, port, timeout, reason: reason.to_owned() };
+        let (sender, made) = mpsc::channel();
+        let connect = move || _ = sender.send(Store::open(options));
+        let begun = thread::Builder::new().name("fulgurite-connect".into()).spawn(connect);
+        match begun.map(|_| made.recv_timeout(timeout.max(SHORTEST_PATIENCE) + ANSWER)) {
+            Ok(Ok(made)) => made,
+            Ok(Err(_)) => Err(silent("what took the connection does not answer as a store does").into()),
+            Err(error) => Err(silent(&error.to_string()).into()),
+        }
+    }
+
+    fn open(options: TcpStoreOptions) -> Result<Store, TorchError> {
+        let TcpStoreOptions { host, port, is_server, loopback, world_size, timeout, wait_for_workers } = options;
         let (mut raw, mut port_out) = (std::ptr::null_mut(), 0);
-        // A client tries once a second, for whole seconds.
-        let patience = timeout.max(Duration::from_secs(1));
+        let patience = timeout.max(SHORTEST_PATIENCE);
         let workers = world_size.map_or(-1, |size| i64::try_from(size).unwrap_or(i64::MAX));
         // SAFETY: the host is read during the call; `raw` and `port_out` are written only when there is no error.
         let made = check(unsafe {
@@ -146,6 +172,7 @@ impl Store {
                 Text::new(&host),
                 port,
                 is_server,
+                loopback,
                 workers,
                 wait_for_workers,
                 milliseconds(patience),

@@ -36,6 +36,7 @@ fn a_cut_file_is_an_error_wherever_it_is_cut() {
     for file in [&written().0[..], FROM_TORCH, FROM_TORCH_UNSUMMED] {
         for length in 0..file.len() {
             let error = error(&file[..length]);
+            assert_eq!(outline_from(Cursor::new(&file[..length])).unwrap_err().to_string(), error);
             assert!(error.contains("not a PyTorch checkpoint") || error.contains("damaged"), "at {length}: {error}");
         }
     }
@@ -56,6 +57,9 @@ fn a_changed_bit_is_an_error_or_harmless_and_verification_sees_every_one() {
     for at in 0..file.len() {
         for bit in 0..8 {
             file[at] ^= 1 << bit;
+            if let Ok(outline) = outline_from(Cursor::new(&file)) {
+                assert_eq!(outline, value.clone().without_tensors(), "bit {bit} of byte {at}");
+            }
             if let Ok(read) = read(&file) {
                 assert_eq!(read, value, "bit {bit} of byte {at}");
             }

@@ -2,6 +2,7 @@
 
 use super::dtype::{self, Dtype};
 use crate::error::TorchError;
+use crate::printable_in_line;
 
 /// A name in a pickle, and what it stands for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,8 +75,7 @@ impl Global {
 }
 
 fn unsupported(module: &str, name: &str) -> TorchError {
-    // What a stranger wrote, on somebody's terminal.
-    let shown = |text: &str| text.chars().take(80).collect::<String>().escape_debug().to_string();
+    let shown = |text: &str| printable_in_line(&text.chars().take(80).collect::<String>()).into_owned();
     let (module, name) = (shown(module), shown(name));
     TorchError::UnsupportedCheckpoint {
         reason: format!(

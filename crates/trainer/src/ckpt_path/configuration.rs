@@ -67,7 +67,9 @@ fn differences(here: &Dict, there: &Dict, all: &mut Vec<String>) {
     if here.is_empty() || there.is_empty() {
         return;
     }
-    let counts = |key: &Value| key.as_str().is_none_or(|key| !OF_THE_MACHINE.contains(&key));
+    // Lightning's command line notes under such a name which class it made.
+    let is_private = |key: &str| key.starts_with('_');
+    let counts = |key: &Value| key.as_str().is_none_or(|key| !OF_THE_MACHINE.contains(&key) && !is_private(key));
     let name = |key: &Value| key.as_str().map_or_else(|| in_a_sentence(key), |key| key.escape_debug().to_string());
     for (key, theirs) in there.iter().filter(|(key, _)| counts(key)) {
         match here.get_value(key) {
@@ -135,7 +137,11 @@ mod tests {
         assert_eq!(difference(lr(), data(0, 5), saved(data(8, 5))), "");
         assert_eq!(difference(lr(), data(0, 5), saved(data(8, 4))), "folds=4 instead of 5");
         // As Python or YAML writes the same.
-        let odd = Dict::new().with("a", 1).with("b", Value::Tuple(vec![1.into()])).with("c", f64::NAN);
+        let odd = Dict::new()
+            .with("_instantiator", "lightning.pytorch.cli.instantiate_module")
+            .with("a", 1)
+            .with("b", Value::Tuple(vec![1.into()]))
+            .with("c", f64::NAN);
         let even = Dict::new().with("a", 1.0).with("b", vec![1]).with("c", f64::NAN);
         assert_eq!(difference(even, Dict::new(), Dict::new().with("hyper_parameters", odd)), "");
         let many: Dict = (0..7).map(|i| (Value::from(format!("p{i}").as_str()), 1.into())).collect();

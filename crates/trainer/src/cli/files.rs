@@ -84,7 +84,12 @@ impl Files {
         if !found.seen.insert(real.clone()) {
             return Ok(());
         }
-        let text = if passes { self.keep(path, &shown) } else { read(path, MAX_LENGTH) };
+        let text = if passes {
+            self.keep(path, &shown)
+        } else {
+            let too_long = || format!("it has more than {} MiB, which no configuration needs", MAX_LENGTH >> 20);
+            read(path, MAX_LENGTH, too_long)
+        };
         let mut node = yaml::read(&text.map_err(cannot)?, &shown)?;
         let origin = node.origin.clone();
         let Some(entries) = node.as_map_mut() else {
@@ -111,7 +116,9 @@ impl Files {
         }
         let mut kept = self.kept.borrow_mut();
         let length: usize = kept.values().map(String::len).sum();
-        let text = read(path, MAX_PASSED.saturating_sub(length as u64))?;
+        let longest = MAX_PASSED.saturating_sub(length as u64);
+        let too_long = || format!("more than {longest} bytes come out of it; save them to a file, which may have more");
+        let text = read(path, longest, too_long)?;
         if text.trim().is_empty() {
             return Err("nothing came out of it; has another process read it already?".into());
         }
@@ -129,17 +136,17 @@ fn named_files(included: &Node) -> std::slice::Iter<'_, Node> {
 
 /// Whether a file may be gone once it is read, or be another one for another process: a pipe, and what a process has open.
 fn is_passing(path: &Path) -> bool {
-    let is_of_process = ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder));
+    let is_of_process = ["/dev/fd", "/dev/stdin", "/proc"].iter().any(|place| path.starts_with(place));
     is_of_process || path.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
 
 /// The text of a file that has `longest` bytes at most; or why it cannot be had.
-fn read(path: &Path, longest: u64) -> Result<String, String> {
+fn read(path: &Path, longest: u64, too_long: impl Fn() -> String) -> Result<String, String> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(longest + 1).read_to_end(&mut bytes));
     read.map_err(|error| reason(&error))?;
     if bytes.len() as u64 > longest {
-        return Err(format!("it has more than {longest} bytes, which no configuration needs"));
+        return Err(too_long());
     }
     String::from_utf8(bytes).map_err(|_| "it is not text in UTF-8".into())
 }

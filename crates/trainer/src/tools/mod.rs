@@ -19,6 +19,7 @@ mod text;
 mod verify;
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 
 use clap::{Parser, Subcommand};
 
@@ -113,6 +114,6 @@ fn mistake(error: &clap::Error) -> String {
 
 /// The width of the terminal that standard output goes to, if it is one.
 pub fn terminal_width() -> Option<usize> {
-    let terminal = ::console::Term::stdout();
-    terminal.is_term().then(|| terminal.size_checked().map_or(80, |(_, columns)| columns.into()))
+    let width = || ::console::Term::stdout().size_checked().map_or(80, |(_, columns)| columns.into());
+    std::io::stdout().is_terminal().then(width)
 }

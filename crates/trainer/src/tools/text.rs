@@ -1,7 +1,7 @@
 //! Values, sizes and tables as text.
 
 use fulgurite_torch::tch::Kind;
-use fulgurite_torch::{Dict, Value};
+use fulgurite_torch::{Dict, Value, printable_in_line};
 
 use super::tensors::dtype_name;
 
@@ -25,7 +25,7 @@ fn nested(value: &Value) -> String {
         Value::Bool(false) => "False".into(),
         Value::Int(int) => int.to_string(),
         Value::Float(float) => format!("{float:?}"),
-        Value::Str(text) => format!("'{text}'"),
+        Value::Str(text) => format!("'{}'", printable_in_line(text)),
         Value::Bytes(bytes) => format!("{} bytes", bytes.len()),
         Value::Tensor(tensor) if tensor.numel() == 1 && is_real(tensor.kind()) => {
             format!("tensor({:?})", tensor.to_kind(Kind::Double).double_value(&vec![0; tensor.dim()]))
@@ -75,12 +75,13 @@ pub(super) fn count(number: usize, thing: &str) -> String {
 
 /// Names with what belongs to them, which goes on below itself where it is too long for the line.
 pub(super) fn fields(rows: &[(String, String)], width: Option<usize>) -> String {
-    let widest = rows.iter().map(|(name, _)| columns(name)).max().unwrap_or(0);
+    let names: Vec<_> = rows.iter().map(|(name, _)| printable_in_line(name)).collect();
+    let widest = names.iter().map(|name| columns(name)).max().unwrap_or(0);
     let beside = width.is_none_or(|width| widest + 4 + 30 <= width);
     let indent = if beside { widest + 4 } else { 6 };
     let room = width.map_or(usize::MAX, |width| width.saturating_sub(indent).max(NARROWEST));
     let mut text = String::new();
-    for (name, value) in rows {
+    for (name, (_, value)) in names.iter().zip(rows) {
         let mut lines = wrap(value, room).into_iter();
         match beside {
             true => text += format!("  {name:<widest$}  {}", lines.next().unwrap_or_default()).trim_end(),
@@ -97,7 +98,7 @@ pub(super) fn fields(rows: &[(String, String)], width: Option<usize>) -> String 
 /// Breaks a line after its spaces.
 fn wrap(text: &str, room: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in text.replace('\n', " ").split_inclusive(' ') {
+    for word in printable_in_line(&text.replace('\n', " ")).split_inclusive(' ') {
         match lines.last_mut() {
             Some(line) if columns(line) + columns(word.trim_end()) <= room => line.push_str(word),
             _ => lines.push(word.to_owned()),
@@ -125,7 +126,7 @@ impl Table {
     }
 
     pub(super) fn push(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        self.rows.push(cells.iter().map(|cell| printable_in_line(cell).into_owned()).collect());
     }
 
     /// Nothing for a header alone.

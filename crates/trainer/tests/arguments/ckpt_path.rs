@@ -235,7 +235,7 @@ fn the_newest_that_is_whole() {
     // Who names a file gets that or nothing, and is told what there is.
     let root = tempfile::tempdir().unwrap();
     let named = resumed(root.path(), &["new"], "ROOT/new.ckpt");
-    assert!(named.ends_with("the newest whole checkpoint beside it is ROOT/last.ckpt\n"), "{named}");
+    assert!(named.ends_with("the furthest whole checkpoint beside it is ROOT/last.ckpt\n"), "{named}");
 }
 
 #[test]

@@ -65,4 +65,9 @@ fn a_wrong_value_and_an_unknown_variable_are_named() {
     );
     let empty = "the environment variable PL_TRAINER_MAX_EPOCHS= is no value of `max_epochs`; write one, or unset it";
     assert_eq!(with(&[("PL_TRAINER_MAX_EPOCHS", "")]), format!("{empty}\nErr({empty})"));
+    assert_eq!(
+        with(&[("PL_GLOBAL_SEED", "")]),
+        "PL_GLOBAL_SEED is \"\", which is not a seed; set it to an integer from 0 to 18446744073709551615, or unset \
+         it\nOk(None)"
+    );
 }

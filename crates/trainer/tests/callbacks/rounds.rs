@@ -38,13 +38,13 @@ fn round(root: &Path, number: u32, checkpoint: ModelCheckpoint, ckpt_path: &str)
 
 #[test]
 fn four_rounds_leave_one_of_each() {
-    for ckpt_path in ["auto", "last"] {
+    for (ckpt_path, in_default_folder) in [("auto", true), ("auto", false), ("last", false)] {
         let folder = tempfile::tempdir().unwrap();
         let checkpoints = folder.path().join("checkpoints");
         let mut steps = 0;
         for number in 1..=4 {
             let checkpoint = || ModelCheckpoint::new().save_last(SaveLast::Copy);
-            let dirpath = if ckpt_path == "auto" { checkpoint() } else { checkpoint().dirpath(&checkpoints) };
+            let dirpath = if in_default_folder { checkpoint() } else { checkpoint().dirpath(&checkpoints) };
             let reached = round(folder.path(), number, dirpath, ckpt_path);
             assert!(reached > steps, "{ckpt_path}: {:?}", files(&checkpoints));
             steps = reached;

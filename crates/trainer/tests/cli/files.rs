@@ -69,16 +69,15 @@ fn a_pipe_is_read_once_beside_a_checkpoint() {
 fn files_without_an_end_and_files_that_are_none() {
     assert_eq!(
         refused(&["fit", "--config", "/dev/zero"]),
-        "error: the configuration file /dev/zero cannot be read: it has more than 61440 bytes, which no configuration \
-         needs\n"
+        "error: the configuration file /dev/zero cannot be read: more than 61440 bytes come out of it; save them to a file, \
+         which may have more\n"
     );
     let folder = Folder::with(&[("a.yaml", ""), ("b.yaml", "include: a.yaml\n")]);
     std::fs::File::create(folder.path().join("a.yaml")).unwrap().set_len(1 << 40).unwrap();
     for args in ["fit --config @a.yaml", "fit --config @b.yaml", "fit --trainer @a.yaml", "--config @a.yaml fit"] {
         assert_eq!(
             folder.refused(args),
-            "error: the configuration file @a.yaml cannot be read: it has more than 16777216 bytes, which no configuration \
-             needs\n"
+            "error: the configuration file @a.yaml cannot be read: it has more than 16 MiB, which no configuration needs\n"
         );
     }
     std::fs::write(folder.path().join("a.yaml"), b"model:\n  name: \xff\n").unwrap();

@@ -91,7 +91,9 @@ fn run(cli: Cli<Never, Points>, args: &[&str]) -> (String, ExitCode) {
 fn made(args: &[&str]) -> Texts {
     let (text, _) = run(never(), &[&["fit"], args].concat());
     let json = text.lines().find_map(|line| line.strip_prefix("error: "));
-    json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_else(|| panic!("{args:?}: {text}"))
+    let made = json.and_then(|json| serde_json::from_str(json).ok());
+    assert!(made.is_some(), "{args:?}: {text}");
+    made.unwrap()
 }
 
 fn made_of_file(yaml: &str) -> Texts {

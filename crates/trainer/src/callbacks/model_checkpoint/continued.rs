@@ -109,7 +109,9 @@ impl ModelCheckpoint {
                 LaterPlace::Last if kept.last_model_path.is_none() => kept.last_model_path = Some(path),
                 LaterPlace::Latest if kept.best_model_path.is_none() => kept.best_model_path = Some(path),
                 LaterPlace::Latest if self.options.save_top_k != 1 => {}
-                LaterPlace::Last | LaterPlace::Latest => overdue.push(path),
+                // Before the others: it may be a link to one of them.
+                LaterPlace::Last => overdue.insert(0, path),
+                LaterPlace::Latest => overdue.push(path),
             }
         }
         if self.options.monitor.is_some() {

@@ -278,7 +278,11 @@ impl ModelCheckpoint {
         }
         let comes = |n: u64, from: u64, to: u64| to / n > from / n;
         if n_steps > 0 {
-            let steps = trainer.stepping_batches().filter(|to| !comes(n_steps, trainer.global_step(), *to))?;
+            // By hand there may be several steps in a batch.
+            let steps = trainer
+                .stepping_batches()
+                .filter(|_| !trainer.run.manual)
+                .filter(|to| !comes(n_steps, trainer.global_step(), *to))?;
             return Some(format!("every_n_train_steps={n_steps} does not come in a run of {steps} steps; lower it"));
         }
         if n_epochs == 0 {

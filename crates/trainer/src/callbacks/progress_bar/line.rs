@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use ::console::{Style, measure_text_width, truncate_str};
+use fulgurite_torch::printable_in_line;
 
 const SHORTEST_BAR: usize = 8;
 const LONGEST_BAR: usize = 40;
@@ -114,7 +115,7 @@ impl Line<'_> {
         let mut line = String::new();
         for piece in pieces {
             let text = match piece {
-                Piece::Label => self.label.to_owned(),
+                Piece::Label => printable_in_line(self.label).into_owned(),
                 Piece::Bar => self.bar(bar, colors),
                 Piece::Count => match self.total {
                     Some(total) => format!("{}/{total}", self.position),
@@ -127,8 +128,11 @@ impl Line<'_> {
                     format!("{sign}{}", duration(self.remaining().unwrap_or_default()))
                 }
                 Piece::Rate => rate(self.rate.unwrap_or_default()),
-                Piece::Metric(index) => format!("{}: {}", self.metrics[*index].0, self.metrics[*index].1),
-                Piece::Version => format!("v_num: {}", self.version.unwrap_or_default()),
+                Piece::Metric(index) => {
+                    let (name, value) = &self.metrics[*index];
+                    format!("{}: {value}", printable_in_line(name))
+                }
+                Piece::Version => format!("v_num: {}", printable_in_line(self.version.unwrap_or_default())),
             };
             if !line.is_empty() {
                 line.push(' ');
