@@ -281,7 +281,7 @@ struct Ended {
 }
 
 fn fit(setup: Setup, ckpt_path: Option<&Path>, change: impl FnOnce(TrainerBuilder) -> TrainerBuilder) -> Ended {
-    let logger = MemoryLogger::new();
+    let (logger, console) = (MemoryLogger::new(), Console::memory());
     let builder = Trainer::builder()
         .max_epochs(3)
         .accelerator("cpu")
@@ -291,13 +291,14 @@ fn fit(setup: Setup, ckpt_path: Option<&Path>, change: impl FnOnce(TrainerBuilde
         .enable_model_summary(false)
         .logger(logger.clone())
         .callback(LearningRateMonitor::new())
-        .console(Console::memory());
+        .console(console.clone());
     let mut trainer = change(builder).build().unwrap();
     let mut net = Net::new(setup);
     if let Some(path) = ckpt_path {
         trainer.ckpt_path(path.to_str().unwrap());
     }
     trainer.fit(&mut net, ()).unwrap();
+    assert!(!console.contents().contains("does not go on exactly"), "{}", console.contents());
     let weights = params::named_parameters(&net.vars);
     let weights = weights.iter().flat_map(|(_, w)| Vec::<f32>::try_from(w.detach().flatten(0, -1)).unwrap());
     let rows = logger.take().into_iter().filter_map(|call| match call {

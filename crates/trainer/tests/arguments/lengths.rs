@@ -269,3 +269,31 @@ fn an_epoch_without_a_batch_says_so() {
     let said = said.lines().filter(|line| line.contains("gave no batch")).collect::<Vec<_>>().join("\n");
     expect!["warning: the training loader gave no batch in epoch 1, so nothing was learned in it"].assert_eq(&said);
 }
+
+#[test]
+fn a_run_on_a_loader_of_wrong_length_resumes_where_it_was() {
+    for (says, max_epochs, max_steps) in [(7, 3, -1), (3, 3, -1), (7, 9, 7), (3, 9, 7)] {
+        let folder = tempfile::tempdir().unwrap();
+        let every = || ModelCheckpoint::new().every_n_train_steps(1).save_top_k(-1).filename("{step}");
+        let fit = |from: Option<u64>| {
+            let trainer = windows().max_epochs(max_epochs).max_steps(max_steps).enable_checkpointing(true);
+            let saved = tempfile::tempdir().unwrap();
+            let to = if from.is_none() { folder.path() } else { saved.path() };
+            let mut trainer = trainer.callback(every().dirpath(to)).build().unwrap();
+            if let Some(step) = from {
+                trainer.ckpt_path(folder.path().join(format!("step={step}.ckpt")).to_str().unwrap());
+            }
+            let mut module = scheduled();
+            trainer.fit(&mut module, (mistaken(Mistaken(says, 5), false), batches(&[1.0]))).unwrap();
+            let at = (trainer.state().global_step(), trainer.state().current_epoch(), lr(&mut trainer));
+            (module.inner.w(), module.inner.trained_on, module.inner.evaluated.len(), at)
+        };
+        let (w, trained_on, evaluated, end) = fit(None);
+        for step in 1..end.0 {
+            let (resumed_w, rest, also_evaluated, resumed_end) = fit(Some(step));
+            assert_eq!((resumed_w, resumed_end), (w, end), "{says} from step {step}");
+            assert_eq!(rest, trained_on[trained_on.len() - rest.len()..], "{says} from step {step}");
+            assert!(also_evaluated <= evaluated);
+        }
+    }
+}
