@@ -1,5 +1,6 @@
 //! A campaign: runs that are killed until enough kills are counted, and what came of it.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::fmt;
@@ -15,7 +16,7 @@ use fulgurite_torch::serialization;
 
 use crate::damage::{Damage, checkpoints, damage};
 use crate::draw::Draw;
-use crate::life::{Fate, Life, Program};
+use crate::life::{Fate, Life, Program, Victims};
 use crate::log::Log;
 use crate::trainee::{CHECKPOINTS, SAVES, WEIGHTS};
 
@@ -141,8 +142,16 @@ impl fmt::Display for Tally {
 impl Campaign {
     /// Leads it.
     pub fn run(&self) -> Result<Tally> {
-        let first = self.programs.first().context("there is no program to run")?;
-        let undisturbed = Undisturbed::train(first)?;
+        if self.programs.is_empty() {
+            bail!("there is no program to run");
+        }
+        let mut undisturbed = BTreeMap::new();
+        for program in &self.programs {
+            // Ways of saving do not change the weights; another number of ranks does.
+            if let Entry::Vacant(place) = undisturbed.entry(program.ranks) {
+                place.insert(Undisturbed::train(program)?);
+            }
+        }
         let tally = Mutex::new(Tally::default());
         let next = AtomicU64::new(0);
         let began = Instant::now();
@@ -182,13 +191,14 @@ impl Campaign {
         outcome.with_context(|| run.history.join("; "))
     }
 
-    fn one_run(&self, number: u64, undisturbed: &Undisturbed, tally: &Mutex<Tally>) {
+    fn one_run(&self, number: u64, undisturbed: &BTreeMap<usize, Undisturbed>, tally: &Mutex<Tally>) {
         let folder = match tempfile::tempdir() {
             Ok(folder) => folder,
             Err(error) => return note(tally, |tally| tally.problems.push(format!("no folder: {error}"))),
         };
         let mut draw = Draw::new(self.seed, number);
         let Some(program) = draw.choose(&self.programs) else { return };
+        let Some(undisturbed) = undisturbed.get(&program.ranks) else { return };
         let is_damaged = draw.percent(self.damaged_runs);
         let mut run = Run::new(folder.path(), program, draw, is_damaged);
         let outcome = run.live_to_the_end(undisturbed, tally);
@@ -273,7 +283,16 @@ impl<'a> Run<'a> {
         if self.draw.percent(40) {
             // Also while it starts, and rarely after its end.
             let time = undisturbed.time.as_micros() as u64;
-            return Fate::KilledAfter(Duration::from_micros(self.draw.below(time)));
+            let time = Duration::from_micros(self.draw.below(time));
+            let ranks = self.program.ranks as u64;
+            if ranks == 1 {
+                return Fate::KilledAfter(time);
+            }
+            return match self.draw.below(ranks + 2) {
+                0 => Fate::KilledAfter(time),
+                1 => Fate::SomeKilledAfter(Victims::All, time),
+                rank => Fate::SomeKilledAfter(Victims::Rank(rank as usize - 2), time),
+            };
         }
         let call = self.draw.below(undisturbed.calls / 2);
         let how = self.draw.choose(&["kill-before", "kill-within", "kill-after"]).copied().unwrap_or("kill-before");
@@ -291,6 +310,10 @@ impl<'a> Run<'a> {
             Fate::KilledIn(fault) if fault.ends_with("before") => "in a save, before a call",
             Fate::KilledIn(fault) if fault.ends_with("within") => "in a save, after half of a write",
             Fate::KilledIn(_) => "in a save, after a call",
+            Fate::SomeKilledAfter(Victims::All, _) => "at any time: the supervisor and all ranks",
+            Fate::SomeKilledAfter(Victims::Rank(0), _) => "at any time: rank 0 of several",
+            Fate::SomeKilledAfter(Victims::Rank(_), _) => "at any time: another rank of several",
+            Fate::KilledAfter(_) if self.program.ranks > 1 => "at any time: the supervisor",
             _ if life.went_on_from().is_none() => "at any time: start-up",
             _ if in_write => "at any time: in a save",
             _ => "at any time: training",

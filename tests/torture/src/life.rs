@@ -1,5 +1,7 @@
 //! [`Life`]: one process of a run, from its start to its end or to its death.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,8 +20,19 @@ pub enum Fate {
     Spared,
     /// SIGKILL after so long.
     KilledAfter(Duration),
-    /// SIGKILL in a call of the file system, as `CALL:FAULT` says.
+    /// SIGKILL to some of a run's processes after so long, which may be several.
+    SomeKilledAfter(Victims, Duration),
+    /// SIGKILL in a call of the file system, as `CALL:FAULT` says. Of several ranks it is rank 0's: it writes the files.
     KilledIn(String),
+}
+
+/// Who dies of a run's processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Victims {
+    /// One rank. The supervisor ends the others.
+    Rank(usize),
+    /// Every rank and the supervisor, one after the other.
+    All,
 }
 
 /// The program that trains, and how it is to save.
@@ -29,6 +42,8 @@ pub struct Program {
     pub path: PathBuf,
     /// More arguments.
     pub args: Vec<String>,
+    /// How many ranks it has; with more than one, the program's own launcher starts them.
+    pub ranks: usize,
 }
 
 /// How a process went.
@@ -49,6 +64,7 @@ impl Program {
     pub fn live(&self, folder: &Path, fate: &Fate) -> Result<Life> {
         let mut command = Command::new(&self.path);
         command.arg("train").arg(folder).args(&self.args).env("OMP_NUM_THREADS", "1");
+        command.arg("--devices").arg(self.ranks.to_string());
         if let Fate::KilledIn(fault) = fate {
             command.arg("--fault").arg(fault);
         }
@@ -64,14 +80,11 @@ impl Program {
                     child.wait()?
                 }
             },
-            _ => match wait(&mut child, began, PATIENCE)? {
-                Some(status) => status,
-                None => {
-                    child.kill()?;
-                    child.wait()?;
-                    bail!("the run hangs: it did not end within {} s", PATIENCE.as_secs());
-                }
-            },
+            Fate::SomeKilledAfter(victims, time) if wait(&mut child, began, *time)?.is_none() => {
+                kill_some(&mut child, *victims)?;
+                patiently(&mut child, began)?
+            }
+            _ => patiently(&mut child, began)?,
         };
         let text = |reader: thread::JoinHandle<String>| reader.join().unwrap_or_default();
         Ok(Life { status, said: text(stdout), complaints: text(stderr), time: began.elapsed() })
@@ -79,10 +92,10 @@ impl Program {
 }
 
 impl Life {
-    /// Whether SIGKILL ended it.
+    /// Whether SIGKILL ended it, or a rank of it, as its supervisor says with its exit code.
     pub fn was_killed(&self) -> bool {
         use std::os::unix::process::ExitStatusExt;
-        self.status.signal() == Some(9)
+        self.status.signal() == Some(9) || self.status.code() == Some(128 + 9)
     }
 
     /// The file it went on from; `None` while it had not come so far. `scratch` for none.
@@ -94,6 +107,51 @@ impl Life {
     pub fn calls(&self) -> Option<u64> {
         self.said.lines().find_map(|line| line.strip_prefix("calls ")?.parse().ok())
     }
+}
+
+/// How the process ended; one that hangs is an error.
+fn patiently(child: &mut Child, began: Instant) -> Result<ExitStatus> {
+    if let Some(status) = wait(child, began, PATIENCE)? {
+        return Ok(status);
+    }
+    child.kill()?;
+    child.wait()?;
+    bail!("the run hangs: it did not end within {} s", PATIENCE.as_secs());
+}
+
+/// Kills ranks that a supervisor has started; where it has started none yet, it dies itself.
+fn kill_some(supervisor: &mut Child, victims: Victims) -> Result<()> {
+    let ranks = children(supervisor.id())?;
+    let chosen: Vec<u32> = match victims {
+        Victims::All => ranks.values().copied().collect(),
+        Victims::Rank(rank) => ranks.get(&rank).copied().into_iter().collect(),
+    };
+    for id in &chosen {
+        // It may have ended by itself by now.
+        Command::new("kill").args(["-KILL", &id.to_string()]).stderr(Stdio::null()).status()?;
+    }
+    if chosen.is_empty() || victims == Victims::All {
+        supervisor.kill()?;
+    }
+    Ok(())
+}
+
+/// The ranks that a process has started, and their process ids.
+fn children(parent: u32) -> Result<BTreeMap<usize, u32>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let folder = entry?.path();
+        let Some(id) = folder.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()) else { continue };
+        let stat = fs::read_to_string(folder.join("stat")).unwrap_or_default();
+        let ours =
+            stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok()) == Some(parent);
+        let variables = if ours { fs::read(folder.join("environ")).unwrap_or_default() } else { Vec::new() };
+        let rank = variables.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"RANK="));
+        if let Some(rank) = rank.and_then(|rank| std::str::from_utf8(rank).ok()?.parse().ok()) {
+            found.insert(rank, id);
+        }
+    }
+    Ok(found)
 }
 
 /// How the process ended, if it did so within `limit` of its start.

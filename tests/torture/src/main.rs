@@ -42,9 +42,19 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let path = std::env::current_exe()?;
-    let program = |args: &[&str]| Program { path: path.clone(), args: args.iter().map(|arg| (*arg).into()).collect() };
+    let program = |ranks: usize, args: &[&str]| Program {
+        path: path.clone(),
+        args: args.iter().map(|arg| (*arg).into()).collect(),
+        ranks,
+    };
     let campaign = Campaign {
-        programs: vec![program(&[]), program(&["--link"]), program(&["--asynchronous"])],
+        programs: vec![
+            program(1, &[]),
+            program(1, &["--link"]),
+            program(1, &["--asynchronous"]),
+            program(2, &[]),
+            program(2, &["--asynchronous"]),
+        ],
         kills: args.kills,
         seed: args.seed,
         jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),

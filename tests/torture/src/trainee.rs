@@ -44,6 +44,9 @@ pub struct Options {
     /// Write checkpoints in the background.
     #[arg(long)]
     pub asynchronous: bool,
+    /// How many ranks train.
+    #[arg(long, default_value_t = 1)]
+    pub devices: i64,
 }
 
 /// Points and their class, with noise: what an item is depends on the epoch.
@@ -127,6 +130,9 @@ struct Announce;
 impl Callback for Announce {
     fn on_train_start(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> fulgurite::Result<()> {
         let from = trainer.resumed_from().and_then(Path::file_name);
+        if !trainer.is_global_zero() {
+            return Ok(());
+        }
         println!("training from {}", from.map_or("scratch".into(), |name| name.to_string_lossy()));
         Ok(())
     }
@@ -135,7 +141,9 @@ impl Callback for Announce {
 /// Trains to the end, from the newest whole checkpoint of the folder, if there is one; then says how many calls of the
 /// file system its checkpoints took.
 pub fn train(options: &Options) -> Result<()> {
-    let files = match &options.fault {
+    // Rank 0 writes the files.
+    let is_rank_zero = std::env::var("RANK").map_or(true, |rank| rank == "0");
+    let files = match options.fault.as_ref().filter(|_| is_rank_zero) {
         Some(fault) => fault.parse().map_err(|problem: String| anyhow!(problem))?,
         None => FaultyFileSystem::sound(),
     };
@@ -154,6 +162,7 @@ pub fn train(options: &Options) -> Result<()> {
     let mut trainer = Trainer::builder()
         .max_epochs(EPOCHS as i64)
         .accelerator("cpu")
+        .devices(options.devices)
         .accumulate_grad_batches(2)
         .val_check_interval(0.5)
         .log_every_n_steps(1)
@@ -170,6 +179,9 @@ pub fn train(options: &Options) -> Result<()> {
         .build()?;
     let mut net = Net::new();
     trainer.ckpt_path("last").fit(&mut net, ())?;
+    if !is_rank_zero {
+        return Ok(());
+    }
     std::fs::write(options.folder.join(WEIGHTS), bits(&net)?)?;
     println!("calls {}", files.calls());
     Ok(())

@@ -32,13 +32,13 @@ impl KubeflowEnvironment {
             ))
         })?;
         let nodes = nodes.unwrap_or(1);
-        let node_rank = match variables.number("PET_NODE_RANK")? {
+        let node_rank: usize = match variables.number("PET_NODE_RANK")? {
             Some(rank) => rank,
             None if nodes == 1 => 0,
             None => return Err(super::variables::missing("PET_NODE_RANK", NAME)),
         };
         // Words like `auto` and `gpu` leave it to `devices`.
-        let local = variables.text("PET_NPROC_PER_NODE").and_then(|count| count.parse().ok());
+        let local: Option<usize> = variables.text("PET_NPROC_PER_NODE").and_then(|count| count.parse().ok());
         let address = variables.text("PET_MASTER_ADDR").or_else(|| variables.main_address());
         let main_address = match address {
             Some(address) => address,
@@ -49,8 +49,8 @@ impl KubeflowEnvironment {
         let place = Place {
             main_address,
             main_port: if nodes == 1 { port } else { Some(port.unwrap_or(29500)) },
-            world_size: nodes * local.unwrap_or(1),
-            global_rank: node_rank * local.unwrap_or(1),
+            world_size: nodes.saturating_mul(local.unwrap_or(1)),
+            global_rank: node_rank.saturating_mul(local.unwrap_or(1)),
             local_rank: 0,
             node_rank,
             local_world_size: local.map(|count| Told { count, by: "PET_NPROC_PER_NODE", remedy: "numProcPerNode" }),

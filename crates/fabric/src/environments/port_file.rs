@@ -54,7 +54,9 @@ impl PortFile {
         let began = Instant::now();
         loop {
             // A file that a killed run left behind leads nowhere, until rank 0 replaces it.
-            let port = self.port().filter(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok());
+            let left = timeout.saturating_sub(began.elapsed()).max(PERIOD);
+            let answers = |port: &u16| TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, *port).into(), left).is_ok();
+            let port = self.port().filter(answers);
             if port.is_some() || began.elapsed() > timeout {
                 return port;
             }

@@ -86,8 +86,8 @@ pub struct GroupOptions {
     /// How long an operation may take, and how long to wait for the ranks to come; half an hour, unless said otherwise.
     pub timeout: Duration,
     /// The network interface, such as `eth0`, or several with commas between them. None is what `GLOO_SOCKET_IFNAME`
-    /// says, or else the interface through which the store is reached; where that is the loopback, the one that the
-    /// host's name leads to, or else the loopback.
+    /// says, or else the interface through which the store is reached, which for a store on this machine may be the
+    /// loopback. For a store in a file it is the one that the host's name leads to.
     pub interface: Option<String>,
     /// What the group is called in messages. Groups of one store with different names do not meet.
     pub name: String,
@@ -216,12 +216,16 @@ impl ProcessGroup {
 
         let interfaces = options.interface.clone().or_else(|| std::env::var("GLOO_SOCKET_IFNAME").ok());
         let interfaces: Vec<Text> = interfaces.iter().flat_map(|names| names.split(',')).map(Text::new).collect();
+        // Whoever comes to a loopback address is on this machine, so nobody else has to reach the ranks.
+        let is_local =
+            address.is_empty() && store.host().is_some_and(|host| ["127.0.0.1", "localhost"].contains(&host));
+        let listens_at = if is_local { "127.0.0.1" } else { &address };
         let raw_options = RawOptions {
             timeout_ms: milliseconds(options.timeout),
             name: Text::new(&options.name),
             interfaces: interfaces.as_ptr(),
             interface_count: interfaces.len(),
-            address: Text::new(&address),
+            address: Text::new(listens_at),
             store_port: store.port().unwrap_or_default(),
             // SAFETY: takes nothing, and only looks.
             debug: options.debug.unwrap_or_else(|| unsafe { fulgurite_debug_is_detail() }),

@@ -531,3 +531,7 @@ impl Sums {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "results_tests.rs"]
+mod tests;
