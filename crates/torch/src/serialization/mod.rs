@@ -27,6 +27,8 @@ mod zip_layout;
 use std::io::{self, Write};
 use std::path::Path;
 
+#[doc(hidden)]
+pub use abandoned::beside;
 pub use file_system::{FileSystem, LocalFileSystem, SyncWrite};
 #[doc(hidden)]
 pub use reading::run_pickle;
