@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
+mod hostile;
 mod load;
 mod safetensors;
 mod tools;
