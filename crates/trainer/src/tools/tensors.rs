@@ -1,9 +1,13 @@
 //! The tensors of a checkpoint: where they are, their kinds, which share memory, and their values in short.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use fulgurite_torch::tch::{Kind, Tensor};
 use fulgurite_torch::{TorchError, Value};
+
+/// Bytes of a key that are written out in the way to what is below it.
+const LONGEST_STEP: usize = 1000;
 
 /// A tree as a list of what is at its ends, each with the way to it.
 pub(super) fn leaves(value: &Value) -> Vec<(String, &Value)> {
@@ -16,7 +20,7 @@ fn collect<'a>(path: String, value: &'a Value, found: &mut Vec<(String, &'a Valu
     match value {
         Value::Dict(dict) if !dict.is_empty() => {
             for (key, value) in dict.iter() {
-                let key = super::text::value(key);
+                let key = step(super::text::value(key));
                 collect(if path.is_empty() { key } else { format!("{path}.{key}") }, value, found);
             }
         }
@@ -25,6 +29,16 @@ fn collect<'a>(path: String, value: &'a Value, found: &mut Vec<(String, &'a Valu
         }
         _ => found.push((path, value)),
     }
+}
+
+/// A key as a part of ways: it is in that of everything below it, so a long one is cut, and told from others by a hash.
+fn step(key: String) -> String {
+    if key.len() <= LONGEST_STEP {
+        return key;
+    }
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    format!("{}…{:016x}", &key[..key.floor_char_boundary(LONGEST_STEP)], hasher.finish())
 }
 
 /// The tensors of a tree, each with the way to it.
@@ -218,5 +232,23 @@ pub(super) fn parse_dtype(name: &str) -> Result<Kind, String> {
         "fp16" | "float16" | "half" => Ok(Kind::Half),
         "bf16" | "bfloat16" => Ok(Kind::BFloat16),
         _ => Err("choose float64, float32, bfloat16 (bf16) or float16 (fp16)".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fulgurite_torch::Dict;
+
+    use super::*;
+
+    #[test]
+    fn a_long_key_is_not_repeated_for_everything_below_it() {
+        let inner: Dict = (0..1000).map(|n| (n.into(), Value::None)).collect();
+        let long = |last: &str| "k".repeat(1 << 20) + last;
+        let value = Value::Dict(Dict::new().with(long("a"), inner.clone()).with(long("b"), inner));
+        let found = leaves(&value);
+        assert!(found.iter().map(|(path, _)| path.len()).sum::<usize>() < 3 << 20);
+        let names: std::collections::HashSet<&String> = found.iter().map(|(path, _)| path).collect();
+        assert_eq!(names.len(), 2000);
     }
 }
