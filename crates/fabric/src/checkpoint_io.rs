@@ -9,7 +9,6 @@ mod remote;
 mod url;
 
 use std::collections::HashSet;
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -252,9 +251,7 @@ impl CheckpointIo for TorchCheckpointIo {
 
     fn alias(&mut self, path: &Path, alias: &Alias) -> Result<(), FabricError> {
         let cannot = |error: io::Error| failed(&alias.path, format!("cannot be made from {}: {error}", path.display()));
-        let mut beside = OsString::from(&alias.path);
-        beside.push(".tmp");
-        let beside = PathBuf::from(beside);
+        let beside = serialization::beside(&alias.path, ".tmp");
         // A leftover of a run that was killed here.
         let _ = self.files.remove_file(&beside);
         if alias.link && self.files.symlink(link_target(path, &alias.path), &beside).is_ok()
@@ -308,4 +305,25 @@ fn list_local(folder: &Path) -> Result<Vec<StoredFile>, FabricError> {
 
 fn failed(path: &Path, message: String) -> FabricError {
     FabricError::Checkpoint { path: path.into(), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_255_bytes_are_saved_linked_and_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut io = TorchCheckpointIo::new();
+        for (length, link) in [(225, false), (250, true), (252, false), (255, true), (255, false)] {
+            let path = folder.path().join("a".repeat(length));
+            let alias = Alias { path: folder.path().join("b".repeat(length)), link };
+            io.save(&Value::Int(7), &path).unwrap();
+            io.alias(&path, &alias).unwrap();
+            assert_eq!(io.load(&alias.path).unwrap(), Value::Int(7));
+            std::fs::remove_file(path).unwrap();
+            std::fs::remove_file(alias.path).unwrap();
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
+    }
 }

@@ -70,8 +70,8 @@ impl Missing {
             }
             (Value::Dict(saved), Value::Dict(now)) => self.compare(path, saved, now),
             (Value::List(saved) | Value::Tuple(saved), Value::List(now) | Value::Tuple(now)) => {
-                let pairs = saved.iter().zip(now).enumerate();
-                pairs.map(|(at, (saved, now))| self.compare_values(&format!("{path}[{at}]"), saved, now)).collect()
+                let mut pairs = saved.iter().zip(now).enumerate();
+                pairs.try_for_each(|(at, (saved, now))| self.compare_values(&format!("{path}[{at}]"), saved, now))
             }
             _ if is_number(saved) && is_number(now) || same_type(saved, now) => Ok(()),
             _ => Err(wrong_type(path, saved, now.type_name())),

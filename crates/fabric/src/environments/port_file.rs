@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
+use fulgurite_torch::serialization::beside;
+
 use crate::FabricError;
 
 /// How often the others look.
@@ -34,7 +36,7 @@ impl PortFile {
 
     /// Rank 0: says which port. The file appears whole.
     pub(super) fn write(&self, port: u16) -> Result<(), FabricError> {
-        let beside = self.path.with_extension(format!("{}.part", std::process::id()));
+        let beside = beside(&self.path, &format!(".{}.part", std::process::id()));
         let written = || {
             let mut file = OpenOptions::new().write(true).create_new(true).open(&beside)?;
             writeln!(file, "{port}")?;

@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use fulgurite_torch::serialization::beside;
+
 /// A file that only grows, by whole appends.
 #[derive(Debug)]
 pub(super) struct AppendFile {
@@ -43,8 +45,7 @@ impl AppendFile {
 
 /// Replaces `path` by `bytes`: a reader, or a crash, finds the old content or the new one.
 pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<AppendFile> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".tmp");
+    let beside = beside(path, ".tmp");
     let write = || -> io::Result<AppendFile> {
         let mut file = AppendFile { file: File::create(&beside)?, len: 0, synced: 0 };
         file.append(bytes)?;

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -21,18 +21,48 @@ static MACHINE: LazyLock<Option<u32>> = LazyLock::new(|| {
     Some(crc32fast::hash(&boot))
 });
 
+/// How many bytes of a file's name are in that of its temporary, which must not be too long where the name just fits.
+const KEPT_OF_NAME: usize = 100;
+
+/// The longest name that file systems take, in bytes.
+const MAX_NAME: usize = 255;
+
 /// A name that no other process chooses: `.last.ckpt.tmp-MACHINE-RANDOM`, in 8 and 16 hexadecimal digits.
 pub(super) fn temporary_name(name: &OsStr) -> OsString {
     let mut hidden = OsString::from(".");
-    hidden.push(name);
+    hidden.push(beginning(name, KEPT_OF_NAME));
     let random = RandomState::new().build_hasher().finish();
     hidden.push(format!(".tmp-{:08x}-{random:016x}", MACHINE.unwrap_or(0)));
     hidden
 }
 
+/// The path beside `path` whose name is its own with `ending`, the same each time; the name is shortened, and told from
+/// others by a checksum, where the file system would not take that.
+pub fn beside(path: &Path, ending: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default();
+    let mut longer = name.to_owned();
+    if name.len() + ending.len() > MAX_NAME {
+        longer = beginning(name, KEPT_OF_NAME);
+        longer.push(format!("-{:08x}", crc32fast::hash(name.as_encoded_bytes())));
+    }
+    longer.push(ending);
+    path.with_file_name(longer)
+}
+
+/// As many whole characters of a name as have `limit` bytes.
+fn beginning(name: &OsStr, limit: usize) -> OsString {
+    if name.len() <= limit {
+        return name.to_owned();
+    }
+    let text = name.to_string_lossy();
+    text[..text.floor_char_boundary(limit)].into()
+}
+
 /// The machine that a name of [`temporary_name`] was made on.
 fn machine_of(name: &OsStr) -> Option<u32> {
-    let (name, tail) = name.to_str()?.rsplit_once(".tmp-")?;
+    // Only the end matters, which is ASCII.
+    let name = name.to_string_lossy();
+    let (name, tail) = name.rsplit_once(".tmp-")?;
     let (machine, random) = tail.split_once('-')?;
     let is_ours = name.starts_with('.') && machine.len() == 8 && random.len() == 16;
     (is_ours && u64::from_str_radix(random, 16).is_ok()).then(|| u32::from_str_radix(machine, 16).ok())?
@@ -113,6 +143,24 @@ mod tests {
         drop(writing);
         remove_abandoned(folder.path()).unwrap();
         assert!(!at(&held).exists());
+    }
+
+    #[test]
+    fn names_beside_a_file_fit_whatever_its_own_name_is() {
+        for letter in ["a", "é", "日"] {
+            for length in 1..=255 {
+                let name = OsString::from(letter.repeat(length / letter.len()));
+                let temporary = temporary_name(&name);
+                assert!(temporary.len() <= 255 && machine_of(&temporary).is_some(), "{temporary:?}");
+                let path = Path::new("folder").join(&name);
+                let linked = beside(&path, ".tmp");
+                assert!(linked.file_name().unwrap().len() <= 255 && linked != path, "{linked:?}");
+                assert_eq!(linked, beside(&path, ".tmp"));
+            }
+        }
+        assert_eq!(beside(Path::new("a/last.ckpt"), ".tmp"), Path::new("a/last.ckpt.tmp"));
+        let long = |last: &str| beside(Path::new(&("a".repeat(254) + last)), ".tmp");
+        assert_ne!(long("a"), long("b"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 
 use super::manifest;
-use super::zip_directory::{self, Directory, Record, read_at};
+use super::zip_directory::{self, Directory, Record, ambiguous, read_at};
 use crate::error::TorchError;
 
 /// More than the list of a million entries has.
@@ -114,7 +114,11 @@ fn folder_of(records: &[Record]) -> Result<&str, TorchError> {
         });
     }
     let first = records.first().and_then(|record| record.name.split_once('/'));
-    Ok(first.map_or("", |(folder, _)| folder))
+    let folder = first.map_or("", |(folder, _)| folder);
+    match records.iter().find(|record| !record.name.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))) {
+        Some(other) => Err(ambiguous(&format!("entry `{}` is in another folder than the first one", other.name))),
+        None => Ok(folder),
+    }
 }
 
 fn within<'a>(name: &'a str, folder: &str) -> Option<&'a str> {

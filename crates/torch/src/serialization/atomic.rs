@@ -77,6 +77,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_name_of_255_bytes_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        for length in [224, 225, 250, 255] {
+            let path = folder.path().join("n".repeat(length));
+            write_atomically::<io::Error>(&LocalFileSystem, &path, |out| out.write_all(b"x")).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"x");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
+    }
+
+    #[test]
     fn a_failed_write_leaves_the_old_file_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("last.ckpt");

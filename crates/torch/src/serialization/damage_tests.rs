@@ -229,6 +229,32 @@ fn entries_may_not_overlap_repeat_or_leave_the_folder() {
     assert!(error(&file).contains("overlaps the one before it") || error(&file).contains("beyond"), "{}", error(&file));
 }
 
+/// What PyTorch, which believes the last mark of an end, and another reader could take for different files.
+#[test]
+fn archives_that_can_be_read_in_two_ways_are_refused() {
+    let one = container(&[entry("x/data.pkl", PICKLE)], &[0]);
+    let mut other = one.clone();
+    let at = one.windows(4).position(|part| part == PICKLE).unwrap();
+    other[at + 2] = 0x88;
+    // The directory and the end of the other one, in a comment of the first; and what is no end in it.
+    let directory = one.windows(4).position(|bytes| bytes == b"PK\x01\x02").unwrap();
+    for comment in [other[directory..].to_vec(), [&other[directory..], b"."].concat(), b"a comment".to_vec()] {
+        let mut commented = one.clone();
+        let length = commented.len();
+        commented[length - 2..].copy_from_slice(&(comment.len() as u16).to_le_bytes());
+        commented.extend(comment);
+        assert!(error(&commented).contains("programs could read it in different ways"), "{}", error(&commented));
+    }
+    // Bytes after the end, which PyTorch passes over.
+    assert!(error(&[&one[..], b"more"].concat()).contains("has no end"));
+    let pickle = || entry("x/data.pkl", PICKLE);
+    // PyTorch finds either.
+    let message = error(&container(&[pickle(), entry("x/Data.PKL", PICKLE)], &[0, 1]));
+    assert!(message.contains("two entries are named `x/Data.PKL`"), "{message}");
+    let message = error(&container(&[pickle(), entry("y/data.pkl", PICKLE)], &[0, 1]));
+    assert!(message.contains("entry `y/data.pkl` is in another folder than the first one"), "{message}");
+}
+
 #[test]
 fn sizes_beyond_the_file_are_errors_before_memory_is_taken() {
     for size in [5, 1 << 20, u64::from(u32::MAX), 1 << 40, i64::MAX as u64, u64::MAX - 100, u64::MAX] {

@@ -8,7 +8,7 @@ use super::*;
 
 /// What a reader may take beyond what it has at the start: what a small pickle may expand to, in memory and again while
 /// it grows.
-const MEMORY: u64 = 1 << 30;
+const MEMORY: u64 = 768 << 20;
 
 const SEARCHED: &str = "serialization::hostile_tests::a_process_with_little_memory";
 
@@ -30,12 +30,7 @@ const END_OF_TENSOR: &[u8] = b"\x89ccollections\nOrderedDict\n)Rt";
 
 /// Each with a part of what is said about it.
 fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
-    let text = |size: usize| {
-        let mut text = vec![b'X'];
-        text.extend((size as u32).to_le_bytes());
-        text.resize(text.len() + size, b'a');
-        text
-    };
+    let text = |size: usize| repeated_text(size, b'a');
     let memo: Vec<u8> =
         (0..1_000_000u32).flat_map(|place| [vec![b'r'], place.to_le_bytes().to_vec()].concat()).collect();
     let shapes = |dimensions: usize| [b"(".to_vec(), repeated(b"K\x01", dimensions), b"t".to_vec()].concat();
@@ -128,8 +123,33 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             pickle(&[b"](", &repeated(b"N", 100_000), b"e\x85q\0", &repeated(b"c__builtin__\nset\nh\0R", 100_000)]),
             "they fill memory",
         ),
+        (
+            "keys of control characters, each of them long",
+            pickle(&[
+                &repeated_text(1 << 20, 1),
+                b"q\0}(",
+                &(0..400u32).flat_map(|n| [&b"h\0J"[..], &n.to_le_bytes(), b"\x86N"].concat()).collect::<Vec<u8>>(),
+                b"u\x86",
+            ]),
+            "they fill memory",
+        ),
+        (
+            "many keys of control characters",
+            pickle(&[
+                b"}(",
+                &(0..100_000u32)
+                    .flat_map(|n| [&b"X\x06\0\0\0\x01"[..], format!("{n:05}").as_bytes(), b"N"].concat())
+                    .collect::<Vec<u8>>(),
+                b"u",
+            ]),
+            "",
+        ),
         ("four million objects", pickle(&[b"(", &repeated(b"N", 4_000_000), b"t"]), ""),
     ]
+}
+
+fn repeated_text(size: usize, letter: u8) -> Vec<u8> {
+    [&b"X"[..], &(size as u32).to_le_bytes(), &vec![letter; size]].concat()
 }
 
 fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
@@ -177,6 +197,26 @@ fn a_process_with_little_memory() {
             Ok(()) => assert!(said.is_empty(), "{name}: no error"),
             Err(message) => assert!(message.contains(said) && message.len() < 1000, "{name}: {message}"),
         }
+    }
+}
+
+/// A tensor of four `bool`s, and the same storage as bytes.
+#[test]
+fn a_bool_is_true_or_false_whatever_its_byte_is() {
+    let storage = replaced(STORAGE, b"FloatStorage", b"BoolStorage");
+    let storage = replaced(&storage, b"K\x02tQ", b"K\x08tQ");
+    let rebuild = [REBUILD, b"(", &storage, b"K\0K\x04\x85K\x01\x85", END_OF_TENSOR, b"R"].concat();
+    let mut archive = ArchiveWriter::new(Vec::new(), "x");
+    archive.entry("data.pkl", &pickle(&[b"](", &rebuild, &rebuild, b"e"])).unwrap();
+    archive.entry("data/0", &[0, 1, 2, 255, 0, 0, 0, 0]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.pt");
+    std::fs::write(&path, archive.finish().unwrap()).unwrap();
+    for value in [load(&path).unwrap(), load_mmap(&path).unwrap()] {
+        let [a, b] = value.as_list().unwrap() else { panic!("{value:?}") };
+        let (a, b) = (a.as_tensor().unwrap(), b.as_tensor().unwrap());
+        assert_eq!(writing::bytes(a), [0, 1, 1, 1]);
+        assert_eq!(a.data_ptr(), b.data_ptr(), "tied tensors stay tied");
     }
 }
 

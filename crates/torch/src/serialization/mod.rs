@@ -18,6 +18,7 @@ mod opcode;
 mod pickler;
 mod reading;
 mod rebuild;
+mod regular_file;
 pub mod safetensors;
 mod unpickler;
 mod writing;
@@ -27,10 +28,13 @@ mod zip_layout;
 use std::io::{self, Write};
 use std::path::Path;
 
+#[doc(hidden)]
+pub use abandoned::beside;
 pub use file_system::{FileSystem, LocalFileSystem, SyncWrite};
 #[doc(hidden)]
 pub use reading::run_pickle;
 pub use reading::{load, load_from, load_mmap, outline, outline_from, verify, verify_from};
+pub use regular_file::open_regular;
 
 use crate::error::TorchError;
 use crate::value::Value;

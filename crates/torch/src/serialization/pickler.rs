@@ -223,7 +223,7 @@ impl Pickler {
 }
 
 /// All elements of the storage that the tensor is a view of, as a tensor of one dimension.
-fn whole_storage(tensor: &Tensor) -> Result<Tensor, TorchError> {
+pub(super) fn whole_storage(tensor: &Tensor) -> Result<Tensor, TorchError> {
     let mut out = std::ptr::null_mut();
     // SAFETY: the tensor lives for the call; `out` is written only when there is no error.
     check(unsafe { fulgurite_whole_storage(tensor.as_ptr(), &mut out) })?;

@@ -1,13 +1,13 @@
 //! Reads checkpoints: into memory, as mapped files, or only to see whether they can be read.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{Cursor, Read, Seek};
 use std::path::Path;
 use std::rc::Rc;
 
 use super::archive_reader::{ArchiveReader, damaged};
 use super::mapped::MappedFile;
+use super::regular_file::open_checkpoint;
 use super::unpickler::Unpickler;
 use crate::error::TorchError;
 use crate::tch::{Device, Kind, Tensor};
@@ -26,7 +26,7 @@ const MAPPED_ALIGNMENT: u64 = 16;
 /// A file that is missing, cut, damaged or not a checkpoint; or that holds more than plain data. The message does not
 /// repeat the path.
 pub fn load(path: impl AsRef<Path>) -> Result<Value, TorchError> {
-    load_from(open(path.as_ref())?)
+    load_from(open_checkpoint(path.as_ref())?)
 }
 
 /// Reads from `input` what [`load`] reads from a file.
@@ -65,7 +65,7 @@ pub fn load_from(input: impl Read + Seek) -> Result<Value, TorchError> {
 ///
 /// As for [`load`].
 pub fn load_mmap(path: impl AsRef<Path>) -> Result<Value, TorchError> {
-    let file = MappedFile::open(&open(path.as_ref())?)?;
+    let file = MappedFile::open(&open_checkpoint(path.as_ref())?)?;
     let mut archive = ArchiveReader::open(Cursor::new(file.bytes()))?;
     let pickle = read_pickle(&mut archive)?;
     build(&pickle, &mut |key, expected| {
@@ -100,7 +100,7 @@ pub fn load_mmap(path: impl AsRef<Path>) -> Result<Value, TorchError> {
 /// # Ok::<(), fulgurite_torch::TorchError>(())
 /// ```
 pub fn verify(path: impl AsRef<Path>) -> Result<(), TorchError> {
-    verify_from(open(path.as_ref())?)
+    verify_from(open_checkpoint(path.as_ref())?)
 }
 
 /// Checks `input` as [`verify`] checks a file.
@@ -138,7 +138,7 @@ pub fn verify_from(input: impl Read + Seek) -> Result<(), TorchError> {
 /// # Ok::<(), fulgurite_torch::TorchError>(())
 /// ```
 pub fn outline(path: impl AsRef<Path>) -> Result<Value, TorchError> {
-    outline_from(open(path.as_ref())?)
+    outline_from(open_checkpoint(path.as_ref())?)
 }
 
 /// Reads from `input` what [`outline`] reads from a file.
@@ -164,10 +164,6 @@ pub fn outline_from(input: impl Read + Seek) -> Result<Value, TorchError> {
 #[doc(hidden)]
 pub fn run_pickle(pickle: &[u8]) -> Result<Value, TorchError> {
     build(pickle, &mut |_, _| Ok(Tensor::new()))
-}
-
-fn open(path: &Path) -> Result<File, TorchError> {
-    File::open(path).map_err(|source| TorchError::CheckpointIo { doing: "open", source })
 }
 
 fn entry_name(key: &str) -> String {

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::ffi::c_char;
+use std::hash::{Hash, Hasher};
+use std::rc::Rc;
 
 use torch_sys::C_tensor;
 
@@ -12,7 +14,7 @@ use super::globals::Global;
 use super::pickler::is_hashable;
 use super::unpickler::{EXPANSION, Id, Object, Storage, Unpickler, expands_too_much};
 use crate::error::{TorchError, check};
-use crate::tch::{Device, Tensor};
+use crate::tch::{Device, Kind, Tensor};
 use crate::value::{Dict, Value};
 
 unsafe extern "C" {
@@ -105,6 +107,7 @@ impl Unpickler<'_> {
                 if requires_grad && !dtype.is_differentiable() {
                     return Err(damaged(format!("a tensor of {} requires a gradient", dtype.name)));
                 }
+                let storage = if dtype.kind == Kind::Bool { self.bools(storage)? } else { storage };
                 let tensor = view(&storage, dtype, offset, &size, &stride)?;
                 Ok(Object::Tensor(with_grad(tensor, requires_grad)?))
             }
@@ -147,6 +150,20 @@ impl Unpickler<'_> {
         let numel = usize::try_from(self.int(numel)?).map_err(|_| malformed())?;
         let size = numel.checked_mul(dtype.map_or(1, |dtype| dtype.size)).ok_or_else(malformed)?;
         Ok(Storage { bytes: (self.read_storage)(key, size)?, size, dtype })
+    }
+
+    /// A storage of [`of_bools`], the same one each time, so that what shares it goes on sharing.
+    fn bools(&mut self, storage: Storage) -> Result<Storage, TorchError> {
+        let held = Rc::clone(&storage.bytes);
+        let sound = match self.bools.get(&Rc::as_ptr(&held)) {
+            Some((_, sound)) => Rc::clone(sound),
+            None => {
+                let sound = Rc::new(of_bools(held.shallow_clone())?);
+                self.bools.insert(Rc::as_ptr(&held), (held, Rc::clone(&sound)));
+                sound
+            }
+        };
+        Ok(Storage { bytes: sound, ..storage })
     }
 
     fn items(&self, id: Id) -> Result<Vec<Id>, TorchError> {
@@ -221,13 +238,10 @@ impl Unpickler<'_> {
             Object::List(items) => Value::List(items.iter().map(item).collect::<Result<_, _>>()?),
             Object::Tuple(items) => Value::Tuple(items.iter().map(item).collect::<Result<_, _>>()?),
             Object::Dict(entries) | Object::Namespace(entries) => {
-                let mut seen = HashSet::new();
-                let pairs = entries.iter().map(|(key, value)| {
-                    let key = item(key)?;
-                    check_key(&key, &mut seen)?;
-                    Ok((key, item(value)?))
-                });
-                Value::Dict(pairs.collect::<Result<Dict, TorchError>>()?)
+                let pairs = entries.iter().map(|(key, value)| Ok((item(key)?, item(value)?)));
+                let dict = pairs.collect::<Result<Dict, TorchError>>()?;
+                check_keys(&dict)?;
+                Value::Dict(dict)
             }
             Object::Global(Global::Dtype(dtype)) => Value::Str(format!("torch.{}", dtype.name)),
             Object::Global(_) | Object::Storage(_) => {
@@ -240,15 +254,49 @@ impl Unpickler<'_> {
 }
 
 /// Python's dicts have keys that can be hashed, each once.
-fn check_key(key: &Value, seen: &mut HashSet<String>) -> Result<(), TorchError> {
-    if !is_hashable(key) {
-        return Err(damaged(format!("a dict has a key that is {}", key.type_name())));
+fn check_keys(dict: &Dict) -> Result<(), TorchError> {
+    let mut seen = HashSet::new();
+    for (key, _) in dict.iter() {
+        if !is_hashable(key) {
+            return Err(damaged(format!("a dict has a key that is {}", key.type_name())));
+        }
+        if !seen.insert(Key(key)) {
+            return Err(damaged("a dict has the same key twice".into()));
+        }
     }
-    match seen.insert(format!("{key:?}")) {
-        true => Ok(()),
-        false => Err(damaged("a dict has the same key twice".into())),
+    Ok(())
+}
+
+/// What can be a key, compared in its place: a text of it would take more memory than the file.
+#[derive(Clone, Copy)]
+struct Key<'a>(&'a Value);
+
+impl Hash for Key<'_> {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        std::mem::discriminant(self.0).hash(hasher);
+        match self.0 {
+            Value::Bool(bool) => bool.hash(hasher),
+            Value::Int(int) => int.hash(hasher),
+            Value::Float(float) => float.to_bits().hash(hasher),
+            Value::Str(text) => text.hash(hasher),
+            Value::Bytes(bytes) => bytes.hash(hasher),
+            Value::Tuple(items) => items.iter().for_each(|item| Key(item).hash(hasher)),
+            _ => {}
+        }
     }
 }
+
+impl PartialEq for Key<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self.0, other.0) {
+            (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
+            (Value::Tuple(a), Value::Tuple(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Key(a) == Key(b)),
+            (a, b) => a == b,
+        }
+    }
+}
+
+impl Eq for Key<'_> {}
 
 impl Object {
     fn clone_storage(&self) -> Object {
@@ -268,6 +316,9 @@ pub(super) fn view(
     stride: &[i64],
 ) -> Result<Tensor, TorchError> {
     let available = (storage.size / dtype.size) as i64;
+    if size.len() > MAX_DIMENSIONS {
+        return Err(damaged(format!("a tensor has {} dimensions, up to {MAX_DIMENSIONS} are possible", size.len())));
+    }
     if !lies_inside(available, offset, size, stride) {
         return Err(damaged(format!(
             "a tensor of size {size:?}, stride {stride:?} and offset {offset} does not fit its storage of {available} \
@@ -293,12 +344,20 @@ pub(super) fn view(
     Ok(target)
 }
 
+/// Bytes of which each is a `bool`: 0 or 1. PyTorch takes any other for true, and writes it as it is where a program made
+/// one of other bytes; here they become 1.
+pub(super) fn of_bools(bytes: Tensor) -> Result<Tensor, TorchError> {
+    let is_sound = !bytes.defined() || bytes.numel() == 0 || i64::try_from(bytes.f_max()?)? <= 1;
+    Ok(if is_sound { bytes } else { bytes.f_clamp_max(1)? })
+}
+
 /// Whether the elements from `offset` on, in this size and stride, are all under `available`.
 fn lies_inside(available: i64, offset: i64, size: &[i64], stride: &[i64]) -> bool {
     if size.len() != stride.len() || offset < 0 || size.iter().chain(stride).any(|&number| number < 0) {
         return false;
     }
-    if size.iter().try_fold(1i64, |product, &length| product.checked_mul(length.max(1))).is_none() {
+    // libtorch counts bits in 64 bits in places; no element has more than 128.
+    if size.iter().try_fold(128i64, |product, &length| product.checked_mul(length.max(1))).is_none() {
         return false;
     }
     if size.contains(&0) {

@@ -7,7 +7,6 @@
 //! not in such a file, and there are no checksums: what is checked is that names, kinds, shapes and places fit the file.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::rc::Rc;
@@ -19,8 +18,9 @@ use serde_json::{Map, Value as Json};
 use super::archive_reader::damaged;
 use super::dtype;
 use super::mapped::MappedFile;
-use super::pickler::{at, storage_offset, unwritable};
-use super::rebuild::view;
+use super::pickler::{at, storage_offset, unwritable, whole_storage};
+use super::rebuild::{of_bools, view};
+use super::regular_file::open_checkpoint;
 use super::unpickler::Storage;
 use super::writing::bytes;
 use super::{FileSystem, LocalFileSystem, atomic, writing as writing_failed};
@@ -40,6 +40,10 @@ const ALIGNMENT: usize = 64;
 
 /// More than that the format's own readers refuse.
 const MAX_HEADER: usize = 100_000_000;
+
+/// Bytes that tensors which lie over each other may take, beyond several times the memory they lie in: each is written by
+/// itself, and a single number can be expanded to any size.
+const MAX_EXPANSION: usize = 256 << 20;
 
 /// Kinds of elements that both sides have.
 const KINDS: [(Kind, Dtype); 15] = [
@@ -194,13 +198,23 @@ fn plan(tensors: &Dict, metadata: &Metadata) -> Result<Plan, TorchError> {
     if !notes.is_empty() {
         header.insert(METADATA.into(), Json::Object(notes));
     }
-    let mut size = 0;
+    let mut size = 0usize;
+    let mut storages = HashMap::new();
     for (name, dtype, tensor) in &written {
         let start = size;
-        size += tensor.numel() * tensor.kind().elt_size_in_bytes();
+        size = size.saturating_add(tensor.numel() * tensor.kind().elt_size_in_bytes());
+        let whole = whole_storage(tensor)?;
+        storages.insert(storage_id(tensor)?, whole.numel() * whole.kind().elt_size_in_bytes());
         let shape = tensor.size().into_iter().map(|length| length as usize).collect();
         let info = TensorInfo { dtype: *dtype, shape, data_offsets: (start, size) };
         header.insert((*name).to_owned(), serde_json::to_value(info).map_err(|error| unwritable(error.to_string()))?);
+    }
+    let held: usize = storages.into_values().sum();
+    if size > held.saturating_mul(4).saturating_add(MAX_EXPANSION) {
+        return Err(unwritable(format!(
+            "its tensors lie over each other, in {held} bytes of memory, and written out they take {size}; make real ones \
+             of those that are meant to be so large, with `.contiguous()` or `.copy()`"
+        )));
     }
     let mut text = Json::Object(header).to_string().into_bytes();
     text.resize((8 + text.len()).next_multiple_of(ALIGNMENT) - 8, b' ');
@@ -215,7 +229,7 @@ fn read(
     path: &Path,
     bytes_of: impl Fn(&MappedFile, usize, usize) -> Result<Tensor, TorchError>,
 ) -> Result<(Dict, Metadata), TorchError> {
-    let file = File::open(path).map_err(|source| TorchError::CheckpointIo { doing: "open", source })?;
+    let file = open_checkpoint(path)?;
     let file = MappedFile::open(&file)?;
     if file.bytes().starts_with(b"PK\x03\x04") {
         return Err(TorchError::UnsupportedCheckpoint {
@@ -234,22 +248,27 @@ fn read(
         let kind = KINDS.iter().find(|(_, dtype)| *dtype == info.dtype).map(|(kind, _)| *kind).ok_or_else(unknown)?;
         let dtype = dtype::of_kind(kind).ok_or_else(unknown)?;
         let (start, end) = info.data_offsets;
+        let bytes = bytes_of(&file, 8 + length + start, 8 + length + end)?;
         let storage = Storage {
-            bytes: Rc::new(bytes_of(&file, 8 + length + start, 8 + length + end)?),
+            bytes: Rc::new(if kind == Kind::Bool { of_bools(bytes)? } else { bytes }),
             size: end - start,
             dtype: Some(dtype),
         };
         let size: Vec<i64> = info.shape.iter().map(|&length| length as i64).collect();
         tensors.push(name.as_str(), view(&storage, dtype, 0, &size, &contiguous(&size))?);
     }
-    let mut metadata = Metadata::new();
-    for (name, text) in header.metadata().iter().flatten() {
-        match tensors.get(text).cloned() {
-            Some(tied) if tensors.get(name).is_none() => tensors.push(name.as_str(), tied),
-            _ => {
-                metadata.insert(name.clone(), text.clone());
-            }
-        }
+    let mut metadata: Metadata =
+        header.metadata().iter().flatten().map(|(name, text)| (name.clone(), text.clone())).collect();
+    let held: HashMap<&str, &Value> =
+        tensors.iter().filter_map(|(name, tensor)| Some((name.as_str()?, tensor))).collect();
+    let tied: Vec<(String, Value)> = metadata
+        .iter()
+        .filter(|(name, _)| !held.contains_key(name.as_str()))
+        .filter_map(|(name, text)| Some((name.clone(), (*held.get(text.as_str())?).clone())))
+        .collect();
+    for (name, tensor) in tied {
+        metadata.remove(&name);
+        tensors.push(name, tensor);
     }
     Ok((tensors, metadata))
 }
@@ -347,6 +366,16 @@ mod tests {
     }
 
     #[test]
+    fn expanded_tensors_are_written_within_bounds() {
+        let number = Tensor::from_slice(&[1.0f32]);
+        let (_folder, path) = saved(&Dict::new().with("a", number.expand([100, 100], false)));
+        assert_eq!(load(&path).unwrap().0.tensor("a").unwrap().double_value(&[99, 99]), 1.0);
+        let huge = Dict::new().with("a", number.expand([1 << 20, 1 << 20], false));
+        let message = save(&path, &huge, &Metadata::new()).unwrap_err().to_string();
+        assert!(message.contains("in 4 bytes of memory, and written out they take 4398046511104"), "{message}");
+    }
+
+    #[test]
     fn damaged_files_are_errors() {
         let (_folder, path) = saved(&Dict::new().with("a", Tensor::from_slice(&[1.0f32, 2.0])));
         let file = std::fs::read(&path).unwrap();
@@ -362,6 +391,37 @@ mod tests {
         }
         super::super::save(&path, &Value::Int(1)).unwrap();
         assert!(load(&path).unwrap_err().to_string().ends_with("read it with serialization::load"));
+    }
+
+    /// Quadratic time would be minutes.
+    #[test]
+    fn hundreds_of_thousands_of_tied_names_are_read() {
+        let mut header = String::from("{\"__metadata__\":{\"format\":\"pt\"");
+        (0..300_000).for_each(|n| header += &format!(",\"n{n}\":\"w\""));
+        header += "},\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}";
+        let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &1.5f32.to_le_bytes()].concat();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        std::fs::write(&path, file).unwrap();
+        for (tensors, metadata) in [load(&path).unwrap(), load_mmap(&path).unwrap()] {
+            assert_eq!(tensors.len(), 300_001);
+            assert_eq!(metadata, [("format".to_owned(), "pt".to_owned())].into());
+            assert_eq!(f64::try_from(tensors.tensor("n299999").unwrap()).unwrap(), 1.5);
+        }
+    }
+
+    #[test]
+    fn a_bool_is_true_or_false_whatever_its_byte_is() {
+        let (_folder, path) = saved(&Dict::new().with("b", Tensor::from_slice(&[true, true, false])));
+        let mut file = std::fs::read(&path).unwrap();
+        let at = file.len() - 3;
+        file[at] = 255;
+        std::fs::write(&path, file).unwrap();
+        for (tensors, _) in [load(&path).unwrap(), load_mmap(&path).unwrap()] {
+            let tensor = tensors.tensor("b").unwrap();
+            assert_eq!(bytes(tensor), [1, 1, 0]);
+            assert_eq!(Vec::<bool>::try_from(tensor).unwrap(), [true, true, false]);
+        }
     }
 
     #[test]

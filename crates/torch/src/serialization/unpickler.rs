@@ -18,7 +18,7 @@ pub(super) type Id = usize;
 const MAX_OBJECTS: usize = 1 << 24;
 
 /// Bytes that what the pickle shares may take when it is written out, above what the pickle itself takes.
-pub(super) const EXPANSION: usize = 256 << 20;
+pub(super) const EXPANSION: usize = 64 << 20;
 
 /// What a pickle can make.
 #[derive(Debug)]
@@ -63,6 +63,8 @@ pub(super) struct Unpickler<'a> {
     copied: usize,
     /// How many these may become.
     allowance: usize,
+    /// Storages that tensors of `bool` are seen in, by what was read and beside it.
+    pub(super) bools: HashMap<*const Tensor, (std::rc::Rc<Tensor>, std::rc::Rc<Tensor>)>,
     pub(super) read_storage: ReadStorage<'a>,
 }
 
@@ -76,6 +78,7 @@ impl<'a> Unpickler<'a> {
             memo: HashMap::new(),
             copied: 0,
             allowance: EXPANSION.saturating_add(input.len().saturating_mul(16)),
+            bools: HashMap::new(),
             read_storage,
         }
     }

@@ -11,8 +11,11 @@ use crate::error::TorchError;
 /// More than a million entries need.
 const MAX_DIRECTORY: u64 = 128 << 20;
 
-/// Where the end record begins at the earliest, seen from the end: it has a comment of at most 16 bits' length.
-const MAX_END: u64 = 22 + 0xffff;
+/// The end record, the last bytes of a file.
+const END_SIZE: u64 = 22;
+
+/// Where the end record begins at the earliest in other zip files: it has a comment of at most 16 bits' length.
+const MAX_END: u64 = END_SIZE + 0xffff;
 
 const FLAG_ENCRYPTED: u16 = 1;
 /// The local header was written before checksum and sizes were known, so it has none; PyTorch writes so.
@@ -93,7 +96,7 @@ fn read_end(input: &mut (impl Read + Seek), length: u64) -> Result<End, TorchErr
     let known = length.min(MAX_END + 20 + 56);
     let before = length - known;
     let tail = read_at(input, before, known as usize)?;
-    let end_at = find_end(&tail).ok_or_else(cut)?;
+    let end_at = find_end(&tail, cut)?;
     let mut fields = Fields(&tail[end_at + 4..]);
     let (disks, count_here, count) = (fields.u32(), fields.u16(), fields.u16());
     let (Some(count), Some(size), Some(at)) = (count, fields.u32(), fields.u32()) else { return Err(cut()) };
@@ -123,13 +126,25 @@ fn read_end(input: &mut (impl Read + Seek), length: u64) -> Result<End, TorchErr
     Ok(found)
 }
 
-/// The last place where an end record lies whose comment reaches exactly to the end.
-fn find_end(tail: &[u8]) -> Option<usize> {
+/// The end record, which has no comment and nothing after it. PyTorch writes neither, and by them a file can have two ends
+/// of which each reader believes another one.
+fn find_end(tail: &[u8], cut: impl Fn() -> TorchError) -> Result<usize, TorchError> {
     let mark = END.to_le_bytes();
-    (0..=tail.len().checked_sub(22)?).rev().find(|&at| {
+    let last = tail.len().checked_sub(END_SIZE as usize).ok_or_else(&cut)?;
+    let reaches_the_end = |at: usize| {
         let record = &tail[at..];
-        record.starts_with(&mark) && record.len() - 22 == usize::from(u16::from_le_bytes([record[20], record[21]]))
-    })
+        record.starts_with(&mark)
+            && record.len() - END_SIZE as usize == usize::from(u16::from_le_bytes([record[20], record[21]]))
+    };
+    if (0..last).any(reaches_the_end) {
+        return Err(ambiguous("it has an end with a comment, in which there may be another end"));
+    }
+    if reaches_the_end(last) { Ok(last) } else { Err(cut()) }
+}
+
+/// What is refused because other readers may find something else in it.
+pub(super) fn ambiguous(reason: &str) -> TorchError {
+    damaged(format!("{reason}, so that programs could read it in different ways"))
 }
 
 /// The 64-bit end record that a locator names: count, size and place of the directory; and where it lies itself.
@@ -166,8 +181,10 @@ fn parse_claims(directory: &[u8], count: u64) -> Result<Vec<Claim>, TorchError> 
     let mut fields = Fields(directory);
     while !fields.0.is_empty() {
         let claim = parse_claim(&mut fields)?;
-        if !names.insert(claim.record.name.clone()) {
-            return Err(damaged(format!("two entries are named `{}`", claim.record.name)));
+        let name = &claim.record.name;
+        // PyTorch looks for names without regard to case.
+        if !names.insert(name.to_ascii_lowercase()) {
+            return Err(damaged(format!("two entries are named `{name}`")));
         }
         claims.push(claim);
     }

@@ -5,6 +5,7 @@ mod keys;
 mod report;
 pub(crate) mod source;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use fulgurite_fabric::CheckpointIo;
@@ -343,8 +344,8 @@ impl Checkpoint {
         if self.ignore_mismatched_sizes {
             wanted = report.without_mismatched(wanted, &params::state_dict(vars)?);
         }
-        let mismatched: Vec<&str> = report.mismatched.iter().map(|mismatch| mismatch.key.as_str()).collect();
-        let is_wanted = |name: &str| self.keys.selects(name) && !mismatched.contains(&name);
+        let mismatched: HashSet<&str> = report.mismatched.iter().map(|mismatch| mismatch.key.as_str()).collect();
+        let is_wanted = |name: &str| self.keys.selects(name) && !mismatched.contains(name);
         let check_and_copy = |dry: bool| params::load_state_dict_of(vars, &wanted, !self.lenient, is_wanted, dry);
         let fits = |error| self.wrong(format!("does not fit: {error}"));
         if self.dtype.is_some() || self.map_location.is_some() {
@@ -357,8 +358,8 @@ impl Checkpoint {
             params::move_to(vars, device)?;
         }
         let keys = check_and_copy(false).map_err(fits)?;
-        report.loaded_keys =
-            wanted.keys().filter(|key| !keys.unexpected_keys.iter().any(|k| k == key)).map(String::from).collect();
+        let unexpected: HashSet<&str> = keys.unexpected_keys.iter().map(String::as_str).collect();
+        report.loaded_keys = wanted.keys().filter(|key| !unexpected.contains(key)).map(String::from).collect();
         report.missing_keys = keys.missing_keys;
         report.unexpected_keys = keys.unexpected_keys;
         Ok(report)

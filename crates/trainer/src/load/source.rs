@@ -1,12 +1,11 @@
 //! Reading checkpoints of every format: the one place that knows which there are.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use fulgurite_fabric::{CheckpointIo, DefaultCheckpointIo, is_url};
-use fulgurite_torch::serialization::{self, safetensors};
+use fulgurite_torch::serialization::{self, open_regular, safetensors};
 use fulgurite_torch::{Dict, Value};
 use serde_json::Value as Json;
 
@@ -81,7 +80,7 @@ fn read_file(path: &Path, checksums: Checksums) -> Result<(Format, Value), Error
 fn is_safetensors(path: &Path) -> Result<bool, Error> {
     let cannot = |error: std::io::Error| wrong(path, format!("cannot be opened: {error}"));
     let mut head = [0; 9];
-    let mut file = File::open(path).map_err(cannot)?;
+    let mut file = open_regular(path).map_err(cannot)?;
     match file.read_exact(&mut head) {
         Ok(()) => Ok(head[8] == b'{' && !head.starts_with(b"PK")),
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
@@ -122,13 +121,14 @@ fn find_index(folder: &Path) -> Result<PathBuf, Error> {
 
 /// All tensors of the shards that an index names.
 fn read_shards(index: &Path, checksums: Checksums) -> Result<Source, Error> {
-    let text = std::fs::read_to_string(index).map_err(|error| wrong(index, format!("cannot be read: {error}")))?;
+    let text = open_regular(index).and_then(std::io::read_to_string);
+    let text = text.map_err(|error| wrong(index, format!("cannot be read: {error}")))?;
     let parsed: Json = serde_json::from_str(&text).map_err(|error| wrong(index, format!("is not JSON: {error}")))?;
     let malformed =
         || wrong(index, "is no index of shards: `weight_map` does not say which file has which tensor".into());
     let map = parsed.get("weight_map").and_then(Json::as_object).ok_or_else(malformed)?;
     let folder = index.parent().unwrap_or(Path::new(""));
-    let mut shards: HashMap<&str, Dict> = HashMap::new();
+    let mut shards: HashMap<&str, HashMap<String, Value>> = HashMap::new();
     let mut files = Vec::new();
     let mut weights = Dict::new();
     for (name, file) in map {
@@ -143,12 +143,13 @@ fn read_shards(index: &Path, checksums: Checksums) -> Result<Source, Error> {
                 return Err(wrong(&path, "holds no state dict, as a shard does".into()));
             };
             files.push(path);
-            shards.insert(file, shard);
+            let named = shard.into_iter().filter_map(|(name, value)| Some((name.as_str()?.to_owned(), value)));
+            shards.insert(file, named.collect());
         }
-        let tensor = shards[file].tensor(name);
+        let tensor = shards[file].get(name).and_then(Value::as_tensor);
         weights.push(
             name.as_str(),
-            tensor.map_err(|_| wrong(&folder.join(file), format!("lacks `{name}`, which the index says it has")))?,
+            tensor.ok_or_else(|| wrong(&folder.join(file), format!("lacks `{name}`, which the index says it has")))?,
         );
     }
     Ok(Source { format: Format::Shards, value: Value::Dict(weights), files })

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use fulgurite_torch::serialization::{self, safetensors};
 use fulgurite_torch::tch::{Kind, Tensor};
-use fulgurite_torch::{Dict, Value};
+use fulgurite_torch::{Dict, TorchError, Value};
 
-use super::tensors::{bytes, dtype_name, parse_dtype, tensors};
+use super::tensors::{Expansion, MAX_EXPANSION, Place, bytes, dtype_name, once, parse_dtype, place, tensors};
 use super::text::{self, count, size};
 use crate::error::Error;
 use crate::load::source::{self, Checksums};
@@ -66,6 +66,8 @@ pub(super) struct Change {
     /// Replaces a file that is there already.
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    expansion: Expansion,
 }
 
 impl Convert {
@@ -119,6 +121,7 @@ impl Change {
             let (tensors, others): (Vec<_>, Vec<_>) =
                 weights.into_iter().partition(|(_, value)| value.as_tensor().is_some());
             weights = tensors.into_iter().collect();
+            weights = self.written_out(weights).map_err(wrong)?;
             if !others.is_empty() {
                 let names: Vec<String> = others.iter().map(|(name, _)| text::value(name)).collect();
                 notes.push(format!("left out, because they are no tensors: {}", names.join(", ")));
@@ -128,7 +131,12 @@ impl Change {
             contents.keys().filter(|key| !kept(key)).map(String::from).collect::<Vec<_>>()
         };
         let is_plain = found.len() == contents.len() && contents.iter().any(|(_, value)| value.as_tensor().is_some());
-        let mut lost = Vec::new();
+        let besides_weights = || {
+            let is_other = |value: &Value| !value.as_dict().is_some_and(|dict| std::ptr::eq(dict, found));
+            let others = contents.iter().filter(|(_, value)| !is_plain && is_other(value));
+            others.filter_map(|(key, _)| key.as_str().map(String::from)).collect::<Vec<_>>()
+        };
+        let lost;
         let written = match target {
             Target::Lightning if contents.get(VERSION_KEY).is_some() => {
                 let is_kept = |key: &str| !weights_only || WEIGHTS_ONLY.contains(&key);
@@ -142,9 +150,7 @@ impl Change {
                 kept
             }
             Target::Lightning => {
-                if !is_plain {
-                    lost = left_out(&|key| contents.dict(key).is_ok_and(|dict| std::ptr::eq(dict, found)));
-                }
+                lost = besides_weights();
                 notes.push("it has weights alone: load it, test with it, and do not resume from it".to_owned());
                 Dict::new()
                     .with("epoch", 0)
@@ -153,9 +159,7 @@ impl Change {
                     .with("state_dict", weights.clone())
             }
             Target::Torch | Target::Safetensors => {
-                if !is_plain {
-                    lost = left_out(&|key| contents.dict(key).is_ok_and(|dict| std::ptr::eq(dict, found)));
-                }
+                lost = besides_weights();
                 weights.clone()
             }
         };
@@ -178,6 +182,20 @@ impl Change {
         Ok(text)
     }
 
+    /// Weights that safetensors can hold, each by itself: real tensors, where the limit was raised for it.
+    fn written_out(&self, weights: Dict) -> Result<Dict, String> {
+        let weights = Value::Dict(weights);
+        self.expansion.check(&tensors(&weights), |tensor| Ok(bytes(tensor)))?;
+        let Value::Dict(mut weights) = weights else { return Ok(Dict::new()) };
+        if self.expansion.max_expansion > MAX_EXPANSION {
+            let mut copies: HashMap<Place, Tensor> = HashMap::new();
+            weights = weights.map_tensors(&mut |tensor| {
+                copies.entry(place(tensor)).or_insert_with(|| tensor.detach().copy()).shallow_clone()
+            });
+        }
+        Ok(weights)
+    }
+
     /// The weights under their new names, in their new kind.
     fn weights(&self, state: &Dict, notes: &mut Vec<String>) -> Result<Dict, String> {
         let mut keys = Keys::default();
@@ -198,7 +216,10 @@ impl Change {
         }
         let Some(kind) = self.dtype else { return Ok(renamed) };
         // Weights that are tied stay tied.
-        let mut seen: HashMap<(usize, Vec<i64>, Vec<i64>), Tensor> = HashMap::new();
+        let mut seen: HashMap<Place, Tensor> = HashMap::new();
+        let weights = Value::Dict(renamed);
+        self.expansion.check(&tensors(&weights), |tensor| Ok(bytes(&once(tensor)?)))?;
+        let Value::Dict(renamed) = weights else { return Ok(Dict::new()) };
         let mut converted = 0;
         let mut worst: f64 = 0.0;
         let mut result = Dict::new();
@@ -212,7 +233,7 @@ impl Change {
                 continue;
             }
             converted += 1;
-            let place = (tensor.data_ptr() as usize, tensor.size(), tensor.stride());
+            let place = place(tensor);
             if !seen.contains_key(&place) {
                 let (rounded, change) = rounded(tensor, kind).map_err(|error| error.to_string())?;
                 worst = worst.max(change);
@@ -230,9 +251,10 @@ impl Change {
 }
 
 /// A tensor in another kind, and the largest change of an element.
-fn rounded(tensor: &Tensor, kind: Kind) -> Result<(Tensor, f64), fulgurite_torch::tch::TchError> {
-    let converted = tensor.f_detach()?.f_to_kind(kind)?;
-    let change = (tensor.f_detach()?.f_to_kind(Kind::Double)? - converted.f_to_kind(Kind::Double)?).f_abs()?;
+fn rounded(tensor: &Tensor, kind: Kind) -> Result<(Tensor, f64), TorchError> {
+    let once = once(tensor)?;
+    let converted = once.f_to_kind(kind)?;
+    let change = (once.f_to_kind(Kind::Double)? - converted.f_to_kind(Kind::Double)?).f_abs()?;
     let change = if change.numel() == 0 { 0.0 } else { f64::try_from(change.f_max()?)? };
-    Ok((converted, change))
+    Ok((converted.f_expand(tensor.size(), false)?, change))
 }

@@ -7,7 +7,7 @@ use fulgurite_torch::tch::{Kind, Tensor};
 use fulgurite_torch::{TorchError, Value};
 
 use super::Findings;
-use super::tensors::{dtype_name, leaves};
+use super::tensors::{Expansion, Place, bytes, dtype_name, leaves, place, tensors};
 use super::text::{self, Table, count, fields};
 use crate::error::Error;
 use crate::load::source::{self, Checksums};
@@ -35,6 +35,8 @@ pub(super) struct Diff {
     /// Compares the weights alone. So it is too where only one of the two has more.
     #[arg(long)]
     weights_only: bool,
+    #[command(flatten)]
+    expansion: Expansion,
 }
 
 impl Diff {
@@ -52,6 +54,10 @@ impl Diff {
         } else {
             (a, b)
         };
+        for (value, path) in [(&a, &self.a), (&b, &self.b)] {
+            let checked = self.expansion.check(&tensors(value), |tensor| Ok(bytes(tensor)));
+            checked.map_err(|problem| Error::Checkpoint { path: path.clone(), problem })?;
+        }
         let comparison = self.compare(&a, &b)?;
         let good = comparison.is_empty();
         Ok(Findings { text: notes + &comparison.render(width), good })
@@ -61,6 +67,8 @@ impl Diff {
         let (a, b) = (leaves(a), leaves(b));
         let mut others: HashMap<&str, &Value> = b.iter().map(|(path, value)| (path.as_str(), *value)).collect();
         let mut comparison = Comparison::default();
+        // Tied tensors are compared once.
+        let mut known: HashMap<(Place, Place), Option<Vec<String>>> = HashMap::new();
         for (path, ours) in &a {
             let Some(theirs) = others.remove(path.as_str()) else {
                 comparison.only_in_a.push(path.clone());
@@ -69,7 +77,12 @@ impl Diff {
             match (ours, theirs) {
                 (Value::Tensor(ours), Value::Tensor(theirs)) => {
                     comparison.tensors += 1;
-                    if let Some(row) = self.compare_tensors(path, ours, theirs)? {
+                    let places = (place(ours), place(theirs));
+                    if !known.contains_key(&places) {
+                        known.insert(places.clone(), self.compare_tensors(path, ours, theirs)?);
+                    }
+                    if let Some(mut row) = known[&places].clone() {
+                        row[0].clone_from(path);
                         comparison.differing_tensors.push(row);
                     }
                 }

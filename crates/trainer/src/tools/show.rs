@@ -1,12 +1,14 @@
 //! `fulgurite ckpt show`: what a checkpoint holds.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use fulgurite_torch::tch::Tensor;
-use fulgurite_torch::{Dict, TorchError, Value};
+use fulgurite_torch::{Dict, TorchError, Value, printable};
 use serde_json::{Map, Value as Json, json};
 
-use super::tensors::{Stats, bytes, dtype_name, shared, stats, tensors};
+use super::tensors::{Expansion, Stats, Summaries, bytes, dtype_name, once, shared, tensors};
 use super::text::{self, Table, count, fields, settings, size};
 use crate::error::Error;
 use crate::load::source::{self, Checksums, Format, Source};
@@ -26,6 +28,11 @@ pub(super) struct Show {
     /// Prints JSON instead of tables.
     #[arg(long)]
     json: bool,
+    /// Reads names, shapes and settings alone and does not compare the checksums of tensors, for a very large file.
+    #[arg(long, conflicts_with = "stats")]
+    quick: bool,
+    #[command(flatten)]
+    expansion: Expansion,
 }
 
 /// The entries that have a table of their own, or are named at the top.
@@ -46,10 +53,14 @@ const KNOWN: [&str; 12] = [
 
 impl Show {
     pub(super) fn run(&self, width: Option<usize>) -> Result<String, Error> {
-        let checksums = if self.stats { Checksums::Compared } else { Checksums::Ignored };
+        let checksums = if self.quick { Checksums::Ignored } else { Checksums::Compared };
         let source = source::read(&self.file, checksums)?;
+        if self.stats {
+            let checked = self.expansion.check(&tensors(&source.value), |tensor| Ok(bytes(&once(tensor)?)));
+            checked.map_err(|problem| Error::Checkpoint { path: self.file.clone(), problem })?;
+        }
         if self.json {
-            return Ok(format!("{:#}\n", self.to_json(&source)?));
+            return Ok(json_text(&self.to_json(&source)?));
         }
         let rows = |rows: Vec<(String, String)>| fields(&rows, width);
         let mut text = rows(self.facts(&source));
@@ -100,9 +111,10 @@ impl Show {
             whole => vec![(String::new(), tensors(whole))],
         };
         if self.stats || self.tensors {
+            let mut summaries = Summaries::default();
             let tables = parts.iter().map(|(name, tensors)| {
                 let title = if name.is_empty() { "\nTensors\n".into() } else { format!("\nTensors of {name}\n") };
-                Ok(title + &self.list(tensors)?.render(width))
+                Ok(title + &self.list(tensors, &mut summaries)?.render(width))
             });
             return tables.collect();
         }
@@ -116,7 +128,7 @@ impl Show {
         Ok(section("Tensors", table.render(width)))
     }
 
-    fn list(&self, tensors: &[(String, &Tensor)]) -> Result<Table, Error> {
+    fn list(&self, tensors: &[(String, &Tensor)], summaries: &mut Summaries) -> Result<Table, Error> {
         let mut titles = vec!["name", "dtype", "shape", ">size"];
         if self.stats {
             titles.extend([">min", ">max", ">mean", ">not finite"]);
@@ -126,7 +138,7 @@ impl Show {
             let (dtype, shape) = (dtype_name(tensor.kind()).to_owned(), format!("{:?}", tensor.size()));
             let mut cells = vec![name.clone(), dtype, shape, size(bytes(tensor))];
             if self.stats {
-                let found = stats(tensor)?;
+                let found = summaries.of(tensor)?;
                 cells.extend(match found {
                     Some(stats) => [stats.min, stats.max, stats.mean].map(number),
                     None => Default::default(),
@@ -155,9 +167,23 @@ impl Show {
                 "bytes": all.iter().map(|(_, tensor)| bytes(tensor)).sum::<u64>(),
             },
             "shared": shared(&all),
-            "contents": tree(&source.value, self.stats)?,
+            "contents": tree(&source.value, self.stats.then(Summaries::default).as_mut())?,
         }))
     }
+}
+
+/// Indented, with what a terminal would obey escaped as JSON has it: it stands within strings alone.
+fn json_text(json: &Json) -> String {
+    let text = format!("{json:#}\n");
+    let is_printed = |c: char| matches!(printable(c.encode_utf8(&mut [0; 4])), Cow::Borrowed(_));
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_printed(c) {
+            true => escaped.push(c),
+            false => escaped += &format!("\\u{:04x}", u32::from(c)),
+        }
+    }
+    escaped
 }
 
 /// A title above what there is, if there is anything.
@@ -264,8 +290,9 @@ fn optimizers(checkpoint: &Dict) -> Vec<(String, String)> {
         let Value::Dict(optimizer) = optimizer else { continue };
         if let Ok(states) = optimizer.dict("state") {
             let mut kept: Vec<&str> = Vec::new();
+            let mut seen = HashSet::new();
             for key in states.iter().filter_map(|(_, state)| state.as_dict()).flat_map(Dict::keys) {
-                if !kept.contains(&key) {
+                if seen.insert(key) {
                     kept.push(key);
                 }
             }
@@ -301,13 +328,15 @@ fn others(checkpoint: &Dict) -> Vec<(String, String)> {
 }
 
 /// The tree as JSON, with tensors described.
-fn tree(value: &Value, with_stats: bool) -> Result<Json, TorchError> {
+fn tree(value: &Value, mut summaries: Option<&mut Summaries>) -> Result<Json, TorchError> {
     Ok(match value {
         Value::Tensor(tensor) => {
             let mut described = json!({
                 "dtype": dtype_name(tensor.kind()), "shape": tensor.size(), "bytes": bytes(tensor),
             });
-            if with_stats && let Some(found) = stats(tensor)? {
+            if let Some(summaries) = summaries
+                && let Some(found) = summaries.of(tensor)?
+            {
                 described["min"] = found.min.into();
                 described["max"] = found.max.into();
                 described["mean"] = found.mean.into();
@@ -317,10 +346,11 @@ fn tree(value: &Value, with_stats: bool) -> Result<Json, TorchError> {
         }
         Value::Bytes(bytes) => json!({ "bytes": bytes.len() }),
         Value::List(items) | Value::Tuple(items) => {
-            items.iter().map(|item| tree(item, with_stats)).collect::<Result<Vec<_>, _>>()?.into()
+            items.iter().map(|item| tree(item, summaries.as_deref_mut())).collect::<Result<Vec<_>, _>>()?.into()
         }
         Value::Dict(dict) => {
-            let entries = dict.iter().map(|(key, value)| Ok((text::value(key), tree(value, with_stats)?)));
+            let entries =
+                dict.iter().map(|(key, value)| Ok((text::value(key), tree(value, summaries.as_deref_mut())?)));
             Json::Object(entries.collect::<Result<Map<_, _>, TorchError>>()?)
         }
         plain => plain.to_json().unwrap_or_default(),

@@ -1,7 +1,13 @@
 //! The tensors of a checkpoint: where they are, their kinds, which share memory, and their values in short.
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use fulgurite_torch::tch::{Kind, Tensor};
 use fulgurite_torch::{TorchError, Value};
+
+/// Bytes of a key that are written out in the way to what is below it.
+const LONGEST_STEP: usize = 1000;
 
 /// A tree as a list of what is at its ends, each with the way to it.
 pub(super) fn leaves(value: &Value) -> Vec<(String, &Value)> {
@@ -14,7 +20,7 @@ fn collect<'a>(path: String, value: &'a Value, found: &mut Vec<(String, &'a Valu
     match value {
         Value::Dict(dict) if !dict.is_empty() => {
             for (key, value) in dict.iter() {
-                let key = super::text::value(key);
+                let key = step(super::text::value(key));
                 collect(if path.is_empty() { key } else { format!("{path}.{key}") }, value, found);
             }
         }
@@ -23,6 +29,16 @@ fn collect<'a>(path: String, value: &'a Value, found: &mut Vec<(String, &'a Valu
         }
         _ => found.push((path, value)),
     }
+}
+
+/// A key as a part of ways: it is in that of everything below it, so a long one is cut, and told from others by a hash.
+fn step(key: String) -> String {
+    if key.len() <= LONGEST_STEP {
+        return key;
+    }
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    format!("{}…{:016x}", &key[..key.floor_char_boundary(LONGEST_STEP)], hasher.finish())
 }
 
 /// The tensors of a tree, each with the way to it.
@@ -35,8 +51,66 @@ pub(super) fn bytes(tensor: &Tensor) -> u64 {
     (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64
 }
 
-/// Tensors that lie over each other in memory, in groups.
-pub(super) fn shared(tensors: &[(String, &Tensor)]) -> Vec<Vec<String>> {
+/// Where a tensor lies and how it is seen: the same for tied tensors.
+pub(super) type Place = (usize, Vec<i64>, Vec<i64>, &'static str);
+
+pub(super) fn place(tensor: &Tensor) -> Place {
+    (tensor.data_ptr() as usize, tensor.size(), tensor.stride(), dtype_name(tensor.kind()))
+}
+
+/// A tensor in which what `expand` repeats is there once.
+pub(super) fn once(tensor: &Tensor) -> Result<Tensor, TorchError> {
+    let mut once = tensor.f_detach()?;
+    for (dim, (size, stride)) in tensor.size().into_iter().zip(tensor.stride()).enumerate() {
+        if stride == 0 && size > 1 {
+            once = once.f_narrow(dim as i64, 0, 1)?;
+        }
+    }
+    Ok(once)
+}
+
+/// How much tensors may take when each is written out by itself.
+#[derive(clap::Args)]
+pub(super) struct Expansion {
+    /// What tensors that lie over each other in memory may take beyond it, each by itself, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = MAX_EXPANSION)]
+    pub(super) max_expansion: u64,
+}
+
+/// More than models with fused and expanded weights need, beyond several times their own size.
+pub(super) const MAX_EXPANSION: u64 = 256;
+
+impl Expansion {
+    /// What is wrong with `tensors`, of which each place is worked on once, `bytes_of` it in all.
+    pub(super) fn check(
+        &self,
+        tensors: &[(String, &Tensor)],
+        bytes_of: impl Fn(&Tensor) -> Result<u64, TorchError>,
+    ) -> Result<(), String> {
+        let mut places: HashMap<Place, u64> = HashMap::new();
+        let mut largest = (0, "");
+        for (name, tensor) in tensors {
+            let bytes = bytes_of(tensor).map_err(|error| error.to_string())?;
+            places.insert(place(tensor), bytes);
+            largest = largest.max((bytes, name));
+        }
+        let all = places.into_values().fold(0u64, u64::saturating_add);
+        let held = covered(tensors);
+        let allowed = held.saturating_mul(4).saturating_add(self.max_expansion.saturating_mul(1 << 20));
+        if all <= allowed {
+            return Ok(());
+        }
+        let [all, held] = [all, held].map(super::text::size);
+        Err(format!(
+            "has tensors whose elements lie over each other: {held} in memory, {all} when each is written out (the \
+             largest is `{}`); --max-expansion allows more",
+            largest.1
+        ))
+    }
+}
+
+/// The first byte of each tensor that is not empty, the one after its last, and its index; in the order of memory.
+fn ranges(tensors: &[(String, &Tensor)]) -> Vec<(usize, usize, usize)> {
     let mut ranges: Vec<(usize, usize, usize)> = Vec::new();
     for (index, (_, tensor)) in tensors.iter().enumerate() {
         if tensor.numel() > 0 {
@@ -46,6 +120,23 @@ pub(super) fn shared(tensors: &[(String, &Tensor)]) -> Vec<Vec<String>> {
         }
     }
     ranges.sort_unstable();
+    ranges
+}
+
+/// The bytes of memory that tensors lie in.
+fn covered(tensors: &[(String, &Tensor)]) -> u64 {
+    let mut end = 0;
+    let mut covered = 0;
+    for (start, stop, _) in ranges(tensors) {
+        covered += stop.saturating_sub(start.max(end)) as u64;
+        end = end.max(stop);
+    }
+    covered
+}
+
+/// Tensors that lie over each other in memory, in groups.
+pub(super) fn shared(tensors: &[(String, &Tensor)]) -> Vec<Vec<String>> {
+    let ranges = ranges(tensors);
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let mut end = 0;
     for (start, stop, index) in ranges {
@@ -72,11 +163,13 @@ pub(super) struct Stats {
 }
 
 /// `None` for a tensor of complex numbers, or without a finite element.
-pub(super) fn stats(tensor: &Tensor) -> Result<Option<Stats>, TorchError> {
+fn stats(tensor: &Tensor) -> Result<Option<Stats>, TorchError> {
     if matches!(tensor.kind(), Kind::ComplexHalf | Kind::ComplexFloat | Kind::ComplexDouble) {
         return Ok(None);
     }
-    let flat = tensor.f_detach()?.f_reshape([-1])?.f_to_kind(Kind::Double)?;
+    // Each element is repeated as often as any other, which changes no mean.
+    let once = once(tensor)?;
+    let flat = once.f_reshape([-1])?.f_to_kind(Kind::Double)?;
     let finite = flat.f_masked_select(&flat.f_isfinite()?)?;
     if finite.numel() == 0 {
         return Ok(None);
@@ -85,8 +178,24 @@ pub(super) fn stats(tensor: &Tensor) -> Result<Option<Stats>, TorchError> {
         min: f64::try_from(finite.f_min()?)?,
         max: f64::try_from(finite.f_max()?)?,
         mean: f64::try_from(finite.f_mean(Kind::Double)?)?,
-        not_finite: flat.numel() - finite.numel(),
+        not_finite: (flat.numel() - finite.numel()) * (tensor.numel() / flat.numel()),
     }))
+}
+
+/// The [`stats`] of tensors, each place worked out once.
+#[derive(Default)]
+pub(super) struct Summaries(HashMap<Place, Option<Stats>>);
+
+impl Summaries {
+    pub(super) fn of(&mut self, tensor: &Tensor) -> Result<Option<Stats>, TorchError> {
+        let place = place(tensor);
+        if let Some(known) = self.0.get(&place) {
+            return Ok(*known);
+        }
+        let found = stats(tensor)?;
+        self.0.insert(place, found);
+        Ok(found)
+    }
 }
 
 /// PyTorch's name of a kind, without `torch.`.
@@ -123,5 +232,23 @@ pub(super) fn parse_dtype(name: &str) -> Result<Kind, String> {
         "fp16" | "float16" | "half" => Ok(Kind::Half),
         "bf16" | "bfloat16" => Ok(Kind::BFloat16),
         _ => Err("choose float64, float32, bfloat16 (bf16) or float16 (fp16)".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fulgurite_torch::Dict;
+
+    use super::*;
+
+    #[test]
+    fn a_long_key_is_not_repeated_for_everything_below_it() {
+        let inner: Dict = (0..1000).map(|n| (n.into(), Value::None)).collect();
+        let long = |last: &str| "k".repeat(1 << 20) + last;
+        let value = Value::Dict(Dict::new().with(long("a"), inner.clone()).with(long("b"), inner));
+        let found = leaves(&value);
+        assert!(found.iter().map(|(path, _)| path.len()).sum::<usize>() < 3 << 20);
+        let names: std::collections::HashSet<&String> = found.iter().map(|(path, _)| path).collect();
+        assert_eq!(names.len(), 2000);
     }
 }

@@ -9,6 +9,8 @@ use super::tensors::dtype_name;
 const ITEMS: usize = 8;
 /// A column that is too wide gets no narrower than this.
 const NARROWEST: usize = 12;
+/// Cells that are wider stand out of their column, so that one long name does not make every line as long.
+const WIDEST: usize = 120;
 
 /// A value on one line, in Python's spelling.
 pub(super) fn value(value: &Value) -> String {
@@ -76,7 +78,7 @@ pub(super) fn count(number: usize, thing: &str) -> String {
 /// Names with what belongs to them, which goes on below itself where it is too long for the line.
 pub(super) fn fields(rows: &[(String, String)], width: Option<usize>) -> String {
     let names: Vec<_> = rows.iter().map(|(name, _)| printable_in_line(name)).collect();
-    let widest = names.iter().map(|name| columns(name)).max().unwrap_or(0);
+    let widest = names.iter().map(|name| columns(name)).max().unwrap_or(0).min(WIDEST);
     let beside = width.is_none_or(|width| widest + 4 + 30 <= width);
     let indent = if beside { widest + 4 } else { 6 };
     let room = width.map_or(usize::MAX, |width| width.saturating_sub(indent).max(NARROWEST));
@@ -98,11 +100,16 @@ pub(super) fn fields(rows: &[(String, String)], width: Option<usize>) -> String 
 /// Breaks a line after its spaces.
 fn wrap(text: &str, room: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
+    let mut taken = 0;
     for word in printable_in_line(&text.replace('\n', " ")).split_inclusive(' ') {
         match lines.last_mut() {
-            Some(line) if columns(line) + columns(word.trim_end()) <= room => line.push_str(word),
-            _ => lines.push(word.to_owned()),
+            Some(line) if taken + columns(word.trim_end()) <= room => line.push_str(word),
+            _ => {
+                lines.push(word.to_owned());
+                taken = 0;
+            }
         }
+        taken += columns(word);
     }
     lines.iter().map(|line| line.trim_end().to_owned()).collect()
 }
@@ -130,23 +137,23 @@ impl Table {
     }
 
     /// Nothing for a header alone.
-    pub(super) fn render(&self, width: Option<usize>) -> String {
+    pub(super) fn render(&self, limit: Option<usize>) -> String {
         if self.rows.len() < 2 {
             return String::new();
         }
-        let widest = |column: usize| self.rows.iter().map(|row| columns(&row[column])).max().unwrap_or(0);
+        let widest = |column: usize| self.rows.iter().map(|row| columns(&row[column])).max().unwrap_or(0).min(WIDEST);
         let mut widths: Vec<usize> = (0..self.right.len()).map(widest).collect();
         // The names give way first.
         for column in 0..widths.len() {
             let total: usize = widths.iter().map(|width| width + 2).sum();
-            let over = width.map_or(0, |width| total.saturating_sub(width));
+            let over = limit.map_or(0, |limit| total.saturating_sub(limit));
             widths[column] = widths[column].saturating_sub(over).max(widths[column].min(NARROWEST));
         }
         let mut text = String::new();
         for row in &self.rows {
             let cells = row.iter().zip(&self.right).zip(&widths).map(|((cell, right), width)| {
                 let (cell, side) = (
-                    shorten(cell, *width),
+                    if limit.is_some() { shorten(cell, *width) } else { cell.clone() },
                     if *right { ::console::Alignment::Right } else { ::console::Alignment::Left },
                 );
                 ::console::pad_str(&cell, *width, side, None).into_owned()
@@ -174,6 +181,20 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
+
+    #[test]
+    fn one_long_name_does_not_make_every_line_long() {
+        let long = "n".repeat(100_000);
+        let rows: Vec<_> = [long.as_str(), "a", "b"].map(|name| (name.to_owned(), "1".to_owned())).into();
+        let mut table = Table::new(&["name", "value"]);
+        rows.iter().for_each(|(name, value)| table.push(vec![name.clone(), value.clone()]));
+        for text in [fields(&rows, None), table.render(None)] {
+            assert!(text.contains(&long) && text.len() < 101_000, "{}", text.len());
+        }
+        // Quadratic time would be minutes.
+        let names = (0..300_000).map(|n| format!("name{n}, ")).collect::<String>();
+        assert_eq!(wrap(&names, usize::MAX), [names.trim_end()]);
+    }
 
     #[test]
     fn sizes_have_units() {

@@ -52,6 +52,10 @@ fn tools_escape_names_and_texts_of_files() {
             is_plain(&format!("{arguments:?}"), &said);
         }
     }
+    let (json, _) = fulgurite_in(folder.path(), None, &["show", "one.ckpt", "--json"]);
+    is_plain("JSON", &json);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["contents"][HOSTILE], HOSTILE);
     let (shown, _) = fulgurite_in(folder.path(), None, &["show", "one.ckpt", "--tensors"]);
     let row = "a\\u{1b}[2J\\u{1b}]0;title\\u{7}\\u{9b}31m\\u{202e}b\\rc\\nwhole";
     assert!(shown.lines().any(|line| line.trim_start().starts_with(row)), "{shown}");

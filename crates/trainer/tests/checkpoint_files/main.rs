@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 mod foreign_text;
+mod hostile;
 mod load;
 mod safetensors;
 mod tools;
