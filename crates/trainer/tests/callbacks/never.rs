@@ -34,11 +34,13 @@ fn fit_module(
     (files, console.contents(), fitted.err().map(|error| error.to_string()))
 }
 
+type Change = fn(TrainerBuilder) -> TrainerBuilder;
+
 #[test]
 fn without_validation_epochs_are_saved_at_their_end() {
     let monitor = || ModelCheckpoint::monitor("train_loss").save_top_k(-1);
     let epochs = ["epoch=0-step=3.ckpt", "epoch=1-step=6.ckpt", "epoch=2-step=9.ckpt", "epoch=3-step=12.ckpt"];
-    let ways: [(fn(TrainerBuilder) -> TrainerBuilder, usize); 4] = [
+    let ways: [(Change, usize); 4] = [
         (|t| t.check_val_every_n_epoch(2).limit_val_batches(0), 1),
         (|t| t.check_val_every_n_epoch(2), 0),
         (|t| t.val_check_interval(std::time::Duration::from_secs(3600)), 0),
