@@ -227,6 +227,7 @@ impl TrainerState {
         // Of a stop that is granted, whoever asked for it tells when the run is resumed.
         let stop = self.stop.clone().filter(|_| !self.can_stop_early());
         let callback_metrics = self.metrics.callback_state()?;
+        let run_id = self.id_of_run()?;
         let logged_names: Vec<Value> = callback_metrics.keys().map(|name| name.into()).collect();
         Ok(Dict::new()
             .with("logged_names", logged_names)
@@ -242,7 +243,18 @@ impl TrainerState {
             .with("world_size", self.fabric.world_size())
             .with("log_versions", self.log_versions())
             .with("configuration", self.configuration.to_value())
-            .with("run_id", self.run_id.get_or_insert_with(new_run_id).as_str()))
+            .with("run_id", run_id))
+    }
+
+    /// The name by which the run knows its checkpoints, the same on all ranks.
+    fn id_of_run(&mut self) -> Result<String, Error> {
+        if let Some(id) = &self.run_id {
+            return Ok(id.clone());
+        }
+        let id = self.fabric.strategy().broadcast(new_run_id().into(), 0)?;
+        let id = id.as_str().unwrap_or_default().to_owned();
+        self.run_id = Some(id.clone());
+        Ok(id)
     }
 
     /// What a checkpoint holds of this rank; of the only one, where it was written by one and is read by one.
@@ -406,9 +418,13 @@ fn check_parameters_with_state(saved: &Saved, more: &Saved) -> Result<(), String
         let Some(optimizer) = saved.dict_at("optimizer_states", at)? else { continue };
         let Some(states) = optimizer.dict("state")? else { continue };
         for (place, key) in keys.iter().enumerate() {
-            let number = count(&format!("{name}[{place}]"), key)?;
+            let shown = match key {
+                // An optimizer of the user's may name its states as it likes.
+                Value::Str(text) => text.clone(),
+                key => count(&format!("{name}[{place}]"), key)?.to_string(),
+            };
             if states.entries.get_value(key).is_none() {
-                states.lacks(&number.to_string());
+                states.lacks(&shown);
             }
         }
     }

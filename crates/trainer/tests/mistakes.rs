@@ -138,6 +138,10 @@ impl Loader for Slow {
         Some(40)
     }
 
+    fn len_is_exact(&self) -> bool {
+        true
+    }
+
     fn iter(&self, _: u64, skip: usize) -> Result<BatchIter<Tensor>, DataError> {
         let takes = self.0;
         Ok(Box::new(batches(40 - skip).into_iter().map(move |batch| {

@@ -303,6 +303,14 @@ fn what_is_validated_is_what_is_saved() {
     }
 }
 
+/// All ranks know the run by one name, or they would look for its files at different times.
+#[test]
+fn a_second_fit_after_a_test_of_the_first_ones_checkpoint() {
+    let folder = folder();
+    let two = reports(&Plan { folder: folder.path().into(), save_every: Some(2), again: true, ..Plan::default() }, 2);
+    assert_eq!(two[0].weights, two[1].weights);
+}
+
 #[test]
 fn a_run_goes_on_bit_by_bit_from_within_a_validation() {
     let (whole, cut) = (folder(), folder());

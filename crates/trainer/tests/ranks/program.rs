@@ -77,6 +77,8 @@ pub(crate) struct Plan {
     pub ema: bool,
     /// The end of the run is asked for in this batch of the first validation, after a checkpoint of it.
     pub cut_in_validation: Option<usize>,
+    /// The checkpoint is tested, and fit is called once more.
+    pub again: bool,
 }
 
 impl Default for Plan {
@@ -114,6 +116,7 @@ impl Default for Plan {
             save_every: None,
             ema: false,
             cut_in_validation: None,
+            again: false,
         }
     }
 }
@@ -393,6 +396,10 @@ fn run(plan: &Plan) -> Result<()> {
     let state = trainer.state();
     let (steps, batches) = (state.global_step(), state.progress().batch.total.completed);
     let (logged, rank) = (state.logged_metrics().clone(), state.fabric().global_rank());
+    if plan.again {
+        trainer.ckpt_path("last").verbose(false).test(&mut net, ())?;
+        trainer.fit(&mut net, ())?;
+    }
     let best = plan.ema.then(|| trainer.ckpt_path("best")).map(|trainer| trainer.verbose(false).validate(&mut net, ()));
     let validated_best = best.transpose()?.map(|results| results[0]["val_loss"]);
     let saved = plan.save_every.map(|steps| plan.folder.join(format!("saved/step={}.ckpt", steps)));

@@ -114,7 +114,8 @@ impl ModelCheckpoint {
                 LaterPlace::Latest => overdue.push(path),
             }
         }
-        if self.options.monitor.is_some() {
+        // In another folder the ranking begins anew, and the best of the run before is still to be had.
+        if self.options.monitor.is_some() && kept.top.best().is_some() {
             kept.note_best_of_ranking();
         }
         Ok(overdue)
