@@ -67,7 +67,7 @@ fn meet(
         .name("fulgurite-rendezvous".into())
         .spawn(errand)
         .map_err(|error| FabricError::environment(format!("no thread can be started: {error}")))?;
-    met.recv_timeout(timeout + MARGIN * 2).unwrap_or_else(|_| {
+    met.recv_timeout(timeout.saturating_add(MARGIN * 2)).unwrap_or_else(|_| {
         Err(FabricError::MissingRanks { missing: vec![(0, None)], world_size: size, address, waited: began.elapsed() })
     })
 }

@@ -6,6 +6,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use super::{SUPERVISOR, is_supervised};
 use crate::FabricError;
 
 /// Holds the token. Ranks are told it by the supervisor; for supervisors of several nodes, and for ranks that somebody
@@ -14,6 +15,8 @@ pub const RUN_TOKEN: &str = "FULGURITE_RUN_TOKEN";
 
 /// Shorter ones can be guessed.
 const SHORTEST: usize = 16;
+/// Of a token that is made here, in bytes.
+const LENGTH: usize = 32;
 /// Of a signature, in bytes.
 const SIGNATURE: usize = 32;
 
@@ -22,10 +25,14 @@ const SIGNATURE: usize = 32;
 pub(crate) struct RunToken(String);
 
 impl RunToken {
-    /// The token that this process was given, if any.
+    /// The token that this process was given, if any. That of a rank is not that of a program which the rank starts.
     pub(crate) fn given() -> Result<Option<RunToken>, FabricError> {
-        let Ok(text) = std::env::var(RUN_TOKEN) else { return Ok(None) };
-        RunToken::parse(text.trim())
+        if std::env::var_os(SUPERVISOR).is_some() && !is_supervised() {
+            return Ok(None);
+        }
+        let Some(text) = std::env::var_os(RUN_TOKEN) else { return Ok(None) };
+        let unreadable = || FabricError::environment(format!("the environment variable {RUN_TOKEN} is no UTF-8 text"));
+        RunToken::parse(text.to_str().ok_or_else(unreadable)?.trim())
     }
 
     fn parse(text: &str) -> Result<Option<RunToken>, FabricError> {
@@ -42,15 +49,16 @@ impl RunToken {
 
     /// A token that nobody knows.
     pub(crate) fn random() -> Result<RunToken, FabricError> {
-        let mut bytes = [0_u8; 32];
+        let mut bytes = [0_u8; LENGTH];
         getrandom::fill(&mut bytes)
             .map_err(|error| FabricError::launch(format!("the system has no random numbers: {error}")))?;
         Ok(RunToken(hex(&bytes)))
     }
 
-    /// What another process of the run said.
-    pub(crate) fn heard(text: String) -> RunToken {
-        RunToken(text)
+    /// What the first node of the run said, if it is what [`random`](RunToken::random) makes.
+    pub(crate) fn heard(text: &[u8]) -> Option<RunToken> {
+        let is_one = text.len() == 2 * LENGTH && text.iter().all(u8::is_ascii_hexdigit);
+        std::str::from_utf8(text).ok().filter(|_| is_one).map(|text| RunToken(text.to_owned()))
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -108,7 +116,10 @@ mod tests {
         let (ours, theirs) = (RunToken::random().unwrap(), RunToken::random().unwrap());
         let sealed = ours.seal("failed", b"rank 1 died");
         assert_eq!(ours.open("failed", &sealed), Some(&b"rank 1 died"[..]));
-        assert_eq!(RunToken::heard(ours.as_str().to_owned()).open("failed", &sealed), Some(&b"rank 1 died"[..]));
+        let heard = RunToken::heard(ours.as_str().as_bytes()).unwrap();
+        assert_eq!(heard.open("failed", &sealed), Some(&b"rank 1 died"[..]));
+        assert_eq!(RunToken::heard(b"short"), None);
+        assert_eq!(RunToken::heard(&[b'a'; 1000]), None);
         assert_eq!(theirs.open("failed", &sealed), None);
         assert_eq!(ours.open("ended", &sealed), None);
         for index in 0..sealed.len() {

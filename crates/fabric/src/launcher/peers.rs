@@ -67,11 +67,13 @@ impl Host {
 fn learn_token(store: &Store, given: Option<RunToken>) -> Result<RunToken, String> {
     let get =
         |key| store.get(key).map_err(|error| format!("the launcher of the first node does not say its token: {error}"));
-    let published = String::from_utf8_lossy(&get(TOKEN)?).into_owned();
+    let published = get(TOKEN)?;
     let remedy = format!("set {RUN_TOKEN} to the same text on all nodes, or on none");
     match (given, published.is_empty()) {
         (Some(token), true) if token.open(PROOF, &get(PROOF)?).is_some() => Ok(token),
-        (None, false) => Ok(RunToken::heard(published)),
+        (None, false) => {
+            RunToken::heard(&published).ok_or_else(|| format!("the first node said no token of a run; {remedy}"))
+        }
         (Some(_), true) => Err(format!("the first node has another {RUN_TOKEN}; {remedy}")),
         (Some(_), false) => Err(format!("{RUN_TOKEN} is set here, and not on the first node; {remedy}")),
         (None, true) => Err(format!("{RUN_TOKEN} is set on the first node, and not here; {remedy}")),

@@ -216,9 +216,12 @@ impl ProcessGroup {
 
         let interfaces = options.interface.clone().or_else(|| std::env::var("GLOO_SOCKET_IFNAME").ok());
         let interfaces: Vec<Text> = interfaces.iter().flat_map(|names| names.split(',')).map(Text::new).collect();
-        // Whoever comes to a loopback address is on this machine, so nobody else has to reach the ranks.
-        let is_local =
-            address.is_empty() && store.host().is_some_and(|host| ["127.0.0.1", "localhost"].contains(&host));
+        // Where every rank comes to a loopback address, all are on this machine, and nobody else has to reach them. One whose
+        // address is known to others alone may see the store as its own machine's.
+        let mut is_local = store.host().is_some_and(|host| ["127.0.0.1", "localhost"].contains(&host));
+        for rank in 0..size {
+            is_local = is_local && store.get(&inquiry::arrival_key(rank))?.is_empty();
+        }
         let listens_at = if is_local { "127.0.0.1" } else { &address };
         let raw_options = RawOptions {
             timeout_ms: milliseconds(options.timeout),

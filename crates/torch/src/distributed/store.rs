@@ -154,9 +154,12 @@ impl Store {
         let (sender, made) = mpsc::channel();
         let connect = move || _ = sender.send(Store::open(options));
         let begun = thread::Builder::new().name("fulgurite-connect".into()).spawn(connect);
-        match begun.map(|_| made.recv_timeout(timeout.max(SHORTEST_PATIENCE) + ANSWER)) {
+        match begun.map(|_| made.recv_timeout(timeout.max(SHORTEST_PATIENCE).saturating_add(ANSWER))) {
             Ok(Ok(made)) => made,
-            Ok(Err(_)) => Err(silent("what took the connection does not answer as a store does").into()),
+            Ok(Err(_)) => {
+                Err(silent("there was no answer in time: nobody is there, or what takes the connection is no store")
+                    .into())
+            }
             Err(error) => Err(silent(&error.to_string()).into()),
         }
     }

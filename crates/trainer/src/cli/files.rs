@@ -119,7 +119,7 @@ impl Files {
         let longest = MAX_PASSED.saturating_sub(length as u64);
         let too_long = || format!("more than {longest} bytes come out of it; save them to a file, which may have more");
         let text = read(path, longest, too_long)?;
-        if text.trim().is_empty() {
+        if text.trim().is_empty() && path != Path::new("/dev/null") {
             return Err("nothing came out of it; has another process read it already?".into());
         }
         kept.insert(name.to_owned(), text.clone());

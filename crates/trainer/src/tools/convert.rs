@@ -7,7 +7,9 @@ use fulgurite_torch::serialization::{self, safetensors};
 use fulgurite_torch::tch::{Kind, Tensor};
 use fulgurite_torch::{Dict, TorchError, Value};
 
-use super::tensors::{Expansion, MAX_EXPANSION, Place, bytes, dtype_name, once, parse_dtype, place, tensors};
+use super::tensors::{
+    Expansion, MAX_EXPANSION, Place, as_f64, as_it_is, bytes, dtype_name, once, parse_dtype, place, tensors,
+};
 use super::text::{self, count, size};
 use crate::error::Error;
 use crate::load::source::{self, Checksums};
@@ -185,7 +187,7 @@ impl Change {
     /// Weights that safetensors can hold, each by itself: real tensors, where the limit was raised for it.
     fn written_out(&self, weights: Dict) -> Result<Dict, String> {
         let weights = Value::Dict(weights);
-        self.expansion.check(&tensors(&weights), |tensor| Ok(bytes(tensor)))?;
+        self.expansion.check(&tensors(&weights), as_it_is, |tensor| Ok(tensor.shallow_clone()))?;
         let Value::Dict(mut weights) = weights else { return Ok(Dict::new()) };
         if self.expansion.max_expansion > MAX_EXPANSION {
             let mut copies: HashMap<Place, Tensor> = HashMap::new();
@@ -218,7 +220,7 @@ impl Change {
         // Weights that are tied stay tied.
         let mut seen: HashMap<Place, Tensor> = HashMap::new();
         let weights = Value::Dict(renamed);
-        self.expansion.check(&tensors(&weights), |tensor| Ok(bytes(&once(tensor)?)))?;
+        self.expansion.check(&tensors(&weights), as_f64, once)?;
         let Value::Dict(renamed) = weights else { return Ok(Dict::new()) };
         let mut converted = 0;
         let mut worst: f64 = 0.0;

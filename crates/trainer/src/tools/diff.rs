@@ -1,13 +1,13 @@
 //! `fulgurite ckpt diff`: what is not the same in two checkpoints.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 
 use fulgurite_torch::tch::{Kind, Tensor};
 use fulgurite_torch::{TorchError, Value};
 
 use super::Findings;
-use super::tensors::{Expansion, Place, bytes, dtype_name, leaves, place, tensors};
+use super::tensors::{Expansion, Place, as_f64, dtype_name, leaves, place, tensors};
 use super::text::{self, Table, count, fields};
 use crate::error::Error;
 use crate::load::source::{self, Checksums};
@@ -55,7 +55,7 @@ impl Diff {
             (a, b)
         };
         for (value, path) in [(&a, &self.a), (&b, &self.b)] {
-            let checked = self.expansion.check(&tensors(value), |tensor| Ok(bytes(tensor)));
+            let checked = self.expansion.check(&tensors(value), as_f64, |tensor| Ok(tensor.shallow_clone()));
             checked.map_err(|problem| Error::Checkpoint { path: path.clone(), problem })?;
         }
         let comparison = self.compare(&a, &b)?;
@@ -65,12 +65,16 @@ impl Diff {
 
     fn compare(&self, a: &Value, b: &Value) -> Result<Comparison, Error> {
         let (a, b) = (leaves(a), leaves(b));
-        let mut others: HashMap<&str, &Value> = b.iter().map(|(path, value)| (path.as_str(), *value)).collect();
+        // Different keys may have the same way, such as 0 and "0"; they are compared in their order.
+        let mut others: HashMap<&str, VecDeque<&Value>> = HashMap::new();
+        for (path, value) in &b {
+            others.entry(path).or_default().push_back(value);
+        }
         let mut comparison = Comparison::default();
         // Tied tensors are compared once.
         let mut known: HashMap<(Place, Place), Option<Vec<String>>> = HashMap::new();
         for (path, ours) in &a {
-            let Some(theirs) = others.remove(path.as_str()) else {
+            let Some(theirs) = others.get_mut(path.as_str()).and_then(VecDeque::pop_front) else {
                 comparison.only_in_a.push(path.clone());
                 continue;
             };
@@ -96,7 +100,8 @@ impl Diff {
                 }
             }
         }
-        let only_in_b = b.iter().filter(|(path, _)| others.contains_key(path.as_str()));
+        let only_in_b =
+            b.iter().filter(|(path, _)| others.get_mut(path.as_str()).and_then(VecDeque::pop_front).is_some());
         comparison.only_in_b = only_in_b.map(|(path, _)| path.clone()).collect();
         Ok(comparison)
     }

@@ -8,7 +8,7 @@ use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, TorchError, Value, printable};
 use serde_json::{Map, Value as Json, json};
 
-use super::tensors::{Expansion, Stats, Summaries, bytes, dtype_name, once, shared, tensors};
+use super::tensors::{Expansion, Stats, Summaries, as_f64, bytes, dtype_name, once, shared, tensors};
 use super::text::{self, Table, count, fields, settings, size};
 use crate::error::Error;
 use crate::load::source::{self, Checksums, Format, Source};
@@ -56,7 +56,7 @@ impl Show {
         let checksums = if self.quick { Checksums::Ignored } else { Checksums::Compared };
         let source = source::read(&self.file, checksums)?;
         if self.stats {
-            let checked = self.expansion.check(&tensors(&source.value), |tensor| Ok(bytes(&once(tensor)?)));
+            let checked = self.expansion.check(&tensors(&source.value), as_f64, once);
             checked.map_err(|problem| Error::Checkpoint { path: self.file.clone(), problem })?;
         }
         if self.json {

@@ -6,8 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use fulgurite_torch::tch::{Kind, Tensor};
 use fulgurite_torch::{TorchError, Value};
 
-/// Bytes of a key that are written out in the way to what is below it.
-const LONGEST_STEP: usize = 1000;
+/// Bytes of a way that are written out.
+const LONGEST_WAY: usize = 1000;
 
 /// A tree as a list of what is at its ends, each with the way to it.
 pub(super) fn leaves(value: &Value) -> Vec<(String, &Value)> {
@@ -20,25 +20,27 @@ fn collect<'a>(path: String, value: &'a Value, found: &mut Vec<(String, &'a Valu
     match value {
         Value::Dict(dict) if !dict.is_empty() => {
             for (key, value) in dict.iter() {
-                let key = step(super::text::value(key));
-                collect(if path.is_empty() { key } else { format!("{path}.{key}") }, value, found);
+                let key = super::text::value(key);
+                collect(shortened(if path.is_empty() { key } else { format!("{path}.{key}") }), value, found);
             }
         }
         Value::List(items) | Value::Tuple(items) if !items.is_empty() => {
-            items.iter().enumerate().for_each(|(index, item)| collect(format!("{path}[{index}]"), item, found));
+            let way = |index| shortened(format!("{path}[{index}]"));
+            items.iter().enumerate().for_each(|(index, item)| collect(way(index), item, found));
         }
         _ => found.push((path, value)),
     }
 }
 
-/// A key as a part of ways: it is in that of everything below it, so a long one is cut, and told from others by a hash.
-fn step(key: String) -> String {
-    if key.len() <= LONGEST_STEP {
-        return key;
+/// A way is in that of everything below it, so a long one is cut, and told from others by a hash.
+fn shortened(way: String) -> String {
+    if way.len() <= LONGEST_WAY {
+        return way;
     }
     let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    format!("{}…{:016x}", &key[..key.floor_char_boundary(LONGEST_STEP)], hasher.finish())
+    way.hash(&mut hasher);
+    let shown = LONGEST_WAY - "…0123456789abcdef".len();
+    format!("{}…{:016x}", &way[..way.floor_char_boundary(shown)], hasher.finish())
 }
 
 /// The tensors of a tree, each with the way to it.
@@ -77,30 +79,42 @@ pub(super) struct Expansion {
     pub(super) max_expansion: u64,
 }
 
+/// Bytes of an element as values are looked at: in f64.
+pub(super) fn as_f64(_: &Tensor) -> u64 {
+    8
+}
+
+/// Bytes of an element in the tensor's own kind.
+pub(super) fn as_it_is(tensor: &Tensor) -> u64 {
+    tensor.kind().elt_size_in_bytes() as u64
+}
+
 /// More than models with fused and expanded weights need, beyond several times their own size.
 pub(super) const MAX_EXPANSION: u64 = 256;
 
 impl Expansion {
-    /// What is wrong with `tensors`, of which each place is worked on once, `bytes_of` it in all.
+    /// What is wrong with `tensors`, of which each place is worked on once, `part` of it, in elements of so many bytes.
     pub(super) fn check(
         &self,
         tensors: &[(String, &Tensor)],
-        bytes_of: impl Fn(&Tensor) -> Result<u64, TorchError>,
+        element: impl Fn(&Tensor) -> u64,
+        part: impl Fn(&Tensor) -> Result<Tensor, TorchError>,
     ) -> Result<(), String> {
-        let mut places: HashMap<Place, u64> = HashMap::new();
+        let mut places: HashMap<Place, [u64; 2]> = HashMap::new();
         let mut largest = (0, "");
         for (name, tensor) in tensors {
-            let bytes = bytes_of(tensor).map_err(|error| error.to_string())?;
+            let elements = part(tensor).map_err(|error| error.to_string())?.numel() as u64;
+            let bytes = [element(tensor), as_it_is(tensor)].map(|element| elements.saturating_mul(element));
+            largest = largest.max((bytes[1], name));
             places.insert(place(tensor), bytes);
-            largest = largest.max((bytes, name));
         }
-        let all = places.into_values().fold(0u64, u64::saturating_add);
-        let held = covered(tensors);
+        let all = |which: usize| places.values().fold(0u64, |all, bytes| all.saturating_add(bytes[which]));
+        let held = covered(tensors, element);
         let allowed = held.saturating_mul(4).saturating_add(self.max_expansion.saturating_mul(1 << 20));
-        if all <= allowed {
+        if all(0) <= allowed {
             return Ok(());
         }
-        let [all, held] = [all, held].map(super::text::size);
+        let [all, held] = [all(1), covered(tensors, as_it_is)].map(super::text::size);
         Err(format!(
             "has tensors whose elements lie over each other: {held} in memory, {all} when each is written out (the \
              largest is `{}`); --max-expansion allows more",
@@ -123,12 +137,14 @@ fn ranges(tensors: &[(String, &Tensor)]) -> Vec<(usize, usize, usize)> {
     ranges
 }
 
-/// The bytes of memory that tensors lie in.
-fn covered(tensors: &[(String, &Tensor)]) -> u64 {
+/// What tensors take that are worked on where they lie, in elements of so many bytes.
+fn covered(tensors: &[(String, &Tensor)], element: impl Fn(&Tensor) -> u64) -> u64 {
     let mut end = 0;
-    let mut covered = 0;
-    for (start, stop, _) in ranges(tensors) {
-        covered += stop.saturating_sub(start.max(end)) as u64;
+    let mut covered: u64 = 0;
+    for (start, stop, index) in ranges(tensors) {
+        let tensor = tensors[index].1;
+        let elements = stop.saturating_sub(start.max(end)) / tensor.kind().elt_size_in_bytes().max(1);
+        covered = covered.saturating_add((elements as u64).saturating_mul(element(tensor)));
         end = end.max(stop);
     }
     covered

@@ -28,12 +28,45 @@ fn expanded_tensors_take_no_more_than_they_hold() {
         assert!(said.contains("has tensors whose elements lie over each other: 4 B in memory, 1.1 TB"), "{said}");
         assert!(said.contains("--max-expansion allows more") && said.lines().count() == 1, "{said}");
     }
+    // What is looked at in f64 takes eight times as much of bytes.
+    let bytes = Tensor::zeros([32_767], (Kind::Uint8, Device::Cpu)).as_strided([16_384, 16_383], [1, 1], None);
+    serialization::save(folder.path().join("u.pt"), &state(&bytes)).unwrap();
+    for arguments in [&["show", "u.pt", "--stats"][..], &["diff", "u.pt", "u.pt"]] {
+        let (said, status) = fulgurite_in(folder.path(), None, arguments);
+        assert!(status == 2 && said.contains("32.8 kB in memory, 268.4 MB when each is written out"), "{said}");
+    }
     // A real one that lies over itself, as windows over a series do.
     let windows = Tensor::arange(6, (Kind::Float, Device::Cpu)).unfold(0, 3, 1);
     serialization::save(folder.path().join("w.pt"), &state(&windows)).unwrap();
     for arguments in [&["convert", "w.pt", "w.safetensors"][..], &["diff", "w.pt", "w.safetensors"]] {
         let (said, status) = fulgurite_in(folder.path(), None, arguments);
         assert_eq!(status, 0, "{said}");
+    }
+}
+
+/// A long key that stands at every depth is in the way to everything below it.
+#[test]
+fn ways_are_no_longer_than_they_need_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = "k".repeat(1000);
+    let leaves = Value::List((0..20_000).map(|n| Value::from(n as i64)).collect());
+    let deep = (0..90).fold(leaves, |value, _| Value::Dict(Dict::new().with(key.clone(), value)));
+    serialization::save(folder.path().join("deep.pt"), &deep).unwrap();
+    let (said, status) = fulgurite_in(folder.path(), None, &["diff", "deep.pt", "deep.pt"]);
+    assert!(status == 0 && said.contains("20000 other values"), "{said}");
+}
+
+#[test]
+fn keys_that_are_written_alike_are_compared_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let ones = || Tensor::from_slice(&[1.0f32]);
+    let both: Dict = [(Value::from(0), Value::from(Tensor::from_slice(&[0.0f32]))), ("0".into(), ones().into())]
+        .into_iter()
+        .collect();
+    serialization::save(folder.path().join("one.pt"), &Value::Dict(Dict::new().with("0", ones()))).unwrap();
+    serialization::save(folder.path().join("two.pt"), &Value::Dict(both)).unwrap();
+    for arguments in [&["diff", "one.pt", "two.pt"][..], &["diff", "two.pt", "one.pt"]] {
+        assert_eq!(fulgurite_in(folder.path(), None, arguments).1, 1);
     }
 }
 
