@@ -246,7 +246,8 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
         }
         let len = Length::of(loader);
         let state = &mut self.engine.state;
-        if state.is_distributed() || len == state.train_data.len {
+        let len = state.fewest_batches(len)?;
+        if len == state.train_data.len {
             return Ok(());
         }
         state.expect_training_batches(len, state.config.limit_train_batches)

@@ -303,6 +303,13 @@ fn what_is_validated_is_what_is_saved() {
     }
 }
 
+#[test]
+fn a_loader_that_grows_with_each_epoch_is_read_to_its_end() {
+    let folder = folder();
+    let two = reports(&Plan { folder: folder.path().into(), grows: true, epochs: 3, ..Plan::default() }, 2);
+    assert_eq!((two[0].batches, two[1].batches), (2 + 3 + 4, 2 + 3 + 4));
+}
+
 /// All ranks know the run by one name, or they would look for its files at different times.
 #[test]
 fn a_second_fit_after_a_test_of_the_first_ones_checkpoint() {

@@ -1,6 +1,8 @@
 //! What every rank runs: a small training program, told by variables what to do, which writes down what came of it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fulgurite::Console;
@@ -79,6 +81,8 @@ pub(crate) struct Plan {
     pub cut_in_validation: Option<usize>,
     /// The checkpoint is tested, and fit is called once more.
     pub again: bool,
+    /// The training loader has two batches in the first epoch, and one more in each that follows.
+    pub grows: bool,
 }
 
 impl Default for Plan {
@@ -117,6 +121,7 @@ impl Default for Plan {
             ema: false,
             cut_in_validation: None,
             again: false,
+            grows: false,
         }
     }
 }
@@ -176,6 +181,29 @@ impl Loader for Saying {
     }
 }
 
+/// Has as many batches as it is told, and one loader for all epochs.
+struct Growing(Arc<AtomicUsize>);
+
+impl Loader for Growing {
+    type Batch = (Tensor, Tensor);
+
+    fn len(&self) -> Option<usize> {
+        Some(self.0.load(Ordering::Relaxed))
+    }
+
+    fn len_is_exact(&self) -> bool {
+        true
+    }
+
+    fn iter(&self, _: u64, skip: usize) -> std::result::Result<BatchIter<Self::Batch>, DataError> {
+        let batch = |index| {
+            let (x, item) = point(index);
+            Ok((x.unsqueeze(0), Tensor::from_slice(&[item])))
+        };
+        Ok(Box::new((skip..self.0.load(Ordering::Relaxed)).map(batch)))
+    }
+}
+
 fn is_rank_1() -> bool {
     std::env::var("RANK").as_deref() == Ok("1")
 }
@@ -188,6 +216,7 @@ struct Net {
     plan: Plan,
     accuracy: MulticlassAccuracy,
     train_accuracy: MulticlassAccuracy,
+    batches: Arc<AtomicUsize>,
     seen: Vec<Vec<i64>>,
     tested: Vec<i64>,
     validated: Vec<u64>,
@@ -213,6 +242,7 @@ impl Net {
             plan: plan.clone(),
             accuracy,
             train_accuracy: MulticlassAccuracy::new(3),
+            batches: Arc::new(AtomicUsize::new(2)),
             seen: Vec::new(),
             tested: Vec::new(),
             validated: Vec::new(),
@@ -247,6 +277,9 @@ impl LightningModule for Net {
 
     fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
         let Plan { batch_size, items, stream_lacks, .. } = self.plan;
+        if self.plan.grows {
+            return Ok(Growing(Arc::clone(&self.batches)).into());
+        }
         let Some(lacks) = stream_lacks else {
             return Ok(DataLoader::new(Points(items)).batch_size(batch_size).shuffle(true).into());
         };
@@ -270,6 +303,11 @@ impl LightningModule for Net {
 
     fn test_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
         Ok(DataLoader::new(Points(self.plan.eval_items)).batch_size(2).into())
+    }
+
+    fn on_train_epoch_end(&mut self, _: &mut TrainerState) -> Result<()> {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     fn training_step(&mut self, (x, items): Self::Batch, step: &mut Step) -> Result<Loss> {
