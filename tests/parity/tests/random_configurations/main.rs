@@ -53,7 +53,21 @@ fn normalized(config: &Json, trace: &[Json]) -> Vec<Json> {
             !(ended && named(event, "Module.on_save_checkpoint"))
         });
     }
-    without_what_is_not_restored(&rows_before_checkpoints(&trace))
+    without_what_going_back_replaces(&without_what_is_not_restored(&rows_before_checkpoints(&trace)))
+}
+
+/// A run that goes back to an earlier checkpoint replaces what it wrote since; Lightning leaves it, and writes `-v1` beside.
+fn without_what_going_back_replaces(trace: &[Json]) -> Vec<Json> {
+    let resumed = trace.iter().position(|event| event[0] == "-- resume").unwrap_or(trace.len());
+    let (before, after) = trace.split_at(resumed);
+    let step = |name: &Json| {
+        let digits = name.as_str()?.split_once("step=")?.1;
+        digits[..digits.find(|c: char| !c.is_ascii_digit())?].parse::<u64>().ok()
+    };
+    let written = before.iter().filter(|event| event[0] == "files").filter_map(|event| event[1].as_array()).flatten();
+    let goes_back = after.first().is_some_and(|event| written.filter_map(step).max() > step(&event[1]));
+    let is_replaced = |event: &&Json| goes_back && (event[0] == "files" || event[0] == "kept");
+    before.iter().chain(after.iter().filter(|event| !is_replaced(event))).cloned().collect()
 }
 
 /// What a batch or an epoch logged is written before its checkpoint, so that a run that goes on from there has it.

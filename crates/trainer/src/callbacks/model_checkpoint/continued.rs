@@ -88,7 +88,10 @@ impl ModelCheckpoint {
         let is_of_run = match (outline.run_id(), &loaded.run_id) {
             (Some(theirs), Some(ours)) => theirs == ours,
             // Weights alone, or a file of Lightning's.
-            (None, _) => trainer.as_rank_zero_decides(self.lies_here(&loaded.path))? && self.may_have_named(path),
+            (None, _) => {
+                let is_named = self.may_have_named(path) || absolute(path) == absolute(&loaded.path);
+                trainer.as_rank_zero_decides(self.lies_here(&loaded.path))? && is_named
+            }
             (Some(_), None) => false,
         };
         Ok(outline.is_checkpoint() && is_of_run)
