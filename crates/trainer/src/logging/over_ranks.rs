@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use fulgurite_fabric::Strategy;
 use fulgurite_metrics::Metric;
 use fulgurite_torch::tch::{Device, Tensor};
-use fulgurite_torch::{Dict, Value};
+use fulgurite_torch::{Dict, TorchError, Value};
 
 use super::results::{Accumulated, Entry, Sums, widened};
 use super::{LogOptions, LoggedValue, Metrics, Reduce, ResultStore};
@@ -114,17 +114,12 @@ impl ResultStore {
         };
         for entry in self.entries.iter_mut().filter(|entry| wants(entry)) {
             let Some(latest) = &entry.latest else { continue };
-            let op = match entry.options.reduce {
-                Reduce::Mean => fulgurite_fabric::ReduceOp::Mean,
-                Reduce::Sum => fulgurite_fabric::ReduceOp::Sum,
-                Reduce::Min => fulgurite_fabric::ReduceOp::Min,
-                Reduce::Max => fulgurite_fabric::ReduceOp::Max,
-            };
             let local = match latest {
                 LoggedValue::Number(x) => Tensor::from(*x),
-                LoggedValue::Tensor(tensor) => widened(tensor).map_err(fulgurite_torch::TorchError::from)?,
+                LoggedValue::Tensor(tensor) => widened(tensor).map_err(TorchError::from)?,
             };
-            entry.latest = Some(LoggedValue::Tensor(strategy.reduce(&local, op)?));
+            let reduced = over_ranks_of_step(strategy, &local, entry.options.reduce)?;
+            entry.latest = Some(LoggedValue::Tensor(reduced));
             entry.latest_is_reduced = true;
         }
         Ok(())
@@ -226,6 +221,20 @@ impl Entry {
             Accumulated::Restored { value, .. } => Ok(Some(LoggedValue::Tensor(value.shallow_clone()))),
         }
     }
+}
+
+/// One value out of every rank's. NaN wins, where Gloo's own minimum and maximum keep it or not as the ranks come.
+fn over_ranks_of_step(strategy: &dyn Strategy, local: &Tensor, reduce: Reduce) -> Result<Tensor, Error> {
+    let of_ranks = || -> Result<Tensor, Error> {
+        let flat = local.f_reshape([1]).map_err(TorchError::from)?;
+        Ok(Tensor::f_cat(&strategy.all_gather(&flat)?, 0).map_err(TorchError::from)?)
+    };
+    Ok(match reduce {
+        Reduce::Mean => strategy.reduce(local, fulgurite_fabric::ReduceOp::Mean)?,
+        Reduce::Sum => strategy.reduce(local, fulgurite_fabric::ReduceOp::Sum)?,
+        Reduce::Min => of_ranks()?.f_min().map_err(TorchError::from)?,
+        Reduce::Max => of_ranks()?.f_max().map_err(TorchError::from)?,
+    })
 }
 
 /// The value of a metric over what several ranks accumulated; its own state stays as it is.

@@ -304,6 +304,18 @@ fn what_is_validated_is_what_is_saved() {
 }
 
 #[test]
+fn nan_of_any_rank_wins_in_values_of_a_step() {
+    for rank in [0, 1] {
+        let folder = folder();
+        let plan = Plan { folder: folder.path().into(), epochs: 1, nan_of: Some(rank), ..Plan::default() };
+        for report in reports(&plan, 2) {
+            assert_eq!(report.nans, ["max", "min"], "NaN of rank {rank}");
+            assert_eq!(report.logged["finite"], 1.0);
+        }
+    }
+}
+
+#[test]
 fn a_loader_that_grows_with_each_epoch_is_read_to_its_end() {
     let folder = folder();
     let two = reports(&Plan { folder: folder.path().into(), grows: true, epochs: 3, ..Plan::default() }, 2);

@@ -83,6 +83,8 @@ pub(crate) struct Plan {
     pub again: bool,
     /// The training loader has two batches in the first epoch, and one more in each that follows.
     pub grows: bool,
+    /// This rank logs NaN where the other logs 1.
+    pub nan_of: Option<usize>,
 }
 
 impl Default for Plan {
@@ -122,6 +124,7 @@ impl Default for Plan {
             cut_in_validation: None,
             again: false,
             grows: false,
+            nan_of: None,
         }
     }
 }
@@ -133,6 +136,8 @@ pub(crate) struct Report {
     pub steps: u64,
     pub batches: u64,
     pub logged: std::collections::BTreeMap<String, f64>,
+    /// Names of what is NaN, which JSON does not have.
+    pub nans: Vec<String>,
     pub weights: Vec<f64>,
     /// Running means and variances.
     pub buffers: Vec<f64>,
@@ -317,6 +322,12 @@ impl LightningModule for Net {
         let loss = logits.cross_entropy_for_logits(&classes);
         self.train_accuracy.update(&logits, &classes)?;
         step.log("train_acc", &self.train_accuracy).epoch_only();
+        if let Some(rank) = self.plan.nan_of {
+            let value = if is_rank_1() == (rank == 1) { f64::NAN } else { 1.0 };
+            step.log("max", value).step_only().sync_dist(true).reduce(Reduce::Max);
+            step.log("min", value).step_only().sync_dist(true).reduce(Reduce::Min);
+            step.log("finite", value.max(1.0)).step_only().sync_dist(true).reduce(Reduce::Max);
+        }
         step.log("narrow", loss.to_kind(Kind::Half) * 1000).epoch_only().sync_dist(true);
         step.log("train_loss", &loss).on_step().on_epoch();
         step.log("synced", &loss).step_only().sync_dist(true);
@@ -434,6 +445,7 @@ fn run(plan: &Plan) -> Result<()> {
     let state = trainer.state();
     let (steps, batches) = (state.global_step(), state.progress().batch.total.completed);
     let (logged, rank) = (state.logged_metrics().clone(), state.fabric().global_rank());
+    let (nans, logged) = logged.into_iter().partition::<std::collections::BTreeMap<_, _>, _>(|(_, x)| x.is_nan());
     if plan.again {
         trainer.ckpt_path("last").verbose(false).test(&mut net, ())?;
         trainer.fit(&mut net, ())?;
@@ -453,6 +465,7 @@ fn run(plan: &Plan) -> Result<()> {
         steps,
         batches,
         logged,
+        nans: nans.into_keys().collect(),
         weights,
         buffers,
         seen: net.seen,
