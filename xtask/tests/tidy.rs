@@ -93,7 +93,7 @@ fn libraries_print_through_their_reporters_alone_and_these_escape() {
         "crates/torch/src/startup.rs",
         "crates/trainer/src/console.rs",
     ];
-    const WAYS_OUT: [&str; 9] = [
+    const WAYS_OUT: [&str; 11] = [
         "print!(",
         "println!(",
         "dbg!(",
@@ -102,11 +102,20 @@ fn libraries_print_through_their_reporters_alone_and_these_escape() {
         "Term::buffered_",
         "/dev/tty",
         "/dev/stderr",
+        "std::cout",
         "std::cerr",
+        "printf(",
     ];
     // They ask what the terminal is, and write nothing.
-    const QUESTIONS: [&str; 6] =
-        ["is_terminal()", "size()", "size_checked()", "use_stderr()", "Console::stderr()", "colors_enabled_stderr()"];
+    const QUESTIONS: [&str; 7] = [
+        "stdout().is_terminal()",
+        "stderr().is_terminal()",
+        "stdout().size_checked()",
+        "Term::stderr().size",
+        "error.use_stderr()",
+        "Console::stderr()",
+        "colors_enabled_stderr()",
+    ];
     let mut found = Vec::new();
     for file in files().iter().filter(|file| file.path.starts_with("crates/") && file.path.contains("/src/")) {
         let is_reporter = REPORTERS.contains(&file.path.as_str());
@@ -115,8 +124,8 @@ fn libraries_print_through_their_reporters_alone_and_these_escape() {
         }
         if !is_reporter && file.has_extension(&["rs", "cpp", "h"]) {
             let prints = |line: &str| {
-                WAYS_OUT.iter().any(|way| line.contains(way))
-                    && !QUESTIONS.iter().any(|question| line.contains(question))
+                let rest = QUESTIONS.iter().fold(line.to_owned(), |rest, question| rest.replace(question, ""));
+                WAYS_OUT.iter().any(|way| rest.contains(way))
             };
             found.extend(file.code().filter(|(_, line)| prints(line)).map(|(place, _)| place));
         }

@@ -78,6 +78,18 @@ impl Relay {
     }
 }
 
+/// The bytes before a character at the end of which the rest has not come yet.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let length = bytes.len();
+    let begins = |back: &usize| bytes[length - back] & 0b1100_0000 == 0b1100_0000;
+    match (1..=3.min(length)).find(begins) {
+        Some(back) if std::str::from_utf8(&bytes[length - back..]).is_err_and(|error| error.error_len().is_none()) => {
+            length - back
+        }
+        _ => length,
+    }
+}
+
 /// Calls `pass_on` with every line, without its end; with an unfinished last one, too.
 fn for_each_line(mut pipe: impl Read, mut pass_on: impl FnMut(&[u8])) {
     let mut pending: Vec<u8> = Vec::new();
@@ -98,8 +110,9 @@ fn for_each_line(mut pipe: impl Read, mut pass_on: impl FnMut(&[u8])) {
         }
         pending.extend_from_slice(rest);
         if pending.len() >= LONGEST_LINE {
-            pass_on(&pending);
-            pending.clear();
+            let whole = whole_characters(&pending);
+            pass_on(&pending[..whole]);
+            pending.drain(..whole);
         }
     }
     if !pending.is_empty() {
@@ -147,5 +160,10 @@ mod tests {
         assert_eq!(pieces.last().map(String::as_str), Some("end"));
         assert_eq!(pieces[..pieces.len() - 1].concat(), long);
         assert!(pieces.len() > 2);
+        // No piece ends within a character.
+        let long = format!("x{}", "é€😀".repeat(20_000));
+        let pieces = lines(long.as_bytes());
+        assert!(pieces.len() > 2);
+        assert_eq!(pieces.concat(), long);
     }
 }

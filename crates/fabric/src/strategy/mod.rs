@@ -108,7 +108,8 @@ pub trait Strategy: Send {
         Ok(vec![tensor.shallow_clone()])
     }
 
-    /// One tensor out of every process's.
+    /// One tensor out of every process's. Whether NaN is kept by [`ReduceOp::Min`] and [`ReduceOp::Max`] is the backend's:
+    /// Gloo keeps it or not, as the ranks come.
     ///
     /// # Errors
     ///

@@ -76,8 +76,13 @@ fn going_back_replaces_what_was_written_since() {
     assert_eq!(files(&best), ["epoch=2-step=6@6", "last@6"]);
     // To the end of the first epoch, and on to the second, whose name was used before; and then further.
     let first = || Some(root.join("every/epoch=0-step=2.ckpt"));
-    fit(root, latest(), &[1.0], 2, first());
+    let mut trainer = fit(root, latest(), &[1.0], 2, first());
     assert_eq!(files(&best), ["epoch=1-step=4@4", "last@4"]);
+    let said = trainer.state().console().contents();
+    let told = said.lines().filter(|line| line.contains("what it wrote after that is replaced"));
+    let told: Vec<&str> =
+        told.filter_map(|line| line.split_once("goes on: ")?.1.split_once(';')).map(|(n, _)| n).collect();
+    assert_eq!(told, ["epoch=2-step=6.ckpt, epoch=1-step=4.ckpt", "epoch=2-step=6.ckpt"], "{said}");
     fit(root, latest(), &[1.0], 4, first());
     assert_eq!(files(&best), ["epoch=3-step=8@8", "last@8"]);
     assert_eq!(files(&root.join("every")).len(), 4);

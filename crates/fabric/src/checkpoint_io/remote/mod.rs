@@ -309,8 +309,11 @@ impl CheckpointIo for ObjectStoreCheckpointIo {
             .collect())
     }
 
-    /// One listing, whatever the depth: a store has no folders.
+    /// One listing of all that is below, because a store has no folders; but for what is in the folder itself.
     fn list_below(&mut self, folder: &Path, depth: usize) -> Result<Vec<StoredFile>, FabricError> {
+        if depth == 0 {
+            return self.list(folder);
+        }
         let (url, (store, name)) = self.locate_to_write(folder)?;
         let below = name.clone();
         let listed = asked(wait(async move { store.list(Some(&below)).try_collect::<Vec<_>>().await }));

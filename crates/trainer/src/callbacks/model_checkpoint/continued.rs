@@ -15,6 +15,9 @@ use crate::error::Error;
 use crate::outline::{Outline, Reach};
 use crate::state::TrainerState;
 
+/// Names of files in a message.
+const SHOWN: usize = 5;
+
 /// The checkpoint that the state comes from.
 #[derive(Debug, Clone)]
 pub(super) struct Loaded {
@@ -102,7 +105,9 @@ impl ModelCheckpoint {
     fn take_in_later(&mut self, trainer: &mut TrainerState, kept: &mut Kept) -> Result<Vec<PathBuf>, Error> {
         self.written_later.clear();
         let mut overdue = Vec::new();
-        for Later { path, place, reach } in self.written_later(trainer, kept)? {
+        let written_later = self.written_later(trainer, kept)?;
+        self.tell_of_later(trainer, &written_later);
+        for Later { path, place, reach } in written_later {
             self.written_later.insert(path.clone(), reach.position.0);
             match place {
                 LaterPlace::Ranked => match self.score_in(trainer, &path)? {
@@ -122,6 +127,25 @@ impl ModelCheckpoint {
             kept.note_best_of_ranking();
         }
         Ok(overdue)
+    }
+
+    /// Whoever goes back may not expect that what came after is replaced.
+    fn tell_of_later(&self, trainer: &TrainerState, written_later: &[Later]) {
+        let Some(loaded) = &self.loaded else { return };
+        let further = written_later.iter().filter(|later| later.reach.position > loaded.reach.position);
+        let names: Vec<_> = further.filter_map(|later| later.path.file_name()).map(|name| name.display()).collect();
+        let shown = names.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let others = match names.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            others => format!(" and {others} others"),
+        };
+        if !names.is_empty() {
+            trainer.warn(&format!(
+                "the run goes back to {}, and what it wrote after that is replaced as it goes on: {shown}{others}; give \
+                 another dirpath to keep them",
+                loaded.path.display()
+            ));
+        }
     }
 
     /// The furthest first.
