@@ -12,9 +12,9 @@ use fulgurite_torch::tch::nn;
 use crate::callbacks::{Callback, ModelCheckpoint, ModelSummary, ProgressBar, Role, Timer};
 use crate::config::{Deterministic, Limit, TrainerConfig, ValCheckInterval};
 use crate::console::Console;
+use crate::engine::OptimizerFactory;
 use crate::environment::{self, Environment};
 use crate::error::Error;
-use crate::optimizers::OptimizerFactory;
 use crate::plugin::{Kind, Plugin};
 use crate::profilers::{self, Choice, Profiler, ProfilerChoice};
 use crate::requirements;
@@ -203,13 +203,10 @@ impl TrainerBuilder {
         if fabric.is_global_zero() {
             fabric.loggers = build_loggers(&config, loggers, job.as_ref())?;
         }
-        let mut state = TrainerState::new(config, fabric, console);
+        let mut state = TrainerState::new(config, fabric, console, profiler);
         add_default_callbacks(&state, &mut callbacks);
-        state.leaving.signals.requeue = job.as_ref().and_then(|_| slurm.listens_for());
-        state.leaving.job = job;
-        state.profiler = profiler;
-        state.optimizer_factory = optimizers;
-        Ok(Trainer::new(state, callbacks))
+        state.shutdown.set_job(job, slurm.listens_for());
+        Ok(Trainer::new(state, callbacks, optimizers))
     }
 }
 

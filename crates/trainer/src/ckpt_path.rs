@@ -13,9 +13,12 @@ pub(crate) use configuration::Configuration;
 use search::Wanted;
 
 use crate::callbacks::{Callback, Role};
+use crate::data_module::Source;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::state::{TrainerFn, TrainerState};
+use crate::module::LightningModule;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 const EXTENSION: &str = ".ckpt";
 
@@ -90,10 +93,10 @@ impl Engine {
     /// Where a fit starts that was given no checkpoint: where the scheduler's last run of the job was, or from what an
     /// error left, if a callback is there for that.
     fn default_checkpoint(&mut self) -> Result<Option<PathBuf>, Error> {
-        if self.state.entry != TrainerFn::Fit || self.state.config.fast_dev_run > 0 {
+        if self.state.entry_point() != TrainerFn::Fit || self.state.config.fast_dev_run > 0 {
             return Ok(None);
         }
-        if let Some(job) = self.state.leaving.job.clone() {
+        if let Some(job) = self.state.shutdown.job().cloned() {
             let all = self.state.hpc_checkpoints()?;
             if let Some(path) = self.go_on(all, None)? {
                 self.state
@@ -125,7 +128,7 @@ impl Engine {
 
     /// The last checkpoints of some callbacks.
     fn last_checkpoints(&mut self, which: impl Fn(&dyn Callback) -> bool) -> Result<Vec<StoredFile>, Error> {
-        let Engine { state, callbacks } = self;
+        let Engine { state, callbacks, .. } = self;
         let callbacks = callbacks.iter().map(Box::as_ref);
         let callbacks = callbacks.filter(|callback| callback.role() == Role::Checkpoint && which(*callback));
         let named: Vec<PathBuf> = callbacks.flat_map(|callback| callback.last_checkpoints(state)).collect();
@@ -185,7 +188,7 @@ impl Engine {
         configuration: Option<&Configuration>,
     ) -> Result<Option<PathBuf>, Error> {
         let candidates = self.state.rank(files);
-        let wanted = Wanted { resumable: self.state.entry == TrainerFn::Fit, configuration };
+        let wanted = Wanted { resumable: self.state.entry_point() == TrainerFn::Fit, configuration };
         let Some(chosen) = self.state.choose(candidates, wanted)? else { return Ok(None) };
         let mut own_folders = self.folders_of_callbacks();
         if hpc_number(&chosen.path).is_some() {
@@ -209,12 +212,23 @@ impl Engine {
     }
 }
 
+impl Configuration {
+    /// Of a run of `module` on `data`.
+    pub(crate) fn of<M: LightningModule>(module: &M, data: &Source<'_, M::Batch>) -> Configuration {
+        let of_data = match data {
+            Source::DataModule(data) => data.hparams(),
+            _ => Default::default(),
+        };
+        Configuration::new(module.hparams(), of_data)
+    }
+}
+
 impl TrainerState {
     /// Reads a checkpoint. Of a damaged one the error tells which to take instead.
     pub(crate) fn load_checkpoint(&mut self, path: &Path) -> Result<Value, Error> {
         let error = match self.fabric.checkpoint_io().load(path) {
             Ok(checkpoint) => {
-                self.loaded_from = Some(path.into());
+                self.saves.set_loaded_from(path);
                 return Ok(checkpoint);
             }
             Err(error) => error,

@@ -10,8 +10,10 @@ use fulgurite_torch::{Dict, Value};
 
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::module::{ModuleView, short_type_name};
-use crate::state::{TrainerFn, TrainerState};
+use crate::module::short_type_name;
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 /// What a callback is for: the trainer orders callbacks by it, and knows which of them exclude each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -11,8 +11,9 @@ use super::{Callback, Mode, Role};
 use crate::config::{Configurable, ValCheckInterval};
 use crate::error::{Error, Result};
 use crate::logging::LoggedValue;
-use crate::module::ModuleView;
-use crate::state::{TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 /// Why [`EarlyStopping`] ended a run. Checkpoints hold the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -269,7 +270,7 @@ impl EarlyStopping {
             }
             return Ok(());
         };
-        let current = trainer.of_rank_zero(current)?;
+        let current = trainer.broadcast_number(current)?;
         match self.evaluate(current) {
             Verdict::Improved(message) if self.options.verbose => trainer.print(&message),
             Verdict::Improved(_) | Verdict::Waiting => {}

@@ -46,8 +46,6 @@ pub use terminate_on_nan::{TerminateOnNaN, TerminateOnNaNOptions};
 pub use throughput_monitor::{ThroughputMonitor, ThroughputMonitorOptions};
 pub use timer::{Timer, TimerOptions};
 pub use tuning::{BatchSizeFinder, LearningRateFinder};
-
-pub(crate) use tuning::TuneRequest;
 pub use weight_averaging::{
     AveragingMoment, EMAWeightAveraging, EMAWeightAveragingOptions, WeightAveraging, WeightAveragingOptions,
 };

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{Callback, Role};
 use crate::config::Configurable;
 use crate::error::{Error, Result};
-use crate::module::ModuleView;
+use crate::module_view::ModuleView;
 use crate::state::TrainerState;
 
 /// Prints what the model consists of when fit begins, and before it what the run stands on.

@@ -13,8 +13,9 @@ use super::{Callback, Role};
 use crate::config::{Configurable, spelling};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::module::ModuleView;
-use crate::state::{Stage, TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::{Stage, TrainerFn};
+use crate::state::TrainerState;
 
 /// Measures how long training, validation and test take, and ends training when its time is over.
 ///
@@ -128,8 +129,7 @@ impl Timer {
         if self.options.verbose {
             trainer.print(&message);
         }
-        trainer.note_that_time_is_over();
-        trainer.request_stop(message);
+        trainer.request_stop_for_time(message);
     }
 }
 

@@ -228,7 +228,7 @@ fn configure(optimization: &Optimization, vars: &nn::VarStore, trainer: &Trainer
     let length = match step.interval {
         _ if !wants_length => None,
         Interval::Step => trainer.estimated_stepping_batches()?,
-        Interval::Epoch => u64::try_from(trainer.max_epochs()).ok(),
+        Interval::Epoch => trainer.max_epochs(),
     };
     let scheduler = options.clone().build(length.and_then(|length| u32::try_from(length).ok()))?;
     let mut scheduler =

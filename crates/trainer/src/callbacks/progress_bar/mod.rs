@@ -19,8 +19,9 @@ use super::{Callback, Role};
 use crate::config::{Configurable, spelling};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::module::ModuleView;
-use crate::state::{Stage, TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::{Stage, TrainerFn};
+use crate::state::TrainerState;
 
 /// How often to look whether a log file is due a line.
 const LINE_CHECK: Duration = Duration::from_secs(1);
@@ -189,9 +190,11 @@ impl ProgressBar {
     // Training --------------------------------------------------------------------------------------------------------
 
     fn begin_epoch(&mut self, trainer: &TrainerState, position: u64) {
-        let last = trainer.max_epochs() - 1;
         let epoch = trainer.current_epoch();
-        let label = if last >= 0 { format!("Epoch {epoch}/{last}") } else { format!("Epoch {epoch}") };
+        let label = match trainer.max_epochs().and_then(|epochs| epochs.checked_sub(1)) {
+            Some(last) => format!("Epoch {epoch}/{last}"),
+            None => format!("Epoch {epoch}"),
+        };
         let total = trainer.num_training_batches().map(|n| n as u64);
         self.epoch = trainer.is_global_zero().then(|| Task::begin(label, position, total));
     }
@@ -347,7 +350,7 @@ impl Callback for ProgressBar {
     fn on_train_epoch_end(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
         let now = Instant::now();
         let is_soon = self.last_kept.is_some_and(|kept| now < kept + self.options.refresh_rate);
-        let is_last = i64::try_from(trainer.current_epoch()).is_ok_and(|epoch| epoch + 1 == trainer.max_epochs());
+        let is_last = Some(trainer.current_epoch() + 1) == trainer.max_epochs();
         if (is_last || self.options.leave && !is_soon) && self.epoch.is_some() {
             self.read_metrics(trainer)?;
             self.end_epoch(trainer, now);

@@ -6,15 +6,18 @@ use fulgurite_fabric::loggers::Logger;
 use fulgurite_metrics::LogValue;
 use indexmap::IndexMap;
 
-use super::{Stage, TrainerState};
 use crate::error::Error;
 use crate::logging::{LogEntries, LogEntry, LogOptions, LoggedValue};
+use crate::profilers::Profiler;
+use crate::scope::Scope;
+use crate::stage::Stage;
+use crate::state::TrainerState;
 
 impl TrainerState {
     /// Records a value under `name`, as [`Step::log`](crate::Step::log) does.
     pub fn log<'b>(&'b mut self, name: &'b str, value: impl Into<LogValue<'b>>) -> LogEntry<'b> {
         LogEntry {
-            hook: self.hook,
+            hook: self.caller.hook(),
             metrics: &mut self.metrics,
             name,
             value: value.into(),
@@ -28,7 +31,7 @@ impl TrainerState {
         values: impl IntoIterator<Item = (&'b str, V)>,
     ) -> LogEntries<'b> {
         LogEntries {
-            hook: self.hook,
+            hook: self.caller.hook(),
             metrics: &mut self.metrics,
             values: values.into_iter().map(|(name, value)| (name, value.into())).collect(),
             options: LogOptions::default(),
@@ -60,31 +63,51 @@ impl TrainerState {
         &mut self.fabric.loggers
     }
 
-    /// Whether what is logged per step is written now: at every `log_every_n_steps`-th optimizer step of training, or
-    /// batch of an evaluation.
-    pub fn should_update_logs(&self) -> bool {
-        let n = self.config.log_every_n_steps;
-        let count = match self.stage {
-            Stage::Train => self.run.progress.batches_that_stepped + 1,
-            Stage::Predict => self.batch_idx.map_or(0, |batch_idx| batch_idx as u64 + 1),
-            Stage::SanityCheck | Stage::Validate | Stage::Test => self.run.progress.val_batch.current.ready,
-        };
-        n > 0 && (count.is_multiple_of(n) || self.should_stop())
-    }
-
-    /// Samples in the batch in hand, as [`Batch::size`](fulgurite_data::Batch::size) counts them.
-    pub fn batch_size(&self) -> Option<u64> {
-        let store = if self.metrics.evaluating { &self.metrics.eval } else { &self.metrics.train };
-        store.batch_size.and_then(|size| u64::try_from(size).ok())
-    }
-
-    /// Writes values to the loggers at `x`, for callbacks; `epoch` goes with them if given.
-    pub(crate) fn write_row<'a>(
+    /// Writes values to the loggers at once, at `x` of the x-axis; `epoch` goes with them if given.
+    ///
+    /// # Errors
+    ///
+    /// A logger that cannot write.
+    pub fn write_row<'a>(
         &mut self,
         row: impl Iterator<Item = (&'a str, f64)>,
         x: u64,
         epoch: Option<u64>,
     ) -> Result<(), Error> {
         self.metrics.write_row(&mut self.fabric.loggers, row.collect(), x as i64, epoch)
+    }
+
+    /// Whether what is logged per step is written now: at every `log_every_n_steps`-th optimizer step of training, or
+    /// batch of an evaluation.
+    pub fn should_update_logs(&self) -> bool {
+        let n = self.config.log_every_n_steps;
+        let count = match self.position.stage() {
+            Stage::Train => self.fit.epoch.batches_that_stepped() + 1,
+            Stage::Predict => self.position.batch_idx().map_or(0, |batch_idx| batch_idx as u64 + 1),
+            Stage::SanityCheck | Stage::Validate | Stage::Test => self.evaluation().batches().current.ready,
+        };
+        n > 0 && (count.is_multiple_of(n) || self.should_stop())
+    }
+
+    /// Samples in this batch, as [`Batch::size`](fulgurite_data::Batch::size) counts them.
+    pub fn batch_size(&self) -> Option<u64> {
+        self.metrics.batch_size()
+    }
+
+    /// Runs `work` as an action of this name, which the profiler measures. Without a profiler it just runs.
+    ///
+    /// ```
+    /// # use fulgurite::prelude::*;
+    /// # fn demo(trainer: &mut TrainerState) -> Result<()> {
+    /// let lines = trainer.profile("read labels", |_| std::fs::read_to_string("labels.txt"))?;
+    /// # Ok(()) }
+    /// ```
+    pub fn profile<T>(&mut self, name: &str, work: impl FnOnce(&mut TrainerState) -> T) -> T {
+        self.profiled(|_| name.to_owned(), work)
+    }
+
+    /// The profiler, if it is of this type.
+    pub fn profiler<P: Profiler>(&self) -> Option<&P> {
+        self.profiling.profiler()
     }
 }

@@ -8,7 +8,7 @@ const LISTED: usize = 20;
 
 /// The trainable parameters that have had no gradient yet.
 #[derive(Debug, Default)]
-pub(crate) struct DeadParameters {
+pub(super) struct DeadParameters {
     unseen: Vec<(String, Tensor)>,
     /// A backward pass has reached some parameter.
     trained: bool,
@@ -23,7 +23,7 @@ impl DeadParameters {
     }
 
     /// Crosses off those that have a gradient: after a backward pass, or before an optimizer steps.
-    pub(crate) fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         if self.unseen.is_empty() {
             return;
         }

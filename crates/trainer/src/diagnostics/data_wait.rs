@@ -12,7 +12,7 @@ const SHORTEST: Duration = Duration::from_micros(500);
 
 /// How long training waited for data, and how long it worked, over its first batches.
 #[derive(Debug, Default)]
-pub(crate) struct DataWait {
+pub(super) struct DataWait {
     waited: Duration,
     worked: Duration,
     /// Batches worked on, with those of the warm-up.
@@ -20,7 +20,7 @@ pub(crate) struct DataWait {
     reported: bool,
 }
 
-/// What a stretch of time was spent on.
+/// What time was spent on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Waiting for the next batch.
@@ -30,15 +30,15 @@ pub(crate) enum Phase {
 }
 
 impl DataWait {
-    /// A stretch of time begins; `None` when nobody wants to know any more.
-    pub(crate) fn begin(&self) -> Option<Instant> {
+    /// Starts a timer; `None` once the report was made.
+    pub(super) fn start_timer(&self) -> Option<Instant> {
         (!self.reported).then(Instant::now)
     }
 
-    /// It ends.
-    pub(crate) fn end(&mut self, phase: Phase, began: Option<Instant>) {
-        if let Some(began) = began {
-            self.record(phase, began.elapsed());
+    /// Stops a timer, and adds its time to a phase.
+    pub(super) fn stop_timer(&mut self, phase: Phase, timer: Option<Instant>) {
+        if let Some(timer) = timer {
+            self.record(phase, timer.elapsed());
         }
     }
 
@@ -100,7 +100,7 @@ mod tests {
         let warning = slow.report().unwrap();
         assert!(warning.contains("waited 9.0 ms for its batch and took 3.0 ms to train on it, so 75%"), "{warning}");
         assert!(warning.contains("(over 30 batches)"), "{warning}");
-        assert!(!slow.is_due(true) && slow.begin().is_none());
+        assert!(!slow.is_due(true) && slow.start_timer().is_none());
 
         assert!(!run(34, ms(9), ms(3)).is_due(true), "too few to say");
         assert!(run(205, ms(9), ms(3)).is_due(false), "a long epoch is not waited for");
