@@ -1,7 +1,5 @@
 //! What a `CombinedLoader` yields: rows of batches, each named by its loader and place.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -1,6 +1,4 @@
 //! What a loader promises: order, completeness, errors and an end, with any number of workers.
-#![allow(clippy::panic, clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};

@@ -1,6 +1,4 @@
 //! The readers of files, on small files written here; damaged and foreign ones included.
-#![allow(clippy::unwrap_used)]
-
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;

@@ -1,7 +1,5 @@
 //! A loop of one's own in mixed precision: the scaler's rules, and clipping.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use expect_test::{Expect, expect};
 use fulgurite_fabric::{
     Clip, Fabric, GradScaler, GradScalerOptions, MixedPrecision, OptimizerStep, Precision, ScalerError,

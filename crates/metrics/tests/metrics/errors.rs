@@ -1,7 +1,5 @@
 //! Each error, and its message.
 
-#![allow(clippy::unwrap_used)]
-
 use fulgurite_metrics::{
     Average, BinaryAUROC, BinaryAccuracy, BinaryFBetaScore, BinaryPrecision, Definition, Handle, MeanMetric,
     MeanSquaredError, Metric, MetricCollection, MetricError, MulticlassAUROC, MulticlassAccuracy, MultilabelAccuracy,

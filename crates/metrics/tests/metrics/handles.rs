@@ -1,7 +1,5 @@
 //! What all metrics have in common: sharing, resetting, saving, restoring, merging.
 
-#![allow(clippy::unwrap_used)]
-
 use fulgurite_metrics::{
     Average, BinaryAUROC, Definition, Field, Handle, MeanMetric, MeanSquaredError, Metric, MetricCollection,
     MetricError, MulticlassAccuracy, MulticlassConfusionMatrix, Perplexity, Reduction, Supervised,

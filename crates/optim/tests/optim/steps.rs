@@ -1,6 +1,4 @@
 //! What all optimizers have in common. What each of them computes is compared with PyTorch in `tests/parity`.
-#![allow(clippy::unwrap_used)]
-
 use fulgurite_optim::{
     ASGD, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, CosineAnnealingLR, CyclicLR, Interval, LBFGS, LambdaLR,
     Lion, LrScheduler, LrSchedulerConfig, Momentum, Muon, NAdam, OptimError, Optimizer, Optimizers, ParamGroupConfig,

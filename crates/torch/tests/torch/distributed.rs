@@ -1,7 +1,5 @@
 //! Process groups with their ranks as threads of this process, one group for each.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::thread;
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,6 @@
 //! Saving over an existing file while each call to the file system goes wrong in each way: the old or the new file is
 //! whole afterwards.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Cursor, Write};
@@ -85,7 +83,7 @@ fn the_old_or_the_new_file_is_whole_wherever_the_process_dies() {
             serialization::save(&path, &state(1)).unwrap();
             assert_eq!(files_in(folder.path()), std::slice::from_ref(&path), "leftovers are removed by the next save");
             let child = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "a_process_that_saves", "--ignored"])
+                .args(["--exact", "faults::a_process_that_saves", "--ignored"])
                 .env(FAULT, format!("{call}:{fault}"))
                 .env(PATH, &path)
                 .output()

@@ -1,9 +1,5 @@
 //! Training on several ranks, each a process of its own: the test program starts itself again.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
-
-mod processes;
-
 use std::time::Instant;
 
 use fulgurite_torch::distributed::{Compression, ProcessGroup, Reducer, ReducerOptions, Reduction, verify_parameters};
@@ -15,7 +11,7 @@ const RANKS: usize = 2;
 
 /// What each rank says when `body` runs as two processes; in one of those processes, runs it and gives nothing.
 fn processes(test: &str, body: impl Fn(&ProcessGroup) -> Vec<String>) -> Option<Vec<Vec<String>>> {
-    processes::run(test, RANKS, body)
+    crate::processes::run(test, RANKS, body)
 }
 
 fn floats(shape: &[i64]) -> Tensor {
@@ -107,7 +103,7 @@ fn two_ranks_train_as_one_with_all_samples() {
     let run = |group: &ProcessGroup| {
         variants.iter().map(|(_, options, _)| say(&together(group, options.clone()))).collect::<Vec<_>>()
     };
-    let Some(said) = processes("two_ranks_train_as_one_with_all_samples", run) else { return };
+    let Some(said) = processes("reducer::two_ranks_train_as_one_with_all_samples", run) else { return };
     let alone = alone();
     assert!(distance(&alone, &numbers(&net().1)) > 0.01, "training changes the weights");
     for (index, (name, _, tolerance)) in variants.iter().enumerate() {
@@ -200,7 +196,7 @@ fn parameters_without_a_gradient_are_named_or_looked_for() {
         }
         said
     };
-    let Some(said) = processes("parameters_without_a_gradient_are_named_or_looked_for", run) else { return };
+    let Some(said) = processes("reducer::parameters_without_a_gradient_are_named_or_looked_for", run) else { return };
     let end = "got no gradient in the last backward pass, so the ranks could not average them; if that is meant, set \
                `find_unused_parameters` (the strategy `ddp_find_unused_parameters_true`); if not, use them in the loss, \
                or freeze them";
@@ -230,7 +226,7 @@ fn models_that_differ_between_ranks_are_refused() {
             check(&two[..1 + group.rank()]),
         ]
     };
-    let Some(said) = processes("models_that_differ_between_ranks_are_refused", run) else { return };
+    let Some(said) = processes("reducer::models_that_differ_between_ranks_are_refused", run) else { return };
     assert_eq!(said[0], said[1]);
     let problems = [
         "the parameter `fc.weight` is [2, 3] of Float, frozen on rank 0, and [3, 2] of Float, frozen on rank 1",
@@ -289,7 +285,7 @@ fn gradients_are_sent_while_others_are_computed() {
         step();
         profiler::stop().unwrap().events().into_iter().map(|event| event.name).collect()
     };
-    let Some(said) = processes("gradients_are_sent_while_others_are_computed", run) else { return };
+    let Some(said) = processes("reducer::gradients_are_sent_while_others_are_computed", run) else { return };
     for names in said {
         let at = |name: &str| -> Vec<usize> {
             names.iter().enumerate().filter(|(_, found)| found.contains(name)).map(|(index, _)| index).collect()
@@ -322,6 +318,6 @@ fn gradients_of_many_backward_passes_agree_to_the_bit() {
         group.all_reduce(&worst, Reduction::Max).unwrap();
         vec![worst.double_value(&[]).to_string()]
     };
-    let Some(said) = processes("gradients_of_many_backward_passes_agree_to_the_bit", run) else { return };
+    let Some(said) = processes("reducer::gradients_of_many_backward_passes_agree_to_the_bit", run) else { return };
     assert_eq!(said[0], said[1]);
 }

@@ -1,7 +1,5 @@
 //! Stores: what processes find each other with.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::thread;
 use std::time::{Duration, Instant};
 

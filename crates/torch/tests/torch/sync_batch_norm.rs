@@ -1,9 +1,5 @@
 //! Batch norms over the batches of several ranks, each a process of its own, are those of one process over all items.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
-
-mod processes;
-
 use fulgurite_torch::autocast::Autocast;
 use fulgurite_torch::distributed::{ProcessGroup, SyncBatchNorm};
 use fulgurite_torch::grad::{self, NoGradGuard};
@@ -157,7 +153,9 @@ fn agrees_with_one_process(cases: &[Case], said: &[Vec<String>]) {
 
 #[test]
 fn two_ranks_normalize_as_one_with_all_items() {
-    let Some(said) = processes::run("two_ranks_normalize_as_one_with_all_items", 2, synchronized(&OF_TWO)) else {
+    let Some(said) =
+        crate::processes::run("sync_batch_norm::two_ranks_normalize_as_one_with_all_items", 2, synchronized(&OF_TWO))
+    else {
         return;
     };
     agrees_with_one_process(&OF_TWO, &said);
@@ -165,7 +163,7 @@ fn two_ranks_normalize_as_one_with_all_items() {
 
 #[test]
 fn so_do_three() {
-    let Some(said) = processes::run("so_do_three", 3, synchronized(&OF_THREE)) else { return };
+    let Some(said) = crate::processes::run("sync_batch_norm::so_do_three", 3, synchronized(&OF_THREE)) else { return };
     agrees_with_one_process(&OF_THREE, &said);
 }
 
@@ -234,7 +232,7 @@ fn modes_do_as_they_say() {
         let twice = Tensor::f_run_backward(&[gradient.square().sum(Kind::Float)], &[&x], false, false);
         vec![twice.unwrap_err().to_string().lines().next().unwrap().to_owned()]
     };
-    let Some(said) = processes::run("modes_do_as_they_say", 2, run) else { return };
+    let Some(said) = crate::processes::run("sync_batch_norm::modes_do_as_they_say", 2, run) else { return };
     let error =
         "a synchronized batch norm can be differentiated once, and this is the second time; turn sync_batchnorm off";
     assert!(said[0][0].contains(error) && said[1][0].contains(error), "{said:?}");
@@ -251,7 +249,10 @@ fn a_rank_that_ends_ends_the_others_with_an_error() {
         let error = half(group).f_batch_norm(None::<&Tensor>, None, None::<&Tensor>, None, true, 0.1, EPS, false);
         vec![error.unwrap_err().to_string().lines().next().unwrap().to_owned()]
     };
-    let Some(said) = processes::run("a_rank_that_ends_ends_the_others_with_an_error", 2, run) else { return };
+    let Some(said) = crate::processes::run("sync_batch_norm::a_rank_that_ends_ends_the_others_with_an_error", 2, run)
+    else {
+        return;
+    };
     let said = &said[0][0];
     assert!(said.contains("rank 0: a batch norm could not be synchronized with the other 1 ranks"), "{said}");
 }

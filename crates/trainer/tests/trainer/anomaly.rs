@@ -1,7 +1,5 @@
 //! `detect_anomaly`: the operation that made the first NaN is named, with its place in the model and in the run.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use expect_test::{Expect, expect};
 use fulgurite::prelude::*;
 use fulgurite::{Console, ModuleView};

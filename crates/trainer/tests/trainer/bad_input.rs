@@ -1,7 +1,5 @@
 //! What people get wrong, and what they are told. Every message is pinned.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use expect_test::{Expect, expect};
 use fulgurite::config::TrainerConfig;
 use fulgurite::data::{BatchIter, DataError, Loader};

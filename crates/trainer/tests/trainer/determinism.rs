@@ -1,8 +1,6 @@
 //! One seed gives one run, bit by bit: weights, order of the data, dropout. And what the trainer switches for a whole
 //! process: deterministic algorithms, and the search for anomalies.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use fulgurite::config::Deterministic;
 use fulgurite::data::{DataLoader, InMemory};
 use fulgurite::prelude::*;

@@ -1,8 +1,6 @@
 //! What a run does, as one line: epochs in brackets, batches by index, `*` for an optimizer step after one, `v3` for a
 //! validation of three batches, `s2` for the sanity check.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

@@ -1,7 +1,5 @@
 //! The examples, run as a person would run them, for a few steps.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

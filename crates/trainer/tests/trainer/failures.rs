@@ -1,7 +1,5 @@
 //! Whatever fails, wherever: the error says who and where, everything is torn down, and the loggers are told.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
-
 use std::any::Any;
 use std::cell::Cell;
 
@@ -394,7 +392,7 @@ fn a_full_disk_ends_the_run_and_leaves_the_rows_written_before() {
     if std::env::var_os(CHILD).is_none() {
         let output = std::process::Command::new("sh")
             .arg("-c")
-            .arg("trap '' XFSZ; ulimit -f 20; exec \"$0\" --exact a_full_disk_ends_the_run_and_leaves_the_rows_written_before --nocapture")
+            .arg("trap '' XFSZ; ulimit -f 20; exec \"$0\" --exact failures::a_full_disk_ends_the_run_and_leaves_the_rows_written_before --nocapture")
             .arg(std::env::current_exe().unwrap())
             .env(CHILD, "1")
             .output()

@@ -1,7 +1,5 @@
 //! The order in which hooks are called, against what Lightning 2.6.6 calls (`golden/`, kept true by the parity tests).
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::sync::{Arc, Mutex};
 
 use fulgurite::config::GradientClipAlgorithm;
@@ -366,17 +364,17 @@ fn events_of_fit_test_predict(accumulate: Option<u64>) -> String {
 
 #[test]
 fn hooks_come_in_lightnings_order() {
-    similar_asserts(include_str!("golden/hooks_accumulate_1.txt"), &events_of_fit_test_predict(Some(1)));
+    similar_asserts(include_str!("../golden/hooks_accumulate_1.txt"), &events_of_fit_test_predict(Some(1)));
 }
 
 #[test]
 fn hooks_come_in_lightnings_order_in_manual_optimization() {
-    similar_asserts(include_str!("golden/hooks_manual.txt"), &events_of_fit_test_predict(None));
+    similar_asserts(include_str!("../golden/hooks_manual.txt"), &events_of_fit_test_predict(None));
 }
 
 #[test]
 fn hooks_come_in_lightnings_order_while_accumulating() {
-    similar_asserts(include_str!("golden/hooks_accumulate_2.txt"), &events_of_fit_test_predict(Some(2)));
+    similar_asserts(include_str!("../golden/hooks_accumulate_2.txt"), &events_of_fit_test_predict(Some(2)));
 }
 
 #[track_caller]

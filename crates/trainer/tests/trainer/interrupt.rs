@@ -1,7 +1,5 @@
 //! Ctrl-C in the middle of training. The process that gets it is this test's binary, started again.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail")]
-
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -131,7 +129,7 @@ fn child() {
 fn start(folder: &Path, at: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         // With one thread, the test's name would be on the line of the child's first words.
-        .args(["--exact", "child", "--nocapture", "--test-threads=2"])
+        .args(["--exact", "interrupt::child", "--nocapture", "--test-threads=2"])
         .env(FOLDER, folder)
         .env(AT, at)
         .stdout(Stdio::piped())

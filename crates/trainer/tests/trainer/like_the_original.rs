@@ -1,7 +1,5 @@
 //! Small things in which a run follows the original, each found by comparing random configurations with it.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::any::Any;
 
 use fulgurite::loggers::{Logged, MemoryLogger};

@@ -1,7 +1,5 @@
 //! Optimizers that the module steps itself, by hand-made sums: two players, as in a generative adversarial network.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use fulgurite::Console;
 use fulgurite::optim::StepLR;
 use fulgurite::prelude::*;

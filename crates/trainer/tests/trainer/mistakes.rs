@@ -1,7 +1,5 @@
 //! Mistakes that do not show, found by the trainer itself.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::time::Duration;
 
 use fulgurite::data::{BatchIter, DataError, Loader};

@@ -1,7 +1,5 @@
 //! What is printed of a model when fit begins, and what a summary knows of any model.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use expect_test::expect;
 use fulgurite::Console;
 use fulgurite::prelude::*;

@@ -1,7 +1,5 @@
 //! What one optimizer step does to the weights, against the sum done by hand.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::sync::{Arc, Mutex};
 
 use fulgurite::optim::{LBFGS, Optimizer};

@@ -1,7 +1,5 @@
 //! What the progress bar leaves behind where nothing can move: in a log file.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::time::Duration;
 
 use expect_test::expect;

@@ -1,8 +1,6 @@
 //! A run that stops and goes on ends where a run that never stopped ends, bit by bit, whatever it was doing when its
 //! checkpoint was written.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +17,6 @@ use fulgurite::prelude::*;
 use fulgurite::torch::params;
 use fulgurite::{Console, ModuleView, SaveRequest, TrainerBuilder};
 
-#[path = "resume/mutated.rs"]
 mod mutated;
 
 const BATCHES_PER_EPOCH: u64 = 6;

@@ -1,12 +1,8 @@
 //! A test of bits, which needs libtorch's random numbers for itself: alone in its process.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-#[path = "tuner/net.rs"]
-mod net;
-
 use fulgurite::tuner::{BatchSizeFinderOptions, LearningRateFinderOptions, Tuner};
-use net::{Net, quiet};
+
+use crate::tuner::net::{Net, quiet};
 
 /// Weights, optimizer, random numbers and counters: everything a training afterwards depends on, to the bit.
 #[test]

@@ -1,13 +1,11 @@
 //! Stores in memory and files of web servers.
 
-mod common;
-
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::{large_state, quick_retries, serve, state, status};
+use crate::common::{large_state, quick_retries, serve, state, status};
 use fulgurite_fabric::{
     Alias, AsyncCheckpointIo, CheckpointIo, Commit, DefaultCheckpointIo, ObjectStoreCheckpointIo, TorchCheckpointIo,
 };

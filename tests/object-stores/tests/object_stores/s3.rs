@@ -1,7 +1,5 @@
 //! A real S3 server, which keeps its data on the disk, is killed and started again.
 
-mod common;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -11,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{S3Server, io_of, large_state, quick_retries, serve, state, state_of, status};
+use crate::common::{S3Server, io_of, large_state, quick_retries, serve, state, state_of, status};
 use fulgurite_fabric::{Alias, AsyncCheckpointIo, CheckpointIo, Commit, DefaultCheckpointIo, ObjectStoreCheckpointIo};
 
 /// More than ten parts of the least size that S3 takes.
@@ -79,7 +77,7 @@ fn interrupted(server: &S3Server, moment: Moment) -> (String, Receiver<()>, Send
             Moment::Completed => request.starts_with("POST ") && request.contains("uploadId="),
         };
         if !is_it || once.swap(true, Ordering::SeqCst) {
-            return common::forward(port, head, client);
+            return crate::common::forward(port, head, client);
         }
         let mut server = TcpStream::connect(("127.0.0.1", port)).unwrap();
         server.write_all(head.as_bytes()).unwrap();
@@ -169,7 +167,7 @@ fn a_program_that_is_killed_during_an_upload_leaves_the_previous_checkpoint() {
     server.io().save(&state_of(BYTES, 1.0), &url("last.ckpt")).unwrap();
     let (proxy, reached, _held) = interrupted(&server, Moment::Part(7));
     let mut program = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_program_that_is_killed_during_an_upload_leaves_the_previous_checkpoint"])
+        .args(["--exact", "s3::a_program_that_is_killed_during_an_upload_leaves_the_previous_checkpoint"])
         .env("KILLED_WHILE_IT_SAVES", &proxy)
         .stdout(Stdio::null())
         .spawn()
@@ -197,7 +195,7 @@ fn the_environment_says_where_the_server_is() {
     let folder = tempfile::tempdir().unwrap();
     let server = S3Server::start(folder.path());
     let program = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "the_environment_says_where_the_server_is"])
+        .args(["--exact", "s3::the_environment_says_where_the_server_is"])
         .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", server.port))
         .envs([
             ("AWS_ACCESS_KEY_ID", "test-key"),
@@ -254,7 +252,7 @@ fn a_server_that_is_overloaded_at_times_is_asked_again() {
             counter.fetch_add(1, Ordering::SeqCst);
             return status(client, ["503 Slow Down", "500 Internal Server Error"][number % 2]);
         }
-        common::forward(port, head, client);
+        crate::common::forward(port, head, client);
     });
     let mut io = io_through(&format!("http://127.0.0.1:{proxy}"));
     let saved = state_of(BYTES, 4.0);

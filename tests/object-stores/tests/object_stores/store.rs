@@ -1,14 +1,12 @@
 //! What is asked of a store, seen from inside of one.
 
-mod common;
-
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::common::{large_state, same, state};
 use async_trait::async_trait;
-use common::{large_state, same, state};
 use fulgurite_fabric::object_store::memory::InMemory;
 use fulgurite_fabric::object_store::path::Path as Name;
 use fulgurite_fabric::object_store::{

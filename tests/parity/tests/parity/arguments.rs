@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use fulgurite_parity::python;
 
-const PAGE: &str = include_str!("../../../docs/src/trainer-arguments.md");
+const PAGE: &str = include_str!("../../../../docs/src/trainer-arguments.md");
 
 #[test]
 fn none_is_silently_missing() {

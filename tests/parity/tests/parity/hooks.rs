@@ -11,15 +11,15 @@ fn check(accumulate: &str, golden: &str) {
 
 #[test]
 fn the_golden_order_is_lightnings() {
-    check("1", include_str!("../../../crates/trainer/tests/golden/hooks_accumulate_1.txt"));
+    check("1", include_str!("../../../../crates/trainer/tests/golden/hooks_accumulate_1.txt"));
 }
 
 #[test]
 fn the_golden_order_of_manual_optimization_is_lightnings() {
-    check("manual", include_str!("../../../crates/trainer/tests/golden/hooks_manual.txt"));
+    check("manual", include_str!("../../../../crates/trainer/tests/golden/hooks_manual.txt"));
 }
 
 #[test]
 fn the_golden_order_while_accumulating_is_lightnings() {
-    check("2", include_str!("../../../crates/trainer/tests/golden/hooks_accumulate_2.txt"));
+    check("2", include_str!("../../../../crates/trainer/tests/golden/hooks_accumulate_2.txt"));
 }

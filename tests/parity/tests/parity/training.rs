@@ -17,7 +17,7 @@ use serde_json::{Map, Value as Json, json};
 const TOLERANCE: f64 = 1e-5;
 
 static CASES: LazyLock<Vec<Json>> = LazyLock::new(|| {
-    let cases: Vec<Json> = serde_json::from_str(include_str!("../python/training_cases.json")).unwrap();
+    let cases: Vec<Json> = serde_json::from_str(include_str!("../../python/training_cases.json")).unwrap();
     let defaults = json!({ "optimizer": { "name": "SGD", "lr": 0.1 }, "log": "plain", "val_loaders": 1 });
     cases.into_iter().map(|case| merged(&defaults, &case)).collect()
 });

@@ -8,7 +8,7 @@ use fulgurite::{Console, Trainer};
 /// What the process says that has these variables.
 fn with(variables: &[(&str, &str)]) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["environment::child", "--exact", "--nocapture"])
+        .args(["arguments::environment::child", "--exact", "--nocapture"])
         .env("FULGURITE_CHILD", "1")
         .envs(variables.iter().copied())
         .output()

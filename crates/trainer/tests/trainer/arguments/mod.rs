@@ -1,7 +1,5 @@
 //! Arguments of the trainer and methods around its entry points, one by one.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 mod ckpt_path;
 mod environment;
 mod explanations;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use fulgurite::TrainerConfig;
 
-const PAGE: &str = include_str!("../../../../docs/src/trainer-arguments.md");
+const PAGE: &str = include_str!("../../../../../docs/src/trainer-arguments.md");
 
 /// What the first cells of its tables name, and the state beside it.
 fn rows() -> Vec<(Vec<String>, String)> {

@@ -5,7 +5,7 @@ use fulgurite::callbacks::GradientAccumulationSchedulerOptions;
 use fulgurite::config::Configurable;
 use fulgurite::prelude::*;
 
-use crate::scripted::{Scripted, batches, quiet};
+use crate::callbacks::scripted::{Scripted, batches, quiet};
 
 /// Optimizer steps of a run over `epochs` epochs of five batches: what was estimated, and what was taken.
 #[track_caller]

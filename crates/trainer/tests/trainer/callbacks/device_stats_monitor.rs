@@ -5,8 +5,8 @@ use fulgurite::config::Configurable;
 use fulgurite::loggers::{Logged, MemoryLogger};
 use fulgurite::prelude::*;
 
-use crate::scripted::quiet;
-use crate::watched::{Watched, values, watch};
+use crate::callbacks::scripted::quiet;
+use crate::callbacks::watched::{Watched, values, watch};
 
 /// The rows of the monitor: the step and the names.
 fn rows(logger: &MemoryLogger) -> Vec<(i64, Vec<String>)> {

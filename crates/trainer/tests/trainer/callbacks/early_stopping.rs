@@ -6,7 +6,7 @@ use fulgurite::callbacks::StoppingReason::{self, *};
 use fulgurite::prelude::*;
 use fulgurite::{Console, TrainerBuilder};
 
-use crate::scripted::{Scripted, batches, quiet};
+use crate::callbacks::scripted::{Scripted, batches, quiet};
 
 const NAN: f64 = f64::NAN;
 const INF: f64 = f64::INFINITY;

@@ -10,7 +10,7 @@ use fulgurite::callbacks::{OnExceptionCheckpoint, SaveLast};
 use fulgurite::fabric::{CheckpointIo, FabricError, StoredFile};
 use fulgurite::prelude::*;
 
-use crate::scripted::{Scripted, batches, quiet};
+use crate::callbacks::scripted::{Scripted, batches, quiet};
 
 /// A store of its own, by path.
 #[derive(Clone, Default)]

@@ -14,7 +14,7 @@ use fulgurite::torch::serialization::faults::{Fault, FaultyFileSystem};
 use fulgurite::torch::serialization::{self, FileSystem, LocalFileSystem, SyncWrite};
 use fulgurite::{Console, OnSaveError, Plugin};
 
-use crate::scripted::{Scripted, batches, quiet};
+use crate::callbacks::scripted::{Scripted, batches, quiet};
 
 /// Writes each checkpoint when so many more were asked for, or someone waits, as a writer in the background does; those
 /// whose names are listed fail.

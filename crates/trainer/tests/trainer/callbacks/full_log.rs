@@ -10,7 +10,7 @@ use fulgurite::loggers::TensorBoardLogger;
 use fulgurite::prelude::*;
 use fulgurite::{OnSaveError, TrainerBuilder};
 
-use crate::scripted::{Scripted, batches, quiet};
+use crate::callbacks::scripted::{Scripted, batches, quiet};
 
 /// A logger on a disk that is full when `full` says so. It holds rows, as the real ones do.
 struct OnDisk<L: Logger> {

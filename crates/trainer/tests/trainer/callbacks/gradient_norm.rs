@@ -5,8 +5,8 @@ use fulgurite::loggers::MemoryLogger;
 use fulgurite::prelude::*;
 use fulgurite::torch::host_reads;
 
-use crate::scripted::{Scripted, batches, quiet};
-use crate::watched::{Watched, values, watch, watch_with};
+use crate::callbacks::scripted::{Scripted, batches, quiet};
+use crate::callbacks::watched::{Watched, values, watch, watch_with};
 
 /// Ten ordinary gradients, and then these.
 fn after_ten(gradients: &[f64]) -> Vec<f64> {

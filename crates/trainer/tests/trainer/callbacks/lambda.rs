@@ -6,7 +6,7 @@ use fulgurite::Error;
 use fulgurite::callbacks::LambdaCallback;
 use fulgurite::prelude::*;
 
-use crate::scripted::{Scripted, batches, quiet};
+use crate::callbacks::scripted::{Scripted, batches, quiet};
 
 #[test]
 fn closures_are_called_where_their_hooks_are() {

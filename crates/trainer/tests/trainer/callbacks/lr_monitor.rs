@@ -5,7 +5,7 @@ use fulgurite::optim::{Adagrad, ParamGroupConfig, StepLR};
 use fulgurite::prelude::*;
 use fulgurite::{Console, TrainerBuilder};
 
-use crate::scripted::{Scripted, batches, quiet};
+use crate::callbacks::scripted::{Scripted, batches, quiet};
 
 /// Two epochs of four batches, written every second step.
 fn fit(

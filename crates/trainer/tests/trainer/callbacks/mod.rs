@@ -1,8 +1,5 @@
 //! The callbacks in real runs. Where a row says nothing else, it is what Lightning 2.6.6 does.
 
-// Helpers of tests may unwrap and panic as tests do.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 mod accumulation;
 mod device_stats_monitor;
 mod early_stopping;

@@ -9,7 +9,7 @@ use fulgurite::config::ValCheckInterval;
 use fulgurite::prelude::*;
 use fulgurite::torch::serialization;
 
-use crate::scripted::{Scripted, batches, quiet};
+use crate::callbacks::scripted::{Scripted, batches, quiet};
 
 /// A run of three epochs of four batches, unless the case says otherwise.
 struct Case {

@@ -5,7 +5,7 @@ use fulgurite::TrainerBuilder;
 use fulgurite::optim::ReduceLROnPlateau;
 use fulgurite::prelude::*;
 
-use crate::scripted::{Scripted, batches, quiet};
+use crate::callbacks::scripted::{Scripted, batches, quiet};
 
 /// Four epochs of three batches, without validation unless `val_batches` says otherwise. The checkpoints, the console, and
 /// the error.

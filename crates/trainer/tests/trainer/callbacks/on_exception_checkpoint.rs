@@ -1,4 +1,4 @@
-//! A checkpoint of what a run had learned when an error ended it. `tests/interrupt.rs` presses Ctrl-C.
+//! A checkpoint of what a run had learned when an error ended it. `tests/trainer/interrupt.rs` presses Ctrl-C.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use fulgurite::optim::Optimizer;
 use fulgurite::prelude::*;
 use fulgurite::torch::serialization;
 
-use crate::scripted::{Scripted, batches, quiet};
+use crate::callbacks::scripted::{Scripted, batches, quiet};
 
 /// The step of the checkpoint that a fit of two epochs of four batches left, if it left one.
 fn saved_step(folder: &Path) -> Option<i64> {

@@ -8,7 +8,7 @@ use fulgurite::callbacks::{PredictionWriter, WriteInterval, WritePredictions};
 use fulgurite::data::{InMemory, IntoLoader};
 use fulgurite::prelude::*;
 
-use crate::scripted::quiet;
+use crate::callbacks::scripted::quiet;
 
 /// Predicts ten times its input.
 struct Tenfold(nn::VarStore);

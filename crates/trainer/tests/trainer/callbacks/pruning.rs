@@ -10,7 +10,7 @@ use fulgurite::prelude::*;
 use fulgurite::torch::{params, serialization};
 use fulgurite::{Console, ModuleView};
 
-use crate::scripted::quiet;
+use crate::callbacks::scripted::quiet;
 
 /// Two layers, whose optimizers are stepped by hand if asked to, twice per batch.
 struct Net {

@@ -7,7 +7,7 @@ use fulgurite::callbacks::{LambdaCallback, SaveLast};
 use fulgurite::prelude::*;
 use fulgurite::torch::serialization;
 
-use crate::scripted::{Scripted, batches, quiet};
+use crate::callbacks::scripted::{Scripted, batches, quiet};
 
 /// `<file>@<step in it>` of a folder.
 fn files(folder: &Path) -> Vec<String> {

@@ -6,8 +6,8 @@ use fulgurite::callbacks::{SpikeDetection, TrainingSpike};
 use fulgurite::config::Configurable;
 use fulgurite::prelude::*;
 
-use crate::scripted::quiet;
-use crate::watched::{SKIP, Watched, values, watch};
+use crate::callbacks::scripted::quiet;
+use crate::callbacks::watched::{SKIP, Watched, values, watch};
 
 const NAN: f64 = f64::NAN;
 

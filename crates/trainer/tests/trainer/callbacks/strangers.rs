@@ -8,7 +8,7 @@ use fulgurite::callbacks::{OnExceptionCheckpoint, SaveLast};
 use fulgurite::prelude::*;
 use fulgurite::torch::serialization;
 
-use crate::scripted::{Scripted, batches, quiet};
+use crate::callbacks::scripted::{Scripted, batches, quiet};
 
 const KEY: &str = "ModelCheckpoint{'monitor': 'val_loss', 'mode': 'min', 'every_n_train_steps': 0, 'every_n_epochs': 1, 'train_time_interval': None}";
 

@@ -4,8 +4,8 @@ use fulgurite::callbacks::TerminateOnNaN;
 use fulgurite::prelude::*;
 use fulgurite::torch::host_reads;
 
-use crate::scripted::quiet;
-use crate::watched::{SKIP, Watched, values, watch, watch_with};
+use crate::callbacks::scripted::quiet;
+use crate::callbacks::watched::{SKIP, Watched, values, watch, watch_with};
 
 const INF: f64 = f64::INFINITY;
 

@@ -8,8 +8,8 @@ use fulgurite::loggers::MemoryLogger;
 use fulgurite::prelude::*;
 use fulgurite::{Console, TrainerBuilder};
 
-use crate::scripted::quiet;
-use crate::watched::{Watched, values, watch};
+use crate::callbacks::scripted::quiet;
+use crate::callbacks::watched::{Watched, values, watch};
 
 /// A clock that is half a second on at each look.
 fn ticking() -> impl Fn() -> f64 + Send {

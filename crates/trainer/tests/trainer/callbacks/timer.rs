@@ -6,7 +6,7 @@ use std::time::Duration;
 use fulgurite::Console;
 use fulgurite::prelude::*;
 
-use crate::scripted::{Scripted, batches, quiet};
+use crate::callbacks::scripted::{Scripted, batches, quiet};
 
 /// Three epochs of four batches.
 fn fit(timer: Timer, console: &Console) -> (Trainer, Outcome) {

@@ -7,7 +7,7 @@ use fulgurite::optim::Optimizer;
 use fulgurite::prelude::*;
 use fulgurite::{Console, OptimizerClosure, TrainerBuilder};
 
-use crate::scripted::quiet;
+use crate::callbacks::scripted::quiet;
 
 /// Trains a vector that stays where it is. The loss is the batch's mean times one plus the vector, and the
 /// gradient that mean.

@@ -14,7 +14,7 @@ use fulgurite::prelude::*;
 use fulgurite::torch::{params, serialization};
 use fulgurite::{ModuleView, SaveRequest, TrainerBuilder};
 
-use crate::scripted::quiet;
+use crate::callbacks::scripted::quiet;
 
 /// A backbone with a batch norm, and a head. Tests run at once, so it draws no random numbers.
 struct Net {

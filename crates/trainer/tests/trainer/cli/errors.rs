@@ -2,7 +2,7 @@
 
 use expect_test::{Expect, expect};
 
-use crate::program::{Folder, refused};
+use crate::cli::program::{Folder, refused};
 
 #[track_caller]
 fn args(args: &str, expected: Expect) {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use expect_test::expect;
 
-use crate::program::{Folder, answer, printed, program, refused};
+use crate::cli::program::{Folder, answer, printed, program, refused};
 
 /// A pipe that a shell makes of `<(echo TEXT)`, and its path.
 fn pipe(text: &str) -> (std::io::PipeReader, String) {

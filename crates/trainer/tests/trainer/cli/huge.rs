@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::program::{Folder, printed, program};
+use crate::cli::program::{Folder, printed, program};
 
 /// What is asked for by name: names of options with whole numbers, and whether they are needed.
 fn integers(help: &str, prefix: &str) -> Vec<String> {

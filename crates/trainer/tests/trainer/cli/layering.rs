@@ -2,7 +2,7 @@
 
 use expect_test::{Expect, expect};
 
-use crate::program::{Folder, printed, program};
+use crate::cli::program::{Folder, printed, program};
 
 /// What is printed of a configuration without its defaults.
 #[track_caller]
@@ -349,7 +349,7 @@ fn null_is_the_default_where_there_is_no_null() {
 /// A file that `LightningCLI` of Lightning 2.6.6 printed.
 #[test]
 fn lightnings_own_file_is_read() {
-    let folder = Folder::with(&[("a.yaml", include_str!("../golden/lightning_cli.yaml"))]);
+    let folder = Folder::with(&[("a.yaml", include_str!("../../golden/lightning_cli.yaml"))]);
     changed(
         &folder,
         "fit --config @a.yaml",
@@ -440,7 +440,7 @@ fn a_strategy_has_a_name_or_options() {
 /// What `LightningCLI` of Lightning 2.6.6 prints of `--trainer.strategy DDPStrategy`.
 #[test]
 fn lightnings_own_strategy_is_read() {
-    let folder = Folder::with(&[("a.yaml", include_str!("../golden/lightning_ddp.yaml"))]);
+    let folder = Folder::with(&[("a.yaml", include_str!("../../golden/lightning_ddp.yaml"))]);
     changed(
         &folder,
         "fit --config @a.yaml",

@@ -1,7 +1,5 @@
 //! The command line: what it understands, what it answers, and what a run makes of it.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 mod errors;
 mod files;
 mod huge;

@@ -9,7 +9,7 @@ use expect_test::expect;
 use fulgurite::cli::SaveConfig;
 use fulgurite::fabric::DdpOptions;
 
-use crate::program::{Folder, program};
+use crate::cli::program::{Folder, program};
 
 const FIT: &str = "fit --trainer.max_epochs 2 --trainer.accelerator cpu --trainer.enable_progress_bar false \
                    --trainer.enable_model_summary false --trainer.default_root_dir @.";

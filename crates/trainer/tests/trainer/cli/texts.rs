@@ -2,12 +2,12 @@
 
 use expect_test::{expect, expect_file};
 
-use crate::program::printed;
+use crate::cli::program::printed;
 
 #[test]
 fn help_shows_every_option() {
-    expect_file!["../golden/cli_help.txt"].assert_eq(&printed("--help"));
-    expect_file!["../golden/cli_fit_help.txt"].assert_eq(&printed("fit --help"));
+    expect_file!["../../golden/cli_help.txt"].assert_eq(&printed("--help"));
+    expect_file!["../../golden/cli_fit_help.txt"].assert_eq(&printed("fit --help"));
     assert!(printed("test --help").contains("--verbose <bool>"));
     assert!(!printed("fit --help").contains("--verbose <bool>"));
     assert_eq!(printed(""), printed("--help"));
@@ -100,7 +100,7 @@ fn classes_explain_their_options() {
 #[test]
 fn a_configuration_is_printed_with_comments() {
     let text = printed("fit --print_config=comments --optimizer SGD");
-    expect_file!["../golden/cli_config.yaml"].assert_eq(&text);
+    expect_file!["../../golden/cli_config.yaml"].assert_eq(&text);
 }
 
 #[test]

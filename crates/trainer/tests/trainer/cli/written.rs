@@ -10,7 +10,7 @@ use fulgurite::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::program::{Folder, Points, answer, program, refused};
+use crate::cli::program::{Folder, Points, answer, program, refused};
 
 /// Options of every kind that can hold a text.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]

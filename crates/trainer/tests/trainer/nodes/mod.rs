@@ -3,20 +3,16 @@
 //!
 //! Each test starts this very program again on both nodes with a [`Plan`], as a user would.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr, reason = "a test may fail")]
-
 mod network;
-#[path = "../ranks/program.rs"]
-mod program;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use crate::ranks::program::{self, PLAN, Plan, Report};
 use fulgurite::fabric::DdpOptions;
 use network::{MAIN_ADDRESS, Network};
-use program::{PLAN, Plan, Report};
 
 /// How long anything may take that is expected at all.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -50,7 +46,7 @@ struct Running {
 fn start(mut command: Command, plan: &Plan, said: PathBuf) -> Running {
     let output = File::create(&said).unwrap();
     let child = command
-        .args(["program", "--exact", "--nocapture", "--test-threads=1"])
+        .args(["nodes::program", "--exact", "--nocapture", "--test-threads=1"])
         .env(PLAN, serde_json::to_string(plan).unwrap())
         .env("OMP_NUM_THREADS", "1")
         .stdout(output.try_clone().unwrap())

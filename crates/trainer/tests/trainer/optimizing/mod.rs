@@ -1,7 +1,5 @@
 //! Optimization by hand, and by several optimizers.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 mod manual;
 mod overridden;
 mod schedule_length;

@@ -1,7 +1,5 @@
 //! Precisions: the kinds a step sees, and what a gradient scaler does to steps, hooks, schedulers and checkpoints.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
 mod kinds;
 mod manual;
 mod refused;

@@ -8,7 +8,7 @@ use fulgurite::prelude::*;
 use fulgurite::profilers::{ProfilerSchedule, SortKey};
 use serde_json::Value as Json;
 
-use crate::line::{Trouble, batches, line, quiet};
+use crate::profilers::line::{Trouble, batches, line, quiet};
 
 /// A complete event of a trace.
 #[derive(Debug, Clone)]

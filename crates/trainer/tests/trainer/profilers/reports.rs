@@ -5,7 +5,7 @@ use fulgurite::prelude::*;
 use fulgurite::profilers::{AdvancedProfilerOptions, PyTorchProfilerOptions, SimpleProfilerOptions};
 use fulgurite::{Console, TrainerConfig};
 
-use crate::line::{Trouble, batches, calls, line, quiet};
+use crate::profilers::line::{Trouble, batches, calls, line, quiet};
 
 #[test]
 fn a_report_is_printed_for_each_entry_point() {

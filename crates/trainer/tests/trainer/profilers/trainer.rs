@@ -6,7 +6,7 @@ use fulgurite::prelude::*;
 use fulgurite::profilers::ProfiledRun;
 use fulgurite::{Console, Loaders};
 
-use crate::line::{Trouble, batches, line, quiet};
+use crate::profilers::line::{Trouble, batches, line, quiet};
 
 /// Checks that actions nest, and notes batches.
 #[derive(Clone, Default)]

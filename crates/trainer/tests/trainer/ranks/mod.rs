@@ -3,9 +3,7 @@
 //! Each test starts this very program again with a [`Plan`]; that process becomes the supervisor of two ranks, which are
 //! this program once more.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail, and say why")]
-
-mod program;
+pub(crate) mod program;
 
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -26,7 +24,7 @@ fn program() {
 
 fn start(plan: &Plan) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["program", "--exact", "--nocapture", "--test-threads=1"])
+        .args(["ranks::program", "--exact", "--nocapture", "--test-threads=1"])
         .env(PLAN, serde_json::to_string(plan).unwrap())
         .env("OMP_NUM_THREADS", "1")
         .stdout(Stdio::piped())

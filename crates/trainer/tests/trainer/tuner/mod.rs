@@ -1,8 +1,6 @@
 //! The tuner: what it finds, and that it leaves everything else as it was.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-mod net;
+pub(crate) mod net;
 
 use expect_test::expect;
 use fulgurite::callbacks::{BatchSizeFinder, LearningRateFinder};

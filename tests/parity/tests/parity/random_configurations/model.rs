@@ -10,7 +10,7 @@ use fulgurite::prelude::*;
 use fulgurite::{BatchFlow, ModuleView, OptimizerClosure};
 use serde_json::{Value as Json, json};
 
-use crate::trace::Events;
+use super::trace::Events;
 
 /// What module and callback share: the configuration, the events, and how often what was called.
 #[derive(Clone)]

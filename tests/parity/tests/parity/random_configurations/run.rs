@@ -10,8 +10,8 @@ use fulgurite::{Console, Outcome, TrainerBuilder};
 use fulgurite_data::{BatchIter, BoxLoader, DataError, Loader};
 use serde_json::{Map, Value as Json, json};
 
-use crate::model::{Net, Pair, Recorder, Script};
-use crate::trace::{Events, Recording, callback_metrics, number};
+use super::model::{Net, Pair, Recorder, Script};
+use super::trace::{Events, Recording, callback_metrics, number};
 
 const BATCHES: usize = 24;
 
