@@ -53,7 +53,7 @@ pub trait Dataset: Send + Sync + 'static {
 
     /// What error messages call this dataset; the name of its type, if not overridden.
     fn name(&self) -> String {
-        short_type_name::<Self>()
+        fulgurite_torch::short_type_name::<Self>().to_owned()
     }
 
     /// The dataset an item comes from and its index there, for error messages of datasets made of others.
@@ -88,13 +88,6 @@ pub trait Dataset: Send + Sync + 'static {
     {
         TryMap { dataset: self, f }
     }
-}
-
-/// `a::b::Name<c::D>` becomes `Name`.
-pub(crate) fn short_type_name<T: ?Sized>() -> String {
-    let full = std::any::type_name::<T>();
-    let path = full.split('<').next().unwrap_or(full);
-    path.rsplit("::").next().unwrap_or(path).to_string()
 }
 
 macro_rules! forward_dataset {

@@ -7,7 +7,6 @@ use fulgurite_torch::rng::global_seed;
 use fulgurite_torch::tch::Cuda;
 
 use crate::data_loader::{collated, pinned};
-use crate::dataset::short_type_name;
 use crate::seed::{self, ItemRngs, Purpose};
 use crate::workers::{Epoch, Workers, catch};
 use crate::{BatchIter, BoxError, Collate, DataError, DefaultCollate, ItemRng, Loader};
@@ -60,7 +59,7 @@ pub trait IterableDataset: Send + Sync + 'static {
 
     /// What error messages call this dataset; the name of its type, if not overridden.
     fn name(&self) -> String {
-        short_type_name::<Self>()
+        fulgurite_torch::short_type_name::<Self>().to_owned()
     }
 
     /// The same dataset with `f` applied to every item, on the workers; the error of `f` will name the item.

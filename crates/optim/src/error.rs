@@ -158,7 +158,7 @@ pub enum OptimError {
         /// The scheduler.
         scheduler: &'static str,
         /// The optimizer.
-        optimizer: &'static str,
+        optimizer: String,
     },
     /// `OneCycleLR` was stepped past its end.
     #[error(
@@ -177,6 +177,14 @@ pub enum OptimError {
         /// The scheduler.
         scheduler: &'static str,
     },
+    /// An error of an optimizer or scheduler from elsewhere.
+    #[error("{owner}: {source}")]
+    Other {
+        /// The optimizer or scheduler.
+        owner: String,
+        /// What it said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// libtorch refused.
     #[error(transparent)]
     Torch(#[from] TorchError),
@@ -189,6 +197,18 @@ impl From<TchError> for OptimError {
 }
 
 impl OptimError {
+    /// An error of an optimizer or scheduler that is not of this crate.
+    ///
+    /// ```
+    /// use fulgurite_optim::OptimError;
+    ///
+    /// let error = OptimError::other("Sophia", "the Hessian was never estimated; call estimate() first");
+    /// assert_eq!(error.to_string(), "Sophia: the Hessian was never estimated; call estimate() first");
+    /// ```
+    pub fn other(owner: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> OptimError {
+        OptimError::Other { owner: owner.into(), source: source.into() }
+    }
+
     pub(crate) fn state_dict(owner: &'static str, reason: impl ToString) -> OptimError {
         OptimError::StateDict { owner, reason: reason.to_string() }
     }
@@ -211,6 +231,11 @@ pub(crate) fn ensure(
         true => Ok(()),
         false => Err(OptimError::InvalidOption { owner, option: option.into(), value: value.to_string(), must }),
     }
+}
+
+/// An option that has no default.
+pub(crate) fn needed<T>(owner: &'static str, option: &'static str, value: Option<T>) -> Result<T, OptimError> {
+    value.ok_or(OptimError::MissingOption { owner, option })
 }
 
 /// A setting that must be a finite number, 0 or more.

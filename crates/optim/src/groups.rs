@@ -1,7 +1,7 @@
 //! What can be optimized: [`IntoParamGroups`] and [`ParamGroupConfig`].
 
 use fulgurite_torch::tch::{Tensor, nn};
-use fulgurite_torch::{Dict, params, tensor_id};
+use fulgurite_torch::{params, tensor_id};
 
 use crate::error::ensure_non_negative;
 use crate::state_dict::copy_groups;
@@ -112,19 +112,51 @@ impl IntoParamGroups for Vec<ParamGroupConfig> {
     }
 }
 
-/// The settings a group has unless it says otherwise.
-pub(crate) struct Defaults {
-    pub(crate) lr: f64,
-    /// `None` for optimizers without weight decay.
-    pub(crate) weight_decay: Option<f64>,
-    pub(crate) momentum: Momentum,
+/// The settings of a parameter group that says nothing else, and which settings there are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct GroupDefaults {
+    /// Learning rate.
+    pub lr: f64,
+    /// Weight decay; `None` for optimizers without.
+    pub weight_decay: Option<f64>,
+    /// Momentum or betas; [`Momentum::None`] for optimizers without.
+    pub momentum: Momentum,
+}
+
+impl GroupDefaults {
+    /// A learning rate, and neither weight decay nor momentum.
+    pub fn new(lr: f64) -> GroupDefaults {
+        GroupDefaults { lr, weight_decay: None, momentum: Momentum::None }
+    }
+
+    /// Weight decay, for optimizers with an option `weight_decay`.
+    #[must_use]
+    pub fn weight_decay(mut self, weight_decay: f64) -> Self {
+        self.weight_decay = Some(weight_decay);
+        self
+    }
+
+    /// Momentum, for optimizers with an option `momentum`.
+    #[must_use]
+    pub fn momentum(mut self, momentum: f64) -> Self {
+        self.momentum = Momentum::Momentum(momentum);
+        self
+    }
+
+    /// Betas, for optimizers with an option `betas`.
+    #[must_use]
+    pub fn betas(mut self, (beta1, beta2): (f64, f64)) -> Self {
+        self.momentum = Momentum::Betas(beta1, beta2);
+        self
+    }
 }
 
 /// Fills in what `configs` leave open, and checks all of it.
 pub(crate) fn resolve(
     optimizer: &'static str,
     configs: Vec<ParamGroupConfig>,
-    defaults: &Defaults,
+    defaults: &GroupDefaults,
 ) -> Result<Vec<ParamGroup>, OptimError> {
     if configs.iter().all(|config| config.params.is_empty()) {
         return Err(OptimError::EmptyParameterList { optimizer });
@@ -144,7 +176,7 @@ pub(crate) fn resolve(
 pub(crate) fn resolve_more(
     optimizer: &'static str,
     config: ParamGroupConfig,
-    defaults: &Defaults,
+    defaults: &GroupDefaults,
     groups: &[ParamGroup],
 ) -> Result<ParamGroup, OptimError> {
     if config.params.is_empty() {
@@ -163,7 +195,7 @@ fn fill_in(
     optimizer: &'static str,
     group: usize,
     config: ParamGroupConfig,
-    defaults: &Defaults,
+    defaults: &GroupDefaults,
 ) -> Result<ParamGroup, OptimError> {
     if config.weight_decay.is_some() && defaults.weight_decay.is_none() {
         return Err(OptimError::UnknownGroupOption { optimizer, group, option: "weight_decay" });
@@ -174,13 +206,10 @@ fn fill_in(
         return Err(OptimError::UnknownGroupOption { optimizer, group, option });
     }
     Ok(ParamGroup {
-        params: config.params,
         name: config.name,
-        lr: config.lr.unwrap_or(defaults.lr),
-        initial_lr: None,
         weight_decay: config.weight_decay.or(defaults.weight_decay).unwrap_or(0.0),
         momentum,
-        extra: Dict::new(),
+        ..ParamGroup::new(config.params, config.lr.unwrap_or(defaults.lr))
     })
 }
 

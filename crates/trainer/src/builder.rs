@@ -74,7 +74,8 @@ impl TrainerBuilder {
         self
     }
 
-    pub(crate) fn boxed_callback(mut self, callback: Box<dyn Callback>) -> TrainerBuilder {
+    /// Adds a callback that is boxed already, such as one that was chosen at run time.
+    pub fn boxed_callback(mut self, callback: Box<dyn Callback>) -> TrainerBuilder {
         self.callbacks.push(callback);
         self
     }
@@ -85,7 +86,8 @@ impl TrainerBuilder {
         self.boxed_logger(Box::new(logger))
     }
 
-    pub(crate) fn boxed_logger(mut self, logger: Box<dyn Logger>) -> TrainerBuilder {
+    /// Adds a logger that is boxed already, such as one that was chosen at run time.
+    pub fn boxed_logger(mut self, logger: Box<dyn Logger>) -> TrainerBuilder {
         match &mut self.loggers {
             Loggers::Given(loggers) => loggers.push(logger),
             Loggers::Default => self.loggers = Loggers::Given(vec![logger]),

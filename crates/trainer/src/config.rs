@@ -20,6 +20,14 @@ pub use spelling::parse_time;
 ///
 /// The options' fields are documented and have defaults once, in the struct; setters, YAML and help texts follow.
 pub trait Configurable: Sized {
+    /// Other names of the class in files, such as Lightning's where that is spelled differently.
+    const ALIASES: &'static [&'static str] = &[];
+
+    /// The name of the class in files and on the command line. The type's name by default.
+    fn class_name() -> &'static str {
+        fulgurite_torch::short_type_name::<Self>()
+    }
+
     /// Its options, all with defaults.
     type Options: Serialize + DeserializeOwned + JsonSchema + Default;
 

@@ -124,7 +124,7 @@ pub trait LightningDataModule: Send {
 
     /// Its name, under which a checkpoint keeps its state: the type's, by default.
     fn name(&self) -> &'static str {
-        crate::module::short_type_name::<Self>()
+        fulgurite_torch::short_type_name::<Self>()
     }
 }
 

@@ -117,7 +117,7 @@ pub trait LightningModule: Any + Send + Sized {
 
     /// Its name in logs and messages: the type's, by default.
     fn name(&self) -> &'static str {
-        short_type_name::<Self>()
+        fulgurite_torch::short_type_name::<Self>()
     }
 
     /// Hyper-parameters, saved in checkpoints and sent to loggers.
@@ -543,10 +543,4 @@ impl<M: LightningModule> ModuleView for M {
     fn as_any_mut(&mut self) -> &mut dyn Any {
         self
     }
-}
-
-pub(crate) fn short_type_name<T: ?Sized>() -> &'static str {
-    let full = std::any::type_name::<T>();
-    let path = full.split('<').next().unwrap_or(full);
-    path.rsplit("::").next().unwrap_or(path)
 }

@@ -51,6 +51,7 @@ impl Default for SlurmEnvironmentOptions {
 }
 
 impl Configurable for SlurmEnvironment {
+    const ALIASES: &'static [&'static str] = &["SLURMEnvironment"];
     type Options = SlurmEnvironmentOptions;
 
     fn from_options(options: SlurmEnvironmentOptions) -> Result<SlurmEnvironment, Error> {

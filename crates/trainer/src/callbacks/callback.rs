@@ -10,7 +10,6 @@ use fulgurite_torch::{Dict, Value};
 
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::module::short_type_name;
 use crate::module_view::ModuleView;
 use crate::stage::TrainerFn;
 use crate::state::TrainerState;
@@ -90,7 +89,7 @@ pub trait Callback: Any + Send {
     /// The key of its state in checkpoints: unlike that of every other callback with state. The type's name by default;
     /// callbacks that can be there twice append what tells them apart.
     fn state_key(&self) -> String {
-        short_type_name::<Self>().to_owned()
+        fulgurite_torch::short_type_name::<Self>().to_owned()
     }
 
     /// What a checkpoint keeps of it; empty for nothing.

@@ -159,7 +159,7 @@ impl LearningRateMonitor {
     fn find_series(&mut self, trainer: &TrainerState) -> Result<(), Error> {
         self.sources.clear();
         self.series.clear();
-        let mut seen: Vec<&'static str> = Vec::new();
+        let mut seen: Vec<String> = Vec::new();
         for config in trainer.lr_schedulers() {
             self.add(trainer, config.optimizer, config.name.as_deref(), Some(config.interval), &mut seen)?;
         }
@@ -177,15 +177,15 @@ impl LearningRateMonitor {
         slot: usize,
         name: Option<&str>,
         interval: Option<Interval>,
-        seen: &mut Vec<&'static str>,
+        seen: &mut Vec<String>,
     ) -> Result<(), Error> {
         let Some(optimizer) = optimizer(trainer, slot) else { return Ok(()) };
         let name = match name {
             Some(name) => name.to_owned(),
             None => {
                 let class = optimizer.name();
-                let twins = seen.iter().filter(|other| **other == class).count();
-                seen.push(class);
+                let twins = seen.iter().filter(|other| *other == class).count();
+                seen.push(class.to_owned());
                 if twins == 0 { format!("lr-{class}") } else { format!("lr-{class}-{twins}") }
             }
         };

@@ -3,7 +3,7 @@
 mod continued;
 mod hooks;
 mod ledger;
-mod mode;
+mod monitored;
 mod naming;
 mod options;
 mod paths;
@@ -15,8 +15,8 @@ mod top_k;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-pub use mode::Mode;
-pub(super) use mode::{missing_monitor, python_str};
+pub use fulgurite_optim::Mode;
+pub(super) use monitored::{missing_monitor, python_str};
 pub use options::{ModelCheckpointOptions, SaveLast};
 pub(super) use paths::real_path;
 pub(super) use python_format::python_float;

@@ -78,6 +78,7 @@ impl Default for ModelSummaryOptions {
 }
 
 impl Configurable for ModelSummary {
+    const ALIASES: &'static [&'static str] = &["RichModelSummary"];
     type Options = ModelSummaryOptions;
 
     fn from_options(options: ModelSummaryOptions) -> Result<ModelSummary, Error> {

@@ -85,6 +85,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use fulgurite_optim::{BuildLrScheduler, BuildOptimizer};
 use fulgurite_torch::Value;
 
 #[doc(hidden)]
@@ -99,6 +100,7 @@ use crate::error::Result;
 use crate::loggers::Logger;
 use crate::loops::EvalResults;
 use crate::module::LightningModule;
+use crate::profilers::Profiler;
 use crate::trainer::Trainer;
 
 /// What the command line can make: a model or data.
@@ -204,15 +206,35 @@ where
         self
     }
 
-    /// Lets files and arguments name a callback of the program's own.
-    pub fn callback<C: Callback + Configurable>(mut self, name: &str) -> Self {
-        self.registry.add_callback::<C>(name, &[]);
+    /// Lets files and arguments name a callback of the program's own, by its [`class_name`](Configurable::class_name).
+    pub fn callback<C: Callback + Configurable>(mut self) -> Self {
+        self.registry.add_callback::<C>();
         self
     }
 
-    /// Lets files and arguments name a logger of the program's own.
-    pub fn logger<L: Logger + Configurable>(mut self, name: &str) -> Self {
-        self.registry.add_logger::<L>(name, &[]);
+    /// Lets files and arguments name a logger of the program's own, by its [`class_name`](Configurable::class_name).
+    pub fn logger<L: Logger + Configurable>(mut self) -> Self {
+        self.registry.add_logger::<L>();
+        self
+    }
+
+    /// Lets files and arguments name a profiler of the program's own, by its [`class_name`](Configurable::class_name).
+    pub fn profiler<P: Profiler + Configurable>(mut self) -> Self {
+        self.registry.add_profiler::<P>();
+        self
+    }
+
+    /// Lets files and arguments name an optimizer of the program's own: a [`Rule`](crate::optim::Rule), or other options
+    /// that an optimizer is built of.
+    pub fn optimizer<O: BuildOptimizer>(mut self) -> Self {
+        self.registry.add_optimizer::<O>();
+        self
+    }
+
+    /// Lets files and arguments name a learning-rate scheduler of the program's own: a
+    /// [`Schedule`](crate::optim::Schedule), or other options that a scheduler is built of.
+    pub fn lr_scheduler<S: BuildLrScheduler>(mut self) -> Self {
+        self.registry.add_lr_scheduler::<S>();
         self
     }
 

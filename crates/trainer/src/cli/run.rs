@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use fulgurite_fabric::{CheckpointIo, DefaultCheckpointIo};
-use fulgurite_optim::{Interval, LrSchedulerConfig, Optimizers, SchedulerOptions};
+use fulgurite_optim::{Interval, IntoParamGroups, LrSchedulerConfig, Optimizers};
 use fulgurite_torch::tch::nn;
 use fulgurite_torch::{Value, rng};
 
@@ -24,6 +24,7 @@ use crate::config::TrainerConfig;
 use crate::data_module::LightningDataModule;
 use crate::error::{Error, Result};
 use crate::module::LightningModule;
+use crate::profilers::{Choice, ProfilerChoice};
 use crate::signals::Signal;
 use crate::state::TrainerState;
 use crate::trainer::{Outcome, Trainer};
@@ -204,6 +205,9 @@ where
         for plugin in resolved.plugins(layout)? {
             builder = builder.plugin(plugin);
         }
+        if let Some(profiler) = resolved.profiler(layout)? {
+            builder = builder.profiler(ProfilerChoice(Choice::Given(profiler)));
+        }
         if let Loggers::Given(loggers) = loggers {
             builder = loggers.into_iter().fold(builder.no_logger(), |builder, logger| builder.boxed_logger(logger));
         }
@@ -221,16 +225,24 @@ where
 
 /// The optimizer and scheduler of the command line.
 fn configure(optimization: &Optimization, vars: &nn::VarStore, trainer: &TrainerState) -> Result<Optimizers, Error> {
-    let optimizers = optimization.optimizer.clone().build(vars);
-    let Some(Schedule { options, step }) = &optimization.scheduler else { return Ok(optimizers) };
-    let wants_length =
-        matches!(options, SchedulerOptions::OneCycleLR(_) | SchedulerOptions::LinearWarmupCosineAnnealingLR(_));
-    let length = match step.interval {
-        _ if !wants_length => None,
-        Interval::Step => trainer.estimated_stepping_batches()?,
-        Interval::Epoch => trainer.max_epochs(),
+    let optimizers = Optimizers::from_result((optimization.optimizer)(vars.into_param_groups()));
+    let Some(Schedule { scheduler, step }) = &optimization.scheduler else { return Ok(optimizers) };
+    let mut unknown = None;
+    let mut run_length = || {
+        let length = match step.interval {
+            Interval::Step => trainer.estimated_stepping_batches().unwrap_or_else(|error| {
+                unknown = Some(error);
+                None
+            }),
+            Interval::Epoch => trainer.max_epochs(),
+        };
+        length.and_then(|length| u32::try_from(length).ok())
     };
-    let scheduler = options.clone().build(length.and_then(|length| u32::try_from(length).ok()))?;
+    let scheduler = (scheduler.make)(&mut run_length);
+    if let Some(error) = unknown {
+        return Err(error);
+    }
+    let scheduler = scheduler?;
     let mut scheduler =
         LrSchedulerConfig::from(scheduler).interval(step.interval).frequency(step.frequency).strict(step.strict);
     scheduler.monitor.clone_from(&step.monitor);

@@ -109,6 +109,10 @@ impl Default for BackboneFinetuningOptions {
 impl Configurable for BackboneFinetuning {
     type Options = BackboneFinetuningOptions;
 
+    fn class_name() -> &'static str {
+        "BackboneFinetuning"
+    }
+
     fn from_options(options: BackboneFinetuningOptions) -> Result<BackboneFinetuning, Error> {
         options.check()?;
         Ok(BackboneFinetuning::of(options))

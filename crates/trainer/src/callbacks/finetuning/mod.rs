@@ -15,7 +15,6 @@ use fulgurite_torch::Dict;
 use super::Callback;
 use crate::error::Result;
 use crate::loss::Loss;
-use crate::module::short_type_name;
 use crate::module_view::ModuleView;
 use crate::stage::TrainerFn;
 use crate::state::TrainerState;
@@ -84,7 +83,7 @@ pub trait Finetuning: Send + 'static {
 
     /// The key of its state in checkpoints.
     fn state_key(&self) -> String {
-        short_type_name::<Self>().to_owned()
+        fulgurite_torch::short_type_name::<Self>().to_owned()
     }
 
     /// What a checkpoint keeps of it, besides the parameter groups.

@@ -86,6 +86,7 @@ impl Default for ProgressBarOptions {
 }
 
 impl Configurable for ProgressBar {
+    const ALIASES: &'static [&'static str] = &["RichProgressBar", "TQDMProgressBar"];
     type Options = ProgressBarOptions;
 
     fn from_options(options: ProgressBarOptions) -> Result<ProgressBar, Error> {

@@ -183,7 +183,7 @@ impl Callback for Greeter {
 }
 
 pub(crate) fn program() -> Cli<Line, Points> {
-    Cli::new("line").about("Learns a line.").callback::<Greeter>("Greeter").env::<String>([])
+    Cli::new("line").about("Learns a line.").callback::<Greeter>().env::<String>([])
 }
 
 /// What a program prints, and its exit code.

@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use self::line_search::{Point, strong_wolfe};
 use self::memory::{Memory, rounded};
+use crate::build::BuildOptimizer;
 use crate::error::{ensure, ensure_non_negative};
-use crate::groups::{Defaults, resolve};
+use crate::groups::resolve;
 use crate::optimizer::Closure;
-use crate::settings::{Settings, setting_enum, settings};
-use crate::state_dict::{copy_groups, load_shared_settings, saved_groups, shared_settings};
-use crate::{IntoParamGroups, Momentum, OptimError, Optimizer, Optimizers, ParamGroup, ParamGroupConfig};
+use crate::options::options;
+use crate::state_dict::{add_options, copy_groups, load_shared_settings, saved_groups, shared_settings};
+use crate::{GroupDefaults, IntoParamGroups, OptimError, Optimizer, Optimizers, ParamGroup, ParamGroupConfig, typed};
 
 const NAME: &str = "LBFGS";
 
@@ -24,8 +25,7 @@ const NAME: &str = "LBFGS";
 /// [`torch.optim.LBFGS`](https://docs.pytorch.org/docs/stable/generated/torch.optim.LBFGS.html). For full batches; takes
 /// one parameter group.
 ///
-/// Each step evaluates the model up to `max_eval` times, so it takes a closure. Defaults: `lr` 1, `max_iter` 20,
-/// `max_eval` 1.25 times as many, `tolerance_grad` 1e-7, `tolerance_change` 1e-9, `history_size` 100, no line search.
+/// Each step evaluates the model up to `max_eval` times, so it takes a closure. Options and defaults: [`LbfgsOptions`].
 ///
 /// ```
 /// use fulgurite_optim::{LBFGS, LineSearch, Optimizer};
@@ -45,125 +45,55 @@ const NAME: &str = "LBFGS";
 #[derive(Debug)]
 pub struct LBFGS {
     groups: Vec<ParamGroupConfig>,
-    lr: f64,
-    max_eval: Option<i64>,
-    options: Options,
+    options: LbfgsOptions,
 }
 
 /// How [`LBFGS`] finds the length of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LineSearch {
-    /// It takes the learning rate.
-    #[default]
-    #[serde(skip)]
-    None,
-    /// It searches one that fulfils the strong Wolfe conditions.
+    /// A line search for the strong Wolfe conditions.
     StrongWolfe,
 }
 
-setting_enum! {
-    LineSearch, "`strong_wolfe` or None",
-    () => LineSearch::None,
-    "strong_wolfe" => LineSearch::StrongWolfe,
-}
-
-#[derive(Debug, Clone)]
-struct Options {
-    max_iter: i64,
-    max_eval: i64,
-    tolerance_grad: f64,
-    tolerance_change: f64,
-    history_size: i64,
-    line_search_fn: LineSearch,
-}
-
-impl Settings for Options {
-    settings! {
-        "max_iter" = max_iter,
-        "max_eval" = max_eval,
-        "tolerance_grad" = tolerance_grad,
-        "tolerance_change" = tolerance_change,
-        "history_size" = history_size,
-        "line_search_fn" = line_search_fn,
+options! {
+    /// Options of [`LBFGS`].
+    LbfgsOptions of LBFGS {
+        /// Learning rate: the length of a step, or where the line search starts.
+        lr: f64 = 1.0,
+        /// Maximum number of iterations per step.
+        max_iter: u32 = 20,
+        /// Maximum number of evaluations of the model per step; null is 1.25 times `max_iter`.
+        max_eval(max_eval: u32 => Some(max_eval)): Option<u32> = None,
+        /// A step ends when no element of the gradient is larger than this.
+        tolerance_grad: f64 = 1e-7,
+        /// A step ends when neither the loss nor a parameter changes by more than this.
+        tolerance_change: f64 = 1e-9,
+        /// Number of past iterations to remember, each as large as two copies of the parameters.
+        history_size: u32 = 100,
+        /// Line search for the length of a step; null takes the learning rate.
+        line_search_fn(line_search: LineSearch => Some(line_search)): Option<LineSearch> = None,
     }
 }
 
 impl LBFGS {
-    /// For a `VarStore`, tensors, or one group, with PyTorch's defaults.
+    /// For a `VarStore`, tensors, or one group, with default options.
     pub fn new(params: impl IntoParamGroups) -> LBFGS {
-        let options = Options {
-            max_iter: 20,
-            max_eval: 25,
-            tolerance_grad: 1e-7,
-            tolerance_change: 1e-9,
-            history_size: 100,
-            line_search_fn: LineSearch::None,
-        };
-        LBFGS { groups: params.into_param_groups(), lr: 1.0, max_eval: None, options }
-    }
-
-    /// The learning rate: the length of a step, or where the search for it begins.
-    #[must_use]
-    pub fn lr(mut self, lr: f64) -> LBFGS {
-        self.lr = lr;
-        self
-    }
-
-    /// The most iterations in a step.
-    #[must_use]
-    pub fn max_iter(mut self, max_iter: u32) -> LBFGS {
-        self.options.max_iter = max_iter.into();
-        self
-    }
-
-    /// The most evaluations of the model in a step.
-    #[must_use]
-    pub fn max_eval(mut self, max_eval: u32) -> LBFGS {
-        self.max_eval = Some(max_eval.into());
-        self
-    }
-
-    /// A step ends when no gradient is larger than this.
-    #[must_use]
-    pub fn tolerance_grad(mut self, tolerance: f64) -> LBFGS {
-        self.options.tolerance_grad = tolerance;
-        self
-    }
-
-    /// A step ends when neither the loss nor a parameter changes by more than this.
-    #[must_use]
-    pub fn tolerance_change(mut self, tolerance: f64) -> LBFGS {
-        self.options.tolerance_change = tolerance;
-        self
-    }
-
-    /// How many iterations it remembers, each as large as two copies of the parameters.
-    #[must_use]
-    pub fn history_size(mut self, history_size: u32) -> LBFGS {
-        self.options.history_size = history_size.into();
-        self
-    }
-
-    /// How it finds the length of a step.
-    #[must_use]
-    pub fn line_search_fn(mut self, line_search: LineSearch) -> LBFGS {
-        self.options.line_search_fn = line_search;
-        self
+        LBFGS { groups: params.into_param_groups(), options: LbfgsOptions::default() }
     }
 
     /// The optimizer, for a loop of one's own.
     ///
     /// # Errors
     ///
-    /// When there is no parameter or more than one group, a parameter cannot be optimized, or a setting makes no sense.
+    /// There is no parameter or more than one group, a parameter cannot be optimized, or an option is out of range.
     pub fn build(mut self) -> Result<Box<dyn Optimizer>, OptimError> {
         if self.groups.len() > 1 {
             return Err(OptimError::SingleGroupOnly { optimizer: NAME, groups: self.groups.len() });
         }
-        let groups =
-            resolve(NAME, self.groups, &Defaults { lr: self.lr, weight_decay: None, momentum: Momentum::None })?;
-        self.options.max_eval = self.max_eval.unwrap_or(self.options.max_iter * 5 / 4);
+        let groups = resolve(NAME, self.groups, &GroupDefaults::new(self.options.lr))?;
+        let max_iter = self.options.max_iter;
+        self.options.max_eval.get_or_insert(max_iter.saturating_add(max_iter / 4));
         self.options.validate()?;
         let params = TensorList::new(&groups[0].params)?;
         Ok(Box::new(Lbfgs { groups, params, options: self.options, memory: Memory::default() }))
@@ -176,7 +106,21 @@ impl From<LBFGS> for Optimizers {
     }
 }
 
-impl Options {
+impl BuildOptimizer for LbfgsOptions {
+    fn class_name() -> &'static str {
+        NAME
+    }
+
+    fn build_optimizer(self, groups: Vec<ParamGroupConfig>) -> Result<Box<dyn Optimizer>, OptimError> {
+        LBFGS { groups, options: self }.build()
+    }
+}
+
+impl LbfgsOptions {
+    fn max_evaluations(&self) -> i64 {
+        i64::from(self.max_eval.unwrap_or(u32::MAX))
+    }
+
     fn validate(&self) -> Result<(), OptimError> {
         ensure(self.history_size > 0, NAME, "history_size", self.history_size, "1 or more")?;
         ensure_non_negative(NAME, "tolerance_grad", self.tolerance_grad)?;
@@ -187,7 +131,7 @@ impl Options {
 struct Lbfgs {
     groups: Vec<ParamGroup>,
     params: TensorList,
-    options: Options,
+    options: LbfgsOptions,
     memory: Memory,
 }
 
@@ -229,7 +173,7 @@ impl Lbfgs {
         let (options, lr) = (self.options.clone(), self.groups[0].lr);
         let mut evaluations = 1;
         for iteration in 1..=options.max_iter {
-            let direction = self.memory.direction(&flat_grad, options.history_size)?;
+            let direction = self.memory.direction(&flat_grad, options.history_size.into())?;
             self.memory.note(&flat_grad, loss)?;
             let first = self.memory.iterations() == 1;
             let mut length = if first { first_length(&flat_grad, lr)? } else { lr };
@@ -241,9 +185,9 @@ impl Lbfgs {
                 self.memory.remember_step(length, direction);
                 break;
             }
-            if options.line_search_fn == LineSearch::StrongWolfe {
+            if options.line_search_fn == Some(LineSearch::StrongWolfe) {
                 let start = Point { length: 0.0, loss, grad: flat_grad, slope };
-                let most = options.max_eval - evaluations;
+                let most = options.max_evaluations() - evaluations;
                 let end;
                 (end, evaluated) = self.search(closure, start, length, &direction, most)?;
                 (length, loss, flat_grad) = (end.length, end.loss, end.grad);
@@ -259,7 +203,7 @@ impl Lbfgs {
             self.memory.count_evaluations(evaluated);
             let moved = max_abs(&direction)? * length.abs();
             self.memory.remember_step(length, direction);
-            if evaluations >= options.max_eval
+            if evaluations >= options.max_evaluations()
                 || max_abs(&flat_grad)? <= options.tolerance_grad
                 || moved <= options.tolerance_change
                 || (loss - before).abs() < options.tolerance_change
@@ -293,7 +237,7 @@ impl Lbfgs {
 }
 
 impl Optimizer for Lbfgs {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         NAME
     }
 
@@ -330,13 +274,13 @@ impl Optimizer for Lbfgs {
     fn state_dict(&self) -> Dict {
         let group = &self.groups[0];
         let mut entry = shared_settings(group);
-        self.options.save(&mut entry);
+        add_options(&mut entry, &self.options);
         for (key, value) in group.extra.iter() {
             entry.set(key.clone(), value.clone());
         }
         entry.push("params", (0..group.params.len()).collect::<Vec<_>>());
         let mut state = Dict::new();
-        if let Some(memory) = self.memory.save(self.options.history_size) {
+        if let Some(memory) = self.memory.save(self.options.history_size.into()) {
             state.push(0, memory);
         }
         Dict::new().with("state", state).with("param_groups", vec![entry])
@@ -347,10 +291,10 @@ impl Optimizer for Lbfgs {
         let mut options = self.options.clone();
         let saved = saved_groups(NAME, state, &groups)?[0];
         load_shared_settings(NAME, saved, &mut groups[0])?;
-        options.load(saved).map_err(|error| OptimError::state_dict(NAME, error))?;
+        typed::update(&mut options, saved).map_err(|error| OptimError::state_dict(NAME, error))?;
         options.validate()?;
         let mut own = shared_settings(&groups[0]).with("params", ());
-        options.save(&mut own);
+        add_options(&mut own, &options);
         let foreign = saved.iter().filter(|(key, _)| own.get_value(key).is_none());
         groups[0].extra = foreign.map(|(key, value)| (key.clone(), value.clone())).collect();
 

@@ -1,22 +1,22 @@
-//! [`Bucket`]: the parameters of one group that are of one kind and on one device, with their state.
+//! [`Partition`]: the parameters of one group that are of one kind and on one device, with their state.
 
 use fulgurite_torch::foreach::{self, Grads};
 use fulgurite_torch::tch::{Device, Kind, Tensor};
 use fulgurite_torch::{Dict, TensorList, Value};
 
-use crate::rule::{Batch, Progress, Rule};
-use crate::settings::number;
+use crate::rule::{Bucket, ParamStep, Rule};
+use crate::typed::number;
 use crate::{OptimError, ParamGroup};
 
-pub(crate) struct Bucket {
+pub(crate) struct Partition {
     /// Index of the group.
     pub(crate) group: usize,
     /// Places of the parameters in the group.
     pub(crate) indices: Vec<usize>,
     /// All parameters, updated together when each has a gradient.
-    pub(crate) all: Batch,
+    pub(crate) all: Bucket,
     /// Those of the parameters that have a gradient, when not all have.
-    some: Batch,
+    some: Bucket,
     params: Vec<Tensor>,
     /// An empty tensor of the kind and on the device of the parameters.
     anchor: Tensor,
@@ -25,49 +25,49 @@ pub(crate) struct Bucket {
     slots: Vec<Vec<Option<Tensor>>>,
     /// Which slots were made, one bit each; 0 for a parameter without state.
     made: Vec<u8>,
-    progress: Vec<Progress>,
+    progress: Vec<ParamStep>,
     /// The step counters of all parameters in one tensor, of which `all.steps` are views: one addition advances them.
     steps: Option<Tensor>,
     /// The parameters to update, kept for its memory.
     order: Vec<usize>,
 }
 
-impl Bucket {
+impl Partition {
     /// Sorts the parameters of all groups by kind and device.
-    pub(crate) fn all<R: Rule>(groups: &[ParamGroup], rules: &[R]) -> Result<Vec<Bucket>, OptimError> {
-        let mut buckets: Vec<Bucket> = Vec::new();
+    pub(crate) fn all<R: Rule>(groups: &[ParamGroup], rules: &[R]) -> Result<Vec<Partition>, OptimError> {
+        let mut partitions: Vec<Partition> = Vec::new();
         for (index, (group, rule)) in groups.iter().zip(rules).enumerate() {
-            let first = buckets.len();
+            let first = partitions.len();
             let mut places: Vec<usize> = (0..group.params.len()).collect();
             // Small ones first: the fused kernels want it so on a CPU.
             places.sort_by_key(|&place| group.params[place].numel());
             for place in places {
                 let param = &group.params[place];
                 let (kind, device) = (param.f_kind()?, param.device());
-                let fits = |b: &Bucket| b.anchor.kind() == kind && b.anchor.device() == device;
-                let at = match buckets[first..].iter().position(fits) {
+                let fits = |p: &Partition| p.anchor.kind() == kind && p.anchor.device() == device;
+                let at = match partitions[first..].iter().position(fits) {
                     Some(at) => first + at,
                     None => {
-                        buckets.push(Bucket::new::<R>(index, kind, device)?);
-                        buckets.len() - 1
+                        partitions.push(Partition::new::<R>(index, kind, device)?);
+                        partitions.len() - 1
                     }
                 };
-                buckets[at].indices.push(place);
-                buckets[at].params.push(param.shallow_clone());
+                partitions[at].indices.push(place);
+                partitions[at].params.push(param.shallow_clone());
             }
-            for bucket in &mut buckets[first..] {
-                bucket.fill(group, rule)?;
+            for partition in &mut partitions[first..] {
+                partition.fill(group, rule)?;
             }
         }
-        Ok(buckets)
+        Ok(partitions)
     }
 
-    fn new<R: Rule>(group: usize, kind: Kind, device: Device) -> Result<Bucket, OptimError> {
-        Ok(Bucket {
+    fn new<R: Rule>(group: usize, kind: Kind, device: Device) -> Result<Partition, OptimError> {
+        Ok(Partition {
             group,
             indices: Vec::new(),
-            all: Batch::new(R::SLOTS.len())?,
-            some: Batch::new(R::SLOTS.len())?,
+            all: Bucket::new(R::SLOTS.len())?,
+            some: Bucket::new(R::SLOTS.len())?,
             params: Vec::new(),
             anchor: Tensor::f_empty([0], (kind, device))?,
             found: Grads::All,
@@ -87,7 +87,7 @@ impl Bucket {
         }
         self.slots = R::SLOTS.iter().map(|_| (0..len).map(|_| None).collect()).collect();
         self.made = vec![0; len];
-        self.progress = vec![Progress { step: 0, scalars: rule.initial_scalars(group) }; len];
+        self.progress = vec![ParamStep { step: 0, scalars: rule.initial_scalars(group) }; len];
         self.order = Vec::with_capacity(len);
         if R::STEP_TENSORS {
             let steps = Tensor::f_zeros([len as i64], (Kind::Float, self.anchor.device()))?;
@@ -104,13 +104,13 @@ impl Bucket {
         self.list_state()
     }
 
-    /// Finds the gradients. False when the parameters are no longer of the kind or on the device of this bucket.
+    /// Finds the gradients. False when the parameters are no longer of the kind or on the device of this partition.
     pub(crate) fn collect(&mut self) -> Result<bool, OptimError> {
         self.found = foreach::collect_grads(&self.all.params, &self.anchor, &mut self.all.grads)?;
         Ok(self.found != Grads::Moved)
     }
 
-    /// Updates the parameters whose gradients [`collect`](Bucket::collect) found.
+    /// Updates the parameters whose gradients [`collect`](Partition::collect) found.
     pub(crate) fn step<R: Rule>(&mut self, group: &ParamGroup, rule: &R) -> Result<(), OptimError> {
         let done = self.advance(group, rule).and_then(|()| self.update(group, rule));
         self.all.release();
@@ -139,7 +139,7 @@ impl Bucket {
 
     fn update<R: Rule>(&mut self, group: &ParamGroup, rule: &R) -> Result<(), OptimError> {
         let progress = &mut self.progress;
-        let key = |p: Progress| (R::batch_key(p.step), p.scalars.map(f32::to_bits));
+        let key = |p: ParamStep| (R::bucket_key(p.step), p.scalars.map(f32::to_bits));
         let Some(&first) = self.order.first() else { return Ok(()) };
         let together = self.order.iter().all(|&i| key(progress[i]) == key(progress[first]));
         if together && self.found == Grads::All {
@@ -169,7 +169,7 @@ impl Bucket {
 
     fn make_state<R: Rule>(&mut self, i: usize, group: &ParamGroup, rule: &R) -> Result<(), OptimError> {
         if self.made[i] == 0 {
-            self.progress[i] = Progress { step: 0, scalars: rule.initial_scalars(group) };
+            self.progress[i] = ParamStep { step: 0, scalars: rule.initial_scalars(group) };
         }
         for slot in 0..R::SLOTS.len() {
             if self.slots[slot][i].is_none() && rule.uses(slot, group) {
@@ -180,7 +180,7 @@ impl Bucket {
         Ok(())
     }
 
-    /// Puts the state tensors into the lists of [`all`](Bucket::all).
+    /// Puts the state tensors into the lists of [`all`](Partition::all).
     fn list_state(&mut self) -> Result<(), OptimError> {
         let none = Tensor::new();
         for (list, tensors) in self.all.slots.iter_mut().zip(&self.slots) {
@@ -270,7 +270,7 @@ fn wanted_slots<R: Rule>(group: &ParamGroup, rule: &R) -> u8 {
 }
 
 /// Makes `some` the part of `all` at `indices`.
-fn select(all: &Batch, some: &mut Batch, indices: &[usize]) -> Result<(), OptimError> {
+fn select(all: &Bucket, some: &mut Bucket, indices: &[usize]) -> Result<(), OptimError> {
     foreach::select(&all.params, indices, &mut some.params)?;
     foreach::select(&all.grads, indices, &mut some.grads)?;
     for (all, some) in all.slots.iter().zip(&mut some.slots) {

@@ -1,47 +1,7 @@
-//! [`Mode`], and what else callbacks that monitor a value share.
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+//! What callbacks that monitor a value share.
 
 use crate::error::Error;
 use crate::state::TrainerState;
-
-/// Whether less or more of the monitored value is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Less: a loss.
-    #[default]
-    Min,
-    /// More: an accuracy.
-    Max,
-}
-
-impl Mode {
-    /// Whether `a` is strictly better than `b`; never when one of them is NaN.
-    pub(in crate::callbacks) fn is_better(self, a: f64, b: f64) -> bool {
-        match self {
-            Mode::Min => a < b,
-            Mode::Max => a > b,
-        }
-    }
-
-    /// What everything is better than.
-    pub(in crate::callbacks) fn worst(self) -> f64 {
-        match self {
-            Mode::Min => f64::INFINITY,
-            Mode::Max => f64::NEG_INFINITY,
-        }
-    }
-
-    /// Lightning's name of it.
-    pub(in crate::callbacks) fn name(self) -> &'static str {
-        match self {
-            Mode::Min => "min",
-            Mode::Max => "max",
-        }
-    }
-}
 
 /// The error of a value that `who` monitors and nobody logged.
 pub(in crate::callbacks) fn missing_monitor(trainer: &mut TrainerState, who: &str, monitor: &str) -> Error {

@@ -7,7 +7,7 @@ use fulgurite_torch::{Dict, Value, foreach};
 
 use super::{NAME, dot};
 use crate::OptimError;
-use crate::settings::number;
+use crate::typed::number;
 
 #[derive(Default)]
 pub(super) struct Memory {

@@ -1,42 +1,61 @@
-//! [`Engine`]: runs a [`Rule`] over parameter groups. Every optimizer but LBFGS is one of these.
+//! [`RuleOptimizer`]: runs a [`Rule`] over parameter groups. Every optimizer but LBFGS is one of these.
 
 use fulgurite_torch::tch::{Tensor, no_grad_guard};
 use fulgurite_torch::{Dict, foreach};
 
-use crate::bucket::Bucket;
-use crate::groups::{Defaults, resolve_more};
+use crate::groups::resolve_more;
 use crate::optimizer::Closure;
+use crate::partition::Partition;
 use crate::rule::Rule;
 use crate::{OptimError, Optimizer, ParamGroup, ParamGroupConfig, state_dict};
 
-pub(crate) struct Engine<R> {
-    /// The settings of a group added later.
-    defaults: (Defaults, R),
+/// The optimizer that a [`Rule`] makes.
+///
+/// ```
+/// use fulgurite_optim::{AdamW, AdamWOptions, RuleOptimizer};
+/// use fulgurite_torch::tch::{Device, nn};
+///
+/// let vs = nn::VarStore::new(Device::Cpu);
+/// let _layer = nn::linear(vs.root(), 4, 1, Default::default());
+/// let optimizer = AdamW::new(&vs).eps(1e-6).build()?;
+/// let adamw = optimizer.downcast_ref::<RuleOptimizer<AdamWOptions>>().unwrap();
+/// assert_eq!(adamw.rules()[0].eps, 1e-6);
+/// # Ok::<(), fulgurite_optim::OptimError>(())
+/// ```
+pub struct RuleOptimizer<R> {
+    /// The options of a group added later.
+    defaults: R,
     groups: Vec<ParamGroup>,
     rules: Vec<R>,
-    buckets: Vec<Bucket>,
+    partitions: Vec<Partition>,
 }
 
-impl<R: Rule> Engine<R> {
-    /// For `groups` that were resolved with these settings.
-    pub(crate) fn new(groups: Vec<ParamGroup>, defaults: Defaults, rule: R) -> Result<Engine<R>, OptimError> {
+impl<R: Rule> RuleOptimizer<R> {
+    /// For `groups` that were resolved with the defaults of `rule`.
+    pub(crate) fn new(groups: Vec<ParamGroup>, rule: R) -> Result<RuleOptimizer<R>, OptimError> {
+        const { assert!(R::SLOTS.len() <= 8 && R::SCALARS.len() <= 2, "a rule has at most 8 slots and 2 scalars") }
         for group in &groups {
             rule.validate(group)?;
         }
         let rules = vec![rule.clone(); groups.len()];
-        let mut engine = Engine { defaults: (defaults, rule), groups, rules, buckets: Vec::new() };
-        engine.rebuild_buckets()?;
-        Ok(engine)
+        let mut optimizer = RuleOptimizer { defaults: rule, groups, rules, partitions: Vec::new() };
+        optimizer.rebuild_partitions()?;
+        Ok(optimizer)
     }
 
-    fn rebuild_buckets(&mut self) -> Result<(), OptimError> {
-        self.buckets = Bucket::all(&self.groups, &self.rules)?;
+    /// The options of each parameter group. Those that a group has itself (learning rate, …) are the group's.
+    pub fn rules(&self) -> &[R] {
+        &self.rules
+    }
+
+    fn rebuild_partitions(&mut self) -> Result<(), OptimError> {
+        self.partitions = Partition::all(&self.groups, &self.rules)?;
         Ok(())
     }
 
     fn check_unchanged(&self) -> Result<(), OptimError> {
         for (group, found) in self.groups.iter().enumerate() {
-            let known: usize = self.buckets.iter().filter(|b| b.group == group).map(|b| b.indices.len()).sum();
+            let known: usize = self.partitions.iter().filter(|p| p.group == group).map(|p| p.indices.len()).sum();
             if known != found.params.len() {
                 return Err(OptimError::ParametersChanged { optimizer: R::NAME, group });
             }
@@ -47,23 +66,23 @@ impl<R: Rule> Engine<R> {
     /// Finds every gradient. Where parameters were moved to another kind or device since, their state follows.
     fn collect(&mut self) -> Result<(), OptimError> {
         let mut moved = false;
-        for bucket in &mut self.buckets {
-            moved |= !bucket.collect()?;
+        for partition in &mut self.partitions {
+            moved |= !partition.collect()?;
         }
         if moved {
             let state = self.state_dict();
-            self.rebuild_buckets()?;
+            self.rebuild_partitions()?;
             self.load_state_dict(&state)?;
-            for bucket in &mut self.buckets {
-                bucket.collect()?;
+            for partition in &mut self.partitions {
+                partition.collect()?;
             }
         }
         Ok(())
     }
 }
 
-impl<R: Rule> Optimizer for Engine<R> {
-    fn name(&self) -> &'static str {
+impl<R: Rule> Optimizer for RuleOptimizer<R> {
+    fn name(&self) -> &str {
         R::NAME
     }
 
@@ -78,12 +97,12 @@ impl<R: Rule> Optimizer for Engine<R> {
     fn add_param_group(&mut self, group: ParamGroupConfig) -> Result<(), OptimError> {
         let _guard = no_grad_guard();
         self.check_unchanged()?;
-        let (defaults, rule) = &self.defaults;
-        let group = resolve_more(R::NAME, group, defaults, &self.groups)?;
+        let rule = &self.defaults;
+        let group = resolve_more(R::NAME, group, &rule.group_defaults(), &self.groups)?;
         rule.validate(&group)?;
-        let mut buckets = Bucket::all(std::slice::from_ref(&group), std::slice::from_ref(rule))?;
-        buckets.iter_mut().for_each(|bucket| bucket.group = self.groups.len());
-        self.buckets.append(&mut buckets);
+        let mut partitions = Partition::all(std::slice::from_ref(&group), std::slice::from_ref(rule))?;
+        partitions.iter_mut().for_each(|partition| partition.group = self.groups.len());
+        self.partitions.append(&mut partitions);
         self.rules.push(rule.clone());
         self.groups.push(group);
         Ok(())
@@ -93,8 +112,8 @@ impl<R: Rule> Optimizer for Engine<R> {
         let _guard = no_grad_guard();
         self.check_unchanged()?;
         self.collect()?;
-        for bucket in &mut self.buckets {
-            bucket.step(&self.groups[bucket.group], &self.rules[bucket.group])?;
+        for partition in &mut self.partitions {
+            partition.step(&self.groups[partition.group], &self.rules[partition.group])?;
         }
         Ok(())
     }
@@ -106,9 +125,9 @@ impl<R: Rule> Optimizer for Engine<R> {
     }
 
     fn zero_grad(&mut self) {
-        for bucket in &mut self.buckets {
+        for partition in &mut self.partitions {
             // It fails for undefined tensors only, and those are no parameters.
-            let _ = foreach::drop_grads(&mut bucket.all.params);
+            let _ = foreach::drop_grads(&mut partition.all.params);
         }
     }
 
@@ -118,8 +137,8 @@ impl<R: Rule> Optimizer for Engine<R> {
         let mut offset = 0;
         for (index, (group, rule)) in self.groups.iter().zip(&self.rules).enumerate() {
             let mut entries: Vec<(usize, Dict)> = Vec::with_capacity(group.params.len());
-            for bucket in self.buckets.iter().filter(|b| b.group == index) {
-                entries.extend(bucket.save::<R>());
+            for partition in self.partitions.iter().filter(|p| p.group == index) {
+                entries.extend(partition.save::<R>());
             }
             entries.sort_unstable_by_key(|(index, _)| *index);
             for (index, entry) in entries {
@@ -136,12 +155,12 @@ impl<R: Rule> Optimizer for Engine<R> {
         let mut groups = state_dict::copy_groups(&self.groups);
         let mut rules = self.rules.clone();
         let params = state_dict::load_groups(state, &mut groups, &mut rules)?;
-        let mut buckets = Bucket::all(&groups, &rules)?;
+        let mut partitions = Partition::all(&groups, &rules)?;
         let entries = state.dict("state").map_err(OptimError::lacks(R::NAME))?;
-        for bucket in &mut buckets {
-            bucket.load(&groups[bucket.group], &rules[bucket.group], entries, &params[bucket.group])?;
+        for partition in &mut partitions {
+            partition.load(&groups[partition.group], &rules[partition.group], entries, &params[partition.group])?;
         }
-        (self.groups, self.rules, self.buckets) = (groups, rules, buckets);
+        (self.groups, self.rules, self.partitions) = (groups, rules, partitions);
         Ok(())
     }
 }
