@@ -12,7 +12,7 @@ use fulgurite_torch::Value;
 pub(crate) use configuration::Configuration;
 use search::Wanted;
 
-use crate::callbacks::{Callback, Role};
+use crate::checkpointer::Checkpointer;
 use crate::data_module::Source;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -104,7 +104,7 @@ impl Engine {
                 return Ok(Some(path));
             }
         }
-        let left = self.last_checkpoints(|callback| callback.resumes_by_itself())?;
+        let left = self.last_checkpoints(|checkpointer| checkpointer.resumes_by_itself())?;
         let Some(left) = self.choose_path(left)? else { return Ok(None) };
         self.state.warn(&format!(
             "an error ended the last run, so this one goes on from {}; set ckpt_path to start from another",
@@ -113,13 +113,9 @@ impl Engine {
         Ok(Some(left))
     }
 
-    fn checkpoint_callbacks(&self) -> impl Iterator<Item = &dyn Callback> {
-        self.callbacks.iter().map(Box::as_ref).filter(|callback| callback.role() == Role::Checkpoint)
-    }
-
     /// The best checkpoint of the first callback that has one.
     fn best_checkpoint(&self) -> Option<PathBuf> {
-        let best: Vec<&Path> = self.checkpoint_callbacks().filter_map(Callback::best_model_path).collect();
+        let best: Vec<&Path> = self.checkpointers().filter_map(|checkpointer| checkpointer.best_model_path()).collect();
         if best.len() > 1 {
             self.state.warn("ckpt_path=\"best\" was asked for, and several callbacks have a best checkpoint: that of the first is taken");
         }
@@ -127,11 +123,11 @@ impl Engine {
     }
 
     /// The last checkpoints of some callbacks.
-    fn last_checkpoints(&mut self, which: impl Fn(&dyn Callback) -> bool) -> Result<Vec<StoredFile>, Error> {
+    fn last_checkpoints(&mut self, which: impl Fn(&dyn Checkpointer) -> bool) -> Result<Vec<StoredFile>, Error> {
         let Engine { state, callbacks, .. } = self;
-        let callbacks = callbacks.iter().map(Box::as_ref);
-        let callbacks = callbacks.filter(|callback| callback.role() == Role::Checkpoint && which(*callback));
-        let named: Vec<PathBuf> = callbacks.flat_map(|callback| callback.last_checkpoints(state)).collect();
+        let checkpointers = callbacks.iter().filter_map(|callback| callback.checkpointer());
+        let checkpointers = checkpointers.filter(|checkpointer| which(*checkpointer));
+        let named: Vec<PathBuf> = checkpointers.flat_map(|checkpointer| checkpointer.last_checkpoints(state)).collect();
         let files = state.list_all(folders_of(&named))?;
         Ok(files.into_iter().filter(|file| named.contains(&file.path)).collect())
     }
@@ -161,17 +157,18 @@ impl Engine {
 
     /// The folders that callbacks were told to write to.
     fn folders_of_callbacks(&self) -> Vec<PathBuf> {
-        let named: Vec<PathBuf> = self.checkpoint_callbacks().filter_map(Callback::interrupted_checkpoint).collect();
+        let named: Vec<PathBuf> =
+            self.checkpointers().filter_map(|checkpointer| checkpointer.interrupted_checkpoint()).collect();
         folders_of(&named)
     }
 
     /// How many folders the names of this run's checkpoints have.
     fn depth_of_names(&self) -> usize {
-        self.checkpoint_callbacks().map(Callback::checkpoint_depth).max().unwrap_or(0)
+        self.checkpointers().map(|checkpointer| checkpointer.checkpoint_depth()).max().unwrap_or(0)
     }
 
     fn names_checkpoint(&self, path: &Path) -> bool {
-        is_checkpoint(path) || self.checkpoint_callbacks().any(|callback| callback.names_checkpoint(path))
+        is_checkpoint(path) || self.checkpointers().any(|checkpointer| checkpointer.names_checkpoint(path))
     }
 
     /// The furthest of some files that is whole.

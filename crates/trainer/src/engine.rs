@@ -4,6 +4,7 @@ use fulgurite_optim::Optimizers;
 use fulgurite_torch::tch::nn;
 
 use crate::callbacks::Callback;
+use crate::checkpointer::Checkpointer;
 use crate::error::Error;
 use crate::scope::Scope;
 use crate::state::TrainerState;
@@ -18,6 +19,13 @@ pub(crate) struct Engine {
     pub optimizer_factory: Option<OptimizerFactory>,
     /// The module's callbacks were seen: a further entry point replaces its own by their like.
     pub module_callbacks_merged: bool,
+}
+
+impl Engine {
+    /// The callbacks that write checkpoints.
+    pub(crate) fn checkpointers(&self) -> impl Iterator<Item = &dyn Checkpointer> {
+        self.callbacks.iter().filter_map(|callback| callback.checkpointer())
+    }
 }
 
 impl Scope for Engine {

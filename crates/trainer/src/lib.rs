@@ -7,6 +7,7 @@ mod batch_norm;
 mod builder;
 pub mod callbacks;
 mod checkpoint;
+mod checkpointer;
 mod ckpt_path;
 pub mod cli;
 pub mod config;
@@ -50,6 +51,7 @@ pub mod tuner;
 
 pub use builder::TrainerBuilder;
 pub use callbacks::Callback;
+pub use checkpointer::Checkpointer;
 pub use config::TrainerConfig;
 pub use console::Console;
 pub use data_module::{Data, IntoData, LightningDataModule, Loaders};

@@ -8,7 +8,7 @@ use fulgurite_fabric::loggers::RunStatus;
 use fulgurite_torch::grad;
 use fulgurite_torch::tch::Cuda;
 
-use crate::callbacks::{Callback, Role};
+use crate::callbacks::{Callback, DefaultCallback};
 use crate::config::Deterministic;
 use crate::data_module::Source;
 use crate::engine::Engine;
@@ -46,7 +46,7 @@ impl Engine {
         let config = &self.state.config;
         let is_unlimited = config.max_epochs.is_none()
             && config.max_steps == -1
-            && !self.callbacks.iter().any(|callback| callback.role() == Role::Timer);
+            && !self.callbacks.iter().any(|callback| callback.stands_for() == Some(DefaultCallback::Timer));
         if is_unlimited {
             self.state.warn("neither max_epochs, max_steps nor max_time is set: training for 1000 epochs; set max_epochs to -1 for no limit");
             return Some(1000);
@@ -67,7 +67,7 @@ impl Engine {
         }
         self.callbacks.retain(|old| !replaced(old.as_ref()));
         self.callbacks.extend(more);
-        self.callbacks.sort_by_key(|callback| callback.role() == Role::Checkpoint);
+        self.callbacks.sort_by_key(|callback| callback.checkpointer().is_some());
         for (index, callback) in self.callbacks.iter().enumerate() {
             let key = callback.state_key();
             let twin = self.callbacks[..index].iter().find(|other| other.state_key() == key);

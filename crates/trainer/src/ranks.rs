@@ -5,7 +5,6 @@ use fulgurite_fabric::loggers::Logger;
 use fulgurite_fabric::strategy::Consensus;
 use fulgurite_torch::{Value, rng};
 
-use crate::callbacks::Role;
 use crate::config::ValCheckInterval;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -20,7 +19,7 @@ use follower::FollowerLogger;
 impl Engine {
     /// Other processes did not answer, and that ended the run. Each machine says so: its user may see no other.
     pub(crate) fn say_how_to_go_on(&self) {
-        let saves = self.callbacks.iter().any(|callback| callback.role() == Role::Checkpoint);
+        let saves = self.checkpointers().next().is_some();
         if saves && self.state.fabric.local_rank() == 0 {
             self.state.console().print(
                 "other processes of the run are lost; start it again on all machines with ckpt_path=\"auto\" (--resume), and it goes on from its newest checkpoint",

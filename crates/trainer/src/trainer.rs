@@ -8,7 +8,7 @@ use std::process::{ExitCode, Termination};
 use fulgurite_torch::Value;
 
 use crate::builder::TrainerBuilder;
-use crate::callbacks::{Callback, Role};
+use crate::callbacks::Callback;
 use crate::ckpt_path::Configuration;
 use crate::data_module::{IntoData, Source};
 use crate::engine::{Engine, OptimizerFactory};
@@ -329,8 +329,7 @@ impl Trainer {
 
     /// The best checkpoint of the first callback that writes them.
     pub fn best_model_path(&self) -> Option<PathBuf> {
-        let checkpoints = self.engine.callbacks.iter().filter(|c| c.role() == Role::Checkpoint);
-        checkpoints.filter_map(|c| c.best_model_path()).next().map(Into::into)
+        self.engine.checkpointers().find_map(|checkpointer| checkpointer.best_model_path()).map(Into::into)
     }
 }
 

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model_checkpoint::{missing_monitor, python_float, python_str};
-use super::{Callback, Mode, Role};
+use super::{Callback, Mode};
 use crate::config::{Configurable, ValCheckInterval};
 use crate::error::{Error, Result};
 use crate::logging::LoggedValue;
@@ -168,8 +168,8 @@ impl EarlyStopping {
 }
 
 impl Callback for EarlyStopping {
-    fn role(&self) -> Role {
-        Role::Monitor
+    fn reads_epoch_end_of_module(&self) -> bool {
+        true
     }
 
     fn state_key(&self) -> String {

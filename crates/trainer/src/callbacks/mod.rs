@@ -24,7 +24,7 @@ mod timer;
 mod tuning;
 mod weight_averaging;
 
-pub use callback::{Callback, Role};
+pub use callback::{Callback, DefaultCallback};
 pub use device_stats_monitor::{DeviceStatsMonitor, DeviceStatsMonitorOptions};
 pub use early_stopping::{EarlyStopping, EarlyStoppingOptions, StoppingReason};
 pub use finetuning::{BackboneFinetuning, BackboneFinetuningOptions, BaseFinetuning, Finetuning};

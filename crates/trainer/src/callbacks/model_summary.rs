@@ -14,7 +14,7 @@ use fulgurite_torch::tch::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Callback, Role};
+use super::{Callback, DefaultCallback};
 use crate::config::Configurable;
 use crate::error::{Error, Result};
 use crate::module_view::ModuleView;
@@ -219,8 +219,8 @@ fn example_ops(module: &mut dyn ModuleView) -> Result<Option<Vec<OpRecord>>> {
 }
 
 impl Callback for ModelSummary {
-    fn role(&self) -> Role {
-        Role::ModelSummary
+    fn stands_for(&self) -> Option<DefaultCallback> {
+        Some(DefaultCallback::ModelSummary)
     }
 
     fn on_fit_start(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView) -> Result<()> {

@@ -7,8 +7,9 @@ use fulgurite_torch::Value;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Callback;
 use super::model_checkpoint::real_path;
-use super::{Callback, Role};
+use crate::checkpointer::Checkpointer;
 use crate::config::Configurable;
 use crate::error::{Error, Result};
 use crate::module_view::ModuleView;
@@ -99,11 +100,7 @@ impl OnExceptionCheckpoint {
     }
 }
 
-impl Callback for OnExceptionCheckpoint {
-    fn role(&self) -> Role {
-        Role::Checkpoint
-    }
-
+impl Checkpointer for OnExceptionCheckpoint {
     fn interrupted_checkpoint(&self) -> Option<PathBuf> {
         Some(self.ckpt_path())
     }
@@ -116,6 +113,12 @@ impl Callback for OnExceptionCheckpoint {
 
     fn resumes_by_itself(&self) -> bool {
         true
+    }
+}
+
+impl Callback for OnExceptionCheckpoint {
+    fn checkpointer(&self) -> Option<&dyn Checkpointer> {
+        Some(self)
     }
 
     fn setup(&mut self, _: &mut TrainerState, _: &mut dyn ModuleView, _: TrainerFn) -> Result<()> {

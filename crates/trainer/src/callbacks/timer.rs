@@ -9,7 +9,7 @@ use fulgurite_torch::Dict;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Callback, Role};
+use super::{Callback, DefaultCallback};
 use crate::config::{Configurable, spelling};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
@@ -134,8 +134,8 @@ impl Timer {
 }
 
 impl Callback for Timer {
-    fn role(&self) -> Role {
-        Role::Timer
+    fn stands_for(&self) -> Option<DefaultCallback> {
+        Some(DefaultCallback::Timer)
     }
 
     fn state_dict(&self) -> Dict {

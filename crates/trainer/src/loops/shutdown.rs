@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::{EvalResults, Run};
-use crate::callbacks::Role;
 use crate::error::Error;
 use crate::module::LightningModule;
 use crate::scope::Scope;
@@ -105,8 +104,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             paths.push(self.state().next_hpc_path()?);
         }
         if let StopRequest::Leave(_) = request {
-            let writers = self.engine.callbacks.iter().filter(|c| c.role() == Role::Checkpoint);
-            paths.extend(writers.filter_map(|c| c.interrupted_checkpoint()));
+            paths.extend(self.engine.checkpointers().filter_map(|checkpointer| checkpointer.interrupted_checkpoint()));
         }
         paths.dedup();
         Ok(paths)

@@ -4,7 +4,7 @@ use fulgurite_optim::Interval;
 
 use super::batches::{Batches, Numbered};
 use super::{Run, SafePoint};
-use crate::callbacks::Role;
+use crate::callbacks::Callback;
 use crate::config::ValCheckInterval;
 use crate::diagnostics::Phase;
 use crate::error::Error;
@@ -198,8 +198,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
         let hook = Hook::OnTrainEpochEnd;
         // They look at what the module logs here.
-        let monitors =
-            |c: &dyn crate::Callback| matches!(c.role(), Role::Monitor | Role::Checkpoint | Role::ProgressBar);
+        let monitors = |c: &dyn Callback| c.reads_epoch_end_of_module() || c.checkpointer().is_some();
         self.engine.on_some_callbacks(hook, self.module, |c| !monitors(c), |c, t, m| c.on_train_epoch_end(t, m))?;
         self.serve_save_requests()?;
         self.module_hook(hook, |m, t| m.on_train_epoch_end(t))?;

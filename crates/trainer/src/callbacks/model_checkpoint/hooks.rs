@@ -11,7 +11,8 @@ use super::continued::Loaded;
 use super::naming::Template;
 use super::paths::absolute;
 use super::{INTERRUPTED, ModelCheckpoint, SaveLast};
-use crate::callbacks::{Callback, Role};
+use crate::callbacks::Callback;
+use crate::checkpointer::Checkpointer;
 use crate::config::ValCheckInterval;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
@@ -21,23 +22,7 @@ use crate::state::TrainerState;
 
 const NO_VALIDATION: &str = "it saves at the end of validation, and this run does not validate; leave save_on_train_epoch_end out, or give a validation loader with data";
 
-impl Callback for ModelCheckpoint {
-    fn role(&self) -> Role {
-        Role::Checkpoint
-    }
-
-    fn state_key(&self) -> String {
-        self.lightning_state_key()
-    }
-
-    fn state_dict(&self) -> Dict {
-        self.lightning_state()
-    }
-
-    fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
-        Ok(self.load_lightning_state(state)?)
-    }
-
+impl Checkpointer for ModelCheckpoint {
     fn best_model_path(&self) -> Option<&Path> {
         ModelCheckpoint::best_model_path(self)
     }
@@ -57,6 +42,24 @@ impl Callback for ModelCheckpoint {
 
     fn checkpoint_depth(&self) -> usize {
         self.depth_of_names()
+    }
+}
+
+impl Callback for ModelCheckpoint {
+    fn checkpointer(&self) -> Option<&dyn Checkpointer> {
+        Some(self)
+    }
+
+    fn state_key(&self) -> String {
+        self.lightning_state_key()
+    }
+
+    fn state_dict(&self) -> Dict {
+        self.lightning_state()
+    }
+
+    fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
+        Ok(self.load_lightning_state(state)?)
     }
 
     fn on_load_checkpoint(

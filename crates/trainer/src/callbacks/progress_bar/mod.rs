@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use self::line::value;
 use self::screen::Screen;
 use self::task::Task;
-use super::{Callback, Role};
+use super::{Callback, DefaultCallback};
 use crate::config::{Configurable, spelling};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
@@ -273,8 +273,12 @@ impl ProgressBar {
 }
 
 impl Callback for ProgressBar {
-    fn role(&self) -> Role {
-        Role::ProgressBar
+    fn stands_for(&self) -> Option<DefaultCallback> {
+        Some(DefaultCallback::ProgressBar)
+    }
+
+    fn reads_epoch_end_of_module(&self) -> bool {
+        true
     }
 
     fn setup(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, _: TrainerFn) -> Result<()> {
