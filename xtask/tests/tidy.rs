@@ -96,7 +96,7 @@ fn libraries_print_through_their_reporters_alone_and_these_escape() {
         "crates/fabric/src/fabric/own_loop.rs",
         "crates/fabric/src/launcher/relay.rs",
         "crates/torch/src/startup.rs",
-        "crates/trainer/src/console.rs",
+        "crates/engine/src/console.rs",
     ];
     const WAYS_OUT: [&str; 11] = [
         "print!(",
