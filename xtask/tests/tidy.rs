@@ -181,7 +181,9 @@ fn dependencies_point_up_the_map() {
         ("data", &["torch", "macros"]),
         ("metrics", &["torch"]),
         ("fabric", &["torch", "optim", "data", "metrics"]),
-        ("trainer", &["torch", "macros", "optim", "data", "metrics", "fabric"]),
+        ("engine", &["torch", "macros", "optim", "data", "metrics", "fabric"]),
+        ("callbacks", &["torch", "optim", "metrics", "fabric", "engine"]),
+        ("trainer", &["torch", "macros", "optim", "data", "metrics", "fabric", "engine", "callbacks"]),
     ];
     let folders: BTreeSet<String> = fs::read_dir(root().join("crates"))
         .unwrap()
