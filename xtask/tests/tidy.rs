@@ -1,5 +1,10 @@
 //! What must stay true of every file, and no compiler checks.
 
+#[path = "tidy/arrows.rs"]
+mod arrows;
+#[path = "tidy/circles.rs"]
+mod circles;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,13 +1,15 @@
 //! [`CombinedLoader`]: several loaders walked together, or one after the other.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use crate::loader::exact_len;
 use crate::{Batch, BatchIter, BoxLoader, DataError, IntoLoader, Loader, SampleIter, Shard};
 
 use members::{AnyMember, Rows};
+use shared::Shared;
 
 mod members;
+mod shared;
+
+pub use members::Combine;
 
 /// Several loaders as one, in the four modes of Lightning's `CombinedLoader`.
 ///
@@ -38,23 +40,6 @@ mod members;
 /// # Ok::<(), fulgurite_data::DataError>(())
 /// ```
 pub struct CombinedLoader<B>(BoxLoader<B>);
-
-/// Loaders that [`CombinedLoader`] walks together: a tuple of two to four, a `Vec`, or a `BTreeMap` of names.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` are not loaders to combine",
-    note = "hand over a tuple of two to four loaders, a `Vec` of loaders of one type, or a `BTreeMap<String, _>` of them; `into_loader()` makes loaders of different types one type"
-)]
-pub trait Combine {
-    /// One batch of each.
-    type Batch: Batch;
-    /// One batch of each that has not ended.
-    type Partial: Batch;
-    #[doc(hidden)]
-    type Rows: Rows<Batch = Self::Batch, Partial = Self::Partial>;
-
-    #[doc(hidden)]
-    fn into_rows(self) -> Self::Rows;
-}
 
 impl<B: Batch> CombinedLoader<B> {
     /// One batch of each loader, until the shortest ends.
@@ -117,61 +102,6 @@ impl<B: Batch> Loader for CombinedLoader<B> {
 
     fn shard(&self, shard: Shard) -> Option<BoxLoader<B>> {
         self.0.shard(shard)
-    }
-}
-
-/// A loader that several walks hold.
-struct Shared<B>(Arc<Mutex<BoxLoader<B>>>);
-
-impl<B: Batch> Shared<B> {
-    fn new(loader: impl IntoLoader<Batch = B>) -> Shared<B> {
-        Shared(Arc::new(Mutex::new(loader.into_loader())))
-    }
-
-    fn with<T>(&self, f: impl FnOnce(&dyn Loader<Batch = B>) -> T) -> T {
-        f(self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref())
-    }
-}
-
-impl<B> Clone for Shared<B> {
-    fn clone(&self) -> Self {
-        Shared(self.0.clone())
-    }
-}
-
-impl<B: Batch> Loader for Shared<B> {
-    type Batch = B;
-
-    fn len(&self) -> Option<usize> {
-        self.with(|loader| loader.len())
-    }
-
-    fn len_is_exact(&self) -> bool {
-        self.with(|loader| loader.len_is_exact())
-    }
-
-    fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<B>, DataError> {
-        self.with(|loader| loader.iter(epoch, skip))
-    }
-
-    fn batch_indices(&self, epoch: u64) -> Option<SampleIter<Vec<usize>>> {
-        self.with(|loader| loader.batch_indices(epoch))
-    }
-
-    fn is_shuffled(&self) -> bool {
-        self.with(|loader| loader.is_shuffled())
-    }
-
-    fn is_repeatable(&self) -> bool {
-        self.with(|loader| loader.is_repeatable())
-    }
-
-    fn sequential(&self) -> Option<BoxLoader<B>> {
-        self.with(|loader| loader.sequential())
-    }
-
-    fn shard(&self, shard: Shard) -> Option<BoxLoader<B>> {
-        self.with(|loader| loader.shard(shard))
     }
 }
 
@@ -352,7 +282,7 @@ impl<B: Batch> Loader for Sequence<B> {
     }
 
     fn sequential(&self) -> Option<BoxLoader<B>> {
-        self.is_shuffled().then(|| Box::new(Sequence(self.0.iter().map(in_order).collect())) as BoxLoader<B>)
+        self.is_shuffled().then(|| Box::new(Sequence(self.0.iter().map(Shared::in_order).collect())) as BoxLoader<B>)
     }
 
     fn sequence(&self) -> Option<Vec<BoxLoader<B>>> {
@@ -360,22 +290,8 @@ impl<B: Batch> Loader for Sequence<B> {
     }
 
     fn shard(&self, shard: Shard) -> Option<BoxLoader<B>> {
-        Some(Box::new(Sequence(self.0.iter().map(|loader| of_shard(loader, shard)).collect())))
+        Some(Box::new(Sequence(self.0.iter().map(|loader| loader.of_shard(shard)).collect())))
     }
-}
-
-/// The same data in dataset order, where it can be had, and else in the same order every epoch.
-fn in_order<B: Batch>(loader: &Shared<B>) -> Shared<B> {
-    match loader.sequential() {
-        Some(sequential) => Shared::new(sequential),
-        None if loader.is_shuffled() => Shared::new(loader.clone().repeat_epoch(0)),
-        None => loader.clone(),
-    }
-}
-
-/// What one process sees of it, where it can be divided.
-fn of_shard<B: Batch>(loader: &Shared<B>, shard: Shard) -> Shared<B> {
-    loader.shard(shard).map_or_else(|| loader.clone(), Shared::new)
 }
 
 /// Asks every loader for its next batch.

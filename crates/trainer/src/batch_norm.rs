@@ -1,15 +1,7 @@
 //! [`BatchNormRefresh`]: the statistics of batch norms computed anew, over an epoch in which nothing is trained.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
-use fulgurite_torch::rng::RngState;
 use fulgurite_torch::tch::{Kind, Tensor, nn};
 use fulgurite_torch::{TorchError, grad::NoGradGuard, params, to_host_f64};
-
-use crate::engine::Engine;
-use crate::error::Error;
-use crate::loss::Loss;
-use crate::module::LightningModule;
 
 /// The running mean and variance of every batch norm, as the plain average of what batches have: what PyTorch computes
 /// with `momentum=None`.
@@ -47,6 +39,11 @@ pub(crate) fn layers(vars: &nn::VarStore) -> Vec<(String, [Tensor; 2])> {
 }
 
 impl BatchNormRefresh {
+    /// Whether the momenta are known.
+    pub(crate) fn is_rehearsed(&self) -> bool {
+        self.rehearsed
+    }
+
     /// For the batch norms of a store, whose statistics are averages over `batches` batches already.
     pub(crate) fn new(vars: &nn::VarStore, batches: u64) -> Result<BatchNormRefresh, TorchError> {
         let layer = |(_, [mean, var]): (String, [Tensor; 2])| {
@@ -58,7 +55,7 @@ impl BatchNormRefresh {
     }
 
     /// Before a batch passes to find out the momenta.
-    fn before_rehearsal(&mut self) -> Result<(), TorchError> {
+    pub(crate) fn before_rehearsal(&mut self) -> Result<(), TorchError> {
         let _no_grad = NoGradGuard::new();
         for Layer { running: [_, var], .. } in &mut self.layers {
             let _ = var.f_fill_(large(var.kind()))?;
@@ -66,7 +63,8 @@ impl BatchNormRefresh {
         Ok(())
     }
 
-    fn after_rehearsal(&mut self) -> Result<(), TorchError> {
+    /// Takes the momenta from what is left.
+    pub(crate) fn after_rehearsal(&mut self) -> Result<(), TorchError> {
         let _no_grad = NoGradGuard::new();
         for layer in &mut self.layers {
             let var = &layer.running[1];
@@ -82,7 +80,7 @@ impl BatchNormRefresh {
     }
 
     /// Before a batch passes that counts.
-    fn before_batch(&mut self) -> Result<(), TorchError> {
+    pub(crate) fn before_batch(&mut self) -> Result<(), TorchError> {
         let _no_grad = NoGradGuard::new();
         for running in self.layers.iter_mut().filter(|layer| layer.momentum.is_some()).flat_map(|l| &mut l.running) {
             let _ = running.f_zero_()?;
@@ -90,8 +88,8 @@ impl BatchNormRefresh {
         Ok(())
     }
 
-    /// After it. If it failed, the averages stay what they were.
-    fn after_batch(&mut self, passed: bool) -> Result<(), TorchError> {
+    /// After the batch. If it failed, the averages stay what they were.
+    pub(crate) fn after_batch(&mut self, passed: bool) -> Result<(), TorchError> {
         let _no_grad = NoGradGuard::new();
         self.batches += u64::from(passed);
         for layer in &mut self.layers {
@@ -134,54 +132,5 @@ fn digits(kind: Kind) -> f64 {
         Kind::Float => 1e6,
         Kind::Half => 1e3,
         _ => 1e2,
-    }
-}
-
-impl Engine {
-    /// Passes a batch through `training_step` for the statistics of batch norms. There is no backward pass and no update,
-    /// but the last batch of the epoch counts as a step, so that loggers and checkpoints see that something is new.
-    pub(crate) fn refresh_batch_norm<M: LightningModule>(
-        &mut self,
-        module: &mut M,
-        batch: &M::Batch,
-    ) -> Result<Loss, Error> {
-        let Some(mut refresh) = self.state.run.batch_norm.take() else { return Ok(Loss::skip()) };
-        // The averages are put back even if the step panics, and `is_accumulating` needs to know of them.
-        let logs_nothing = self.state.metrics.disabled;
-        let passed = catch_unwind(AssertUnwindSafe(|| self.pass(module, batch, &mut refresh)));
-        let put_back = if passed.is_err() { refresh.after_batch(false) } else { Ok(()) };
-        self.state.run.batch_norm = Some(refresh);
-        self.state.metrics.disabled = logs_nothing;
-        let mut outputs = passed.unwrap_or_else(|panic| resume_unwind(panic))?;
-        put_back?;
-        if !self.state.is_accumulating() {
-            self.state.run.progress.optimizer_step.ready();
-            self.state.run.progress.optimizer_step.completed();
-        }
-        outputs.loss = outputs.loss.map(|loss| loss.f_detach().map_err(TorchError::from)).transpose()?;
-        Ok(outputs)
-    }
-
-    fn pass<M: LightningModule>(
-        &mut self,
-        module: &mut M,
-        batch: &M::Batch,
-        refresh: &mut BatchNormRefresh,
-    ) -> Result<Loss, Error> {
-        if !refresh.rehearsed {
-            // Nothing of it is kept: random numbers and logged values are those of a batch that passes once.
-            let rng = RngState::capture()?;
-            let logs_nothing = std::mem::replace(&mut self.state.metrics.disabled, true);
-            refresh.before_rehearsal()?;
-            let rehearsed = self.training_step(module, batch);
-            self.state.metrics.disabled = logs_nothing;
-            refresh.after_rehearsal()?;
-            drop(rehearsed?);
-            rng.restore()?;
-        }
-        refresh.before_batch()?;
-        let outputs = self.training_step(module, batch);
-        refresh.after_batch(outputs.is_ok())?;
-        outputs
     }
 }

@@ -9,12 +9,12 @@ use fulgurite_optim::Optimizers;
 use fulgurite_torch::rng;
 use fulgurite_torch::tch::nn;
 
-use crate::callbacks::{Callback, ModelCheckpoint, ModelSummary, ProgressBar, Role, Timer};
+use crate::callbacks::{Callback, DefaultCallback, ModelCheckpoint, ModelSummary, ProgressBar, Timer};
 use crate::config::{Deterministic, Limit, TrainerConfig, ValCheckInterval};
 use crate::console::Console;
+use crate::engine::OptimizerFactory;
 use crate::environment::{self, Environment};
 use crate::error::Error;
-use crate::optimizers::OptimizerFactory;
 use crate::plugin::{Kind, Plugin};
 use crate::profilers::{self, Choice, Profiler, ProfilerChoice};
 use crate::requirements;
@@ -205,13 +205,10 @@ impl TrainerBuilder {
         if fabric.is_global_zero() {
             fabric.loggers = build_loggers(&config, loggers, job.as_ref())?;
         }
-        let mut state = TrainerState::new(config, fabric, console);
+        let mut state = TrainerState::new(config, fabric, console, profiler);
         add_default_callbacks(&state, &mut callbacks);
-        state.leaving.signals.requeue = job.as_ref().and_then(|_| slurm.listens_for());
-        state.leaving.job = job;
-        state.profiler = profiler;
-        state.optimizer_factory = optimizers;
-        Ok(Trainer::new(state, callbacks))
+        state.shutdown.set_job(job, slurm.listens_for());
+        Ok(Trainer::new(state, callbacks, optimizers))
     }
 }
 
@@ -285,20 +282,22 @@ fn install(plugins: Vec<Plugin>, config: &TrainerConfig, fabric: &mut Fabric) ->
 }
 
 fn check_callbacks(config: &TrainerConfig, callbacks: &[Box<dyn Callback>], loggers: &Loggers) -> Result<(), Error> {
-    let with_role = |role| callbacks.iter().filter(|callback| callback.role() == role).count();
-    for (argument, off, role, what) in [
-        ("enable_checkpointing", config.enable_checkpointing == Some(false), Role::Checkpoint, "checkpoint callback"),
-        ("enable_progress_bar", config.enable_progress_bar == Some(false), Role::ProgressBar, "progress bar"),
-        ("enable_model_summary", config.enable_model_summary == Some(false), Role::ModelSummary, "model summary"),
+    let standing_for = |default| callbacks.iter().filter(|callback| callback.stands_for() == default).count();
+    let checkpointers = callbacks.iter().filter(|callback| callback.checkpointer().is_some()).count();
+    let (bars, summaries) =
+        (standing_for(Some(DefaultCallback::ProgressBar)), standing_for(Some(DefaultCallback::ModelSummary)));
+    for (argument, off, there, what) in [
+        ("enable_checkpointing", config.enable_checkpointing == Some(false), checkpointers, "checkpoint callback"),
+        ("enable_progress_bar", config.enable_progress_bar == Some(false), bars, "progress bar"),
+        ("enable_model_summary", config.enable_model_summary == Some(false), summaries, "model summary"),
     ] {
-        let there = with_role(role);
         if there > 0 && (off || config.barebones) {
             let argument = if off { format!("{argument}=false") } else { "barebones=true".to_owned() };
             return Err(Error::Config(format!(
                 "{argument}, and a {what} is among the callbacks; leave one of the two out"
             )));
         }
-        if there > 1 && role != Role::Checkpoint {
+        if there > 1 && argument != "enable_checkpointing" {
             return Err(Error::Config(format!("there are {there} callbacks that are a {what}; leave one")));
         }
     }
@@ -349,21 +348,22 @@ fn build_loggers(
 
 fn add_default_callbacks(state: &TrainerState, callbacks: &mut Vec<Box<dyn Callback>>) {
     let config = &state.config;
-    let has = |callbacks: &[Box<dyn Callback>], role| callbacks.iter().any(|callback| callback.role() == role);
-    if config.enable_model_summary != Some(false) && !has(callbacks, Role::ModelSummary) {
+    let has = |callbacks: &[Box<dyn Callback>], default| callbacks.iter().any(|c| c.stands_for() == Some(default));
+    if config.enable_model_summary != Some(false) && !has(callbacks, DefaultCallback::ModelSummary) {
         callbacks.push(Box::new(ModelSummary::new()));
     }
-    if config.enable_progress_bar != Some(false) && !has(callbacks, Role::ProgressBar) {
+    if config.enable_progress_bar != Some(false) && !has(callbacks, DefaultCallback::ProgressBar) {
         callbacks.push(Box::new(ProgressBar::new()));
     }
     if let Some(max_time) = config.max_time {
-        if has(callbacks, Role::Timer) {
+        if has(callbacks, DefaultCallback::Timer) {
             state.warn("max_time is ignored, because a `Timer` is among the callbacks");
         } else {
             callbacks.push(Box::new(Timer::new(max_time)));
         }
     }
-    if config.enable_checkpointing != Some(false) && !has(callbacks, Role::Checkpoint) {
+    if config.enable_checkpointing != Some(false) && !callbacks.iter().any(|callback| callback.checkpointer().is_some())
+    {
         callbacks.push(Box::new(ModelCheckpoint::new()));
     }
 }

@@ -15,7 +15,8 @@ use crate::module::LightningModule;
 use crate::outline::Outline;
 use crate::progress::Progress;
 use crate::saved::{Missing, Saved, count, wrong_type};
-use crate::state::{Owner, SavedData, TrainerFn, TrainerState, Window};
+use crate::scope::Scope;
+use crate::state::{SavedData, TrainerState, Window};
 
 /// The version of Lightning whose layout the checkpoints have.
 pub(crate) const LIGHTNING_VERSION: &str = "2.6.6";
@@ -23,7 +24,6 @@ pub(crate) const LIGHTNING_VERSION: &str = "2.6.6";
 impl<M: LightningModule> Run<'_, '_, M> {
     /// The run as one value, under Lightning's keys.
     pub(crate) fn dump_checkpoint(&mut self, weights_only: bool) -> Result<Dict, Error> {
-        let (hook, owner) = (self.engine.state.hook, self.engine.state.owner);
         let state = &mut self.engine.state;
         let mut checkpoint = Dict::new()
             .with("epoch", state.current_epoch())
@@ -35,8 +35,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
             let with_state = self.engine.callbacks.iter().map(|c| (c.state_key(), c.state_dict()));
             let callbacks: Dict =
                 with_state.filter(|(_, s)| !s.is_empty()).map(|(k, s)| (k.into(), s.into())).collect();
-            let optimizers = state.run.optimizers.iter().flatten().map(|o| Value::Dict(o.state_dict()));
-            let schedulers = state.run.schedulers.iter().map(|c| Value::Dict(c.scheduler.state_dict()));
+            let optimization = &state.fit.epoch.optimization;
+            let optimizers = optimization.optimizers().map(|o| Value::Dict(o.state_dict()));
+            let schedulers = optimization.schedulers().iter().map(|c| Value::Dict(c.scheduler.state_dict()));
             checkpoint.set("callbacks", callbacks);
             checkpoint.set("optimizer_states", optimizers.collect::<Vec<_>>());
             checkpoint.set("lr_schedulers", schedulers.collect::<Vec<_>>());
@@ -48,7 +49,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             let mut more = state.beyond_lightning()?;
             more.set("with_state", parameters_with_state(checkpoint.list("optimizer_states").unwrap_or_default()));
             let mut of_rank = state.of_this_rank()?;
-            if state.run.window.batches > 0 || state.run.manual {
+            if state.has_open_gradients() {
                 of_rank.set("grads", gradients(self.module.vars()));
                 more.set("grads_scale", state.fabric.loss_scale()?);
             }
@@ -66,9 +67,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
             checkpoint.set("hyper_parameters", hparams);
         }
         if let Source::DataModule(data) = &self.data {
-            let action = self.engine.state.begin_action(|| format!("[LightningDataModule]{}.state_dict", data.name()));
-            let (hparams, data_state) = (data.hparams(), data.state_dict());
-            self.engine.state.end_action(action);
+            let action = |_: &TrainerState| format!("[LightningDataModule]{}.state_dict", data.name());
+            let (hparams, data_state) = self.engine.state.profiled(action, |_| (data.hparams(), data.state_dict()));
             if !hparams.is_empty() {
                 checkpoint.set("datamodule_hparams_name", "kwargs");
                 checkpoint.set("datamodule_hyper_parameters", hparams);
@@ -80,7 +80,6 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.engine
             .on_callbacks(Hook::OnSaveCheckpoint, self.module, |c, t, m| c.on_save_checkpoint(t, m, &mut checkpoint))?;
         self.engine.on_module(Hook::OnSaveCheckpoint, self.module, |m, _| m.on_save_checkpoint(&mut checkpoint))?;
-        self.engine.state.enter(hook, owner);
         Ok(checkpoint)
     }
 
@@ -91,8 +90,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let Value::Dict(mut checkpoint) = self.engine.state.load_checkpoint(path)? else {
             return Err(wrong("holds no dict, so it is not a Lightning checkpoint".into()));
         };
-        if self.engine.state.entry == TrainerFn::Fit {
-            self.engine.state.run_id = Outline(&checkpoint).run_id().map(str::to_owned);
+        if self.engine.state.position.is_fit() {
+            self.engine.state.saves.set_run_id(Outline(&checkpoint).run_id().map(str::to_owned));
         }
         self.engine.on_module(Hook::OnLoadCheckpoint, self.module, |m, _| m.on_load_checkpoint(&mut checkpoint))?;
         let weights =
@@ -109,12 +108,12 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let Source::DataModule(data) = &mut self.data else { return Ok(()) };
         let before = data.state_dict();
         let Some(saved) = checkpoint.dict_unless(data.name(), before.is_empty())? else { return Ok(()) };
-        let state = &mut self.engine.state;
-        let action = state.begin_action(|| format!("[LightningDataModule]{}.load_state_dict", data.name()));
-        state.enter(Hook::LoadStateDict, Owner::DataModule);
-        let loaded = data.load_state_dict(saved.entries);
-        state.end_action(action);
-        loaded.map_err(|error| format!("has a state that {} refuses: {error}", data.name()))?;
+        let loaded = self.engine.on_data_module(Hook::LoadStateDict, *data, |data, _| {
+            // Its error is one of the file.
+            Ok(data.load_state_dict(saved.entries).map_err(|error| error.to_string()))
+        });
+        let refused = loaded.map_err(text).flatten();
+        refused.map_err(|error| format!("has a state that {} refuses: {error}", data.name()))?;
         saved.compare(&data.state_dict()).map_err(|error| format!("cannot be loaded: {error}"))
     }
 
@@ -164,14 +163,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
         checkpoint.require("loops").map_err(incomplete)?;
         let loops = saved.required_dict("loops").map_err(unusable)?;
         let state = &mut self.engine.state;
-        state.run.progress.load_state_dict(&loops).map_err(unusable)?;
+        let mut progress = Progress::default();
+        progress.load_state_dict(&loops).map_err(unusable)?;
+        state.fit.set_progress(&progress);
         state.restore_optimizers(&saved, &wrong)?;
-        let epoch = state.run.progress.epoch.current.processed;
-        if state.max_epochs >= 0 && epoch > state.max_epochs.unsigned_abs() {
-            return Err(wrong(format!(
-                "is at epoch {epoch}, beyond max_epochs={}; raise max_epochs",
-                state.max_epochs
-            )));
+        let epoch = progress.epoch.current.processed;
+        if let Some(max_epochs) = state.max_epochs().filter(|max| epoch > *max) {
+            return Err(wrong(format!("is at epoch {epoch}, beyond max_epochs={max_epochs}; raise max_epochs")));
         }
         state.restore_precision(&saved).map_err(unusable)?;
         if checkpoint.get("fulgurite").is_some()
@@ -183,7 +181,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if let Some(warning) = missing.warning(state.is_global_zero()) {
             state.console.warn(&warning);
         }
-        state.resumed_from = Some(path.into());
+        state.saves.set_resumed_from(path);
         Ok(())
     }
 
@@ -193,8 +191,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         check_parameters_with_state(saved, more)?;
         let Some(of_rank) = state.saved_of_this_rank(more)? else { return state.restore_metrics_of_all(more) };
         state.restore_of_this_rank(&of_rank)?;
-        let is_open = state.run.window.batches > 0 || state.run.manual;
-        let Some(grads) = of_rank.dict_unless("grads", !is_open)? else { return Ok(()) };
+        let Some(grads) = of_rank.dict_unless("grads", !state.has_open_gradients())? else { return Ok(()) };
         let saved_scale = more.float("grads_scale")?.unwrap_or(1.0);
         let scale = state.fabric.loss_scale().map_err(text)?;
         restore_gradients(self.module.vars(), &grads, scale / saved_scale)
@@ -202,30 +199,35 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 impl TrainerState {
-    /// The counters, as a run that resumes needs them: a validation in hand is begun again.
+    /// The counters, as a run that resumes needs them: a validation that is not over is begun again.
     fn progress_to_resume(&self) -> Progress {
-        let mut progress = self.run.progress;
-        if self.run.before_validation.is_some() {
+        let mut progress = self.fit.progress();
+        if self.fit.epoch.validation.is_unfinished() {
             progress.batch.reopen();
         }
         progress
     }
 
+    /// Whether gradients are kept from one batch to the next: in an open accumulation window, or by the module.
+    fn has_open_gradients(&self) -> bool {
+        self.fit.epoch.optimization.window().batches > 0 || !self.automatic_optimization()
+    }
+
     /// What exact resume needs of each rank by itself: it differs from rank to rank.
     fn of_this_rank(&self) -> Result<Dict, Error> {
-        let before = self.run.before_validation.as_ref();
+        let before = self.fit.epoch.validation.before();
         let rng = before.map_or_else(|| RngState::capture().map(|rng| rng.to_value()), |b| Ok(b.rng.to_value()))?;
         Ok(Dict::new().with("rng", rng).with("metrics", self.metrics.train.state_dict()))
     }
 
     /// What exact resume needs and Lightning does not save.
     fn beyond_lightning(&mut self) -> Result<Dict, Error> {
-        let before = self.run.before_validation.as_ref();
-        let eval_batches = before.map_or(&self.run.eval_batches, |before| &before.eval_batches);
-        let eval_batches: Vec<Value> = eval_batches.iter().map(|&count| count.into()).collect();
-        let window = self.run.window;
+        let validation = &self.fit.epoch.validation;
+        let evaluated = validation.before().map_or(validation.evaluated(), |before| &before.evaluated);
+        let evaluated: Vec<Value> = evaluated.iter().map(|&count| count.into()).collect();
+        let window = self.fit.epoch.optimization.window();
         // Of a stop that is granted, whoever asked for it tells when the run is resumed.
-        let stop = self.stop.clone().filter(|_| !self.can_stop_early());
+        let stop = self.requests.stop_reason().filter(|_| !self.can_stop_early()).map(str::to_owned);
         let callback_metrics = self.metrics.callback_state()?;
         let run_id = self.id_of_run()?;
         let logged_names: Vec<Value> = callback_metrics.keys().map(|name| name.into()).collect();
@@ -236,10 +238,10 @@ impl TrainerState {
             .with("global_seed", rng::global_seed() as i64)
             .with("num_threads", runtime::num_threads())
             .with("window", Dict::new().with("batches", window.batches).with("weight", window.weight))
-            .with("eval_batches", eval_batches)
+            .with("eval_batches", evaluated)
             .with("stop", stop)
-            .with("step_skipped", self.run.step_skipped)
-            .with("train_data", self.train_data.to_save(self.num_training_batches).to_dict())
+            .with("step_skipped", self.fit.epoch.optimization.step_skipped())
+            .with("train_data", self.training_data.to_save().to_dict())
             .with("world_size", self.fabric.world_size())
             .with("log_versions", self.log_versions())
             .with("configuration", self.configuration.to_value())
@@ -248,12 +250,12 @@ impl TrainerState {
 
     /// The name by which the run knows its checkpoints, the same on all ranks.
     fn id_of_run(&mut self) -> Result<String, Error> {
-        if let Some(id) = &self.run_id {
-            return Ok(id.clone());
+        if let Some(id) = self.run_id() {
+            return Ok(id.to_owned());
         }
         let id = self.fabric.strategy().broadcast(new_run_id().into(), 0)?;
         let id = id.as_str().unwrap_or_default().to_owned();
-        self.run_id = Some(id.clone());
+        self.saves.set_run_id(Some(id.clone()));
         Ok(id)
     }
 
@@ -269,7 +271,7 @@ impl TrainerState {
             let rank = self.fabric.global_rank();
             return more.dict_at("ranks", rank);
         }
-        let mut progress = self.run.progress;
+        let mut progress = self.fit.progress();
         if progress.resume().mid_epoch && !progress.is_last_batch {
             return Err(format!(
                 "it was written by {before} process(es) in the middle of an epoch, and this run has {now}, which would read other parts of the data; resume with {before}, or from a checkpoint of the end of an epoch"
@@ -312,8 +314,8 @@ impl TrainerState {
     fn restore_optimizers(&mut self, saved: &Saved, wrong: &dyn Fn(String) -> Error) -> Result<(), Error> {
         let unusable = |problem: String| wrong(format!("cannot be resumed from: {problem}"));
         for (what, key, here) in [
-            ("optimizers", "optimizer_states", self.run.optimizers.len()),
-            ("schedulers", "lr_schedulers", self.run.schedulers.len()),
+            ("optimizers", "optimizer_states", self.num_optimizers()),
+            ("schedulers", "lr_schedulers", self.lr_schedulers().len()),
         ] {
             let saved = saved.list(key).map_err(unusable)?.map_or(0, <[_]>::len);
             if saved != here {
@@ -327,7 +329,7 @@ impl TrainerState {
             optimizer.load_state_dict(on_device.as_ref().unwrap_or(saved.entries))?;
             saved.compare(&optimizer.state_dict()).map_err(unusable)?;
         }
-        for (at, config) in self.run.schedulers.iter_mut().enumerate() {
+        for (at, config) in self.fit.epoch.optimization.schedulers_mut().iter_mut().enumerate() {
             let Some(saved) = saved.dict_at("lr_schedulers", at).map_err(unusable)? else { continue };
             config.scheduler.load_state_dict(saved.entries)?;
             saved.compare(&config.scheduler.state_dict()).map_err(unusable)?;
@@ -366,17 +368,20 @@ impl TrainerState {
         }
         if let Some(window) = more.dict("window")? {
             let (batches, weight) = (window.count("batches")?, window.float("weight")?);
-            self.run.window = Window { batches: batches.unwrap_or(0), weight: weight.unwrap_or(0.0) };
+            let window = Window { batches: batches.unwrap_or(0), weight: weight.unwrap_or(0.0) };
+            self.fit.epoch.optimization.set_window(window);
         }
         if let Some(counts) = more.list("eval_batches")? {
             let count = |(at, value)| count(&format!("{}[{at}]", more.name("eval_batches")), value).map(|n| n as i64);
-            self.run.eval_batches = counts.iter().enumerate().map(count).collect::<Result<_, _>>()?;
+            let evaluated = counts.iter().enumerate().map(count).collect::<Result<_, _>>()?;
+            self.fit.epoch.validation.set_evaluated(evaluated);
         }
-        self.run.step_skipped = more.bool("step_skipped")?.unwrap_or(false);
+        let step_skipped = more.bool("step_skipped")?.unwrap_or(false);
+        self.fit.epoch.optimization.set_step_skipped(step_skipped);
         if let Some(reason) = more.optional_text("stop")? {
             self.request_stop(reason);
         }
-        self.train_data.saved = saved_data(more)?;
+        self.training_data.set_saved(saved_data(more)?);
         // They were read before, to find the run's logs and files.
         more.optional_text("run_id")?;
         more.texts("log_versions").map(drop)

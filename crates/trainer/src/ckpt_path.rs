@@ -12,10 +12,13 @@ use fulgurite_torch::Value;
 pub(crate) use configuration::Configuration;
 use search::Wanted;
 
-use crate::callbacks::{Callback, Role};
+use crate::checkpointer::Checkpointer;
+use crate::data_module::Source;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::state::{TrainerFn, TrainerState};
+use crate::module::LightningModule;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 const EXTENSION: &str = ".ckpt";
 
@@ -90,10 +93,10 @@ impl Engine {
     /// Where a fit starts that was given no checkpoint: where the scheduler's last run of the job was, or from what an
     /// error left, if a callback is there for that.
     fn default_checkpoint(&mut self) -> Result<Option<PathBuf>, Error> {
-        if self.state.entry != TrainerFn::Fit || self.state.config.fast_dev_run > 0 {
+        if self.state.entry_point() != TrainerFn::Fit || self.state.config.fast_dev_run > 0 {
             return Ok(None);
         }
-        if let Some(job) = self.state.leaving.job.clone() {
+        if let Some(job) = self.state.shutdown.job().cloned() {
             let all = self.state.hpc_checkpoints()?;
             if let Some(path) = self.go_on(all, None)? {
                 self.state
@@ -101,7 +104,7 @@ impl Engine {
                 return Ok(Some(path));
             }
         }
-        let left = self.last_checkpoints(|callback| callback.resumes_by_itself())?;
+        let left = self.last_checkpoints(|checkpointer| checkpointer.resumes_by_itself())?;
         let Some(left) = self.choose_path(left)? else { return Ok(None) };
         self.state.warn(&format!(
             "an error ended the last run, so this one goes on from {}; set ckpt_path to start from another",
@@ -110,13 +113,9 @@ impl Engine {
         Ok(Some(left))
     }
 
-    fn checkpoint_callbacks(&self) -> impl Iterator<Item = &dyn Callback> {
-        self.callbacks.iter().map(Box::as_ref).filter(|callback| callback.role() == Role::Checkpoint)
-    }
-
     /// The best checkpoint of the first callback that has one.
     fn best_checkpoint(&self) -> Option<PathBuf> {
-        let best: Vec<&Path> = self.checkpoint_callbacks().filter_map(Callback::best_model_path).collect();
+        let best: Vec<&Path> = self.checkpointers().filter_map(|checkpointer| checkpointer.best_model_path()).collect();
         if best.len() > 1 {
             self.state.warn("ckpt_path=\"best\" was asked for, and several callbacks have a best checkpoint: that of the first is taken");
         }
@@ -124,11 +123,11 @@ impl Engine {
     }
 
     /// The last checkpoints of some callbacks.
-    fn last_checkpoints(&mut self, which: impl Fn(&dyn Callback) -> bool) -> Result<Vec<StoredFile>, Error> {
-        let Engine { state, callbacks } = self;
-        let callbacks = callbacks.iter().map(Box::as_ref);
-        let callbacks = callbacks.filter(|callback| callback.role() == Role::Checkpoint && which(*callback));
-        let named: Vec<PathBuf> = callbacks.flat_map(|callback| callback.last_checkpoints(state)).collect();
+    fn last_checkpoints(&mut self, which: impl Fn(&dyn Checkpointer) -> bool) -> Result<Vec<StoredFile>, Error> {
+        let Engine { state, callbacks, .. } = self;
+        let checkpointers = callbacks.iter().filter_map(|callback| callback.checkpointer());
+        let checkpointers = checkpointers.filter(|checkpointer| which(*checkpointer));
+        let named: Vec<PathBuf> = checkpointers.flat_map(|checkpointer| checkpointer.last_checkpoints(state)).collect();
         let files = state.list_all(folders_of(&named))?;
         Ok(files.into_iter().filter(|file| named.contains(&file.path)).collect())
     }
@@ -158,17 +157,18 @@ impl Engine {
 
     /// The folders that callbacks were told to write to.
     fn folders_of_callbacks(&self) -> Vec<PathBuf> {
-        let named: Vec<PathBuf> = self.checkpoint_callbacks().filter_map(Callback::interrupted_checkpoint).collect();
+        let named: Vec<PathBuf> =
+            self.checkpointers().filter_map(|checkpointer| checkpointer.interrupted_checkpoint()).collect();
         folders_of(&named)
     }
 
     /// How many folders the names of this run's checkpoints have.
     fn depth_of_names(&self) -> usize {
-        self.checkpoint_callbacks().map(Callback::checkpoint_depth).max().unwrap_or(0)
+        self.checkpointers().map(|checkpointer| checkpointer.checkpoint_depth()).max().unwrap_or(0)
     }
 
     fn names_checkpoint(&self, path: &Path) -> bool {
-        is_checkpoint(path) || self.checkpoint_callbacks().any(|callback| callback.names_checkpoint(path))
+        is_checkpoint(path) || self.checkpointers().any(|checkpointer| checkpointer.names_checkpoint(path))
     }
 
     /// The furthest of some files that is whole.
@@ -185,7 +185,7 @@ impl Engine {
         configuration: Option<&Configuration>,
     ) -> Result<Option<PathBuf>, Error> {
         let candidates = self.state.rank(files);
-        let wanted = Wanted { resumable: self.state.entry == TrainerFn::Fit, configuration };
+        let wanted = Wanted { resumable: self.state.entry_point() == TrainerFn::Fit, configuration };
         let Some(chosen) = self.state.choose(candidates, wanted)? else { return Ok(None) };
         let mut own_folders = self.folders_of_callbacks();
         if hpc_number(&chosen.path).is_some() {
@@ -209,12 +209,23 @@ impl Engine {
     }
 }
 
+impl Configuration {
+    /// Of a run of `module` on `data`.
+    pub(crate) fn of<M: LightningModule>(module: &M, data: &Source<'_, M::Batch>) -> Configuration {
+        let of_data = match data {
+            Source::DataModule(data) => data.hparams(),
+            _ => Default::default(),
+        };
+        Configuration::new(module.hparams(), of_data)
+    }
+}
+
 impl TrainerState {
     /// Reads a checkpoint. Of a damaged one the error tells which to take instead.
     pub(crate) fn load_checkpoint(&mut self, path: &Path) -> Result<Value, Error> {
         let error = match self.fabric.checkpoint_io().load(path) {
             Ok(checkpoint) => {
-                self.loaded_from = Some(path.into());
+                self.saves.set_loaded_from(path);
                 return Ok(checkpoint);
             }
             Err(error) => error,

@@ -4,7 +4,7 @@ use fulgurite_data::{Batch, BoxLoader, CombinedLoader, DataLoader, IntoLoader, I
 use fulgurite_torch::{Dict, Value};
 
 use crate::error::{BoxError, Error, Result};
-use crate::state::TrainerFn;
+use crate::stage::TrainerFn;
 
 /// The loaders of a stage. Any loader converts into it; [`and`](Loaders::and) adds another.
 ///

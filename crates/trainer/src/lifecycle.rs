@@ -3,59 +3,55 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::time::Instant;
 
 use fulgurite_fabric::loggers::RunStatus;
 use fulgurite_torch::grad;
 use fulgurite_torch::tch::Cuda;
 
-use crate::callbacks::{Callback, Role};
+use crate::callbacks::{Callback, DefaultCallback};
 use crate::config::Deterministic;
 use crate::data_module::Source;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::loops::{Run, SafePoint};
-use crate::module::{LightningModule, ModuleView};
-use crate::state::{RunState, Stage, TrainerFn, TrainerState};
+use crate::module::LightningModule;
+use crate::module_view::ModuleView;
+use crate::profilers::ProfiledRun;
+use crate::scope::Scope;
+use crate::stage::TrainerFn;
+use crate::state::{Owner, Position, TrainerState};
 
 impl Engine {
     /// A fresh start of an entry point; what the last one logged is forgotten.
     pub(crate) fn prepare(&mut self, entry: TrainerFn) -> Result<(), Error> {
         let state = &mut self.state;
-        state.entry = entry;
-        state.stage = entry.stage();
-        state.stop = None;
-        state.batch_idx = None;
-        state.batch_indices = None;
-        state.requests.clear();
+        state.position = Position::at_start_of(entry);
+        state.evaluation_mut().expect_step();
+        state.saves.begin();
+        state.shutdown.begin();
+        state.begin_requests();
         state.tune_requests.clear();
-        state.step_missing = false;
-        state.resumed_from = None;
-        state.leaving.checkpoint = None;
-        state.leaving.requeued = false;
-        state.leaving.time_is_over = false;
-        state.leaving.cut = None;
         state.metrics.clear();
-        if entry != TrainerFn::Fit {
-            return Ok(());
+        if entry == TrainerFn::Fit {
+            let max_epochs = self.epoch_limit();
+            self.state.fit.restart(max_epochs);
+            self.state.training_data = Default::default();
         }
-        // A second fit goes on counting where the first ended, as the original's does.
-        let progress = state.run.progress;
-        state.run = RunState { progress, ..RunState::default() };
-        state.num_training_batches = None;
-        state.train_data = Default::default();
-        state.validation_ran = false;
-        state.last_validation = Instant::now();
-        state.max_epochs = match state.config.max_epochs {
-            Some(epochs) => epochs,
-            None if state.config.max_steps == -1 && !self.callbacks.iter().any(|c| c.role() == Role::Timer) => {
-                state.warn("neither max_epochs, max_steps nor max_time is set: training for 1000 epochs; set max_epochs to -1 for no limit");
-                1000
-            }
-            None => -1,
-        };
         Ok(())
+    }
+
+    /// The epochs of a fit. Lightning's default holds where nothing limits the run.
+    fn epoch_limit(&self) -> Option<u64> {
+        let config = &self.state.config;
+        let is_unlimited = config.max_epochs.is_none()
+            && config.max_steps == -1
+            && !self.callbacks.iter().any(|callback| callback.stands_for() == Some(DefaultCallback::Timer));
+        if is_unlimited {
+            self.state.warn("neither max_epochs, max_steps nor max_time is set: training for 1000 epochs; set max_epochs to -1 for no limit");
+            return Some(1000);
+        }
+        config.max_epochs.and_then(|epochs| u64::try_from(epochs).ok())
     }
 
     /// Adds the module's callbacks, which take the place of those of the same type, and puts all in order.
@@ -64,14 +60,14 @@ impl Engine {
         let replaced = |old: &dyn Callback| more.iter().any(|new| type_of(new.as_ref()) == type_of(old));
         let names: Vec<String> =
             self.callbacks.iter().filter(|c| replaced(c.as_ref())).map(|c| c.state_key()).collect();
-        let is_first = more.is_empty() || !std::mem::replace(&mut self.state.module_callbacks_merged, true);
+        let is_first = more.is_empty() || !std::mem::replace(&mut self.module_callbacks_merged, true);
         if !names.is_empty() && is_first {
             let names = names.join(", ");
             self.state.print(&format!("the module's `configure_callbacks` takes the place of the trainer's {names}"));
         }
         self.callbacks.retain(|old| !replaced(old.as_ref()));
         self.callbacks.extend(more);
-        self.callbacks.sort_by_key(|callback| callback.role() == Role::Checkpoint);
+        self.callbacks.sort_by_key(|callback| callback.checkpointer().is_some());
         for (index, callback) in self.callbacks.iter().enumerate() {
             let key = callback.state_key();
             let twin = self.callbacks[..index].iter().find(|other| other.state_key() == key);
@@ -90,14 +86,14 @@ impl Engine {
 impl<M: LightningModule> Run<'_, '_, M> {
     /// Everything before the stage runs.
     pub(crate) fn begin(&mut self, ckpt_path: Option<PathBuf>) -> Result<(), Error> {
-        let stage = self.engine.state.entry;
-        let is_fit = self.engine.state.entry == TrainerFn::Fit;
-        self.leave_if_asked(SafePoint::Beginning)?;
-        self.engine.state.set_determinism()?;
+        let stage = self.state().entry_point();
+        let is_fit = stage == TrainerFn::Fit;
+        self.shut_down_if_asked(SafePoint::Beginning)?;
+        self.state().set_determinism()?;
         self.prepare_data()?;
-        self.engine.state.settle_wishes()?;
-        self.leave_if_asked(SafePoint::Beginning)?;
-        self.data_hook(Hook::Setup, |data| data.setup(stage))?;
+        self.state().settle_requests()?;
+        self.shut_down_if_asked(SafePoint::Beginning)?;
+        self.data_hook(Hook::Setup, |data, _| data.setup(stage))?;
         self.hook(Hook::Setup, |c, t, m| c.setup(t, m, stage), |m, t| m.setup(t, stage))?;
         self.module_hook(Hook::ConfigureModel, |m, t| m.configure_model(t))?;
         let checkpoint = ckpt_path.map(|path| self.restore_weights(&path).map(|restored| (path, restored)));
@@ -106,7 +102,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.engine.state.seed_rank()?;
         if is_fit {
             self.engine.state.fabric.setup_training(self.module.vars())?;
-            self.engine.state.has_validation = self.may_validate();
+            let may_validate = self.may_validate();
+            self.state().fit.epoch.validation.set_enabled(may_validate);
             self.configure_optimizers()?;
             self.hook(Hook::OnFitStart, |c, t, m| c.on_fit_start(t, m), |m, t| m.on_fit_start(t))?;
         }
@@ -116,8 +113,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.restore_training(&path, &checkpoint, &missing)?;
             self.engine.state.print(&format!("resumed from {}", path.display()));
         }
-        self.engine.state.settle_wishes()?;
-        self.leave_if_asked(SafePoint::Beginning)?;
+        self.state().settle_requests()?;
+        self.shut_down_if_asked(SafePoint::Beginning)?;
         self.serve_tuning()
     }
 
@@ -125,7 +122,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     fn prepare_data(&mut self) -> Result<(), Error> {
         let state = &self.engine.state;
         if state.fabric.local_rank() == 0 {
-            self.data_hook(Hook::PrepareData, |data| data.prepare_data())?;
+            self.data_hook(Hook::PrepareData, |data, _| data.prepare_data())?;
             self.module_hook(Hook::PrepareData, |m, _| m.prepare_data())?;
         }
         Ok(self.engine.state.fabric.strategy().barrier("prepare_data")?)
@@ -138,7 +135,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             Err(error) if error.signal().is_some() => RunStatus::Interrupted,
             Err(_) => RunStatus::Failed,
         };
-        let ended = self.wind_up(outcome.as_ref().err(), status);
+        let ended = self.run_teardown(outcome.as_ref().err(), status);
         match (outcome, ended) {
             (Ok(_), Err(error)) => Err(error),
             (Err(error), Err(later)) => {
@@ -150,24 +147,24 @@ impl<M: LightningModule> Run<'_, '_, M> {
     }
 
     /// Every step is taken, even if an earlier one failed or panicked; the first error is returned.
-    fn wind_up(&mut self, error: Option<&Error>, status: RunStatus) -> Result<(), Error> {
-        let stage = self.engine.state.entry;
-        let is_fit = self.engine.state.entry == TrainerFn::Fit;
+    fn run_teardown(&mut self, error: Option<&Error>, status: RunStatus) -> Result<(), Error> {
+        let stage = self.state().entry_point();
+        let is_fit = stage == TrainerFn::Fit;
         let mut results = Vec::new();
         // A step that panicked did not get to it.
-        self.engine.state.untoggle_optimizer();
+        self.state().fit.epoch.optimization.untoggle();
         if let Some(error) = error.filter(|error| error.signal().is_none()) {
             // The other processes may have no error, and be waiting for this one somewhere else.
             self.engine.state.fabric.abandon();
             // Callbacks save what is not saved, so they must know what is.
             results.push(self.attempt(Self::wait_for_saves));
             self.on_every_callback(Hook::OnException, &mut results, |c, t, m| c.on_exception(t, m, error));
-            results.push(self.attempt(|run| run.data_hook(Hook::OnException, |data| data.on_exception(error))));
+            results.push(self.attempt(|run| run.data_hook(Hook::OnException, |data, _| data.on_exception(error))));
         }
         results.push(self.attempt(Self::wait_for_saves));
         // The last values of steps stay known to callbacks.
         results.push(self.attempt(|run| run.engine.state.metrics.refresh()));
-        self.engine.state.metrics.in_batch = false;
+        self.state().metrics.end_batches();
         self.engine.state.fabric.end_training();
         results.push(self.attempt(|run| Ok(run.engine.state.fabric.teardown()?)));
         if is_fit && error.is_none() {
@@ -175,7 +172,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 |run: &mut Self| run.hook(Hook::OnFitEnd, |c, t, m| c.on_fit_end(t, m), |m, t| m.on_fit_end(t));
             results.push(self.attempt(on_fit_end));
         }
-        results.push(self.attempt(|run| run.data_hook(Hook::Teardown, |data| data.teardown(stage))));
+        results.push(self.attempt(|run| run.data_hook(Hook::Teardown, |data, _| data.teardown(stage))));
         self.on_every_callback(Hook::Teardown, &mut results, |c, t, m| c.teardown(t, m, stage));
         results.push(self.attempt(|run| run.module_hook(Hook::Teardown, |m, t| m.teardown(t, stage))));
         results.push(self.attempt(Self::wait_for_saves));
@@ -186,8 +183,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         for index in 0..self.engine.state.fabric.loggers.len() {
             results.push(self.attempt(|run| Ok(run.engine.state.fabric.loggers[index].finalize(status)?)));
         }
-        results.push(self.attempt(|run| run.engine.state.report_profile()));
-        results.push(self.attempt(|run| run.engine.state.stop_profiler()));
+        results.push(self.attempt(|run| run.state().report_profile()));
+        results.push(self.attempt(|run| run.state().profiling.teardown()));
         results.into_iter().collect()
     }
 
@@ -206,26 +203,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         for index in 0..self.engine.callbacks.len() {
             results.push(self.attempt(|run| run.engine.on_callback(index, hook, run.module, &call)));
         }
-        results.push(self.attempt(Self::serve_requests));
-    }
-
-    /// Whether there are validation loaders to be had; whether the module can use them is seen at the first batch.
-    fn may_validate(&self) -> bool {
-        let limited = self.engine.state.config.limit_val_batches.is_zero();
-        !limited && !matches!(self.data, Source::Loaders(_, None))
-    }
-
-    pub(crate) fn require_eval_data(&self, entry: &'static str, method: &'static str) -> Result<(), Error> {
-        let limits = &self.engine.state.config;
-        let off = match entry {
-            "test" => limits.limit_test_batches,
-            "predict" => limits.limit_predict_batches,
-            _ => limits.limit_val_batches,
-        };
-        if self.eval.is_none() && !off.is_zero() {
-            return Err(Error::MissingMethod { entry, method, module: self.module.name().to_owned() });
-        }
-        Ok(())
+        results.push(self.attempt(Self::serve_save_requests));
     }
 
     fn log_hyperparams(&mut self) -> Result<(), Error> {
@@ -245,7 +223,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             }
         }
         for logger in &mut self.engine.state.fabric.loggers {
-            if !hparams.is_empty() || self.engine.state.entry == TrainerFn::Fit {
+            if !hparams.is_empty() || self.engine.state.position.is_fit() {
                 logger.log_hyperparams(&hparams)?;
             }
             logger.save()?;
@@ -254,11 +232,43 @@ impl<M: LightningModule> Run<'_, '_, M> {
     }
 
     pub(crate) fn panic_error(&self, payload: &(dyn Any + Send)) -> Error {
-        self.engine.panic_error(self.module.name(), payload)
+        self.engine.panic_error(LightningModule::name(self.module), payload)
+    }
+}
+
+impl Engine {
+    /// What a panic outside the hooks of users becomes.
+    pub(crate) fn panic_error(&self, module: &str, payload: &(dyn Any + Send)) -> Error {
+        let owner = match self.state.caller.owner() {
+            Owner::Callback(index) => self.callbacks.get(index).map(|callback| callback.state_key()),
+            Owner::Module => Some(module.to_owned()),
+            Owner::DataModule => Some("LightningDataModule".to_owned()),
+            Owner::Trainer => Some("Trainer".to_owned()),
+        };
+        self.state.panic_error(self.state.caller.hook(), owner.unwrap_or_default(), payload)
     }
 }
 
 impl TrainerState {
+    /// The profiler learns what it measures.
+    pub(crate) fn start_profiler(&mut self) -> Result<(), Error> {
+        if !self.profiling.is_on() {
+            return Ok(());
+        }
+        let ranks = self.fabric.ranks();
+        let rank = (ranks.world_size > 1).then_some(ranks.local);
+        let (entry_point, log_dir, device) = (self.entry_point(), self.log_dir(), self.device());
+        self.profiling.setup(&ProfiledRun { entry_point, log_dir, rank, device })
+    }
+
+    /// The entry point ended, somehow: the profiler's report goes to its file, or to the console.
+    fn report_profile(&mut self) -> Result<(), Error> {
+        if let Some(report) = self.profiling.report()? {
+            self.print(&report);
+        }
+        Ok(())
+    }
+
     fn set_determinism(&self) -> Result<(), Error> {
         grad::set_deterministic_algorithms(match self.config.deterministic {
             Deterministic::False => grad::Deterministic::False,
@@ -270,16 +280,5 @@ impl TrainerState {
             Cuda::cudnn_set_benchmark(benchmark);
         }
         Ok(())
-    }
-}
-
-impl TrainerFn {
-    pub(crate) fn stage(self) -> Stage {
-        match self {
-            TrainerFn::Fit => Stage::Train,
-            TrainerFn::Validate => Stage::Validate,
-            TrainerFn::Test => Stage::Test,
-            TrainerFn::Predict => Stage::Predict,
-        }
     }
 }

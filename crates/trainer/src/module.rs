@@ -13,7 +13,9 @@ use crate::data_module::Loaders;
 use crate::error::{Error, Result};
 use crate::loops::OptimizerClosure;
 use crate::loss::Loss;
-use crate::state::{TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 use crate::step::Step;
 
 /// Whether the rest of an epoch is trained.
@@ -503,36 +505,6 @@ pub trait LightningModule: Any + Send + Sized {
     fn on_load_checkpoint(&mut self, checkpoint: &mut Dict) -> Result<()> {
         Ok(())
     }
-}
-
-/// What a callback sees of any module.
-pub trait ModuleView {
-    /// The module's type name.
-    fn name(&self) -> &'static str;
-
-    /// Its parameters and buffers.
-    fn vars(&self) -> &nn::VarStore;
-
-    /// Its hyper-parameters.
-    fn hparams(&self) -> Dict;
-
-    /// Changes a hyper-parameter. `false`: there is none of that name.
-    fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool>;
-
-    /// Whether the trainer runs backward passes and optimizers.
-    fn automatic_optimization(&self) -> bool;
-
-    /// Switches layers that care between training and evaluation.
-    fn train(&mut self, mode: bool);
-
-    /// One forward pass over example inputs, if the module has any.
-    fn example_forward(&mut self) -> Result<Tensor>;
-
-    /// Floating-point operations of one training batch, if it says.
-    fn flops_per_batch(&self) -> Option<f64>;
-
-    /// The module itself, to be downcast by a callback that knows it.
-    fn as_any_mut(&mut self) -> &mut dyn Any;
 }
 
 impl<M: LightningModule> ModuleView for M {

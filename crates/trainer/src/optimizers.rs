@@ -3,24 +3,24 @@
 use std::collections::HashSet;
 
 use fulgurite_optim::{Interval, Optimizer, Optimizers};
-use fulgurite_torch::tch::{Tensor, nn};
+use fulgurite_torch::tch::nn;
+use fulgurite_torch::tensor_id;
 
+use crate::engine::OptimizerFactory;
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::loops::Run;
 use crate::module::LightningModule;
-use crate::state::TrainerState;
-
-/// Makes the optimizers in place of the module.
-pub(crate) type OptimizerFactory = Box<dyn FnMut(&nn::VarStore, &TrainerState) -> Result<Optimizers, Error>>;
+use crate::scope::Scope;
+use crate::state::Configured;
 
 impl<M: LightningModule> Run<'_, '_, M> {
     /// Asks the factory, or the module, for optimizers; a second time when it wanted to know the length of the run first.
     pub(crate) fn configure_optimizers(&mut self) -> Result<(), Error> {
-        let configured = match self.engine.state.optimizer_factory.take() {
+        let configured = match self.engine.optimizer_factory.take() {
             Some(mut factory) => {
                 let configured = self.configure_by(&mut factory);
-                self.engine.state.optimizer_factory = Some(factory);
+                self.engine.optimizer_factory = Some(factory);
                 configured?
             }
             None => self.configure_by_module()?,
@@ -30,7 +30,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     fn configure_by_module(&mut self) -> Result<Optimizers, Error> {
         let mut configured = self.module_hook(Hook::ConfigureOptimizers, |m, t| m.configure_optimizers(t));
-        if self.engine.state.train_data.wanted.take() {
+        if self.state().training_data.take_wanted() {
             self.setup_train_data()?;
             configured = self.module_hook(Hook::ConfigureOptimizers, |m, t| m.configure_optimizers(t));
         }
@@ -45,7 +45,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// The module is asked too, to know whether it has optimizers of its own, which are then not used.
     fn configure_by(&mut self, factory: &mut OptimizerFactory) -> Result<Optimizers, Error> {
         let own = self.module_hook(Hook::ConfigureOptimizers, |m, t| m.configure_optimizers(t));
-        self.engine.state.train_data.wanted.take();
+        self.state().training_data.take_wanted();
         if !matches!(own, Err(Error::NotImplemented(_))) {
             self.engine.state.warn(&format!(
                 "{}::configure_optimizers is overridden by the optimizer that the trainer was given",
@@ -53,7 +53,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             ));
         }
         let configured = factory(self.module.vars(), &self.engine.state);
-        if !self.engine.state.train_data.wanted.take() {
+        if !self.state().training_data.take_wanted() {
             return configured;
         }
         self.setup_train_data()?;
@@ -67,30 +67,30 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let state = &mut self.engine.state;
         let precision = state.fabric.precision();
         optimizers.iter().try_for_each(|optimizer| precision.check_optimizer(optimizer.as_ref()))?;
-        state.run.manual = !self.module.automatic_optimization();
-        if state.run.manual {
+        let is_manual = !LightningModule::automatic_optimization(self.module);
+        let frequencies = if is_manual {
             check_manual(&state.config)?;
+            Vec::new()
         } else {
-            state.run.frequencies = turns(&frequencies)?;
-        }
+            turns(&frequencies)?
+        };
         if optimizers.is_empty() {
             state.warn("configure_optimizers returned no optimizer: training_step runs and nothing is updated");
         }
         if schedulers.iter().any(|s| s.scheduler.name() == "OneCycleLR" && s.interval == Interval::Epoch) {
             state.warn("a OneCycleLR is stepped once per epoch, and its length is counted in optimizer steps; set its interval to `Interval::Step`");
         }
-        state.run.optimizers = optimizers.into_iter().map(Some).collect();
-        state.run.schedulers = schedulers;
+        state.fit.epoch.optimization.install(Configured { optimizers, schedulers, frequencies, is_manual });
         Ok(())
     }
 }
 
 /// Every parameter of an optimizer must be one of the module's, or its weights would be in no checkpoint and on no device.
 fn check_parameters(optimizers: &[Box<dyn Optimizer>], vars: &nn::VarStore, module: &str) -> Result<(), Error> {
-    let own: HashSet<*mut std::ffi::c_void> = vars.variables().values().map(Tensor::data_ptr).collect();
+    let own: HashSet<usize> = vars.variables().values().map(tensor_id).collect();
     for optimizer in optimizers {
         for (index, group) in optimizer.param_groups().iter().enumerate() {
-            if let Some(foreign) = group.params.iter().find(|p| p.numel() > 0 && !own.contains(&p.data_ptr())) {
+            if let Some(foreign) = group.params.iter().find(|p| !own.contains(&tensor_id(p))) {
                 return Err(Error::Config(format!(
                     "{} was given a parameter of shape {:?} (group {index}) that is not in the `VarStore` that `{module}::vars` returns, so it would be in no checkpoint; make its layer from that store",
                     optimizer.name(),

@@ -1,48 +1,25 @@
 //! A run of several processes: what they agree on, and what rank zero decides for all.
 
-use std::time::Duration;
-
 use fulgurite_data::{Batch, BoxLoader, Remainder, Shard};
 use fulgurite_fabric::loggers::Logger;
 use fulgurite_fabric::strategy::Consensus;
 use fulgurite_torch::{Value, rng};
 
-use crate::callbacks::Role;
 use crate::config::ValCheckInterval;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::loops::{Length, Numbered};
-use crate::state::{Stage, TrainerState};
+use crate::loops::Numbered;
+use crate::stage::Stage;
+use crate::state::{Length, TrainerState};
 
 mod follower;
 
 use follower::FollowerLogger;
 
-/// What any rank may ask of all, and what was agreed on.
-#[derive(Default)]
-pub(crate) struct Agreement {
-    /// There while a run has several processes.
-    consensus: Option<Consensus>,
-    /// Why this rank wants the run to stop, before all agreed.
-    wish_to_stop: Option<String>,
-    /// This rank's time is over.
-    time_is_over: bool,
-    /// This rank has said that it is time to validate, and not heard it back.
-    called_to_validate: bool,
-    /// All validate after the batch in hand, because it is time.
-    pub validate: bool,
-}
-
-/// The questions, as bits. Those of the signals follow.
-const STOP: u32 = 1;
-const TIME_IS_OVER: u32 = 1 << 1;
-const VALIDATE: u32 = 1 << 2;
-const SIGNALS: u32 = 3;
-
 impl Engine {
     /// Other processes did not answer, and that ended the run. Each machine says so: its user may see no other.
     pub(crate) fn say_how_to_go_on(&self) {
-        let saves = self.callbacks.iter().any(|callback| callback.role() == Role::Checkpoint);
+        let saves = self.checkpointers().next().is_some();
         if saves && self.state.fabric.local_rank() == 0 {
             self.state.console().print(
                 "other processes of the run are lost; start it again on all machines with ckpt_path=\"auto\" (--resume), and it goes on from its newest checkpoint",
@@ -52,100 +29,42 @@ impl Engine {
 }
 
 impl TrainerState {
-    /// Whether the run has several processes.
-    pub(crate) fn is_distributed(&self) -> bool {
-        self.fabric.world_size() > 1
-    }
-
-    /// A run begins.
-    pub(crate) fn begin_agreement(&mut self) {
+    /// A run begins: nobody asks for anything yet.
+    pub(crate) fn begin_requests(&mut self) {
         let consensus = self.fabric.strategy().control_group().map(|group| Consensus::new(group.clone()));
-        self.leaving.signals.await_agreement(consensus.is_some());
-        self.agreement = Agreement { consensus, ..Agreement::default() };
+        self.shutdown.signals.await_agreement(consensus.is_some());
+        self.requests.begin(consensus);
     }
 
-    /// Asks the run to stop: at once, or when all ranks know.
-    pub(crate) fn wish_to_stop(&mut self, reason: String) {
-        match self.agreement.consensus {
-            Some(_) => self.agreement.wish_to_stop.get_or_insert(reason),
-            None => self.stop.get_or_insert(reason),
-        };
+    /// After a batch: learns what ranks asked for after the one before it.
+    pub(crate) fn sync_requests(&mut self) -> Result<(), Error> {
+        let calls = self.calls_to_validate();
+        Ok(self.requests.sync(&mut self.shutdown, calls, Consensus::exchange)?)
     }
 
-    /// The time of the run is over.
-    pub(crate) fn note_that_time_is_over(&mut self) {
-        match self.agreement.consensus {
-            Some(_) => self.agreement.time_is_over = true,
-            None => self.leaving.time_is_over = true,
-        }
+    /// Between epochs, where waiting for each other costs nothing: learns what ranks ask for now.
+    pub(crate) fn settle_requests(&mut self) -> Result<(), Error> {
+        let calls = self.calls_to_validate();
+        Ok(self.requests.sync(&mut self.shutdown, calls, Consensus::settle)?)
     }
 
-    /// After a batch: learns what ranks wished for after the one before it.
-    pub(crate) fn exchange_wishes(&mut self) -> Result<(), Error> {
-        self.agree(Consensus::exchange)
-    }
-
-    /// Between epochs, where waiting for each other costs nothing: learns what ranks wish for now.
-    pub(crate) fn settle_wishes(&mut self) -> Result<(), Error> {
-        self.agree(Consensus::settle)
-    }
-
-    /// After a trial: what was wished for in it is no wish of the run.
-    pub(crate) fn forget_wishes_of_trial(&mut self) -> Result<(), Error> {
-        self.settle_wishes()?;
-        self.agreement.wish_to_stop = None;
-        self.agreement.validate = false;
-        self.stop = None;
+    /// After a trial: what was asked for in it is no request to the run.
+    pub(crate) fn forget_requests_of_trial(&mut self) -> Result<(), Error> {
+        self.settle_requests()?;
+        self.requests.forget();
         Ok(())
-    }
-
-    fn agree(
-        &mut self,
-        ask: impl FnOnce(&mut Consensus, u32) -> Result<u32, fulgurite_fabric::FabricError>,
-    ) -> Result<(), Error> {
-        let Some(mut consensus) = self.agreement.consensus.take() else { return Ok(()) };
-        let wishes = self.wishes();
-        let agreed = ask(&mut consensus, wishes);
-        self.agreement.consensus = Some(consensus);
-        let agreed = agreed?;
-        if agreed & STOP != 0 {
-            let reason = self.agreement.wish_to_stop.take();
-            self.stop.get_or_insert_with(|| reason.unwrap_or_else(|| "another process asked for it".to_owned()));
-        }
-        self.leaving.time_is_over |= agreed & TIME_IS_OVER != 0;
-        self.agreement.called_to_validate |= wishes & VALIDATE != 0;
-        if agreed & VALIDATE != 0 {
-            self.agreement.called_to_validate = false;
-            self.agreement.validate = true;
-        }
-        self.leaving.signals.agree_on(agreed >> SIGNALS);
-        Ok(())
-    }
-
-    fn wishes(&self) -> u32 {
-        let bit = |wished: bool, bit: u32| if wished { bit } else { 0 };
-        bit(self.agreement.wish_to_stop.is_some(), STOP)
-            | bit(self.agreement.time_is_over, TIME_IS_OVER)
-            | bit(self.calls_to_validate(), VALIDATE)
-            | self.leaving.signals.came_here() << SIGNALS
     }
 
     /// Rank zero's clock decides, and calls once for each validation: all hear it a batch later.
     fn calls_to_validate(&self) -> bool {
         let ValCheckInterval::Time(interval) = self.config.val_check_interval else { return false };
-        let is_called = self.agreement.called_to_validate || self.agreement.validate;
-        self.is_global_zero() && self.stage == Stage::Train && !is_called && self.last_validation.elapsed() >= interval
+        self.is_global_zero()
+            && self.stage() == Stage::Train
+            && self.requests.may_call_to_validate()
+            && self.fit.epoch.validation.time_has_passed(interval)
     }
 
-    /// Whether it is time for a validation, by the clock that decides.
-    pub(crate) fn validation_time_has_come(&self, interval: Duration) -> bool {
-        match self.agreement.consensus {
-            Some(_) => self.agreement.validate,
-            None => self.last_validation.elapsed() >= interval,
-        }
-    }
-
-    /// Reduces what was logged of the epoch in hand over all ranks.
+    /// Reduces what was logged in this epoch over all ranks.
     pub(crate) fn reduce_over_ranks(&mut self) -> Result<(), Error> {
         self.metrics.reduce_over_ranks(self.fabric.strategy())
     }
@@ -211,7 +130,7 @@ impl TrainerState {
 
     /// An epoch of loaders that are not sure of their length ends on all ranks with the first that has no more batches.
     pub(crate) fn end_together<B: Batch>(&self, next: Option<Numbered<B>>) -> Result<Option<Numbered<B>>, Error> {
-        if !self.is_distributed() || self.train_data.len.is_exact {
+        if !self.is_distributed() || self.training_data.len().is_exact {
             return Ok(next);
         }
         let any_rank = |says: bool| self.fabric.strategy().reduce_boolean_decision(says, false);
@@ -220,27 +139,6 @@ impl TrainerState {
         }
         let is_last = any_rank(next.as_ref().is_some_and(|next| next.is_last))?;
         Ok(next.map(|next| Numbered { is_last, ..next }))
-    }
-
-    /// A number as rank zero has it. Every rank must ask.
-    pub(crate) fn of_rank_zero(&self, value: f64) -> Result<f64, Error> {
-        let told = self.fabric.strategy().broadcast(Value::Float(value), 0)?;
-        Ok(told.as_float().unwrap_or(value))
-    }
-
-    /// What rank zero decides. Every rank must ask.
-    pub(crate) fn as_rank_zero_decides(&self, decision: bool) -> Result<bool, Error> {
-        Ok(self.fabric.strategy().reduce_boolean_decision(decision && self.is_global_zero(), false)?)
-    }
-
-    /// Whether what was learned can be saved when this ends the run. One process's error leaves it alone, and the others in the
-    /// middle of a step; a signal they answer together.
-    pub(crate) fn can_save_after(&self, error: &Error) -> bool {
-        let can = !self.is_distributed() || error.signal().is_some();
-        if !can {
-            self.warn("no checkpoint is written after an error of one process, because it needs all of them; resume from the last one");
-        }
-        can
     }
 
     /// On other ranks than zero: loggers that write nothing, and know where rank zero's write. `version` and folders may

@@ -22,7 +22,7 @@ fn bit(signal: Signal) -> u32 {
 
 /// What a signal asks a run to do at the next safe point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum StopRequest {
     /// To leave: with a checkpoint, if there is something to keep.
     Leave(Signal),
     /// To leave, and to have the job run again.
@@ -78,13 +78,13 @@ impl Signals {
     }
 
     /// What is asked for. The end that a scheduler sends after the request for another run is part of that.
-    pub(crate) fn wish(&self) -> Option<Wish> {
+    pub(crate) fn request(&self) -> Option<StopRequest> {
         if let Some(signal) = self.requeue.filter(|signal| self.has(*signal)) {
-            return Some(Wish::Requeue(signal));
+            return Some(StopRequest::Requeue(signal));
         }
         // Both come when Ctrl-C reaches a launcher, which then ends its processes.
         let leaves = [Signal::Terminate, Signal::Hangup, Signal::Interrupt];
-        leaves.into_iter().find(|signal| self.has(*signal)).map(Wish::Leave)
+        leaves.into_iter().find(|signal| self.has(*signal)).map(StopRequest::Leave)
     }
 
     /// The request for another run was answered, and the run goes on.

@@ -5,7 +5,9 @@ use fulgurite_torch::tch::Device;
 
 use crate::engine::Engine;
 use crate::logging::{LogEntries, LogEntry};
-use crate::state::{Stage, TrainerState};
+use crate::scope::Scope;
+use crate::stage::Stage;
+use crate::state::TrainerState;
 
 /// What a step of a module may see and do: where it is in the run, and `log`.
 pub struct Step<'a>(pub(crate) &'a mut Engine);
@@ -31,12 +33,12 @@ impl Step<'_> {
 
     /// The batch of the epoch, 0-based.
     pub fn batch_idx(&self) -> usize {
-        self.0.state.batch_idx.unwrap_or(0)
+        self.0.state.batch_idx().unwrap_or(0)
     }
 
     /// The loader, 0-based, when there are several.
     pub fn dataloader_idx(&self) -> usize {
-        self.0.state.dataloader_idx
+        self.0.state.position.dataloader_idx()
     }
 
     /// The epoch, 0-based.
@@ -72,5 +74,21 @@ impl Step<'_> {
     /// The rest of what the trainer knows.
     pub fn trainer(&mut self) -> &mut TrainerState {
         &mut self.0.state
+    }
+
+    /// Runs `work` as an action of this name, which the profiler measures. Without a profiler it just runs.
+    ///
+    /// ```
+    /// # use fulgurite::prelude::*;
+    /// # fn demo(step: &mut Step, x: &Tensor, encoder: &nn::Sequential) -> Tensor {
+    /// step.profile("encode", |step| {
+    ///     let z = x.apply(encoder);
+    ///     step.log("z_norm", z.norm());
+    ///     z
+    /// })
+    /// # }
+    /// ```
+    pub fn profile<T>(&mut self, name: &str, work: impl FnOnce(&mut Step) -> T) -> T {
+        self.0.profiled(|_| name.to_owned(), |engine| work(&mut Step(engine)))
     }
 }

@@ -8,19 +8,19 @@ use std::process::{ExitCode, Termination};
 use fulgurite_torch::Value;
 
 use crate::builder::TrainerBuilder;
-use crate::callbacks::{Callback, Role};
+use crate::callbacks::Callback;
 use crate::ckpt_path::Configuration;
 use crate::data_module::{IntoData, Source};
-use crate::engine::Engine;
+use crate::engine::{Engine, OptimizerFactory};
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::loops::{EvalResults, Run};
 use crate::module::LightningModule;
 use crate::profilers::Profiler;
 use crate::report;
-use crate::saving::SaveRequest;
 use crate::signals::{Signal, SignalGuard};
-use crate::state::{Stage, TrainerFn, TrainerState};
+use crate::stage::{Stage, TrainerFn};
+use crate::state::{SaveRequest, TrainerState};
 
 /// How a fit ended. A `main` that returns it, or a `Result` of it, exits with its [`exit_code`](Outcome::exit_code).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,8 +101,13 @@ impl Trainer {
         TrainerBuilder::new()
     }
 
-    pub(crate) fn new(state: TrainerState, callbacks: Vec<Box<dyn Callback>>) -> Trainer {
-        Trainer { engine: Engine { state, callbacks }, ckpt_path: None, verbose: true, return_predictions: true }
+    pub(crate) fn new(
+        state: TrainerState,
+        callbacks: Vec<Box<dyn Callback>>,
+        optimizer_factory: Option<OptimizerFactory>,
+    ) -> Trainer {
+        let engine = Engine { state, callbacks, optimizer_factory, module_callbacks_merged: false };
+        Trainer { engine, ckpt_path: None, verbose: true, return_predictions: true }
     }
 
     /// The checkpoint that the next entry point starts from. `fit` goes on where it was written; the others take its
@@ -160,7 +165,9 @@ impl Trainer {
                 };
                 Ok(state.outcome_of(signal))
             }
-            Ok(()) => Ok(state.stop.clone().map_or(Outcome::Finished, Outcome::Stopped)),
+            Ok(()) => {
+                Ok(state.requests.stop_reason().map_or(Outcome::Finished, |why| Outcome::Stopped(why.to_owned())))
+            }
         }
     }
 
@@ -204,7 +211,7 @@ impl Trainer {
         let keep = self.return_predictions;
         self.enter(TrainerFn::Predict, module, data.into_data().0, |run| {
             run.setup_eval_data(Stage::Predict)?;
-            run.require_eval_data("predict", "predict_dataloader")?;
+            run.require_eval_data(TrainerFn::Predict)?;
             run.predict(keep)
         })
     }
@@ -215,22 +222,19 @@ impl Trainer {
         module: &mut M,
         data: Source<'_, M::Batch>,
     ) -> Result<Vec<EvalResults>, Error> {
-        let (name, step, loader) = match entry {
-            TrainerFn::Test => ("test", "test_step", "test_dataloader"),
-            _ => ("validate", "validation_step", "val_dataloader"),
-        };
-        let module_name = module.name();
+        let module_name = LightningModule::name(module).to_owned();
         let results = self.enter(entry, module, data, |run| {
             run.setup_eval_data(entry.stage())?;
-            run.require_eval_data(name, loader)?;
+            run.require_eval_data(entry)?;
             let results = run.evaluate()?;
-            if run.engine.state.step_missing {
-                return Err(Error::MissingMethod { entry: name, method: step, module: module_name.to_owned() });
+            if run.engine.state.evaluation().is_step_missing() {
+                let method = entry.stage().info().step.name();
+                return Err(Error::MissingMethod { entry: entry.name(), method, module: module_name });
             }
             Ok(results)
         })?;
         if self.verbose && !results.is_empty() {
-            self.engine.state.print(&report::results_table(name, &results));
+            self.engine.state.print(&report::results_table(entry.name(), &results));
         }
         Ok(results)
     }
@@ -244,7 +248,6 @@ impl Trainer {
         body: impl FnOnce(&mut Run<'_, '_, M>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         self.engine.prepare(entry)?;
-        self.engine.state.begin_agreement();
         self.engine.state.share_global_seed()?;
         self.engine.state.follow_loggers_of_rank_zero()?;
         let ckpt_path = self.ckpt_path.take();
@@ -254,16 +257,14 @@ impl Trainer {
         // A run that goes on may do so in the folder of an earlier one.
         self.engine.state.follow_loggers_of_rank_zero()?;
         let state = &mut self.engine.state;
-        state.leaving.joins_earlier_run = ckpt_path.is_some() || state.leaving.job.is_some();
+        state.shutdown.join_earlier_run(ckpt_path.is_some());
         let (guard, problem) =
-            SignalGuard::install(&state.leaving.signals, state.config.termination_grace_period, &state.console);
+            SignalGuard::install(&state.shutdown.signals, state.config.termination_grace_period, &state.console);
         if let Some(problem) = problem {
             state.warn(&problem);
         }
         self.engine.state.start_profiler()?;
-        let action = self.engine.state.begin_module_hook(Hook::ConfigureCallbacks, module.name());
-        let callbacks = module.configure_callbacks();
-        self.engine.state.end_action(action);
+        let callbacks = self.engine.on_module(Hook::ConfigureCallbacks, module, |m, _| Ok(m.configure_callbacks()))?;
         self.engine.merge_callbacks(callbacks)?;
 
         let mut run = Run::new(&mut self.engine, module, data);
@@ -274,7 +275,7 @@ impl Trainer {
         let outcome = outcome.unwrap_or_else(|payload| Err(run.panic_error(payload.as_ref())));
         let outcome = run.end(outcome);
         if outcome.as_ref().is_err_and(|error| error.signal().is_some()) {
-            self.engine.state.leaving.signals.answered();
+            self.engine.state.shutdown.signals.answered();
         }
         drop(guard);
         outcome
@@ -328,15 +329,14 @@ impl Trainer {
 
     /// The best checkpoint of the first callback that writes them.
     pub fn best_model_path(&self) -> Option<PathBuf> {
-        let checkpoints = self.engine.callbacks.iter().filter(|c| c.role() == Role::Checkpoint);
-        checkpoints.filter_map(|c| c.best_model_path()).next().map(Into::into)
+        self.engine.checkpointers().find_map(|checkpointer| checkpointer.best_model_path()).map(Into::into)
     }
 }
 
 impl TrainerState {
     fn outcome_of(&mut self, signal: Signal) -> Outcome {
-        let checkpoint = self.leaving.checkpoint.take();
-        if self.leaving.requeued {
+        let checkpoint = self.shutdown.take_checkpoint();
+        if self.shutdown.is_requeued() {
             return Outcome::Requeued { signal, checkpoint };
         }
         let is_interrupt = signal == Signal::Interrupt;

@@ -1,6 +1,6 @@
 //! The real `torchrun` starts this program as its ranks.
 
-#[path = "../../../crates/trainer/tests/ranks/program.rs"]
+#[path = "../../../crates/trainer/tests/trainer/ranks/program.rs"]
 mod program;
 
 use std::path::Path;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::iter::Fuse;
 
-use super::{Combine, Shared, in_order, of_shard};
+use super::shared::Shared;
 use crate::loader::exact_len;
 use crate::{Batch, BatchIter, DataError, IntoLoader, Loader, Shard};
 
@@ -38,11 +38,11 @@ impl<B: Batch> Member<B> {
     }
 
     fn in_order(&self) -> Member<B> {
-        Member::of(in_order(&self.loader))
+        Member::of(self.loader.in_order())
     }
 
     fn of_shard(&self, shard: Shard) -> Member<B> {
-        Member::of(of_shard(&self.loader, shard))
+        Member::of(self.loader.of_shard(shard))
     }
 
     fn take(&mut self) -> Option<B> {
@@ -129,6 +129,23 @@ impl<B: Batch> AnyMember for Member<B> {
     fn has_ended(&self) -> bool {
         self.walk.as_ref().is_some_and(|walk| walk.has_ended)
     }
+}
+
+/// Loaders that [`CombinedLoader`](super::CombinedLoader) walks together: a tuple of two to four, a `Vec`, or a `BTreeMap` of names.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` are not loaders to combine",
+    note = "hand over a tuple of two to four loaders, a `Vec` of loaders of one type, or a `BTreeMap<String, _>` of them; `into_loader()` makes loaders of different types one type"
+)]
+pub trait Combine {
+    /// One batch of each.
+    type Batch: Batch;
+    /// One batch of each that has not ended.
+    type Partial: Batch;
+    #[doc(hidden)]
+    type Rows: Rows<Batch = Self::Batch, Partial = Self::Partial>;
+
+    #[doc(hidden)]
+    fn into_rows(self) -> Self::Rows;
 }
 
 /// Loaders of which a batch each makes a row.

@@ -1,33 +1,28 @@
 //! [`Callback`]: something that watches a run, and may step in.
 
 use std::any::Any;
-use std::path::{Path, PathBuf};
 
 use fulgurite_fabric::Commit;
 use fulgurite_optim::Optimizer;
 use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value};
 
+use crate::checkpointer::Checkpointer;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::module::ModuleView;
-use crate::state::{TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
-/// What a callback is for: the trainer orders callbacks by it, and knows which of them exclude each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Role {
-    /// Anything else; called in the order given.
-    #[default]
-    Ordinary,
-    /// Decides on a monitored value: at the end of a training epoch it is called after the module.
-    Monitor,
-    /// Writes checkpoints: called last, and at the end of a training epoch after the module.
-    Checkpoint,
-    /// Shows progress; there can be one.
+/// A callback that the trainer adds by itself, unless one is there that stands for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DefaultCallback {
+    /// The progress bar (`enable_progress_bar`).
     ProgressBar,
-    /// Shows the model; there can be one.
+    /// The summary of the model (`enable_model_summary`).
     ModelSummary,
-    /// Limits the time; `max_time` adds one unless there is one.
+    /// The time limit (`max_time`). A run that has one needs no other limit.
     Timer,
 }
 
@@ -80,9 +75,21 @@ macro_rules! eval_batch_hooks {
     note = "write `impl Callback for {Self} {{ ... }}` with the hooks it cares about; all have defaults"
 )]
 pub trait Callback: Any + Send {
-    /// What it is for.
-    fn role(&self) -> Role {
-        Role::Ordinary
+    /// What it writes, if it writes checkpoints. Such a callback is called after all others, and stands for the
+    /// [`ModelCheckpoint`](crate::callbacks::ModelCheckpoint) that the trainer would add.
+    fn checkpointer(&self) -> Option<&dyn Checkpointer> {
+        None
+    }
+
+    /// The trainer's own callback that it stands for; there can be one of each.
+    fn stands_for(&self) -> Option<DefaultCallback> {
+        None
+    }
+
+    /// Whether it looks at what the module logs at the end of a training epoch: its
+    /// [`on_train_epoch_end`](Callback::on_train_epoch_end) is called after the module's. So are those of checkpointers.
+    fn reads_epoch_end_of_module(&self) -> bool {
+        false
     }
 
     /// The key of its state in checkpoints: unlike that of every other callback with state. The type's name by default;
@@ -99,37 +106,6 @@ pub trait Callback: Any + Send {
     /// Restores what [`state_dict`](Callback::state_dict) returned.
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
         Ok(())
-    }
-
-    /// The files that `ckpt_path("last")` chooses the furthest of, if writing checkpoints is its role. Asked before
-    /// [`setup`](Callback::setup).
-    fn last_checkpoints(&self, trainer: &mut TrainerState) -> Vec<PathBuf> {
-        Vec::new()
-    }
-
-    /// Whether a fit that is given no `ckpt_path` goes on from the furthest of these: what a crash left.
-    fn resumes_by_itself(&self) -> bool {
-        false
-    }
-
-    /// The best checkpoint it has written, if writing them is its role.
-    fn best_model_path(&self) -> Option<&Path> {
-        None
-    }
-
-    /// The file in which it wants the run saved when Ctrl-C ends a fit, if writing checkpoints is its role.
-    fn interrupted_checkpoint(&self) -> Option<PathBuf> {
-        None
-    }
-
-    /// Whether a file may be one of its checkpoints, by its name; those that end with `.ckpt` are looked at anyway.
-    fn names_checkpoint(&self, path: &Path) -> bool {
-        false
-    }
-
-    /// How many folders the names of its checkpoints have, below the folder that they are in.
-    fn checkpoint_depth(&self) -> usize {
-        0
     }
 
     /// An entry point begins.

@@ -25,7 +25,7 @@ impl Deferred {
     /// Keeps a number of the step in hand.
     pub(super) fn push(&mut self, value: &Tensor, trainer: &TrainerState) {
         self.values.push(value.detach());
-        self.steps.push(StepOf { epoch: trainer.current_epoch(), batch_idx: trainer.batch_idx.unwrap_or(0) });
+        self.steps.push(StepOf { epoch: trainer.current_epoch(), batch_idx: trainer.batch_idx().unwrap_or(0) });
     }
 
     /// Whether to look at them now: after `every_n_steps`, by default after every step on the processor, where reading

@@ -12,8 +12,9 @@ use super::Callback;
 use crate::config::Configurable;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::module::ModuleView;
-use crate::state::{TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 /// Writes how busy the processor and how full the memories are to the loggers, at the start and end of batches of
 /// training, validation and test, at the logging interval.

@@ -7,12 +7,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model_checkpoint::{missing_monitor, python_float, python_str};
-use super::{Callback, Mode, Role};
+use super::{Callback, Mode};
 use crate::config::{Configurable, ValCheckInterval};
 use crate::error::{Error, Result};
 use crate::logging::LoggedValue;
-use crate::module::ModuleView;
-use crate::state::{TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 /// Why [`EarlyStopping`] ended a run. Checkpoints hold the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -167,8 +168,8 @@ impl EarlyStopping {
 }
 
 impl Callback for EarlyStopping {
-    fn role(&self) -> Role {
-        Role::Monitor
+    fn reads_epoch_end_of_module(&self) -> bool {
+        true
     }
 
     fn state_key(&self) -> String {
@@ -269,7 +270,7 @@ impl EarlyStopping {
             }
             return Ok(());
         };
-        let current = trainer.of_rank_zero(current)?;
+        let current = trainer.broadcast_number(current)?;
         match self.evaluate(current) {
             Verdict::Improved(message) if self.options.verbose => trainer.print(&message),
             Verdict::Improved(_) | Verdict::Waiting => {}

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::Callback;
 use crate::config::Configurable;
 use crate::error::{Error, Result};
-use crate::module::ModuleView;
-use crate::state::{TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 /// Changes `accumulate_grad_batches` at the start of given epochs, as Lightning's callback of this name.
 ///
@@ -92,8 +93,9 @@ impl Callback for GradientAccumulationScheduler {
                 "the trainer has accumulate_grad_batches={factor} too; leave out that, or the callback"
             ));
         }
-        trainer.run.accumulation.clone_from(&self.options.scheduling);
-        trainer.run.accumulation.entry(0).or_insert(1);
+        let mut factors = self.options.scheduling.clone();
+        factors.entry(0).or_insert(1);
+        trainer.schedule_accumulation(factors);
         Ok(())
     }
 }

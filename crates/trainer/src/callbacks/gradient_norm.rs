@@ -14,9 +14,10 @@ use super::deferred::{Deferred, StepOf};
 use super::model_checkpoint::python_float;
 use crate::config::Configurable;
 use crate::error::{Error, Result};
-use crate::module::ModuleView;
+use crate::module_view::ModuleView;
 use crate::saved;
-use crate::state::{TrainerFn, TrainerState};
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 /// What [`GradientNorm`] does about gradients that explode or vanish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -259,7 +260,7 @@ impl Callback for GradientNorm {
 
     fn on_train_start(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView) -> Result<()> {
         let prefix = self.prefix();
-        let optimizers = trainer.run.optimizers.len();
+        let optimizers = trainer.num_optimizers();
         if trainer.resumed_from().is_none() {
             self.totals.clear();
         }
@@ -284,7 +285,7 @@ impl Callback for GradientNorm {
         optimizer: &mut dyn Optimizer,
     ) -> Result<()> {
         // The one that is about to step is not in its place.
-        let index = trainer.run.optimizers.iter().position(Option::is_none).unwrap_or(0);
+        let index = trainer.stepping_optimizer().unwrap_or(0);
         let Some(total) = self.totals.get_mut(index) else { return Ok(()) };
         let parameters = || optimizer.param_groups().iter().flat_map(|group| &group.params);
         let norm = grad::grad_norm(parameters(), self.options.norm_type)?;

@@ -10,8 +10,9 @@ use fulgurite_torch::{Dict, Value};
 use super::Callback;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::module::ModuleView;
-use crate::state::{TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 /// A hook's closure, if it has one. Each is called with the trainer, the module, and what else its hook is told.
 macro_rules! hook_type {

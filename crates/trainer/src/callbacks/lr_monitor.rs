@@ -12,8 +12,9 @@ use smallvec::SmallVec;
 use super::Callback;
 use crate::config::Configurable;
 use crate::error::{Error, Result};
-use crate::module::ModuleView;
-use crate::state::{TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 /// Writes the learning rates in use to the loggers, and to the metrics that callbacks see.
 ///
@@ -162,7 +163,7 @@ impl LearningRateMonitor {
         for config in trainer.lr_schedulers() {
             self.add(trainer, config.optimizer, config.name.as_deref(), Some(config.interval), &mut seen)?;
         }
-        for slot in 0..trainer.run.optimizers.len() {
+        for slot in 0..trainer.num_optimizers() {
             if !self.sources.iter().any(|source| source.optimizer == slot) {
                 self.add(trainer, slot, None, None, &mut seen)?;
             }
@@ -257,7 +258,7 @@ impl Callback for LearningRateMonitor {
 }
 
 fn optimizer(trainer: &TrainerState, slot: usize) -> Option<&dyn Optimizer> {
-    trainer.run.optimizers.get(slot)?.as_deref()
+    trainer.optimizer(slot)
 }
 
 fn group(trainer: &TrainerState, slot: usize, index: usize) -> Option<&ParamGroup> {

@@ -24,7 +24,7 @@ mod timer;
 mod tuning;
 mod weight_averaging;
 
-pub use callback::{Callback, Role};
+pub use callback::{Callback, DefaultCallback};
 pub use device_stats_monitor::{DeviceStatsMonitor, DeviceStatsMonitorOptions};
 pub use early_stopping::{EarlyStopping, EarlyStoppingOptions, StoppingReason};
 pub use finetuning::{BackboneFinetuning, BackboneFinetuningOptions, BaseFinetuning, Finetuning};
@@ -46,8 +46,6 @@ pub use terminate_on_nan::{TerminateOnNaN, TerminateOnNaNOptions};
 pub use throughput_monitor::{ThroughputMonitor, ThroughputMonitorOptions};
 pub use timer::{Timer, TimerOptions};
 pub use tuning::{BatchSizeFinder, LearningRateFinder};
-
-pub(crate) use tuning::TuneRequest;
 pub use weight_averaging::{
     AveragingMoment, EMAWeightAveraging, EMAWeightAveragingOptions, WeightAveraging, WeightAveragingOptions,
 };

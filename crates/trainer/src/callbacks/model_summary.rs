@@ -14,10 +14,10 @@ use fulgurite_torch::tch::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Callback, Role};
+use super::{Callback, DefaultCallback};
 use crate::config::Configurable;
 use crate::error::{Error, Result};
-use crate::module::ModuleView;
+use crate::module_view::ModuleView;
 use crate::state::TrainerState;
 
 /// Prints what the model consists of when fit begins, and before it what the run stands on.
@@ -219,8 +219,8 @@ fn example_ops(module: &mut dyn ModuleView) -> Result<Option<Vec<OpRecord>>> {
 }
 
 impl Callback for ModelSummary {
-    fn role(&self) -> Role {
-        Role::ModelSummary
+    fn stands_for(&self) -> Option<DefaultCallback> {
+        Some(DefaultCallback::ModelSummary)
     }
 
     fn on_fit_start(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView) -> Result<()> {

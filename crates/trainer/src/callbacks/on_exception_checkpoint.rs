@@ -7,14 +7,16 @@ use fulgurite_torch::Value;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Callback;
 use super::model_checkpoint::real_path;
-use super::{Callback, Role};
+use crate::checkpointer::Checkpointer;
 use crate::config::Configurable;
 use crate::error::{Error, Result};
-use crate::module::ModuleView;
+use crate::module_view::ModuleView;
 use crate::outline::Outline;
-use crate::saving::SaveRequest;
-use crate::state::{TrainerFn, TrainerState};
+use crate::stage::TrainerFn;
+use crate::state::SaveRequest;
+use crate::state::TrainerState;
 
 const FILE_EXTENSION: &str = ".ckpt";
 
@@ -98,23 +100,25 @@ impl OnExceptionCheckpoint {
     }
 }
 
-impl Callback for OnExceptionCheckpoint {
-    fn role(&self) -> Role {
-        Role::Checkpoint
-    }
-
+impl Checkpointer for OnExceptionCheckpoint {
     fn interrupted_checkpoint(&self) -> Option<PathBuf> {
         Some(self.ckpt_path())
     }
 
     fn last_checkpoints(&self, trainer: &mut TrainerState) -> Vec<PathBuf> {
         let path = self.ckpt_path();
-        let is_there = trainer.fabric.checkpoint_io().exists(&path).unwrap_or(false);
+        let is_there = trainer.checkpoint_io().exists(&path).unwrap_or(false);
         is_there.then_some(path).into_iter().collect()
     }
 
     fn resumes_by_itself(&self) -> bool {
         true
+    }
+}
+
+impl Callback for OnExceptionCheckpoint {
+    fn checkpointer(&self) -> Option<&dyn Checkpointer> {
+        Some(self)
     }
 
     fn setup(&mut self, _: &mut TrainerState, _: &mut dyn ModuleView, _: TrainerFn) -> Result<()> {
@@ -141,7 +145,7 @@ impl Callback for OnExceptionCheckpoint {
         if stage != TrainerFn::Fit || self.failed || trainer.is_interrupted() || trainer.config().fast_dev_run > 0 {
             return Ok(());
         }
-        let (path, io) = (self.ckpt_path(), trainer.fabric.checkpoint_io());
+        let (path, io) = (self.ckpt_path(), trainer.checkpoint_io());
         let is_checkpoint = |value: Value| value.as_dict().is_some_and(|dict| Outline(dict).is_checkpoint());
         // Whatever else has that name is not this callback's.
         if io.exists(&path)? && io.outline(&path).is_ok_and(is_checkpoint) {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Callback;
 use crate::error::Result;
-use crate::module::ModuleView;
+use crate::module_view::ModuleView;
 use crate::state::TrainerState;
 
 /// When a [`PredictionWriter`] is called.

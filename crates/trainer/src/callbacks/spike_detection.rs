@@ -13,7 +13,7 @@ use super::{Callback, Mode};
 use crate::config::Configurable;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::module::ModuleView;
+use crate::module_view::ModuleView;
 use crate::saved;
 use crate::state::TrainerState;
 

@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Callback;
 use super::averaged_model::{AveragedModel, Averaging, Buffers, device};
-use crate::batch_norm::{self, BatchNormRefresh};
+use crate::batch_norm;
 use crate::config::Configurable;
 use crate::error::{Error, Result};
-use crate::module::ModuleView;
-use crate::state::{TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 const NAME: &str = "StochasticWeightAveraging";
 
@@ -203,7 +204,7 @@ impl StochasticWeightAveragingOptions {
         Ok(start.saturating_sub(1))
     }
 
-    fn scheduler(&self, groups: usize, max_epochs: i64) -> Result<(Vec<f64>, SWALR), Error> {
+    fn scheduler(&self, groups: usize, max_epochs: Option<u64>) -> Result<(Vec<f64>, SWALR), Error> {
         let lrs = match &self.swa_lrs {
             SwaLrs::Same(lr) => vec![*lr; groups],
             SwaLrs::Each(lrs) if lrs.len() == groups => lrs.clone(),
@@ -216,10 +217,10 @@ impl StochasticWeightAveragingOptions {
         };
         // Where PyTorch's count begins; it is seen in checkpoints alone.
         let scheduler = SWALR::new(lrs.clone()).anneal_epochs(self.annealing_epochs);
-        let scheduler = match (self.annealing_strategy, u32::try_from(max_epochs)) {
+        let scheduler = match (self.annealing_strategy, max_epochs.and_then(|epochs| u32::try_from(epochs).ok())) {
             (AnnealingStrategy::Linear, _) => scheduler.anneal_strategy(AnnealStrategy::Linear),
-            (AnnealingStrategy::Cos, Ok(epochs)) => scheduler.last_epoch(epochs),
-            (AnnealingStrategy::Cos, Err(_)) => scheduler,
+            (AnnealingStrategy::Cos, Some(epochs)) => scheduler.last_epoch(epochs),
+            (AnnealingStrategy::Cos, None) => scheduler,
         };
         Ok((lrs, scheduler))
     }
@@ -279,27 +280,27 @@ impl StochasticWeightAveraging {
     fn install_scheduler(&mut self, trainer: &mut TrainerState) -> Result<()> {
         let max_epochs = trainer.max_epochs();
         let options = &self.options;
-        let installed = trainer.lend_optimizer(0, |trainer, optimizer| -> Result<()> {
+        let installed = trainer.with_optimizer(0, |trainer, optimizer| -> Result<()> {
             let (lrs, mut scheduler) = options.scheduler(optimizer.param_groups().len(), max_epochs)?;
             for (group, lr) in optimizer.param_groups_mut().iter_mut().zip(lrs) {
                 group.initial_lr = Some(lr);
             }
             scheduler.attach(optimizer)?;
-            if let Some(old) = trainer.run.schedulers.first() {
+            if let Some(old) = trainer.lr_schedulers().first() {
                 if old.interval != Interval::Epoch || old.frequency != 1 {
                     trainer.warn(&format!("{NAME} anneals once per epoch, unlike the scheduler it replaces: {old:?}"));
                 }
                 trainer.print(&format!("swapping scheduler `{}` for `{}`", old.scheduler.name(), scheduler.name()));
             }
-            trainer.run.schedulers = vec![LrSchedulerConfig::new(scheduler)];
+            trainer.set_lr_schedulers(vec![LrSchedulerConfig::new(scheduler)]);
             Ok(())
         });
         self.initialized = true;
-        installed.unwrap_or(Ok(()))
+        installed?
     }
 
     fn check(&self, trainer: &TrainerState, module: &dyn ModuleView) -> Result<(), Error> {
-        let (optimizers, schedulers) = (trainer.run.optimizers.len(), trainer.run.schedulers.len());
+        let (optimizers, schedulers) = (trainer.num_optimizers(), trainer.lr_schedulers().len());
         let wrong = |message: String| Err(Error::Config(format!("{NAME}: {message}")));
         if optimizers != 1 {
             return wrong(format!(
@@ -348,12 +349,12 @@ impl Callback for StochasticWeightAveraging {
     }
 
     fn on_fit_start(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView) -> Result<()> {
-        self.max_epochs = u64::try_from(trainer.max_epochs()).ok();
+        self.max_epochs = trainer.max_epochs();
         self.swa_start = self.options.start(self.max_epochs)?;
         self.refreshes_batch_norm = self.max_epochs.is_some() && !batch_norm::layers(module.vars()).is_empty();
         self.check(trainer, module)?;
         if self.refreshes_batch_norm {
-            trainer.max_epochs += 1;
+            trainer.set_max_epochs(self.max_epochs.map(|epochs| epochs + 1));
         }
         let device = self.options.device.as_deref().map(|name| device(NAME, name)).transpose()?;
         let mut average = AveragedModel::new(module.vars(), device, Buffers::Leave, self.averaging.clone())?;
@@ -376,7 +377,7 @@ impl Callback for StochasticWeightAveraging {
         let epoch = trainer.progress().epoch.current;
         if self.is_refresh(trainer.current_epoch()) && epoch.started > epoch.completed {
             let passed = trainer.progress().batch.current.processed;
-            trainer.run.batch_norm = Some(BatchNormRefresh::new(module.vars(), passed)?);
+            trainer.begin_batch_norm_refresh(module.vars(), passed)?;
         }
         Ok(())
     }
@@ -404,19 +405,19 @@ impl Callback for StochasticWeightAveraging {
             if let Some(average) = &mut self.average {
                 average.copy_to_model(false)?;
             }
-            trainer.run.batch_norm = Some(BatchNormRefresh::new(module.vars(), 0)?);
+            trainer.begin_batch_norm_refresh(module.vars(), 0)?;
         }
         Ok(())
     }
 
     fn on_train_epoch_end(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
-        trainer.run.batch_norm = None;
+        trainer.end_batch_norm_refresh();
         Ok(())
     }
 
     fn on_train_end(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
         if self.refreshes_batch_norm {
-            trainer.max_epochs -= 1;
+            trainer.set_max_epochs(self.max_epochs);
         }
         let epochs = trainer.current_epoch();
         let done = self.max_epochs.is_none_or(|max| epochs == max + u64::from(self.refreshes_batch_norm));

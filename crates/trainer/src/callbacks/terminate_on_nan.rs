@@ -12,7 +12,7 @@ use super::model_checkpoint::python_float;
 use crate::config::Configurable;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::module::ModuleView;
+use crate::module_view::ModuleView;
 use crate::state::TrainerState;
 
 /// Ends [`fit`](crate::Trainer::fit) when the training loss is NaN or infinite.

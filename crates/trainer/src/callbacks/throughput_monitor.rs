@@ -16,8 +16,9 @@ use super::Callback;
 use crate::config::Configurable;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::module::ModuleView;
-use crate::state::{Stage, TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::{Stage, TrainerFn};
+use crate::state::TrainerState;
 
 /// Writes samples, items (tokens) and floating-point operations per second to the loggers, and how much of what the
 /// device could do at best that is (MFU).

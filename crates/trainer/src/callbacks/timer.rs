@@ -9,12 +9,13 @@ use fulgurite_torch::Dict;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Callback, Role};
+use super::{Callback, DefaultCallback};
 use crate::config::{Configurable, spelling};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::module::ModuleView;
-use crate::state::{Stage, TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::{Stage, TrainerFn};
+use crate::state::TrainerState;
 
 /// Measures how long training, validation and test take, and ends training when its time is over.
 ///
@@ -128,14 +129,13 @@ impl Timer {
         if self.options.verbose {
             trainer.print(&message);
         }
-        trainer.note_that_time_is_over();
-        trainer.request_stop(message);
+        trainer.request_stop_for_time(message);
     }
 }
 
 impl Callback for Timer {
-    fn role(&self) -> Role {
-        Role::Timer
+    fn stands_for(&self) -> Option<DefaultCallback> {
+        Some(DefaultCallback::Timer)
     }
 
     fn state_dict(&self) -> Dict {

@@ -5,16 +5,10 @@ use fulgurite_torch::Dict;
 use crate::callbacks::Callback;
 use crate::config::Configurable;
 use crate::error::{Error, Result};
-use crate::module::ModuleView;
-use crate::state::{TrainerFn, TrainerState};
-use crate::tuner::{BatchSizeFinderOptions, LearningRateFinderOptions, LrFind};
-
-/// A trial that a callback asks for; it runs when the entry point is set up, before its loop begins.
-#[derive(Debug, Clone)]
-pub(crate) enum TuneRequest {
-    LearningRate(LearningRateFinderOptions),
-    BatchSize(BatchSizeFinderOptions),
-}
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
+use crate::tuner::{BatchSizeFinderOptions, LearningRateFinderOptions, LrFind, Reply, TuneRequest};
 
 /// Finds a learning rate before `fit` begins, and trains with it, as Lightning's callback of this name. See
 /// [`Tuner::lr_find`](crate::tuner::Tuner::lr_find).
@@ -29,7 +23,7 @@ pub(crate) enum TuneRequest {
 #[must_use]
 pub struct LearningRateFinder {
     pub(crate) options: LearningRateFinderOptions,
-    pub(crate) found: Option<LrFind>,
+    found: Reply<LrFind>,
 }
 
 impl LearningRateFinder {
@@ -39,8 +33,8 @@ impl LearningRateFinder {
     }
 
     /// What the last fit's test found.
-    pub fn found(&self) -> Option<&LrFind> {
-        self.found.as_ref()
+    pub fn found(&self) -> Option<LrFind> {
+        self.found.get()
     }
 }
 
@@ -49,14 +43,15 @@ impl Configurable for LearningRateFinder {
 
     fn from_options(options: LearningRateFinderOptions) -> Result<LearningRateFinder, Error> {
         options.validate()?;
-        Ok(LearningRateFinder { options, found: None })
+        Ok(LearningRateFinder { options, found: Reply::default() })
     }
 }
 
 impl Callback for LearningRateFinder {
     fn setup(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, stage: TrainerFn) -> Result<()> {
         if stage == TrainerFn::Fit {
-            trainer.tune_requests.push(TuneRequest::LearningRate(self.options.clone()));
+            let (options, found) = (self.options.clone(), self.found.clone());
+            trainer.request_tuning(TuneRequest::LearningRate { options, found });
         }
         Ok(())
     }
@@ -76,7 +71,7 @@ impl Callback for LearningRateFinder {
 #[must_use]
 pub struct BatchSizeFinder {
     pub(crate) options: BatchSizeFinderOptions,
-    pub(crate) optimal_batch_size: Option<u64>,
+    optimal_batch_size: Reply<u64>,
 }
 
 impl BatchSizeFinder {
@@ -87,7 +82,7 @@ impl BatchSizeFinder {
 
     /// What the last entry point found.
     pub fn optimal_batch_size(&self) -> Option<u64> {
-        self.optimal_batch_size
+        self.optimal_batch_size.get()
     }
 }
 
@@ -96,24 +91,24 @@ impl Configurable for BatchSizeFinder {
 
     fn from_options(options: BatchSizeFinderOptions) -> Result<BatchSizeFinder, Error> {
         options.validate()?;
-        Ok(BatchSizeFinder { options, optimal_batch_size: None })
+        Ok(BatchSizeFinder { options, optimal_batch_size: Reply::default() })
     }
 }
 
 impl Callback for BatchSizeFinder {
     fn setup(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, _: TrainerFn) -> Result<()> {
-        // Before a learning rate is looked for, which depends on it.
-        trainer.tune_requests.insert(0, TuneRequest::BatchSize(self.options.clone()));
+        let (options, size) = (self.options.clone(), self.optimal_batch_size.clone());
+        trainer.request_tuning(TuneRequest::BatchSize { options, size });
         Ok(())
     }
 
     fn state_dict(&self) -> Dict {
-        let found = self.optimal_batch_size.and_then(|size| i64::try_from(size).ok());
+        let found = self.optimal_batch_size.get().and_then(|size| i64::try_from(size).ok());
         found.map_or_else(Dict::new, |size| Dict::new().with("optimal_batch_size", size))
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
-        self.optimal_batch_size = Some(u64::try_from(state.int("optimal_batch_size")?)?);
+        self.optimal_batch_size.set(Some(u64::try_from(state.int("optimal_batch_size")?)?));
         Ok(())
     }
 }

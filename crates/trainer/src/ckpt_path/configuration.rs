@@ -2,8 +2,6 @@
 
 use fulgurite_torch::{Dict, Value};
 
-use crate::data_module::Source;
-use crate::module::LightningModule;
 use crate::outline::in_a_sentence;
 
 /// Hyper-parameters that say how data is loaded, and not which: another machine may want others.
@@ -21,16 +19,13 @@ pub(crate) struct Configuration {
 }
 
 impl Configuration {
-    pub(crate) fn of<M: LightningModule>(module: &M, data: &Source<'_, M::Batch>) -> Configuration {
+    /// Of the hyper-parameters of a module and a data module.
+    pub(super) fn new(module: Dict, data: Dict) -> Configuration {
         let plain = |hparams: Dict| match Value::Dict(hparams).without_tensors() {
             Value::Dict(hparams) => hparams,
             _ => Dict::new(),
         };
-        let data = match data {
-            Source::DataModule(data) => data.hparams(),
-            _ => Dict::new(),
-        };
-        Configuration { module: plain(module.hparams()), data: plain(data) }
+        Configuration { module: plain(module), data: plain(data) }
     }
 
     /// For a checkpoint. Its `hyper_parameters` are those of when it was written, which a tuner may have changed.

@@ -40,7 +40,7 @@ impl TrainerState {
     /// Has the loggers drop what a run that this one goes on from logged after its checkpoint.
     pub(crate) fn continue_logging(&mut self, resume: &ResumePoint) -> Result<(), Error> {
         // The x-axis counts from 0, and moves on when a batch is over.
-        let last = self.run.progress.batches_that_stepped as i64 - i64::from(!resume.batch_open);
+        let last = self.fit.epoch.batches_that_stepped() as i64 - i64::from(!resume.batch_open);
         for logger in &mut self.fabric.loggers {
             logger.resume_after(last)?;
         }

@@ -237,7 +237,7 @@ fn configure(optimization: &Optimization, vars: &nn::VarStore, trainer: &Trainer
                 unknown = Some(error);
                 None
             }),
-            Interval::Epoch => u64::try_from(trainer.max_epochs()).ok(),
+            Interval::Epoch => trainer.max_epochs(),
         };
         length.and_then(|length| u32::try_from(length).ok())
     };

@@ -20,11 +20,13 @@ pub(crate) struct Metrics {
     /// What the evaluation in hand logged.
     pub eval: ResultStore,
     /// Which of the two records.
-    pub evaluating: bool,
+    evaluating: bool,
     /// Between the start and the end of a batch: values of the step are in demand, not of the epoch.
-    pub in_batch: bool,
+    in_batch: bool,
+    /// What that was in the training that an evaluation interrupts.
+    interrupted_in_batch: bool,
     /// `log` does nothing (barebones).
-    pub disabled: bool,
+    disabled: bool,
     /// Values of rank zero alone are not recorded here.
     is_other_rank: bool,
     callback: BTreeMap<String, LoggedValue>,
@@ -43,6 +45,71 @@ impl Metrics {
     /// Nothing logged yet; nothing ever will be when `disabled`.
     pub(crate) fn new(disabled: bool, is_other_rank: bool) -> Metrics {
         Metrics { disabled, is_other_rank, ..Metrics::default() }
+    }
+
+    /// A batch begins: what is logged now belongs to it.
+    pub(crate) fn start_batch(&mut self, size: Option<i64>, dataloader_idx: Option<usize>) {
+        self.in_batch = true;
+        let store = self.store();
+        store.start_batch();
+        store.batch_size = size;
+        store.dataloader_idx = dataloader_idx;
+    }
+
+    /// From now on, values of the epoch are in demand.
+    pub(crate) fn end_batches(&mut self) {
+        self.in_batch = false;
+    }
+
+    /// A run goes on within an epoch, whose values are in demand at its end.
+    pub(crate) fn resume_in_batch(&mut self) {
+        self.in_batch = true;
+    }
+
+    /// An evaluation begins, possibly between two training batches. Its callbacks see what training logged before it.
+    pub(crate) fn begin_evaluation(&mut self) -> Result<(), Error> {
+        self.refresh()?;
+        self.evaluating = true;
+        self.interrupted_in_batch = std::mem::take(&mut self.in_batch);
+        Ok(())
+    }
+
+    /// All loaders of the evaluation were evaluated.
+    pub(crate) fn end_loaders(&mut self) {
+        self.eval.dataloader_idx = None;
+    }
+
+    /// The evaluation is over: training records again.
+    pub(crate) fn end_evaluation(&mut self) {
+        self.eval.reset();
+        self.evaluating = false;
+        self.in_batch = std::mem::take(&mut self.interrupted_in_batch);
+    }
+
+    /// Samples in this batch.
+    pub(crate) fn batch_size(&self) -> Option<u64> {
+        let store = if self.evaluating { &self.eval } else { &self.train };
+        store.batch_size.and_then(|size| u64::try_from(size).ok())
+    }
+
+    /// The store that records.
+    fn store(&mut self) -> &mut ResultStore {
+        if self.evaluating { &mut self.eval } else { &mut self.train }
+    }
+
+    /// The same; `None` where `log` does nothing.
+    pub(super) fn recording_store(&mut self) -> Option<&mut ResultStore> {
+        (!self.disabled).then(|| self.store())
+    }
+
+    /// Whether what is logged is of training.
+    pub(super) fn records_training(&self) -> bool {
+        !self.disabled && !self.evaluating
+    }
+
+    /// Whether `log` does nothing from now on. Returns whether it did nothing before.
+    pub(crate) fn set_disabled(&mut self, disabled: bool) -> bool {
+        std::mem::replace(&mut self.disabled, disabled)
     }
 
     /// Records a `log` call. Its error is kept until the hook is over: [`Metrics::take_error`].

@@ -13,12 +13,9 @@ use crate::error::Error;
 use crate::hook::Hook;
 
 impl Metrics {
-    /// Reduces the values of the epoch in hand over all ranks. Every rank must come here, whatever it logged.
+    /// Reduces the values of this epoch over all ranks. Every rank must come here, whatever it logged.
     pub(crate) fn reduce_over_ranks(&mut self, strategy: &dyn Strategy) -> Result<(), Error> {
-        if self.disabled || strategy.ranks().world_size == 1 {
-            return Ok(());
-        }
-        let store = if self.evaluating { &mut self.eval } else { &mut self.train };
+        let Some(store) = self.recording_store().filter(|_| strategy.ranks().world_size > 1) else { return Ok(()) };
         let of_ranks = strategy.all_gather_values(Value::List(store.of_this_rank()))?;
         let keys: Vec<BTreeSet<&str>> = of_ranks.iter().map(keys).collect();
         store.take_over(&of_ranks)?;
@@ -29,9 +26,9 @@ impl Metrics {
         Ok(())
     }
 
-    /// Reduces the values of the step in hand that were logged with `sync_dist`.
+    /// Reduces the values of this step that were logged with `sync_dist`.
     pub(crate) fn reduce_step_over_ranks(&mut self, strategy: &dyn Strategy) -> Result<(), Error> {
-        if self.disabled || self.evaluating || strategy.ranks().world_size == 1 {
+        if !self.records_training() || strategy.ranks().world_size == 1 {
             return Ok(());
         }
         self.train.reduce_step(strategy)

@@ -1,8 +1,13 @@
-//! [`Batches`]: one walk through a loader, with a limit, that knows its last batch when it yields it.
+//! [`Batches`]: one pass over a loader, with a limit, that knows its last batch when it yields it.
 
 use fulgurite_data::{Batch, BatchIter, DataError, Loader};
 
-/// One walk through a loader.
+use crate::error::Error;
+use crate::scope::Scope;
+use crate::stage::Stage;
+use crate::state::TrainerState;
+
+/// One pass over a loader.
 pub(crate) struct Batches<B> {
     iter: BatchIter<B>,
     next_idx: usize,
@@ -94,6 +99,38 @@ impl<B: Batch> Batches<B> {
     /// The index of the batch that comes next.
     pub(crate) fn next_idx(&self) -> usize {
         self.next_idx
+    }
+}
+
+impl TrainerState {
+    /// A batch begins: what is logged now belongs to it.
+    pub(crate) fn start_batch<B: Batch>(&mut self, batch: &B, batch_idx: usize, dataloader_idx: Option<usize>) {
+        self.position.start_batch(batch_idx, dataloader_idx.unwrap_or(0));
+        self.metrics.start_batch(batch.size(), dataloader_idx);
+    }
+
+    /// The next batch of a loader, in this stage.
+    pub(crate) fn fetch<B: Batch>(&mut self, batches: &mut Batches<B>) -> Result<Option<Numbered<B>>, Error> {
+        if batches.is_done() {
+            return Ok(None);
+        }
+        let stage = self.stage();
+        let length = if stage == Stage::Train { self.num_training_batches() } else { batches.limit() };
+        self.profiling.batch_start(stage, length)?;
+        let next = self.profiled(|_| stage.info().fetch_action.to_owned(), |_| batches.next());
+        if let Some(surprise) = batches.surprise() {
+            self.warn_of_length(surprise);
+        }
+        next.map_err(|source| Error::Data { stage: stage.info().noun, batch_idx: batches.next_idx(), source })
+    }
+
+    /// Says, once, that a loader does not have as many batches as it says.
+    fn warn_of_length(&self, Surprise { said, gave }: Surprise) {
+        let gave = gave.map_or("more".to_owned(), |gave| gave.to_string());
+        self.warn(&format!(
+            "a {} loader says that an epoch has {said} batches, and gives {gave}: its epoch ends where the batches do, and what goes by the length (fractions of an epoch, the progress bar, estimated_stepping_batches) is not right; correct its `len`, or say `None`",
+            self.stage().info().noun
+        ));
     }
 }
 

@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::module::LightningModule;
-use crate::state::TrainerState;
+use crate::scope::Scope;
 use crate::step::Step;
 
 /// Manual optimization, for a module whose
@@ -52,7 +52,7 @@ impl Step<'_> {
     /// Those of the hooks, and autograd's.
     pub fn manual_backward<M: LightningModule>(&mut self, module: &mut M, loss: &Tensor) -> Result<()> {
         self.0.state.require_manual("manual_backward")?;
-        Ok(self.as_caller(|engine| engine.backward(module, loss, 1.0))?)
+        Ok(self.0.backward(module, loss, 1.0)?)
     }
 
     /// Steps an optimizer, with the hook before it. Every such step counts in
@@ -84,12 +84,10 @@ impl Step<'_> {
         optimizer: usize,
         mut closure: impl FnMut(&mut M, &mut Step, &mut dyn Optimizer) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let (hook, owner) = (self.0.state.hook, self.0.state.owner);
         self.step_manually(module, optimizer, |engine, module, optimizer| {
             engine.refuse_closure()?;
             let _off = engine.autocast_off()?;
             let stepped = optimizer.step_with(&mut |optimizer| {
-                engine.state.enter(hook, owner);
                 let _context = engine.state.fabric.forward_context(Pass::Training)?;
                 let loss = closure(module, &mut Step(engine), optimizer)?;
                 engine.before_optimizer_step(module, optimizer)?;
@@ -120,12 +118,12 @@ impl Step<'_> {
     /// There is no such optimizer.
     pub fn toggle_optimizer(&mut self, optimizer: usize) -> Result<()> {
         self.0.state.require_manual("toggle_optimizer")?;
-        Ok(self.0.state.toggle_optimizer(optimizer)?)
+        Ok(self.0.state.fit.epoch.optimization.toggle(optimizer)?)
     }
 
-    /// Undoes [`toggle_optimizer`](Step::toggle_optimizer).
+    /// Gives back the gradients that [`toggle_optimizer`](Step::toggle_optimizer) took.
     pub fn untoggle_optimizer(&mut self) {
-        self.0.state.untoggle_optimizer();
+        self.0.state.fit.epoch.optimization.untoggle();
     }
 
     /// Clips the gradients of an optimizer's parameters.
@@ -145,7 +143,7 @@ impl Step<'_> {
         })?
     }
 
-    /// Steps a scheduler: [`TrainerState::lr_scheduler_step`].
+    /// Steps a scheduler: [`TrainerState::lr_scheduler_step`](crate::TrainerState::lr_scheduler_step).
     ///
     /// # Errors
     ///
@@ -166,25 +164,14 @@ impl Step<'_> {
         step: impl FnOnce(&mut Engine, &mut M, &mut dyn Optimizer) -> Result<(T, OptimizerStep)>,
     ) -> Result<T> {
         self.0.state.require_manual("optimizer_step")?;
-        self.as_caller(|engine| {
-            engine.state.run.progress.manual_step.ready();
-            let action = engine.state.begin_action(|| "optimizer_step".to_owned());
-            let stepped = engine.lend_optimizer(optimizer, |engine, optimizer| step(engine, module, optimizer));
-            engine.state.end_action(action);
-            let (returned, step) = stepped??;
-            if step == OptimizerStep::Taken {
-                engine.state.run.progress.manual_step.completed();
-            }
-            Ok(returned)
-        })
-    }
-
-    /// Runs what calls hooks, and is itself again afterwards: what is logged next belongs to the step.
-    fn as_caller<T>(&mut self, f: impl FnOnce(&mut Engine) -> T) -> T {
-        let (hook, owner) = (self.0.state.hook, self.0.state.owner);
-        let returned = f(self.0);
-        self.0.state.enter(hook, owner);
-        returned
+        self.0.state.fit.epoch.optimization.begin_manual_step();
+        let stepped = self.0.profiled(
+            |_| "optimizer_step".to_owned(),
+            |engine| engine.lend_optimizer(optimizer, |engine, optimizer| step(engine, module, optimizer)),
+        );
+        let (returned, step) = stepped??;
+        self.0.state.fit.epoch.optimization.end_manual_step(step);
+        Ok(returned)
     }
 }
 
@@ -215,87 +202,11 @@ impl Engine {
     ) -> Result<Loss, Error> {
         self.state.fabric.begin_micro_batch(true)?;
         let outputs = self.training_step(module, batch);
-        self.state.untoggle_optimizer();
+        self.state.fit.epoch.optimization.untoggle();
         let mut outputs = outputs?;
         if let Some(loss) = outputs.loss.take() {
             outputs.loss = Some(loss.f_detach().map_err(torch)?);
         }
         Ok(outputs)
     }
-}
-
-impl TrainerState {
-    /// Steps a scheduler in manual optimization, by its place in what `configure_optimizers` returned. `metric` is what a
-    /// scheduler on a plateau watches. In a step, call [`Step::lr_scheduler_step`].
-    ///
-    /// # Errors
-    ///
-    /// There is no such scheduler, or it refused.
-    pub fn lr_scheduler_step(&mut self, scheduler: usize, metric: Option<f64>) -> Result<()> {
-        self.require_manual("lr_scheduler_step")?;
-        let there = self.run.schedulers.len();
-        let Some(config) = self.run.schedulers.get_mut(scheduler) else {
-            return Err(Error::Config(format!(
-                "there is no scheduler {scheduler}: configure_optimizers returned {there}, counted from 0"
-            ))
-            .into());
-        };
-        let Some(Some(optimizer)) = self.run.optimizers.get_mut(config.optimizer) else {
-            return Err(in_a_step(config.optimizer).into());
-        };
-        Ok(config.scheduler.step(optimizer.as_mut(), metric)?)
-    }
-
-    fn require_manual(&self, method: &str) -> Result<(), Error> {
-        if self.run.manual {
-            return Ok(());
-        }
-        Err(Error::Config(format!(
-            "{method} is for modules that step their optimizers themselves; return `false` from `automatic_optimization`"
-        )))
-    }
-
-    /// Lets gradients reach the parameters of one optimizer, and none that only others have.
-    pub(crate) fn toggle_optimizer(&mut self, index: usize) -> Result<(), Error> {
-        self.untoggle_optimizer();
-        let of = |optimizer: &dyn Optimizer| -> Vec<Tensor> {
-            optimizer.param_groups().iter().flat_map(|group| &group.params).map(Tensor::shallow_clone).collect()
-        };
-        let Some(own) = self.optimizer(index).map(|optimizer| of(optimizer)) else {
-            return Err(no_optimizer(index, self.run.optimizers.len()));
-        };
-        let others: Vec<Tensor> = (0..self.run.optimizers.len())
-            .filter(|&other| other != index)
-            .filter_map(|other| self.optimizer(other).map(|optimizer| of(optimizer)))
-            .flatten()
-            .filter(|parameter| parameter.requires_grad() && !own.iter().any(|mine| is_same(mine, parameter)))
-            .collect();
-        for parameter in others {
-            let _same_tensor = parameter.set_requires_grad(false);
-            self.run.toggled.push(parameter);
-        }
-        Ok(())
-    }
-
-    /// Undoes it.
-    pub(crate) fn untoggle_optimizer(&mut self) {
-        for parameter in self.run.toggled.drain(..) {
-            let _same_tensor = parameter.set_requires_grad(true);
-        }
-    }
-}
-
-/// An optimizer was named that is not there.
-pub(crate) fn no_optimizer(index: usize, there: usize) -> Error {
-    Error::Config(format!("there is no optimizer {index}: configure_optimizers returned {there}, counted from 0"))
-}
-
-/// An optimizer was asked for while something else has it.
-pub(crate) fn in_a_step(index: usize) -> Error {
-    Error::Config(format!("optimizer {index} is in the middle of a step already"))
-}
-
-/// Whether two handles are to the same parameter.
-fn is_same(a: &Tensor, b: &Tensor) -> bool {
-    a.data_ptr() == b.data_ptr()
 }

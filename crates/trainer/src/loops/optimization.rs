@@ -1,7 +1,5 @@
 //! One step of automatic optimization: loss, backward pass, accumulation, clipping, update.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
 use fulgurite_fabric::OptimizerStep;
 use fulgurite_optim::{OptimError, Optimizer};
 use fulgurite_torch::anomaly::{self, AnomalyWatch};
@@ -9,15 +7,15 @@ use fulgurite_torch::grad;
 use fulgurite_torch::params::{self, named_parameters};
 use fulgurite_torch::tch::Tensor;
 
-use super::manual::{in_a_step, no_optimizer};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::loss::Loss;
 use crate::module::LightningModule;
+use crate::scope::Scope;
 use crate::state::{Owner, TrainerState, Window};
 
-/// Runs the training step and the backward pass of the batch in hand: what an optimizer calls to learn the loss.
+/// Runs the training step and the backward pass of a batch: what an optimizer calls to learn the loss.
 pub struct OptimizerClosure<'a, M: LightningModule> {
     engine: &'a mut Engine,
     batch: &'a M::Batch,
@@ -53,7 +51,7 @@ impl<M: LightningModule> OptimizerClosure<'_, M> {
         &mut self.engine.state
     }
 
-    /// The loss of the batch in hand, with its gradients computed. An undefined tensor when the batch was skipped.
+    /// The loss of the batch, with its gradients computed. An undefined tensor when the batch was skipped.
     ///
     /// # Errors
     ///
@@ -73,9 +71,8 @@ impl<M: LightningModule> OptimizerClosure<'_, M> {
             )));
         }
         // However often it is evaluated, the batch counts once.
-        engine.state.run.window = self.window;
+        engine.state.fit.epoch.optimization.set_window(self.window);
         engine.state.fabric.begin_micro_batch(self.closes_window)?;
-        let (hook, owner) = (engine.state.hook, engine.state.owner);
         let mut outputs = engine.training_step(module, self.batch)?;
         if let Some(loss) = &outputs.loss {
             check_loss(loss, module)?;
@@ -84,8 +81,7 @@ impl<M: LightningModule> OptimizerClosure<'_, M> {
             engine.state.warn("training_step returned no loss; if that was on purpose, ignore this");
         }
 
-        let is_first_of_window = engine.state.run.window.batches == 0;
-        if is_first_of_window {
+        if self.window.batches == 0 {
             engine.zero_grad(module, optimizer)?;
         }
         if let Some(loss) = outputs.loss.take() {
@@ -94,14 +90,11 @@ impl<M: LightningModule> OptimizerClosure<'_, M> {
         } else if self.closes_window && engine.state.is_distributed() {
             engine.contribute_nothing(module)?;
         }
-        engine.state.run.window.batches += 1;
-        if outputs.loss.is_some() {
-            engine.state.run.window.weight += outputs.weight.unwrap_or(1.0);
-        }
+        let weight = outputs.loss.as_ref().map(|_| outputs.weight.unwrap_or(1.0));
+        engine.state.fit.epoch.optimization.add_to_window(weight);
         if self.closes_window {
             engine.close_window(module, optimizer)?;
         }
-        engine.state.enter(hook, owner);
         let loss = outputs.loss.as_ref().map_or_else(Tensor::new, Tensor::shallow_clone);
         self.outputs = Some(outputs);
         Ok(loss)
@@ -113,47 +106,27 @@ impl Engine {
     /// window, or whatever the module does itself.
     pub(crate) fn optimize<M: LightningModule>(&mut self, module: &mut M, batch: &M::Batch) -> Result<Loss, Error> {
         let _watch = self.state.config.detect_anomaly.then(AnomalyWatch::new).transpose()?;
-        if self.state.run.manual {
+        let optimization = &mut self.state.fit.epoch.optimization;
+        if optimization.is_manual() {
             return self.optimize_manually(module, batch);
         }
-        if self.state.run.batch_norm.is_some() {
+        if optimization.is_refreshing() {
             return self.refresh_batch_norm(module, batch);
         }
-        if self.state.run.optimizers.is_empty() {
+        if optimization.num_optimizers() == 0 {
             return self.without_optimizer(module, batch);
         }
-        let index = self.state.optimizer_idx();
-        let takes_turns = self.state.run.optimizers.len() > 1;
+        let index = optimization.optimizer_idx();
+        let takes_turns = optimization.num_optimizers() > 1;
         if takes_turns {
-            self.state.toggle_optimizer(index)?;
+            optimization.toggle(index)?;
         }
         let outputs =
             self.lend_optimizer(index, |engine, optimizer| engine.with_optimizer(module, batch, optimizer))?;
         if takes_turns {
-            self.state.untoggle_optimizer();
+            self.state.fit.epoch.optimization.untoggle();
         }
         outputs
-    }
-
-    /// Takes an optimizer out of its slot for as long as `f` needs it.
-    pub(crate) fn lend_optimizer<T>(
-        &mut self,
-        index: usize,
-        f: impl FnOnce(&mut Engine, &mut dyn Optimizer) -> T,
-    ) -> Result<T, Error> {
-        let there = self.state.run.optimizers.len();
-        let Some(slot) = self.state.run.optimizers.get_mut(index) else {
-            return Err(no_optimizer(index, there));
-        };
-        let Some(mut optimizer) = slot.take() else {
-            return Err(in_a_step(index));
-        };
-        // Even a panic must not lose the optimizer: a checkpoint may still be written on the way out.
-        let returned = catch_unwind(AssertUnwindSafe(|| f(self, optimizer.as_mut())));
-        if let Some(slot) = self.state.run.optimizers.get_mut(index) {
-            *slot = Some(optimizer);
-        }
-        Ok(returned.unwrap_or_else(|panic| resume_unwind(panic)))
     }
 
     fn with_optimizer<M: LightningModule>(
@@ -163,33 +136,26 @@ impl Engine {
         optimizer: &mut dyn Optimizer,
     ) -> Result<Loss, Error> {
         let closes_window = !self.state.is_accumulating();
-        let window = self.state.run.window;
+        let window = self.state.fit.epoch.optimization.window();
         let step = OptimizerStep::Taken;
-        let mut closure = OptimizerClosure { engine: self, batch, outputs: None, closes_window, window, step };
         if !closes_window {
+            let mut closure = OptimizerClosure { engine: self, batch, outputs: None, closes_window, window, step };
             let _loss = closure.evaluate(module, optimizer)?;
             return Ok(closure.outputs.unwrap_or_default());
         }
-        closure.engine.state.run.progress.optimizer_step.ready();
-        let action = closure.engine.state.begin_module_hook(Hook::OptimizerStep, module.name());
-        closure.engine.state.enter(Hook::OptimizerStep, Owner::Module);
-        let stepped = module.optimizer_step(optimizer, &mut closure);
-        let (outputs, step) = (closure.outputs.take(), closure.step);
-        self.state.end_action(action);
-        self.state
-            .leave(stepped)
-            .map_err(|error| self.state.module_error(Hook::OptimizerStep, module.name(), error))?;
+        self.state.fit.epoch.optimization.begin_step();
+        let (outputs, step) = self.in_module(Hook::OptimizerStep, module, |engine, module| {
+            let mut closure = OptimizerClosure { engine, batch, outputs: None, closes_window, window, step };
+            module.optimizer_step(optimizer, &mut closure)?;
+            Ok((closure.outputs.take(), closure.step))
+        })?;
         let outputs = outputs.ok_or_else(|| {
             Error::Config(format!(
                 "{}::optimizer_step never ran its closure, so there was nothing to step on; call `closure.step(self, optimizer)`",
-                module.name()
+                LightningModule::name(module)
             ))
         })?;
-        match step {
-            OptimizerStep::Taken => self.state.run.progress.optimizer_step.completed(),
-            OptimizerStep::Skipped => self.state.run.step_skipped = true,
-        }
-        self.state.run.window = Window::default();
+        self.state.fit.epoch.optimization.end_step(step);
         Ok(outputs)
     }
 
@@ -197,8 +163,7 @@ impl Engine {
     fn without_optimizer<M: LightningModule>(&mut self, module: &mut M, batch: &M::Batch) -> Result<Loss, Error> {
         let outputs = self.training_step(module, batch)?;
         if !self.state.is_accumulating() {
-            self.state.run.progress.optimizer_step.ready();
-            self.state.run.progress.optimizer_step.completed();
+            self.state.fit.epoch.optimization.count_step();
         }
         Ok(outputs)
     }
@@ -218,12 +183,12 @@ impl Engine {
     }
 
     fn zero_grad<M: LightningModule>(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<(), Error> {
-        self.state.run.progress.zero_grad.ready();
+        self.state.fit.epoch.optimization.zero_grads_mut().ready();
         self.on_callbacks(Hook::OnBeforeZeroGrad, module, |c, t, m| c.on_before_zero_grad(t, m, optimizer))?;
         self.on_module(Hook::OnBeforeZeroGrad, module, |m, t| m.on_before_zero_grad(t, optimizer))?;
-        self.state.run.progress.zero_grad.started();
+        self.state.fit.epoch.optimization.zero_grads_mut().started();
         self.on_module(Hook::OptimizerZeroGrad, module, |m, t| m.optimizer_zero_grad(t, optimizer))?;
-        self.state.run.progress.zero_grad.completed();
+        self.state.fit.epoch.optimization.zero_grads_mut().completed();
         Ok(())
     }
 
@@ -247,7 +212,7 @@ impl Engine {
         Err(Error::Config(format!(
             "training_step of rank {} returned no loss for batch {}, and with sync_batchnorm the other ranks wait for the backward pass of its batch norms; return a loss on every rank (times 0.0, if it should not count), or turn sync_batchnorm off",
             self.state.fabric.global_rank(),
-            self.state.batch_idx.unwrap_or_default()
+            self.state.batch_idx().unwrap_or_default()
         )))
     }
 
@@ -273,16 +238,14 @@ impl Engine {
         loss: &Tensor,
         share: f64,
     ) -> Result<(), Error> {
-        let action = self.state.begin_strategy_action("backward");
-        let returned = self.backward_hooks(module, loss, share);
-        self.state.end_action(action);
-        returned
+        self.profiled_strategy("backward", |engine| engine.backward_hooks(module, loss, share))
     }
 
     fn backward_hooks<M: LightningModule>(&mut self, module: &mut M, loss: &Tensor, share: f64) -> Result<(), Error> {
         if self.state.config.detect_anomaly {
+            let name = || LightningModule::name(module).to_owned();
             anomaly::check_loss(loss, &named_parameters(module.vars()))
-                .map_err(|error| self.state.module_error(Hook::TrainingStep, module.name(), error.into()))?;
+                .map_err(|error| self.state.hook_error(Hook::TrainingStep, Owner::Module, name, error.into()))?;
         }
         let scaled = self.state.fabric.scale_loss(loss)?;
         let loss = scaled.as_ref().unwrap_or(loss);
@@ -295,7 +258,7 @@ impl Engine {
         let shared = if share == 1.0 { loss.shallow_clone() } else { loss.f_mul_scalar(share).map_err(torch)? };
         self.on_module(Hook::Backward, module, |m, t| m.backward(t, &shared))
             .map_err(|error| explain_anomaly(module, error))?;
-        self.state.mistakes.dead.look();
+        self.state.diagnostics.look_at_gradients();
         self.on_all(Hook::OnAfterBackward, module, |c, t, m| c.on_after_backward(t, m), |m, t| m.on_after_backward(t))
     }
 
@@ -303,7 +266,7 @@ impl Engine {
     fn close_window<M: LightningModule>(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<(), Error> {
         self.state.fabric.unscale_gradients(optimizer)?;
         let window = self.state.accumulate_grad_batches();
-        let weight = self.state.run.window.weight;
+        let weight = self.state.fit.epoch.optimization.window().weight;
         if window > 1 && weight > 0.0 && weight != window as f64 {
             let parameters = optimizer.param_groups().iter().flat_map(|group| &group.params);
             grad::scale_grads(parameters, window as f64 / weight)?;
@@ -321,7 +284,7 @@ impl Engine {
         optimizer: &mut dyn Optimizer,
     ) -> Result<(), Error> {
         // A module that optimizes manually may have run the backward pass itself.
-        self.state.mistakes.dead.look();
+        self.state.diagnostics.look_at_gradients();
         self.on_callbacks(Hook::OnBeforeOptimizerStep, module, |c, t, m| c.on_before_optimizer_step(t, m, optimizer))?;
         self.on_module(Hook::OnBeforeOptimizerStep, module, |m, t| m.on_before_optimizer_step(t, optimizer))
     }

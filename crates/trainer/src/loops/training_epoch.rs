@@ -1,117 +1,68 @@
 //! One training epoch.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::Instant;
-
 use fulgurite_optim::Interval;
-use fulgurite_torch::rng::RngState;
 
-use super::Run;
 use super::batches::{Batches, Numbered};
-use super::leave::SafePoint;
-use crate::callbacks::Role;
+use super::{Run, SafePoint};
+use crate::callbacks::Callback;
 use crate::config::ValCheckInterval;
+use crate::diagnostics::Phase;
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::loss::Loss;
-use crate::mistakes::Phase;
 use crate::module::{BatchFlow, LightningModule};
 use crate::progress::ResumePoint;
-use crate::state::{BeforeValidation, Stage, TrainerState, Window};
+use crate::scope::Scope;
+use crate::stage::Stage;
+use crate::state::TrainerState;
 
 impl<M: LightningModule> Run<'_, '_, M> {
     /// One epoch; the rest of one, when resuming.
     pub(crate) fn train_epoch(&mut self, resume: Option<ResumePoint>) -> Result<(), Error> {
         self.reload_train_data()?;
-        let resume = self.start_epoch(resume)?;
-        let action = self.engine.state.begin_action(|| "run_training_epoch".to_owned());
-        let trained = self.train_on_batches(resume);
-        self.engine.state.end_action(action);
-        trained?;
+        let resume = match resume.filter(|resume| resume.mid_epoch) {
+            Some(resume) => resume,
+            None => self.start_epoch()?,
+        };
+        self.profiled(|_| "run_training_epoch".to_owned(), |run| run.train_on_batches(resume))?;
         self.end_epoch()
     }
 
     /// The epoch's batches, and validation between them.
     fn train_on_batches(&mut self, resume: ResumePoint) -> Result<(), Error> {
-        if let Some(mut batches) = self.train_batches(&resume)? {
-            if resume.validation_pending {
-                self.validate_if_due()?;
+        let Some(mut batches) = self.train_batches(&resume)? else { return Ok(()) };
+        self.make_up_for(&resume)?;
+        while !self.state().epoch_is_done() {
+            let Some(batch) = self.next_batch(&mut batches)? else { return self.end_without_batch() };
+            let timer = self.state().diagnostics.start_timer();
+            let flow = self.train_batch(batch)?;
+            self.state().diagnostics.stop_timer(Phase::Work, timer);
+            self.state().report_data_wait(false);
+            self.state().profiling.batch_end(Stage::Train)?;
+            self.poll_saves()?;
+            self.state().sync_requests()?;
+            if flow == BatchFlow::EndEpoch {
+                break;
             }
-            if resume.batch_open {
-                self.make_up_plateau_steps(Interval::Step)?;
-                self.engine.state.close_batch();
-            }
-            while !self.engine.state.epoch_is_done() {
-                let Some(numbered) = self.next_batch(&mut batches)? else {
-                    self.end_without_batch()?;
-                    break;
-                };
-                let began = self.engine.state.mistakes.wait.begin();
-                let flow = self.train_batch(numbered)?;
-                self.engine.state.mistakes.wait.end(Phase::Work, began);
-                self.engine.state.report_data_wait(false);
-                self.engine.state.profile_batch_end()?;
-                self.poll_saves()?;
-                self.engine.state.exchange_wishes()?;
-                if flow == BatchFlow::EndEpoch {
-                    break;
-                }
-                self.leave_if_asked(SafePoint::Batch)?;
-                self.save_if_time_is_over()?;
-                self.validate_if_due()?;
-                self.step_schedulers(Interval::Step, true)?;
-                self.engine.state.close_batch();
-            }
+            self.shut_down_if_asked(SafePoint::Batch)?;
+            self.save_if_time_is_over()?;
+            self.validate_if_due()?;
+            self.step_schedulers(Interval::Step, true)?;
+            self.state().close_batch();
         }
         Ok(())
     }
 
-    /// The data ended where none of its batches said so: before the first, or, where they changed since the checkpoint, at or
-    /// before the place that the run goes on from. What belongs to the end of the data is due all the same.
-    fn end_without_batch(&mut self) -> Result<(), Error> {
-        let state = &mut self.engine.state;
-        let (epoch, done) = (state.current_epoch(), state.run.progress.batch.current.processed);
-        if done == 0 {
-            state.warn(&format!("the training loader gave no batch in epoch {epoch}, so nothing was learned in it"));
-            return Ok(());
-        }
-        let left_out = state.run.window.batches;
-        let window = match left_out {
-            0 => String::new(),
-            _ => format!(", without a step for the {left_out} batch(es) of the open accumulation window"),
-        };
-        state.warn(&format!(
-            "the run goes on after batch {done} of epoch {epoch}, and the training loader has no further one, so the epoch ends here{window}"
-        ));
-        let was_validated = state.validation_is_due();
-        state.run.progress.is_last_batch = true;
-        self.step_schedulers(Interval::Epoch, false)?;
-        if !was_validated && self.engine.state.validation_is_due_at_end() {
-            self.validate()?;
-        }
-        Ok(())
-    }
-
-    /// The epoch's start hooks, unless the run was interrupted past them.
-    fn start_epoch(&mut self, resume: Option<ResumePoint>) -> Result<ResumePoint, Error> {
-        self.engine.state.stage = Stage::Train;
-        let progress = &mut self.engine.state.run.progress;
-        if let Some(resume) = resume.filter(|resume| resume.mid_epoch) {
-            return Ok(resume);
-        }
-        progress.batch.restart_current();
-        progress.scheduler.restart_current();
-        progress.optimizer_step.restart_current();
-        progress.zero_grad.restart_current();
-        progress.val_batch.total = Default::default();
-        progress.is_last_batch = false;
-        progress.epoch.ready();
+    /// The epoch's start hooks.
+    fn start_epoch(&mut self) -> Result<ResumePoint, Error> {
+        let Run { engine, module, .. } = self;
+        engine.state.fit.begin_epoch();
         // A callback may have unfrozen parameters.
-        self.engine.state.fabric.setup_training(self.module.vars())?;
+        engine.state.fabric.setup_training(module.vars())?;
         // Of an epoch that the module ended early; its gradients are dropped with the first batch.
-        self.engine.state.run.window = Window::default();
+        engine.state.fit.epoch.optimization.restart_window();
         self.hook(Hook::OnTrainEpochStart, |c, t, m| c.on_train_epoch_start(t, m), |m, t| m.on_train_epoch_start(t))?;
-        self.engine.state.run.progress.epoch.started();
+        self.state().fit.epochs_mut().started();
         Ok(ResumePoint::default())
     }
 
@@ -124,27 +75,38 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 resume.batches
             ));
         }
-        let epoch = state.run.progress.epoch.current.processed;
+        let epoch = state.fit.epochs().current.processed;
         let batches = Batches::new(loader.as_ref(), epoch, resume.batches, state.most_training_batches());
-        batches.map(Some).map_err(|source| Error::Data { stage: "training", batch_idx: resume.batches, source })
+        let stage = Stage::Train.info().noun;
+        batches.map(Some).map_err(|source| Error::Data { stage, batch_idx: resume.batches, source })
+    }
+
+    /// What was due after the batch that a checkpoint was written after.
+    fn make_up_for(&mut self, resume: &ResumePoint) -> Result<(), Error> {
+        if resume.validation_pending {
+            self.validate_if_due()?;
+        }
+        if resume.batch_open {
+            self.make_up_plateau_steps(Interval::Step)?;
+            self.state().close_batch();
+        }
+        Ok(())
     }
 
     fn next_batch(&mut self, batches: &mut Batches<M::Batch>) -> Result<Option<Numbered<M::Batch>>, Error> {
-        let began = self.engine.state.mistakes.wait.begin();
-        let next = self.engine.state.fetch(batches, "[_TrainingEpochLoop].train_dataloader_next");
-        let next = next.and_then(|next| self.engine.state.end_together(next));
-        self.engine.state.mistakes.wait.end(Phase::Wait, began);
+        let state = self.state();
+        let timer = state.diagnostics.start_timer();
+        let next = state.fetch(batches).and_then(|next| state.end_together(next));
+        state.diagnostics.stop_timer(Phase::Wait, timer);
         next
     }
 
     /// One batch: transfer, hooks, optimization, schedulers, step metrics.
-    fn train_batch(&mut self, numbered: Numbered<M::Batch>) -> Result<BatchFlow, Error> {
-        let Numbered { batch, idx, is_last } = numbered;
-        self.engine.state.run.progress.is_last_batch = is_last;
-        self.engine.state.run.step_skipped = false;
+    fn train_batch(&mut self, Numbered { batch, idx, is_last }: Numbered<M::Batch>) -> Result<BatchFlow, Error> {
+        self.state().fit.epoch.begin_batch(is_last);
         let batch = self.engine.transfer(self.module, batch, 0)?;
-        self.engine.state.run.progress.batch.ready();
-        self.engine.start_batch(&batch, idx, None);
+        self.state().fit.epoch.batches_mut().ready();
+        self.state().start_batch(&batch, idx, None);
 
         let flow = self.hook(
             Hook::OnTrainBatchStart,
@@ -152,19 +114,16 @@ impl<M: LightningModule> Run<'_, '_, M> {
             |m, t| m.on_train_batch_start(t, &batch, idx),
         )?;
         let outputs = if flow == BatchFlow::Continue {
-            self.engine.state.run.progress.batch.started();
-            let action = self.engine.state.begin_action(|| "run_training_batch".to_owned());
-            let outputs = self.engine.optimize(self.module, &batch);
-            self.engine.state.end_action(action);
-            outputs?
+            self.state().fit.epoch.batches_mut().started();
+            self.profiled(|_| "run_training_batch".to_owned(), |run| run.engine.optimize(run.module, &batch))?
         } else {
-            self.engine.state.run.progress.is_last_batch = true;
+            self.state().fit.epoch.end_with_this_batch();
             Loss::skip()
         };
-        self.engine.state.run.progress.batch.processed();
+        self.state().fit.epoch.batches_mut().processed();
 
         self.step_schedulers(Interval::Step, false)?;
-        if self.engine.state.is_last_train_batch() {
+        if self.state().is_last_batch() {
             self.step_schedulers(Interval::Epoch, false)?;
         }
         if flow == BatchFlow::EndEpoch {
@@ -176,89 +135,103 @@ impl<M: LightningModule> Run<'_, '_, M> {
             |c, t, m| c.on_train_batch_end(t, m, &outputs, &batch, idx),
             |m, t| m.on_train_batch_end(t, &outputs, &batch, idx),
         )?;
-        self.engine.state.run.progress.batch.completed();
-        self.engine.state.write_step_metrics()?;
+        self.state().fit.epoch.batches_mut().completed();
+        self.state().write_step_metrics()?;
         Ok(flow)
     }
 
+    /// The data ended where none of its batches said so: before the first, or, where they changed since the checkpoint, at or
+    /// before the place that the run goes on from. What belongs to the end of the data is due all the same.
+    fn end_without_batch(&mut self) -> Result<(), Error> {
+        let state = self.state();
+        let (epoch, done) = (state.current_epoch(), state.fit.epoch.batches().current.processed);
+        if done == 0 {
+            state.warn(&format!("the training loader gave no batch in epoch {epoch}, so nothing was learned in it"));
+            return Ok(());
+        }
+        let window = match state.fit.epoch.optimization.window().batches {
+            0 => String::new(),
+            left_out => format!(", without a step for the {left_out} batch(es) of the open accumulation window"),
+        };
+        state.warn(&format!(
+            "the run goes on after batch {done} of epoch {epoch}, and the training loader has no further one, so the epoch ends here{window}"
+        ));
+        let was_validated = state.validation_is_due();
+        state.fit.epoch.end_with_this_batch();
+        self.step_schedulers(Interval::Epoch, false)?;
+        if !was_validated && self.state().validation_is_due_at_end() {
+            self.validate()?;
+        }
+        Ok(())
+    }
+
     fn validate_if_due(&mut self) -> Result<(), Error> {
-        if self.engine.state.validation_is_due() { self.validate() } else { Ok(()) }
+        if self.state().validation_is_due() { self.validate() } else { Ok(()) }
     }
 
     fn validate(&mut self) -> Result<(), Error> {
-        if !self.engine.state.is_accumulating() {
+        if !self.state().is_accumulating() {
             self.module_hook(Hook::OnValidationModelZeroGrad, |m, t| m.on_validation_model_zero_grad(t))?;
         }
-        let in_batch = self.engine.state.metrics.in_batch;
-        let batch_idx = self.engine.state.batch_idx;
-        self.engine.state.stage = Stage::Validate;
-        self.setup_eval_data(Stage::Validate)?;
-        let run = &mut self.engine.state.run;
-        let (rng, eval_batches) = (RngState::capture()?, run.eval_batches.clone());
-        run.before_validation = Some(BeforeValidation { rng, eval_batches });
-        let evaluated = self.evaluate_or_leave(SafePoint::Validation);
-        self.engine.state.stage = Stage::Train;
-        evaluated?;
-        let state = &mut self.engine.state;
-        state.run.before_validation = None;
-        state.metrics.in_batch = in_batch;
-        state.batch_idx = batch_idx;
-        state.last_validation = Instant::now();
-        state.agreement.validate = false;
+        self.in_stage(Stage::Validate, |run| {
+            run.setup_eval_data(Stage::Validate)?;
+            let before = run.state().snapshot()?;
+            run.state().fit.epoch.validation.keep(before);
+            run.evaluate_or_shut_down(SafePoint::Validation)
+        })?;
+        let state = self.state();
+        drop(state.fit.epoch.validation.take_before());
+        state.fit.epoch.validation.note_time();
+        state.requests.validated();
         Ok(())
     }
 
     /// The epoch's end hooks, plateau schedulers and epoch metrics.
     fn end_epoch(&mut self) -> Result<(), Error> {
+        let state = self.state();
         // The last values of steps stay known to callbacks.
-        self.engine.state.metrics.refresh()?;
-        self.engine.state.metrics.in_batch = false;
-        self.engine.state.batch_idx = None;
-        self.engine.state.run.progress.epoch.processed();
-        self.engine.state.reduce_over_ranks()?;
+        state.metrics.refresh()?;
+        state.metrics.end_batches();
+        state.position.end_batches();
+        state.fit.epochs_mut().processed();
+        state.reduce_over_ranks()?;
 
         let hook = Hook::OnTrainEpochEnd;
         // They look at what the module logs here.
-        let monitors =
-            |c: &dyn crate::Callback| matches!(c.role(), Role::Monitor | Role::Checkpoint | Role::ProgressBar);
+        let monitors = |c: &dyn Callback| c.reads_epoch_end_of_module() || c.checkpointer().is_some();
         self.engine.on_some_callbacks(hook, self.module, |c| !monitors(c), |c, t, m| c.on_train_epoch_end(t, m))?;
-        self.serve_requests()?;
+        self.serve_save_requests()?;
         self.module_hook(hook, |m, t| m.on_train_epoch_end(t))?;
-        self.engine.state.reduce_over_ranks()?;
+        self.state().reduce_over_ranks()?;
         self.engine.on_some_callbacks(hook, self.module, monitors, |c, t, m| c.on_train_epoch_end(t, m))?;
-        self.serve_requests()?;
+        self.serve_save_requests()?;
 
-        self.engine.state.metrics.refresh()?;
-        if self.engine.state.is_last_train_batch() {
+        self.state().metrics.refresh()?;
+        if self.state().is_last_batch() {
             self.step_schedulers(Interval::Epoch, true)?;
         }
-        self.engine.state.write_epoch_metrics()?;
-        self.engine.state.report_dead_parameters(false);
-        self.engine.state.report_data_wait(true);
-        self.engine.state.run.progress.epoch.completed();
-        self.engine.state.settle_wishes()
+        let state = self.state();
+        state.write_epoch_metrics()?;
+        state.report_dead_parameters(false);
+        state.report_data_wait(true);
+        state.fit.epochs_mut().completed();
+        state.settle_requests()
     }
 
     /// Steps the schedulers of an interval: those on a plateau after validation, the others before it. Where optimizers
     /// take turns, a scheduler counts the steps of its own. A step that was skipped moves none.
     fn step_schedulers(&mut self, interval: Interval, on_plateau: bool) -> Result<(), Error> {
-        let state = &mut self.engine.state;
-        let by_hand = state.run.manual || state.run.schedulers.is_empty();
-        if by_hand || interval == Interval::Step && (state.is_accumulating() || state.run.step_skipped) {
+        let state = self.state();
+        let optimization = &state.fit.epoch.optimization;
+        let by_hand = optimization.is_manual() || optimization.schedulers().is_empty();
+        if by_hand || interval == Interval::Step && (state.is_accumulating() || optimization.step_skipped()) {
             return Ok(());
         }
-        for index in 0..state.run.schedulers.len() {
-            let state = &mut self.engine.state;
-            let config = &state.run.schedulers[index];
-            let (count, advanced) = match interval {
-                Interval::Step => state.steps_of_optimizer(config.optimizer),
-                Interval::Epoch => (state.current_epoch() + 1, true),
-            };
-            let due = config.interval == interval
-                && config.scheduler.needs_metric() == on_plateau
-                && advanced
-                && count.is_multiple_of(config.frequency.max(1));
-            if due && let Some(metric) = state.plateau_metric(index)? {
+        for index in 0..self.state().lr_schedulers().len() {
+            let state = self.state();
+            if state.scheduler_is_due(index, interval, on_plateau)
+                && let Some(metric) = state.plateau_metric(index)?
+            {
                 self.step_scheduler(index, metric)?;
             }
         }
@@ -267,89 +240,50 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     /// The plateau schedulers' step that a checkpoint was written before. A file of Lightning's holds no metrics to step by.
     pub(crate) fn make_up_plateau_steps(&mut self, interval: Interval) -> Result<(), Error> {
-        if self.engine.state.callback_metrics()?.is_empty() { Ok(()) } else { self.step_schedulers(interval, true) }
+        if self.state().callback_metrics()?.is_empty() { Ok(()) } else { self.step_schedulers(interval, true) }
     }
 
     fn step_scheduler(&mut self, index: usize, metric: Option<f64>) -> Result<(), Error> {
-        let run = &mut self.engine.state.run;
-        run.progress.scheduler.ready();
-        let optimizer = run.schedulers[index].optimizer;
-        let module = &mut *self.module;
-        self.engine.lend_optimizer(optimizer, |engine, optimizer| {
-            let mut config = engine.state.run.schedulers.remove(index);
-            let scheduler = config.scheduler.as_mut();
-            let stepped = catch_unwind(AssertUnwindSafe(|| {
-                let hook = Hook::LrSchedulerStep;
-                engine.on_module(hook, module, |m, t| m.lr_scheduler_step(t, scheduler, optimizer, metric))
-            }));
-            engine.state.run.schedulers.insert(index, config);
-            stepped.unwrap_or_else(|panic| resume_unwind(panic))
-        })??;
-        self.engine.state.run.progress.scheduler.completed();
+        let Run { engine, module, .. } = self;
+        let epoch = &mut engine.state.fit.epoch;
+        epoch.scheduler_steps_mut().ready();
+        let Some(config) = epoch.optimization.take_scheduler(index) else { return Ok(()) };
+        let (optimizer, hook) = (config.optimizer, Hook::LrSchedulerStep);
+        engine.lend(
+            config,
+            |engine, config| engine.state.fit.epoch.optimization.put_scheduler(index, config),
+            |engine, config| {
+                engine.lend_optimizer(optimizer, |engine, optimizer| {
+                    let scheduler = config.scheduler.as_mut();
+                    engine.on_module(hook, *module, |m, t| m.lr_scheduler_step(t, scheduler, optimizer, metric))
+                })
+            },
+        )??;
+        engine.state.fit.epoch.scheduler_steps_mut().completed();
         Ok(())
     }
 }
 
 impl TrainerState {
-    pub(crate) fn epoch_is_done(&self) -> bool {
-        let max_steps = self.config.max_steps;
-        (max_steps >= 0 && self.global_step() >= max_steps.unsigned_abs())
-            || self.is_last_train_batch()
+    pub(super) fn epoch_is_done(&self) -> bool {
+        u64::try_from(self.config.max_steps).is_ok_and(|max| self.global_step() >= max)
+            || self.is_last_batch()
             || self.should_stop() && self.can_stop_early()
     }
 
-    pub(crate) fn is_last_train_batch(&self) -> bool {
-        self.run.progress.is_last_batch
-    }
-
-    /// Whether the accumulation window stays open after the batch in hand.
-    pub(crate) fn is_accumulating(&self) -> bool {
-        let ready = self.run.progress.batch.current.ready;
-        let closes = self.run.batch_norm.is_none() && ready.is_multiple_of(self.accumulate_grad_batches());
-        !closes && !self.is_last_train_batch()
-    }
-
-    /// The batch in hand is over for the loggers' x-axis.
+    /// The batch is over for the loggers' x-axis.
     fn close_batch(&mut self) {
         if !self.is_accumulating() {
-            self.run.progress.batches_that_stepped += 1;
+            self.fit.epoch.count_window();
         }
-    }
-
-    pub(crate) fn validation_is_due(&self) -> bool {
-        let every = self.config.check_val_every_n_epoch;
-        if !self.has_validation || every.is_some_and(|n| !(self.current_epoch() + 1).is_multiple_of(n)) {
-            return false;
-        }
-        if self.should_stop() && self.can_stop_early() {
-            return true;
-        }
-        let batches = &self.run.progress.batch;
-        match (self.config.val_check_interval, self.num_training_batches) {
-            (ValCheckInterval::Time(interval), _) => self.validation_time_has_come(interval),
-            (ValCheckInterval::Batches(n), _) if every.is_none() => batches.total.ready.is_multiple_of(n),
-            (ValCheckInterval::Batches(n), total) => self.interval_is_over(n, total),
-            (ValCheckInterval::Fraction(fraction), Some(total)) if fraction < 1.0 => {
-                self.interval_is_over(((total as f64 * fraction) as u64).max(1), Some(total))
-            }
-            // Once per epoch is at its end, wherever that is.
-            (ValCheckInterval::Fraction(_), _) => self.is_last_train_batch(),
-        }
-    }
-
-    /// Whether the batch in hand is an epoch's `n`-th, `2n`-th, … An epoch that ends before the batch it was to have makes up
-    /// at its end for what was still to come.
-    fn interval_is_over(&self, n: u64, total: Option<usize>) -> bool {
-        let batch = self.run.progress.batch.current.ready;
-        let is_cut_short = || self.is_last_train_batch() && total.is_some_and(|total| batch / n < total as u64 / n);
-        batch.is_multiple_of(n) || is_cut_short()
     }
 
     /// Whether an epoch that ends without a batch of its own to say so ends with a validation, as it would have done.
     fn validation_is_due_at_end(&self) -> bool {
         let every = self.config.check_val_every_n_epoch;
         let counts_in_epochs = every.is_some_and(|n| (self.current_epoch() + 1).is_multiple_of(n));
-        self.has_validation && counts_in_epochs && !matches!(self.config.val_check_interval, ValCheckInterval::Time(_))
+        let is_by_time = matches!(self.config.val_check_interval, ValCheckInterval::Time(_));
+        self.enable_validation() && counts_in_epochs && !is_by_time
     }
 
     fn write_step_metrics(&mut self) -> Result<(), Error> {
@@ -357,7 +291,7 @@ impl TrainerState {
             return Ok(());
         }
         self.metrics.reduce_step_over_ranks(self.fabric.strategy())?;
-        let (x, epoch) = (self.run.progress.batches_that_stepped, self.current_epoch());
+        let (x, epoch) = (self.fit.epoch.batches_that_stepped(), self.current_epoch());
         self.write_metrics(true, x as i64, Some(epoch))
     }
 
@@ -367,26 +301,26 @@ impl TrainerState {
     }
 
     /// Writes the values in demand to every logger.
-    pub(crate) fn write_metrics(&mut self, on_step: bool, x: i64, epoch: Option<u64>) -> Result<(), Error> {
-        let action = self.begin_action(|| "log_metrics".to_owned());
-        let written = self.metrics.write(&mut self.fabric.loggers, on_step, x, epoch);
-        self.end_action(action);
-        written
+    pub(super) fn write_metrics(&mut self, on_step: bool, x: i64, epoch: Option<u64>) -> Result<(), Error> {
+        self.profiled(
+            |_| "log_metrics".to_owned(),
+            |state| state.metrics.write(&mut state.fabric.loggers, on_step, x, epoch),
+        )
     }
 
     fn write_epoch_metrics(&mut self) -> Result<(), Error> {
-        let x = self.run.progress.batches_that_stepped as i64 - 1;
+        let x = self.fit.epoch.batches_that_stepped() as i64 - 1;
         let epoch = self.current_epoch();
         self.write_metrics(false, x, Some(epoch))?;
         self.metrics.train.reset();
         Ok(())
     }
 
-    /// Before a checkpoint: what the batch or epoch in hand logged. It is over in the checkpoint, so a run that goes on from
-    /// there does not write it.
+    /// Before a checkpoint: what this batch or epoch logged. It is over in the checkpoint, so a run that goes on from there
+    /// does not write it.
     pub(crate) fn write_metrics_ahead(&mut self) -> Result<(), Error> {
-        let (stepped, epoch) = (self.run.progress.batches_that_stepped as i64, Some(self.current_epoch()));
-        let (on_step, x) = match self.hook {
+        let (stepped, epoch) = (self.fit.epoch.batches_that_stepped() as i64, Some(self.current_epoch()));
+        let (on_step, x) = match self.caller.hook() {
             Hook::OnTrainBatchEnd if self.step_metrics_are_due() => (true, stepped),
             Hook::OnTrainEpochEnd => (false, stepped - 1),
             _ => return Ok(()),
@@ -397,14 +331,33 @@ impl TrainerState {
         self.metrics.write_early(&mut self.fabric.loggers, on_step, x, epoch)
     }
 
+    /// Says whether training waits for data, once enough batches were measured.
+    fn report_data_wait(&mut self, epoch_is_over: bool) {
+        let device = self.device();
+        if let Some(warning) = self.diagnostics.report_data_wait(device, epoch_is_over) {
+            self.warn(&warning);
+        }
+    }
+
+    fn scheduler_is_due(&self, index: usize, interval: Interval, on_plateau: bool) -> bool {
+        let config = &self.lr_schedulers()[index];
+        let (count, advanced) = match interval {
+            Interval::Step => self.fit.epoch.optimization.steps_of_optimizer(config.optimizer),
+            Interval::Epoch => (self.current_epoch() + 1, true),
+        };
+        config.interval == interval
+            && config.scheduler.needs_metric() == on_plateau
+            && advanced
+            && count.is_multiple_of(config.frequency.max(1))
+    }
+
     /// What a scheduler on a plateau waits for: outer `None` when it must not step now.
     fn plateau_metric(&mut self, index: usize) -> Result<Option<Option<f64>>, Error> {
-        let config = &self.run.schedulers[index];
+        let config = &self.lr_schedulers()[index];
         if !config.scheduler.needs_metric() {
             return Ok(Some(None));
         }
-        let who = config.scheduler.name();
-        let strict = config.strict;
+        let (who, strict) = (config.scheduler.name().to_owned(), config.strict);
         let Some(monitor) = config.monitor.clone() else {
             return Err(Error::Config(format!(
                 "{who} needs a value to watch; name one with `LrSchedulerConfig::monitor(\"val_loss\")`"
@@ -412,15 +365,11 @@ impl TrainerState {
         };
         let metrics = self.metrics.callback_metrics()?;
         if let Some(value) = metrics.get(&monitor).map(|value| value.to_f64()) {
-            return Ok(Some(Some(self.of_rank_zero(value)?)));
+            return Ok(Some(Some(self.broadcast_number(value)?)));
         }
         let available = metrics.keys().cloned().collect();
-        let missing = Error::MissingMonitor {
-            who: who.to_owned(),
-            monitor,
-            available,
-            without_validation: self.validated_nothing(),
-        };
+        let without_validation = self.validated_nothing();
+        let missing = Error::MissingMonitor { who, monitor, available, without_validation };
         if strict {
             return Err(missing);
         }

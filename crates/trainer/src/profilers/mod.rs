@@ -11,10 +11,10 @@
 //! Without a profiler nothing is allocated and no clock is read.
 
 mod advanced;
-mod brackets;
 mod choice;
 mod clock;
 mod profiler;
+mod profiling;
 mod pytorch;
 mod report;
 mod simple;
@@ -23,6 +23,7 @@ pub use advanced::{AdvancedProfiler, AdvancedProfilerOptions};
 pub(crate) use choice::Choice;
 pub use choice::{PROFILERS, ProfilerChoice, profiler};
 pub use profiler::{ProfiledRun, Profiler};
+pub(crate) use profiling::Profiling;
 pub use pytorch::{ProfilerSchedule, PyTorchProfiler, PyTorchProfilerOptions, SortKey};
 pub use simple::{ActionRecord, SimpleProfiler, SimpleProfilerOptions};
 

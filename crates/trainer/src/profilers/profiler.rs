@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use fulgurite_torch::tch::Device;
 
 use crate::error::Result;
-use crate::state::{Stage, TrainerFn};
+use crate::stage::{Stage, TrainerFn};
 
 /// Measures the actions of a run. The trainer brackets every hook and its own work with
 /// [`start`](Profiler::start) and [`stop`](Profiler::stop); actions nest.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::ProfiledRun;
 use crate::error::Result;
-use crate::state::TrainerFn;
+use crate::stage::TrainerFn;
 
 /// Adds a report to its file.
 pub(crate) fn append_report(path: &Path, report: &str) -> Result<()> {

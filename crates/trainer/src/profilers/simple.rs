@@ -174,7 +174,7 @@ mod tests {
     use fulgurite_torch::tch::Device;
 
     use super::*;
-    use crate::state::TrainerFn;
+    use crate::stage::TrainerFn;
 
     /// A profiler of a run, and its time in milliseconds.
     fn profiler(extended: bool) -> (SimpleProfiler, impl Fn(u64)) {

@@ -1,136 +1,84 @@
-//! Where the run is, and how far it is to its end.
+//! [`Position`]: where a run is.
 
-use super::{Stage, TrainerFn, TrainerState};
-use crate::error::Error;
-use crate::progress::Progress;
+use crate::stage::{Stage, TrainerFn};
 
-impl TrainerState {
-    /// Epochs completed: the epoch in hand, 0-based.
-    pub fn current_epoch(&self) -> u64 {
-        self.run.progress.epoch.current.completed
+/// Where a run is: entry point, stage and batch.
+#[derive(Debug)]
+pub(crate) struct Position {
+    entry: TrainerFn,
+    stage: Stage,
+    batch: Batch,
+    /// The batch of the training that an evaluation interrupts.
+    interrupted: Option<Batch>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Batch {
+    idx: Option<usize>,
+    dataloader_idx: usize,
+    /// The items of a prediction batch.
+    indices: Option<Vec<usize>>,
+}
+
+impl Position {
+    /// At the beginning of an entry point.
+    pub(crate) fn at_start_of(entry: TrainerFn) -> Position {
+        Position { entry, stage: entry.stage(), batch: Batch::default(), interrupted: None }
     }
 
-    /// Optimizer steps taken, over restarts.
-    pub fn global_step(&self) -> u64 {
-        self.run.progress.optimizer_step.total.completed + self.run.progress.manual_step.total.completed
-    }
-
-    /// How far the run has come, in every unit.
-    pub fn progress(&self) -> &Progress {
-        &self.run.progress
-    }
-
-    /// What the run is doing.
-    pub fn stage(&self) -> Stage {
-        self.stage
-    }
-
-    /// The entry point it began with.
-    pub fn entry_point(&self) -> TrainerFn {
+    pub(crate) fn entry(&self) -> TrainerFn {
         self.entry
     }
 
-    /// Whether this is the validation before training.
-    pub fn is_sanity_checking(&self) -> bool {
-        self.stage == Stage::SanityCheck
+    pub(crate) fn is_fit(&self) -> bool {
+        self.entry == TrainerFn::Fit
     }
 
-    /// Whether the training batch in hand is the epoch's last.
-    pub fn is_last_batch(&self) -> bool {
-        self.run.progress.is_last_batch
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage
     }
 
-    /// Training batches per epoch after limits; `None` when the loader does not know.
-    pub fn num_training_batches(&self) -> Option<usize> {
-        self.num_training_batches
+    /// The batch of its loader, 0-based; `None` between batches.
+    pub(crate) fn batch_idx(&self) -> Option<usize> {
+        self.batch.idx
     }
 
-    /// Batches per loader after limits: of validation within fit, of the evaluation or prediction in hand outside it.
-    /// `None` for a loader that does not know.
-    pub fn num_eval_batches(&self) -> &[Option<usize>] {
-        &self.num_eval_batches
+    pub(crate) fn dataloader_idx(&self) -> usize {
+        self.batch.dataloader_idx
     }
 
-    /// Validation batches per loader of the check before training.
-    pub fn num_sanity_val_batches(&self) -> Vec<Option<usize>> {
-        let steps = usize::try_from(self.config.num_sanity_val_steps).unwrap_or(usize::MAX);
-        let limit = |batches: &Option<usize>| match batches {
-            None if steps == usize::MAX => None,
-            batches => Some(batches.map_or(steps, |batches| batches.min(steps))),
-        };
-        self.num_eval_batches.iter().map(limit).collect()
+    pub(crate) fn batch_indices(&self) -> Option<&[usize]> {
+        self.batch.indices.as_deref()
     }
 
-    /// Which items of the dataset the prediction batch in hand holds; `None` outside prediction, and where the loader
-    /// cannot know.
-    pub fn batch_indices(&self) -> Option<&[usize]> {
-        self.batch_indices.as_deref()
+    /// Another stage begins. Returns the one before.
+    pub(crate) fn enter_stage(&mut self, stage: Stage) -> Stage {
+        std::mem::replace(&mut self.stage, stage)
     }
 
-    /// The epoch limit in force; -1 for none.
-    pub fn max_epochs(&self) -> i64 {
-        self.max_epochs
+    /// A batch begins.
+    pub(crate) fn start_batch(&mut self, idx: usize, dataloader_idx: usize) {
+        self.batch.idx = Some(idx);
+        self.batch.dataloader_idx = dataloader_idx;
     }
 
-    /// How many batches make an optimizer step in the epoch in hand.
-    pub fn accumulate_grad_batches(&self) -> u64 {
-        let scheduled = self.run.accumulation.range(..=self.current_epoch()).next_back();
-        scheduled.map_or(self.config.accumulate_grad_batches, |(_, factor)| *factor)
+    /// The items of the batch that comes next.
+    pub(crate) fn set_batch_indices(&mut self, indices: Option<Vec<usize>>) {
+        self.batch.indices = indices;
     }
 
-    /// Optimizer steps that fit will take, with the changes of a
-    /// [`GradientAccumulationScheduler`](crate::callbacks::GradientAccumulationScheduler); `None` when nobody can know.
-    /// Lightning returns -1 or infinity then.
-    ///
-    /// # Errors
-    ///
-    /// In `configure_optimizers`, that the training loader was not asked for yet. Return the error: the trainer asks for
-    /// the loader, and calls `configure_optimizers` again. Elsewhere it is known from `on_train_start` on.
-    pub fn estimated_stepping_batches(&self) -> Result<Option<u64>, Error> {
-        if !self.train_data.ready && self.max_epochs >= 0 {
-            self.train_data.wanted.set(true);
-            return Err(Error::TrainDataNeeded);
-        }
-        Ok(self.stepping_batches())
+    /// The last batch of an epoch or of all loaders is over.
+    pub(crate) fn end_batches(&mut self) {
+        self.batch = Batch::default();
     }
 
-    pub(crate) fn stepping_batches(&self) -> Option<u64> {
-        let max_steps = u64::try_from(self.config.max_steps).ok();
-        let by_epochs = u64::try_from(self.max_epochs)
-            .ok()
-            .and_then(|epochs| Some(self.steps_of_epochs(epochs.max(1), self.num_training_batches? as u64)));
-        match (by_epochs, max_steps) {
-            (Some(steps), Some(max)) => Some(steps.min(max)),
-            (steps, max) => steps.or(max),
-        }
+    /// An evaluation begins, possibly between two training batches.
+    pub(crate) fn begin_evaluation(&mut self) {
+        self.interrupted = Some(self.batch.clone());
     }
 
-    /// The optimizer steps of so many epochs. Each value of `accumulate_grad_batches` holds until the next begins.
-    fn steps_of_epochs(&self, epochs: u64, batches: u64) -> u64 {
-        let scheduled = self.run.accumulation.iter().map(|(epoch, factor)| (*epoch, *factor));
-        let mut steps = 0_u64;
-        let (mut since, mut factor) = (0, self.config.accumulate_grad_batches);
-        for (next, next_factor) in scheduled.chain([(epochs, 1)]) {
-            let next = next.min(epochs);
-            steps = steps.saturating_add((next - since).saturating_mul(batches.div_ceil(factor)));
-            (since, factor) = (next, next_factor);
-        }
-        steps
-    }
-
-    /// Whether fit validates at all.
-    pub fn enable_validation(&self) -> bool {
-        self.has_validation
-    }
-
-    /// Whether fit validates on at least one batch.
-    pub(crate) fn validates(&self) -> bool {
-        self.enable_validation() && self.num_eval_batches().iter().any(|batches| *batches != Some(0))
-    }
-
-    /// Whether a fit has no validation batch: there are none, or the last validation found none.
-    pub(crate) fn validated_nothing(&self) -> bool {
-        let found_none = self.validation_ran && self.run.progress.val_batch.current.processed == 0;
-        self.entry == TrainerFn::Fit && (!self.validates() || found_none)
+    /// The evaluation is over: the run is where it was.
+    pub(crate) fn end_evaluation(&mut self) {
+        self.batch = self.interrupted.take().unwrap_or_default();
     }
 }

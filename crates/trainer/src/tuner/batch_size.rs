@@ -1,89 +1,13 @@
 //! The batch-size finder.
 
-use derive_setters::Setters;
 use fulgurite_torch::Value;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
+use super::options::{BatchSizeFinderOptions, ScaleMode};
 use super::trial::Before;
 use crate::data_module::Source;
 use crate::error::Error;
 use crate::loops::Run;
 use crate::module::LightningModule;
-use crate::state::TrainerFn;
-
-/// How the batch size is searched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ScaleMode {
-    /// Doubled until memory runs out.
-    #[default]
-    Power,
-    /// Doubled until memory runs out, then halved in between.
-    BinSearch,
-}
-
-/// Options of the batch-size finder: of [`Tuner::scale_batch_size`](super::Tuner::scale_batch_size) and of the callback
-/// [`BatchSizeFinder`](crate::callbacks::BatchSizeFinder).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Setters)]
-#[serde(default, deny_unknown_fields)]
-#[setters(strip_option, generate_delegates(ty = "crate::callbacks::BatchSizeFinder", field = "options"))]
-#[non_exhaustive]
-pub struct BatchSizeFinderOptions {
-    /// Whether the size is doubled only, or searched to the last sample after that.
-    pub mode: ScaleMode,
-    /// Steps to try each size with.
-    pub steps_per_trial: u64,
-    /// The size to begin with.
-    pub init_val: u64,
-    /// Sizes to try at most.
-    pub max_trials: u64,
-    /// The hyper-parameter of data module or module that is the batch size.
-    #[setters(into)]
-    pub batch_arg_name: String,
-    /// Which part of the size found by `binsearch` is left out, to be safe.
-    pub margin: f64,
-    /// The largest size to try.
-    pub max_val: u64,
-}
-
-impl Default for BatchSizeFinderOptions {
-    fn default() -> BatchSizeFinderOptions {
-        BatchSizeFinderOptions {
-            mode: ScaleMode::Power,
-            steps_per_trial: 3,
-            init_val: 2,
-            max_trials: 25,
-            batch_arg_name: "batch_size".into(),
-            margin: 0.05,
-            max_val: 8192,
-        }
-    }
-}
-
-impl BatchSizeFinderOptions {
-    /// Checks the options against each other.
-    pub(crate) fn validate(&self) -> Result<(), Error> {
-        let wrong = |message: String| Err(Error::Config(message));
-        if !(0.0..1.0).contains(&self.margin) {
-            return wrong(format!(
-                "the batch-size finder's margin={} is not a part of the size; write 0.0 or more and less than 1.0",
-                self.margin
-            ));
-        }
-        for (name, value) in [
-            ("steps_per_trial", self.steps_per_trial),
-            ("init_val", self.init_val),
-            ("max_trials", self.max_trials),
-            ("max_val", self.max_val),
-        ] {
-            if value == 0 {
-                return wrong(format!("the batch-size finder with {name}=0 tries nothing; write 1 or more"));
-            }
-        }
-        Ok(())
-    }
-}
 
 /// What a trial of one batch size said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +111,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     fn one_batch_holds_everything(&self) -> bool {
         let lengths: Vec<Option<usize>> = match (&self.train_loader, &self.eval) {
-            (Some(loader), _) if self.engine.state.entry == TrainerFn::Fit => vec![loader.len()],
+            (Some(loader), _) if self.engine.state.position.is_fit() => vec![loader.len()],
             (_, Some(eval)) => eval.loaders.iter().map(|loader| loader.len()).collect(),
             _ => Vec::new(),
         };

@@ -1,17 +1,21 @@
 //! The tuner: a learning rate and a batch size found by trying, on the model and the data they are for.
 
 mod batch_size;
+mod curve;
 mod lr_find;
+mod options;
 mod plot;
+mod request;
 mod trial;
 
-pub use batch_size::{BatchSizeFinderOptions, ScaleMode};
-pub use lr_find::{LearningRateFinderOptions, LrFind, LrFindMode};
+pub use curve::LrFind;
+pub use options::{BatchSizeFinderOptions, LearningRateFinderOptions, LrFindMode, ScaleMode};
+pub use request::{Reply, TuneRequest};
 
 use crate::data_module::IntoData;
 use crate::error::Error;
 use crate::module::LightningModule;
-use crate::state::TrainerFn;
+use crate::stage::TrainerFn;
 use crate::trainer::Trainer;
 
 /// Finds a learning rate or a batch size by short trial runs. Model, optimizers, random numbers and counters are

@@ -5,23 +5,32 @@ use std::path::Path;
 use plotters::prelude::*;
 use textplots::{Chart, LabelBuilder, LabelFormat, Plot, Shape};
 
-use super::{LrFind, LrFindMode};
+use super::options::LrFindMode;
 use crate::error::Error;
 
 /// Width and height of the terminal's drawing, in dots: two to a column, four to a line.
 const DOTS: (u32, u32) = (120, 60);
 
+/// The losses at the learning rates of a range test.
+pub(super) struct Curve<'a> {
+    pub lr: &'a [f64],
+    pub loss: &'a [f64],
+    pub mode: LrFindMode,
+    /// The suggested rate, and the loss there.
+    pub suggestion: Option<(f64, f64)>,
+}
+
 /// The finite points, with the rate as its logarithm to base 10 where it rose exponentially.
-fn points(found: &LrFind) -> Vec<(f32, f32)> {
+fn points(found: &Curve) -> Vec<(f32, f32)> {
     let x = |lr: f64| if found.mode == LrFindMode::Exponential { lr.log10() } else { lr };
-    let all = found.lr.iter().zip(&found.loss);
+    let all = found.lr.iter().zip(found.loss);
     all.filter(|(_, loss)| loss.is_finite()).map(|(&lr, &loss)| (x(lr) as f32, loss as f32)).collect()
 }
 
-pub(super) fn terminal(found: &LrFind) -> String {
+pub(super) fn terminal(found: &Curve) -> String {
     let points = points(found);
-    let suggestion = match found.suggestion() {
-        Some(lr) => format!("steepest at a learning rate of {lr:.3e}"),
+    let suggestion = match found.suggestion {
+        Some((lr, _)) => format!("steepest at a learning rate of {lr:.3e}"),
         None => "too few points for a suggestion".to_owned(),
     };
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return suggestion };
@@ -32,15 +41,15 @@ pub(super) fn terminal(found: &LrFind) -> String {
     format!("loss against learning rate\n{drawn}\n{suggestion}")
 }
 
-pub(super) fn svg(found: &LrFind, marked: Option<usize>, path: &Path) -> Result<(), Error> {
+pub(super) fn svg(found: &Curve, path: &Path) -> Result<(), Error> {
     let failed = |error: String| {
         Error::Config(format!("the plot cannot be written to {}: {error}; choose another path", path.display()))
     };
-    let text = render(found, marked).map_err(|error| failed(error.to_string()))?;
+    let text = render(found).map_err(|error| failed(error.to_string()))?;
     std::fs::write(path, text).map_err(|error| failed(error.to_string()))
 }
 
-fn render(found: &LrFind, marked: Option<usize>) -> Result<String, Box<dyn std::error::Error>> {
+fn render(found: &Curve) -> Result<String, Box<dyn std::error::Error>> {
     let points: Vec<(f64, f64)> =
         found.lr.iter().copied().zip(found.loss.iter().copied()).filter(|(_, loss)| loss.is_finite()).collect();
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return Err("there are no points".into()) };
@@ -48,7 +57,7 @@ fn render(found: &LrFind, marked: Option<usize>) -> Result<String, Box<dyn std::
     let (low, high) = losses.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), y| (low.min(y), high.max(y)));
     let margin = (high - low).max(f64::EPSILON) * 0.05;
     let y = low - margin..high + margin;
-    let mark = marked.map(|index| (found.lr[index], found.loss[index]));
+    let mark = found.suggestion;
 
     let mut text = String::new();
     {

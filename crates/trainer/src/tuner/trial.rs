@@ -1,16 +1,14 @@
 //! Trials: short runs after which everything is as it was.
 
-use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fulgurite_fabric::loggers::Logger;
 use fulgurite_optim::LrSchedulerConfig;
-use fulgurite_torch::rng::RngState;
 use fulgurite_torch::tch::no_grad;
 use fulgurite_torch::{Dict, Value, params};
 
-use crate::callbacks::{BatchSizeFinder, Callback, LearningRateFinder, TuneRequest};
+use crate::callbacks::Callback;
 use crate::config::{Limit, TrainerConfig};
 use crate::data_module::Source;
 use crate::error::Error;
@@ -18,9 +16,10 @@ use crate::hook::Hook;
 use crate::logging::Metrics;
 use crate::loops::Run;
 use crate::module::LightningModule;
-use crate::progress::Progress;
-use crate::state::{Stage, TrainData, TrainerFn, Window};
-use crate::tuner::BatchSizeFinderOptions;
+use crate::scope::Scope;
+use crate::stage::{Stage, TrainerFn};
+use crate::state::{Position, Snapshot};
+use crate::tuner::{BatchSizeFinderOptions, Reply, TuneRequest};
 
 /// What the trials change and must not keep.
 pub(super) struct Before {
@@ -30,12 +29,10 @@ pub(super) struct Before {
     optimizers: Vec<Dict>,
     precision: Dict,
     schedulers: Vec<LrSchedulerConfig>,
-    progress: Progress,
-    window: Window,
-    rng: RngState,
+    run: Snapshot,
     config: TrainerConfig,
-    max_epochs: i64,
-    has_validation: bool,
+    max_epochs: Option<u64>,
+    validates: bool,
     callbacks: Vec<Box<dyn Callback>>,
     loggers: Vec<Box<dyn Logger>>,
     /// What was logged: by a run that is resumed, before it.
@@ -49,26 +46,24 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let mut module = Dict::new();
         self.module_hook(Hook::OnSaveCheckpoint, |m, _| m.on_save_checkpoint(&mut module))?;
         let weights = no_grad(|| params::state_dict(self.module.vars()).map(|weights| copy(&weights)))?;
-        let rng = RngState::capture()?;
         let state = &mut self.engine.state;
+        let run = state.snapshot()?;
         let trial_metrics = Metrics::new(state.config.barebones, !state.is_global_zero());
         let before = Before {
             weights,
             module: copy(&module),
             optimizers: state.optimizers().map(|optimizer| copy(&optimizer.state_dict())).collect(),
             precision: state.fabric.precision().state_dict()?,
-            schedulers: mem::take(&mut state.run.schedulers),
-            progress: state.run.progress,
-            window: state.run.window,
-            rng,
+            schedulers: state.fit.epoch.optimization.replace_schedulers(Vec::new()),
+            run,
             config: state.config.clone(),
-            max_epochs: state.max_epochs,
-            has_validation: state.has_validation,
+            max_epochs: state.max_epochs(),
+            validates: state.evaluation().is_enabled(),
             callbacks: mem::take(&mut self.engine.callbacks),
             loggers: mem::take(&mut state.fabric.loggers),
             metrics: mem::replace(&mut state.metrics, trial_metrics),
         };
-        state.quiet = true;
+        state.is_trial = true;
         Ok(before)
     }
 
@@ -85,27 +80,23 @@ impl<M: LightningModule> Run<'_, '_, M> {
             state.fabric.precision_mut().load_state_dict(&before.precision)?;
         }
         state.zero_grad();
-        state.run.progress = before.progress;
-        state.run.window = before.window;
-        state.stop = None;
-        state.batch_idx = None;
+        drop(state.requests.take_stop());
+        state.position = Position::at_start_of(state.entry_point());
         state.metrics.clear();
-        before.rng.restore()?;
-        Ok(())
+        state.restore(&before.run)
     }
 
     /// Puts back the rest too: the trials are over.
     pub(super) fn put_back(&mut self, mut before: Before) -> Result<(), Error> {
         let rewound = self.rewind(&before);
         let state = &mut self.engine.state;
-        state.run.schedulers = mem::take(&mut before.schedulers);
+        drop(state.fit.epoch.optimization.replace_schedulers(mem::take(&mut before.schedulers)));
         state.config = before.config;
-        state.max_epochs = before.max_epochs;
-        state.has_validation = before.has_validation;
+        state.set_max_epochs(before.max_epochs);
+        state.evaluation_mut().set_enabled(before.validates);
         state.fabric.loggers = before.loggers;
         state.metrics = before.metrics;
-        state.stage = state.entry.stage();
-        state.quiet = false;
+        state.is_trial = false;
         self.engine.callbacks = before.callbacks;
         rewound
     }
@@ -115,13 +106,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let state = &mut self.engine.state;
         let steps_from_here = state.global_step() + steps;
         state.config.max_steps = i64::try_from(steps_from_here).unwrap_or(i64::MAX);
-        state.max_epochs = -1;
+        state.set_max_epochs(None);
         (state.config.min_epochs, state.config.min_steps) = (None, None);
         state.config.log_every_n_steps = 0;
-        let entry = state.entry;
+        let entry = state.entry_point();
         let tried = catch_unwind(AssertUnwindSafe(|| match entry {
             TrainerFn::Fit => {
-                self.engine.state.has_validation = false;
+                self.state().fit.epoch.validation.set_enabled(false);
                 self.setup_train_data()?;
                 self.train(None)
             }
@@ -138,23 +129,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
     }
 
     fn setup_eval_trial(&mut self, stage: Stage, batches: u64) -> Result<(), Error> {
-        let config = &mut self.engine.state.config;
-        let limit = match stage {
-            Stage::Test => &mut config.limit_test_batches,
-            Stage::Predict => &mut config.limit_predict_batches,
-            _ => &mut config.limit_val_batches,
-        };
-        *limit = Limit::Batches(batches);
+        stage.set_limit(&mut self.engine.state.config, Limit::Batches(batches));
         self.setup_eval_data(stage)
-    }
-
-    /// The loaders are asked for again: their batch size has changed.
-    pub(super) fn forget_loaders(&mut self) {
-        self.train_loader = None;
-        self.eval = None;
-        let saved = self.engine.state.train_data.saved.take();
-        self.engine.state.train_data = TrainData { saved, ..TrainData::default() };
-        self.engine.state.num_training_batches = None;
     }
 
     /// The value of a hyper-parameter, of the data module or the module.
@@ -170,7 +146,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     pub(super) fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool, Error> {
         let mut set = self.module_hook(Hook::SetHparam, |m, _| m.set_hparam(name, value))?;
         if let Source::DataModule(_) = &self.data {
-            self.data_hook(Hook::SetHparam, |data| {
+            self.data_hook(Hook::SetHparam, |data, _| {
                 set |= data.set_hparam(name, value)?;
                 Ok(())
             })?;
@@ -182,33 +158,29 @@ impl<M: LightningModule> Run<'_, '_, M> {
 impl<M: LightningModule> Run<'_, '_, M> {
     /// Runs the trials that callbacks asked for, and tells them what was found.
     pub(crate) fn serve_tuning(&mut self) -> Result<(), Error> {
+        let is_resumed = self.state().resumed_from().is_some();
         for request in mem::take(&mut self.engine.state.tune_requests) {
             match request {
-                TuneRequest::BatchSize(options) if self.engine.state.resumed_from.is_some() => {
-                    self.take_batch_size_of_checkpoint(&options)?;
+                TuneRequest::BatchSize { options, size } if is_resumed => {
+                    self.take_batch_size_of_checkpoint(&options, &size)?;
                 }
-                TuneRequest::BatchSize(options) => {
-                    let size = self.scale_batch_size(&options)?;
-                    let _told = self.tell(|finder: &mut BatchSizeFinder| finder.optimal_batch_size = size);
+                TuneRequest::BatchSize { options, size } => size.set(self.scale_batch_size(&options)?),
+                TuneRequest::LearningRate { .. } if is_resumed => {
+                    self.state().print("the learning-rate finder is left out: the checkpoint's learning rate holds");
                 }
-                TuneRequest::LearningRate(_) if self.engine.state.resumed_from.is_some() => {
-                    self.engine
-                        .state
-                        .print("the learning-rate finder is left out: the checkpoint's learning rate holds");
-                }
-                TuneRequest::LearningRate(options) => {
-                    let found = self.lr_find(&options, false)?;
-                    let _told = self.tell(|finder: &mut LearningRateFinder| finder.found = found);
-                }
+                TuneRequest::LearningRate { options, found } => found.set(self.lr_find(&options, false)?),
             }
         }
         Ok(())
     }
 
     /// A place in the data is one of batches of some size, so a run that is resumed goes on with the size that was found.
-    fn take_batch_size_of_checkpoint(&mut self, options: &BatchSizeFinderOptions) -> Result<(), Error> {
-        let size = self.tell(|finder: &mut BatchSizeFinder| finder.optimal_batch_size).flatten();
-        let Some(size) = size else {
+    fn take_batch_size_of_checkpoint(
+        &mut self,
+        options: &BatchSizeFinderOptions,
+        size: &Reply<u64>,
+    ) -> Result<(), Error> {
+        let Some(size) = size.get() else {
             self.engine.state.warn(
                 "the batch-size finder is left out: a run that is resumed goes on with batches of the size it had, and the checkpoint does not know one that was found; set it, or start afresh",
             );
@@ -218,11 +190,5 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.forget_loaders();
         self.engine.state.print(&format!("the batch-size finder is left out: the checkpoint's size {size} holds"));
         Ok(())
-    }
-
-    /// The first callback of a type does something.
-    fn tell<C: Callback, T>(&mut self, what: impl FnOnce(&mut C) -> T) -> Option<T> {
-        let mut callbacks = self.engine.callbacks.iter_mut();
-        callbacks.find_map(|callback| (callback.as_mut() as &mut dyn Any).downcast_mut()).map(what)
     }
 }

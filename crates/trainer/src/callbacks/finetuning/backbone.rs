@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{BaseFinetuning, Finetuning, Unfreeze, freeze, unfreeze_and_add_param_group};
 use crate::config::Configurable;
 use crate::error::{Error, Result};
-use crate::module::ModuleView;
+use crate::module_view::ModuleView;
 use crate::state::TrainerState;
 
 /// Trains the head alone until an epoch, and from then on the backbone too, with a learning rate that grows until it is

@@ -89,7 +89,10 @@ impl GroupRecords {
             }
         }
         for (&index, groups) in &self.groups {
-            let done = trainer.lend_optimizer(index, |_, optimizer| -> Result<(), Error> {
+            if index >= trainer.num_optimizers() {
+                continue;
+            }
+            let done = trainer.with_optimizer(index, |_, optimizer| -> Result<(), Error> {
                 let there = optimizer.param_groups().len();
                 for group in groups.iter().skip(there) {
                     let missing = |name: &str| {
@@ -109,7 +112,7 @@ impl GroupRecords {
                 }
                 Ok(())
             });
-            done.unwrap_or(Ok(()))?;
+            done??;
         }
         Ok(())
     }

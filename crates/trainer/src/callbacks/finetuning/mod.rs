@@ -15,8 +15,9 @@ use fulgurite_torch::Dict;
 use super::Callback;
 use crate::error::Result;
 use crate::loss::Loss;
-use crate::module::ModuleView;
-use crate::state::{TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 use groups::GroupRecords;
 use layers::FrozenStatistics;
@@ -156,13 +157,13 @@ impl<F: Finetuning> Callback for BaseFinetuning<F> {
 
     fn on_train_epoch_start(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView) -> Result<()> {
         let epoch = trainer.current_epoch();
-        for index in 0..trainer.run.optimizers.len() {
-            let done = trainer.lend_optimizer(index, |trainer, optimizer| {
+        for index in 0..trainer.num_optimizers() {
+            let done = trainer.with_optimizer(index, |trainer, optimizer| {
                 let before = optimizer.param_groups().len();
                 self.finetuning.finetune_function(trainer, module, epoch, optimizer)?;
                 self.records.store(module.vars(), index, before, optimizer)
             });
-            done.unwrap_or(Ok(()))?;
+            done??;
         }
         self.statistics = FrozenStatistics::find(module.vars())?;
         Ok(())

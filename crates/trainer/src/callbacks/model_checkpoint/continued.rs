@@ -77,23 +77,23 @@ impl ModelCheckpoint {
 
     /// Whether a file that the state names is there, and is the run's.
     fn may_keep(&self, trainer: &mut TrainerState, path: &Path) -> Result<bool, Error> {
-        let Some(loaded) = &self.loaded else { return Ok(trainer.fabric.checkpoint_io().exists(path)?) };
-        if !trainer.as_rank_zero_decides(self.lies_here(path))? {
+        let Some(loaded) = &self.loaded else { return Ok(trainer.checkpoint_io().exists(path)?) };
+        if !trainer.broadcast_decision(self.lies_here(path))? {
             // The best of a run in another folder can be loaded, and is never removed.
             let is_beside = loaded.path.parent().is_some_and(|folder| lies_in(path, folder));
-            return Ok(trainer.as_rank_zero_decides(is_beside)? && trainer.fabric.checkpoint_io().exists(path)?);
+            return Ok(trainer.broadcast_decision(is_beside)? && trainer.checkpoint_io().exists(path)?);
         }
-        if !trainer.fabric.checkpoint_io().exists(path)? {
+        if !trainer.checkpoint_io().exists(path)? {
             return Ok(false);
         }
-        let Ok(Value::Dict(checkpoint)) = trainer.fabric.checkpoint_io().outline(path) else { return Ok(false) };
+        let Ok(Value::Dict(checkpoint)) = trainer.checkpoint_io().outline(path) else { return Ok(false) };
         let outline = Outline(&checkpoint);
         let is_of_run = match (outline.run_id(), &loaded.run_id) {
             (Some(theirs), Some(ours)) => theirs == ours,
             // Weights alone, or a file of Lightning's.
             (None, _) => {
                 let is_named = self.may_have_named(path) || absolute(path) == absolute(&loaded.path);
-                trainer.as_rank_zero_decides(self.lies_here(&loaded.path))? && is_named
+                trainer.broadcast_decision(self.lies_here(&loaded.path))? && is_named
             }
             (Some(_), None) => false,
         };
@@ -151,17 +151,17 @@ impl ModelCheckpoint {
     /// The furthest first.
     fn written_later(&self, trainer: &mut TrainerState, kept: &Kept) -> Result<Vec<Later>, Error> {
         let (Some(folder), Some(loaded)) = (&self.dirpath, &self.loaded) else { return Ok(Vec::new()) };
-        let Some(run_id) = loaded.run_id.as_deref().filter(|id| trainer.run_id.as_deref() == Some(id)) else {
+        let Some(run_id) = loaded.run_id.as_deref().filter(|id| trainer.run_id() == Some(id)) else {
             return Ok(Vec::new());
         };
-        let mut files = trainer.fabric.checkpoint_io().list_below(folder, self.depth_of_names())?;
+        let mut files = trainer.checkpoint_io().list_below(folder, self.depth_of_names())?;
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let mut later = Vec::new();
         for path in files.into_iter().map(|file| file.path) {
             if !self.has_extension(&path) || kept.mentions(&path) || absolute(&path) == absolute(&loaded.path) {
                 continue;
             }
-            let Ok(Value::Dict(checkpoint)) = trainer.fabric.checkpoint_io().outline(&path) else { continue };
+            let Ok(Value::Dict(checkpoint)) = trainer.checkpoint_io().outline(&path) else { continue };
             let outline = Outline(&checkpoint);
             let is_later = outline.run_id() == Some(run_id) && outline.reach().position >= loaded.reach.position;
             if let Some(place) = self.place_in(outline, &path).filter(|_| is_later) {
@@ -195,14 +195,14 @@ impl ModelCheckpoint {
     fn score_in(&self, trainer: &mut TrainerState, path: &Path) -> Result<Option<f64>, Error> {
         let mut found = None;
         if trainer.is_global_zero()
-            && let Ok(Value::Dict(checkpoint)) = trainer.fabric.checkpoint_io().load(path)
+            && let Ok(Value::Dict(checkpoint)) = trainer.checkpoint_io().load(path)
             && let Some(state) = Outline(&checkpoint).callback(&self.lightning_state_key())
             && let Ok(ranking) = state.dict("best_k_models")
         {
             let of_path = ranking.iter().find(|(model, _)| path_of(Some(model)).as_deref() == Some(path));
             found = of_path.and_then(|(_, score)| score_of(Some(score)).ok().flatten());
         }
-        let score = trainer.of_rank_zero(found.unwrap_or(f64::NAN))?;
+        let score = trainer.broadcast_number(found.unwrap_or(f64::NAN))?;
         Ok((!score.is_nan()).then_some(score))
     }
 

@@ -11,32 +11,18 @@ use super::continued::Loaded;
 use super::naming::Template;
 use super::paths::absolute;
 use super::{INTERRUPTED, ModelCheckpoint, SaveLast};
-use crate::callbacks::{Callback, Role};
+use crate::callbacks::Callback;
+use crate::checkpointer::Checkpointer;
 use crate::config::ValCheckInterval;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::module::ModuleView;
-use crate::state::{TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 const NO_VALIDATION: &str = "it saves at the end of validation, and this run does not validate; leave save_on_train_epoch_end out, or give a validation loader with data";
 
-impl Callback for ModelCheckpoint {
-    fn role(&self) -> Role {
-        Role::Checkpoint
-    }
-
-    fn state_key(&self) -> String {
-        self.lightning_state_key()
-    }
-
-    fn state_dict(&self) -> Dict {
-        self.lightning_state()
-    }
-
-    fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
-        Ok(self.load_lightning_state(state)?)
-    }
-
+impl Checkpointer for ModelCheckpoint {
     fn best_model_path(&self) -> Option<&Path> {
         ModelCheckpoint::best_model_path(self)
     }
@@ -57,6 +43,24 @@ impl Callback for ModelCheckpoint {
     fn checkpoint_depth(&self) -> usize {
         self.depth_of_names()
     }
+}
+
+impl Callback for ModelCheckpoint {
+    fn checkpointer(&self) -> Option<&dyn Checkpointer> {
+        Some(self)
+    }
+
+    fn state_key(&self) -> String {
+        self.lightning_state_key()
+    }
+
+    fn state_dict(&self) -> Dict {
+        self.lightning_state()
+    }
+
+    fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
+        Ok(self.load_lightning_state(state)?)
+    }
 
     fn on_load_checkpoint(
         &mut self,
@@ -64,7 +68,7 @@ impl Callback for ModelCheckpoint {
         _: &mut dyn ModuleView,
         checkpoint: &mut Dict,
     ) -> Result<()> {
-        self.loaded = trainer.loaded_from.as_deref().map(|path| Loaded::new(path, checkpoint));
+        self.loaded = trainer.loaded_from().map(|path| Loaded::new(path, checkpoint));
         Ok(())
     }
 
@@ -72,7 +76,7 @@ impl Callback for ModelCheckpoint {
         self.check_options()?;
         let folder = self.dirpath.get_or_insert_with(|| trainer.default_checkpoint_dir());
         let may_save = stage == TrainerFn::Fit && self.options.save_top_k != 0 && trainer.config().fast_dev_run == 0;
-        if may_save && trainer.fabric.checkpoint_io().list(folder).is_ok_and(|files| !files.is_empty()) {
+        if may_save && trainer.checkpoint_io().list(folder).is_ok_and(|files| !files.is_empty()) {
             trainer.warn(&format!("the checkpoint folder {} exists and is not empty", folder.display()));
         }
         Ok(())
@@ -241,7 +245,7 @@ impl ModelCheckpoint {
     fn time_has_come(&mut self, trainer: &TrainerState) -> Result<bool, Error> {
         let Some(interval) = self.options.train_time_interval else { return Ok(false) };
         let has_come = self.last_time_checked.is_some_and(|last| last.elapsed() >= interval);
-        let has_come = trainer.as_rank_zero_decides(has_come)?;
+        let has_come = trainer.broadcast_decision(has_come)?;
         if has_come {
             self.last_time_checked = Some(Instant::now());
         }
@@ -281,14 +285,14 @@ impl ModelCheckpoint {
             // By hand there may be several steps in a batch.
             let steps = trainer
                 .stepping_batches()
-                .filter(|_| !trainer.run.manual)
+                .filter(|_| trainer.automatic_optimization())
                 .filter(|to| !comes(n_steps, trainer.global_step(), *to))?;
             return Some(format!("every_n_train_steps={n_steps} does not come in a run of {steps} steps; lower it"));
         }
         if n_epochs == 0 {
             return None;
         }
-        let epochs = u64::try_from(trainer.max_epochs).ok().filter(|to| !comes(n_epochs, trainer.current_epoch(), *to));
+        let epochs = trainer.max_epochs().filter(|to| !comes(n_epochs, trainer.current_epoch(), *to));
         if let Some(epochs) = epochs.filter(|_| !self.has_default_trigger()) {
             return Some(format!("every_n_epochs={n_epochs} does not come in a run of {epochs} epochs; lower it"));
         }
@@ -306,7 +310,7 @@ impl ModelCheckpoint {
             return Some(format!("it ended before train_time_interval={interval:?} was over; make that shorter"));
         }
         let waits = self.every_n_epochs_or_never() > 0 && !self.saves_on_train_epoch_end(trainer);
-        (waits && trainer.validates() && !trainer.validation_ran).then(|| {
+        (waits && trainer.validates() && !trainer.has_validated()).then(|| {
             "it saves at the end of validation, and none ran; validate more often, or set save_on_train_epoch_end(true)"
                 .into()
         })

@@ -8,7 +8,7 @@ use fulgurite_fabric::{Commit, FabricError};
 
 use super::top_k::TopK;
 use crate::error::Error;
-use crate::saving::MOST_IN_FLIGHT;
+use crate::state::SaveRequest;
 
 /// The checkpoints kept.
 #[derive(Debug, Clone)]
@@ -108,7 +108,7 @@ impl Ledger {
     pub(super) fn add(&mut self, save: Save) {
         self.now.apply(&save);
         self.unsettled.push_back(save);
-        if self.unsettled.len() > MOST_IN_FLIGHT
+        if self.unsettled.len() > SaveRequest::MOST_IN_FLIGHT
             && let Some(oldest) = self.unsettled.pop_front()
         {
             self.settled.apply(&oldest);

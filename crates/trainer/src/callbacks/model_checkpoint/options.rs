@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::Mode;
 use crate::config::spelling;
-use crate::saving::OnSaveError;
+use crate::state::OnSaveError;
 
 /// Options of [`ModelCheckpoint`](crate::callbacks::ModelCheckpoint).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Setters)]

@@ -11,8 +11,9 @@ use super::python_format::{Number, python_float};
 use super::top_k::TopK;
 use super::{INTERRUPTED, ModelCheckpoint, ModelCheckpointOptions, SaveLast, missing_monitor, python_str};
 use crate::error::{Error, Result};
-use crate::saving::SaveRequest;
-use crate::state::{Stage, TrainerState};
+use crate::stage::Stage;
+use crate::state::SaveRequest;
+use crate::state::TrainerState;
 
 /// What a save is about: the monitored value, and the names it gives, without version and extension.
 pub(super) struct Candidate {
@@ -100,7 +101,7 @@ impl ModelCheckpoint {
         let Some(monitor) = self.options.monitor.clone() else { return self.save_latest(trainer, candidate).map(Some) };
         let Some(current) = candidate.current else {
             let missing = missing_monitor(trainer, "ModelCheckpoint", &monitor);
-            if trainer.validation_ran || trainer.stage() == Stage::Validate {
+            if trainer.has_validated() || trainer.stage() == Stage::Validate {
                 return Err(missing);
             }
             trainer.warn(&format!("{missing} (so nothing is saved yet)"));
@@ -251,7 +252,7 @@ impl ModelCheckpoint {
                 last.may_have_made(name) || self.unversioned(name).is_some_and(|name| last.may_have_made(name))
             }) || name == Some(INTERRUPTED)
         };
-        let files = trainer.fabric.checkpoint_io().list_below(folder, self.depth_of_names()).unwrap_or_default();
+        let files = trainer.checkpoint_io().list_below(folder, self.depth_of_names()).unwrap_or_default();
         files.into_iter().map(|file| file.path).filter(|path| is_last(path)).collect()
     }
 
@@ -299,7 +300,6 @@ impl ModelCheckpoint {
 impl TrainerState {
     /// Whether a file is there, or asked for by another callback and about to be.
     fn is_checkpoint_taken(&mut self, path: &Path) -> Result<bool, Error> {
-        let is_asked_for = |request: &SaveRequest| request.path == path || request.also.as_deref() == Some(path);
-        Ok(self.requests.iter().any(is_asked_for) || self.fabric.checkpoint_io().exists(path)?)
+        Ok(self.is_checkpoint_requested(path) || self.checkpoint_io().exists(path)?)
     }
 }

@@ -15,12 +15,13 @@ use serde::{Deserialize, Serialize};
 use self::line::value;
 use self::screen::Screen;
 use self::task::Task;
-use super::{Callback, Role};
+use super::{Callback, DefaultCallback};
 use crate::config::{Configurable, spelling};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::module::ModuleView;
-use crate::state::{Stage, TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::{Stage, TrainerFn};
+use crate::state::TrainerState;
 
 /// How often to look whether a log file is due a line.
 const LINE_CHECK: Duration = Duration::from_secs(1);
@@ -190,9 +191,11 @@ impl ProgressBar {
     // Training --------------------------------------------------------------------------------------------------------
 
     fn begin_epoch(&mut self, trainer: &TrainerState, position: u64) {
-        let last = trainer.max_epochs() - 1;
         let epoch = trainer.current_epoch();
-        let label = if last >= 0 { format!("Epoch {epoch}/{last}") } else { format!("Epoch {epoch}") };
+        let label = match trainer.max_epochs().and_then(|epochs| epochs.checked_sub(1)) {
+            Some(last) => format!("Epoch {epoch}/{last}"),
+            None => format!("Epoch {epoch}"),
+        };
         let total = trainer.num_training_batches().map(|n| n as u64);
         self.epoch = trainer.is_global_zero().then(|| Task::begin(label, position, total));
     }
@@ -270,8 +273,12 @@ impl ProgressBar {
 }
 
 impl Callback for ProgressBar {
-    fn role(&self) -> Role {
-        Role::ProgressBar
+    fn stands_for(&self) -> Option<DefaultCallback> {
+        Some(DefaultCallback::ProgressBar)
+    }
+
+    fn reads_epoch_end_of_module(&self) -> bool {
+        true
     }
 
     fn setup(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, _: TrainerFn) -> Result<()> {
@@ -348,7 +355,7 @@ impl Callback for ProgressBar {
     fn on_train_epoch_end(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
         let now = Instant::now();
         let is_soon = self.last_kept.is_some_and(|kept| now < kept + self.options.refresh_rate);
-        let is_last = i64::try_from(trainer.current_epoch()).is_ok_and(|epoch| epoch + 1 == trainer.max_epochs());
+        let is_last = Some(trainer.current_epoch() + 1) == trainer.max_epochs();
         if (is_last || self.options.leave && !is_soon) && self.epoch.is_some() {
             self.read_metrics(trainer)?;
             self.end_epoch(trainer, now);

@@ -15,8 +15,9 @@ use crate::callbacks::Callback;
 use crate::callbacks::model_checkpoint::python_str;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::module::ModuleView;
-use crate::state::{TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 impl Callback for ModelPruning {
     /// Two may prune different parameters.

@@ -13,8 +13,9 @@ use crate::callbacks::averaged_model::{Averaging, device};
 use crate::config::Configurable;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::module::ModuleView;
-use crate::state::{TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 /// Keeps an exponential moving average of the weights, validates and ends with it, as Lightning's callback of this
 /// name: a [`WeightAveraging`] in which each update is `average = decay * average + (1 - decay) * weights`.

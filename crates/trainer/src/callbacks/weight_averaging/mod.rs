@@ -16,8 +16,9 @@ use super::averaged_model::{AveragedModel, Averaging, Buffers, device};
 use crate::config::Configurable;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::module::ModuleView;
-use crate::state::{TrainerFn, TrainerState};
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 pub use ema::{EMAWeightAveraging, EMAWeightAveragingOptions};
 

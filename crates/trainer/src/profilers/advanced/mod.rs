@@ -19,7 +19,7 @@ use super::report::{self, Table, milliseconds, percent, seconds, significant};
 use super::{ProfiledRun, Profiler};
 use crate::config::Configurable;
 use crate::error::{Error, Result};
-use crate::state::Stage;
+use crate::stage::Stage;
 
 /// Measures where inside the step the time goes: data wait, forward, backward, optimizer, callbacks, logging, … with
 /// percentiles. The phases add up to the step. A second table has every action, with and without what ran inside it.

@@ -3,7 +3,7 @@
 use super::histogram::Histogram;
 use super::phase::Phase;
 use crate::profilers::report::{Table, milliseconds, percent, seconds, significant};
-use crate::state::Stage;
+use crate::stage::Stage;
 
 const STAGES: [Stage; 4] = [Stage::Train, Stage::Validate, Stage::Test, Stage::Predict];
 const PHASES: usize = Phase::ALL.len();
@@ -84,6 +84,6 @@ impl StageSteps {
         table.rule();
         table.row(row("step", &self.whole));
         let (count, s) = (self.whole.count, if self.whole.count == 1 { "" } else { "s" });
-        format!("\nInside a step: {}, {count} step{s}\n{}", stage.describe(), table.render())
+        format!("\nInside a step: {}, {count} step{s}\n{}", stage.info().noun, table.render())
     }
 }

@@ -7,7 +7,7 @@ use expect_test::expect;
 use fulgurite_torch::tch::Device;
 
 use super::*;
-use crate::state::TrainerFn;
+use crate::stage::TrainerFn;
 
 /// A profiler of a run, and what lets microseconds pass.
 fn profiler() -> (AdvancedProfiler, impl Fn(u64)) {

@@ -16,7 +16,7 @@ use self::schedule::BatchAction;
 use super::{ProfiledRun, Profiler, report};
 use crate::config::Configurable;
 use crate::error::{Error, Result};
-use crate::state::Stage;
+use crate::stage::Stage;
 
 pub use self::schedule::ProfilerSchedule;
 pub use self::table::SortKey;
@@ -196,7 +196,7 @@ impl PyTorchProfiler {
         }
         let mut trace = kineto::stop()?;
         let last = self.stages[place(stage)].seen.max(self.first + 1) - 1;
-        self.report += &format!("\nOperators of {} batches {} to {last}", stage.describe(), self.first);
+        self.report += &format!("\nOperators of {} batches {} to {last}", stage.info().noun, self.first);
         if self.options.export_to_chrome {
             let path = self.trace_path(stage);
             if let Some(folder) = path.parent() {

@@ -1,0 +1,8 @@
+//! Loaders, readers and the derive of batches, as a user's crate sees them.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+mod combined_loader;
+mod derive;
+mod loader;
+mod readers;

@@ -1,0 +1,58 @@
+//! Losses that are no numbers.
+
+use fulgurite::callbacks::TerminateOnNaN;
+use fulgurite::prelude::*;
+use fulgurite::torch::host_reads;
+
+use crate::callbacks::scripted::quiet;
+use crate::callbacks::watched::{SKIP, Watched, values, watch, watch_with};
+
+const INF: f64 = f64::INFINITY;
+
+#[test]
+fn the_run_ends_at_the_first_loss_that_is_not_finite() {
+    let folder = tempfile::tempdir().unwrap();
+    for (value, named) in [(f64::NAN, "nan"), (INF, "inf"), (-INF, "-inf")] {
+        let mut run = watch(TerminateOnNaN::new(), &[1.0, SKIP, value, 1.0, 1.0], folder.path());
+        let Outcome::Stopped(reason) = run.outcome.unwrap() else { panic!("it did not stop") };
+        assert!(reason.starts_with(&format!("TerminateOnNaN: the loss of epoch 0, batch 2 is {named}.")), "{reason}");
+        assert!(run.console.contents().contains(&reason));
+        assert_eq!(run.trainer.state().progress().batch.total.completed, 3);
+    }
+    let run = watch(TerminateOnNaN::new(), &[1.0, -1e30, 1e30], folder.path());
+    assert_eq!(run.outcome.unwrap(), Outcome::Finished);
+}
+
+#[test]
+fn losses_are_read_together_and_the_first_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut losses = vec![1.0; 40];
+    losses[13] = f64::NAN;
+    losses[14] = INF;
+    let mut run = watch(TerminateOnNaN::new().every_n_steps(10), &losses, folder.path());
+    let Outcome::Stopped(reason) = run.outcome.unwrap() else { panic!("it did not stop") };
+    assert!(reason.contains("epoch 0, batch 13 is nan"), "{reason}");
+    assert_eq!(run.trainer.state().progress().batch.total.completed, 20);
+
+    // Four looks, and none for what is left at the end of the epoch.
+    let quiet = |callback| watch_with(callback, &[1.0; 40], folder.path(), |builder| builder.log_every_n_steps(1000));
+    let before = host_reads();
+    quiet(TerminateOnNaN::new().every_n_steps(10));
+    assert_eq!(host_reads() - before, 4);
+    let before = host_reads();
+    quiet(TerminateOnNaN::new().every_n_steps(15));
+    assert_eq!(host_reads() - before, 3);
+}
+
+#[test]
+fn what_was_not_looked_at_is_before_validation_and_checkpoints() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = ModelCheckpoint::new().dirpath(folder.path()).filename("{epoch}").save_top_k(-1);
+    let builder = quiet(folder.path()).max_epochs(3).callback(TerminateOnNaN::new().every_n_steps(1000));
+    let mut trainer = builder.callback(checkpoint).build().unwrap();
+    let mut losses = vec![1.0, f64::NAN];
+    losses.extend([1.0; 3]);
+    let outcome = trainer.fit(&mut Watched::new(), (values(&losses), values(&[1.0]))).unwrap();
+    assert!(matches!(outcome, Outcome::Stopped(reason) if reason.contains("epoch 0, batch 1")));
+    assert_eq!(trainer.state().current_epoch(), 1);
+}

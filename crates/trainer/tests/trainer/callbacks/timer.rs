@@ -1,0 +1,104 @@
+//! How long a run may take.
+
+use std::path::Path;
+use std::time::Duration;
+
+use fulgurite::Console;
+use fulgurite::prelude::*;
+
+use crate::callbacks::scripted::{Scripted, batches, quiet};
+
+/// Three epochs of four batches.
+fn fit(timer: Timer, console: &Console) -> (Trainer, Outcome) {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = quiet(folder.path()).max_epochs(3).enable_checkpointing(false).console(console.clone());
+    let mut trainer = builder.callback(timer).build().unwrap();
+    let outcome = trainer.fit(&mut Scripted::new(&[1.0]), (batches(4), batches(1))).unwrap();
+    (trainer, outcome)
+}
+
+#[test]
+fn a_run_ends_when_its_time_is_over() {
+    let console = Console::memory();
+    let message = "Time limit reached. Elapsed time is 0:00:00. Signaling Trainer to stop.";
+    let short = Duration::from_nanos(1);
+    for (timer, steps) in [(Timer::new(short), 1), (Timer::new(short).interval(Interval::Epoch), 4)] {
+        let (mut trainer, outcome) = fit(timer, &console);
+        assert_eq!(outcome, Outcome::Stopped(message.into()));
+        assert_eq!(trainer.state().global_step(), steps);
+        assert_eq!(trainer.callback::<Timer>().unwrap().time_remaining(), Some(Duration::ZERO));
+    }
+    assert!(console.contents().contains(message), "{}", console.contents());
+
+    let quiet = Console::memory();
+    fit(Timer::new(short).verbose(false), &quiet);
+    assert!(!quiet.contents().contains("Time limit"), "{}", quiet.contents());
+}
+
+#[test]
+fn stages_are_measured() {
+    let (trainer, outcome) = fit(Timer::new(None), &Console::memory());
+    assert_eq!(outcome, Outcome::Finished);
+    let timer = trainer.callback::<Timer>().unwrap();
+    assert_eq!(timer.time_remaining(), None);
+    for stage in [Stage::Train, Stage::Validate] {
+        let took = timer.end_time(stage).unwrap() - timer.start_time(stage).unwrap();
+        assert!(!took.is_zero());
+        assert_eq!(timer.time_elapsed(stage), took);
+    }
+    assert!(timer.time_elapsed(Stage::Train) > timer.time_elapsed(Stage::Validate));
+    assert_eq!((timer.start_time(Stage::Test), timer.time_elapsed(Stage::Test)), (None, Duration::ZERO));
+    let state = timer.state_dict();
+    let keys: Vec<&str> = state.dict("time_elapsed").unwrap().keys().collect();
+    assert_eq!(keys, ["train", "sanity_check", "validate", "test", "predict"]);
+}
+
+#[test]
+fn a_resumed_run_has_what_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let fit = |timer: Timer, epochs: i64, from: Option<&Path>| {
+        let checkpoint = ModelCheckpoint::new().dirpath(folder.path());
+        let builder = quiet(folder.path()).max_epochs(epochs).callback(timer).callback(checkpoint);
+        let mut trainer = builder.build().unwrap();
+        if let Some(from) = from {
+            trainer.ckpt_path(from.to_str().unwrap());
+        }
+        let outcome = trainer.fit(&mut Scripted::new(&[1.0]), (batches(2), batches(1))).unwrap();
+        (trainer, outcome)
+    };
+    let (first, _) = fit(Timer::new(Duration::from_secs(3600)), 1, None);
+    let spent = first.callback::<Timer>().unwrap().time_elapsed(Stage::Train);
+    let path = first.best_model_path().unwrap();
+
+    let (second, outcome) = fit(Timer::new(Duration::from_secs(3600)), 2, Some(&path));
+    assert_eq!(outcome, Outcome::Finished);
+    let timer = second.callback::<Timer>().unwrap();
+    let here = timer.end_time(Stage::Train).unwrap() - timer.start_time(Stage::Train).unwrap();
+    let before = timer.time_elapsed(Stage::Train) - here;
+    assert!(!before.is_zero() && before <= spent, "{before:?} of {spent:?}");
+
+    // No time is left: not one more step is taken.
+    let (mut third, outcome) = fit(Timer::new(Duration::from_nanos(1)), 2, Some(&path));
+    assert!(matches!(outcome, Outcome::Stopped(_)), "{outcome:?}");
+    assert_eq!(third.state().global_step(), 2);
+}
+
+#[test]
+fn the_trainer_adds_one_for_max_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = quiet(folder.path()).max_time(Duration::from_nanos(1)).enable_checkpointing(false);
+    let mut trainer = builder.build().unwrap();
+    trainer.fit(&mut Scripted::new(&[1.0]), (batches(4), batches(1))).unwrap();
+    assert_eq!(trainer.state().global_step(), 1);
+}
+
+#[test]
+fn time_is_printed_as_python_prints_it() {
+    let mut timer = Timer::new(Duration::from_secs(1));
+    let saved = Dict::new().with("time_elapsed", Dict::new().with("train", 2.0 * 86_400.0 + 3.0 * 3600.0 + 245.0));
+    timer.load_state_dict(&saved).unwrap();
+    let console = Console::memory();
+    fit(timer, &console);
+    let line = "Time limit reached. Elapsed time is 2 days, 3:04:05. Signaling Trainer to stop.";
+    assert!(console.contents().contains(line), "{}", console.contents());
+}

@@ -1,0 +1,7 @@
+//! What is taken out of checkpoint files, and what the program `fulgurite` says of them.
+
+mod foreign_text;
+mod hostile;
+mod load;
+mod safetensors;
+mod tools;

@@ -1,0 +1,6 @@
+//! Profilers in whole runs.
+
+mod line;
+mod pytorch;
+mod reports;
+mod trainer;
