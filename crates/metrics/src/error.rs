@@ -64,12 +64,35 @@ pub enum MetricError {
     /// The state given lacks an entry, or holds one of another type.
     #[error("cannot restore the metric's state: {0}")]
     Entry(#[from] ValueError),
+    /// An error of a metric from elsewhere.
+    #[error("`{metric}`: {source}")]
+    Other {
+        /// The metric's name.
+        metric: String,
+        /// What it said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// libtorch refused an operation.
     #[error("libtorch failed while computing a metric: {0}")]
     Torch(#[from] TchError),
 }
 
 impl MetricError {
+    /// An error of a metric that is not of this crate.
+    ///
+    /// ```
+    /// use fulgurite_metrics::MetricError;
+    ///
+    /// let error = MetricError::other("Bleu", "the tokenizer is missing; give one with `.tokenizer(...)`");
+    /// assert_eq!(error.to_string(), "`Bleu`: the tokenizer is missing; give one with `.tokenizer(...)`");
+    /// ```
+    pub fn other(
+        metric: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> MetricError {
+        MetricError::Other { metric: metric.into(), source: source.into() }
+    }
+
     pub(crate) fn shape(
         metric: &'static str,
         preds: &Tensor,

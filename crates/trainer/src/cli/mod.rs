@@ -83,11 +83,13 @@ use std::process::ExitCode;
 
 use fulgurite_engine::config::Configurable;
 use fulgurite_engine::profilers::Profiler;
-use fulgurite_engine::{Console, EvalResults, LightningDataModule, LightningModule, Result};
+use fulgurite_engine::{Console, Error, EvalResults, LightningDataModule, LightningModule, Result};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use fulgurite_fabric::FabricError;
+use fulgurite_fabric::strategy::{Strategies, Strategy, StrategyContext};
 use fulgurite_optim::{BuildLrScheduler, BuildOptimizer};
 use fulgurite_torch::Value;
 
@@ -152,6 +154,8 @@ pub struct Cli<M, D> {
     about: String,
     defaults: Option<String>,
     registry: Registry,
+    /// The first registration that was refused.
+    refused: Option<Error>,
     links: Vec<(String, String)>,
     save_config: SaveConfig,
     args: Option<Vec<String>>,
@@ -176,6 +180,7 @@ where
             about: String::new(),
             defaults: None,
             registry: Registry::new(),
+            refused: None,
             links: Vec::new(),
             save_config: SaveConfig::New,
             args: None,
@@ -231,6 +236,19 @@ where
     /// [`Schedule`](crate::optim::Schedule), or other options that a scheduler is built of.
     pub fn lr_scheduler<S: BuildLrScheduler>(mut self) -> Self {
         self.registry.add_lr_scheduler::<S>();
+        self
+    }
+
+    /// Lets files and arguments name a strategy of the program's own: [`Strategies::register`], whose error the program ends
+    /// with.
+    pub fn strategy(
+        mut self,
+        name: &str,
+        factory: impl Fn(StrategyContext) -> Result<Box<dyn Strategy>, FabricError> + Send + Sync + 'static,
+    ) -> Self {
+        if let Err(error) = Strategies::register(name, factory) {
+            self.refused.get_or_insert(Error::Config(error.to_string()));
+        }
         self
     }
 

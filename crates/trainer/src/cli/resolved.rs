@@ -189,7 +189,11 @@ impl Resolved {
         for node in nodes {
             let mut node = node.clone();
             let origin = node.origin.clone();
-            if let Some(options) = node.as_map_mut().and_then(|node| node.get_mut("init_args")?.as_map_mut())
+            let class = node.get("class_path").and_then(Node::as_str);
+            let class = class.and_then(|name| layout.registry.find(Kind::Logger, name));
+            let has_save_dir = class.is_some_and(|class| class.schema().field("save_dir").is_some());
+            if has_save_dir
+                && let Some(options) = node.as_map_mut().and_then(|node| node.get_mut("init_args")?.as_map_mut())
                 && options.get("save_dir").is_none_or(Node::is_null)
             {
                 let root = Node::scalar(root.display().to_string(), &origin);

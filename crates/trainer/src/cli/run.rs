@@ -84,6 +84,9 @@ where
     }
 
     fn plan(&mut self, layout: &Layout) -> Result<PlanOf<M, D>, Error> {
+        if let Some(error) = self.refused.take() {
+            return Err(error);
+        }
         let from_process = || std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
         let arguments: Vec<String> = self.args.take().unwrap_or_else(from_process);
         let program = Program { name: &self.name, about: &self.about };
