@@ -1,25 +1,24 @@
 //! [`TrainerBuilder`]: the trainer's arguments, one setter each.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use fulgurite_fabric::Fabric;
+use fulgurite_engine::config::{Deterministic, GradientClipAlgorithm, Limit, TrainerConfig, ValCheckInterval};
+use fulgurite_engine::environment::{self, Environment};
+use fulgurite_engine::profilers::{self, Profiler, ProfilerChoice};
+use fulgurite_engine::{Console, Engine, EngineParts, Error, OptimizerFactory, SlurmEnvironment, TrainerState};
 use fulgurite_fabric::environments::SlurmJob;
 use fulgurite_fabric::loggers::{CsvLogger, DummyLogger, Logger, TensorBoardLogger};
+use fulgurite_fabric::strategy::StrategyChoice;
+use fulgurite_fabric::{Devices, Fabric};
 use fulgurite_optim::Optimizers;
 use fulgurite_torch::rng;
 use fulgurite_torch::tch::nn;
 
 use crate::callbacks::{Callback, DefaultCallback, ModelCheckpoint, ModelSummary, ProgressBar, Timer};
-use crate::config::{Deterministic, Limit, TrainerConfig, ValCheckInterval};
-use crate::console::Console;
-use crate::engine::OptimizerFactory;
-use crate::environment::{self, Environment};
-use crate::error::Error;
 use crate::plugin::{Kind, Plugin};
-use crate::profilers::{self, Choice, Profiler, ProfilerChoice};
 use crate::requirements;
-use crate::slurm::SlurmEnvironment;
-use crate::state::TrainerState;
 use crate::trainer::Trainer;
 
 /// The trainer's arguments. Each setter is one argument of Lightning's `Trainer`; [`TrainerConfig`] documents them.
@@ -42,6 +41,8 @@ pub struct TrainerBuilder {
     /// What processes are told that this one starts.
     rank_variables: BTreeMap<String, String>,
 }
+
+fulgurite_engine::trainer_config_setters!(TrainerBuilder, config);
 
 #[derive(Default)]
 enum Loggers {
@@ -109,9 +110,9 @@ impl TrainerBuilder {
 
     /// Measures where the time goes: a profiler, or the name of one (`simple`, `advanced`, `pytorch`).
     pub fn profiler(mut self, profiler: impl Into<ProfilerChoice>) -> TrainerBuilder {
-        (self.config.profiler, self.profiler) = match profiler.into().0 {
-            Choice::Name(name) => (Some(name), None),
-            Choice::Given(profiler) => (None, Some(profiler)),
+        (self.config.profiler, self.profiler) = match profiler.into() {
+            ProfilerChoice::Name(name) => (Some(name), None),
+            ProfilerChoice::Given(profiler) => (None, Some(profiler)),
         };
         self
     }
@@ -205,10 +206,10 @@ impl TrainerBuilder {
         if fabric.is_global_zero() {
             fabric.loggers = build_loggers(&config, loggers, job.as_ref())?;
         }
-        let mut state = TrainerState::new(config, fabric, console, profiler);
-        add_default_callbacks(&state, &mut callbacks);
-        state.shutdown.set_job(job, slurm.listens_for());
-        Ok(Trainer::new(state, callbacks, optimizers))
+        add_default_callbacks(&config, &fabric, &console, &mut callbacks);
+        let requeue_signal = slurm.listens_for();
+        let parts = EngineParts { config, fabric, console, profiler, callbacks, optimizers, job, requeue_signal };
+        Ok(Trainer::new(Engine::new(parts)))
     }
 }
 
@@ -346,8 +347,12 @@ fn build_loggers(
     })
 }
 
-fn add_default_callbacks(state: &TrainerState, callbacks: &mut Vec<Box<dyn Callback>>) {
-    let config = &state.config;
+fn add_default_callbacks(
+    config: &TrainerConfig,
+    fabric: &Fabric,
+    console: &Console,
+    callbacks: &mut Vec<Box<dyn Callback>>,
+) {
     let has = |callbacks: &[Box<dyn Callback>], default| callbacks.iter().any(|c| c.stands_for() == Some(default));
     if config.enable_model_summary != Some(false) && !has(callbacks, DefaultCallback::ModelSummary) {
         callbacks.push(Box::new(ModelSummary::new()));
@@ -357,7 +362,9 @@ fn add_default_callbacks(state: &TrainerState, callbacks: &mut Vec<Box<dyn Callb
     }
     if let Some(max_time) = config.max_time {
         if has(callbacks, DefaultCallback::Timer) {
-            state.warn("max_time is ignored, because a `Timer` is among the callbacks");
+            if fabric.is_global_zero() {
+                console.warn("max_time is ignored, because a `Timer` is among the callbacks");
+            }
         } else {
             callbacks.push(Box::new(Timer::new(max_time)));
         }

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use fulgurite_engine::Error;
+use fulgurite_engine::profilers::PROFILERS;
 use serde_json::Value;
 
 use fulgurite_fabric::ended::{self, Place};
@@ -11,8 +13,6 @@ use super::layout::{INERT, INERT_OF_STRATEGIES, Layout, SCHEDULER_KEYS, stepped_
 use super::registry::{Kind, Misfit};
 use super::schema::Schema;
 use super::tree::{Content, Node, Origin};
-use crate::error::Error;
-use crate::profilers::PROFILERS;
 
 pub(super) fn wrong<T>(message: String) -> Result<T, Error> {
     Err(Error::Config(message))

@@ -7,7 +7,7 @@ use super::check::{nearest, plain_names, wrong};
 use super::layout::{Layout, Subcommand};
 use super::registry::{Class, Kind};
 use super::schema::{Schema, short};
-use crate::error::Error;
+use fulgurite_engine::Error;
 
 /// What help calls the program.
 pub(super) struct Program<'a> {

@@ -6,7 +6,7 @@ use super::registry::{Kind, Registry};
 use super::schema::{Schema, class_slot, options_schema};
 use super::tree::{Node, Origin};
 use super::tune::TuneOptions;
-use crate::config::TrainerConfig;
+use fulgurite_engine::config::TrainerConfig;
 
 /// The options of a scheduler that are not its class's own.
 pub(super) const SCHEDULER_KEYS: [&str; 5] = ["interval", "frequency", "monitor", "strict", "name"];

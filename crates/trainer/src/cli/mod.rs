@@ -81,6 +81,9 @@ mod yaml;
 
 use std::process::ExitCode;
 
+use fulgurite_engine::config::Configurable;
+use fulgurite_engine::profilers::Profiler;
+use fulgurite_engine::{Console, Error, EvalResults, LightningDataModule, LightningModule, Result};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -95,14 +98,7 @@ pub use self::early::is_answered_early;
 use self::registry::Registry;
 use crate::builder::TrainerBuilder;
 use crate::callbacks::Callback;
-use crate::config::Configurable;
-use crate::console::Console;
-use crate::data_module::LightningDataModule;
-use crate::error::{Error, Result};
 use crate::loggers::Logger;
-use crate::loops::EvalResults;
-use crate::module::LightningModule;
-use crate::profilers::Profiler;
 use crate::trainer::Trainer;
 
 /// What the command line can make: a model or data.

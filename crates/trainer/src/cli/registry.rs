@@ -1,7 +1,10 @@
 //! [`Registry`]: the classes that a file or a command line can name.
 
+use fulgurite_engine::config::Configurable;
+use fulgurite_engine::profilers::{AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler};
+use fulgurite_engine::{Error, SlurmEnvironment};
 use fulgurite_fabric::ended::{self, Place};
-use fulgurite_fabric::loggers::{CsvLogger, CsvLoggerOptions, Logger, TensorBoardLogger, TensorBoardLoggerOptions};
+use fulgurite_fabric::loggers::{CsvLogger, Logger, TensorBoardLogger};
 use fulgurite_fabric::strategy::DdpOptions;
 use fulgurite_optim::{
     BuildLrScheduler, BuildOptimizer, LrScheduler, OptimError, Optimizer, OptimizerOptions, OptimizerVisitor,
@@ -14,11 +17,7 @@ use serde_json::Value;
 
 use super::schema::{Schema, options_schema};
 use crate::callbacks::*;
-use crate::config::Configurable;
-use crate::error::Error;
 use crate::plugin::Plugin;
-use crate::profilers::{AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler};
-use crate::slurm::SlurmEnvironment;
 
 /// What a class is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -320,21 +319,4 @@ pub(super) fn parse<T: DeserializeOwned>(value: Value) -> Result<T, Misfit> {
         path: error.path().iter().map(|part| part.to_string().trim_matches(['[', ']']).to_owned()).collect(),
         message: error.inner().to_string(),
     })
-}
-
-impl Configurable for CsvLogger {
-    const ALIASES: &'static [&'static str] = &["CSVLogger"];
-    type Options = CsvLoggerOptions;
-
-    fn from_options(options: CsvLoggerOptions) -> Result<CsvLogger, Error> {
-        Ok(options.into())
-    }
-}
-
-impl Configurable for TensorBoardLogger {
-    type Options = TensorBoardLoggerOptions;
-
-    fn from_options(options: TensorBoardLoggerOptions) -> Result<TensorBoardLogger, Error> {
-        Ok(options.into())
-    }
 }

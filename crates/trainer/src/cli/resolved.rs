@@ -1,5 +1,8 @@
 //! [`Resolved`]: a configuration that is complete, and what is made of it.
 
+use fulgurite_engine::Error;
+use fulgurite_engine::config::TrainerConfig;
+use fulgurite_engine::profilers::Profiler;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -13,10 +16,7 @@ use super::schema::Schema;
 use super::tree::{Content, Node};
 use super::yaml;
 use crate::callbacks::Callback;
-use crate::config::TrainerConfig;
-use crate::error::Error;
 use crate::plugin::Plugin;
-use crate::profilers::Profiler;
 
 /// A complete configuration.
 pub(super) struct Resolved {

@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use fulgurite_engine::config::TrainerConfig;
+use fulgurite_engine::profilers::ProfilerChoice;
+use fulgurite_engine::{Error, LightningDataModule, LightningModule, Outcome, Result, Signal, TrainerState};
 use fulgurite_fabric::{CheckpointIo, DefaultCheckpointIo};
 use fulgurite_optim::{Interval, IntoParamGroups, LrSchedulerConfig, Optimizers};
 use fulgurite_torch::tch::nn;
@@ -20,14 +23,7 @@ use super::schema::options_schema;
 use super::tree::{Node, Origin};
 use super::tune::TuneOptions;
 use super::{Cli, FromConfig};
-use crate::config::TrainerConfig;
-use crate::data_module::LightningDataModule;
-use crate::error::{Error, Result};
-use crate::module::LightningModule;
-use crate::profilers::{Choice, ProfilerChoice};
-use crate::signals::Signal;
-use crate::state::TrainerState;
-use crate::trainer::{Outcome, Trainer};
+use crate::trainer::Trainer;
 
 /// What the arguments come down to.
 enum Plan<M, D> {
@@ -209,7 +205,7 @@ where
             builder = builder.plugin(plugin);
         }
         if let Some(profiler) = resolved.profiler(layout)? {
-            builder = builder.profiler(ProfilerChoice(Choice::Given(profiler)));
+            builder = builder.profiler(ProfilerChoice::Given(profiler));
         }
         if let Loggers::Given(loggers) = loggers {
             builder = loggers.into_iter().fold(builder.no_logger(), |builder, logger| builder.boxed_logger(logger));

@@ -8,6 +8,7 @@ pub(crate) mod source;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use fulgurite_engine::{Console, Error, LightningDataModule, LightningModule, Result};
 use fulgurite_fabric::CheckpointIo;
 use fulgurite_torch::tch::{Device, Kind, nn};
 use fulgurite_torch::{Dict, Value, params};
@@ -17,10 +18,21 @@ pub(crate) use self::keys::Keys;
 pub use self::report::{LoadReport, SizeMismatch};
 use self::source::Checksums;
 use crate::cli::FromConfig;
-use crate::console::Console;
-use crate::data_module::LightningDataModule;
-use crate::error::{Error, Result};
-use crate::module::LightningModule;
+
+/// `load_from_checkpoint`, for every module that can be made of its hyper-parameters.
+pub trait LoadFromCheckpoint: LightningModule + FromConfig {
+    /// A module of the weights and hyper-parameters of a checkpoint. [`Checkpoint`] does the same in steps, and can change
+    /// hyper-parameters, names and types on the way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::open`] and [`Checkpoint::load`].
+    fn load_from_checkpoint(path: impl AsRef<Path>) -> Result<Self> {
+        Checkpoint::open(path)?.load()
+    }
+}
+
+impl<M: LightningModule + FromConfig> LoadFromCheckpoint for M {}
 
 /// The key that every Lightning checkpoint has.
 pub(crate) const VERSION_KEY: &str = "pytorch-lightning_version";
