@@ -1,4 +1,4 @@
-//! [`MetricError`]: why a metric refuses.
+//! [`MetricError`].
 
 use fulgurite_torch::ValueError;
 use fulgurite_torch::tch::{Kind, TchError, Tensor};
@@ -45,7 +45,7 @@ pub enum MetricError {
         /// The kinds it takes.
         expected: &'static str,
     },
-    /// A value met was one that the metric was told to refuse.
+    /// A value that the metric was told to refuse, such as NaN.
     #[error("`{metric}`: {message}")]
     Value {
         /// The metric's name.
@@ -53,7 +53,7 @@ pub enum MetricError {
         /// What was met, and what to do.
         message: String,
     },
-    /// The state given does not fit the metric.
+    /// The state does not fit the metric.
     #[error("cannot restore `{metric}`: {message}")]
     State {
         /// The metric's name.
@@ -61,7 +61,7 @@ pub enum MetricError {
         /// What does not fit.
         message: String,
     },
-    /// The state given lacks an entry, or holds one of another type.
+    /// The state lacks an entry, or holds one of another type.
     #[error("cannot restore the metric's state: {0}")]
     Entry(#[from] ValueError),
     /// An error of a metric from elsewhere.

@@ -1,4 +1,4 @@
-//! [`BuildOptimizer`] and [`BuildLrScheduler`]: options, and what is made of them.
+//! [`BuildOptimizer`] and [`BuildLrScheduler`]: options, and what is built from them.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{LrScheduler, OptimError, Optimizer, OptimizerBuilder, ParamGroupConfig, Rule, Schedule, Scheduler};
 
-/// Options of an optimizer: what a file or a command line says of it, and what makes it.
+/// Options of an optimizer, from which it is built by a program, a file or a command line.
 ///
 /// Every [`Rule`] is one. Implement it by hand for an optimizer that is none.
 pub trait BuildOptimizer: Serialize + DeserializeOwned + JsonSchema + Default + Clone + Send + 'static {
@@ -31,7 +31,7 @@ impl<R: Rule> BuildOptimizer for R {
     }
 }
 
-/// Options of a learning-rate scheduler: what a file or a command line says of it, and what makes it.
+/// Options of a learning-rate scheduler, from which it is built by a program, a file or a command line.
 ///
 /// Every [`Schedule`] with defaults and a [`JsonSchema`] is one. Implement it by hand for a scheduler that is none.
 pub trait BuildLrScheduler: Serialize + DeserializeOwned + JsonSchema + Default + Clone + Send + 'static {
@@ -46,7 +46,7 @@ pub trait BuildLrScheduler: Serialize + DeserializeOwned + JsonSchema + Default 
     ///
     /// # Errors
     ///
-    /// An option without a default was left out.
+    /// An option without a default was left out, or an option is out of range.
     fn build_lr_scheduler(
         self,
         run_length: &mut dyn FnMut() -> Option<u32>,
@@ -68,13 +68,13 @@ impl<S: Schedule + JsonSchema + Default + Clone> BuildLrScheduler for S {
     }
 }
 
-/// Is shown the options of every optimizer by [`OptimizerOptions::visit_all`](crate::OptimizerOptions::visit_all).
+/// A visitor of the options of every optimizer; see [`OptimizerOptions::visit_all`](crate::OptimizerOptions::visit_all).
 pub trait OptimizerVisitor {
     /// The options of one optimizer.
     fn visit<O: BuildOptimizer>(&mut self);
 }
 
-/// Is shown the options of every scheduler by [`SchedulerOptions::visit_all`](crate::SchedulerOptions::visit_all).
+/// A visitor of the options of every scheduler; see [`SchedulerOptions::visit_all`](crate::SchedulerOptions::visit_all).
 pub trait SchedulerVisitor {
     /// The options of one scheduler.
     fn visit<O: BuildLrScheduler>(&mut self);

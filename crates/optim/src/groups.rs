@@ -1,4 +1,4 @@
-//! What can be optimized: [`IntoParamGroups`] and [`ParamGroupConfig`].
+//! The parameters of an optimizer: [`IntoParamGroups`] and [`ParamGroupConfig`].
 
 use fulgurite_torch::tch::{Tensor, nn};
 use fulgurite_torch::{params, tensor_id};
@@ -7,7 +7,7 @@ use crate::error::ensure_non_negative;
 use crate::state_dict::copy_groups;
 use crate::{Momentum, OptimError, ParamGroup};
 
-/// A parameter group to be: parameters, and what they set differently from the rest of their optimizer.
+/// Parameters, and options of the optimizer that are different for them.
 ///
 /// ```
 /// use fulgurite_optim::{AdamW, ParamGroupConfig};
@@ -33,7 +33,7 @@ pub struct ParamGroupConfig {
 }
 
 impl ParamGroupConfig {
-    /// A group of `params`, which it shares.
+    /// A group of `params`; the tensors are shared, not copied.
     pub fn new<'a>(params: impl IntoIterator<Item = &'a Tensor>) -> ParamGroupConfig {
         ParamGroupConfig {
             params: params.into_iter().map(Tensor::shallow_clone).collect(),
@@ -51,28 +51,28 @@ impl ParamGroupConfig {
         self
     }
 
-    /// Its own learning rate.
+    /// Learning rate of the group.
     #[must_use]
     pub fn lr(mut self, lr: f64) -> Self {
         self.lr = Some(lr);
         self
     }
 
-    /// Its own weight decay.
+    /// Weight decay of the group.
     #[must_use]
     pub fn weight_decay(mut self, weight_decay: f64) -> Self {
         self.weight_decay = Some(weight_decay);
         self
     }
 
-    /// Its own momentum, for optimizers that have `momentum`.
+    /// Momentum of the group, for optimizers that have `momentum`.
     #[must_use]
     pub fn momentum(mut self, momentum: f64) -> Self {
         self.momentum = Some(Momentum::Momentum(momentum));
         self
     }
 
-    /// Its own betas, for optimizers that have `betas`.
+    /// Betas of the group, for optimizers that have `betas`.
     #[must_use]
     pub fn betas(mut self, beta1: f64, beta2: f64) -> Self {
         self.momentum = Some(Momentum::Betas(beta1, beta2));
@@ -80,7 +80,7 @@ impl ParamGroupConfig {
     }
 }
 
-/// What an optimizer can be made for: a `VarStore` (its parameters, in the order of
+/// The parameters of an optimizer: a `VarStore` (its parameters, in the order of
 /// [`params::named_parameters`]), tensors, or groups with settings of their own.
 pub trait IntoParamGroups {
     /// The groups, in the order of the state dict.

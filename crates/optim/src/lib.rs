@@ -1,8 +1,8 @@
 //! PyTorch's optimizers and learning-rate schedulers for `tch`, over libtorch's fused and foreach kernels.
 //!
 //! Names, defaults and updates are PyTorch 2.11's, and so are the state dicts: what one side saves, the other loads. A
-//! step works on all parameters in a few calls, allocates nothing on the Rust heap once warm, and never waits for the
-//! device.
+//! step works on all parameters in a few calls, allocates nothing on the Rust heap after the first ones, and never waits
+//! for the device.
 //!
 //! ```
 //! use fulgurite_optim::{AdamW, CosineAnnealingLR, Interval, LrSchedulerConfig, Optimizers};

@@ -18,7 +18,7 @@ pub enum Momentum {
     Betas(f64, f64),
 }
 
-/// Parameters that share their settings; what schedulers change.
+/// Parameters with common settings, which schedulers change.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ParamGroup {
@@ -28,7 +28,7 @@ pub struct ParamGroup {
     pub name: Option<String>,
     /// Learning rate.
     pub lr: f64,
-    /// Learning rate before any scheduler touched it; set by the first one attached.
+    /// Learning rate before any scheduler changed it; set by the first one attached.
     pub initial_lr: Option<f64>,
     /// Weight decay.
     pub weight_decay: f64,
@@ -76,7 +76,7 @@ impl ParamGroup {
     }
 }
 
-/// Evaluates the model and its gradients again and returns the loss. It is lent the optimizer that asks.
+/// Reevaluates the model and its gradients and returns the loss. It is passed the optimizer that calls it.
 pub type Closure<'a> =
     &'a mut dyn FnMut(&mut dyn Optimizer) -> Result<Tensor, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -104,8 +104,8 @@ pub trait Optimizer: Any + Send {
     /// group only (LBFGS). The optimizer is then unchanged.
     fn add_param_group(&mut self, group: ParamGroupConfig) -> Result<(), OptimError>;
 
-    /// Updates every parameter that has a gradient. Allocates nothing on the Rust heap once warm, and never waits for
-    /// the device.
+    /// Updates every parameter that has a gradient. After the first steps it allocates nothing on the Rust heap, and
+    /// it never waits for the device.
     ///
     /// # Errors
     ///

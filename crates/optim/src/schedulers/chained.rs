@@ -6,7 +6,7 @@ use super::scheduler::{ChainableScheduler, floats};
 use super::sequential::reset_lrs;
 use crate::{LrScheduler, OptimError, Optimizer};
 
-/// Several schedulers at once, each changing the learning rate that the one before it leaves.
+/// Chains several schedulers: at each step each changes the learning rate that the previous one set.
 ///
 /// ```
 /// use fulgurite_optim::{ChainedScheduler, ConstantLR, ExponentialLR};

@@ -12,9 +12,9 @@ use crate::error::ensure;
 use crate::options::options;
 use crate::{LrScheduler, Mode, OptimError, Optimizer, typed};
 
-/// Multiplies the learning rate by `factor` when a value has not become better for `patience` epochs.
+/// Reduces the learning rate by `factor` when a monitored value has stopped improving for `patience` epochs.
 ///
-/// In a training run it watches a logged value, named by
+/// In a training run it monitors a logged value, named by
 /// [`LrSchedulerConfig::monitor`](crate::LrSchedulerConfig::monitor). NaN is never better.
 #[derive(Debug)]
 pub struct ReduceLROnPlateau {

@@ -193,9 +193,9 @@ pub struct Scheduler<S: Schedule> {
 /// A scheduler that [`SequentialLR`](crate::SequentialLR) and [`ChainedScheduler`](crate::ChainedScheduler) can hold:
 /// all but [`ReduceLROnPlateau`](crate::ReduceLROnPlateau), which needs a value at each step.
 ///
-/// The methods are what PyTorch's composite schedulers do to their parts behind the scenes.
+/// The methods are what PyTorch's composite schedulers do to their parts internally.
 pub trait ChainableScheduler: LrScheduler {
-    /// Takes back one epoch (`recursive_undo`).
+    /// Undoes one epoch (`recursive_undo`).
     fn undo(&mut self);
 
     /// Takes the constructor's step (`_initial_step`).

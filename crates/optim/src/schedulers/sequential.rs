@@ -7,7 +7,7 @@ use super::scheduler::{ChainableScheduler, floats};
 use crate::error::ensure;
 use crate::{LrScheduler, OptimError, Optimizer, typed};
 
-/// One scheduler after another, each from its milestone on.
+/// Several schedulers in sequence, each from its milestone on.
 ///
 /// ```
 /// use fulgurite_optim::{CosineAnnealingLR, LinearLR, SequentialLR};

@@ -135,9 +135,11 @@ pub(super) enum Made {
 /// Makes the optimizer of parameters.
 pub(super) type MakeOptimizer = Box<dyn Fn(Vec<ParamGroupConfig>) -> Result<Box<dyn Optimizer>, OptimError>>;
 
+type BuiltScheduler = Result<Box<dyn LrScheduler>, OptimError>;
+
 /// Makes a scheduler, which may ask for the length of the run.
 pub(super) struct MakeScheduler {
-    pub make: Box<dyn Fn(&mut dyn FnMut() -> Option<u32>) -> Result<Box<dyn LrScheduler>, OptimError>>,
+    pub make: Box<dyn Fn(&mut dyn FnMut() -> Option<u32>) -> BuiltScheduler>,
     pub needs_metric: bool,
 }
 

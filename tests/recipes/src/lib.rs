@@ -1,17 +1,14 @@
-//! A program with a callback, a logger, an optimizer, a scheduler, a metric and a strategy of its own.
+//! A callback, a logger, an optimizer, a scheduler, a metric and a strategy that somebody else wrote, and a program that uses
+//! them.
 
-mod callback;
-mod logger;
-mod metric;
-mod model;
-mod optimizer;
-mod program;
-mod scheduler;
-mod strategy;
-
-// The tests have a main of their own.
-#[cfg(not(test))]
-fulgurite::cli_main!(program::cli);
+pub mod callback;
+pub mod logger;
+pub mod metric;
+pub mod model;
+pub mod optimizer;
+pub mod program;
+pub mod scheduler;
+pub mod strategy;
 
 #[cfg(test)]
 mod tests {
