@@ -6,8 +6,8 @@ use fulgurite_fabric::Fabric;
 use fulgurite_fabric::environments::SlurmJob;
 use fulgurite_fabric::loggers::{CsvLogger, DummyLogger, Logger, TensorBoardLogger};
 use fulgurite_optim::Optimizers;
+use fulgurite_torch::params::Parameters;
 use fulgurite_torch::rng;
-use fulgurite_torch::tch::nn;
 
 use crate::callbacks::{Callback, ModelCheckpoint, ModelSummary, ProgressBar, Role, Timer};
 use crate::config::{Deterministic, Limit, TrainerConfig, ValCheckInterval};
@@ -120,7 +120,7 @@ impl TrainerBuilder {
     /// [`estimated_stepping_batches`](TrainerState::estimated_stepping_batches) and hands its error on.
     pub fn optimizers(
         mut self,
-        factory: impl FnMut(&nn::VarStore, &TrainerState) -> Result<Optimizers, Error> + 'static,
+        factory: impl FnMut(&dyn Parameters, &TrainerState) -> Result<Optimizers, Error> + 'static,
     ) -> TrainerBuilder {
         self.optimizers = Some(Box::new(factory));
         self

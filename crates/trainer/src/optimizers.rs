@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use fulgurite_optim::{Interval, Optimizer, Optimizers};
-use fulgurite_torch::tch::{Tensor, nn};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tensor_id;
 
 use crate::error::Error;
 use crate::hook::Hook;
@@ -12,7 +13,7 @@ use crate::module::LightningModule;
 use crate::state::TrainerState;
 
 /// Makes the optimizers in place of the module.
-pub(crate) type OptimizerFactory = Box<dyn FnMut(&nn::VarStore, &TrainerState) -> Result<Optimizers, Error>>;
+pub(crate) type OptimizerFactory = Box<dyn FnMut(&dyn Parameters, &TrainerState) -> Result<Optimizers, Error>>;
 
 impl<M: LightningModule> Run<'_, '_, M> {
     /// Asks the factory, or the module, for optimizers; a second time when it wanted to know the length of the run first.
@@ -86,13 +87,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 /// Every parameter of an optimizer must be one of the module's, or its weights would be in no checkpoint and on no device.
-fn check_parameters(optimizers: &[Box<dyn Optimizer>], vars: &nn::VarStore, module: &str) -> Result<(), Error> {
-    let own: HashSet<*mut std::ffi::c_void> = vars.variables().values().map(Tensor::data_ptr).collect();
+fn check_parameters(optimizers: &[Box<dyn Optimizer>], vars: &dyn Parameters, module: &str) -> Result<(), Error> {
+    let own: HashSet<usize> = vars.named_tensors().iter().map(|named| tensor_id(&named.tensor)).collect();
     for optimizer in optimizers {
         for (index, group) in optimizer.param_groups().iter().enumerate() {
-            if let Some(foreign) = group.params.iter().find(|p| p.numel() > 0 && !own.contains(&p.data_ptr())) {
+            if let Some(foreign) = group.params.iter().find(|p| !own.contains(&tensor_id(p))) {
                 return Err(Error::Config(format!(
-                    "{} was given a parameter of shape {:?} (group {index}) that is not in the `VarStore` that `{module}::vars` returns, so it would be in no checkpoint; make its layer from that store",
+                    "{} was given a parameter of shape {:?} (group {index}) that is not among the parameters that `{module}::vars` returns, so it would be in no checkpoint; make its layer from that `VarStore`, or list it there",
                     optimizer.name(),
                     foreign.size()
                 )));

@@ -22,7 +22,7 @@ struct Net {
 impl LightningModule for Net {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -93,7 +93,7 @@ struct Weight {
 impl LightningModule for Weight {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -149,7 +149,7 @@ fn the_extra_epoch_of_weight_averaging_draws_as_if_each_batch_passed_once() {
     impl LightningModule for Draws {
         type Batch = Tensor;
 
-        fn vars(&self) -> &nn::VarStore {
+        fn vars(&self) -> &dyn Parameters {
             &self.vars
         }
 

@@ -29,7 +29,7 @@ impl Counting {
 impl LightningModule for Counting {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -225,7 +225,7 @@ struct OnDevice(Counting);
 impl LightningModule for OnDevice {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.0.vars
     }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use fulgurite_fabric::{CheckpointIo, DefaultCheckpointIo};
 use fulgurite_optim::{Interval, LrSchedulerConfig, Optimizers, SchedulerOptions};
-use fulgurite_torch::tch::nn;
+use fulgurite_torch::params::Parameters;
 use fulgurite_torch::{Value, rng};
 
 use super::args::{self, Request, RunRequest};
@@ -220,7 +220,7 @@ where
 }
 
 /// The optimizer and scheduler of the command line.
-fn configure(optimization: &Optimization, vars: &nn::VarStore, trainer: &TrainerState) -> Result<Optimizers, Error> {
+fn configure(optimization: &Optimization, vars: &dyn Parameters, trainer: &TrainerState) -> Result<Optimizers, Error> {
     let optimizers = optimization.optimizer.clone().build(vars);
     let Some(Schedule { options, step }) = &optimization.scheduler else { return Ok(optimizers) };
     let wants_length =

@@ -1,9 +1,12 @@
 //! Manual optimization: what a module calls in `training_step` when it steps its optimizers itself.
 
+use std::collections::HashSet;
+
 use fulgurite_fabric::{FabricError, OptimizerStep, Pass};
 use fulgurite_optim::{OptimError, Optimizer};
 use fulgurite_torch::autocast::{Autocast, AutocastGuard};
 use fulgurite_torch::tch::Tensor;
+use fulgurite_torch::tensor_id;
 
 use super::optimization::torch;
 use crate::config::GradientClipAlgorithm;
@@ -26,7 +29,7 @@ use crate::step::Step;
 /// impl LightningModule for Line {
 ///     type Batch = (Tensor, Tensor);
 ///
-///     fn vars(&self) -> &nn::VarStore { &self.vars }
+///     fn vars(&self) -> &dyn Parameters { &self.vars }
 ///
 ///     fn automatic_optimization(&self) -> bool { false }
 ///
@@ -264,11 +267,12 @@ impl TrainerState {
         let Some(own) = self.optimizer(index).map(|optimizer| of(optimizer)) else {
             return Err(no_optimizer(index, self.run.optimizers.len()));
         };
+        let own: HashSet<usize> = own.iter().map(tensor_id).collect();
         let others: Vec<Tensor> = (0..self.run.optimizers.len())
             .filter(|&other| other != index)
             .filter_map(|other| self.optimizer(other).map(|optimizer| of(optimizer)))
             .flatten()
-            .filter(|parameter| parameter.requires_grad() && !own.iter().any(|mine| is_same(mine, parameter)))
+            .filter(|parameter| parameter.requires_grad() && !own.contains(&tensor_id(parameter)))
             .collect();
         for parameter in others {
             let _same_tensor = parameter.set_requires_grad(false);
@@ -293,9 +297,4 @@ pub(crate) fn no_optimizer(index: usize, there: usize) -> Error {
 /// An optimizer was asked for while something else has it.
 pub(crate) fn in_a_step(index: usize) -> Error {
     Error::Config(format!("optimizer {index} is in the middle of a step already"))
-}
-
-/// Whether two handles are to the same parameter.
-fn is_same(a: &Tensor, b: &Tensor) -> bool {
-    a.data_ptr() == b.data_ptr()
 }

@@ -6,7 +6,8 @@ mod dead_parameters;
 use data_wait::DataWait;
 pub(crate) use data_wait::Phase;
 use dead_parameters::DeadParameters;
-use fulgurite_torch::tch::{Cuda, Device, nn};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::{Cuda, Device};
 
 use crate::state::TrainerState;
 
@@ -19,7 +20,7 @@ pub(crate) struct Mistakes {
 
 impl TrainerState {
     /// Training begins.
-    pub(crate) fn look_for_mistakes(&mut self, vars: &nn::VarStore) {
+    pub(crate) fn look_for_mistakes(&mut self, vars: &dyn Parameters) {
         self.mistakes = Mistakes { dead: DeadParameters::of(vars), wait: DataWait::default() };
     }
 
