@@ -4,8 +4,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use fulgurite_torch::grad::NoGradGuard;
-use fulgurite_torch::tch::{Device, Kind, Tensor, nn};
-use fulgurite_torch::{Dict, TensorList, TorchError, Value, foreach, params};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::{Device, Kind, Tensor};
+use fulgurite_torch::{Dict, TensorList, TorchError, Value, foreach, params, tensor_id};
 
 use fulgurite_engine::{Error, Result};
 
@@ -39,6 +40,8 @@ pub(super) struct AveragedModel {
     names: Vec<String>,
     live: Vec<Tensor>,
     average: Vec<Tensor>,
+    /// Further names of tied tensors, with the places of these.
+    tied: Vec<(String, usize)>,
     /// How many are parameters; buffers follow.
     parameters: usize,
     buffers: Buffers,
@@ -62,7 +65,7 @@ struct Group {
 impl AveragedModel {
     /// A copy of the store, on `device` or on its own.
     pub(super) fn new(
-        vars: &nn::VarStore,
+        vars: &dyn Parameters,
         device: Option<Device>,
         buffers: Buffers,
         averaging: Averaging,
@@ -71,6 +74,9 @@ impl AveragedModel {
         let parameters = params::named_parameters(vars);
         let count = parameters.len();
         let (names, live): (Vec<_>, Vec<_>) = parameters.into_iter().chain(params::named_buffers(vars)).unzip();
+        let place = |tied: &Tensor| live.iter().position(|tensor| tensor_id(tensor) == tensor_id(tied));
+        let tied = params::tied_names(vars).into_iter();
+        let tied = tied.filter_map(|(name, tensor)| Some((name, place(&tensor)?))).collect();
         let copy = |tensor: &Tensor| {
             let options = (tensor.kind(), device.unwrap_or(tensor.device()));
             let mut copy = tensor.f_zeros_like()?.f_to_device(options.1)?;
@@ -80,6 +86,7 @@ impl AveragedModel {
         let average = live.iter().map(copy).collect::<Result<Vec<Tensor>, TorchError>>()?;
         let mut model = AveragedModel {
             names,
+            tied,
             live,
             average,
             parameters: count,
@@ -179,7 +186,9 @@ impl AveragedModel {
 
     /// The averages under the names of the module's state dict. The tensors are the averages themselves.
     pub(super) fn state_dict(&self) -> Dict {
-        self.names.iter().zip(&self.average).map(|(name, tensor)| (name.as_str().into(), tensor.into())).collect()
+        let tied = self.tied.iter().map(|(name, place)| (name, &self.average[*place]));
+        let named = self.names.iter().zip(&self.average).chain(tied);
+        named.map(|(name, tensor)| (name.as_str().into(), tensor.into())).collect()
     }
 
     /// Takes the averages from a state dict of the module. What the module does not have is left alone.

@@ -151,7 +151,7 @@ impl ModelSummary {
     /// # struct Line { vars: nn::VarStore, fc: nn::Linear }
     /// # impl LightningModule for Line {
     /// #     type Batch = Tensor;
-    /// #     fn vars(&self) -> &nn::VarStore { &self.vars }
+    /// #     fn vars(&self) -> &dyn Parameters { &self.vars }
     /// #     fn example_forward(&mut self) -> Result<Tensor> {
     /// #         Ok(Tensor::ones([8, 4], (Kind::Float, self.vars.device())).apply(&self.fc))
     /// #     }

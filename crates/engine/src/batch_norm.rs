@@ -1,6 +1,7 @@
 //! [`BatchNormRefresh`]: the statistics of batch norms computed anew, over an epoch in which nothing is trained.
 
-use fulgurite_torch::tch::{Kind, Tensor, nn};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::{Kind, Tensor};
 use fulgurite_torch::{TorchError, grad::NoGradGuard, params, to_host_f64};
 
 /// The running mean and variance of every batch norm, as the plain average of what batches have: what PyTorch computes
@@ -27,7 +28,7 @@ struct Layer {
 }
 
 /// The batch norms of a store: the path of each with the dot at its end, its running mean and its running variance.
-pub fn batch_norms(vars: &nn::VarStore) -> Vec<(String, [Tensor; 2])> {
+pub fn batch_norms(vars: &dyn Parameters) -> Vec<(String, [Tensor; 2])> {
     let buffers = params::named_buffers(vars);
     let find =
         |name: String| buffers.iter().find(|(other, _)| *other == name).map(|(_, tensor)| tensor.shallow_clone());
@@ -45,7 +46,7 @@ impl BatchNormRefresh {
     }
 
     /// For the batch norms of a store, whose statistics are averages over `batches` batches already.
-    pub(crate) fn new(vars: &nn::VarStore, batches: u64) -> Result<BatchNormRefresh, TorchError> {
+    pub(crate) fn new(vars: &dyn Parameters, batches: u64) -> Result<BatchNormRefresh, TorchError> {
         let layer = |(_, [mean, var]): (String, [Tensor; 2])| {
             let average = [copy(&mean)?, copy(&var)?];
             Ok(Layer { running: [mean, var], average, momentum: None })

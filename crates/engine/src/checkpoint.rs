@@ -3,8 +3,9 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 
+use fulgurite_torch::params::Parameters;
 use fulgurite_torch::rng::{self, RngState};
-use fulgurite_torch::tch::{Tensor, nn, no_grad};
+use fulgurite_torch::tch::{Tensor, no_grad};
 use fulgurite_torch::{Dict, Value, grad, params, runtime};
 
 use crate::data_module::Source;
@@ -437,7 +438,7 @@ fn check_parameters_with_state(saved: &Saved, more: &Saved) -> Result<(), String
 }
 
 /// The gradients, by the names of their parameters; `None` of a parameter that has none.
-fn gradients(vars: &nn::VarStore) -> Dict {
+fn gradients(vars: &dyn Parameters) -> Dict {
     let of = |(name, parameter): (String, Tensor)| -> (Value, Value) {
         let grad = parameter.grad();
         (name.into(), if grad.defined() { grad.into() } else { Value::None })
@@ -446,7 +447,7 @@ fn gradients(vars: &nn::VarStore) -> Dict {
 }
 
 /// Puts gradients back, `scaled` from the loss scale they were saved with to the one of this run.
-fn restore_gradients(vars: &nn::VarStore, saved: &Saved, scaled: f64) -> Result<(), String> {
+fn restore_gradients(vars: &dyn Parameters, saved: &Saved, scaled: f64) -> Result<(), String> {
     let parameters = params::named_parameters(vars);
     for (name, parameter) in &parameters {
         match saved.value(name) {

@@ -3,7 +3,7 @@
 use fulgurite_fabric::Fabric;
 use fulgurite_fabric::environments::SlurmJob;
 use fulgurite_optim::Optimizers;
-use fulgurite_torch::tch::nn;
+use fulgurite_torch::params::Parameters;
 
 use crate::callback::Callback;
 use crate::checkpointer::Checkpointer;
@@ -16,7 +16,7 @@ use crate::signals::Signal;
 use crate::state::TrainerState;
 
 /// Makes the optimizers in place of the module.
-pub type OptimizerFactory = Box<dyn FnMut(&nn::VarStore, &TrainerState) -> Result<Optimizers, Error>>;
+pub type OptimizerFactory = Box<dyn FnMut(&dyn Parameters, &TrainerState) -> Result<Optimizers, Error>>;
 
 /// What runs modules over data, with nothing that was not handed to it: a `Trainer` without defaults.
 pub struct Engine {

@@ -4,7 +4,8 @@ use std::any::Any;
 
 use fulgurite_data::Batch;
 use fulgurite_optim::{LrScheduler, Optimizer, Optimizers};
-use fulgurite_torch::tch::{Device, Tensor, nn};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::{Device, Tensor};
 use fulgurite_torch::{Dict, Value};
 
 use crate::callback::Callback;
@@ -44,7 +45,7 @@ pub enum BatchFlow {
 /// impl LightningModule for Line {
 ///     type Batch = (Tensor, Tensor);
 ///
-///     fn vars(&self) -> &nn::VarStore { &self.vars }
+///     fn vars(&self) -> &dyn Parameters { &self.vars }
 ///
 ///     fn training_step(&mut self, (x, y): Self::Batch, step: &mut Step) -> Result<Loss> {
 ///         let loss = x.apply(&self.layer).mse_loss(&y, tch::Reduction::Mean);
@@ -66,8 +67,9 @@ pub trait LightningModule: Any + Send + Sized {
     /// What its steps receive, and what its loaders must yield.
     type Batch: Batch;
 
-    /// The parameters and buffers. Layers made from this store follow it to the device and into checkpoints.
-    fn vars(&self) -> &nn::VarStore;
+    /// The parameters and buffers: usually the [`nn::VarStore`](fulgurite_torch::tch::nn::VarStore) that its layers were
+    /// made from, or any other [`Parameters`]. What is listed there follows the run to its device and into checkpoints.
+    fn vars(&self) -> &dyn Parameters;
 
     /// The loss of one batch, a scalar with a gradient. The trainer runs the backward pass and the optimizer.
     fn training_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<Loss> {
@@ -503,7 +505,7 @@ impl<M: LightningModule> ModuleView for M {
         LightningModule::name(self)
     }
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         LightningModule::vars(self)
     }
 

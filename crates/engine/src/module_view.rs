@@ -2,7 +2,8 @@
 
 use std::any::Any;
 
-use fulgurite_torch::tch::{Tensor, nn};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value};
 
 use crate::error::Result;
@@ -13,7 +14,7 @@ pub trait ModuleView {
     fn name(&self) -> &'static str;
 
     /// Its parameters and buffers.
-    fn vars(&self) -> &nn::VarStore;
+    fn vars(&self) -> &dyn Parameters;
 
     /// Its hyper-parameters.
     fn hparams(&self) -> Dict;

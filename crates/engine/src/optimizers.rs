@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use fulgurite_optim::{Interval, Optimizer, Optimizers};
-use fulgurite_torch::tch::nn;
+use fulgurite_torch::params::Parameters;
 use fulgurite_torch::tensor_id;
 
 use crate::engine::OptimizerFactory;
@@ -86,13 +86,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 /// Every parameter of an optimizer must be one of the module's, or its weights would be in no checkpoint and on no device.
-fn check_parameters(optimizers: &[Box<dyn Optimizer>], vars: &nn::VarStore, module: &str) -> Result<(), Error> {
-    let own: HashSet<usize> = vars.variables().values().map(tensor_id).collect();
+fn check_parameters(optimizers: &[Box<dyn Optimizer>], vars: &dyn Parameters, module: &str) -> Result<(), Error> {
+    let own: HashSet<usize> = vars.named_tensors().iter().map(|named| tensor_id(&named.tensor)).collect();
     for optimizer in optimizers {
         for (index, group) in optimizer.param_groups().iter().enumerate() {
             if let Some(foreign) = group.params.iter().find(|p| !own.contains(&tensor_id(p))) {
                 return Err(Error::Config(format!(
-                    "{} was given a parameter of shape {:?} (group {index}) that is not in the `VarStore` that `{module}::vars` returns, so it would be in no checkpoint; make its layer from that store",
+                    "{} was given a parameter of shape {:?} (group {index}) that is not among the parameters that `{module}::vars` returns, so it would be in no checkpoint; make its layer from that `VarStore`, or list it there",
                     optimizer.name(),
                     foreign.size()
                 )));

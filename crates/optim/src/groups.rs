@@ -1,7 +1,8 @@
 //! The parameters of an optimizer: [`IntoParamGroups`] and [`ParamGroupConfig`].
 
+use fulgurite_torch::params::{self, Parameters};
 use fulgurite_torch::tch::{Tensor, nn};
-use fulgurite_torch::{params, tensor_id};
+use fulgurite_torch::tensor_id;
 
 use crate::error::ensure_non_negative;
 use crate::state_dict::copy_groups;
@@ -80,7 +81,7 @@ impl ParamGroupConfig {
     }
 }
 
-/// The parameters of an optimizer: a `VarStore` (its parameters, in the order of
+/// What an optimizer can be made for: a `VarStore` or other [`Parameters`] (in the order of
 /// [`params::named_parameters`]), tensors, or groups with settings of their own.
 pub trait IntoParamGroups {
     /// The groups, in the order of the state dict.
@@ -88,6 +89,18 @@ pub trait IntoParamGroups {
 }
 
 impl IntoParamGroups for &nn::VarStore {
+    fn into_param_groups(self) -> Vec<ParamGroupConfig> {
+        (self as &dyn Parameters).into_param_groups()
+    }
+}
+
+impl IntoParamGroups for &params::NamedTensors {
+    fn into_param_groups(self) -> Vec<ParamGroupConfig> {
+        (self as &dyn Parameters).into_param_groups()
+    }
+}
+
+impl IntoParamGroups for &dyn Parameters {
     fn into_param_groups(self) -> Vec<ParamGroupConfig> {
         let params: Vec<Tensor> = params::named_parameters(self).into_iter().map(|(_, param)| param).collect();
         vec![ParamGroupConfig::new(&params)]

@@ -13,8 +13,8 @@ use fulgurite_fabric::loggers::{CsvLogger, DummyLogger, Logger, TensorBoardLogge
 use fulgurite_fabric::strategy::StrategyChoice;
 use fulgurite_fabric::{Devices, Fabric};
 use fulgurite_optim::Optimizers;
+use fulgurite_torch::params::Parameters;
 use fulgurite_torch::rng;
-use fulgurite_torch::tch::nn;
 
 use crate::callbacks::{Callback, DefaultCallback, ModelCheckpoint, ModelSummary, ProgressBar, Timer};
 use crate::plugin::{Kind, Plugin};
@@ -123,7 +123,7 @@ impl TrainerBuilder {
     /// [`estimated_stepping_batches`](TrainerState::estimated_stepping_batches) and hands its error on.
     pub fn optimizers(
         mut self,
-        factory: impl FnMut(&nn::VarStore, &TrainerState) -> Result<Optimizers, Error> + 'static,
+        factory: impl FnMut(&dyn Parameters, &TrainerState) -> Result<Optimizers, Error> + 'static,
     ) -> TrainerBuilder {
         self.optimizers = Some(Box::new(factory));
         self

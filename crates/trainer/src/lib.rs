@@ -31,6 +31,7 @@ pub use fulgurite_fabric::loggers;
 pub use fulgurite_metrics as metrics;
 pub use fulgurite_optim as optim;
 pub use fulgurite_torch as torch;
+pub use fulgurite_torch::params::{NamedTensors, Parameters};
 pub use fulgurite_torch::rng::seed_everything;
 pub use fulgurite_torch::tch;
 pub use load::{Checkpoint, LoadFromCheckpoint};

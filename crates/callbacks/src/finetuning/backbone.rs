@@ -37,7 +37,7 @@ use super::{BaseFinetuning, Finetuning, Unfreeze, freeze, unfreeze_and_add_param
 /// impl LightningModule for Classifier {
 ///     type Batch = (Tensor, Tensor);
 ///
-///     fn vars(&self) -> &nn::VarStore { &self.vars }
+///     fn vars(&self) -> &dyn Parameters { &self.vars }
 ///
 ///     fn training_step(&mut self, (x, y): Self::Batch, _: &mut Step) -> Result<Loss> {
 ///         Ok(x.apply(&self.backbone).relu().apply(&self.head).cross_entropy_for_logits(&y).into())

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use fulgurite_engine::{Error, Result, TrainerState};
 use fulgurite_optim::{OptimError, Optimizer, ParamGroupConfig};
-use fulgurite_torch::tch::{Tensor, nn};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, TorchError, Value, params, tensor_id};
 
 /// By optimizer, the entries of its `param_groups` with the names of the parameters, as Lightning's checkpoints have
@@ -49,7 +50,7 @@ impl GroupRecords {
     /// Notes groups that are new, and what is frozen. There were `before` groups.
     pub(super) fn store(
         &mut self,
-        vars: &nn::VarStore,
+        vars: &dyn Parameters,
         index: usize,
         before: usize,
         optimizer: &dyn Optimizer,
@@ -77,7 +78,7 @@ impl GroupRecords {
 
     /// Makes a checkpoint's groups again, before the optimizers' states are loaded. Lightning leaves their parameters
     /// frozen.
-    pub(super) fn restore(&mut self, trainer: &mut TrainerState, vars: &nn::VarStore) -> Result<(), Error> {
+    pub(super) fn restore(&mut self, trainer: &mut TrainerState, vars: &dyn Parameters) -> Result<(), Error> {
         let Some(restored) = self.restored.take() else { return Ok(()) };
         let named: HashMap<String, Tensor> = params::named_parameters(vars).into_iter().collect();
         let train = |tensor: &Tensor, on: bool| tensor.f_set_requires_grad(on).map(drop).map_err(TorchError::from);

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use fulgurite_engine::{Error, TrainerState, batch_norms};
 use fulgurite_optim::{Optimizer, ParamGroupConfig};
 use fulgurite_torch::grad::NoGradGuard;
-use fulgurite_torch::tch::{Tensor, nn};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{TensorList, TorchError, foreach, params, tensor_id};
 
 /// Whether the variable `name` is in the part of the module that `path` names: `backbone` names `backbone.conv.weight`.
@@ -14,7 +15,7 @@ fn is_under(name: &str, path: &str) -> bool {
 }
 
 /// The parameters under `paths`, each with whether it is a batch norm's.
-fn parameters(vars: &nn::VarStore, paths: &[&str]) -> Result<Vec<(Tensor, bool)>, Error> {
+fn parameters(vars: &dyn Parameters, paths: &[&str]) -> Result<Vec<(Tensor, bool)>, Error> {
     let named = params::named_parameters(vars);
     if let Some(path) = paths.iter().find(|path| !named.iter().any(|(name, _)| is_under(name, path))) {
         let mut tops: Vec<&str> = named.iter().filter_map(|(name, _)| name.split('.').next()).collect();
@@ -38,7 +39,7 @@ fn parameters(vars: &nn::VarStore, paths: &[&str]) -> Result<Vec<(Tensor, bool)>
 /// # Errors
 ///
 /// When there is nothing under one of the paths.
-pub fn freeze(vars: &nn::VarStore, paths: &[&str], train_bn: bool) -> Result<(), Error> {
+pub fn freeze(vars: &dyn Parameters, paths: &[&str], train_bn: bool) -> Result<(), Error> {
     for (parameter, is_norm) in parameters(vars, paths)? {
         let _ = parameter.f_set_requires_grad(is_norm && train_bn).map_err(TorchError::from)?;
     }
@@ -50,7 +51,7 @@ pub fn freeze(vars: &nn::VarStore, paths: &[&str], train_bn: bool) -> Result<(),
 /// # Errors
 ///
 /// When there is nothing under one of the paths.
-pub fn make_trainable(vars: &nn::VarStore, paths: &[&str]) -> Result<(), Error> {
+pub fn make_trainable(vars: &dyn Parameters, paths: &[&str]) -> Result<(), Error> {
     for (parameter, _) in parameters(vars, paths)? {
         let _ = parameter.f_set_requires_grad(true).map_err(TorchError::from)?;
     }
@@ -64,7 +65,7 @@ pub fn make_trainable(vars: &nn::VarStore, paths: &[&str]) -> Result<(), Error> 
 ///
 /// When there is nothing under one of the paths.
 pub fn filter_params(
-    vars: &nn::VarStore,
+    vars: &dyn Parameters,
     paths: &[&str],
     train_bn: bool,
     requires_grad: bool,
@@ -98,7 +99,7 @@ impl Default for Unfreeze {
 /// When there is nothing under one of the paths, or the optimizer takes no further group.
 pub fn unfreeze_and_add_param_group(
     trainer: &TrainerState,
-    vars: &nn::VarStore,
+    vars: &dyn Parameters,
     paths: &[&str],
     optimizer: &mut dyn Optimizer,
     how: Unfreeze,
@@ -132,7 +133,7 @@ pub(super) struct FrozenStatistics {
 
 impl FrozenStatistics {
     /// `None` when there is nothing frozen.
-    pub(super) fn find(vars: &nn::VarStore) -> Result<Option<FrozenStatistics>, TorchError> {
+    pub(super) fn find(vars: &dyn Parameters) -> Result<Option<FrozenStatistics>, TorchError> {
         let _no_grad = NoGradGuard::new();
         let frozen: HashSet<String> = params::named_parameters(vars)
             .into_iter()

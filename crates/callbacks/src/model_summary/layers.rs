@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fulgurite_torch::flops::op_flops;
-use fulgurite_torch::params::{named_buffers, named_parameters};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::params::{named_buffers, named_parameters, tied_names};
 use fulgurite_torch::record::{Argument, OpRecord, TensorRecord};
 use fulgurite_torch::storage_id;
-use fulgurite_torch::tch::{Tensor, nn};
+use fulgurite_torch::tch::Tensor;
 
 use super::{LayerSummary, Summary};
 
@@ -41,18 +42,15 @@ fn contains(outer: &str, inner: &str) -> bool {
 }
 
 /// The parameters in their order, then the buffers, then further names of parameters.
-fn variables(vars: &nn::VarStore) -> Vec<Variable> {
+fn variables(vars: &dyn Parameters) -> Vec<Variable> {
     let of = |is_parameter| move |(name, tensor)| Variable { name, tensor, is_parameter };
     let mut all: Vec<_> = named_parameters(vars).into_iter().map(of(true)).collect();
     all.extend(named_buffers(vars).into_iter().map(of(false)));
-    let known: HashSet<String> = all.iter().map(|variable| variable.name.clone()).collect();
-    let mut others: Vec<_> = vars.variables().into_iter().filter(|(name, _)| !known.contains(name)).collect();
-    others.sort_by(|(a, _), (b, _)| a.cmp(b));
-    all.extend(others.into_iter().map(of(true)));
+    all.extend(tied_names(vars).into_iter().map(of(true)));
     all
 }
 
-pub(super) fn summarize(vars: &nn::VarStore, ops: Option<&[OpRecord]>, max_depth: i64) -> Summary {
+pub(super) fn summarize(vars: &dyn Parameters, ops: Option<&[OpRecord]>, max_depth: i64) -> Summary {
     let variables = variables(vars);
     let modules = modules(&variables);
     let pass = ops.map(|ops| Pass::new(ops, &variables));

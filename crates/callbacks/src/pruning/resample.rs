@@ -2,7 +2,8 @@
 
 use fulgurite_torch::grad::NoGradGuard;
 use fulgurite_torch::params;
-use fulgurite_torch::tch::{Tensor, nn};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::Tensor;
 
 use super::Parameter;
 use fulgurite_engine::Result;
@@ -11,7 +12,11 @@ use fulgurite_engine::Result;
 pub(super) type ResampleFn = Box<dyn FnMut(&str, &mut Tensor) -> Result<()> + Send>;
 
 /// Draws new values for every parameter.
-pub(super) fn resample(parameters: &mut [Parameter], vars: &nn::VarStore, with: Option<&mut ResampleFn>) -> Result<()> {
+pub(super) fn resample(
+    parameters: &mut [Parameter],
+    vars: &dyn Parameters,
+    with: Option<&mut ResampleFn>,
+) -> Result<()> {
     let _no_grad = NoGradGuard::new();
     if let Some(with) = with {
         return parameters.iter_mut().try_for_each(|parameter| with(&parameter.name, &mut parameter.tensor));

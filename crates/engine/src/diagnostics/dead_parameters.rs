@@ -1,7 +1,8 @@
 //! [`DeadParameters`]: trainable parameters that no loss depends on.
 
 use fulgurite_torch::params;
-use fulgurite_torch::tch::{Tensor, nn};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::Tensor;
 
 /// How many names a warning lists.
 const LISTED: usize = 20;
@@ -16,7 +17,7 @@ pub(super) struct DeadParameters {
 
 impl DeadParameters {
     /// All parameters that require a gradient now.
-    pub(super) fn of(vars: &nn::VarStore) -> DeadParameters {
+    pub(super) fn of(vars: &dyn Parameters) -> DeadParameters {
         let mut unseen = params::named_parameters(vars);
         unseen.retain(|(_, parameter)| parameter.requires_grad());
         DeadParameters { unseen, trained: false }
@@ -55,7 +56,7 @@ impl DeadParameters {
 
 #[cfg(test)]
 mod tests {
-    use fulgurite_torch::tch::{Device, Kind};
+    use fulgurite_torch::tch::{Device, Kind, nn};
 
     use super::*;
 

@@ -9,7 +9,8 @@ use std::time::Instant;
 use data_wait::DataWait;
 pub(crate) use data_wait::Phase;
 use dead_parameters::DeadParameters;
-use fulgurite_torch::tch::{Cuda, Device, nn};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::{Cuda, Device};
 
 /// What a fit is being watched for.
 #[derive(Debug, Default)]
@@ -20,7 +21,7 @@ pub(crate) struct Diagnostics {
 
 impl Diagnostics {
     /// Training begins.
-    pub(crate) fn start(vars: &nn::VarStore) -> Diagnostics {
+    pub(crate) fn start(vars: &dyn Parameters) -> Diagnostics {
         Diagnostics { dead: DeadParameters::of(vars), wait: DataWait::default() }
     }
 

@@ -26,7 +26,7 @@ use crate::step::Step;
 /// impl LightningModule for Line {
 ///     type Batch = (Tensor, Tensor);
 ///
-///     fn vars(&self) -> &nn::VarStore { &self.vars }
+///     fn vars(&self) -> &dyn Parameters { &self.vars }
 ///
 ///     fn automatic_optimization(&self) -> bool { false }
 ///

@@ -8,7 +8,7 @@
 //! # struct Classifier { vars: nn::VarStore }
 //! # impl LightningModule for Classifier {
 //! #     type Batch = (Tensor, Tensor);
-//! #     fn vars(&self) -> &nn::VarStore { &self.vars }
+//! #     fn vars(&self) -> &dyn Parameters { &self.vars }
 //! # }
 //! # struct Points;
 //! # impl LightningDataModule for Points { type Batch = (Tensor, Tensor); }

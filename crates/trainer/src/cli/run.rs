@@ -8,7 +8,7 @@ use fulgurite_engine::profilers::ProfilerChoice;
 use fulgurite_engine::{Error, LightningDataModule, LightningModule, Outcome, Result, Signal, TrainerState};
 use fulgurite_fabric::{CheckpointIo, DefaultCheckpointIo};
 use fulgurite_optim::{Interval, IntoParamGroups, LrSchedulerConfig, Optimizers};
-use fulgurite_torch::tch::nn;
+use fulgurite_torch::params::Parameters;
 use fulgurite_torch::{Value, rng};
 
 use super::args::{self, Request, RunRequest};
@@ -223,7 +223,7 @@ where
 }
 
 /// The optimizer and scheduler of the command line.
-fn configure(optimization: &Optimization, vars: &nn::VarStore, trainer: &TrainerState) -> Result<Optimizers, Error> {
+fn configure(optimization: &Optimization, vars: &dyn Parameters, trainer: &TrainerState) -> Result<Optimizers, Error> {
     let optimizers = Optimizers::from_result((optimization.optimizer)(vars.into_param_groups()));
     let Some(Schedule { scheduler, step }) = &optimization.scheduler else { return Ok(optimizers) };
     let mut unknown = None;

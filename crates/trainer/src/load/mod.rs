@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use fulgurite_engine::{Console, Error, LightningDataModule, LightningModule, Result};
 use fulgurite_fabric::CheckpointIo;
-use fulgurite_torch::tch::{Device, Kind, nn};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::{Device, Kind};
 use fulgurite_torch::{Dict, Value, params};
 use serde::de::DeserializeOwned;
 
@@ -70,7 +71,7 @@ const STATE_DICT_KEYS: [&str; 5] = ["state_dict", "model_state_dict", "model", "
 /// impl LightningModule for Classifier {
 ///     type Batch = Tensor;
 ///
-///     fn vars(&self) -> &nn::VarStore { &self.vars }
+///     fn vars(&self) -> &dyn Parameters { &self.vars }
 ///
 ///     fn hparams(&self) -> Dict { Dict::from_serialize(&self.hparams) }
 /// }
@@ -346,11 +347,11 @@ impl Checkpoint {
     /// [`strict(false)`](Checkpoint::strict)), other shapes (unless
     /// [`ignore_mismatched_sizes`](Checkpoint::ignore_mismatched_sizes)), entries that are no tensors; two names that a
     /// renaming makes one.
-    pub fn load_into(&self, vars: &nn::VarStore) -> Result<LoadReport, Error> {
+    pub fn load_into(&self, vars: &dyn Parameters) -> Result<LoadReport, Error> {
         self.copy(self.state_dict()?, vars)
     }
 
-    fn copy(&self, state: &Dict, vars: &nn::VarStore) -> Result<LoadReport, Error> {
+    fn copy(&self, state: &Dict, vars: &dyn Parameters) -> Result<LoadReport, Error> {
         let mut report = LoadReport::default();
         let mut wanted = self.keys.apply(state, &mut report.skipped_keys).map_err(|problem| self.wrong(problem))?;
         if self.ignore_mismatched_sizes {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use fulgurite_fabric::Clip;
 use fulgurite_optim::{LrSchedulerConfig, Optimizer};
-use fulgurite_torch::tch::{Tensor, nn};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::Tensor;
 
 use crate::batch_norm::BatchNormRefresh;
 use crate::config::GradientClipAlgorithm;
@@ -123,7 +124,7 @@ impl TrainerState {
     /// # Errors
     ///
     /// libtorch cannot copy the statistics.
-    pub fn begin_batch_norm_refresh(&mut self, vars: &nn::VarStore, batches: u64) -> Result<(), Error> {
+    pub fn begin_batch_norm_refresh(&mut self, vars: &dyn Parameters, batches: u64) -> Result<(), Error> {
         self.fit.epoch.optimization.set_refresh(BatchNormRefresh::new(vars, batches)?);
         Ok(())
     }

@@ -56,7 +56,7 @@ impl Net {
 impl LightningModule for Net {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -197,7 +197,7 @@ fn a_layer_that_is_left_alone_keeps_its_statistics() {
     impl LightningModule for Still {
         type Batch = Tensor;
 
-        fn vars(&self) -> &nn::VarStore {
+        fn vars(&self) -> &dyn Parameters {
             &self.0.vars
         }
 

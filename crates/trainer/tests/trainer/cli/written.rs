@@ -70,7 +70,7 @@ impl FromConfig for Never {
 impl LightningModule for Never {
     type Batch = (Tensor, Tensor);
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         unreachable!("it is never made")
     }
 }

@@ -41,7 +41,7 @@ impl Pair {
 impl LightningModule for Pair {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -218,7 +218,7 @@ struct Bowl(Pair);
 impl LightningModule for Bowl {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.0.vars
     }
 
@@ -338,7 +338,7 @@ struct Forgetful(Pair);
 impl LightningModule for Forgetful {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.0.vars
     }
 
