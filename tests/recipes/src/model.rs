@@ -30,7 +30,7 @@ impl FromConfig for Line {
 impl LightningModule for Line {
     type Batch = (Tensor, Tensor);
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
