@@ -2,6 +2,7 @@
 
 mod manual;
 mod overridden;
+mod players;
 mod schedule_length;
 mod turns;
 
