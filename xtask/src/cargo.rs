@@ -6,6 +6,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
+const NO_START: &str = "cargo does not start";
+
 /// A call of cargo in the workspace. Its output goes where ours goes.
 pub(crate) struct Cargo(Command);
 
@@ -28,8 +30,20 @@ impl Cargo {
 
     /// Runs it, and hands on how it ended: cargo has said itself what went wrong.
     pub(crate) fn run(mut self) -> Result<ExitCode> {
-        let status = self.0.status().context("cargo does not start")?;
+        let status = self.0.status().context(NO_START)?;
         let code = status.code().and_then(|code| u8::try_from(code).ok());
         Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+    }
+
+    /// Runs it, and says whether all went well.
+    pub(crate) fn succeeds(mut self) -> Result<bool> {
+        Ok(self.0.status().context(NO_START)?.success())
+    }
+
+    /// Runs it unseen, and says whether all went well, and what it said.
+    pub(crate) fn output(mut self) -> Result<(bool, String)> {
+        let output = self.0.output().context(NO_START)?;
+        let said = [output.stderr, output.stdout].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
     }
 }

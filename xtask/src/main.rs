@@ -6,6 +6,7 @@ mod pip;
 mod prerequisites;
 mod python;
 mod setup;
+mod tests;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,7 +18,8 @@ use crate::cargo::Cargo;
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
-  setup                 fetch libtorch, once, and tell cargo where it is
+  setup [--python]      fetch libtorch, once, and tell cargo where it is; with --python, also the Python that parity and
+                        bench compare with
   digits [fit] [ARGS]   train a convolutional network on handwritten digits
   gpt [fit] [ARGS]      train a small GPT on text
   test [ARGS]           run the tests (ARGS go to `cargo test`)
@@ -51,6 +53,9 @@ fn run(mut args: Vec<String>) -> Result<ExitCode> {
     match command.as_str() {
         "setup" => {
             let ready = setup::run(&root()?)?;
+            if args.iter().any(|arg| arg == "--python") {
+                python::with_lightning(&root()?)?;
+            }
             println!("libtorch {} is ready in {}.", libtorch::VERSION, ready.libtorch.display());
             Ok(ExitCode::SUCCESS)
         }
@@ -60,8 +65,8 @@ fn run(mut args: Vec<String>) -> Result<ExitCode> {
             let example = ["run", "--release", "--example", &command, "--"];
             cargo()?.args(example).args(is_fit.then_some("fit")).args(args.iter().map(|arg| in_full(arg))).run()
         }
-        "test" => cargo()?.args(["test", "--release"]).args(every_package(&args)).args(&args).run(),
-        "parity" => cargo_with_python()?.args(["test", "--release", "--package", "fulgurite-parity"]).args(&args).run(),
+        "test" => tests::run(cargo, &args),
+        "parity" => tests::parity(cargo_with_python()?, &args),
         "torture" => {
             let package = ["run", "--release", "--package", "fulgurite-torture", "--"];
             cargo()?.args(package).args(&args).run()
@@ -75,19 +80,6 @@ fn run(mut args: Vec<String>) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         _ => bail!("there is no command `{command}`: `cargo xtask help` lists them"),
-    }
-}
-
-/// What is tested unless the arguments name packages: all but what needs Python or a quiet machine. The tests of object
-/// stores switch that feature on for all.
-fn every_package(args: &[String]) -> &'static [&'static str] {
-    let names_packages = |arg: &String| {
-        let options = ["--package", "--workspace", "--all", "--exclude"];
-        arg.starts_with("-p") || options.contains(&arg.split('=').next().unwrap_or(arg))
-    };
-    match args.iter().take_while(|arg| *arg != "--").any(names_packages) {
-        true => &[],
-        false => &["--workspace", "--exclude", "fulgurite-parity", "--exclude", "fulgurite-bench"],
     }
 }
 

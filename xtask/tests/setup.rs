@@ -22,6 +22,16 @@ while [ "$1" != --target ]; do shift; done
 echo "__version__ = '2.11.0+cu130'" > "$2/torch/version.py"
 "#;
 
+/// How tests are built.
+const TEST: &str = "test --release --config profile.release.package.fulgurite.opt-level=0 \
+                    --config profile.release.package.fulgurite-data.opt-level=0 \
+                    --config profile.release.package.fulgurite-fabric.opt-level=0 \
+                    --config profile.release.package.fulgurite-metrics.opt-level=0 \
+                    --config profile.release.package.fulgurite-object-stores.opt-level=0 \
+                    --config profile.release.package.fulgurite-optim.opt-level=0 \
+                    --config profile.release.package.fulgurite-parity.opt-level=0 \
+                    --config profile.release.package.fulgurite-torture.opt-level=0";
+
 struct Machine(TempDir);
 
 impl Machine {
@@ -162,7 +172,7 @@ fn a_python_that_is_named_is_taken_and_must_be_there() {
     let named = machine.path("bin/python3").display().to_string();
     machine.xtask_with(&["parity"], &[("FULGURITE_PARITY_PYTHON", &named)]);
     let calls = fs::read_to_string(machine.path("calls")).unwrap();
-    assert_eq!(calls, format!("test --release --package fulgurite-parity\n{named}\n"));
+    assert_eq!(calls, format!("{TEST} --package fulgurite-parity\n{named}\n"));
 
     let said = "error: FULGURITE_PARITY_PYTHON names /nowhere, which does not exist: point it to a Python that has what tests/parity/requirements.txt lists, or unset it\n";
     assert_eq!(machine.xtask_with(&["parity"], &[("FULGURITE_PARITY_PYTHON", "/nowhere")]), (false, said.to_owned()));
@@ -182,8 +192,28 @@ fn commands_are_cargos_with_what_was_said_after_them() {
     assert_eq!(called(&["digits", "--seed_everything=3", "--max-epochs=2"]), seeded);
     assert_eq!(called(&["digits", "test"]), "run --release --example digits -- test\n\n");
     assert_eq!(called(&["digits", "--", "--help"]), "run --release --example digits -- --help\n\n");
-    let tested = "test --release --workspace --exclude fulgurite-parity --exclude fulgurite-bench --doc\n\n";
-    assert_eq!(called(&["test", "--doc"]), tested);
+    let all = "--workspace --exclude fulgurite-parity --exclude fulgurite-bench";
+    assert_eq!(called(&["test", "--doc"]), format!("{TEST} {all} --doc\n\n"));
+    assert_eq!(called(&["test", "-p", "xtask"]), format!("{TEST} -p xtask\n\n"));
+}
+
+/// Whatever is not among the tests that run beside the others is among the others.
+#[test]
+fn all_tests_are_built_and_run_once() {
+    let machine = set_up();
+    machine.install("cargo", "case \"$*\" in --version) echo 'cargo 1.95.0';; *) echo \"$@\" >> calls;; esac");
+    assert!(machine.xtask(&["test"]).0);
+    let calls = fs::read_to_string(machine.path("calls")).unwrap();
+    let all = format!("{TEST} --workspace --exclude fulgurite-parity --exclude fulgurite-bench");
+    let mut calls: Vec<_> = calls.lines().filter_map(|line| line.strip_prefix(&all)).collect();
+    calls.sort_unstable();
+    let expected = [
+        " --no-fail-fast --doc",
+        " --no-fail-fast --lib --bins --tests -- --skip nodes:: --skip ranks::",
+        " --no-fail-fast --lib --bins --tests -- nodes:: ranks::",
+        " --no-run",
+    ];
+    assert_eq!(calls, expected);
 }
 
 #[test]
@@ -223,7 +253,7 @@ fn parity_makes_its_python_once_and_again_when_the_requirements_change() {
 
     machine.xtask(&["parity"]);
     let calls = fs::read_to_string(machine.path("calls")).unwrap();
-    assert_eq!(calls, format!("test --release --package fulgurite-parity\n{interpreter}\n"));
+    assert_eq!(calls, format!("{TEST} --package fulgurite-parity\n{interpreter}\n"));
     let installs = machine.path("installs");
     assert_eq!(fs::read_to_string(&installs).unwrap(), format!("--python {interpreter}\n"));
 

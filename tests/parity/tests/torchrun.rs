@@ -27,14 +27,7 @@ fn main() -> ExitCode {
     if std::env::var_os("TORCHELASTIC_RUN_ID").is_some() {
         return rank(&args);
     }
-    let filters: Vec<&String> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
-    for (name, test) in TESTS {
-        if filters.is_empty() || filters.iter().any(|filter| name.contains(*filter)) {
-            println!("test {name}");
-            test();
-        }
-    }
-    ExitCode::SUCCESS
+    fulgurite_test_support::run_named(TESTS)
 }
 
 fn rank(args: &[String]) -> ExitCode {

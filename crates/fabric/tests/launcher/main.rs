@@ -70,12 +70,5 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|word| word == program::WORD) {
         return program::run(&args[1..]);
     }
-    let filters: Vec<&String> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
-    for (name, test) in TESTS {
-        if filters.is_empty() || filters.iter().any(|filter| name.contains(*filter)) {
-            println!("test {name}");
-            test();
-        }
-    }
-    ExitCode::SUCCESS
+    fulgurite_test_support::run_named(TESTS)
 }

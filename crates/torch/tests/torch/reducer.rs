@@ -142,7 +142,7 @@ fn gradients_accumulate_without_sync_and_are_averaged_with_the_next() {
         }
         said
     };
-    let test = "gradients_accumulate_without_sync_and_are_averaged_with_the_next";
+    let test = "reducer::gradients_accumulate_without_sync_and_are_averaged_with_the_next";
     let Some(said) = processes(test, run) else { return };
     let (_, net) = net();
     let (x, y) = samples();
@@ -260,7 +260,7 @@ fn a_rank_that_ends_while_training_ends_the_others_with_an_error() {
         }
         vec!["no error".into()]
     };
-    let test = "a_rank_that_ends_while_training_ends_the_others_with_an_error";
+    let test = "reducer::a_rank_that_ends_while_training_ends_the_others_with_an_error";
     let Some(said) = processes(test, run) else { return };
     let begin = "rank 0: averaging gradients in group `default` of 2 ranks lost its connection to another rank";
     assert!(said[0][0].starts_with(begin), "{}", said[0][0]);

@@ -37,12 +37,5 @@ fn main() -> ExitCode {
     if std::env::var_os(process::PLAN).is_some() {
         return child::train();
     }
-    let filters: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    for (name, test) in TESTS {
-        if filters.is_empty() || filters.iter().any(|filter| name.contains(filter)) {
-            println!("test {name}");
-            test();
-        }
-    }
-    ExitCode::SUCCESS
+    fulgurite_test_support::run_named(TESTS)
 }

@@ -59,14 +59,7 @@ fn batches(n: usize) -> Vec<Tensor> {
 }
 
 fn quiet() -> TrainerBuilder {
-    Trainer::builder()
-        .max_epochs(2)
-        .accelerator("cpu")
-        .no_logger()
-        .enable_checkpointing(false)
-        .enable_progress_bar(false)
-        .enable_model_summary(false)
-        .console(Console::memory())
+    fulgurite_test_support::quiet().max_epochs(2)
 }
 
 #[track_caller]

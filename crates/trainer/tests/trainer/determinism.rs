@@ -1,11 +1,12 @@
 //! One seed gives one run, bit by bit: weights, order of the data, dropout. And what the trainer switches for a whole
 //! process: deterministic algorithms, and the search for anomalies.
 
+use fulgurite::TrainerBuilder;
 use fulgurite::config::Deterministic;
 use fulgurite::data::{DataLoader, InMemory};
 use fulgurite::prelude::*;
 use fulgurite::torch::params;
-use fulgurite::{Console, TrainerBuilder};
+use fulgurite_test_support::quiet;
 
 struct Net {
     vars: nn::VarStore,
@@ -34,17 +35,6 @@ impl LightningModule for Net {
     fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         Ok(AdamW::new(&self.vars).lr(0.01).into())
     }
-}
-
-fn quiet() -> TrainerBuilder {
-    Trainer::builder()
-        .max_epochs(1)
-        .accelerator("cpu")
-        .no_logger()
-        .enable_checkpointing(false)
-        .enable_progress_bar(false)
-        .enable_model_summary(false)
-        .console(Console::memory())
 }
 
 #[derive(PartialEq, Debug)]

@@ -10,7 +10,8 @@ use fulgurite::data::{BatchIter, DataError, Loader};
 use fulgurite::loggers::{Logged, MemoryLogger};
 use fulgurite::optim::Optimizer;
 use fulgurite::prelude::*;
-use fulgurite::{BatchFlow, Console, ModuleView, TrainerBuilder};
+use fulgurite::{BatchFlow, ModuleView, TrainerBuilder};
+use fulgurite_test_support::ones;
 
 #[derive(Clone, Default)]
 struct Trace(Arc<Mutex<String>>);
@@ -121,10 +122,6 @@ fn line() -> Line {
     Line { vars, layer, stop_epoch_at: None }
 }
 
-fn batches(n: usize) -> Vec<Tensor> {
-    (0..n).map(|_| Tensor::ones([2, 2], (Kind::Float, Device::Cpu))).collect()
-}
-
 /// A loader that does not know its length.
 struct Unsized(usize);
 
@@ -136,7 +133,7 @@ impl Loader for Unsized {
     }
 
     fn iter(&self, _: u64, skip: usize) -> Result<BatchIter<Tensor>, DataError> {
-        Ok(Box::new(batches(self.0).into_iter().skip(skip).map(Ok)))
+        Ok(Box::new(ones(self.0, [2, 2]).into_iter().skip(skip).map(Ok)))
     }
 }
 
@@ -156,15 +153,7 @@ impl Loader for Mistaken {
 }
 
 fn quiet() -> TrainerBuilder {
-    Trainer::builder()
-        .max_epochs(1)
-        .accelerator("cpu")
-        .no_logger()
-        .enable_checkpointing(false)
-        .enable_progress_bar(false)
-        .enable_model_summary(false)
-        .num_sanity_val_steps(0)
-        .console(Console::memory())
+    fulgurite_test_support::quiet().num_sanity_val_steps(0)
 }
 
 /// Fits a line on `train` training batches and 3 validation batches.
@@ -176,13 +165,13 @@ fn events_with(
     let trace = Trace::default();
     let tracer = Tracer { trace: trace.clone(), validated: 0 };
     let mut trainer = arguments(quiet()).callback(tracer).build().unwrap();
-    trainer.fit(&mut module, (train, batches(3))).unwrap();
+    trainer.fit(&mut module, (train, ones(3, [2, 2]))).unwrap();
     let trace = trace.0.lock().unwrap();
     trace.clone()
 }
 
 fn events_of(train: usize, arguments: impl FnOnce(TrainerBuilder) -> TrainerBuilder) -> String {
-    events_with(batches(train).into(), line(), arguments)
+    events_with(ones(train, [2, 2]).into(), line(), arguments)
 }
 
 #[track_caller]
@@ -290,7 +279,7 @@ fn a_loader_that_is_wrong_about_its_length() {
 #[test]
 fn the_module_may_end_an_epoch() {
     let module = Line { stop_epoch_at: Some(1), ..line() };
-    check(events_with(batches(4).into(), module, |t| t.max_epochs(2)), expect!["[0: 0* 1][1: 0* 1]"]);
+    check(events_with(ones(4, [2, 2]).into(), module, |t| t.max_epochs(2)), expect!["[0: 0* 1][1: 0* 1]"]);
 }
 
 /// Asks to stop at the first batch.

@@ -9,7 +9,8 @@ use fulgurite::data::{DataLoader, Dataset, ItemRng};
 use fulgurite::loggers::{CsvLogger, Logged, MemoryLogger, RunStatus};
 use fulgurite::optim::{LrScheduler, Optimizer, StepLR};
 use fulgurite::prelude::*;
-use fulgurite::{BatchFlow, Console, ModuleView, OptimizerClosure, TrainerBuilder};
+use fulgurite::{BatchFlow, ModuleView, OptimizerClosure};
+use fulgurite_test_support::quiet;
 
 /// What a hook does.
 #[derive(Clone, Copy, PartialEq)]
@@ -271,16 +272,6 @@ trainer_hooks! {
     on_predict_epoch_end();
     on_predict_batch_start(batch: &Tensor, idx: usize, loader: usize);
     on_predict_batch_end(outputs: &Value, batch: &Tensor, idx: usize, loader: usize);
-}
-
-fn quiet() -> TrainerBuilder {
-    Trainer::builder()
-        .max_epochs(1)
-        .accelerator("cpu")
-        .enable_checkpointing(false)
-        .enable_progress_bar(false)
-        .enable_model_summary(false)
-        .console(Console::memory())
 }
 
 fn batches(n: usize) -> Vec<Tensor> {

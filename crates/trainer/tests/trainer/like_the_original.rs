@@ -5,7 +5,7 @@ use std::any::Any;
 use fulgurite::loggers::{Logged, MemoryLogger};
 use fulgurite::optim::StepLR;
 use fulgurite::prelude::*;
-use fulgurite::{Console, ModuleView, TrainerBuilder};
+use fulgurite::{ModuleView, TrainerBuilder};
 
 /// One weight, and a note of what was called.
 struct Weight {
@@ -86,15 +86,7 @@ fn several(loaders: &[usize]) -> Loaders<Tensor> {
 }
 
 fn quiet() -> TrainerBuilder {
-    Trainer::builder()
-        .max_epochs(1)
-        .accelerator("cpu")
-        .enable_checkpointing(false)
-        .enable_progress_bar(false)
-        .enable_model_summary(false)
-        .num_sanity_val_steps(0)
-        .log_every_n_steps(1)
-        .console(Console::memory())
+    fulgurite_test_support::quiet().num_sanity_val_steps(0).log_every_n_steps(1)
 }
 
 fn names_known_at_batch_end(batch: usize, change: fn(TrainerBuilder) -> TrainerBuilder) -> Vec<String> {

@@ -15,7 +15,6 @@ mod failures;
 mod hook_order;
 mod interrupt;
 mod like_the_original;
-mod manual_optimization;
 mod mistakes;
 mod model_summary;
 mod nodes;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fulgurite::data::{BatchIter, DataError, Loader};
 use fulgurite::prelude::*;
 use fulgurite::{Console, TrainerBuilder};
+use fulgurite_test_support::ones;
 
 /// Four layers: one that the loss depends on, one of every other batch, one frozen, one that nothing depends on.
 struct Net {
@@ -59,25 +60,14 @@ impl LightningModule for Net {
     }
 }
 
-fn batches(n: usize) -> Vec<Tensor> {
-    vec![(); n].iter().map(|()| Tensor::ones([2, 2], (Kind::Float, Device::Cpu))).collect()
-}
-
 fn quiet(console: &Console) -> TrainerBuilder {
-    Trainer::builder()
-        .max_epochs(2)
-        .accelerator("cpu")
-        .no_logger()
-        .enable_checkpointing(false)
-        .enable_progress_bar(false)
-        .enable_model_summary(false)
-        .console(console.clone())
+    fulgurite_test_support::quiet().max_epochs(2).console(console.clone())
 }
 
 /// What is warned of parameters in a run over four batches.
 fn dead(mut module: Net, arguments: impl FnOnce(TrainerBuilder) -> TrainerBuilder) -> Vec<String> {
     let console = Console::memory();
-    arguments(quiet(&console)).build().unwrap().fit(&mut module, Loaders::from(batches(4))).unwrap();
+    arguments(quiet(&console)).build().unwrap().fit(&mut module, Loaders::from(ones(4, [2, 2]))).unwrap();
     let text = console.contents();
     text.lines().filter(|line| line.contains("never received")).map(str::to_owned).collect()
 }
@@ -121,7 +111,7 @@ fn nothing_is_said_of_a_run_that_trains_nothing_or_everything() {
         let layer = nn::linear(vars.root(), 2, 1, Default::default());
         let console = Console::memory();
         let mut trainer = quiet(&console).build().unwrap();
-        trainer.fit(&mut Whole(vars, layer, skips), Loaders::from(batches(2))).unwrap();
+        trainer.fit(&mut Whole(vars, layer, skips), Loaders::from(ones(2, [2, 2]))).unwrap();
         assert!(!console.contents().contains("never received"), "{}", console.contents());
     }
 }
@@ -142,7 +132,7 @@ impl Loader for Slow {
 
     fn iter(&self, _: u64, skip: usize) -> Result<BatchIter<Tensor>, DataError> {
         let takes = self.0;
-        Ok(Box::new(batches(40 - skip).into_iter().map(move |batch| {
+        Ok(Box::new(ones(40 - skip, [2, 2]).into_iter().map(move |batch| {
             std::thread::sleep(takes);
             Ok(batch)
         })))

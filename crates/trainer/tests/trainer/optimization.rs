@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use fulgurite::optim::{LBFGS, Optimizer};
 use fulgurite::prelude::*;
-use fulgurite::{Console, TrainerBuilder};
+use fulgurite_test_support::{batches, quiet};
 
 /// One weight `w`, and a loss whose gradient is the batch: `w * x`.
 struct Weight {
@@ -58,21 +58,6 @@ impl LightningModule for Weight {
     fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         Ok((self.optimizers)(&self.vars))
     }
-}
-
-fn quiet() -> TrainerBuilder {
-    Trainer::builder()
-        .max_epochs(1)
-        .accelerator("cpu")
-        .no_logger()
-        .enable_checkpointing(false)
-        .enable_progress_bar(false)
-        .enable_model_summary(false)
-        .console(Console::memory())
-}
-
-fn batches(values: &[f64]) -> Vec<Tensor> {
-    values.iter().map(|&x| Tensor::from(x as f32)).collect()
 }
 
 /// The gradients that steps were taken with.

@@ -14,6 +14,7 @@ use fulgurite::prelude::*;
 use fulgurite::torch::{params, serialization};
 use fulgurite::{Console, ModuleView};
 use fulgurite_parity::python;
+use fulgurite_test_support::pairs;
 use serde_json::{Map, Value as Json, json};
 
 const BATCHES: u64 = 6;
@@ -175,11 +176,6 @@ fn data() -> Dict {
     data
 }
 
-fn batches(data: &Dict, which: &str) -> Vec<(Tensor, Tensor)> {
-    let tensor = |name: &str| data.tensor(&format!("{which}_{name}")).unwrap().split(4, 0);
-    tensor("x").into_iter().zip(tensor("y")).collect()
-}
-
 /// What the script does, here.
 fn run(case: Case, data: &Dict, folder: &Path, from: Option<&str>) -> Json {
     let steps = ModelCheckpoint::new().dirpath(folder).filename(format!("{}-ours-{{step}}", case.name));
@@ -205,7 +201,7 @@ fn run(case: Case, data: &Dict, folder: &Path, from: Option<&str>) -> Json {
     }
     let mut net = Net::new(case);
     params::load_state_dict(&net.vars, data.dict("weights").unwrap(), true).unwrap();
-    trainer.fit(&mut net, (batches(data, "train"), batches(data, "val"))).unwrap();
+    trainer.fit(&mut net, (pairs(data, "train", 4), pairs(data, "val", 4))).unwrap();
     let record = trainer.callback::<Record>().unwrap();
     let (rows, val) = (record.rows.clone(), record.val.clone());
     let best = trainer.callbacks::<ModelCheckpoint>().find_map(ModelCheckpoint::best_model_score);

@@ -8,6 +8,7 @@ use fulgurite::prelude::*;
 use fulgurite::torch::{params, serialization};
 use fulgurite::{Console, ModuleView};
 use fulgurite_parity::python;
+use fulgurite_test_support::pairs;
 use serde_json::{Value as Json, json};
 
 struct Net {
@@ -62,11 +63,6 @@ fn data() -> Dict {
         data.set(format!("{name}_y"), Tensor::randint(3, [n], (Kind::Int64, Device::Cpu)));
     }
     data
-}
-
-fn batches(data: &Dict, which: &str) -> Vec<(Tensor, Tensor)> {
-    let tensor = |name: &str| data.tensor(&format!("{which}_{name}")).unwrap().split(4, 0);
-    tensor("x").into_iter().zip(tensor("y")).collect()
 }
 
 /// The callback of a case. Lists of four are by epoch.
@@ -132,7 +128,7 @@ fn run(data: &Dict, case: &Json) -> Json {
         .console(Console::memory())
         .build()
         .unwrap();
-    trainer.fit(&mut net, (batches(data, "train"), batches(data, "val"))).unwrap();
+    trainer.fit(&mut net, (pairs(data, "train", 4), pairs(data, "val", 4))).unwrap();
 
     let mut epochs = epochs.lock().unwrap().clone();
     let mut saved = Json::Null;

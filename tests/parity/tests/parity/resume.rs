@@ -9,6 +9,7 @@ use fulgurite::optim::StepLR;
 use fulgurite::prelude::*;
 use fulgurite::torch::{params, serialization};
 use fulgurite_parity::python;
+use fulgurite_test_support::pairs;
 use serde_json::{Map, Value as Json, json};
 
 struct Net {
@@ -72,11 +73,6 @@ fn data(optimizer: &'static str) -> Dict {
     data
 }
 
-fn batches(data: &Dict, which: &str) -> Vec<(Tensor, Tensor)> {
-    let tensor = |name: &str| data.tensor(&format!("{which}_{name}")).unwrap().split(4, 0);
-    tensor("x").into_iter().zip(tensor("y")).collect()
-}
-
 /// The keys of a tree of dicts and lists, as the script's.
 fn keys(value: &Value) -> Json {
     match value {
@@ -111,7 +107,7 @@ fn run(data: &Dict, optimizer: &'static str, epochs: i64, folder: &Path, ckpt_pa
     if let Some(path) = ckpt_path {
         trainer.ckpt_path(path.to_str().unwrap());
     }
-    trainer.fit(&mut net, (batches(data, "train"), batches(data, "val"))).unwrap();
+    trainer.fit(&mut net, (pairs(data, "train", 4), pairs(data, "val", 4))).unwrap();
     let rows = logger.take().into_iter().filter_map(|call| match call {
         Logged::Metrics { metrics, step } => {
             Some(json!([step, metrics.into_iter().map(|(name, x)| (name, json!(x))).collect::<Map<_, _>>()]))

@@ -206,11 +206,8 @@ impl LightningModule for Net {
     }
 }
 
-/// Batches of four.
 fn batches(which: &str) -> Vec<Pair> {
-    let data = data();
-    let tensor = |name: &str| data.tensor(&format!("{which}_{name}")).unwrap().split(4, 0);
-    tensor("x").into_iter().zip(tensor("y")).collect()
+    fulgurite_test_support::pairs(&data(), which, 4)
 }
 
 fn val_loaders(case: &Json) -> Loaders<Pair> {

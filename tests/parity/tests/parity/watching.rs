@@ -161,14 +161,7 @@ fn batches(sizes: &Json) -> Vec<Tensor> {
 }
 
 fn quiet(root: &std::path::Path) -> TrainerBuilder {
-    Trainer::builder()
-        .accelerator("cpu")
-        .no_logger()
-        .enable_checkpointing(false)
-        .enable_progress_bar(false)
-        .enable_model_summary(false)
-        .default_root_dir(root)
-        .console(Console::memory())
+    fulgurite_test_support::quiet().default_root_dir(root)
 }
 
 type Row = (i64, BTreeMap<String, Option<f64>>);

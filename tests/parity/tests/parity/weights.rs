@@ -10,6 +10,7 @@ use fulgurite::prelude::*;
 use fulgurite::torch::{params, serialization};
 use fulgurite::{Console, ModuleView};
 use fulgurite_parity::python;
+use fulgurite_test_support::pairs;
 use serde_json::{Value as Json, json};
 
 /// A run: what the script is told of it, and the callback here. With a batch norm the optimizer is SGD: the bias before
@@ -235,11 +236,6 @@ fn data(case: &Case) -> Dict {
     data
 }
 
-fn batches(data: &Dict, which: &str) -> Vec<(Tensor, Tensor)> {
-    let tensor = |name: &str| data.tensor(&format!("{which}_{name}")).unwrap().split(4, 0);
-    tensor("x").into_iter().zip(tensor("y")).collect()
-}
-
 /// What the script does, here.
 fn run(case: &Case, data: &Dict, folder: &Path, from: Option<&str>) -> Json {
     let saver = ModelCheckpoint::new().dirpath(folder).filename(format!("{}-ours-{{epoch}}", case.name)).save_top_k(-1);
@@ -257,7 +253,7 @@ fn run(case: &Case, data: &Dict, folder: &Path, from: Option<&str>) -> Json {
     }
     let mut net = Net::new(case);
     params::load_state_dict(&net.vars, data.dict("weights").unwrap(), false).unwrap();
-    trainer.fit(&mut net, (batches(data, "train"), batches(data, "val"))).unwrap();
+    trainer.fit(&mut net, (pairs(data, "train", 4), pairs(data, "val", 4))).unwrap();
     let record = trainer.callback::<Record>().unwrap();
     let (rows, val) = (record.rows.clone(), record.val.clone());
     let weights = params::state_dict(&net.vars).unwrap();

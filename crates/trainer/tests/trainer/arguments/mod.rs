@@ -12,18 +12,7 @@ mod table;
 
 use fulgurite::data::{BatchIter, DataError, Loader};
 use fulgurite::prelude::*;
-use fulgurite::{Console, TrainerBuilder};
-
-fn quiet() -> TrainerBuilder {
-    Trainer::builder()
-        .max_epochs(1)
-        .accelerator("cpu")
-        .no_logger()
-        .enable_checkpointing(false)
-        .enable_progress_bar(false)
-        .enable_model_summary(false)
-        .console(Console::memory())
-}
+use fulgurite_test_support::{batches, quiet};
 
 /// A weight that is moved by each batch, and written down wherever it is evaluated.
 struct Weight {
@@ -84,10 +73,6 @@ impl LightningModule for Weight {
     fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         Ok(SGD::new(&self.vars).lr(0.125).into())
     }
-}
-
-fn batches(values: &[f64]) -> Vec<Tensor> {
-    values.iter().map(|&x| Tensor::from(x as f32)).collect()
 }
 
 /// Batches that say that they are shuffled.

@@ -68,9 +68,8 @@ impl LightningModule for Scripted {
     }
 }
 
-/// `n` batches of two.
 pub(crate) fn batches(n: usize) -> Vec<Tensor> {
-    (0..n).map(|_| Tensor::ones([2, 4], (Kind::Float, Device::Cpu))).collect()
+    fulgurite_test_support::ones(n, [2, 4])
 }
 
 /// A trainer that says nothing and writes nothing but what its callbacks do.

@@ -8,11 +8,12 @@ mod steps;
 
 use std::sync::{Arc, Mutex};
 
+use fulgurite::Plugin;
 use fulgurite::config::GradientClipAlgorithm;
 use fulgurite::fabric::{GradScaler, GradScalerOptions, MixedPrecision};
 use fulgurite::optim::Optimizer;
 use fulgurite::prelude::*;
-use fulgurite::{Console, Plugin, TrainerBuilder};
+use fulgurite_test_support::quiet;
 
 #[derive(Clone, Default)]
 struct Trace(Arc<Mutex<Vec<String>>>);
@@ -107,17 +108,6 @@ impl LightningModule for Weight {
     fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         Ok((self.optimizers)(&self.vars))
     }
-}
-
-fn quiet() -> TrainerBuilder {
-    Trainer::builder()
-        .max_epochs(1)
-        .accelerator("cpu")
-        .no_logger()
-        .enable_checkpointing(false)
-        .enable_progress_bar(false)
-        .enable_model_summary(false)
-        .console(Console::memory())
 }
 
 /// `16-mixed` with autocast on the CPU: a scale of 8 that doubles after two steps.

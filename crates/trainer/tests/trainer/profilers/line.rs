@@ -69,25 +69,14 @@ impl LightningModule for Line {
     }
 }
 
-/// `n` batches of two.
 pub(crate) fn batches(n: usize) -> Vec<Tensor> {
-    (0..n).map(|_| Tensor::ones([2, 4], (Kind::Float, Device::Cpu))).collect()
+    fulgurite_test_support::ones(n, [2, 4])
 }
 
 /// A trainer of one epoch that prints to `console`, and writes only its profile.
 pub(crate) fn quiet(root: &Path, console: &Console) -> TrainerBuilder {
-    Trainer::builder()
-        .max_epochs(1)
-        .num_sanity_val_steps(0)
-        .accelerator("cpu")
-        .no_logger()
-        .enable_progress_bar(false)
-        .enable_model_summary(false)
-        .enable_checkpointing(false)
-        .default_root_dir(root)
-        .console(console.clone())
+    fulgurite_test_support::quiet().num_sanity_val_steps(0).default_root_dir(root).console(console.clone())
 }
-
 /// The calls of an action in the last entry point.
 pub(crate) fn calls(trainer: &Trainer, action: &str) -> u64 {
     let simple = trainer.profiler::<SimpleProfiler>().unwrap();

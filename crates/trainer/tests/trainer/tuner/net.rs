@@ -1,8 +1,8 @@
 //! The module that is tuned.
 
+use fulgurite::TrainerBuilder;
 use fulgurite::prelude::*;
 use fulgurite::torch::params;
-use fulgurite::{Console, TrainerBuilder};
 
 /// A small regression with dropout, so that a random number too few or too many shows in the weights.
 pub(crate) struct Net {
@@ -105,12 +105,5 @@ pub(crate) fn samples(n: i64) -> TensorDataset<(Tensor, Tensor)> {
 }
 
 pub(crate) fn quiet() -> TrainerBuilder {
-    Trainer::builder()
-        .max_epochs(2)
-        .accelerator("cpu")
-        .no_logger()
-        .enable_checkpointing(false)
-        .enable_progress_bar(false)
-        .enable_model_summary(false)
-        .console(Console::memory())
+    fulgurite_test_support::quiet().max_epochs(2)
 }

@@ -1,9 +1,10 @@
 //! Optimizers that the module steps itself, by hand-made sums: two players, as in a generative adversarial network.
 
-use fulgurite::Console;
 use fulgurite::optim::StepLR;
 use fulgurite::prelude::*;
 use fulgurite::torch::params;
+
+use super::{batches, quiet};
 
 /// The product of two weights and the batch, which one player lowers and the other raises.
 struct Players {
@@ -70,16 +71,8 @@ impl LightningModule for Players {
 }
 
 fn fit(players: &mut Players, epochs: i64) -> Result<Trainer, Error> {
-    let mut trainer = Trainer::builder()
-        .max_epochs(epochs)
-        .accelerator("cpu")
-        .no_logger()
-        .enable_checkpointing(false)
-        .enable_progress_bar(false)
-        .enable_model_summary(false)
-        .console(Console::memory())
-        .build()?;
-    trainer.fit(players, vec![Tensor::from(1.0f32)])?;
+    let mut trainer = quiet().max_epochs(epochs).build()?;
+    trainer.fit(players, batches(&[1.0]))?;
     Ok(trainer)
 }
 
