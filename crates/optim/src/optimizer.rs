@@ -91,6 +91,12 @@ pub trait Optimizer: Send {
     /// the device.
     fn step(&mut self) -> Result<(), OptimError>;
 
+    /// Whether a step evaluates the loss more than once, so that only [`step_with`](Optimizer::step_with) can take it
+    /// (LBFGS). Of any other optimizer, evaluating the loss and then [`step`](Optimizer::step) is the same.
+    fn needs_closure(&self) -> bool {
+        false
+    }
+
     /// Evaluates `closure`, possibly several times (LBFGS), and updates the parameters. Returns the first loss.
     fn step_with(&mut self, closure: Closure<'_>) -> Result<Tensor, OptimError>;
 

@@ -212,7 +212,7 @@ impl Engine {
 impl TrainerState {
     /// Reads a checkpoint. Of a damaged one the error tells which to take instead.
     pub(crate) fn load_checkpoint(&mut self, path: &Path) -> Result<Value, Error> {
-        let error = match self.fabric.checkpoint_io().load(path) {
+        let error = match self.fabric.load_checkpoint(path) {
             Ok(checkpoint) => {
                 self.loaded_from = Some(path.into());
                 return Ok(checkpoint);

@@ -66,8 +66,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let (optimizers, schedulers) = configured.build()?;
         check_parameters(&optimizers, self.module.vars(), self.module.name())?;
         let state = &mut self.engine.state;
-        let precision = state.fabric.precision();
-        optimizers.iter().try_for_each(|optimizer| precision.check_optimizer(optimizer.as_ref()))?;
+        for optimizer in &optimizers {
+            state.fabric.precision().check_optimizer(optimizer.as_ref())?;
+            state.fabric.strategy().check_optimizer(optimizer.as_ref())?;
+        }
         state.run.manual = !self.module.automatic_optimization();
         if state.run.manual {
             check_manual(&state.config)?;

@@ -5,6 +5,7 @@
 mod manual;
 mod overridden;
 mod schedule_length;
+mod strategy;
 mod turns;
 
 use fulgurite::prelude::*;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use derive_setters::Setters;
 use fulgurite_torch::tch::Tensor;
-use fulgurite_torch::{Dict, Value, params, to_host_f64};
+use fulgurite_torch::{Dict, Value, to_host_f64};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -278,7 +278,7 @@ impl Callback for WeightAveraging {
             Value::Tensor(tensor) => to_host_f64(tensor)? as u64,
             _ => u64::try_from(averaging.int("n_averaged")?)?,
         };
-        params::load_state_dict(module.vars(), current, true)?;
+        trainer.fabric.load_module_state_dict(module.vars(), current, true)?;
         self.restored = Some((checkpoint.dict("state_dict")?.clone(), n_averaged));
         Ok(())
     }
