@@ -223,7 +223,7 @@ impl Configuration {
 impl TrainerState {
     /// Reads a checkpoint. Of a damaged one the error tells which to take instead.
     pub(crate) fn load_checkpoint(&mut self, path: &Path) -> Result<Value, Error> {
-        let error = match self.fabric.checkpoint_io().load(path) {
+        let error = match self.fabric.load_checkpoint(path) {
             Ok(checkpoint) => {
                 self.saves.set_loaded_from(path);
                 return Ok(checkpoint);

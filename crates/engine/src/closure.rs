@@ -34,7 +34,7 @@ impl<'a, M> OptimizerClosure<'a, M> {
     ///
     /// Those of the hooks it runs, and the optimizer's.
     pub fn step(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<()> {
-        if self.engine.state.fabric.precision().evaluates_first() {
+        if self.engine.state.fabric.precision().evaluates_first() || !optimizer.needs_closure() {
             let _loss = self.evaluate(module, optimizer)?;
             self.step = self.engine.state.fabric.optimizer_step(optimizer)?;
             return Ok(());
