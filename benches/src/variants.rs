@@ -8,7 +8,7 @@ use fulgurite::TrainerBuilder;
 use fulgurite::optim::Optimizer;
 use fulgurite::prelude::{
     AdamW, CsvLogger, EarlyStopping, LearningRateMonitor, LightningModule, Loss, Optimizers, Step, TensorBoardLogger,
-    Timer, Trainer, TrainerState, nn, seed_everything,
+    Timer, Trainer, TrainerState, seed_everything,
 };
 use fulgurite::torch::runtime;
 
@@ -119,7 +119,7 @@ struct Timed {
 impl LightningModule for Timed {
     type Batch = Pair;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn fulgurite::Parameters {
         &self.model.vars
     }
 

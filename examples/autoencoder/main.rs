@@ -81,7 +81,7 @@ impl LightningModule for Autoencoder {
     /// Digits `[batch, 1, 8, 8]` and what they are, which an autoencoder does not want to know.
     type Batch = (Tensor, Tensor);
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

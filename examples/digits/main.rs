@@ -88,7 +88,7 @@ impl DigitClassifier {
 impl LightningModule for DigitClassifier {
     type Batch = (Tensor, Tensor);
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

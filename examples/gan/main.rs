@@ -103,7 +103,7 @@ impl LightningModule for Gan {
     /// Digits `[batch, 1, 8, 8]` and what they are, which nobody here is told.
     type Batch = (Tensor, Tensor);
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

@@ -97,7 +97,7 @@ impl LightningModule for Language {
     /// Tokens, and the token after each: both `[batch, context]`.
     type Batch = (Tensor, Tensor);
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

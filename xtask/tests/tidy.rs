@@ -46,7 +46,7 @@ fn files() -> Vec<File> {
             let kind = entry.file_type().unwrap();
             if kind.is_dir() {
                 let generated = ["target", "lightning_logs", "checkpoints", "__pycache__"].contains(&name.as_str());
-                if !generated && (!name.starts_with('.') || name == ".ci") {
+                if !generated && (!name.starts_with('.') || [".ci", ".github"].contains(&name.as_str())) {
                     walk(&entry.path(), &format!("{path}/"), files);
                 }
             } else if kind.is_file()
@@ -96,7 +96,7 @@ fn libraries_print_through_their_reporters_alone_and_these_escape() {
         "crates/fabric/src/fabric/own_loop.rs",
         "crates/fabric/src/launcher/relay.rs",
         "crates/torch/src/startup.rs",
-        "crates/trainer/src/console.rs",
+        "crates/engine/src/console.rs",
     ];
     const WAYS_OUT: [&str; 11] = [
         "print!(",
@@ -181,7 +181,9 @@ fn dependencies_point_up_the_map() {
         ("data", &["torch", "macros"]),
         ("metrics", &["torch"]),
         ("fabric", &["torch", "optim", "data", "metrics"]),
-        ("trainer", &["torch", "macros", "optim", "data", "metrics", "fabric"]),
+        ("engine", &["torch", "macros", "optim", "data", "metrics", "fabric"]),
+        ("callbacks", &["torch", "optim", "metrics", "fabric", "engine"]),
+        ("trainer", &["torch", "macros", "optim", "data", "metrics", "fabric", "engine", "callbacks"]),
     ];
     let folders: BTreeSet<String> = fs::read_dir(root().join("crates"))
         .unwrap()
@@ -277,4 +279,29 @@ fn the_readme_names_every_example_and_no_command_that_is_not_there() {
         "the README names commands that are not there",
         commands.into_iter().filter(|name| !known.contains(name)).collect(),
     );
+}
+
+#[test]
+fn the_recipes_that_contributing_shows_are_those_that_are_tested() {
+    let files = files();
+    let text = |path: &str| files.iter().find(|file| file.path == path).map(|file| file.text.as_str());
+    let contributing = text("CONTRIBUTING.md").unwrap();
+    let folder = "tests/recipes/src/";
+    let mut shown = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for block in contributing.split("<!-- tests/recipes/").skip(1) {
+        let (path, rest) = block.split_once(" -->\n```rust\n").unwrap();
+        let path = format!("tests/recipes/{path}");
+        if text(&path).map(str::trim_end) != rest.split_once("\n```").map(|(code, _)| code) {
+            wrong.push(path.clone());
+        }
+        shown.insert(path);
+    }
+    none("CONTRIBUTING.md shows another text than these files have", wrong);
+    let kinds = ["callback", "logger", "metric", "optimizer", "program", "scheduler", "strategy"];
+    assert_eq!(shown, kinds.map(|kind| format!("{folder}{kind}.rs")).into());
+    // Somebody else has no workspace to inherit from, and no other crate of ours.
+    let manifest = text("tests/recipes/Cargo.toml").unwrap();
+    let paths = manifest.lines().filter(|line| line.contains("path =") || line.contains("workspace =")).count();
+    assert_eq!(paths, 1, "the recipes depend on `fulgurite` alone, and inherit nothing");
 }

@@ -7,20 +7,20 @@ use fulgurite_torch::tch::Tensor;
 
 use crate::{Batch, BoxError};
 
-/// A whole batch that a dataset has put together by itself; holds what [`DefaultCollate`] would have made.
+/// A batch that a dataset collated itself, equal to what [`DefaultCollate`] makes of its items.
 pub type Stacked = Box<dyn Any + Send>;
 
 /// Takes the batch out of a [`Stacked`], if it is of this type.
 pub type AcceptStacked<B> = fn(Stacked) -> Option<B>;
 
-/// Puts the items of a batch together. Implemented by [`DefaultCollate`] and by closures
+/// Collates items into a batch. Implemented by [`DefaultCollate`] and by closures
 /// `Fn(Vec<T>) -> Result<B, BoxError>`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot put items of type `{T}` into a batch",
     note = "the default collate stacks tensors, numbers, strings, tuples, arrays, `Vec`, `Option` and `BTreeMap<String, _>` of those, and structs with `#[derive(Stack)]`; for anything else give the loader a `.collate(|items: Vec<{T}>| ...)`"
 )]
 pub trait Collate<T>: Send + Sync + 'static {
-    /// What it makes of the items.
+    /// The type of a batch.
     type Batch: Batch;
 
     /// The batch of `items`, of which there is at least one.
@@ -62,9 +62,9 @@ impl<T: Stack> Collate<T> for DefaultCollate {
     }
 }
 
-/// An item that [`DefaultCollate`] can put into a batch. `#[derive(Stack)]` implements it for structs of tensors.
+/// An item that [`DefaultCollate`] can collate. `#[derive(Stack)]` implements it for structs of tensors.
 pub trait Stack: Sized {
-    /// What many of them become.
+    /// The type of a batch of them.
     type Batch: Batch;
 
     /// The batch of `items`, of which there is at least one.

@@ -1,4 +1,4 @@
-//! [`CombinedLoader`]: several loaders walked together, or one after the other.
+//! [`CombinedLoader`]: several loaders iterated together, or one after another.
 
 use crate::loader::exact_len;
 use crate::{Batch, BatchIter, BoxLoader, DataError, IntoLoader, Loader, SampleIter, Shard};
@@ -16,14 +16,14 @@ pub use members::Combine;
 /// | mode | an epoch ends with | a batch is |
 /// |---|---|---|
 /// | [`min_size`](CombinedLoader::min_size) | the shortest loader | one batch of each |
-/// | [`max_size_cycle`](CombinedLoader::max_size_cycle) | the longest; shorter ones begin again | one batch of each |
+/// | [`max_size_cycle`](CombinedLoader::max_size_cycle) | the longest; shorter ones restart | one batch of each |
 /// | [`max_size`](CombinedLoader::max_size) | the longest | one batch of each, `None` of those that ended |
 /// | [`sequential`](CombinedLoader::sequential) | the last | one batch of the loader whose turn it is |
 ///
 /// The loaders are a tuple of two to four, of any batches, a `Vec`, or a `BTreeMap` of names; a batch has the same shape.
 /// To take no more than some batches of one of them, hand over [`loader.limit(n)`](Loader::limit).
 ///
-/// An epoch can be entered anywhere. A loader that begins again within an epoch does so in another random order, that of
+/// An epoch can be entered at any batch. A loader that restarts within an epoch does so in another random order, that of
 /// its epoch `epoch + round * 2^32`. While one of them does not know its length, neither does the whole. Where a length is not
 /// [exact](Loader::len_is_exact), an epoch ends where the batches do, and entering it in the middle loads what comes before.
 ///
@@ -47,7 +47,7 @@ impl<B: Batch> CombinedLoader<B> {
         CombinedLoader(Box::new(Whole { rows: loaders.into_rows(), cycles: false }))
     }
 
-    /// One batch of each loader, until the longest ends; shorter ones begin again. What Lightning makes of several
+    /// One batch of each loader, until the longest ends; shorter ones restart. What Lightning makes of several
     /// training loaders.
     pub fn max_size_cycle(loaders: impl Combine<Batch = B>) -> CombinedLoader<B> {
         CombinedLoader(Box::new(Whole { rows: loaders.into_rows(), cycles: true }))

@@ -16,7 +16,7 @@ use crate::{
 
 /// Loads the items of a [`Dataset`] in batches, in the order of a [`Sampler`], on worker threads.
 ///
-/// Names and defaults are those of `torch.utils.data.DataLoader`. Other than there, workers are threads; the order and
+/// Names and defaults are those of `torch.utils.data.DataLoader`. Unlike there, workers are threads; the order and
 /// every random number of an item depend on the seed and the epoch alone, not on the number of workers. A clone shares
 /// the dataset. Settings that contradict each other are reported when an epoch begins, or by
 /// [`check`](DataLoader::check).
@@ -72,64 +72,64 @@ impl<D: Dataset> DataLoader<D> {
 }
 
 impl<D: Dataset, C> DataLoader<D, C> {
-    /// Items per batch. Default 1.
+    /// The number of items per batch. Default 1.
     pub fn batch_size(mut self, batch_size: usize) -> Self {
         self.settings.batch_size = Some(batch_size);
         self
     }
 
-    /// A new random order every epoch. Default `false`.
+    /// Reshuffles the items at every epoch. Default `false`.
     pub fn shuffle(mut self, shuffle: bool) -> Self {
         self.settings.shuffle = shuffle;
         self
     }
 
-    /// The order of the items; not together with `shuffle`.
+    /// The sampler of the items; mutually exclusive with `shuffle`.
     pub fn sampler(mut self, sampler: impl Sampler) -> Self {
         self.settings.sampler = Some(Arc::new(sampler));
         self
     }
 
-    /// The items of every batch; not together with `batch_size`, `shuffle`, `sampler` and `drop_last`.
+    /// A sampler of whole batches; mutually exclusive with `batch_size`, `shuffle`, `sampler` and `drop_last`.
     pub fn batch_sampler(mut self, batch_sampler: impl Sampler<Vec<usize>>) -> Self {
         self.settings.batch_sampler = Some(Arc::new(batch_sampler));
         self
     }
 
-    /// Leaves the last batch out when it is smaller than `batch_size`. Default `false`.
+    /// Drops the last batch if it is smaller than `batch_size`. Default `false`.
     pub fn drop_last(mut self, drop_last: bool) -> Self {
         self.settings.drop_last = drop_last;
         self
     }
 
-    /// Threads that load ahead of time. 0, the default, loads a batch when it is asked for.
+    /// The number of worker threads. With 0, the default, the thread that asks for a batch loads it.
     ///
-    /// Operations of libtorch that a worker calls run on that worker's thread alone.
+    /// A worker runs libtorch's operations on its own thread only.
     pub fn num_workers(mut self, num_workers: usize) -> Self {
         self.settings.workers.count = num_workers;
         self
     }
 
-    /// Batches that each worker may be ahead. Default 2.
+    /// The number of batches that each worker loads in advance. Default 2.
     pub fn prefetch_factor(mut self, prefetch_factor: usize) -> Self {
         self.settings.workers.prefetch_factor = prefetch_factor;
         self
     }
 
-    /// Puts batches into page-locked memory, from which copies to a GPU need not wait. Nothing happens without CUDA.
+    /// Copies batches into page-locked memory, from which copies to a GPU are asynchronous. No effect without CUDA.
     /// Default `false`.
     pub fn pin_memory(mut self, pin_memory: bool) -> Self {
         self.settings.pin_memory = pin_memory;
         self
     }
 
-    /// The seed of the order and of the items' random numbers. Default: that of `seed_everything`.
+    /// The seed of the sampler and of the items' random numbers. Default: that of `seed_everything`.
     pub fn seed(mut self, seed: u64) -> Self {
         self.settings.seed = Some(seed);
         self
     }
 
-    /// Puts the items of a batch together in another way: a closure `Fn(Vec<Item>) -> Result<Batch, BoxError>`, or a
+    /// The function that collates items into a batch: a closure `Fn(Vec<Item>) -> Result<Batch, BoxError>`, or a
     /// type that implements [`Collate`].
     ///
     /// ```
@@ -150,7 +150,7 @@ impl<D: Dataset, C> DataLoader<D, C> {
         &self.dataset
     }
 
-    /// Whether the settings agree with each other.
+    /// Checks the options against each other.
     pub fn check(&self) -> Result<(), DataError> {
         self.batches().map(|_| ())
     }

@@ -1,4 +1,4 @@
-//! [`Dataset`]: items that can be had by their index, and what can be built on any of them.
+//! [`Dataset`]: items by index, and adapters of datasets.
 
 use std::sync::Arc;
 
@@ -30,10 +30,10 @@ pub trait Dataset: Send + Sync + 'static {
     /// One sample: a tensor, a number, a tuple of those, or anything a collate function of yours takes.
     type Item: Send + 'static;
 
-    /// How many items there are.
+    /// The number of items.
     fn len(&self) -> usize;
 
-    /// Whether there is no item.
+    /// Whether there are no items.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -41,7 +41,7 @@ pub trait Dataset: Send + Sync + 'static {
     /// The item at `index`, which is less than [`len`](Dataset::len).
     ///
     /// Draw random numbers (augmentation) from `rng` only: it belongs to this item of this epoch, so the result does
-    /// not depend on the number of workers. The error names the item already; it should say what is wrong with it.
+    /// not depend on the number of workers. The loader's error names the item; this one should say what is wrong with it.
     fn get(&self, index: usize, rng: &mut ItemRng) -> Result<Self::Item, BoxError>;
 
     /// The items of `indices` at once, put together exactly as [`DefaultCollate`](crate::DefaultCollate) would; `None` when that is not
@@ -51,9 +51,9 @@ pub trait Dataset: Send + Sync + 'static {
         None
     }
 
-    /// What error messages call this dataset; the name of its type, if not overridden.
+    /// The name of this dataset in error messages; the name of its type by default.
     fn name(&self) -> String {
-        short_type_name::<Self>()
+        fulgurite_torch::short_type_name::<Self>().to_owned()
     }
 
     /// The dataset an item comes from and its index there, for error messages of datasets made of others.
@@ -90,13 +90,6 @@ pub trait Dataset: Send + Sync + 'static {
     }
 }
 
-/// `a::b::Name<c::D>` becomes `Name`.
-pub(crate) fn short_type_name<T: ?Sized>() -> String {
-    let full = std::any::type_name::<T>();
-    let path = full.split('<').next().unwrap_or(full);
-    path.rsplit("::").next().unwrap_or(path).to_string()
-}
-
 macro_rules! forward_dataset {
     ($($pointer:ident),*) => {
         $(impl<D: Dataset + ?Sized> Dataset for $pointer<D> {
@@ -127,7 +120,7 @@ macro_rules! forward_dataset {
 
 forward_dataset!(Arc, Box);
 
-/// Items held in memory, cloned when asked for.
+/// A dataset of items in memory, which are cloned.
 #[derive(Debug, Clone)]
 pub struct InMemory<T>(Vec<T>);
 

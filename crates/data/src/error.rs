@@ -115,7 +115,7 @@ pub enum DataError {
     Torch {
         /// What was being done.
         doing: String,
-        /// What libtorch said.
+        /// libtorch's error.
         source: TorchError,
     },
     /// A loader made of a user's own iterator failed.
@@ -123,7 +123,7 @@ pub enum DataError {
     Source {
         /// The 0-based batch of the epoch.
         batch: usize,
-        /// What the iterator said.
+        /// The iterator's error.
         source: BoxError,
     },
 }

@@ -7,7 +7,6 @@ use fulgurite_torch::rng::global_seed;
 use fulgurite_torch::tch::Cuda;
 
 use crate::data_loader::{collated, pinned};
-use crate::dataset::short_type_name;
 use crate::seed::{self, ItemRngs, Purpose};
 use crate::workers::{Epoch, Workers, catch};
 use crate::{BatchIter, BoxError, Collate, DataError, DefaultCollate, ItemRng, Loader};
@@ -19,11 +18,11 @@ pub type RecordIter<R> = Box<dyn Iterator<Item = Result<R, BoxError>> + Send>;
 ///
 /// Reading is split in two, so that workers can share the work without sharding the stream: records are read by one
 /// worker at a time, in order; what is slow (decoding, augmentation) belongs into [`load`](IterableDataset::load),
-/// which runs on all of them. So no record comes twice, and the order does not depend on the number of workers.
+/// which runs on all of them. So no record is read twice, and the order does not depend on the number of workers.
 pub trait IterableDataset: Send + Sync + 'static {
-    /// What is read: a line, some bytes, a path.
+    /// The type of a record: a line, some bytes, a path.
     type Record: Send + 'static;
-    /// What it becomes.
+    /// The type of an item.
     type Item: Send + 'static;
 
     /// The records of `epoch`. Draw random numbers (a shuffle buffer) from `rng` only.
@@ -45,10 +44,10 @@ pub trait IterableDataset: Send + Sync + 'static {
         true
     }
 
-    /// The item that a record holds. `rng` belongs to this record of this epoch.
+    /// Decodes a record into an item. `rng` belongs to this record of this epoch.
     fn load(&self, record: Self::Record, rng: &mut ItemRng) -> Result<Self::Item, BoxError>;
 
-    /// How many records an epoch has, if that is known.
+    /// The number of records per epoch, if it is known.
     fn len(&self) -> Option<usize> {
         None
     }
@@ -58,9 +57,9 @@ pub trait IterableDataset: Send + Sync + 'static {
         self.len() == Some(0)
     }
 
-    /// What error messages call this dataset; the name of its type, if not overridden.
+    /// The name of this dataset in error messages; the name of its type by default.
     fn name(&self) -> String {
-        short_type_name::<Self>()
+        fulgurite_torch::short_type_name::<Self>().to_owned()
     }
 
     /// The same dataset with `f` applied to every item, on the workers; the error of `f` will name the item.
@@ -205,31 +204,31 @@ impl<D: IterableDataset> IterableDataLoader<D> {
 }
 
 impl<D: IterableDataset, C> IterableDataLoader<D, C> {
-    /// Items per batch. Default 1.
+    /// The number of items per batch. Default 1.
     pub fn batch_size(mut self, batch_size: usize) -> Self {
         self.batch_size = batch_size;
         self
     }
 
-    /// Leaves the last batch out when it is smaller than `batch_size`. Default `false`.
+    /// Drops the last batch if it is smaller than `batch_size`. Default `false`.
     pub fn drop_last(mut self, drop_last: bool) -> Self {
         self.drop_last = drop_last;
         self
     }
 
-    /// Threads that load ahead of time. 0, the default, loads a batch when it is asked for.
+    /// The number of worker threads. With 0, the default, the thread that asks for a batch loads it.
     pub fn num_workers(mut self, num_workers: usize) -> Self {
         self.workers.count = num_workers;
         self
     }
 
-    /// Batches that each worker may be ahead. Default 2.
+    /// The number of batches that each worker loads in advance. Default 2.
     pub fn prefetch_factor(mut self, prefetch_factor: usize) -> Self {
         self.workers.prefetch_factor = prefetch_factor;
         self
     }
 
-    /// Puts batches into page-locked memory; nothing happens without CUDA. Default `false`.
+    /// Copies batches into page-locked memory; no effect without CUDA. Default `false`.
     pub fn pin_memory(mut self, pin_memory: bool) -> Self {
         self.pin_memory = pin_memory;
         self
@@ -241,7 +240,7 @@ impl<D: IterableDataset, C> IterableDataLoader<D, C> {
         self
     }
 
-    /// Puts the items of a batch together in another way; see [`DataLoader::collate`](crate::DataLoader::collate).
+    /// The function that collates items into a batch; see [`DataLoader::collate`](crate::DataLoader::collate).
     pub fn collate<F: Collate<D::Item>>(self, collate: F) -> IterableDataLoader<D, F> {
         let IterableDataLoader { dataset, batch_size, drop_last, workers, pin_memory, seed, .. } = self;
         IterableDataLoader { dataset, collate: Arc::new(collate), batch_size, drop_last, workers, pin_memory, seed }

@@ -1,4 +1,4 @@
-//! [`Loader`]: a source of batches that can be walked once per epoch, from any position.
+//! [`Loader`]: a source of batches that can be iterated once per epoch, from any position.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,18 +10,18 @@ pub type BatchIter<B> = Box<dyn Iterator<Item = Result<B, DataError>> + Send>;
 /// A loader of any kind, of batches `B`.
 pub type BoxLoader<B> = Box<dyn Loader<Batch = B>>;
 
-/// A source of batches that can be walked once per epoch.
+/// A source of batches that can be iterated once per epoch.
 ///
-/// What an epoch yields is a function of the loader, the global seed and `epoch` alone, so walking it again gives the
+/// What an epoch yields is a function of the loader, the global seed and `epoch` alone, so iterating it again gives the
 /// same batches, and a run resumes by skipping those already consumed.
 pub trait Loader: Send {
-    /// What it yields.
+    /// The type of a batch.
     type Batch: Batch;
 
     /// Batches per epoch; `None` when that is not known before the end (iterable datasets).
     fn len(&self) -> Option<usize>;
 
-    /// Whether every epoch has exactly [`len`](Loader::len) batches, so that nobody need look for the end. Default
+    /// Whether every epoch has exactly [`len`](Loader::len) batches, so that the end need not be looked for. Default
     /// `false`: the length is what the loader says of itself, and an epoch ends where the batches do, which takes
     /// fetching one of them ahead.
     fn len_is_exact(&self) -> bool {
@@ -44,7 +44,7 @@ pub trait Loader: Send {
         None
     }
 
-    /// Whether walking an epoch again gives the same batches. Only streams that cannot say `false`.
+    /// Whether iterating an epoch again gives the same batches. Only streams that cannot say `false`.
     fn is_repeatable(&self) -> bool {
         true
     }
@@ -59,7 +59,7 @@ pub trait Loader: Send {
         None
     }
 
-    /// The loaders that it walks one after the other, if that is what it does.
+    /// The loaders that it iterates one after another, if it is made of several.
     fn sequence(&self) -> Option<Vec<BoxLoader<Self::Batch>>> {
         None
     }
@@ -219,9 +219,9 @@ impl<L: Loader + 'static> Loader for RepeatedEpoch<L> {
     }
 }
 
-/// Anything that can be handed over where a loader is wanted: a [`Loader`], or a vector of batches.
+/// Anything that converts into a loader: a [`Loader`], or a vector of batches.
 pub trait IntoLoader {
-    /// What the loader yields.
+    /// The type of a batch.
     type Batch: Batch;
 
     /// The loader, boxed.
@@ -314,7 +314,7 @@ where
         FnLoader { epoch, len: None }
     }
 
-    /// Says how many batches an epoch has. Default: not known before the end. An epoch still ends where `epoch` does;
+    /// Sets the number of batches per epoch. Default: unknown. An epoch still ends where `epoch` does;
     /// progress bars and fractions of an epoch go by this number.
     pub fn with_len(mut self, len: usize) -> FnLoader<F> {
         self.len = Some(len);

@@ -1,4 +1,4 @@
-//! Samplers: in which order, and how often, the items of a dataset come up in an epoch.
+//! Samplers: the order in which the items of a dataset are drawn in an epoch.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub trait Sampler<T = usize>: Send + Sync + 'static {
     /// The samples of `epoch`. Skipping with [`Iterator::nth`] should be cheap.
     fn iter(&self, seed: u64, epoch: u64) -> SampleIter<T>;
 
-    /// How many samples an epoch has.
+    /// The number of samples per epoch.
     fn len(&self) -> usize;
 
     /// Whether [`iter`](Sampler::iter) yields exactly [`len`](Sampler::len) samples, in every epoch. Default `false`: an
@@ -25,17 +25,17 @@ pub trait Sampler<T = usize>: Send + Sync + 'static {
         false
     }
 
-    /// Whether an epoch has none.
+    /// Whether an epoch is empty.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether the order is not that of the dataset.
+    /// Whether the order differs from that of the dataset.
     fn is_shuffled(&self) -> bool {
         true
     }
 
-    /// Whether an item can come up twice in an epoch. Each time it then has random numbers of its own.
+    /// Whether an item can be drawn twice in an epoch. Each time it then has random numbers of its own.
     fn repeats(&self) -> bool {
         false
     }
@@ -115,13 +115,13 @@ impl RandomSampler {
         RandomSampler { len, replacement: false, num_samples: None }
     }
 
-    /// Draws each sample from the whole dataset, so that items repeat and are left out. Default `false`.
+    /// Samples with replacement. Default `false`.
     pub fn replacement(mut self, replacement: bool) -> RandomSampler {
         self.replacement = replacement;
         self
     }
 
-    /// Samples per epoch; without replacement, more than the dataset has means whole orders one after the other.
+    /// The number of samples per epoch; without replacement, more than the dataset has means whole orders one after the other.
     /// Default: the length of the dataset.
     pub fn num_samples(mut self, num_samples: usize) -> RandomSampler {
         self.num_samples = Some(num_samples);

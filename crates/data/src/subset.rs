@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::seed::{self, Purpose};
 use crate::{BoxError, DataError, Dataset, ItemRng, Stacked};
 
-/// Some of the items of a dataset, in an order of their own.
+/// A subset of a dataset at given indices.
 #[derive(Debug)]
 pub struct Subset<D> {
     dataset: Arc<D>,
@@ -31,7 +31,7 @@ impl<D: Dataset> Subset<D> {
         Ok(Subset { dataset, indices })
     }
 
-    /// Which items of the dataset are in it.
+    /// The indices of its items in the dataset.
     pub fn indices(&self) -> &[usize] {
         &self.indices
     }
@@ -105,7 +105,7 @@ impl SplitLength for f64 {
     }
 }
 
-/// Splits a dataset at random into parts that share no item.
+/// Randomly splits a dataset into non-overlapping parts.
 ///
 /// `lengths` are counts that add up to the length of the dataset, or fractions that add up to 1. The same `seed`
 /// gives the same parts, always. Follows `torch.utils.data.random_split`, its rounding included.
@@ -134,7 +134,7 @@ pub fn random_split<D: Dataset, L: SplitLength, const N: usize>(
     }))
 }
 
-/// Several datasets of one kind, one after the other.
+/// A concatenation of datasets with the same type of items.
 #[derive(Debug, Clone)]
 pub struct ConcatDataset<D> {
     datasets: Vec<D>,

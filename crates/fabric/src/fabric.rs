@@ -4,7 +4,8 @@ use std::any::Any;
 use std::fmt;
 
 use fulgurite_torch::params;
-use fulgurite_torch::tch::{Device, nn};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::Device;
 
 use crate::loggers::Logger;
 use crate::strategy::Ranks;
@@ -150,7 +151,7 @@ impl Fabric {
     /// # Errors
     ///
     /// What libtorch said, such as out of memory; modules that differ between ranks.
-    pub fn setup_module(&mut self, vars: &nn::VarStore) -> Result<(), FabricError> {
+    pub fn setup_module(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         self.precision.convert_module(vars)?;
         params::move_to(vars, self.device())?;
         self.strategy.setup_module(vars)
@@ -161,7 +162,7 @@ impl Fabric {
     /// # Errors
     ///
     /// What the strategy's backend said.
-    pub fn setup_training(&mut self, vars: &nn::VarStore) -> Result<(), FabricError> {
+    pub fn setup_training(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         self.strategy.setup_training(vars)
     }
 
@@ -181,7 +182,7 @@ impl Fabric {
     /// # Errors
     ///
     /// A process that never came.
-    pub fn begin_evaluation(&mut self, vars: &nn::VarStore) -> Result<(), FabricError> {
+    pub fn begin_evaluation(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         self.strategy.begin_evaluation(vars)
     }
 

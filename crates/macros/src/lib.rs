@@ -1,6 +1,7 @@
 //! `#[derive(Batch)]` and `#[derive(Stack)]` for Fulgurite. Use them through the crates `fulgurite` or
 //! `fulgurite-data`, which re-export them.
 
+mod setters;
 mod structs;
 
 use proc_macro::TokenStream;
@@ -8,6 +9,15 @@ use quote::quote;
 use syn::{DeriveInput, parse_macro_input};
 
 use crate::structs::Target;
+
+/// Exports the setters of a struct of options as a macro, for a builder in another crate that holds the options in a field:
+/// `trainer_config_setters!(TrainerBuilder, config);` of a `TrainerConfig`. It obeys `strip_option`, `into` and `skip` of
+/// `#[setters(...)]`. The types of the fields must be in scope where the macro is called.
+#[proc_macro_derive(ExportSetters, attributes(setters))]
+pub fn derive_export_setters(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    setters::export(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
 
 /// Makes a struct of batches a batch: every field is walked in order.
 ///

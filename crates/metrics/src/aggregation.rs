@@ -5,7 +5,7 @@ use fulgurite_torch::tch::{Device, Kind, TchError, Tensor};
 use crate::state::accumulator;
 use crate::{Definition, Field, Handle, MetricError, Reduction};
 
-/// The mean of the values given, each with a weight or all with the same.
+/// The mean of the values, optionally weighted.
 ///
 /// ```
 /// use fulgurite_metrics::MeanMetric;
@@ -20,16 +20,16 @@ use crate::{Definition, Field, Handle, MetricError, Reduction};
 /// torchmetrics ignores the weights when NaN checks are disabled; here they count.
 pub type MeanMetric = Handle<Mean>;
 
-/// The sum of the values given.
+/// The sum of the values.
 pub type SumMetric = Handle<Aggregate<Sum>>;
 
-/// The smallest of the values given; infinity before the first.
+/// The minimum of the values; infinity before the first.
 pub type MinMetric = Handle<Aggregate<Min>>;
 
-/// The largest of the values given; negative infinity before the first.
+/// The maximum of the values; negative infinity before the first.
 pub type MaxMetric = Handle<Aggregate<Max>>;
 
-/// What an aggregator does with NaN.
+/// How an aggregator treats NaN.
 ///
 /// To know whether there was one means to wait for the device, so updates only count them; the warning comes with
 /// `compute`, the error with `compute` or `forward`.
@@ -37,18 +37,18 @@ pub type MaxMetric = Handle<Aggregate<Max>>;
 pub enum NanStrategy {
     /// `compute` and `forward` fail if there was one.
     Error,
-    /// They are left out, and `compute` warns. The default.
+    /// They are ignored, and `compute` warns. The default.
     #[default]
     Warn,
-    /// They are left out.
+    /// They are ignored.
     Ignore,
-    /// They are taken as they are.
+    /// They are kept.
     Disable,
     /// They are replaced by this value, with weight 1.
     Impute(f64),
 }
 
-/// What an aggregator takes: a number, or a tensor of any shape.
+/// The input of an aggregator: a number, or a tensor of any shape.
 #[derive(Debug, Clone, Copy)]
 pub enum Sample<'a> {
     /// A number.
@@ -91,12 +91,12 @@ pub struct Mean {
 }
 
 impl MeanMetric {
-    /// A mean of nothing yet.
+    /// An empty mean.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What it does with NaN, in the values and in the weights.
+    /// How NaN is treated, in the values and in the weights.
     pub fn nan_strategy(self, strategy: NanStrategy) -> Self {
         self.set(|mean| mean.nan_strategy = strategy)
     }
@@ -253,12 +253,12 @@ impl Aggregator for Max {
 }
 
 impl<A: Aggregator> Handle<Aggregate<A>> {
-    /// An aggregate of nothing yet.
+    /// An empty aggregate.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What it does with NaN.
+    /// How NaN is treated.
     pub fn nan_strategy(self, strategy: NanStrategy) -> Self {
         self.set(|aggregate| aggregate.nan_strategy = strategy)
     }

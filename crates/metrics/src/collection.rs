@@ -85,7 +85,7 @@ impl MetricCollection {
     ///
     /// # Errors
     ///
-    /// The first metric's that fails; those after it do not see the batch.
+    /// The error of the first metric that fails; those after it are not updated.
     pub fn update(&self, preds: &Tensor, target: &Tensor) -> Result<(), MetricError> {
         self.metrics.iter().try_for_each(|(_, metric)| metric.update(preds, target))
     }
@@ -103,12 +103,12 @@ impl MetricCollection {
     ///
     /// # Errors
     ///
-    /// The first metric's that has none.
+    /// The error of the first metric that has no value.
     pub fn compute(&self) -> Result<Vec<(&str, Tensor)>, MetricError> {
         self.iter().map(|(name, metric)| Ok((name, metric.compute()?))).collect()
     }
 
-    /// Forgets what was accumulated.
+    /// Resets the states.
     pub fn reset(&self) {
         self.iter().for_each(|(_, metric)| metric.reset());
     }
@@ -122,7 +122,7 @@ impl MetricCollection {
     ///
     /// # Errors
     ///
-    /// When the state of a metric is missing, or does not fit it.
+    /// The state of a metric is missing, or does not fit it.
     pub fn load_state_dict(&self, state: &Dict) -> Result<(), MetricError> {
         self.iter().try_for_each(|(name, metric)| metric.load_state_dict(state.dict(name)?))
     }
@@ -131,7 +131,7 @@ impl MetricCollection {
     ///
     /// # Errors
     ///
-    /// When the state of a metric is missing, or does not fit it.
+    /// The state of a metric is missing, or does not fit it.
     pub fn merge_state(&self, other: &Dict) -> Result<(), MetricError> {
         self.iter().try_for_each(|(name, metric)| metric.merge_state(other.dict(name)?))
     }

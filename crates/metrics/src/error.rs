@@ -1,4 +1,4 @@
-//! [`MetricError`]: why a metric refuses.
+//! [`MetricError`].
 
 use fulgurite_torch::ValueError;
 use fulgurite_torch::tch::{Kind, TchError, Tensor};
@@ -45,7 +45,7 @@ pub enum MetricError {
         /// The kinds it takes.
         expected: &'static str,
     },
-    /// A value met was one that the metric was told to refuse.
+    /// A value that the metric was told to refuse, such as NaN.
     #[error("`{metric}`: {message}")]
     Value {
         /// The metric's name.
@@ -53,7 +53,7 @@ pub enum MetricError {
         /// What was met, and what to do.
         message: String,
     },
-    /// The state given does not fit the metric.
+    /// The state does not fit the metric.
     #[error("cannot restore `{metric}`: {message}")]
     State {
         /// The metric's name.
@@ -61,15 +61,38 @@ pub enum MetricError {
         /// What does not fit.
         message: String,
     },
-    /// The state given lacks an entry, or holds one of another type.
+    /// The state lacks an entry, or holds one of another type.
     #[error("cannot restore the metric's state: {0}")]
     Entry(#[from] ValueError),
+    /// An error of a metric from elsewhere.
+    #[error("`{metric}`: {source}")]
+    Other {
+        /// The metric's name.
+        metric: String,
+        /// What it said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// libtorch refused an operation.
     #[error("libtorch failed while computing a metric: {0}")]
     Torch(#[from] TchError),
 }
 
 impl MetricError {
+    /// An error of a metric that is not of this crate.
+    ///
+    /// ```
+    /// use fulgurite_metrics::MetricError;
+    ///
+    /// let error = MetricError::other("Bleu", "the tokenizer is missing; give one with `.tokenizer(...)`");
+    /// assert_eq!(error.to_string(), "`Bleu`: the tokenizer is missing; give one with `.tokenizer(...)`");
+    /// ```
+    pub fn other(
+        metric: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> MetricError {
+        MetricError::Other { metric: metric.into(), source: source.into() }
+    }
+
     pub(crate) fn shape(
         metric: &'static str,
         preds: &Tensor,

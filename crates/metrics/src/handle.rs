@@ -8,9 +8,9 @@ use fulgurite_torch::tch::{Tensor, no_grad};
 use crate::state::{Field, State};
 use crate::{Metric, MetricError};
 
-/// What makes a metric: the tensors of its state, what a batch adds to them, and what its value is.
+/// The definition of a metric: the tensors of its state, what a batch adds to them, and its value.
 ///
-/// [`Handle`] does the rest. A metric of one's own:
+/// [`Handle`] does the rest. A metric of your own:
 ///
 /// ```
 /// use fulgurite_metrics::{Definition, Field, Handle, MetricError, Reduction, Supervised};
@@ -48,7 +48,7 @@ use crate::{Metric, MetricError};
 /// # Ok::<(), MetricError>(())
 /// ```
 pub trait Definition: Clone + Send + 'static {
-    /// What an update takes.
+    /// The input of an update.
     type Input<'a>;
 
     /// The metric's name, for messages.
@@ -61,18 +61,34 @@ pub trait Definition: Clone + Send + 'static {
     ///
     /// It runs without gradients, and should not wait for the device: no reading of values, no shape that depends on
     /// values.
+    ///
+    /// # Errors
+    ///
+    /// Shapes or kinds that do not fit the metric, or a setting that is out of range.
     fn batch(&self, input: Self::Input<'_>) -> Result<Vec<Tensor>, MetricError>;
 
     /// The value of an accumulated state: one tensor per field.
+    ///
+    /// # Errors
+    ///
+    /// A state that has no value.
     fn compute(&self, state: &[Tensor]) -> Result<Tensor, MetricError>;
 
     /// Looks at what was accumulated before its value is computed, to warn. Not called for the value of a batch alone,
     /// so it may wait for the device.
+    ///
+    /// # Errors
+    ///
+    /// A value that the metric was told to refuse, such as NaN.
     fn inspect(&self, _state: &[Tensor]) -> Result<(), MetricError> {
         Ok(())
     }
 
     /// The state before the first update, if the metric has a value for it.
+    ///
+    /// # Errors
+    ///
+    /// A setting that is out of range.
     fn initial(&self) -> Result<Option<Vec<Tensor>>, MetricError> {
         Ok(None)
     }
@@ -117,7 +133,7 @@ impl<D: Supervised> Handle<D> {
     ///
     /// # Errors
     ///
-    /// When shapes or kinds do not fit the metric, or a setting of the metric is out of range.
+    /// Shapes or kinds that do not fit the metric, or a setting that is out of range.
     pub fn update(&self, preds: &Tensor, target: &Tensor) -> Result<(), MetricError> {
         self.update_with((preds, target))
     }
@@ -126,7 +142,7 @@ impl<D: Supervised> Handle<D> {
     ///
     /// # Errors
     ///
-    /// As [`Handle::update`], and when the batch alone has no value; it is accumulated nevertheless.
+    /// As [`Handle::update`], or the batch alone has no value; it is accumulated nevertheless.
     pub fn forward(&self, preds: &Tensor, target: &Tensor) -> Result<Tensor, MetricError> {
         self.forward_with((preds, target))
     }
@@ -134,12 +150,20 @@ impl<D: Supervised> Handle<D> {
 
 impl<D: Definition> Handle<D> {
     /// Accumulates a batch of whatever the metric takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::update`].
     pub fn update_with(&self, input: D::Input<'_>) -> Result<(), MetricError> {
         let batch = no_grad(|| self.definition.batch(input))?;
         self.accumulate(batch, None)
     }
 
     /// Accumulates a batch of whatever the metric takes, and returns the value on it alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::forward`].
     pub fn forward_with(&self, input: D::Input<'_>) -> Result<Tensor, MetricError> {
         let batch = no_grad(|| self.definition.batch(input))?;
         let value = self.value(&batch);
@@ -151,7 +175,7 @@ impl<D: Definition> Handle<D> {
     ///
     /// # Errors
     ///
-    /// When nothing was accumulated and the metric has no value for that (it warns and returns it if it has), or what
+    /// Nothing was accumulated and the metric has no value for that (it warns and returns it if it has), or what
     /// was accumulated has no value.
     pub fn compute(&self) -> Result<Tensor, MetricError> {
         let state = match &mut self.lock().state {
@@ -167,12 +191,12 @@ impl<D: Definition> Handle<D> {
         self.value(&state)
     }
 
-    /// Forgets what was accumulated, for every handle to it.
+    /// Resets the state, for every handle to it.
     pub fn reset(&self) {
         *self.lock() = Shared::default();
     }
 
-    /// What the metric was set to.
+    /// The definition, with the settings of the metric.
     pub fn definition(&self) -> &D {
         &self.definition
     }

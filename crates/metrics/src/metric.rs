@@ -11,12 +11,16 @@ use crate::{Field, MetricError};
 /// `step.log("val_acc", &self.acc)` can compute and reset it at the end of the epoch.
 pub trait Metric: Send {
     /// The value over everything accumulated since the last [`reset`](Metric::reset).
+    ///
+    /// # Errors
+    ///
+    /// Nothing was accumulated and the metric has no value for that, or what was accumulated has no value.
     fn compute(&self) -> Result<Tensor, MetricError>;
 
-    /// The value on the latest batch alone, if it was given with `forward` rather than `update`.
+    /// The value on the last batch alone, if it was given to `forward` rather than `update`.
     fn batch_value(&self) -> Option<Tensor>;
 
-    /// Forgets what was accumulated.
+    /// Resets the state.
     fn reset(&self);
 
     /// A second handle to the same state.
@@ -34,12 +38,20 @@ pub trait Metric: Send {
     fn state_dict(&self) -> Dict;
 
     /// Restores an accumulated state.
+    ///
+    /// # Errors
+    ///
+    /// The state lacks an entry, or has one of another type or shape.
     fn load_state_dict(&self, state: &Dict) -> Result<(), MetricError>;
 
     /// Adds what another metric of the same settings accumulated, given as its
     /// [`state_dict`](Metric::state_dict): the halves of a data set, merged, have the value of the whole.
+    ///
+    /// # Errors
+    ///
+    /// The state lacks an entry, or has one of another type or shape.
     fn merge_state(&self, other: &Dict) -> Result<(), MetricError>;
 
-    /// The tensors of the state, and how those of several ranks become one.
+    /// The tensors of the state, and how those of several ranks are reduced.
     fn fields(&self) -> &'static [Field];
 }

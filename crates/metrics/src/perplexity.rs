@@ -36,7 +36,7 @@ impl Perplexity {
         Self::default()
     }
 
-    /// Tokens with this number do not count.
+    /// Tokens with this value are ignored.
     pub fn ignore_index(self, index: i64) -> Self {
         self.set(|metric| metric.ignore_index = Some(index))
     }

@@ -159,7 +159,7 @@ impl<E: ErrorKind> Definition for Errors<E> {
     }
 }
 
-/// How the scores of several outputs become one.
+/// How the scores of several outputs are averaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Multioutput {
     /// Their mean. The default.
@@ -190,7 +190,7 @@ impl R2Score {
         self.set(|r2| r2.adjusted = regressors)
     }
 
-    /// How the scores of several outputs become one.
+    /// How the scores of several outputs are averaged.
     pub fn multioutput(self, multioutput: Multioutput) -> Self {
         self.set(|r2| r2.multioutput = multioutput)
     }

@@ -10,7 +10,7 @@ use crate::MetricError;
 pub struct Field {
     /// Its name in the state dict.
     pub name: &'static str,
-    /// How those of two batches, or of two ranks, become one.
+    /// How the tensors of two batches, or of two ranks, are reduced to one.
     pub reduction: Reduction,
 }
 
@@ -21,18 +21,18 @@ impl Field {
     }
 }
 
-/// How two tensors of the same field become one.
+/// How two tensors of the same field are reduced to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reduction {
-    /// Added.
+    /// Sum.
     Sum,
-    /// Averaged, each weighted by the number of updates it stands for.
+    /// Mean, weighted by the number of updates.
     Mean,
-    /// The smaller, element by element; NaN wins.
+    /// Elementwise minimum; NaN propagates.
     Min,
-    /// The larger, element by element; NaN wins.
+    /// Elementwise maximum; NaN propagates.
     Max,
-    /// Concatenated along the first dimension.
+    /// Concatenation along the first dimension.
     Cat,
 }
 

@@ -1,51 +1,37 @@
-//! [`OptimizerBuilder`]: how every optimizer but LBFGS is made.
+//! [`OptimizerBuilder`]: makes an optimizer of a [`Rule`].
 
-use crate::engine::Engine;
-use crate::groups::{Defaults, resolve};
-use crate::rule::Rule;
-use crate::{IntoParamGroups, Momentum, OptimError, Optimizer, Optimizers, ParamGroupConfig};
+use crate::groups::resolve;
+use crate::{IntoParamGroups, OptimError, Optimizer, Optimizers, ParamGroupConfig, Rule, RuleOptimizer};
 
-/// The settings of an optimizer to be. Used under the name of the optimizer: [`AdamW`](crate::AdamW),
+/// Parameters and the options of their optimizer. Used under the name of the optimizer: [`AdamW`](crate::AdamW),
 /// [`SGD`](crate::SGD), …
 ///
-/// Nothing is checked before it is built, by [`build`](OptimizerBuilder::build) or by what takes [`Optimizers`].
+/// Options are checked by [`build`](OptimizerBuilder::build), or by what takes [`Optimizers`].
 #[derive(Debug)]
 pub struct OptimizerBuilder<R> {
     groups: Vec<ParamGroupConfig>,
-    lr: f64,
-    pub(crate) weight_decay: Option<f64>,
-    pub(crate) momentum: Momentum,
-    pub(crate) rule: R,
+    pub(crate) options: R,
 }
 
 impl<R: Rule> OptimizerBuilder<R> {
-    /// For a `VarStore`, tensors, or groups, with PyTorch's defaults.
+    /// For a `VarStore`, tensors, or groups, with default options.
     pub fn new(params: impl IntoParamGroups) -> Self {
-        OptimizerBuilder {
-            groups: params.into_param_groups(),
-            lr: R::LR,
-            weight_decay: R::WEIGHT_DECAY,
-            momentum: R::MOMENTUM,
-            rule: R::new(),
-        }
+        OptimizerBuilder::from_options(params, R::default())
     }
 
-    /// The learning rate.
-    #[must_use]
-    pub fn lr(mut self, lr: f64) -> Self {
-        self.lr = lr;
-        self
+    /// For a `VarStore`, tensors, or groups, with these options.
+    pub fn from_options(params: impl IntoParamGroups, options: R) -> Self {
+        OptimizerBuilder { groups: params.into_param_groups(), options }
     }
 
     /// The optimizer, for a loop of one's own.
     ///
     /// # Errors
     ///
-    /// When there is no parameter, one appears twice or cannot be optimized, or a setting makes no sense.
+    /// There is no parameter, one appears twice or cannot be optimized, or an option is out of range.
     pub fn build(self) -> Result<Box<dyn Optimizer>, OptimError> {
-        let defaults = Defaults { lr: self.lr, weight_decay: self.weight_decay, momentum: self.momentum };
-        let groups = resolve(R::NAME, self.groups, &defaults)?;
-        Ok(Box::new(Engine::new(groups, defaults, self.rule)?))
+        let groups = resolve(R::NAME, self.groups, &self.options.group_defaults())?;
+        Ok(Box::new(RuleOptimizer::new(groups, self.options)?))
     }
 }
 
@@ -54,18 +40,3 @@ impl<R: Rule> From<OptimizerBuilder<R>> for Optimizers {
         Optimizers::from_result(builder.build())
     }
 }
-
-/// Setters of a builder: `name(arguments) => field = value;`.
-macro_rules! setters {
-    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) => $($field:ident).+ = $value:expr;)*) => {
-        $(
-            $(#[$doc])*
-            #[must_use]
-            pub fn $name(mut self, $($argument: $type),*) -> Self {
-                self.$($field).+ = $value;
-                self
-            }
-        )*
-    };
-}
-pub(crate) use setters;

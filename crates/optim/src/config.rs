@@ -29,7 +29,7 @@ pub struct LrSchedulerConfig {
     pub interval: Interval,
     /// Step it every this many intervals, 1 or more. Steps are counted in optimizer steps over the whole run.
     pub frequency: u64,
-    /// Name of the logged value that `ReduceLROnPlateau` watches.
+    /// Name of the logged value that `ReduceLROnPlateau` monitors.
     pub monitor: Option<String>,
     /// Whether a missing monitored value is an error (otherwise a warning, and the step is skipped).
     pub strict: bool,
@@ -57,7 +57,7 @@ impl LrSchedulerConfig {
         self
     }
 
-    /// The logged value to watch.
+    /// The logged value to monitor.
     #[must_use]
     pub fn monitor(mut self, name: impl Into<String>) -> Self {
         self.monitor = Some(name.into());
@@ -116,8 +116,8 @@ pub type BuiltOptimizers = (Vec<Box<dyn Optimizer>>, Vec<LrSchedulerConfig>);
 
 /// The optimizers of a run and their schedulers.
 ///
-/// Any optimizer's builder converts into it with `.into()`; what was wrong with the builder's settings is kept and
-/// reported by [`Optimizers::build`], which the trainer calls.
+/// Any optimizer's builder converts into it with `.into()`; an error of the builder's options is kept and returned by
+/// [`Optimizers::build`], which the trainer calls.
 #[derive(Default)]
 pub struct Optimizers {
     optimizers: Vec<Box<dyn Optimizer>>,
@@ -127,7 +127,7 @@ pub struct Optimizers {
 }
 
 impl Optimizers {
-    /// No optimizer at all: for code that trains without gradients.
+    /// No optimizer, for modules that train without gradients.
     pub fn none() -> Optimizers {
         Optimizers::default()
     }
@@ -141,8 +141,8 @@ impl Optimizers {
         self
     }
 
-    /// How many steps in a row the optimizer added last takes, when several take turns. The trainer gives each its
-    /// turn, in the order added, and begins again after the last.
+    /// The number of consecutive steps of the optimizer added last, when several take turns in the order they were
+    /// added.
     #[must_use]
     pub fn frequency(mut self, steps: u64) -> Optimizers {
         if let Some(last) = self.frequencies.last_mut() {
@@ -151,12 +151,12 @@ impl Optimizers {
         self
     }
 
-    /// The steps in a row of each optimizer, as far as they were set.
+    /// The number of consecutive steps of each optimizer, where it was set.
     pub fn frequencies(&self) -> &[Option<u64>] {
         &self.frequencies
     }
 
-    /// Adds a further optimizer.
+    /// Adds another optimizer.
     #[must_use]
     pub fn and(mut self, more: impl Into<Optimizers>) -> Optimizers {
         let mut more = more.into();
@@ -170,7 +170,7 @@ impl Optimizers {
         self
     }
 
-    /// From what an optimizer's builder made of its settings.
+    /// From the result of an optimizer's builder.
     pub fn from_result(optimizer: Result<Box<dyn Optimizer>, OptimError>) -> Optimizers {
         match optimizer {
             Ok(optimizer) => {
@@ -180,11 +180,11 @@ impl Optimizers {
         }
     }
 
-    /// Attaches each scheduler to its optimizer and hands both out.
+    /// Attaches each scheduler to its optimizer, and returns both.
     ///
     /// # Errors
     ///
-    /// What was wrong with a builder's settings or a scheduler's.
+    /// An option of an optimizer or a scheduler is missing or out of range, or a scheduler has no optimizer.
     pub fn build(mut self) -> Result<BuiltOptimizers, OptimError> {
         if let Some(error) = self.error {
             return Err(error);

@@ -3,11 +3,11 @@
 use fulgurite_torch::tch::TchError;
 use fulgurite_torch::{TorchError, ValueError};
 
-/// What goes wrong with optimizers and schedulers.
+/// An error of an optimizer or scheduler.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptimError {
-    /// There is nothing to train.
+    /// The optimizer was given no parameters.
     #[error(
         "optimizer got an empty parameter list: {optimizer} has nothing to train; create the layers before the \
          optimizer, and check that they are in the VarStore it is given"
@@ -26,11 +26,11 @@ pub enum OptimError {
         optimizer: &'static str,
         /// Group of the second occurrence.
         group: usize,
-        /// Place of the second occurrence.
+        /// Index of the second occurrence in its group.
         index: usize,
         /// Group of the first occurrence.
         first_group: usize,
-        /// Place of the first occurrence.
+        /// Index of the first occurrence in its group.
         first_index: usize,
     },
     /// A tensor that cannot be a parameter of this optimizer.
@@ -40,17 +40,17 @@ pub enum OptimError {
         optimizer: &'static str,
         /// Its group.
         group: usize,
-        /// Its place in the group.
+        /// Its index in the group.
         index: usize,
         /// Why, and what to do.
         reason: String,
     },
-    /// A setting has a value that makes no sense.
+    /// An option is out of range.
     #[error("{owner}: invalid {option}: {value}; it must be {must}")]
     InvalidOption {
         /// The optimizer or scheduler.
         owner: &'static str,
-        /// The setting, in PyTorch's words.
+        /// The option, in PyTorch's words.
         option: String,
         /// Its value.
         value: String,
@@ -65,7 +65,7 @@ pub enum OptimError {
         /// The option, under PyTorch's name.
         option: &'static str,
     },
-    /// Nesterov momentum is asked for without momentum, or with dampening.
+    /// Nesterov momentum without momentum, or with dampening.
     #[error(
         "Nesterov momentum requires a momentum and zero dampening, got momentum {momentum} and dampening {dampening}; \
          set momentum (0.9 is usual) and leave dampening at 0"
@@ -76,7 +76,7 @@ pub enum OptimError {
         /// The dampening.
         dampening: f64,
     },
-    /// A group sets what its optimizer does not have.
+    /// A group sets an option that its optimizer does not have.
     #[error("parameter group {group} sets {option}, which {optimizer} does not have; leave it out")]
     UnknownGroupOption {
         /// The optimizer.
@@ -105,7 +105,7 @@ pub enum OptimError {
         /// The group.
         group: usize,
     },
-    /// `step()` of an optimizer that evaluates the model itself.
+    /// `step()` was called on an optimizer that needs a closure (LBFGS).
     #[error(
         "{optimizer} needs a closure that evaluates the model and its gradients again; call step_with(closure) instead \
          of step()"
@@ -125,7 +125,7 @@ pub enum OptimError {
         /// What does not fit, and what to do.
         reason: String,
     },
-    /// A scheduler is configured for an optimizer that is not there.
+    /// A scheduler was configured without an optimizer.
     #[error("a scheduler was added before any optimizer; call .scheduler(...) after the optimizer it belongs to")]
     SchedulerWithoutOptimizer,
     /// A scheduler that was stepped without having been attached.
@@ -134,7 +134,7 @@ pub enum OptimError {
         /// The scheduler.
         scheduler: &'static str,
     },
-    /// A per-group setting of a scheduler has not one value for each group.
+    /// A per-group option of a scheduler does not have one value for each group.
     #[error(
         "{scheduler}: {option} has {values} values, the optimizer has {groups} parameter groups; give one value per \
          group, or a single one for all"
@@ -158,7 +158,7 @@ pub enum OptimError {
         /// The scheduler.
         scheduler: &'static str,
         /// The optimizer.
-        optimizer: &'static str,
+        optimizer: String,
     },
     /// `OneCycleLR` was stepped past its end.
     #[error(
@@ -177,7 +177,15 @@ pub enum OptimError {
         /// The scheduler.
         scheduler: &'static str,
     },
-    /// libtorch refused.
+    /// An error of an optimizer or scheduler from elsewhere.
+    #[error("{owner}: {source}")]
+    Other {
+        /// The optimizer or scheduler.
+        owner: String,
+        /// What it said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// libtorch failed.
     #[error(transparent)]
     Torch(#[from] TorchError),
 }
@@ -189,6 +197,18 @@ impl From<TchError> for OptimError {
 }
 
 impl OptimError {
+    /// An error of an optimizer or scheduler that is not of this crate.
+    ///
+    /// ```
+    /// use fulgurite_optim::OptimError;
+    ///
+    /// let error = OptimError::other("Sophia", "the Hessian was never estimated; call estimate() first");
+    /// assert_eq!(error.to_string(), "Sophia: the Hessian was never estimated; call estimate() first");
+    /// ```
+    pub fn other(owner: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> OptimError {
+        OptimError::Other { owner: owner.into(), source: source.into() }
+    }
+
     pub(crate) fn state_dict(owner: &'static str, reason: impl ToString) -> OptimError {
         OptimError::StateDict { owner, reason: reason.to_string() }
     }
@@ -211,6 +231,11 @@ pub(crate) fn ensure(
         true => Ok(()),
         false => Err(OptimError::InvalidOption { owner, option: option.into(), value: value.to_string(), must }),
     }
+}
+
+/// An option that has no default.
+pub(crate) fn needed<T>(owner: &'static str, option: &'static str, value: Option<T>) -> Result<T, OptimError> {
+    value.ok_or(OptimError::MissingOption { owner, option })
 }
 
 /// A setting that must be a finite number, 0 or more.

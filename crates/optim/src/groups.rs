@@ -1,13 +1,14 @@
-//! What can be optimized: [`IntoParamGroups`] and [`ParamGroupConfig`].
+//! The parameters of an optimizer: [`IntoParamGroups`] and [`ParamGroupConfig`].
 
+use fulgurite_torch::params::{self, Parameters};
 use fulgurite_torch::tch::{Tensor, nn};
-use fulgurite_torch::{Dict, params, tensor_id};
+use fulgurite_torch::tensor_id;
 
 use crate::error::ensure_non_negative;
 use crate::state_dict::copy_groups;
 use crate::{Momentum, OptimError, ParamGroup};
 
-/// A parameter group to be: parameters, and what they set differently from the rest of their optimizer.
+/// Parameters, and options of the optimizer that are different for them.
 ///
 /// ```
 /// use fulgurite_optim::{AdamW, ParamGroupConfig};
@@ -33,7 +34,7 @@ pub struct ParamGroupConfig {
 }
 
 impl ParamGroupConfig {
-    /// A group of `params`, which it shares.
+    /// A group of `params`; the tensors are shared, not copied.
     pub fn new<'a>(params: impl IntoIterator<Item = &'a Tensor>) -> ParamGroupConfig {
         ParamGroupConfig {
             params: params.into_iter().map(Tensor::shallow_clone).collect(),
@@ -51,28 +52,28 @@ impl ParamGroupConfig {
         self
     }
 
-    /// Its own learning rate.
+    /// Learning rate of the group.
     #[must_use]
     pub fn lr(mut self, lr: f64) -> Self {
         self.lr = Some(lr);
         self
     }
 
-    /// Its own weight decay.
+    /// Weight decay of the group.
     #[must_use]
     pub fn weight_decay(mut self, weight_decay: f64) -> Self {
         self.weight_decay = Some(weight_decay);
         self
     }
 
-    /// Its own momentum, for optimizers that have `momentum`.
+    /// Momentum of the group, for optimizers that have `momentum`.
     #[must_use]
     pub fn momentum(mut self, momentum: f64) -> Self {
         self.momentum = Some(Momentum::Momentum(momentum));
         self
     }
 
-    /// Its own betas, for optimizers that have `betas`.
+    /// Betas of the group, for optimizers that have `betas`.
     #[must_use]
     pub fn betas(mut self, beta1: f64, beta2: f64) -> Self {
         self.momentum = Some(Momentum::Betas(beta1, beta2));
@@ -80,7 +81,7 @@ impl ParamGroupConfig {
     }
 }
 
-/// What an optimizer can be made for: a `VarStore` (its parameters, in the order of
+/// What an optimizer can be made for: a `VarStore` or other [`Parameters`] (in the order of
 /// [`params::named_parameters`]), tensors, or groups with settings of their own.
 pub trait IntoParamGroups {
     /// The groups, in the order of the state dict.
@@ -88,6 +89,18 @@ pub trait IntoParamGroups {
 }
 
 impl IntoParamGroups for &nn::VarStore {
+    fn into_param_groups(self) -> Vec<ParamGroupConfig> {
+        (self as &dyn Parameters).into_param_groups()
+    }
+}
+
+impl IntoParamGroups for &params::NamedTensors {
+    fn into_param_groups(self) -> Vec<ParamGroupConfig> {
+        (self as &dyn Parameters).into_param_groups()
+    }
+}
+
+impl IntoParamGroups for &dyn Parameters {
     fn into_param_groups(self) -> Vec<ParamGroupConfig> {
         let params: Vec<Tensor> = params::named_parameters(self).into_iter().map(|(_, param)| param).collect();
         vec![ParamGroupConfig::new(&params)]
@@ -112,19 +125,51 @@ impl IntoParamGroups for Vec<ParamGroupConfig> {
     }
 }
 
-/// The settings a group has unless it says otherwise.
-pub(crate) struct Defaults {
-    pub(crate) lr: f64,
-    /// `None` for optimizers without weight decay.
-    pub(crate) weight_decay: Option<f64>,
-    pub(crate) momentum: Momentum,
+/// The settings of a parameter group that says nothing else, and which settings there are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct GroupDefaults {
+    /// Learning rate.
+    pub lr: f64,
+    /// Weight decay; `None` for optimizers without.
+    pub weight_decay: Option<f64>,
+    /// Momentum or betas; [`Momentum::None`] for optimizers without.
+    pub momentum: Momentum,
+}
+
+impl GroupDefaults {
+    /// A learning rate, and neither weight decay nor momentum.
+    pub fn new(lr: f64) -> GroupDefaults {
+        GroupDefaults { lr, weight_decay: None, momentum: Momentum::None }
+    }
+
+    /// Weight decay, for optimizers with an option `weight_decay`.
+    #[must_use]
+    pub fn weight_decay(mut self, weight_decay: f64) -> Self {
+        self.weight_decay = Some(weight_decay);
+        self
+    }
+
+    /// Momentum, for optimizers with an option `momentum`.
+    #[must_use]
+    pub fn momentum(mut self, momentum: f64) -> Self {
+        self.momentum = Momentum::Momentum(momentum);
+        self
+    }
+
+    /// Betas, for optimizers with an option `betas`.
+    #[must_use]
+    pub fn betas(mut self, (beta1, beta2): (f64, f64)) -> Self {
+        self.momentum = Momentum::Betas(beta1, beta2);
+        self
+    }
 }
 
 /// Fills in what `configs` leave open, and checks all of it.
 pub(crate) fn resolve(
     optimizer: &'static str,
     configs: Vec<ParamGroupConfig>,
-    defaults: &Defaults,
+    defaults: &GroupDefaults,
 ) -> Result<Vec<ParamGroup>, OptimError> {
     if configs.iter().all(|config| config.params.is_empty()) {
         return Err(OptimError::EmptyParameterList { optimizer });
@@ -144,7 +189,7 @@ pub(crate) fn resolve(
 pub(crate) fn resolve_more(
     optimizer: &'static str,
     config: ParamGroupConfig,
-    defaults: &Defaults,
+    defaults: &GroupDefaults,
     groups: &[ParamGroup],
 ) -> Result<ParamGroup, OptimError> {
     if config.params.is_empty() {
@@ -163,7 +208,7 @@ fn fill_in(
     optimizer: &'static str,
     group: usize,
     config: ParamGroupConfig,
-    defaults: &Defaults,
+    defaults: &GroupDefaults,
 ) -> Result<ParamGroup, OptimError> {
     if config.weight_decay.is_some() && defaults.weight_decay.is_none() {
         return Err(OptimError::UnknownGroupOption { optimizer, group, option: "weight_decay" });
@@ -174,13 +219,10 @@ fn fill_in(
         return Err(OptimError::UnknownGroupOption { optimizer, group, option });
     }
     Ok(ParamGroup {
-        params: config.params,
         name: config.name,
-        lr: config.lr.unwrap_or(defaults.lr),
-        initial_lr: None,
         weight_decay: config.weight_decay.or(defaults.weight_decay).unwrap_or(0.0),
         momentum,
-        extra: Dict::new(),
+        ..ParamGroup::new(config.params, config.lr.unwrap_or(defaults.lr))
     })
 }
 

@@ -1,8 +1,8 @@
 //! PyTorch's optimizers and learning-rate schedulers for `tch`, over libtorch's fused and foreach kernels.
 //!
 //! Names, defaults and updates are PyTorch 2.11's, and so are the state dicts: what one side saves, the other loads. A
-//! step works on all parameters in a few calls, allocates nothing on the Rust heap once warm, and never waits for the
-//! device.
+//! step works on all parameters in a few calls, allocates nothing on the Rust heap after the first ones, and never waits
+//! for the device.
 //!
 //! ```
 //! use fulgurite_optim::{AdamW, CosineAnnealingLR, Interval, LrSchedulerConfig, Optimizers};
@@ -32,40 +32,37 @@
 //! | to | see |
 //! |---|---|
 //! | make an optimizer | [`AdamW`], [`SGD`], [`Muon`], … ([`OptimizerBuilder`]), [`LBFGS`] |
+//! | write an optimizer or a scheduler of your own | [`Rule`], [`Schedule`] |
 //! | give parameters their own settings | [`ParamGroupConfig`] |
 //! | write a training loop for any optimizer | [`Optimizer`], [`LrScheduler`] |
 //! | combine schedulers | [`SequentialLR`], [`ChainedScheduler`] |
 
-mod bucket;
+mod build;
 mod builder;
 mod config;
-mod engine;
 mod error;
 mod groups;
-mod lbfgs;
 mod lr_scheduler;
+mod mode;
 mod optimizer;
+mod optimizers;
 mod options;
+mod partition;
 mod rule;
-mod rules;
+mod rule_optimizer;
 mod schedulers;
-mod settings;
 mod state_dict;
+mod typed;
 
+pub use build::{BuildLrScheduler, BuildOptimizer, OptimizerVisitor, SchedulerVisitor};
 pub use builder::OptimizerBuilder;
 pub use config::{BuiltOptimizers, Interval, LrSchedulerConfig, Optimizers};
 pub use error::OptimError;
-pub use groups::{IntoParamGroups, ParamGroupConfig};
-pub use lbfgs::{LBFGS, LineSearch};
+pub use groups::{GroupDefaults, IntoParamGroups, ParamGroupConfig};
 pub use lr_scheduler::LrScheduler;
+pub use mode::Mode;
 pub use optimizer::{Closure, Momentum, Optimizer, ParamGroup};
-pub use options::*;
-pub use rules::{
-    ASGD, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, AdjustLr, Lion, Muon, NAdam, RAdam, RMSprop, Rprop, SGD,
-};
-pub use schedulers::{
-    AnnealStrategy, ChainableScheduler, ChainedScheduler, ConstantLR, CosineAnnealingLR, CosineAnnealingWarmRestarts,
-    CyclicLR, CyclicMode, ExponentialLR, LambdaLR, LinearLR, LinearWarmupCosineAnnealingLR, MultiStepLR,
-    MultiplicativeLR, OneCycleLR, PerGroup, PlateauMode, PolynomialLR, ReduceLROnPlateau, SWALR, ScaleMode, Scheduler,
-    SequentialLR, StepLR, ThresholdMode,
-};
+pub use optimizers::*;
+pub use rule::{Bucket, Fixed, ParamStep, Rule};
+pub use rule_optimizer::RuleOptimizer;
+pub use schedulers::*;

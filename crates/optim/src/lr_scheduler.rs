@@ -1,19 +1,33 @@
 //! [`LrScheduler`]: what every learning-rate scheduler offers to a training loop.
 
+use std::any::Any;
+
 use fulgurite_torch::Dict;
 
 use crate::{OptimError, Optimizer};
 
 /// A learning-rate schedule over the parameter groups of one optimizer.
-pub trait LrScheduler: Send {
-    /// PyTorch's class name, such as `CosineAnnealingLR`.
-    fn name(&self) -> &'static str;
+///
+/// A [`Schedule`](crate::Schedule), a formula, is all that most schedulers need; implement this for one that works
+/// differently.
+pub trait LrScheduler: Any + Send {
+    /// The class name, PyTorch's where it has the scheduler, such as `CosineAnnealingLR`.
+    fn name(&self) -> &str;
 
-    /// Takes charge of `optimizer`: records `initial_lr` and sets the first learning rate, as PyTorch's constructors do.
+    /// Attaches the scheduler: records `initial_lr` and sets the first learning rate, as PyTorch's constructors do.
+    ///
+    /// # Errors
+    ///
+    /// An option is missing or out of range, or does not fit the optimizer, such as a list without a value for each
+    /// parameter group.
     fn attach(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError>;
 
-    /// Moves one step on. `metric` is the monitored value; only [`needs_metric`](LrScheduler::needs_metric) schedulers
+    /// Advances by one step. `metric` is the monitored value; only [`needs_metric`](LrScheduler::needs_metric) schedulers
     /// use it.
+    ///
+    /// # Errors
+    ///
+    /// The scheduler was not attached, needs a value and got none, or is at its end (`OneCycleLR`).
     fn step(&mut self, optimizer: &mut dyn Optimizer, metric: Option<f64>) -> Result<(), OptimError>;
 
     /// Whether a step needs a monitored value (`ReduceLROnPlateau`).
@@ -21,12 +35,30 @@ pub trait LrScheduler: Send {
         false
     }
 
-    /// The learning rates set last, one per group.
+    /// The learning rates of the last step, one per group.
     fn last_lr(&self) -> &[f64];
 
     /// The state, in PyTorch's layout and names.
     fn state_dict(&self) -> Dict;
 
     /// Restores what [`state_dict`](LrScheduler::state_dict), here or in PyTorch, returned.
+    ///
+    /// # Errors
+    ///
+    /// The scheduler was not attached, or the state has entries of the wrong type or for fewer parameter groups.
     fn load_state_dict(&mut self, state: &Dict) -> Result<(), OptimError>;
+}
+
+impl dyn LrScheduler {
+    /// The scheduler, if it is of this type.
+    pub fn downcast_ref<T: LrScheduler>(&self) -> Option<&T> {
+        let any: &dyn Any = self;
+        any.downcast_ref()
+    }
+
+    /// The scheduler, if it is of this type.
+    pub fn downcast_mut<T: LrScheduler>(&mut self) -> Option<&mut T> {
+        let any: &mut dyn Any = self;
+        any.downcast_mut()
+    }
 }

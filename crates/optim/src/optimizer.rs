@@ -1,5 +1,7 @@
 //! [`Optimizer`]: what every optimizer offers to a training loop.
 
+use std::any::Any;
+
 use fulgurite_torch::Dict;
 use fulgurite_torch::tch::Tensor;
 
@@ -16,7 +18,7 @@ pub enum Momentum {
     Betas(f64, f64),
 }
 
-/// Parameters that share their settings; what schedulers change.
+/// Parameters with common settings, which schedulers change.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ParamGroup {
@@ -26,7 +28,7 @@ pub struct ParamGroup {
     pub name: Option<String>,
     /// Learning rate.
     pub lr: f64,
-    /// Learning rate before any scheduler touched it; set by the first one attached.
+    /// Learning rate before any scheduler changed it; set by the first one attached.
     pub initial_lr: Option<f64>,
     /// Weight decay.
     pub weight_decay: f64,
@@ -38,8 +40,21 @@ pub struct ParamGroup {
 }
 
 impl ParamGroup {
-    /// The betas, for rules that have them.
-    pub(crate) fn betas(&self) -> (f64, f64) {
+    /// A group without weight decay, momentum and further entries.
+    pub fn new(params: Vec<Tensor>, lr: f64) -> ParamGroup {
+        ParamGroup {
+            params,
+            name: None,
+            lr,
+            initial_lr: None,
+            weight_decay: 0.0,
+            momentum: Momentum::None,
+            extra: Dict::new(),
+        }
+    }
+
+    /// The betas, for optimizers that have them.
+    pub fn betas(&self) -> (f64, f64) {
         match self.momentum {
             Momentum::Betas(beta1, beta2) => (beta1, beta2),
             Momentum::Momentum(momentum) => (momentum, 0.0),
@@ -48,7 +63,7 @@ impl ParamGroup {
     }
 
     /// Sets the momentum, or the first of the betas.
-    pub(crate) fn set_momentum(&mut self, value: f64) {
+    pub fn set_momentum(&mut self, value: f64) {
         match &mut self.momentum {
             Momentum::None => {}
             Momentum::Momentum(momentum) | Momentum::Betas(momentum, _) => *momentum = value,
@@ -56,19 +71,21 @@ impl ParamGroup {
     }
 
     /// The momentum, or the first of the betas.
-    pub(crate) fn momentum(&self) -> f64 {
+    pub fn momentum(&self) -> f64 {
         self.betas().0
     }
 }
 
-/// Evaluates the model and its gradients again and returns the loss. It is lent the optimizer that asks.
+/// Reevaluates the model and its gradients and returns the loss. It is passed the optimizer that calls it.
 pub type Closure<'a> =
     &'a mut dyn FnMut(&mut dyn Optimizer) -> Result<Tensor, Box<dyn std::error::Error + Send + Sync>>;
 
 /// An optimizer: parameters in groups, one update per [`step`](Optimizer::step), and a state dict in PyTorch's layout.
-pub trait Optimizer: Send {
-    /// PyTorch's class name, such as `AdamW`.
-    fn name(&self) -> &'static str;
+///
+/// A [`Rule`](crate::Rule) is all that most optimizers need; implement this for one that works differently.
+pub trait Optimizer: Any + Send {
+    /// The class name, PyTorch's where it has the optimizer, such as `AdamW`.
+    fn name(&self) -> &str;
 
     /// The parameter groups.
     fn param_groups(&self) -> &[ParamGroup];
@@ -83,23 +100,51 @@ pub trait Optimizer: Send {
     ///
     /// # Errors
     ///
-    /// When a parameter is in a group already or cannot be optimized, a setting makes no sense, or the optimizer takes
-    /// one group only (LBFGS). The optimizer is then as before.
+    /// A parameter is in a group already or cannot be optimized, a setting is out of range, or the optimizer takes one
+    /// group only (LBFGS). The optimizer is then unchanged.
     fn add_param_group(&mut self, group: ParamGroupConfig) -> Result<(), OptimError>;
 
-    /// Updates every parameter that has a gradient. Allocates nothing on the Rust heap once warm, and never waits for
-    /// the device.
+    /// Updates every parameter that has a gradient. After the first steps it allocates nothing on the Rust heap, and
+    /// it never waits for the device.
+    ///
+    /// # Errors
+    ///
+    /// The optimizer needs a closure (LBFGS), the parameters of a group were changed since it was built, or libtorch
+    /// refuses an operation, such as on a sparse gradient.
     fn step(&mut self) -> Result<(), OptimError>;
 
     /// Evaluates `closure`, possibly several times (LBFGS), and updates the parameters. Returns the first loss.
+    ///
+    /// # Errors
+    ///
+    /// What the closure returned, as [`OptimError::Closure`], and those of [`step`](Optimizer::step).
     fn step_with(&mut self, closure: Closure<'_>) -> Result<Tensor, OptimError>;
 
-    /// Drops the gradients (sets them to none, as PyTorch does by default).
+    /// Resets the gradients to none, as PyTorch does by default.
     fn zero_grad(&mut self);
 
     /// `{"state": {0: {...}, ...}, "param_groups": [{..., "params": [0, ...]}, ...]}`, PyTorch's layout and names.
     fn state_dict(&self) -> Dict;
 
     /// Restores what [`state_dict`](Optimizer::state_dict), here or in PyTorch, returned.
+    ///
+    /// # Errors
+    ///
+    /// The state has other parameter groups, entries of the wrong type or shape, or settings that are out of range. The
+    /// optimizer is then unchanged.
     fn load_state_dict(&mut self, state: &Dict) -> Result<(), OptimError>;
+}
+
+impl dyn Optimizer {
+    /// The optimizer, if it is of this type.
+    pub fn downcast_ref<T: Optimizer>(&self) -> Option<&T> {
+        let any: &dyn Any = self;
+        any.downcast_ref()
+    }
+
+    /// The optimizer, if it is of this type.
+    pub fn downcast_mut<T: Optimizer>(&mut self) -> Option<&mut T> {
+        let any: &mut dyn Any = self;
+        any.downcast_mut()
+    }
 }

@@ -2,10 +2,11 @@
 
 use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value};
+use serde::Serialize;
 
 use crate::groups::check_settings;
-use crate::rule::{Inert, Rule};
-use crate::settings::number;
+use crate::rule::{Fixed, Rule};
+use crate::typed::{self, number};
 use crate::{Momentum, OptimError, ParamGroup};
 
 /// The entry of `group`, whose parameters are numbered from `offset`.
@@ -18,23 +19,33 @@ pub(crate) fn save_group<R: Rule>(group: &ParamGroup, rule: &R, offset: usize) -
     entry
 }
 
-/// What a group and its rule know of themselves. Options that mean nothing here have PyTorch's defaults.
+/// What a group and its rule know of themselves.
 fn settings<R: Rule>(group: &ParamGroup, rule: &R) -> Dict {
     let mut entry = shared_settings(group);
-    if R::WEIGHT_DECAY.is_some() {
+    if rule.group_defaults().weight_decay.is_some() {
         entry.push("weight_decay", group.weight_decay);
     }
-    rule.save(&mut entry);
-    for (key, value) in R::INERT {
+    add_options(&mut entry, rule);
+    for (key, value) in R::FIXED {
         entry.push(
             *key,
             match value {
-                Inert::None => Value::None,
-                Inert::False => Value::Bool(false),
+                Fixed::None => Value::None,
+                Fixed::False => Value::Bool(false),
+                Fixed::True => Value::Bool(true),
             },
         );
     }
     entry
+}
+
+/// Adds the options that are not there yet: what a group has itself is the group's.
+pub(crate) fn add_options(entry: &mut Dict, options: &impl Serialize) {
+    for (key, value) in typed::to_dict(options) {
+        if entry.get_value(&key).is_none() {
+            entry.push(key, value);
+        }
+    }
 }
 
 /// The settings that have the same name in every optimizer.
@@ -74,15 +85,15 @@ pub(crate) fn load_groups<R: Rule>(
     let saved = saved_groups(R::NAME, state, groups)?;
     for ((group, rule), entry) in groups.iter_mut().zip(rules).zip(&saved) {
         load_shared_settings(R::NAME, entry, group)?;
-        if R::WEIGHT_DECAY.is_some()
+        if rule.group_defaults().weight_decay.is_some()
             && let Some(weight_decay) = entry.get("weight_decay").and_then(number)
         {
             group.weight_decay = weight_decay;
         }
-        rule.load(entry).map_err(|error| OptimError::state_dict(R::NAME, error))?;
+        typed::update(rule, entry).map_err(|error| OptimError::state_dict(R::NAME, error))?;
         group.extra = Dict::new();
         let mut own = settings(group, rule);
-        R::INERT.iter().for_each(|(key, _)| drop(own.remove(key)));
+        R::FIXED.iter().for_each(|(key, _)| drop(own.remove(key)));
         for (key, value) in entry.iter() {
             if key.as_str() != Some("params") && own.get_value(key).is_none() {
                 group.extra.push(key.clone(), value.clone());

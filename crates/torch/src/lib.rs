@@ -46,6 +46,7 @@ pub mod serialization;
 mod shared_tensor;
 pub mod startup;
 mod tensor_list;
+mod type_name;
 mod value;
 mod waiting;
 
@@ -56,4 +57,5 @@ pub use printable::{printable, printable_in_line};
 pub use shared_tensor::{SharedTensor, is_exclusive};
 pub use tch;
 pub use tensor_list::{TensorList, storage_id, tensor_id};
+pub use type_name::short_type_name;
 pub use value::{Dict, Value, ValueError};

@@ -1,21 +1,23 @@
-//! The parameters and buffers of a [`nn::VarStore`]: their names in a fixed order, their state dict, and moving them.
+//! The parameters and buffers of a module: their names in a fixed order, their state dict, and moving them.
 //!
-//! A `VarStore` keeps its names in a hash map, in an order that changes from run to run, and its parameters in the
-//! order of their creation, without names. Files, optimizers and collectives need both at once: names, in an order.
+//! Files, optimizers and collectives need names, in an order; [`Parameters`] is what has them.
+
+mod source;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::PoisonError;
 
 use crate::error::TorchError;
 use crate::modes::NoGradGuard;
-use crate::tch::{Device, Kind, Tensor, nn};
+use crate::tch::{Device, Kind, Tensor};
 use crate::tensor_list::tensor_id;
 use crate::value::{Dict, Value};
+
+pub use source::{NamedTensor, NamedTensors, Parameters};
 
 /// The parameters with their names, in the order of their creation, a layer's bias after its weight: PyTorch's
 /// `named_parameters()`.
 ///
-/// Frozen parameters are among them. The tensors are handles of the store's own.
+/// Frozen parameters are among them. The tensors are handles of the module's own.
 ///
 /// ```
 /// use fulgurite_torch::params;
@@ -26,13 +28,13 @@ use crate::value::{Dict, Value};
 /// let names: Vec<_> = params::named_parameters(&vars).into_iter().map(|(name, _)| name).collect();
 /// assert_eq!(names, ["fc.weight", "fc.bias"]);
 /// ```
-pub fn named_parameters(vars: &nn::VarStore) -> Vec<(String, Tensor)> {
-    parameters_and_buffers(vars).0
+pub fn named_parameters(vars: &dyn Parameters) -> Vec<(String, Tensor)> {
+    Tensors::of(vars).parameters
 }
 
 /// The parameters that are not frozen, in the order of [`named_parameters`]: what to give an optimizer while a part of
 /// the model is frozen.
-pub fn trainable_parameters(vars: &nn::VarStore) -> Vec<Tensor> {
+pub fn trainable_parameters(vars: &dyn Parameters) -> Vec<Tensor> {
     named_parameters(vars).into_iter().map(|(_, tensor)| tensor).filter(Tensor::requires_grad).collect()
 }
 
@@ -48,28 +50,39 @@ pub fn trainable_parameters(vars: &nn::VarStore) -> Vec<Tensor> {
 /// let _discriminator = nn::linear(vars.root() / "discriminator" / "fc", 3, 1, Default::default());
 /// assert_eq!(params::parameters_of(&vars, "generator").len(), 2);
 /// ```
-pub fn parameters_of(vars: &nn::VarStore, path: &str) -> Vec<Tensor> {
+pub fn parameters_of(vars: &dyn Parameters, path: &str) -> Vec<Tensor> {
     let is_inside = |name: &str| name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
     named_parameters(vars).into_iter().filter(|(name, _)| is_inside(name)).map(|(_, tensor)| tensor).collect()
 }
 
-/// The tensors of the store that are not parameters, such as the running mean of a batch norm, sorted by name.
-pub fn named_buffers(vars: &nn::VarStore) -> Vec<(String, Tensor)> {
-    parameters_and_buffers(vars).1
+/// The tensors that are not parameters, such as the running mean of a batch norm; those of a `VarStore` are sorted by
+/// name.
+pub fn named_buffers(vars: &dyn Parameters) -> Vec<(String, Tensor)> {
+    Tensors::of(vars).buffers
 }
 
-/// The parameters in the order of [`named_parameters`], then the buffers sorted by name: PyTorch's `state_dict()`.
+/// The further names of tied tensors, each with its tensor; see [`Parameters::named_tensors`].
+pub fn tied_names(vars: &dyn Parameters) -> Vec<(String, Tensor)> {
+    Tensors::of(vars).tied
+}
+
+/// The parameters in the order of [`named_parameters`], then the buffers, then the further names of tied tensors: PyTorch's
+/// `state_dict()`.
 ///
-/// The tensors share the store's memory and are detached: copy them where they must outlive the next step.
+/// The tensors share the module's memory and are detached: copy them where they must outlive the next step.
 ///
 /// # Errors
 ///
-/// What libtorch throws.
-pub fn state_dict(vars: &nn::VarStore) -> Result<Dict, TorchError> {
-    let (parameters, buffers) = parameters_and_buffers(vars);
+/// Two tensors of one name; what libtorch throws.
+pub fn state_dict(vars: &dyn Parameters) -> Result<Dict, TorchError> {
+    let tensors = Tensors::of(vars);
+    let problems = tensors.ambiguous_names();
+    if !problems.is_empty() {
+        return Err(TorchError::StateDict { problems });
+    }
     let mut state = Dict::new();
-    for (name, tensor) in parameters.into_iter().chain(buffers) {
-        state.push(name, tensor.f_detach()?);
+    for (name, tensor) in tensors.every_name() {
+        state.push(name.clone(), tensor.f_detach()?);
     }
     Ok(state)
 }
@@ -83,48 +96,53 @@ pub struct IncompatibleKeys {
     pub unexpected_keys: Vec<String>,
 }
 
-/// Copies the values of `state` into the store, in place: PyTorch's `load_state_dict()`.
+/// Copies the values of `state` into the module, in place: PyTorch's `load_state_dict()`.
 ///
-/// Values are converted to the kind and device that the store's tensors have. Everything is checked before anything
-/// is copied, so an error leaves the store as it was. The `num_batches_tracked` of PyTorch's batch norms, which `tch`'s
+/// Values are converted to the kind and device that the module's tensors have. Everything is checked before anything
+/// is copied, so an error leaves the module as it was. A tied tensor needs one of
+/// its names; of several, the last is copied, as PyTorch does. The `num_batches_tracked` of PyTorch's batch norms, which `tch`'s
 /// do not count, is not unexpected.
 ///
 /// # Errors
 ///
 /// One error that lists everything wrong: entries that are no tensors or have another shape and, if `strict`, missing
 /// and unexpected keys.
-pub fn load_state_dict(vars: &nn::VarStore, state: &Dict, strict: bool) -> Result<IncompatibleKeys, TorchError> {
+pub fn load_state_dict(vars: &dyn Parameters, state: &Dict, strict: bool) -> Result<IncompatibleKeys, TorchError> {
     load_state_dict_of(vars, state, strict, |_| true, false)
 }
 
-/// [`load_state_dict`] for a part of the store: tensors of whose name `is_wanted` says `false` stay as they are, and are
+/// [`load_state_dict`] for a part of the module: tensors of whose name `is_wanted` says `false` stay as they are, and are
 /// not missing. A `dry` run only checks.
 ///
 /// # Errors
 ///
 /// As for [`load_state_dict`].
 pub fn load_state_dict_of(
-    vars: &nn::VarStore,
+    vars: &dyn Parameters,
     state: &Dict,
     strict: bool,
     is_wanted: impl Fn(&str) -> bool,
     dry: bool,
 ) -> Result<IncompatibleKeys, TorchError> {
-    let (mut parameters, mut buffers) = parameters_and_buffers(vars);
-    parameters.retain(|(name, _)| is_wanted(name));
-    buffers.retain(|(name, _)| is_wanted(name));
-    let norms: HashSet<String> = buffers
+    let tensors = Tensors::of(vars);
+    let wanted: Vec<(&String, &Tensor)> = tensors.every_name().filter(|(name, _)| is_wanted(name)).collect();
+    let norms: HashSet<String> = wanted
         .iter()
         .filter_map(|(name, _)| Some(format!("{}num_batches_tracked", name.strip_suffix("running_mean")?)))
         .collect();
     let mut given: HashMap<&str, &Value> = state.iter().filter_map(|(k, v)| Some((k.as_str()?, v))).collect();
     let mut keys = IncompatibleKeys::default();
-    let mut problems = Vec::new();
+    let mut problems = tensors.ambiguous_names();
     let mut copies = Vec::new();
-    for (name, target) in parameters.into_iter().chain(buffers) {
+    let found: HashSet<usize> =
+        wanted.iter().filter(|(name, _)| given.contains_key(name.as_str())).map(|(_, t)| tensor_id(t)).collect();
+    for (name, target) in wanted {
         match given.remove(name.as_str()) {
-            None => keys.missing_keys.push(name),
-            Some(Value::Tensor(source)) if source.size() == target.size() => copies.push((target, source)),
+            None if found.contains(&tensor_id(target)) => {}
+            None => keys.missing_keys.push(name.clone()),
+            Some(Value::Tensor(source)) if source.size() == target.size() => {
+                copies.push((target.shallow_clone(), source))
+            }
             Some(Value::Tensor(source)) => problems.push(format!(
                 "size mismatch for {name}: copying a param with shape {:?} from checkpoint, the shape in current model \
                  is {:?}.",
@@ -157,30 +175,31 @@ pub fn load_state_dict_of(
     Ok(keys)
 }
 
-/// Moves every tensor of the store, and its gradient, to `device`: PyTorch's `module.to(device)`.
+/// Moves every tensor of the module, and its gradient, to `device`: PyTorch's `module.to(device)`.
 ///
 /// The tensors stay the same objects, so layers and optimizers that hold them follow. Variables that are created
-/// later still go to the store's own device.
+/// later in a `VarStore` still go to its own device.
 ///
 /// # Errors
 ///
 /// What libtorch throws, such as out of memory.
-pub fn move_to(vars: &nn::VarStore, device: Device) -> Result<(), TorchError> {
+pub fn move_to(vars: &dyn Parameters, device: Device) -> Result<(), TorchError> {
     replace_data(vars, |tensor| match tensor.device() == device {
         true => Ok(None),
         false => Ok(Some(tensor.f_to_device(device)?)),
     })
 }
 
-/// Converts every floating-point tensor of the store, and its gradient, to `kind`: PyTorch's `module.to(dtype)`.
+/// Converts every floating-point tensor of the module, and its gradient, to `kind`: PyTorch's `module.to(dtype)`.
 ///
 /// The tensors stay the same objects, so layers and optimizers that hold them follow. Integer tensors, such as
-/// counters, keep their kind. Variables that are created later still have the store's own kind.
+/// counters, keep their kind. Variables that are created later in a `VarStore` still have its own
+/// kind.
 ///
 /// # Errors
 ///
 /// What libtorch throws, such as out of memory.
-pub fn to_kind(vars: &nn::VarStore, kind: Kind) -> Result<(), TorchError> {
+pub fn to_kind(vars: &dyn Parameters, kind: Kind) -> Result<(), TorchError> {
     replace_data(vars, |tensor| match tensor.is_floating_point() && tensor.kind() != kind {
         true => Ok(Some(tensor.f_to_kind(kind)?)),
         false => Ok(None),
@@ -188,18 +207,18 @@ pub fn to_kind(vars: &nn::VarStore, kind: Kind) -> Result<(), TorchError> {
 }
 
 fn replace_data(
-    vars: &nn::VarStore,
+    vars: &dyn Parameters,
     convert: impl Fn(&Tensor) -> Result<Option<Tensor>, TorchError>,
 ) -> Result<(), TorchError> {
     let _no_grad = NoGradGuard::new();
-    let (parameters, buffers) = parameters_and_buffers(vars);
+    let Tensors { parameters, buffers, .. } = Tensors::of(vars);
     for (_, mut tensor) in parameters.into_iter().chain(buffers) {
         let Some(data) = convert(&tensor)? else { continue };
         let grad = tensor.f_grad()?;
         let converted_grad = if grad.defined() { convert(&grad)? } else { None };
-        tensor.f_set_data(&data)?;
+        vars.set_data(&mut tensor, &data)?;
         if let Some(converted) = converted_grad {
-            tensor.f_grad()?.f_set_data(&converted)?;
+            vars.set_data(&mut tensor.f_grad()?, &converted)?;
         }
     }
     Ok(())
@@ -207,41 +226,48 @@ fn replace_data(
 
 type Named = Vec<(String, Tensor)>;
 
-/// A parameter is told from a buffer, and finds its name, by being the same object.
-fn parameters_and_buffers(vars: &nn::VarStore) -> (Named, Named) {
-    let variables = vars.variables_.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut named: Named =
-        variables.named_variables.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
-    // The first in the alphabet names a tensor that has several names, in every run.
-    named.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let mut creation = HashMap::new();
-    for (order, var) in variables.trainable_variables.iter().enumerate() {
-        creation.entry(tensor_id(&var.tensor)).or_insert(order);
-    }
-    let mut seen = HashSet::new();
-    named.retain(|(_, tensor)| seen.insert(tensor_id(tensor)));
-    let (mut parameters, buffers): (Named, Named) =
-        named.into_iter().partition(|(_, tensor)| creation.contains_key(&tensor_id(tensor)));
-    parameters.sort_by_key(|(_, tensor)| creation.get(&tensor_id(tensor)).copied());
-    weights_before_biases(&mut parameters);
-    (parameters, buffers)
+/// What a module lists, each tensor once.
+struct Tensors {
+    parameters: Named,
+    buffers: Named,
+    /// Further names of tensors above.
+    tied: Named,
 }
 
-/// `tch` makes the bias of a linear or convolutional layer before its weight, PyTorch after it; and the states of an
-/// optimizer are known by position alone.
-fn weights_before_biases(parameters: &mut Named) {
-    for at in 1..parameters.len() {
-        let (first, second) = (parameters[at - 1].0.strip_suffix("bias"), parameters[at].0.strip_suffix("weight"));
-        if first.is_some_and(|path| path.is_empty() || path.ends_with('.')) && first == second {
-            parameters.swap(at - 1, at);
+impl Tensors {
+    fn of(vars: &dyn Parameters) -> Tensors {
+        let mut tensors = Tensors { parameters: Vec::new(), buffers: Vec::new(), tied: Vec::new() };
+        let mut seen = HashSet::new();
+        for NamedTensor { name, tensor, is_parameter } in vars.named_tensors() {
+            let named = match (seen.insert(tensor_id(&tensor)), is_parameter) {
+                (false, _) => &mut tensors.tied,
+                (true, true) => &mut tensors.parameters,
+                (true, false) => &mut tensors.buffers,
+            };
+            named.push((name, tensor));
         }
+        tensors
+    }
+
+    fn every_name(&self) -> impl Iterator<Item = (&String, &Tensor)> {
+        let named = [&self.parameters, &self.buffers, &self.tied].into_iter().flatten();
+        named.map(|(name, tensor)| (name, tensor))
+    }
+
+    /// A state dict has one tensor of a name.
+    fn ambiguous_names(&self) -> Vec<String> {
+        let mut seen = HashSet::new();
+        let again = self.every_name().map(|(name, _)| name).filter(|name| !seen.insert(name.as_str()));
+        again
+            .map(|name| format!("the model has two tensors of the name `{name}`; give one of them another name."))
+            .collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tch::nn::Module;
+    use crate::tch::nn::{self, Module};
 
     struct Net {
         vars: nn::VarStore,
@@ -379,6 +405,91 @@ mod tests {
         y.backward();
         assert_eq!(net.layers[0].ws.grad(), Tensor::full([2, 2], 8.0, (Kind::Double, Device::Cpu)));
         assert!(net.layers[0].ws.requires_grad() && net.layers[0].ws.is_leaf());
+    }
+
+    /// Two stores, a tensor of its own, and a head whose weight is the embedding's.
+    struct Composed {
+        encoder: nn::VarStore,
+        decoder: nn::VarStore,
+        scale: Tensor,
+        steps: Tensor,
+    }
+
+    impl Composed {
+        fn new() -> Composed {
+            let stores = [(); 2].map(|()| nn::VarStore::new(Device::Cpu));
+            for store in &stores {
+                let _layer = nn::linear(store.root() / "fc", 2, 2, Default::default());
+            }
+            let [encoder, decoder] = stores;
+            let scale = Tensor::ones([1], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+            Composed { encoder, decoder, scale, steps: Tensor::from(0i64) }
+        }
+
+        fn weight(&self) -> Tensor {
+            self.encoder.variables()["fc.weight"].shallow_clone()
+        }
+    }
+
+    impl Parameters for Composed {
+        fn named_tensors(&self) -> NamedTensors {
+            NamedTensors::new()
+                .parameter("scale", &self.scale)
+                .buffer("steps", &self.steps)
+                .module("encoder", &self.encoder)
+                .module("decoder", &self.decoder)
+                .parameter("head.weight", &self.weight())
+        }
+    }
+
+    const COMPOSED: [&str; 5] =
+        ["scale", "encoder.fc.weight", "encoder.fc.bias", "decoder.fc.weight", "decoder.fc.bias"];
+
+    #[test]
+    fn a_module_may_be_made_of_stores_and_tensors() {
+        let module = Composed::new();
+        assert_eq!(names(&named_parameters(&module)), COMPOSED);
+        assert_eq!(names(&named_buffers(&module)), ["steps"]);
+        let listed = module.named_tensors();
+        assert_eq!(names(&named_parameters(&listed)), COMPOSED);
+        to_kind(&module, Kind::Double).unwrap();
+        assert_eq!((module.scale.kind(), module.steps.kind()), (Kind::Double, Kind::Int64));
+        assert_eq!(module.weight().kind(), Kind::Double);
+        assert_eq!(parameters_of(&module, "decoder").len(), 2);
+    }
+
+    #[test]
+    fn a_tied_weight_has_both_names_in_a_state_dict() {
+        let (from, to) = (Composed::new(), Composed::new());
+        let mut state = state_dict(&from).unwrap();
+        assert_eq!(state.keys().collect::<Vec<_>>(), [&COMPOSED[..], &["steps", "head.weight"]].concat());
+        let tied = |name: &str| state.get(name).and_then(Value::as_tensor).unwrap().data_ptr();
+        assert_eq!(tied("head.weight"), tied("encoder.fc.weight"));
+        assert_eq!(load_state_dict(&to, &state, true).unwrap(), IncompatibleKeys::default());
+        assert_eq!(to.weight(), from.weight());
+        state.remove("encoder.fc.weight");
+        assert_eq!(load_state_dict(&Composed::new(), &state, true).unwrap(), IncompatibleKeys::default());
+        state.remove("head.weight");
+        let keys = load_state_dict(&to, &state, false).unwrap();
+        assert_eq!(keys.missing_keys, ["encoder.fc.weight", "head.weight"]);
+    }
+
+    #[test]
+    fn a_variable_of_two_names_in_a_store_has_both_in_a_state_dict() {
+        let net = net();
+        let weight = net.layers[0].ws.shallow_clone();
+        net.vars.variables_.lock().unwrap().named_variables.insert("zz.tied".to_owned(), weight);
+        assert_eq!(names(&named_parameters(&net.vars)), PARAMETERS);
+        assert_eq!(state_dict(&net.vars).unwrap().keys().last(), Some("zz.tied"));
+    }
+
+    #[test]
+    fn two_tensors_of_one_name_are_refused() {
+        let module = NamedTensors::new().parameter("w", &Tensor::from(1.0)).buffer("w", &Tensor::from(2.0));
+        let problem = "the model has two tensors of the name `w`; give one of them another name.";
+        assert!(state_dict(&module).unwrap_err().to_string().contains(problem));
+        let state = Dict::new().with("w", Tensor::from(3.0));
+        assert!(load_state_dict(&module, &state, false).unwrap_err().to_string().contains(problem));
     }
 
     #[test]

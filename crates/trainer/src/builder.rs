@@ -1,25 +1,24 @@
 //! [`TrainerBuilder`]: the trainer's arguments, one setter each.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use fulgurite_fabric::Fabric;
+use fulgurite_engine::config::{Deterministic, GradientClipAlgorithm, Limit, TrainerConfig, ValCheckInterval};
+use fulgurite_engine::environment::{self, Environment};
+use fulgurite_engine::profilers::{self, Profiler, ProfilerChoice};
+use fulgurite_engine::{Console, Engine, EngineParts, Error, OptimizerFactory, SlurmEnvironment, TrainerState};
 use fulgurite_fabric::environments::SlurmJob;
 use fulgurite_fabric::loggers::{CsvLogger, DummyLogger, Logger, TensorBoardLogger};
+use fulgurite_fabric::strategy::StrategyChoice;
+use fulgurite_fabric::{Devices, Fabric};
 use fulgurite_optim::Optimizers;
+use fulgurite_torch::params::Parameters;
 use fulgurite_torch::rng;
-use fulgurite_torch::tch::nn;
 
-use crate::callbacks::{Callback, ModelCheckpoint, ModelSummary, ProgressBar, Role, Timer};
-use crate::config::{Deterministic, Limit, TrainerConfig, ValCheckInterval};
-use crate::console::Console;
-use crate::environment::{self, Environment};
-use crate::error::Error;
-use crate::optimizers::OptimizerFactory;
+use crate::callbacks::{Callback, DefaultCallback, ModelCheckpoint, ModelSummary, ProgressBar, Timer};
 use crate::plugin::{Kind, Plugin};
-use crate::profilers::{self, Choice, Profiler, ProfilerChoice};
 use crate::requirements;
-use crate::slurm::SlurmEnvironment;
-use crate::state::TrainerState;
 use crate::trainer::Trainer;
 
 /// The trainer's arguments. Each setter is one argument of Lightning's `Trainer`; [`TrainerConfig`] documents them.
@@ -42,6 +41,8 @@ pub struct TrainerBuilder {
     /// What processes are told that this one starts.
     rank_variables: BTreeMap<String, String>,
 }
+
+fulgurite_engine::trainer_config_setters!(TrainerBuilder, config);
 
 #[derive(Default)]
 enum Loggers {
@@ -74,7 +75,8 @@ impl TrainerBuilder {
         self
     }
 
-    pub(crate) fn boxed_callback(mut self, callback: Box<dyn Callback>) -> TrainerBuilder {
+    /// Adds a callback that is boxed already, such as one that was chosen at run time.
+    pub fn boxed_callback(mut self, callback: Box<dyn Callback>) -> TrainerBuilder {
         self.callbacks.push(callback);
         self
     }
@@ -85,7 +87,8 @@ impl TrainerBuilder {
         self.boxed_logger(Box::new(logger))
     }
 
-    pub(crate) fn boxed_logger(mut self, logger: Box<dyn Logger>) -> TrainerBuilder {
+    /// Adds a logger that is boxed already, such as one that was chosen at run time.
+    pub fn boxed_logger(mut self, logger: Box<dyn Logger>) -> TrainerBuilder {
         match &mut self.loggers {
             Loggers::Given(loggers) => loggers.push(logger),
             Loggers::Default => self.loggers = Loggers::Given(vec![logger]),
@@ -107,9 +110,9 @@ impl TrainerBuilder {
 
     /// Measures where the time goes: a profiler, or the name of one (`simple`, `advanced`, `pytorch`).
     pub fn profiler(mut self, profiler: impl Into<ProfilerChoice>) -> TrainerBuilder {
-        (self.config.profiler, self.profiler) = match profiler.into().0 {
-            Choice::Name(name) => (Some(name), None),
-            Choice::Given(profiler) => (None, Some(profiler)),
+        (self.config.profiler, self.profiler) = match profiler.into() {
+            ProfilerChoice::Name(name) => (Some(name), None),
+            ProfilerChoice::Given(profiler) => (None, Some(profiler)),
         };
         self
     }
@@ -120,7 +123,7 @@ impl TrainerBuilder {
     /// [`estimated_stepping_batches`](TrainerState::estimated_stepping_batches) and hands its error on.
     pub fn optimizers(
         mut self,
-        factory: impl FnMut(&nn::VarStore, &TrainerState) -> Result<Optimizers, Error> + 'static,
+        factory: impl FnMut(&dyn Parameters, &TrainerState) -> Result<Optimizers, Error> + 'static,
     ) -> TrainerBuilder {
         self.optimizers = Some(Box::new(factory));
         self
@@ -203,13 +206,10 @@ impl TrainerBuilder {
         if fabric.is_global_zero() {
             fabric.loggers = build_loggers(&config, loggers, job.as_ref())?;
         }
-        let mut state = TrainerState::new(config, fabric, console);
-        add_default_callbacks(&state, &mut callbacks);
-        state.leaving.signals.requeue = job.as_ref().and_then(|_| slurm.listens_for());
-        state.leaving.job = job;
-        state.profiler = profiler;
-        state.optimizer_factory = optimizers;
-        Ok(Trainer::new(state, callbacks))
+        add_default_callbacks(&config, &fabric, &console, &mut callbacks);
+        let requeue_signal = slurm.listens_for();
+        let parts = EngineParts { config, fabric, console, profiler, callbacks, optimizers, job, requeue_signal };
+        Ok(Trainer::new(Engine::new(parts)))
     }
 }
 
@@ -283,20 +283,22 @@ fn install(plugins: Vec<Plugin>, config: &TrainerConfig, fabric: &mut Fabric) ->
 }
 
 fn check_callbacks(config: &TrainerConfig, callbacks: &[Box<dyn Callback>], loggers: &Loggers) -> Result<(), Error> {
-    let with_role = |role| callbacks.iter().filter(|callback| callback.role() == role).count();
-    for (argument, off, role, what) in [
-        ("enable_checkpointing", config.enable_checkpointing == Some(false), Role::Checkpoint, "checkpoint callback"),
-        ("enable_progress_bar", config.enable_progress_bar == Some(false), Role::ProgressBar, "progress bar"),
-        ("enable_model_summary", config.enable_model_summary == Some(false), Role::ModelSummary, "model summary"),
+    let standing_for = |default| callbacks.iter().filter(|callback| callback.stands_for() == default).count();
+    let checkpointers = callbacks.iter().filter(|callback| callback.checkpointer().is_some()).count();
+    let (bars, summaries) =
+        (standing_for(Some(DefaultCallback::ProgressBar)), standing_for(Some(DefaultCallback::ModelSummary)));
+    for (argument, off, there, what) in [
+        ("enable_checkpointing", config.enable_checkpointing == Some(false), checkpointers, "checkpoint callback"),
+        ("enable_progress_bar", config.enable_progress_bar == Some(false), bars, "progress bar"),
+        ("enable_model_summary", config.enable_model_summary == Some(false), summaries, "model summary"),
     ] {
-        let there = with_role(role);
         if there > 0 && (off || config.barebones) {
             let argument = if off { format!("{argument}=false") } else { "barebones=true".to_owned() };
             return Err(Error::Config(format!(
                 "{argument}, and a {what} is among the callbacks; leave one of the two out"
             )));
         }
-        if there > 1 && role != Role::Checkpoint {
+        if there > 1 && argument != "enable_checkpointing" {
             return Err(Error::Config(format!("there are {there} callbacks that are a {what}; leave one")));
         }
     }
@@ -345,23 +347,30 @@ fn build_loggers(
     })
 }
 
-fn add_default_callbacks(state: &TrainerState, callbacks: &mut Vec<Box<dyn Callback>>) {
-    let config = &state.config;
-    let has = |callbacks: &[Box<dyn Callback>], role| callbacks.iter().any(|callback| callback.role() == role);
-    if config.enable_model_summary != Some(false) && !has(callbacks, Role::ModelSummary) {
+fn add_default_callbacks(
+    config: &TrainerConfig,
+    fabric: &Fabric,
+    console: &Console,
+    callbacks: &mut Vec<Box<dyn Callback>>,
+) {
+    let has = |callbacks: &[Box<dyn Callback>], default| callbacks.iter().any(|c| c.stands_for() == Some(default));
+    if config.enable_model_summary != Some(false) && !has(callbacks, DefaultCallback::ModelSummary) {
         callbacks.push(Box::new(ModelSummary::new()));
     }
-    if config.enable_progress_bar != Some(false) && !has(callbacks, Role::ProgressBar) {
+    if config.enable_progress_bar != Some(false) && !has(callbacks, DefaultCallback::ProgressBar) {
         callbacks.push(Box::new(ProgressBar::new()));
     }
     if let Some(max_time) = config.max_time {
-        if has(callbacks, Role::Timer) {
-            state.warn("max_time is ignored, because a `Timer` is among the callbacks");
+        if has(callbacks, DefaultCallback::Timer) {
+            if fabric.is_global_zero() {
+                console.warn("max_time is ignored, because a `Timer` is among the callbacks");
+            }
         } else {
             callbacks.push(Box::new(Timer::new(max_time)));
         }
     }
-    if config.enable_checkpointing != Some(false) && !has(callbacks, Role::Checkpoint) {
+    if config.enable_checkpointing != Some(false) && !callbacks.iter().any(|callback| callback.checkpointer().is_some())
+    {
         callbacks.push(Box::new(ModelCheckpoint::new()));
     }
 }

@@ -2,7 +2,7 @@
 
 use fulgurite_fabric::{CheckpointIo, Precision};
 
-use crate::slurm::SlurmEnvironment;
+use fulgurite_engine::SlurmEnvironment;
 
 /// A part that takes the place of the trainer's own: hand it to [`TrainerBuilder::plugin`](crate::TrainerBuilder::plugin).
 /// There can be one of a kind.

@@ -1,10 +1,9 @@
 //! What a configuration asks for and is not here: one sentence that names all of it.
 
+use fulgurite_engine::Error;
+use fulgurite_engine::config::TrainerConfig;
 use fulgurite_fabric::strategy::Strategies;
 use fulgurite_fabric::{FabricError, accelerator};
-
-use crate::config::TrainerConfig;
-use crate::error::Error;
 
 const PRECISIONS_ELSEWHERE: [&str; 2] = ["transformer-engine", "transformer-engine-float16"];
 

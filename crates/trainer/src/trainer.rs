@@ -1,77 +1,15 @@
 //! [`Trainer`]: the entry points.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Termination};
+use std::path::PathBuf;
 
+use fulgurite_engine::{
+    Callback, Engine, Error, EvalResults, IntoData, LightningModule, Outcome, Profiler, TrainerFn, TrainerState,
+};
 use fulgurite_torch::Value;
 
 use crate::builder::TrainerBuilder;
-use crate::callbacks::{Callback, Role};
-use crate::ckpt_path::Configuration;
-use crate::data_module::{IntoData, Source};
-use crate::engine::Engine;
-use crate::error::Error;
-use crate::hook::Hook;
-use crate::loops::{EvalResults, Run};
-use crate::module::LightningModule;
-use crate::profilers::Profiler;
 use crate::report;
-use crate::saving::SaveRequest;
-use crate::signals::{Signal, SignalGuard};
-use crate::state::{Stage, TrainerFn, TrainerState};
-
-/// How a fit ended. A `main` that returns it, or a `Result` of it, exits with its [`exit_code`](Outcome::exit_code).
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// A limit of the run was reached.
-    Finished,
-    /// Someone asked it to stop, for this reason.
-    Stopped(String),
-    /// The user pressed Ctrl-C.
-    Interrupted {
-        /// The checkpoint to go on from, if checkpoints are written.
-        checkpoint: Option<PathBuf>,
-    },
-    /// A signal asked it to end: SIGTERM, or SIGHUP.
-    Terminated {
-        /// The signal.
-        signal: Signal,
-        /// The checkpoint to go on from, if checkpoints are written.
-        checkpoint: Option<PathBuf>,
-    },
-    /// The scheduler said that the job's time is almost over, and was asked to run it again.
-    Requeued {
-        /// The signal.
-        signal: Signal,
-        /// The checkpoint that the job's next run goes on from; none where nothing had been trained yet.
-        checkpoint: Option<PathBuf>,
-    },
-}
-
-impl Outcome {
-    /// The signal that ended the run, if one did.
-    pub fn signal(&self) -> Option<Signal> {
-        match self {
-            Outcome::Finished | Outcome::Stopped(_) => None,
-            Outcome::Interrupted { .. } => Some(Signal::Interrupt),
-            Outcome::Terminated { signal, .. } | Outcome::Requeued { signal, .. } => Some(*signal),
-        }
-    }
-
-    /// What the process exits with by convention: 0, or 128 and the signal's number (130 for Ctrl-C, 143 for SIGTERM).
-    pub fn exit_code(&self) -> ExitCode {
-        self.signal().map_or(ExitCode::SUCCESS, Signal::exit_code)
-    }
-}
-
-impl Termination for Outcome {
-    fn report(self) -> ExitCode {
-        self.exit_code()
-    }
-}
 
 /// Runs a module over data: loops, devices, accumulation, clipping, checkpoints, logs.
 ///
@@ -101,8 +39,8 @@ impl Trainer {
         TrainerBuilder::new()
     }
 
-    pub(crate) fn new(state: TrainerState, callbacks: Vec<Box<dyn Callback>>) -> Trainer {
-        Trainer { engine: Engine { state, callbacks }, ckpt_path: None, verbose: true, return_predictions: true }
+    pub(crate) fn new(engine: Engine) -> Trainer {
+        Trainer { engine, ckpt_path: None, verbose: true, return_predictions: true }
     }
 
     /// The checkpoint that the next entry point starts from. `fit` goes on where it was written; the others take its
@@ -148,20 +86,7 @@ impl Trainer {
         module: &mut M,
         data: impl IntoData<'a, M::Batch>,
     ) -> Result<Outcome, Error> {
-        let outcome = self.enter(TrainerFn::Fit, module, data.into_data().0, |run| run.fit());
-        let state = &mut self.engine.state;
-        match outcome {
-            Err(error) => {
-                let Some(signal) = error.signal() else {
-                    if error.is_of_lost_ranks() {
-                        self.engine.say_how_to_go_on();
-                    }
-                    return Err(error);
-                };
-                Ok(state.outcome_of(signal))
-            }
-            Ok(()) => Ok(state.stop.clone().map_or(Outcome::Finished, Outcome::Stopped)),
-        }
+        self.engine.fit(module, data, self.ckpt_path.take())
     }
 
     /// Evaluates `module` on the validation loaders. Returns, and prints, the logged values of each loader.
@@ -174,7 +99,7 @@ impl Trainer {
         module: &mut M,
         data: impl IntoData<'a, M::Batch>,
     ) -> Result<Vec<EvalResults>, Error> {
-        self.evaluate(TrainerFn::Validate, module, data.into_data().0)
+        self.evaluate(TrainerFn::Validate, module, data)
     }
 
     /// Evaluates `module` on the test loaders. Returns, and prints, the logged values of each loader.
@@ -187,7 +112,7 @@ impl Trainer {
         module: &mut M,
         data: impl IntoData<'a, M::Batch>,
     ) -> Result<Vec<EvalResults>, Error> {
-        self.evaluate(TrainerFn::Test, module, data.into_data().0)
+        self.evaluate(TrainerFn::Test, module, data)
     }
 
     /// The predictions of `module`, per loader and batch, on the CPU; none with
@@ -201,83 +126,25 @@ impl Trainer {
         module: &mut M,
         data: impl IntoData<'a, M::Batch>,
     ) -> Result<Vec<Vec<Value>>, Error> {
-        let keep = self.return_predictions;
-        self.enter(TrainerFn::Predict, module, data.into_data().0, |run| {
-            run.setup_eval_data(Stage::Predict)?;
-            run.require_eval_data("predict", "predict_dataloader")?;
-            run.predict(keep)
-        })
+        self.engine.predict(module, data, self.ckpt_path.take(), self.return_predictions)
     }
 
-    fn evaluate<M: LightningModule>(
+    fn evaluate<'a, M: LightningModule>(
         &mut self,
         entry: TrainerFn,
         module: &mut M,
-        data: Source<'_, M::Batch>,
+        data: impl IntoData<'a, M::Batch>,
     ) -> Result<Vec<EvalResults>, Error> {
-        let (name, step, loader) = match entry {
-            TrainerFn::Test => ("test", "test_step", "test_dataloader"),
-            _ => ("validate", "validation_step", "val_dataloader"),
-        };
-        let module_name = module.name();
-        let results = self.enter(entry, module, data, |run| {
-            run.setup_eval_data(entry.stage())?;
-            run.require_eval_data(name, loader)?;
-            let results = run.evaluate()?;
-            if run.engine.state.step_missing {
-                return Err(Error::MissingMethod { entry: name, method: step, module: module_name.to_owned() });
-            }
-            Ok(results)
-        })?;
+        let results = self.engine.evaluate(entry, module, data, self.ckpt_path.take())?;
         if self.verbose && !results.is_empty() {
-            self.engine.state.print(&report::results_table(name, &results));
+            self.print(&report::results_table(entry.name(), &results));
         }
         Ok(results)
     }
 
-    /// What every entry point does, whatever happens in it: set-up, the run itself, teardown.
-    pub(crate) fn enter<M: LightningModule, T>(
-        &mut self,
-        entry: TrainerFn,
-        module: &mut M,
-        data: Source<'_, M::Batch>,
-        body: impl FnOnce(&mut Run<'_, '_, M>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        self.engine.prepare(entry)?;
-        self.engine.state.begin_agreement();
-        self.engine.state.share_global_seed()?;
-        self.engine.state.follow_loggers_of_rank_zero()?;
-        let ckpt_path = self.ckpt_path.take();
-        let configuration = Configuration::of(module, &data);
-        let ckpt_path = self.engine.resolve_ckpt_path(ckpt_path, &configuration)?;
-        self.engine.state.configuration = configuration;
-        // A run that goes on may do so in the folder of an earlier one.
-        self.engine.state.follow_loggers_of_rank_zero()?;
-        let state = &mut self.engine.state;
-        state.leaving.joins_earlier_run = ckpt_path.is_some() || state.leaving.job.is_some();
-        let (guard, problem) =
-            SignalGuard::install(&state.leaving.signals, state.config.termination_grace_period, &state.console);
-        if let Some(problem) = problem {
-            state.warn(&problem);
-        }
-        self.engine.state.start_profiler()?;
-        let action = self.engine.state.begin_module_hook(Hook::ConfigureCallbacks, module.name());
-        let callbacks = module.configure_callbacks();
-        self.engine.state.end_action(action);
-        self.engine.merge_callbacks(callbacks)?;
-
-        let mut run = Run::new(&mut self.engine, module, data);
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            run.begin(ckpt_path)?;
-            body(&mut run)
-        }));
-        let outcome = outcome.unwrap_or_else(|payload| Err(run.panic_error(payload.as_ref())));
-        let outcome = run.end(outcome);
-        if outcome.as_ref().is_err_and(|error| error.signal().is_some()) {
-            self.engine.state.leaving.signals.answered();
-        }
-        drop(guard);
-        outcome
+    /// What runs it: for a tuner.
+    pub(crate) fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
     }
 
     /// Writes a checkpoint of `module` and of what this trainer knows; with `weights_only` without optimizers, schedulers
@@ -293,27 +160,24 @@ impl Trainer {
         path: impl Into<PathBuf>,
         weights_only: bool,
     ) -> Result<(), Error> {
-        let request = SaveRequest { weights_only, ..SaveRequest::new(path) };
-        let mut run = Run::new(&mut self.engine, module, Source::Module);
-        run.save(&request)?;
-        run.wait_for_saves()
+        self.engine.save_checkpoint(module, path.into(), weights_only)
     }
 
     /// Prints a line above the progress bar, on rank zero.
     pub fn print(&self, line: &str) {
-        self.engine.state.print(line);
+        self.engine.state().print(line);
     }
 
     // What it knows ---------------------------------------------------------------------------------------------------
 
     /// The trainer's state: progress, metrics, loggers.
     pub fn state(&mut self) -> &mut TrainerState {
-        &mut self.engine.state
+        self.engine.state_mut()
     }
 
     /// The profiler, if it is of this type.
     pub fn profiler<P: Profiler>(&self) -> Option<&P> {
-        self.engine.state.profiler()
+        self.engine.state().profiler()
     }
 
     /// The first callback of a type.
@@ -323,27 +187,11 @@ impl Trainer {
 
     /// All callbacks of a type.
     pub fn callbacks<C: Callback>(&self) -> impl Iterator<Item = &C> {
-        self.engine.callbacks.iter().filter_map(|callback| (callback.as_ref() as &dyn Any).downcast_ref())
+        self.engine.callbacks().filter_map(|callback| (callback as &dyn Any).downcast_ref())
     }
 
     /// The best checkpoint of the first callback that writes them.
     pub fn best_model_path(&self) -> Option<PathBuf> {
-        let checkpoints = self.engine.callbacks.iter().filter(|c| c.role() == Role::Checkpoint);
-        checkpoints.filter_map(|c| c.best_model_path()).next().map(Into::into)
-    }
-}
-
-impl TrainerState {
-    fn outcome_of(&mut self, signal: Signal) -> Outcome {
-        let checkpoint = self.leaving.checkpoint.take();
-        if self.leaving.requeued {
-            return Outcome::Requeued { signal, checkpoint };
-        }
-        let is_interrupt = signal == Signal::Interrupt;
-        if let Some(path) = checkpoint.as_deref().map(Path::display) {
-            let what = if is_interrupt { "interrupted".to_owned() } else { format!("ended by {signal}") };
-            self.print(&format!("{what}; go on from {path}"));
-        }
-        if is_interrupt { Outcome::Interrupted { checkpoint } } else { Outcome::Terminated { signal, checkpoint } }
+        self.engine.checkpointers().find_map(|checkpointer| checkpointer.best_model_path()).map(Into::into)
     }
 }

@@ -40,7 +40,7 @@ struct Line {
 impl LightningModule for Line {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

@@ -89,7 +89,7 @@ impl Net {
 impl LightningModule for Net {
     type Batch = (Tensor, Tensor);
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

@@ -27,11 +27,11 @@ use crate::{DataError, Subset};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Digits {
-    /// 1,437 digits to learn from.
+    /// 1,437 digits for training.
     pub train: Subset<ImageDataset>,
-    /// 180 digits to choose by.
+    /// 180 digits for validation.
     pub val: Subset<ImageDataset>,
-    /// 180 digits to judge by.
+    /// 180 digits for testing.
     pub test: Subset<ImageDataset>,
 }
 

@@ -1,13 +1,15 @@
 //! What a loop of one's own stands on: Lightning's Fabric.
 
 use std::any::Any;
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
 use fulgurite_data::{BoxLoader, IntoLoader, Loader, Shard};
 use fulgurite_optim::Optimizer;
+use fulgurite_torch::params::Parameters;
 use fulgurite_torch::tch::{Tensor, nn};
-use fulgurite_torch::{Dict, Value, printable, rng};
+use fulgurite_torch::{Dict, Value, params, printable, rng, tensor_id};
 
 use super::Fabric;
 use crate::{FabricError, Pass, ReduceOp};
@@ -55,7 +57,7 @@ impl Fabric {
     /// Theirs.
     pub fn setup(
         &mut self,
-        vars: &nn::VarStore,
+        vars: &dyn Parameters,
         optimizer: Box<dyn Optimizer>,
     ) -> Result<Box<dyn Optimizer>, FabricError> {
         self.setup_module(vars)?;
@@ -71,16 +73,16 @@ impl Fabric {
     /// One that has parameters which are not the module's, or that the precision cannot step.
     pub fn setup_optimizers<'o>(
         &mut self,
-        vars: &nn::VarStore,
+        vars: &dyn Parameters,
         optimizers: impl IntoIterator<Item = &'o dyn Optimizer>,
     ) -> Result<(), FabricError> {
-        let of_module: Vec<*mut std::ffi::c_void> =
-            vars.trainable_variables().iter().map(|parameter| parameter.data_ptr()).collect();
+        let of_module: HashSet<usize> =
+            params::named_parameters(vars).iter().map(|(_, parameter)| tensor_id(parameter)).collect();
         for optimizer in optimizers {
             let mut parameters = optimizer.param_groups().iter().flat_map(|group| &group.params);
-            if parameters.any(|parameter| !of_module.contains(&parameter.data_ptr())) {
+            if parameters.any(|parameter| !of_module.contains(&tensor_id(parameter))) {
                 return Err(FabricError::Setting(format!(
-                    "{} was made for parameters that are not the module's; make it from the store of the module that is set up",
+                    "{} was made for parameters that are not the module's; make it from the parameters of the module that is set up",
                     optimizer.name()
                 )));
             }

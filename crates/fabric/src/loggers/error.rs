@@ -46,6 +46,14 @@ pub enum LoggerError {
         /// The tag it was logged under.
         tag: String,
     },
+    /// An error of a logger from elsewhere.
+    #[error("{logger}: {source}")]
+    Other {
+        /// The logger.
+        logger: String,
+        /// What it said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// libtorch refused an operation on a logged tensor.
     #[error("a tensor logged as `{tag}` cannot be read: {source}")]
     Tensor {
@@ -57,6 +65,21 @@ pub enum LoggerError {
 }
 
 impl LoggerError {
+    /// An error of a logger that is not of this crate.
+    ///
+    /// ```
+    /// use fulgurite_fabric::loggers::LoggerError;
+    ///
+    /// let error = LoggerError::other("WandbLogger", "the server does not answer; check the network");
+    /// assert_eq!(error.to_string(), "WandbLogger: the server does not answer; check the network");
+    /// ```
+    pub fn other(
+        logger: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> LoggerError {
+        LoggerError::Other { logger: logger.into(), source: source.into() }
+    }
+
     /// [`LoggerError::Write`] of `logger` at `path`, for `map_err`.
     pub(super) fn write(logger: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> LoggerError {
         let path = path.to_owned();

@@ -13,7 +13,8 @@ mod whole;
 
 use fulgurite_optim::Optimizer;
 use fulgurite_torch::autocast::AutocastGuard;
-use fulgurite_torch::tch::{Device, Kind, Tensor, nn};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::{Device, Kind, Tensor};
 use fulgurite_torch::{Dict, grad};
 
 use crate::FabricError;
@@ -67,7 +68,7 @@ pub trait Precision: Send {
     /// # Errors
     ///
     /// What libtorch said.
-    fn convert_module(&self, vars: &nn::VarStore) -> Result<(), FabricError> {
+    fn convert_module(&self, vars: &dyn Parameters) -> Result<(), FabricError> {
         let _ = vars;
         Ok(())
     }

@@ -80,7 +80,7 @@ pub enum ScalerError {
     )]
     NoGradients {
         /// The optimizer.
-        optimizer: &'static str,
+        optimizer: String,
     },
     /// An update without a step.
     #[error(
@@ -93,7 +93,7 @@ pub enum ScalerError {
     )]
     NeedsClosure {
         /// The optimizer.
-        optimizer: &'static str,
+        optimizer: String,
     },
     /// However small the scale, gradients are infinite or NaN.
     #[error(
@@ -271,7 +271,7 @@ impl GradScaler {
             None => self.unscale_(optimizer)?,
         }
         let Some(found_inf) = self.found_inf(optimizer) else {
-            return Err(ScalerError::NoGradients { optimizer: optimizer.name() });
+            return Err(ScalerError::NoGradients { optimizer: optimizer.name().to_owned() });
         };
         let step = match found_inf.f_double_value(&[])? {
             0.0 => {
@@ -380,7 +380,9 @@ impl GradScaler {
 
     pub(super) fn check_optimizer(&self, optimizer: &dyn Optimizer) -> Result<(), ScalerError> {
         match optimizer.name() {
-            optimizer @ "LBFGS" if self.options.enabled => Err(ScalerError::NeedsClosure { optimizer }),
+            optimizer @ "LBFGS" if self.options.enabled => {
+                Err(ScalerError::NeedsClosure { optimizer: optimizer.to_owned() })
+            }
             _ => Ok(()),
         }
     }

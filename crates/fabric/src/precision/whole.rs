@@ -1,7 +1,8 @@
 //! [`TruePrecision`]: one kind for everything.
 
 use fulgurite_torch::params;
-use fulgurite_torch::tch::{Kind, nn};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::Kind;
 
 use super::Precision;
 use crate::FabricError;
@@ -49,7 +50,7 @@ impl Precision for TruePrecision {
         self.kind
     }
 
-    fn convert_module(&self, vars: &nn::VarStore) -> Result<(), FabricError> {
+    fn convert_module(&self, vars: &dyn Parameters) -> Result<(), FabricError> {
         match self.input_kind() {
             Some(kind) => Ok(params::to_kind(vars, kind)?),
             None => Ok(()),

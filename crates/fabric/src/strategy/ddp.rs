@@ -3,8 +3,9 @@
 use fulgurite_torch::distributed::{
     ProcessGroup, Reducer, ReducerOptions, Reduction, SyncBatchNorm, verify_parameters,
 };
+use fulgurite_torch::params::Parameters;
 use fulgurite_torch::params::{named_buffers, named_parameters};
-use fulgurite_torch::tch::{Device, Tensor, nn, no_grad};
+use fulgurite_torch::tch::{Device, Tensor, no_grad};
 use fulgurite_torch::{Value, serialization};
 
 use super::{DdpOptions, Ranks, ReduceOp, Strategy};
@@ -65,12 +66,12 @@ impl DdpStrategy {
 }
 
 /// Trainable parameters that require a gradient, in the module's order, with their names.
-fn trained(vars: &nn::VarStore) -> (Vec<String>, Vec<Tensor>) {
+fn trained(vars: &dyn Parameters) -> (Vec<String>, Vec<Tensor>) {
     named_parameters(vars).into_iter().filter(|(_, parameter)| parameter.requires_grad()).unzip()
 }
 
 /// What is no parameter and yet part of the module, such as batch norm's running means.
-fn buffers(vars: &nn::VarStore) -> Vec<Tensor> {
+fn buffers(vars: &dyn Parameters) -> Vec<Tensor> {
     named_buffers(vars).into_iter().map(|(_, buffer)| buffer).collect()
 }
 
@@ -146,14 +147,14 @@ impl Strategy for DdpStrategy {
         self.sync_batch_norm.as_ref()
     }
 
-    fn setup_module(&mut self, vars: &nn::VarStore) -> Result<(), FabricError> {
+    fn setup_module(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         let (names, parameters): (Vec<String>, Vec<Tensor>) = named_parameters(vars).into_iter().unzip();
         verify_parameters(&parameters, &names, &self.control)?;
         let all: Vec<Tensor> = parameters.iter().map(Tensor::detach).chain(buffers(vars)).collect();
         Ok(no_grad(|| self.group.broadcast_all(&all, 0))?)
     }
 
-    fn setup_training(&mut self, vars: &nn::VarStore) -> Result<(), FabricError> {
+    fn setup_training(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         let (names, parameters) = trained(vars);
         if names.is_empty() || self.training.as_ref().is_some_and(|training| training.names == names) {
             return Ok(());
@@ -188,7 +189,7 @@ impl Strategy for DdpStrategy {
 
     /// PyTorch's DDP sends the buffers before a forward pass of an evaluation too, unless the last pass of training was one
     /// that only accumulated; here it always does.
-    fn begin_evaluation(&mut self, vars: &nn::VarStore) -> Result<(), FabricError> {
+    fn begin_evaluation(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         match self.options.broadcast_buffers {
             true => Ok(no_grad(|| self.group.broadcast_all(&buffers(vars), 0))?),
             false => Ok(()),

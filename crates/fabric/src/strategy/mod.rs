@@ -9,7 +9,8 @@ mod single_device;
 
 use fulgurite_torch::Value;
 use fulgurite_torch::distributed::{ProcessGroup, SyncBatchNorm};
-use fulgurite_torch::tch::{Device, Tensor, nn};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::{Device, Tensor};
 
 use crate::FabricError;
 
@@ -145,7 +146,7 @@ pub trait Strategy: Send {
     /// # Errors
     ///
     /// Modules that differ between ranks; the error names the parameter and the rank.
-    fn setup_module(&mut self, vars: &nn::VarStore) -> Result<(), FabricError> {
+    fn setup_module(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         let _ = vars;
         Ok(())
     }
@@ -155,7 +156,7 @@ pub trait Strategy: Send {
     /// # Errors
     ///
     /// What the backend said.
-    fn setup_training(&mut self, vars: &nn::VarStore) -> Result<(), FabricError> {
+    fn setup_training(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         let _ = vars;
         Ok(())
     }
@@ -177,7 +178,7 @@ pub trait Strategy: Send {
     /// # Errors
     ///
     /// A process that never came.
-    fn begin_evaluation(&mut self, vars: &nn::VarStore) -> Result<(), FabricError> {
+    fn begin_evaluation(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         let _ = vars;
         Ok(())
     }

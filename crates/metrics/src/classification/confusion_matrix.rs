@@ -26,17 +26,17 @@ pub type MulticlassConfusionMatrix = Handle<ConfusionMatrix<Multiclass>>;
 /// `[[tn, fp], [fn, tp]]` for each label: `(L, 2, 2)`, of the inputs of [`Multilabel`].
 pub type MultilabelConfusionMatrix = Handle<ConfusionMatrix<Multilabel>>;
 
-/// What the entries of a confusion matrix are shares of. A share of nothing is 0.
+/// Normalization of a confusion matrix; 0 / 0 is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Normalize {
     /// Counts, of kind `Int64`. The default.
     #[default]
     None,
-    /// Shares of the row: of the samples of a class.
+    /// Over the true labels (rows).
     True,
-    /// Shares of the column: of the predictions of a class.
+    /// Over the predictions (columns).
     Pred,
-    /// Shares of all.
+    /// Over all samples.
     All,
 }
 
@@ -76,19 +76,19 @@ impl MultilabelConfusionMatrix {
 }
 
 impl<T: Task> Handle<ConfusionMatrix<T>> {
-    /// What the entries are shares of.
+    /// Normalization of the entries.
     pub fn normalize(self, normalize: Normalize) -> Self {
         self.set(|metric| metric.normalize = normalize)
     }
 
-    /// Where the target is this, the prediction does not count.
+    /// Targets with this value are ignored.
     pub fn ignore_index(self, index: i64) -> Self {
         self.set(|metric| metric.settings.ignore_index = Some(index))
     }
 }
 
 impl<T: Thresholded> Handle<ConfusionMatrix<T>> {
-    /// The probability above which the prediction is a yes; 0.5 by default.
+    /// Threshold that turns probabilities into predictions; 0.5 by default.
     pub fn threshold(self, threshold: f64) -> Self {
         self.set(|metric| metric.settings.threshold = threshold)
     }

@@ -12,15 +12,15 @@ use super::stat_scores::safe_divide;
 use crate::state::accumulator;
 use crate::{Definition, Field, Handle, MetricError, Reduction, Supervised};
 
-/// At which thresholds a curve is evaluated.
+/// The thresholds at which a curve is evaluated.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Thresholds {
-    /// At every score that occurs; exact, and keeps every prediction. The default.
+    /// Every score that occurs: exact, and keeps every prediction. The default.
     #[default]
     Exact,
-    /// At so many between 0 and 1, evenly spaced; needs memory for the counts alone.
+    /// This many between 0 and 1, evenly spaced, in constant memory.
     Count(i64),
-    /// At these, ascending.
+    /// These, ascending.
     List(Vec<f64>),
 }
 
@@ -102,19 +102,19 @@ impl<A: Area> Handle<Curve<Multilabel, A>> {
 }
 
 impl<T: Task, A: Area> Handle<Curve<T, A>> {
-    /// At which thresholds: a number of them, or a list.
+    /// The thresholds: their number, or a list.
     pub fn thresholds(self, thresholds: impl Into<Thresholds>) -> Self {
         self.set(|metric| (metric.thresholds, metric.on_device) = (thresholds.into(), Arc::default()))
     }
 
-    /// Where the target is this, the prediction does not count.
+    /// Targets with this value are ignored.
     pub fn ignore_index(self, index: i64) -> Self {
         self.set(|metric| metric.settings.ignore_index = Some(index))
     }
 }
 
 impl<T: Averaged, A: Area> Handle<Curve<T, A>> {
-    /// How the areas of the classes become one; [`Average::Macro`] by default. [`Average::Micro`] is for labels only.
+    /// How the areas of the classes are averaged; [`Average::Macro`] by default. [`Average::Micro`] is for labels only.
     pub fn average(self, average: Average) -> Self {
         self.set(|metric| metric.settings.average = average)
     }

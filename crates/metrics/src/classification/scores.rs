@@ -6,11 +6,11 @@ use super::stat_scores::{Counts, Score, StatScores, ZeroDivision};
 use super::{Binary, Multiclass, Multilabel, TaskKind};
 use crate::{Handle, MetricError};
 
-/// How many decisions are right. Inputs are those of [`Binary`].
+/// Accuracy: the fraction of correct predictions. Inputs are those of [`Binary`].
 pub type BinaryAccuracy = Handle<StatScores<Binary, Accuracy>>;
 
-/// How many of the targets are predicted: averaged over the classes by default, over the samples with
-/// [`Average::Micro`](super::Average::Micro). Inputs are those of [`Multiclass`].
+/// Accuracy: the fraction of samples whose class is predicted, averaged over the classes by default, over the samples
+/// with [`Average::Micro`](super::Average::Micro). Inputs are those of [`Multiclass`].
 ///
 /// ```
 /// use fulgurite_metrics::{Average, MulticlassAccuracy};
@@ -23,44 +23,45 @@ pub type BinaryAccuracy = Handle<StatScores<Binary, Accuracy>>;
 /// ```
 pub type MulticlassAccuracy = Handle<StatScores<Multiclass, Accuracy>>;
 
-/// How many decisions are right, averaged over the labels. Inputs are those of [`Multilabel`].
+/// Accuracy: the fraction of correct predictions, averaged over the labels. Inputs are those of [`Multilabel`].
 pub type MultilabelAccuracy = Handle<StatScores<Multilabel, Accuracy>>;
 
-/// How many of the predicted are right: `tp / (tp + fp)`. Inputs are those of [`Binary`].
+/// Precision: `tp / (tp + fp)`. Inputs are those of [`Binary`].
 pub type BinaryPrecision = Handle<StatScores<Binary, Precision>>;
 
-/// How many of the predicted are right: `tp / (tp + fp)`. Inputs are those of [`Multiclass`].
+/// Precision: `tp / (tp + fp)`. Inputs are those of [`Multiclass`].
 pub type MulticlassPrecision = Handle<StatScores<Multiclass, Precision>>;
 
-/// How many of the predicted are right: `tp / (tp + fp)`. Inputs are those of [`Multilabel`].
+/// Precision: `tp / (tp + fp)`. Inputs are those of [`Multilabel`].
 pub type MultilabelPrecision = Handle<StatScores<Multilabel, Precision>>;
 
-/// How many of the targets are predicted: `tp / (tp + fn)`. Inputs are those of [`Binary`].
+/// Recall: `tp / (tp + fn)`. Inputs are those of [`Binary`].
 pub type BinaryRecall = Handle<StatScores<Binary, Recall>>;
 
-/// How many of the targets are predicted: `tp / (tp + fn)`. Inputs are those of [`Multiclass`].
+/// Recall: `tp / (tp + fn)`. Inputs are those of [`Multiclass`].
 pub type MulticlassRecall = Handle<StatScores<Multiclass, Recall>>;
 
-/// How many of the targets are predicted: `tp / (tp + fn)`. Inputs are those of [`Multilabel`].
+/// Recall: `tp / (tp + fn)`. Inputs are those of [`Multilabel`].
 pub type MultilabelRecall = Handle<StatScores<Multilabel, Recall>>;
 
-/// The harmonic mean of precision and recall. Inputs are those of [`Binary`].
+/// F1: the harmonic mean of precision and recall. Inputs are those of [`Binary`].
 pub type BinaryF1Score = Handle<StatScores<Binary, F1>>;
 
-/// The harmonic mean of precision and recall. Inputs are those of [`Multiclass`].
+/// F1: the harmonic mean of precision and recall. Inputs are those of [`Multiclass`].
 pub type MulticlassF1Score = Handle<StatScores<Multiclass, F1>>;
 
-/// The harmonic mean of precision and recall. Inputs are those of [`Multilabel`].
+/// F1: the harmonic mean of precision and recall. Inputs are those of [`Multilabel`].
 pub type MultilabelF1Score = Handle<StatScores<Multilabel, F1>>;
 
-/// The harmonic mean of precision and recall, the recall `beta` times as important. Inputs are those of [`Binary`].
+/// F-beta: the harmonic mean of precision and recall, recall weighted `beta` times as much. Inputs are those
+/// of [`Binary`].
 pub type BinaryFBetaScore = Handle<StatScores<Binary, FBeta>>;
 
-/// The harmonic mean of precision and recall, the recall `beta` times as important. Inputs are those of
+/// F-beta: the harmonic mean of precision and recall, recall weighted `beta` times as much. Inputs are those of
 /// [`Multiclass`].
 pub type MulticlassFBetaScore = Handle<StatScores<Multiclass, FBeta>>;
 
-/// The harmonic mean of precision and recall, the recall `beta` times as important. Inputs are those of
+/// F-beta: the harmonic mean of precision and recall, recall weighted `beta` times as much. Inputs are those of
 /// [`Multilabel`].
 pub type MultilabelFBetaScore = Handle<StatScores<Multilabel, FBeta>>;
 

@@ -5,10 +5,10 @@ use fulgurite_torch::tch::{Device, Kind, TchError, Tensor};
 use crate::MetricError;
 use crate::error::is_float;
 
-/// How the scores of several classes or labels become one.
+/// How the scores of several classes or labels are averaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Average {
-    /// One score over all decisions, whatever their class.
+    /// Over all predictions, whatever their class.
     Micro,
     /// The mean of the classes' scores. The default. Classes that occur nowhere do not count.
     #[default]

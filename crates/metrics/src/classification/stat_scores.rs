@@ -11,13 +11,13 @@ use crate::{Definition, Field, Handle, MetricError, Reduction, Supervised};
 /// True and false positives and negatives: a number each, or one per class.
 #[derive(Debug)]
 pub struct Counts {
-    /// Predicted, and rightly.
+    /// True positives.
     pub true_positives: Tensor,
-    /// Predicted, and wrongly.
+    /// False positives.
     pub false_positives: Tensor,
-    /// Not predicted, and rightly.
+    /// True negatives.
     pub true_negatives: Tensor,
-    /// Not predicted, and wrongly.
+    /// False negatives.
     pub false_negatives: Tensor,
 }
 

@@ -4,10 +4,9 @@ use fulgurite_torch::Dict;
 
 use super::scheduler::{ChainableScheduler, floats};
 use super::sequential::reset_lrs;
-use crate::settings::Setting;
 use crate::{LrScheduler, OptimError, Optimizer};
 
-/// Several schedulers at once, each changing the learning rate that the one before it leaves.
+/// Chains several schedulers: at each step each changes the learning rate that the previous one set.
 ///
 /// ```
 /// use fulgurite_optim::{ChainedScheduler, ConstantLR, ExponentialLR};
@@ -48,7 +47,7 @@ impl std::fmt::Debug for ChainedScheduler {
 const NAME: &str = "ChainedScheduler";
 
 impl LrScheduler for ChainedScheduler {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         NAME
     }
 
@@ -74,7 +73,7 @@ impl LrScheduler for ChainedScheduler {
 
     fn state_dict(&self) -> Dict {
         Dict::new()
-            .with("_last_lr", self.last_lr.to_value())
+            .with("_last_lr", self.last_lr.clone())
             .with("_schedulers", self.parts.iter().map(|part| part.state_dict()).collect::<Vec<_>>())
     }
 

@@ -2,52 +2,56 @@
 
 use std::f64::consts::PI;
 
+use fulgurite_torch::Dict;
+
 use super::scheduler::{Clock, Moment, Schedule, Scheduler};
-use crate::OptimError;
-use crate::error::ensure;
-use crate::settings::{Settings, settings};
+use crate::error::{ensure, needed};
+use crate::options::options;
+use crate::{OptimError, Optimizer, typed};
 
-/// Lets the learning rate follow half a cosine down to `eta_min` in `t_max` epochs, and up again in as many.
-pub type CosineAnnealingLR = Scheduler<CosineAnnealing>;
+/// Anneals the learning rate along half a cosine to `eta_min` in `T_max` epochs, and back up in as many.
+pub type CosineAnnealingLR = Scheduler<CosineAnnealingLROptions>;
 
-/// The formula of [`CosineAnnealingLR`].
-#[derive(Debug)]
-pub struct CosineAnnealing {
-    t_max: i64,
-    eta_min: f64,
+options! {
+    /// Options of [`CosineAnnealingLR`], and its formula.
+    CosineAnnealingLROptions of CosineAnnealingLR {
+        /// Number of epochs (or steps) until the minimum; required.
+        #[serde(rename = "T_max")]
+        t_max(t_max: u32 => Some(t_max)): Option<u32> = None,
+        /// Minimum learning rate.
+        eta_min: f64 = 0.0,
+    }
 }
 
 impl CosineAnnealingLR {
-    /// Down to 0.
+    /// Down to 0 in `t_max` epochs.
     pub fn new(t_max: u32) -> CosineAnnealingLR {
-        Scheduler::with(CosineAnnealing { t_max: t_max.into(), eta_min: 0.0 })
-    }
-
-    /// The lowest learning rate.
-    #[must_use]
-    pub fn eta_min(mut self, eta_min: f64) -> Self {
-        self.schedule.eta_min = eta_min;
-        self
+        Scheduler::from_options(CosineAnnealingLROptions::default().t_max(t_max))
     }
 }
 
-impl Settings for CosineAnnealing {
-    settings! { "T_max" = t_max, "eta_min" = eta_min }
+impl CosineAnnealingLROptions {
+    fn required_t_max(&self) -> Result<i64, OptimError> {
+        needed(Self::NAME, "T_max", self.t_max).map(i64::from)
+    }
 }
 
-impl Schedule for CosineAnnealing {
+impl Schedule for CosineAnnealingLROptions {
+    type State = ();
     const NAME: &'static str = "CosineAnnealingLR";
 
     fn validate(&self) -> Result<(), OptimError> {
-        ensure(self.t_max > 0, Self::NAME, "T_max", self.t_max, "1 or more")
+        let t_max = self.required_t_max()?;
+        ensure(t_max > 0, Self::NAME, "T_max", t_max, "1 or more")
     }
 
     fn lr(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
         if at.initial {
             return Ok(at.group.lr);
         }
-        let t_max = self.t_max as f64;
-        if (at.epoch - 1 - self.t_max) % (2 * self.t_max) == 0 {
+        let epochs = self.required_t_max()?;
+        let t_max = epochs as f64;
+        if (at.epoch - 1 - epochs) % (2 * epochs) == 0 {
             // The bottom, from where the ratio below cannot lead up again.
             return Ok(at.group.lr + (at.base_lr - self.eta_min) * (1.0 - (PI / t_max).cos()) / 2.0);
         }
@@ -56,75 +60,97 @@ impl Schedule for CosineAnnealing {
     }
 
     fn closed_form(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
-        Ok(cosine(at.base_lr, self.eta_min, at.epoch as f64 / self.t_max as f64))
+        Ok(cosine(at.base_lr, self.eta_min, at.epoch as f64 / self.required_t_max()? as f64))
     }
 }
 
-/// [`CosineAnnealingLR`] that jumps back up each time it is down: after `t_0` epochs, then after `t_mult` times as many
-/// as before.
-pub type CosineAnnealingWarmRestarts = Scheduler<WarmRestarts>;
+/// [`CosineAnnealingLR`] with restarts at the base learning rate: after `T_0` epochs, then each time after `T_mult` times
+/// as many as before.
+pub type CosineAnnealingWarmRestarts = Scheduler<CosineAnnealingWarmRestartsOptions>;
 
-/// The formula of [`CosineAnnealingWarmRestarts`].
-#[derive(Debug)]
-pub struct WarmRestarts {
-    t_0: i64,
+options! {
+    /// Options of [`CosineAnnealingWarmRestarts`], and its formula.
+    CosineAnnealingWarmRestartsOptions of CosineAnnealingWarmRestarts {
+        /// Number of epochs (or steps) until the first restart; required.
+        #[serde(rename = "T_0")]
+        t_0(t_0: u32 => Some(t_0)): Option<u32> = None,
+        /// Factor of the number of epochs between restarts.
+        #[serde(rename = "T_mult")]
+        t_mult: u32 = 1,
+        /// Minimum learning rate.
+        eta_min: f64 = 0.0,
+    }
+}
+
+/// Where [`CosineAnnealingWarmRestarts`] is.
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct WarmRestartsState {
+    /// Epochs between the last restart and the next one.
+    #[serde(rename = "T_i")]
     t_i: i64,
-    t_mult: i64,
-    eta_min: f64,
+    /// Epochs since the last restart.
+    #[serde(rename = "T_cur")]
     t_cur: i64,
 }
 
 impl CosineAnnealingWarmRestarts {
     /// Down to 0, every `t_0` epochs.
     pub fn new(t_0: u32) -> CosineAnnealingWarmRestarts {
-        let t_0 = t_0.into();
-        Scheduler::with(WarmRestarts { t_0, t_i: t_0, t_mult: 1, eta_min: 0.0, t_cur: -1 })
-    }
-
-    /// How many times as long each fall takes as the one before.
-    #[must_use]
-    pub fn t_mult(mut self, t_mult: u32) -> Self {
-        self.schedule.t_mult = t_mult.into();
-        self
-    }
-
-    /// The lowest learning rate.
-    #[must_use]
-    pub fn eta_min(mut self, eta_min: f64) -> Self {
-        self.schedule.eta_min = eta_min;
-        self
+        Scheduler::from_options(CosineAnnealingWarmRestartsOptions::default().t_0(t_0))
     }
 }
 
-impl Settings for WarmRestarts {
-    settings! { "T_0" = t_0, "T_i" = t_i, "T_mult" = t_mult, "eta_min" = eta_min, "T_cur" = t_cur }
+impl CosineAnnealingWarmRestartsOptions {
+    fn required_t_0(&self) -> Result<i64, OptimError> {
+        needed(Self::NAME, "T_0", self.t_0).map(i64::from)
+    }
 }
 
-impl Schedule for WarmRestarts {
+impl Schedule for CosineAnnealingWarmRestartsOptions {
+    type State = WarmRestartsState;
     const NAME: &'static str = "CosineAnnealingWarmRestarts";
 
     fn validate(&self) -> Result<(), OptimError> {
-        ensure(self.t_0 > 0, Self::NAME, "T_0", self.t_0, "1 or more")?;
+        let t_0 = self.required_t_0()?;
+        ensure(t_0 > 0, Self::NAME, "T_0", t_0, "1 or more")?;
         ensure(self.t_mult > 0, Self::NAME, "T_mult", self.t_mult, "1 or more")
     }
 
+    fn prepare(&self, state: &mut WarmRestartsState, _optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
+        state.t_i = self.required_t_0()?;
+        Ok(())
+    }
+
     /// PyTorch's leaves the count of calls at 0.
-    fn tick(&mut self, clock: &mut Clock) {
+    fn tick(&self, state: &mut WarmRestartsState, clock: &mut Clock) {
         if clock.last_epoch < 0 {
             clock.last_epoch = 0;
-            (self.t_cur, self.t_i) = (0, self.t_0);
+            (state.t_cur, state.t_i) = (0, self.t_0.unwrap_or(1).into());
             return;
         }
         clock.last_epoch += 1;
-        self.t_cur += 1;
-        if self.t_cur >= self.t_i {
-            self.t_cur %= self.t_i;
-            self.t_i *= self.t_mult;
+        state.t_cur += 1;
+        if state.t_cur >= state.t_i {
+            state.t_cur %= state.t_i;
+            state.t_i = state.t_i.saturating_mul(self.t_mult.into());
         }
     }
 
-    fn lr(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
-        Ok(cosine(at.base_lr, self.eta_min, self.t_cur as f64 / self.t_i as f64))
+    fn lr(&self, at: &Moment<'_, WarmRestartsState>) -> Result<f64, OptimError> {
+        Ok(cosine(at.base_lr, self.eta_min, at.state.t_cur as f64 / at.state.t_i as f64))
+    }
+
+    fn save(&self, state: &WarmRestartsState) -> Dict {
+        typed::to_dict(self).into_iter().chain(typed::to_dict(state)).collect()
+    }
+
+    fn load(&mut self, state: &mut WarmRestartsState, saved: &Dict) -> Result<(), String> {
+        typed::update(self, saved)?;
+        typed::update(state, saved)?;
+        match state.t_i > 0 {
+            true => Ok(()),
+            false => Err(format!("entry `T_i` is {}, expected 1 or more", state.t_i)),
+        }
     }
 }
 

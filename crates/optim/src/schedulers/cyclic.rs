@@ -9,62 +9,66 @@ use super::scheduler::{Moment, Schedule, Scheduler};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::ensure;
-use crate::settings::{self, Setting, Settings, setting_enum};
-use crate::{Momentum, OptimError, Optimizer};
+use crate::error::{ensure, needed};
+use crate::options::options;
+use crate::{Momentum, OptimError, Optimizer, typed};
 
-/// Lets the learning rate go up and down between `base_lr` and `max_lr`, and momentum the other way. Meant to be
-/// stepped after every optimizer step.
-pub type CyclicLR = Scheduler<Cyclic>;
+/// Cycles the learning rate between `base_lr` and `max_lr`, and momentum inversely. To be stepped after every optimizer
+/// step.
+pub type CyclicLR = Scheduler<CyclicLROptions>;
 
-/// How the peaks of [`CyclicLR`] change.
+/// How the amplitude of [`CyclicLR`] changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CyclicMode {
-    /// Not at all.
+    /// It stays the same.
     Triangular,
-    /// Each is half as high as the one before.
+    /// It is halved after each cycle.
     Triangular2,
-    /// Their height is `gamma` to the power of the step.
+    /// It is `gamma` to the power of the step.
     ExpRange,
 }
 
-setting_enum! {
-    CyclicMode, "`triangular`, `triangular2` or `exp_range`",
-    "triangular" => CyclicMode::Triangular,
-    "triangular2" => CyclicMode::Triangular2,
-    "exp_range" => CyclicMode::ExpRange,
-}
-
 /// What the scale function of [`CyclicLR`] is a function of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScaleMode {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CyclicScaleMode {
     /// The cycle, from 1.
+    #[default]
     Cycle,
     /// The step, from 0.
     Iterations,
 }
 
-setting_enum! {
-    ScaleMode, "`cycle` or `iterations`",
-    "cycle" => ScaleMode::Cycle,
-    "iterations" => ScaleMode::Iterations,
+options! {
+    /// Options of [`CyclicLR`], and its formula.
+    CyclicLROptions of CyclicLR {
+        /// Minimum learning rate; required.
+        base_lr(base_lr: impl Into<PerGroup> => Some(base_lr.into())): Option<PerGroup> = None,
+        /// Maximum learning rate; required.
+        max_lr(max_lr: impl Into<PerGroup> => Some(max_lr.into())): Option<PerGroup> = None,
+        /// Number of steps of the increasing half of a cycle.
+        step_size_up: u32 = 2000,
+        /// Number of steps of the decreasing half; null is `step_size_up`.
+        step_size_down(steps: u32 => Some(steps)): Option<u32> = None,
+        /// How the amplitude changes from cycle to cycle.
+        mode: CyclicMode = CyclicMode::Triangular,
+        /// Base of the amplitude in mode `exp_range`.
+        gamma: f64 = 1.0,
+        /// Cycle momentum (or the first of the betas) inversely to the learning rate.
+        cycle_momentum: bool = true,
+        /// Minimum momentum, at the maximum learning rate.
+        base_momentum(momentum: impl Into<PerGroup> => momentum.into()): PerGroup = PerGroup::Same(0.8),
+        /// Maximum momentum, at the minimum learning rate.
+        max_momentum(momentum: impl Into<PerGroup> => momentum.into()): PerGroup = PerGroup::Same(0.9),
+    }
 }
 
-/// The formula of [`CyclicLR`].
-pub struct Cyclic {
-    base_lr: PerGroup,
-    max_lr: PerGroup,
-    step_size_up: f64,
-    step_size_down: Option<f64>,
-    mode: CyclicMode,
-    gamma: f64,
+/// What [`CyclicLR`] derives from its options when it is attached, and its scale function.
+#[derive(Default)]
+pub struct CyclicState {
     scale_fn: Option<Box<dyn Fn(f64) -> f64 + Send>>,
-    scale_mode: ScaleMode,
-    cycle_momentum: bool,
-    base_momentum: PerGroup,
-    max_momentum: PerGroup,
-    // From here on, what is derived when it is attached.
+    scale_mode: CyclicScaleMode,
     max_lrs: Vec<f64>,
     base_momentums: Vec<f64>,
     max_momentums: Vec<f64>,
@@ -76,94 +80,28 @@ pub struct Cyclic {
 impl CyclicLR {
     /// With PyTorch's defaults: 2000 steps up, 2000 down, always to the same height, momentum between 0.8 and 0.9.
     pub fn new(base_lr: impl Into<PerGroup>, max_lr: impl Into<PerGroup>) -> CyclicLR {
-        Scheduler::with(Cyclic {
-            base_lr: base_lr.into(),
-            max_lr: max_lr.into(),
-            step_size_up: 2000.0,
-            step_size_down: None,
-            mode: CyclicMode::Triangular,
-            gamma: 1.0,
-            scale_fn: None,
-            scale_mode: ScaleMode::Cycle,
-            cycle_momentum: true,
-            base_momentum: 0.8.into(),
-            max_momentum: 0.9.into(),
-            max_lrs: Vec::new(),
-            base_momentums: Vec::new(),
-            max_momentums: Vec::new(),
-            use_beta1: false,
-            total_size: 0.0,
-            step_ratio: 0.0,
-        })
+        Scheduler::from_options(CyclicLROptions::default().base_lr(base_lr.into()).max_lr(max_lr.into()))
     }
 
-    /// Steps up.
+    /// The amplitude as a function of the cycle or the step, instead of a mode. As in PyTorch it is no part of the state
+    /// dict.
     #[must_use]
-    pub fn step_size_up(mut self, steps: u32) -> Self {
-        self.schedule.step_size_up = steps.into();
-        self
-    }
-
-    /// Steps down; as many as up by default.
-    #[must_use]
-    pub fn step_size_down(mut self, steps: u32) -> Self {
-        self.schedule.step_size_down = Some(steps.into());
-        self
-    }
-
-    /// How the peaks change.
-    #[must_use]
-    pub fn mode(mut self, mode: CyclicMode) -> Self {
-        self.schedule.mode = mode;
-        self
-    }
-
-    /// The factor of [`CyclicMode::ExpRange`].
-    #[must_use]
-    pub fn gamma(mut self, gamma: f64) -> Self {
-        self.schedule.gamma = gamma;
-        self
-    }
-
-    /// The height of the peaks as a function of the cycle or the step, instead of a mode.
-    #[must_use]
-    pub fn scale_fn(mut self, scale_mode: ScaleMode, scale: impl Fn(f64) -> f64 + Send + 'static) -> Self {
-        self.schedule.scale_mode = scale_mode;
-        self.schedule.scale_fn = Some(Box::new(scale));
-        self
-    }
-
-    /// Whether momentum (or the first of the betas) is cycled too; on by default.
-    #[must_use]
-    pub fn cycle_momentum(mut self, cycle_momentum: bool) -> Self {
-        self.schedule.cycle_momentum = cycle_momentum;
-        self
-    }
-
-    /// Momentum at the highest learning rate.
-    #[must_use]
-    pub fn base_momentum(mut self, momentum: impl Into<PerGroup>) -> Self {
-        self.schedule.base_momentum = momentum.into();
-        self
-    }
-
-    /// Momentum at the lowest learning rate.
-    #[must_use]
-    pub fn max_momentum(mut self, momentum: impl Into<PerGroup>) -> Self {
-        self.schedule.max_momentum = momentum.into();
+    pub fn scale_fn(mut self, scale_mode: CyclicScaleMode, scale: impl Fn(f64) -> f64 + Send + 'static) -> Self {
+        self.state.scale_mode = scale_mode;
+        self.state.scale_fn = Some(Box::new(scale));
         self
     }
 }
 
-impl Cyclic {
-    /// How far up it is, between 0 and 1.
-    fn height(&self, epoch: i64) -> f64 {
-        let at = epoch as f64 / self.total_size;
+impl CyclicLROptions {
+    /// The amplitude relative to the maximum, between 0 and 1.
+    fn amplitude(&self, state: &CyclicState, epoch: i64) -> f64 {
+        let at = epoch as f64 / state.total_size;
         let cycle = (1.0 + at).floor();
         let x = 1.0 + at - cycle;
-        let part = if x <= self.step_ratio { x / self.step_ratio } else { (x - 1.0) / (self.step_ratio - 1.0) };
-        let scale_at = if self.scale_mode == ScaleMode::Cycle { cycle } else { epoch as f64 };
-        let scale = match (&self.scale_fn, self.mode) {
+        let part = if x <= state.step_ratio { x / state.step_ratio } else { (x - 1.0) / (state.step_ratio - 1.0) };
+        let scale_at = if state.scale_mode == CyclicScaleMode::Cycle { cycle } else { epoch as f64 };
+        let scale = match (&state.scale_fn, self.mode) {
             (Some(scale), _) => scale(scale_at),
             (None, CyclicMode::Triangular) => 1.0,
             (None, CyclicMode::Triangular2) => 1.0 / 2f64.powf(scale_at - 1.0),
@@ -172,79 +110,48 @@ impl Cyclic {
         part * scale
     }
 
-    fn set_scale_mode(&mut self) {
-        if self.scale_fn.is_none() {
-            self.scale_mode = if self.mode == CyclicMode::ExpRange { ScaleMode::Iterations } else { ScaleMode::Cycle };
+    fn set_scale_mode(&self, state: &mut CyclicState) {
+        if state.scale_fn.is_none() {
+            let is_exp = self.mode == CyclicMode::ExpRange;
+            state.scale_mode = if is_exp { CyclicScaleMode::Iterations } else { CyclicScaleMode::Cycle };
         }
+    }
+
+    fn lrs(&self) -> Result<(&PerGroup, &PerGroup), OptimError> {
+        let base_lr = needed(Self::NAME, "base_lr", self.base_lr.as_ref())?;
+        Ok((base_lr, needed(Self::NAME, "max_lr", self.max_lr.as_ref())?))
     }
 }
 
-impl fmt::Debug for Cyclic {
+impl fmt::Debug for CyclicState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cyclic").field("base_lr", &self.base_lr).field("max_lr", &self.max_lr).finish_non_exhaustive()
+        f.debug_struct("CyclicState").field("max_lrs", &self.max_lrs).finish_non_exhaustive()
     }
 }
 
-impl Settings for Cyclic {
-    fn save(&self, state: &mut Dict) {
-        state.push("max_lrs", self.max_lrs.to_value());
-        state.push("total_size", self.total_size);
-        state.push("step_ratio", self.step_ratio);
-        state.push("mode", self.mode.to_value());
-        state.push("gamma", self.gamma);
-        state.push("scale_mode", self.scale_mode.to_value());
-        state.push("cycle_momentum", self.cycle_momentum);
-        if self.cycle_momentum {
-            state.push("use_beta1", self.use_beta1);
-            state.push("base_momentums", self.base_momentums.to_value());
-            state.push("max_momentums", self.max_momentums.to_value());
-        }
-        state.push("_scale_fn_custom", Value::None);
-    }
-
-    fn load(&mut self, state: &Dict) -> Result<(), String> {
-        // Those of the scheduler that was saved, to which groups may have been added.
-        let groups = state.list("base_lrs").map_or(self.max_lrs.len(), <[_]>::len);
-        settings::load(state, "max_lrs", &mut self.max_lrs)?;
-        settings::load(state, "total_size", &mut self.total_size)?;
-        settings::load(state, "step_ratio", &mut self.step_ratio)?;
-        settings::load(state, "mode", &mut self.mode)?;
-        settings::load(state, "gamma", &mut self.gamma)?;
-        settings::load(state, "scale_mode", &mut self.scale_mode)?;
-        settings::load(state, "cycle_momentum", &mut self.cycle_momentum)?;
-        settings::load(state, "base_momentums", &mut self.base_momentums)?;
-        settings::load(state, "max_momentums", &mut self.max_momentums)?;
-        self.set_scale_mode();
-        let momentums = if self.cycle_momentum { groups } else { self.base_momentums.len() };
-        match self.max_lrs.len() == groups
-            && self.base_momentums.len() == momentums
-            && self.max_momentums.len() == momentums
-        {
-            true => Ok(()),
-            false => Err(format!("its lists have not one value for each of the {groups} parameter groups")),
-        }
-    }
-}
-
-impl Schedule for Cyclic {
+impl Schedule for CyclicLROptions {
+    type State = CyclicState;
     const NAME: &'static str = "CyclicLR";
 
     fn validate(&self) -> Result<(), OptimError> {
-        ensure(self.step_size_up >= 1.0, Self::NAME, "step_size_up", self.step_size_up, "1 or more")?;
-        let down = self.step_size_down.unwrap_or(1.0);
-        ensure(down >= 1.0, Self::NAME, "step_size_down", down, "1 or more")
+        self.lrs()?;
+        ensure(self.step_size_up > 0, Self::NAME, "step_size_up", self.step_size_up, "1 or more")?;
+        let down = self.step_size_down.unwrap_or(1);
+        ensure(down > 0, Self::NAME, "step_size_down", down, "1 or more")
     }
 
-    fn prepare(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
-        let (name, len) = (optimizer.name(), optimizer.param_groups().len());
-        let base_lrs = self.base_lr.spread(Self::NAME, "base_lr", len)?;
-        self.max_lrs = self.max_lr.spread(Self::NAME, "max_lr", len)?;
-        self.total_size = self.step_size_up + self.step_size_down.unwrap_or(self.step_size_up);
-        self.step_ratio = self.step_size_up / self.total_size;
-        self.set_scale_mode();
+    fn prepare(&self, state: &mut CyclicState, optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
+        let (name, len) = (optimizer.name().to_owned(), optimizer.param_groups().len());
+        let (base_lr, max_lr) = self.lrs()?;
+        let base_lrs = base_lr.spread(Self::NAME, "base_lr", len)?;
+        state.max_lrs = max_lr.spread(Self::NAME, "max_lr", len)?;
+        let step_size_up = f64::from(self.step_size_up);
+        state.total_size = step_size_up + f64::from(self.step_size_down.unwrap_or(self.step_size_up));
+        state.step_ratio = step_size_up / state.total_size;
+        self.set_scale_mode(state);
         if self.cycle_momentum {
-            self.base_momentums = self.base_momentum.spread(Self::NAME, "base_momentum", len)?;
-            self.max_momentums = self.max_momentum.spread(Self::NAME, "max_momentum", len)?;
+            state.base_momentums = self.base_momentum.spread(Self::NAME, "base_momentum", len)?;
+            state.max_momentums = self.max_momentum.spread(Self::NAME, "max_momentum", len)?;
         }
         for (i, (group, lr)) in optimizer.param_groups_mut().iter_mut().zip(base_lrs).enumerate() {
             group.lr = lr;
@@ -252,36 +159,76 @@ impl Schedule for Cyclic {
                 if group.momentum == Momentum::None {
                     return Err(OptimError::NoMomentumToCycle { scheduler: Self::NAME, optimizer: name });
                 }
-                self.use_beta1 = matches!(group.momentum, Momentum::Betas(..));
-                group.set_momentum(self.max_momentums[i]);
-                group.extra.set("max_momentum", self.max_momentums[i]);
-                group.extra.set("base_momentum", self.base_momentums[i]);
+                state.use_beta1 = matches!(group.momentum, Momentum::Betas(..));
+                group.set_momentum(state.max_momentums[i]);
+                group.extra.set("max_momentum", state.max_momentums[i]);
+                group.extra.set("base_momentum", state.base_momentums[i]);
             }
         }
         Ok(())
     }
 
-    fn join(&mut self, groups: usize) -> Result<(), OptimError> {
-        self.max_lr.extend(Self::NAME, "max_lr", &mut self.max_lrs, groups)?;
+    fn join(&self, state: &mut CyclicState, groups: usize) -> Result<(), OptimError> {
+        self.lrs()?.1.extend(Self::NAME, "max_lr", &mut state.max_lrs, groups)?;
         if self.cycle_momentum {
-            self.base_momentum.extend(Self::NAME, "base_momentum", &mut self.base_momentums, groups)?;
-            self.max_momentum.extend(Self::NAME, "max_momentum", &mut self.max_momentums, groups)?;
+            self.base_momentum.extend(Self::NAME, "base_momentum", &mut state.base_momentums, groups)?;
+            self.max_momentum.extend(Self::NAME, "max_momentum", &mut state.max_momentums, groups)?;
         }
         Ok(())
     }
 
     fn own_base_lrs(&self, groups: usize) -> Result<Option<Vec<f64>>, OptimError> {
-        self.base_lr.spread(Self::NAME, "base_lr", groups).map(Some)
+        self.lrs()?.0.spread(Self::NAME, "base_lr", groups).map(Some)
     }
 
-    fn lr(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
-        Ok(at.base_lr + (self.max_lrs[at.index] - at.base_lr) * self.height(at.epoch))
+    fn lr(&self, at: &Moment<'_, CyclicState>) -> Result<f64, OptimError> {
+        Ok(at.base_lr + (at.state.max_lrs[at.index] - at.base_lr) * self.amplitude(at.state, at.epoch))
     }
 
-    fn momentum(&self, at: &Moment<'_>) -> Result<Option<f64>, OptimError> {
+    fn momentum(&self, at: &Moment<'_, CyclicState>) -> Result<Option<f64>, OptimError> {
         Ok(self.cycle_momentum.then(|| {
-            let (base, max) = (self.base_momentums[at.index], self.max_momentums[at.index]);
-            max - (max - base) * self.height(at.epoch)
+            let (base, max) = (at.state.base_momentums[at.index], at.state.max_momentums[at.index]);
+            max - (max - base) * self.amplitude(at.state, at.epoch)
         }))
+    }
+
+    fn save(&self, state: &CyclicState) -> Dict {
+        let mut saved = Dict::new()
+            .with("max_lrs", state.max_lrs.clone())
+            .with("total_size", state.total_size)
+            .with("step_ratio", state.step_ratio)
+            .with("mode", typed::to_value(&self.mode))
+            .with("gamma", self.gamma)
+            .with("scale_mode", typed::to_value(&state.scale_mode))
+            .with("cycle_momentum", self.cycle_momentum);
+        if self.cycle_momentum {
+            saved.push("use_beta1", state.use_beta1);
+            saved.push("base_momentums", state.base_momentums.clone());
+            saved.push("max_momentums", state.max_momentums.clone());
+        }
+        saved.with("_scale_fn_custom", Value::None)
+    }
+
+    fn load(&mut self, state: &mut CyclicState, saved: &Dict) -> Result<(), String> {
+        // Those of the scheduler that was saved, to which groups may have been added.
+        let groups = saved.list("base_lrs").map_or(state.max_lrs.len(), <[_]>::len);
+        typed::load(saved, "max_lrs", &mut state.max_lrs)?;
+        typed::load(saved, "total_size", &mut state.total_size)?;
+        typed::load(saved, "step_ratio", &mut state.step_ratio)?;
+        typed::load(saved, "mode", &mut self.mode)?;
+        typed::load(saved, "gamma", &mut self.gamma)?;
+        typed::load(saved, "scale_mode", &mut state.scale_mode)?;
+        typed::load(saved, "cycle_momentum", &mut self.cycle_momentum)?;
+        typed::load(saved, "base_momentums", &mut state.base_momentums)?;
+        typed::load(saved, "max_momentums", &mut state.max_momentums)?;
+        self.set_scale_mode(state);
+        let momentums = if self.cycle_momentum { groups } else { state.base_momentums.len() };
+        match state.max_lrs.len() == groups
+            && state.base_momentums.len() == momentums
+            && state.max_momentums.len() == momentums
+        {
+            true => Ok(()),
+            false => Err(format!("its lists have not one value for each of the {groups} parameter groups")),
+        }
     }
 }

@@ -7,165 +7,155 @@ use fulgurite_torch::{Dict, Value};
 
 use super::scheduler::{Moment, Schedule, Scheduler};
 use crate::OptimError;
-use crate::error::ensure;
-use crate::settings::{Setting, Settings, settings};
+use crate::error::{ensure, needed};
+use crate::options::options;
+use crate::typed;
 
 /// Multiplies the learning rate by `gamma` every `step_size` epochs.
-pub type StepLR = Scheduler<StepSchedule>;
+pub type StepLR = Scheduler<StepLROptions>;
 
-/// The formula of [`StepLR`].
-#[derive(Debug)]
-pub struct StepSchedule {
-    step_size: i64,
-    gamma: f64,
+options! {
+    /// Options of [`StepLR`], and its formula.
+    StepLROptions of StepLR {
+        /// Period of the decay, in epochs (or steps); required.
+        step_size(step_size: u32 => Some(step_size)): Option<u32> = None,
+        /// Multiplicative factor of learning rate decay.
+        gamma: f64 = 0.1,
+    }
 }
 
 impl StepLR {
     /// With `gamma` 0.1.
     pub fn new(step_size: u32) -> StepLR {
-        Scheduler::with(StepSchedule { step_size: step_size.into(), gamma: 0.1 })
-    }
-
-    /// The factor.
-    #[must_use]
-    pub fn gamma(mut self, gamma: f64) -> Self {
-        self.schedule.gamma = gamma;
-        self
+        Scheduler::from_options(StepLROptions::default().step_size(step_size))
     }
 }
 
-impl Settings for StepSchedule {
-    settings! { "step_size" = step_size, "gamma" = gamma }
-}
-
-impl Schedule for StepSchedule {
+impl Schedule for StepLROptions {
+    type State = ();
     const NAME: &'static str = "StepLR";
 
     fn validate(&self) -> Result<(), OptimError> {
-        ensure(self.step_size > 0, Self::NAME, "step_size", self.step_size, "1 or more")
+        let step_size = self.required_step_size()?;
+        ensure(step_size > 0, Self::NAME, "step_size", step_size, "1 or more")
     }
 
     fn lr(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
-        let stay = at.epoch == 0 || at.epoch % self.step_size != 0;
+        let stay = at.epoch == 0 || at.epoch % self.required_step_size()? != 0;
         Ok(if stay { at.group.lr } else { at.group.lr * self.gamma })
     }
 
     fn closed_form(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
-        Ok(at.base_lr * self.gamma.powi((at.epoch / self.step_size) as i32))
+        Ok(at.base_lr * self.gamma.powi((at.epoch / self.required_step_size()?) as i32))
     }
 }
 
-/// Multiplies the learning rate by `gamma` at each milestone; twice at one that is given twice.
-///
-/// PyTorch keeps the milestones as a `collections.Counter`; here they are a plain dict, which it also takes.
-pub type MultiStepLR = Scheduler<MultiStepSchedule>;
-
-/// The formula of [`MultiStepLR`].
-#[derive(Debug)]
-pub struct MultiStepSchedule {
-    milestones: Milestones,
-    gamma: f64,
+impl StepLROptions {
+    fn required_step_size(&self) -> Result<i64, OptimError> {
+        needed(Self::NAME, "step_size", self.step_size).map(i64::from)
+    }
 }
 
-/// Sorted.
-#[derive(Debug)]
-struct Milestones(Vec<i64>);
+/// Multiplies the learning rate by `gamma` at each milestone; twice at a milestone that is given twice.
+///
+/// PyTorch keeps the milestones as a `collections.Counter`; here they are a plain dict, which it also takes.
+pub type MultiStepLR = Scheduler<MultiStepLROptions>;
+
+options! {
+    /// Options of [`MultiStepLR`], and its formula.
+    MultiStepLROptions of MultiStepLR {
+        /// The epochs (or steps) at which it decays, in any order; required.
+        milestones(milestones: Vec<u32> => Some(milestones)): Option<Vec<u32>> = None,
+        /// Multiplicative factor of learning rate decay.
+        gamma: f64 = 0.1,
+    }
+}
 
 impl MultiStepLR {
     /// With `gamma` 0.1.
     pub fn new(milestones: impl IntoIterator<Item = u32>) -> MultiStepLR {
-        let mut milestones: Vec<i64> = milestones.into_iter().map(i64::from).collect();
-        milestones.sort_unstable();
-        Scheduler::with(MultiStepSchedule { milestones: Milestones(milestones), gamma: 0.1 })
-    }
-
-    /// The factor.
-    #[must_use]
-    pub fn gamma(mut self, gamma: f64) -> Self {
-        self.schedule.gamma = gamma;
-        self
+        Scheduler::from_options(MultiStepLROptions::default().milestones(milestones.into_iter().collect::<Vec<_>>()))
     }
 }
 
-impl Setting for Milestones {
-    const EXPECTED: &'static str = "a dict of epochs and how often each counts";
-
-    fn to_value(&self) -> Value {
-        let counts = self.0.chunk_by(|a, b| a == b).map(|same| (same[0].into(), same.len().into()));
-        Value::Dict(counts.collect::<Dict>())
-    }
-
-    fn from_value(value: &Value) -> Option<Milestones> {
-        let mut milestones = Vec::new();
-        for (epoch, count) in value.as_dict()?.iter() {
-            milestones.extend(std::iter::repeat_n(epoch.as_int()?, count.as_int()?.try_into().ok()?));
-        }
-        milestones.sort_unstable();
-        Some(Milestones(milestones))
-    }
-}
-
-impl Settings for MultiStepSchedule {
-    settings! { "milestones" = milestones, "gamma" = gamma }
-}
-
-impl Schedule for MultiStepSchedule {
+impl Schedule for MultiStepLROptions {
+    type State = ();
     const NAME: &'static str = "MultiStepLR";
 
     fn validate(&self) -> Result<(), OptimError> {
-        Ok(())
+        self.count(|_| true).map(drop)
     }
 
     fn lr(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
-        match self.milestones.0.iter().filter(|&&milestone| milestone == at.epoch).count() {
+        match self.count(|milestone| milestone == at.epoch)? {
             0 => Ok(at.group.lr),
-            times => Ok(at.group.lr * self.gamma.powi(times as i32)),
+            times => Ok(at.group.lr * self.gamma.powi(times)),
         }
     }
 
     fn closed_form(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
-        let passed = self.milestones.0.partition_point(|&milestone| milestone <= at.epoch);
-        Ok(at.base_lr * self.gamma.powi(passed as i32))
+        Ok(at.base_lr * self.gamma.powi(self.count(|milestone| milestone <= at.epoch)?))
     }
+
+    fn save(&self, _state: &()) -> Dict {
+        let mut milestones = self.milestones.clone().unwrap_or_default();
+        milestones.sort_unstable();
+        let counts = milestones.chunk_by(|a, b| a == b).map(|same| (Value::from(same[0]), Value::from(same.len())));
+        Dict::new().with("milestones", Value::Dict(counts.collect::<Dict>())).with("gamma", self.gamma)
+    }
+
+    fn load(&mut self, _state: &mut (), saved: &Dict) -> Result<(), String> {
+        if let Some(saved) = saved.get("milestones") {
+            let expected = || format!("entry `milestones` is {}, expected a dict of epochs and counts", saved.type_name());
+            self.milestones = Some(milestones(saved).ok_or_else(expected)?);
+        }
+        typed::load(saved, "gamma", &mut self.gamma)
+    }
+}
+
+impl MultiStepLROptions {
+    /// How many milestones are like this.
+    fn count(&self, is_like: impl Fn(i64) -> bool) -> Result<i32, OptimError> {
+        let milestones = needed(Self::NAME, "milestones", self.milestones.as_deref())?;
+        Ok(milestones.iter().filter(|&&milestone| is_like(milestone.into())).count() as i32)
+    }
+}
+
+/// The milestones of a dict of epochs, and how often each counts.
+fn milestones(saved: &Value) -> Option<Vec<u32>> {
+    let mut milestones = Vec::new();
+    for (epoch, count) in saved.as_dict()?.iter() {
+        let epoch = u32::try_from(epoch.as_int()?).ok()?;
+        // Each entry of a sane schedule counts a few times; a damaged file must not fill the memory.
+        let count = usize::try_from(count.as_int()?).ok().filter(|&count| count <= 1000)?;
+        milestones.extend(std::iter::repeat_n(epoch, count));
+    }
+    Some(milestones)
 }
 
 /// Multiplies the learning rate by `factor` for the first `total_iters` epochs.
-pub type ConstantLR = Scheduler<ConstantSchedule>;
+pub type ConstantLR = Scheduler<ConstantLROptions>;
 
-/// The formula of [`ConstantLR`].
-#[derive(Debug)]
-pub struct ConstantSchedule {
-    factor: f64,
-    total_iters: i64,
+options! {
+    /// Options of [`ConstantLR`], and its formula.
+    ConstantLROptions of ConstantLR {
+        /// Multiplicative factor. Unlike PyTorch, which fails at the end of it, 0 is refused from the start.
+        factor: f64 = 1.0 / 3.0,
+        /// Number of epochs (or steps) with the factor.
+        total_iters: u32 = 5,
+    }
 }
 
 impl ConstantLR {
-    /// With PyTorch's defaults: a third, for 5 epochs.
+    /// With default options.
     #[expect(clippy::new_without_default, reason = "no other scheduler has a default")]
     pub fn new() -> ConstantLR {
-        Scheduler::with(ConstantSchedule { factor: 1.0 / 3.0, total_iters: 5 })
-    }
-
-    /// The factor. Unlike PyTorch, which fails at the end of it, 0 is refused from the start.
-    #[must_use]
-    pub fn factor(mut self, factor: f64) -> Self {
-        self.schedule.factor = factor;
-        self
-    }
-
-    /// How long.
-    #[must_use]
-    pub fn total_iters(mut self, total_iters: u32) -> Self {
-        self.schedule.total_iters = total_iters.into();
-        self
+        Scheduler::from_options(ConstantLROptions::default())
     }
 }
 
-impl Settings for ConstantSchedule {
-    settings! { "factor" = factor, "total_iters" = total_iters }
-}
-
-impl Schedule for ConstantSchedule {
+impl Schedule for ConstantLROptions {
+    type State = ();
     const NAME: &'static str = "ConstantLR";
 
     fn validate(&self) -> Result<(), OptimError> {
@@ -176,7 +166,7 @@ impl Schedule for ConstantSchedule {
     fn lr(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
         Ok(if at.epoch == 0 {
             at.group.lr * self.factor
-        } else if at.epoch == self.total_iters {
+        } else if at.epoch == i64::from(self.total_iters) {
             at.group.lr * (1.0 / self.factor)
         } else {
             at.group.lr
@@ -184,55 +174,35 @@ impl Schedule for ConstantSchedule {
     }
 
     fn closed_form(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
-        Ok(at.base_lr * if at.epoch >= self.total_iters { 1.0 } else { self.factor })
+        Ok(at.base_lr * if at.epoch >= i64::from(self.total_iters) { 1.0 } else { self.factor })
     }
 }
 
-/// Moves the factor of the learning rate in a line from `start_factor` to `end_factor`, over `total_iters` epochs.
-pub type LinearLR = Scheduler<LinearSchedule>;
+/// Changes the factor of the learning rate linearly from `start_factor` to `end_factor`, over `total_iters` epochs.
+pub type LinearLR = Scheduler<LinearLROptions>;
 
-/// The formula of [`LinearLR`].
-#[derive(Debug)]
-pub struct LinearSchedule {
-    start_factor: f64,
-    end_factor: f64,
-    total_iters: i64,
+options! {
+    /// Options of [`LinearLR`], and its formula.
+    LinearLROptions of LinearLR {
+        /// Multiplicative factor in the first epoch.
+        start_factor: f64 = 1.0 / 3.0,
+        /// Multiplicative factor at the end.
+        end_factor: f64 = 1.0,
+        /// Number of epochs (or steps) until the end factor is reached.
+        total_iters: u32 = 5,
+    }
 }
 
 impl LinearLR {
-    /// With PyTorch's defaults: from a third to 1, over 5 epochs.
+    /// With default options.
     #[expect(clippy::new_without_default, reason = "no other scheduler has a default")]
     pub fn new() -> LinearLR {
-        Scheduler::with(LinearSchedule { start_factor: 1.0 / 3.0, end_factor: 1.0, total_iters: 5 })
-    }
-
-    /// The first factor.
-    #[must_use]
-    pub fn start_factor(mut self, start_factor: f64) -> Self {
-        self.schedule.start_factor = start_factor;
-        self
-    }
-
-    /// The last factor.
-    #[must_use]
-    pub fn end_factor(mut self, end_factor: f64) -> Self {
-        self.schedule.end_factor = end_factor;
-        self
-    }
-
-    /// How long.
-    #[must_use]
-    pub fn total_iters(mut self, total_iters: u32) -> Self {
-        self.schedule.total_iters = total_iters.into();
-        self
+        Scheduler::from_options(LinearLROptions::default())
     }
 }
 
-impl Settings for LinearSchedule {
-    settings! { "start_factor" = start_factor, "end_factor" = end_factor, "total_iters" = total_iters }
-}
-
-impl Schedule for LinearSchedule {
+impl Schedule for LinearLROptions {
+    type State = ();
     const NAME: &'static str = "LinearLR";
 
     fn validate(&self) -> Result<(), OptimError> {
@@ -246,85 +216,83 @@ impl Schedule for LinearSchedule {
         if at.epoch == 0 {
             return Ok(at.group.lr * self.start_factor);
         }
-        if at.initial || at.epoch > self.total_iters {
+        if at.initial || at.epoch > i64::from(self.total_iters) {
             return Ok(at.group.lr);
         }
         let rise = self.end_factor - self.start_factor;
-        let before = self.total_iters as f64 * self.start_factor + (at.epoch - 1) as f64 * rise;
+        let before = f64::from(self.total_iters) * self.start_factor + (at.epoch - 1) as f64 * rise;
         Ok(at.group.lr * (1.0 + rise / before))
     }
 
     fn closed_form(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
-        let part = self.total_iters.min(at.epoch) as f64 / self.total_iters.max(1) as f64;
+        let part = at.epoch.min(self.total_iters.into()) as f64 / f64::from(self.total_iters.max(1));
         Ok(at.base_lr * (self.start_factor + (self.end_factor - self.start_factor) * part))
     }
 }
 
 /// Multiplies the learning rate by `gamma` every epoch.
-pub type ExponentialLR = Scheduler<ExponentialSchedule>;
+pub type ExponentialLR = Scheduler<ExponentialLROptions>;
 
-/// The formula of [`ExponentialLR`].
-#[derive(Debug)]
-pub struct ExponentialSchedule {
-    gamma: f64,
+options! {
+    /// Options of [`ExponentialLR`], and its formula.
+    ExponentialLROptions of ExponentialLR {
+        /// Multiplicative factor of each epoch (or step); required.
+        gamma(gamma: f64 => Some(gamma)): Option<f64> = None,
+    }
 }
 
 impl ExponentialLR {
     /// With this factor.
     pub fn new(gamma: f64) -> ExponentialLR {
-        Scheduler::with(ExponentialSchedule { gamma })
+        Scheduler::from_options(ExponentialLROptions::default().gamma(gamma))
     }
 }
 
-impl Settings for ExponentialSchedule {
-    settings! { "gamma" = gamma }
-}
-
-impl Schedule for ExponentialSchedule {
+impl Schedule for ExponentialLROptions {
+    type State = ();
     const NAME: &'static str = "ExponentialLR";
 
     fn validate(&self) -> Result<(), OptimError> {
-        Ok(())
+        self.required_gamma().map(drop)
     }
 
     fn lr(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
-        Ok(if at.initial { at.group.lr } else { at.group.lr * self.gamma })
+        Ok(if at.initial { at.group.lr } else { at.group.lr * self.required_gamma()? })
     }
 
     fn closed_form(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
-        Ok(at.base_lr * self.gamma.powi(at.epoch as i32))
+        Ok(at.base_lr * self.required_gamma()?.powi(at.epoch as i32))
     }
 }
 
-/// Lets the learning rate fall to 0 over `total_iters` epochs, as `(1 - epoch / total_iters) ^ power`.
-pub type PolynomialLR = Scheduler<PolynomialSchedule>;
+impl ExponentialLROptions {
+    fn required_gamma(&self) -> Result<f64, OptimError> {
+        needed(Self::NAME, "gamma", self.gamma)
+    }
+}
 
-/// The formula of [`PolynomialLR`].
-#[derive(Debug)]
-pub struct PolynomialSchedule {
-    total_iters: i64,
-    power: f64,
+/// Decays the learning rate to 0 over `total_iters` epochs, as `(1 - epoch / total_iters) ^ power`.
+pub type PolynomialLR = Scheduler<PolynomialLROptions>;
+
+options! {
+    /// Options of [`PolynomialLR`], and its formula.
+    PolynomialLROptions of PolynomialLR {
+        /// Number of epochs (or steps) of the decay.
+        total_iters: u32 = 5,
+        /// Power of the polynomial; 1 is linear.
+        power: f64 = 1.0,
+    }
 }
 
 impl PolynomialLR {
-    /// With power 1, a straight line.
+    /// With power 1.
     pub fn new(total_iters: u32) -> PolynomialLR {
-        Scheduler::with(PolynomialSchedule { total_iters: total_iters.into(), power: 1.0 })
-    }
-
-    /// The power.
-    #[must_use]
-    pub fn power(mut self, power: f64) -> Self {
-        self.schedule.power = power;
-        self
+        Scheduler::from_options(PolynomialLROptions::default().total_iters(total_iters))
     }
 }
 
-impl Settings for PolynomialSchedule {
-    settings! { "total_iters" = total_iters, "power" = power }
-}
-
-impl Schedule for PolynomialSchedule {
+impl Schedule for PolynomialLROptions {
+    type State = ();
     const NAME: &'static str = "PolynomialLR";
 
     fn validate(&self) -> Result<(), OptimError> {
@@ -332,16 +300,16 @@ impl Schedule for PolynomialSchedule {
     }
 
     fn lr(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
-        if at.initial || at.epoch > self.total_iters {
+        if at.initial || at.epoch > i64::from(self.total_iters) {
             return Ok(at.group.lr);
         }
-        let total = self.total_iters as f64;
+        let total = f64::from(self.total_iters);
         let left = |epoch: i64| 1.0 - epoch as f64 / total;
         Ok(at.group.lr * (left(at.epoch) / left(at.epoch - 1)).powf(self.power))
     }
 
     fn closed_form(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
-        let left = 1.0 - self.total_iters.min(at.epoch) as f64 / self.total_iters as f64;
+        let left = 1.0 - at.epoch.min(self.total_iters.into()) as f64 / f64::from(self.total_iters);
         Ok(at.base_lr * left.powf(self.power))
     }
 }

@@ -9,63 +9,72 @@ use super::scheduler::{Moment, Schedule, Scheduler};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::ensure;
-use crate::settings::{self, Setting, Settings, setting_enum};
-use crate::{Momentum, OptimError, Optimizer, ParamGroup};
+use crate::error::{ensure, needed};
+use crate::options::options;
+use crate::{Momentum, OptimError, Optimizer, ParamGroup, typed};
 
-/// Lets the learning rate go up to `max_lr` and down to almost nothing once, over the whole run, and momentum the other
-/// way. To be stepped after every optimizer step.
+/// The 1cycle policy: increases the learning rate to `max_lr` and decreases it to almost nothing once, over the whole run,
+/// and momentum inversely. To be stepped after every optimizer step.
 ///
 /// As in PyTorch its bounds live in the parameter groups (`max_lr`, `min_lr`, `max_momentum`, `base_momentum`), so the
 /// optimizer's state dict belongs to its own.
-pub type OneCycleLR = Scheduler<OneCycle>;
+pub type OneCycleLR = Scheduler<OneCycleLROptions>;
 
-/// The curve of [`OneCycleLR`] between its turning points.
+/// The annealing curve of [`OneCycleLR`] and [`SWALR`](crate::SWALR).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AnnealStrategy {
-    /// Half a cosine.
+    /// Cosine annealing.
     Cos,
-    /// A line.
+    /// Linear annealing.
     Linear,
 }
 
-setting_enum! {
-    AnnealStrategy, "`cos` or `linear`",
-    "cos" => AnnealStrategy::Cos,
-    "linear" => AnnealStrategy::Linear,
+options! {
+    /// Options of [`OneCycleLR`], and its formula.
+    OneCycleLROptions of OneCycleLR {
+        /// Maximum learning rate; required.
+        max_lr(max_lr: impl Into<PerGroup> => Some(max_lr.into())): Option<PerGroup> = None,
+        /// Total number of steps of the cycle; null is the length of the run.
+        total_steps(total_steps: u32 => Some(total_steps)): Option<u32> = None,
+        /// The part of the steps, between 0 and 1, in which the learning rate increases.
+        pct_start: f64 = 0.3,
+        /// The annealing curve.
+        anneal_strategy: AnnealStrategy = AnnealStrategy::Cos,
+        /// Cycle momentum (or the first of the betas) inversely to the learning rate.
+        cycle_momentum: bool = true,
+        /// Minimum momentum, at the maximum learning rate.
+        base_momentum(momentum: impl Into<PerGroup> => momentum.into()): PerGroup = PerGroup::Same(0.85),
+        /// Maximum momentum, at both ends.
+        max_momentum(momentum: impl Into<PerGroup> => momentum.into()): PerGroup = PerGroup::Same(0.95),
+        /// The initial learning rate is `max_lr / div_factor`.
+        div_factor: f64 = 25.0,
+        /// The final learning rate is the initial one divided by this.
+        final_div_factor: f64 = 1e4,
+        /// Decrease the learning rate to the initial one as fast as it increased, and to the final one in a third phase.
+        three_phase: bool = false,
+    }
 }
 
-/// The formula of [`OneCycleLR`].
-#[derive(Debug)]
-pub struct OneCycle {
-    max_lr: PerGroup,
-    total_steps: i64,
-    pct_start: f64,
-    anneal: AnnealStrategy,
-    cycle_momentum: bool,
-    base_momentum: PerGroup,
-    max_momentum: PerGroup,
-    div_factor: f64,
-    final_div_factor: f64,
-    three_phase: bool,
-    // From here on, what is derived when it is attached.
+/// What [`OneCycleLR`] derives from its options when it is attached.
+#[derive(Debug, Default)]
+pub struct OneCycleState {
     use_beta1: bool,
-    phases: Phases,
+    phases: Vec<Phase>,
 }
 
-/// One stretch, between two bounds that are named as in the parameter group.
-#[derive(Debug, Clone, Copy)]
+/// A phase between two bounds, which are named as in the parameter group.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Phase {
     end_step: f64,
-    lr: (Bound, Bound),
-    momentum: (Bound, Bound),
+    start_lr: Bound,
+    end_lr: Bound,
+    start_momentum: Bound,
+    end_momentum: Bound,
 }
 
-#[derive(Debug)]
-struct Phases(Vec<Phase>);
-
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Bound {
     InitialLr,
     MaxLr,
@@ -74,112 +83,48 @@ enum Bound {
     BaseMomentum,
 }
 
-setting_enum! {
-    Bound, "the name of a bound",
-    "initial_lr" => Bound::InitialLr,
-    "max_lr" => Bound::MaxLr,
-    "min_lr" => Bound::MinLr,
-    "max_momentum" => Bound::MaxMomentum,
-    "base_momentum" => Bound::BaseMomentum,
-}
-
 impl OneCycleLR {
     /// With PyTorch's defaults, for a run of `total_steps` optimizer steps.
     pub fn new(max_lr: impl Into<PerGroup>, total_steps: u32) -> OneCycleLR {
-        Scheduler::with(OneCycle {
-            max_lr: max_lr.into(),
-            total_steps: total_steps.into(),
-            pct_start: 0.3,
-            anneal: AnnealStrategy::Cos,
-            cycle_momentum: true,
-            base_momentum: 0.85.into(),
-            max_momentum: 0.95.into(),
-            div_factor: 25.0,
-            final_div_factor: 1e4,
-            three_phase: false,
-            use_beta1: false,
-            phases: Phases(Vec::new()),
-        })
-    }
-
-    /// The part of the steps, between 0 and 1, that goes up.
-    #[must_use]
-    pub fn pct_start(mut self, pct_start: f64) -> Self {
-        self.schedule.pct_start = pct_start;
-        self
-    }
-
-    /// The curve.
-    #[must_use]
-    pub fn anneal_strategy(mut self, anneal: AnnealStrategy) -> Self {
-        self.schedule.anneal = anneal;
-        self
-    }
-
-    /// Whether momentum (or the first of the betas) is cycled too; on by default.
-    #[must_use]
-    pub fn cycle_momentum(mut self, cycle_momentum: bool) -> Self {
-        self.schedule.cycle_momentum = cycle_momentum;
-        self
-    }
-
-    /// Momentum at the highest learning rate.
-    #[must_use]
-    pub fn base_momentum(mut self, momentum: impl Into<PerGroup>) -> Self {
-        self.schedule.base_momentum = momentum.into();
-        self
-    }
-
-    /// Momentum at the ends.
-    #[must_use]
-    pub fn max_momentum(mut self, momentum: impl Into<PerGroup>) -> Self {
-        self.schedule.max_momentum = momentum.into();
-        self
-    }
-
-    /// `max_lr` is this many times the first learning rate.
-    #[must_use]
-    pub fn div_factor(mut self, div_factor: f64) -> Self {
-        self.schedule.div_factor = div_factor;
-        self
-    }
-
-    /// The first learning rate is this many times the last one.
-    #[must_use]
-    pub fn final_div_factor(mut self, final_div_factor: f64) -> Self {
-        self.schedule.final_div_factor = final_div_factor;
-        self
-    }
-
-    /// Comes down as fast as it went up, and spends the rest of the steps going to the last learning rate.
-    #[must_use]
-    pub fn three_phase(mut self, three_phase: bool) -> Self {
-        self.schedule.three_phase = three_phase;
-        self
+        Scheduler::from_options(OneCycleLROptions::default().max_lr(max_lr.into()).total_steps(total_steps))
     }
 }
 
-impl OneCycle {
-    fn derive_phases(&self) -> Phases {
-        use Bound::{BaseMomentum, InitialLr, MaxLr, MaxMomentum, MinLr};
-        let up = self.pct_start * self.total_steps as f64;
-        let last = (self.total_steps - 1) as f64;
-        let rise = Phase { end_step: up - 1.0, lr: (InitialLr, MaxLr), momentum: (MaxMomentum, BaseMomentum) };
-        let fall = Phase { end_step: last, lr: (MaxLr, MinLr), momentum: (BaseMomentum, MaxMomentum) };
-        if !self.three_phase {
-            return Phases(vec![rise, fall]);
-        }
-        let back = Phase { end_step: 2.0 * up - 2.0, lr: (MaxLr, InitialLr), ..fall };
-        let out = Phase { end_step: last, lr: (InitialLr, MinLr), momentum: (MaxMomentum, MaxMomentum) };
-        Phases(vec![rise, back, out])
+impl OneCycleLROptions {
+    fn required_total_steps(&self) -> Result<i64, OptimError> {
+        needed(Self::NAME, "total_steps", self.total_steps).map(i64::from)
     }
 
-    /// The value on the way between two bounds of the phase at hand.
-    fn between(&self, at: &Moment<'_>, pick: impl Fn(&Phase) -> (Bound, Bound)) -> Result<f64, OptimError> {
+    fn derive_phases(&self) -> Result<Vec<Phase>, OptimError> {
+        use Bound::{BaseMomentum, InitialLr, MaxLr, MaxMomentum, MinLr};
+        let total_steps = self.required_total_steps()?;
+        let up = self.pct_start * total_steps as f64;
+        let last = (total_steps - 1) as f64;
+        let phase = |end_step, (start_lr, end_lr), (start_momentum, end_momentum)| Phase {
+            end_step,
+            start_lr,
+            end_lr,
+            start_momentum,
+            end_momentum,
+        };
+        let rise = phase(up - 1.0, (InitialLr, MaxLr), (MaxMomentum, BaseMomentum));
+        if !self.three_phase {
+            return Ok(vec![rise, phase(last, (MaxLr, MinLr), (BaseMomentum, MaxMomentum))]);
+        }
+        let back = phase(2.0 * up - 2.0, (MaxLr, InitialLr), (BaseMomentum, MaxMomentum));
+        Ok(vec![rise, back, phase(last, (InitialLr, MinLr), (MaxMomentum, MaxMomentum))])
+    }
+
+    /// The value between two bounds of the current phase.
+    fn between(
+        &self,
+        at: &Moment<'_, OneCycleState>,
+        pick: impl Fn(&Phase) -> (Bound, Bound),
+    ) -> Result<f64, OptimError> {
         let step = at.epoch as f64;
         let mut start_step = 0.0;
-        let last = self.phases.0.len().saturating_sub(1);
-        for (i, phase) in self.phases.0.iter().enumerate() {
+        let last = at.state.phases.len().saturating_sub(1);
+        for (i, phase) in at.state.phases.iter().enumerate() {
             if step <= phase.end_step || i == last {
                 let length = phase.end_step - start_step;
                 let part = if length == 0.0 { 1.0 } else { (step - start_step) / length };
@@ -192,7 +137,7 @@ impl OneCycle {
     }
 
     fn anneal(&self, start: f64, end: f64, part: f64) -> f64 {
-        match self.anneal {
+        match self.anneal_strategy {
             AnnealStrategy::Cos => end + (start - end) / 2.0 * ((PI * part).cos() + 1.0),
             AnnealStrategy::Linear => (end - start) * part + start,
         }
@@ -211,64 +156,22 @@ fn bound(group: &ParamGroup, bound: Bound) -> Result<f64, OptimError> {
         let reason = format!(
             "the optimizer's parameter group has no `{key}`; load the optimizer state that was saved with this scheduler"
         );
-        OptimError::state_dict(OneCycle::NAME, reason)
+        OptimError::state_dict(OneCycleLROptions::NAME, reason)
     })
 }
 
-impl Setting for Phases {
-    const EXPECTED: &'static str = "a list of phases";
-
-    fn to_value(&self) -> Value {
-        let save = |phase: &Phase| {
-            Dict::new()
-                .with("end_step", phase.end_step)
-                .with("start_lr", phase.lr.0.to_value())
-                .with("end_lr", phase.lr.1.to_value())
-                .with("start_momentum", phase.momentum.0.to_value())
-                .with("end_momentum", phase.momentum.1.to_value())
-        };
-        self.0.iter().map(save).collect::<Vec<_>>().into()
-    }
-
-    fn from_value(value: &Value) -> Option<Phases> {
-        let load = |value: &Value| {
-            let phase = value.as_dict()?;
-            let bound = |key: &str| Bound::from_value(phase.get(key)?);
-            Some(Phase {
-                end_step: phase.float("end_step").ok()?,
-                lr: (bound("start_lr")?, bound("end_lr")?),
-                momentum: (bound("start_momentum")?, bound("end_momentum")?),
-            })
-        };
-        value.as_list()?.iter().map(load).collect::<Option<_>>().map(Phases)
-    }
-}
-
-impl Settings for OneCycle {
-    fn save(&self, state: &mut Dict) {
-        state.push("total_steps", self.total_steps);
-        state.push("_schedule_phases", self.phases.to_value());
-        state.push("_anneal_func_type", self.anneal.to_value());
-        state.push("cycle_momentum", self.cycle_momentum);
-        if self.cycle_momentum {
-            state.push("use_beta1", self.use_beta1);
-        }
-    }
-
-    fn load(&mut self, state: &Dict) -> Result<(), String> {
-        settings::load(state, "total_steps", &mut self.total_steps)?;
-        settings::load(state, "_schedule_phases", &mut self.phases)?;
-        settings::load(state, "_anneal_func_type", &mut self.anneal)?;
-        settings::load(state, "cycle_momentum", &mut self.cycle_momentum)?;
-        settings::load(state, "use_beta1", &mut self.use_beta1)
-    }
-}
-
-impl Schedule for OneCycle {
+impl Schedule for OneCycleLROptions {
+    type State = OneCycleState;
     const NAME: &'static str = "OneCycleLR";
 
+    fn adapt_to_run(&mut self, run_length: &mut dyn FnMut() -> Option<u32>) {
+        self.total_steps = self.total_steps.or_else(run_length);
+    }
+
     fn validate(&self) -> Result<(), OptimError> {
-        ensure(self.total_steps > 0, Self::NAME, "total_steps", self.total_steps, "1 or more")?;
+        needed(Self::NAME, "max_lr", self.max_lr.as_ref())?;
+        let total_steps = self.required_total_steps()?;
+        ensure(total_steps > 0, Self::NAME, "total_steps", total_steps, "1 or more")?;
         let pct = self.pct_start;
         ensure((0.0..=1.0).contains(&pct), Self::NAME, "pct_start", pct, "between 0 and 1")?;
         ensure(self.div_factor > 0.0, Self::NAME, "div_factor", self.div_factor, "greater than 0")?;
@@ -276,10 +179,10 @@ impl Schedule for OneCycle {
         ensure(last > 0.0, Self::NAME, "final_div_factor", last, "greater than 0")
     }
 
-    fn prepare(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
-        let (name, len) = (optimizer.name(), optimizer.param_groups().len());
-        self.phases = self.derive_phases();
-        let max_lrs = self.max_lr.spread(Self::NAME, "max_lr", len)?;
+    fn prepare(&self, state: &mut OneCycleState, optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
+        let (name, len) = (optimizer.name().to_owned(), optimizer.param_groups().len());
+        state.phases = self.derive_phases()?;
+        let max_lrs = needed(Self::NAME, "max_lr", self.max_lr.as_ref())?.spread(Self::NAME, "max_lr", len)?;
         let max_momentums = self.max_momentum.spread(Self::NAME, "max_momentum", len)?;
         let base_momentums = self.base_momentum.spread(Self::NAME, "base_momentum", len)?;
         for (i, group) in optimizer.param_groups_mut().iter_mut().enumerate() {
@@ -291,7 +194,7 @@ impl Schedule for OneCycle {
                 if group.momentum == Momentum::None {
                     return Err(OptimError::NoMomentumToCycle { scheduler: Self::NAME, optimizer: name });
                 }
-                self.use_beta1 = matches!(group.momentum, Momentum::Betas(..));
+                state.use_beta1 = matches!(group.momentum, Momentum::Betas(..));
                 group.set_momentum(max_momentums[i]);
                 group.extra.set("max_momentum", max_momentums[i]);
                 group.extra.set("base_momentum", base_momentums[i]);
@@ -300,14 +203,37 @@ impl Schedule for OneCycle {
         Ok(())
     }
 
-    fn lr(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
-        if at.epoch > self.total_steps {
-            return Err(OptimError::PastTotalSteps { step: at.epoch, total: self.total_steps });
+    fn lr(&self, at: &Moment<'_, OneCycleState>) -> Result<f64, OptimError> {
+        let total = self.required_total_steps()?;
+        if at.epoch > total {
+            return Err(OptimError::PastTotalSteps { step: at.epoch, total });
         }
-        self.between(at, |phase| phase.lr)
+        self.between(at, |phase| (phase.start_lr, phase.end_lr))
     }
 
-    fn momentum(&self, at: &Moment<'_>) -> Result<Option<f64>, OptimError> {
-        self.cycle_momentum.then(|| self.between(at, |phase| phase.momentum)).transpose()
+    fn momentum(&self, at: &Moment<'_, OneCycleState>) -> Result<Option<f64>, OptimError> {
+        self.cycle_momentum
+            .then(|| self.between(at, |phase| (phase.start_momentum, phase.end_momentum)))
+            .transpose()
+    }
+
+    fn save(&self, state: &OneCycleState) -> Dict {
+        let mut saved = Dict::new()
+            .with("total_steps", typed::to_value(&self.total_steps))
+            .with("_schedule_phases", typed::to_value(&state.phases))
+            .with("_anneal_func_type", typed::to_value(&self.anneal_strategy))
+            .with("cycle_momentum", self.cycle_momentum);
+        if self.cycle_momentum {
+            saved.push("use_beta1", state.use_beta1);
+        }
+        saved
+    }
+
+    fn load(&mut self, state: &mut OneCycleState, saved: &Dict) -> Result<(), String> {
+        typed::load(saved, "total_steps", &mut self.total_steps)?;
+        typed::load(saved, "_schedule_phases", &mut state.phases)?;
+        typed::load(saved, "_anneal_func_type", &mut self.anneal_strategy)?;
+        typed::load(saved, "cycle_momentum", &mut self.cycle_momentum)?;
+        typed::load(saved, "use_beta1", &mut state.use_beta1)
     }
 }

@@ -1,54 +1,157 @@
-//! [`Scheduler`]: runs a [`Schedule`], a formula for the learning rate, over the groups of an optimizer.
+//! [`Schedule`]: a formula for the learning rate. [`Scheduler`] runs it over the groups of an optimizer.
 
 use fulgurite_torch::{Dict, Value};
 
-use crate::settings::{Settings, number};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::typed::{self, number};
 use crate::{LrScheduler, OptimError, Optimizer, ParamGroup};
 
-/// A formula for the learning rate.
-pub trait Schedule: Settings + Send + 'static {
-    /// PyTorch's class name.
+/// The options of a scheduler, and its formula for the learning rate. Parameter groups, the count of epochs and state dicts
+/// in PyTorch's layout come with it.
+///
+/// The struct is the only place that knows of an option: a field with its documentation, its default in [`Default`], and
+/// the formula, which uses it. A state dict has an entry for each field under the field's name.
+///
+/// ```
+/// use fulgurite_optim::{LrScheduler, Moment, OptimError, SGD, Schedule, Scheduler};
+/// use fulgurite_torch::tch::{Device, nn};
+/// use schemars::JsonSchema;
+/// use serde::{Deserialize, Serialize};
+///
+/// /// Divides the learning rate by the square root of the epoch.
+/// #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+/// #[serde(default, deny_unknown_fields)]
+/// struct InverseSqrtOptions {
+///     /// The last epoch with the full learning rate.
+///     offset: u32,
+/// }
+///
+/// impl Default for InverseSqrtOptions {
+///     fn default() -> Self {
+///         InverseSqrtOptions { offset: 1 }
+///     }
+/// }
+///
+/// impl Schedule for InverseSqrtOptions {
+///     type State = ();
+///     const NAME: &'static str = "InverseSqrtLR";
+///
+///     fn lr(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
+///         let epochs = at.epoch as f64 / f64::from(self.offset);
+///         Ok(at.base_lr / epochs.max(1.0).sqrt())
+///     }
+/// }
+///
+/// /// The scheduler, under a name of its own.
+/// type InverseSqrtLR = Scheduler<InverseSqrtOptions>;
+///
+/// let vs = nn::VarStore::new(Device::Cpu);
+/// let _layer = nn::linear(vs.root(), 4, 1, Default::default());
+/// let mut optimizer = SGD::new(&vs).lr(0.1).build()?;
+/// let mut scheduler = InverseSqrtLR::from_options(InverseSqrtOptions::default());
+/// scheduler.attach(optimizer.as_mut())?;
+/// for _ in 0..4 {
+///     scheduler.step(optimizer.as_mut(), None)?;
+/// }
+/// assert_eq!(scheduler.last_lr(), [0.05]);
+/// # Ok::<(), fulgurite_optim::OptimError>(())
+/// ```
+pub trait Schedule: Serialize + DeserializeOwned + Send + 'static {
+    /// What it computes when it is attached or stepped; `()` for most.
+    type State: Default + Send + 'static;
+
+    /// The class name, PyTorch's where it has the scheduler.
     const NAME: &'static str;
 
-    /// Checks its settings.
-    fn validate(&self) -> Result<(), OptimError>;
+    /// Fills in options that follow from the length of the run, in the interval that the scheduler is stepped by. Asks
+    /// `run_length` only if it needs to know.
+    fn adapt_to_run(&mut self, _run_length: &mut dyn FnMut() -> Option<u32>) {}
 
-    /// What PyTorch's constructor does to the optimizer before the first step.
-    fn prepare(&mut self, _optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
+    /// Checks the options.
+    ///
+    /// # Errors
+    ///
+    /// An option that is missing or out of range.
+    fn validate(&self) -> Result<(), OptimError> {
         Ok(())
     }
 
-    /// The optimizer has `groups` groups now, more than when this was attached.
-    fn join(&mut self, _groups: usize) -> Result<(), OptimError> {
+    /// Prepares state and optimizer before the first step, as PyTorch's constructor does.
+    ///
+    /// # Errors
+    ///
+    /// An option that does not fit the optimizer.
+    fn prepare(&self, _state: &mut Self::State, _optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
         Ok(())
     }
 
-    /// The base learning rates, where they are settings and not the optimizer's.
+    /// Extends the state to `groups` parameter groups, more than when it was attached.
+    ///
+    /// # Errors
+    ///
+    /// An option that has no value for a group.
+    fn join(&self, _state: &mut Self::State, _groups: usize) -> Result<(), OptimError> {
+        Ok(())
+    }
+
+    /// The base learning rates, where they are options and not the optimizer's.
+    ///
+    /// # Errors
+    ///
+    /// An option that has not one value for each group.
     fn own_base_lrs(&self, _groups: usize) -> Result<Option<Vec<f64>>, OptimError> {
         Ok(None)
     }
 
     /// Counts a step.
-    fn tick(&mut self, clock: &mut Clock) {
+    fn tick(&self, _state: &mut Self::State, clock: &mut Clock) {
         clock.last_epoch += 1;
         clock.step_count += 1;
     }
 
-    /// The learning rate, from the one before or from nothing but the epoch.
-    fn lr(&self, at: &Moment<'_>) -> Result<f64, OptimError>;
+    /// The learning rate, from the previous one (`at.group.lr`) or from the epoch alone.
+    ///
+    /// # Errors
+    ///
+    /// The schedule is at its end.
+    fn lr(&self, at: &Moment<'_, Self::State>) -> Result<f64, OptimError>;
 
-    /// The learning rate from nothing but the epoch, where [`lr`](Schedule::lr) builds on the one before.
-    fn closed_form(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
+    /// The learning rate from the epoch alone, where [`lr`](Schedule::lr) builds on the previous one.
+    ///
+    /// # Errors
+    ///
+    /// The schedule is at its end.
+    fn closed_form(&self, at: &Moment<'_, Self::State>) -> Result<f64, OptimError> {
         self.lr(at)
     }
 
     /// The momentum, if that is scheduled too.
-    fn momentum(&self, _at: &Moment<'_>) -> Result<Option<f64>, OptimError> {
+    ///
+    /// # Errors
+    ///
+    /// The schedule is at its end.
+    fn momentum(&self, _at: &Moment<'_, Self::State>) -> Result<Option<f64>, OptimError> {
         Ok(None)
+    }
+
+    /// The entries of the state dict; the options by default.
+    fn save(&self, _state: &Self::State) -> Dict {
+        typed::to_dict(self)
+    }
+
+    /// Restores what [`save`](Schedule::save) returned. The error says which entry is wrong, and how.
+    ///
+    /// # Errors
+    ///
+    /// An entry of the wrong type.
+    fn load(&mut self, _state: &mut Self::State, saved: &Dict) -> Result<(), String> {
+        typed::update(self, saved)
     }
 }
 
-/// Where a scheduler is.
+/// The epoch of a scheduler.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     /// The epoch (or step), from 0; -1 before the first.
@@ -59,7 +162,7 @@ pub struct Clock {
 
 /// What a learning rate is computed from.
 #[derive(Debug)]
-pub struct Moment<'a> {
+pub struct Moment<'a, State = ()> {
     /// The epoch (or step), from 0.
     pub epoch: i64,
     /// PyTorch's count of calls; 1 at the constructor's step.
@@ -72,13 +175,16 @@ pub struct Moment<'a> {
     pub group: &'a ParamGroup,
     /// Index of the group.
     pub index: usize,
+    /// The state of the schedule.
+    pub state: &'a State,
 }
 
-/// A scheduler that computes the learning rate from the epoch. Used under its PyTorch name:
+/// A scheduler that computes the learning rate with a [`Schedule`]. Used under its PyTorch name:
 /// [`CosineAnnealingLR`](crate::CosineAnnealingLR), [`StepLR`](crate::StepLR), …
 #[derive(Debug)]
-pub struct Scheduler<S> {
-    pub(crate) schedule: S,
+pub struct Scheduler<S: Schedule> {
+    pub(crate) options: S,
+    pub(crate) state: S::State,
     base_lrs: Vec<f64>,
     last_lr: Vec<f64>,
     clock: Clock,
@@ -87,9 +193,9 @@ pub struct Scheduler<S> {
 /// A scheduler that [`SequentialLR`](crate::SequentialLR) and [`ChainedScheduler`](crate::ChainedScheduler) can hold:
 /// all but [`ReduceLROnPlateau`](crate::ReduceLROnPlateau), which needs a value at each step.
 ///
-/// The methods are what PyTorch's composite schedulers do to their parts behind the scenes.
+/// The methods are what PyTorch's composite schedulers do to their parts internally.
 pub trait ChainableScheduler: LrScheduler {
-    /// Takes back one epoch (`recursive_undo`).
+    /// Undoes one epoch (`recursive_undo`).
     fn undo(&mut self);
 
     /// Takes the constructor's step (`_initial_step`).
@@ -100,16 +206,22 @@ pub trait ChainableScheduler: LrScheduler {
 }
 
 impl<S: Schedule> Scheduler<S> {
-    pub(crate) fn with(schedule: S) -> Scheduler<S> {
+    /// With these options.
+    pub fn from_options(options: S) -> Scheduler<S> {
         let clock = Clock { last_epoch: -1, step_count: 0 };
-        Scheduler { schedule, base_lrs: Vec::new(), last_lr: Vec::new(), clock }
+        Scheduler { options, state: S::State::default(), base_lrs: Vec::new(), last_lr: Vec::new(), clock }
+    }
+
+    /// Its options.
+    pub fn options(&self) -> &S {
+        &self.options
     }
 
     fn set_lrs(
         &mut self,
         optimizer: &mut dyn Optimizer,
         initial: bool,
-        formula: impl Fn(&S, &Moment<'_>) -> Result<f64, OptimError>,
+        formula: impl Fn(&S, &Moment<'_, S::State>) -> Result<f64, OptimError>,
     ) -> Result<(), OptimError> {
         if self.base_lrs.is_empty() {
             return Err(OptimError::NotAttached { scheduler: S::NAME });
@@ -119,7 +231,7 @@ impl<S: Schedule> Scheduler<S> {
             return Err(wrong_length(S::NAME, "base_lrs", self.base_lrs.len(), groups.len()));
         }
         if groups.len() > self.base_lrs.len() {
-            self.schedule.join(groups.len())?;
+            self.options.join(&mut self.state, groups.len())?;
         }
         for group in &mut groups[self.base_lrs.len()..] {
             self.base_lrs.push(*group.initial_lr.get_or_insert(group.lr));
@@ -128,9 +240,9 @@ impl<S: Schedule> Scheduler<S> {
         let lrs = self.base_lrs.iter().zip(&mut self.last_lr);
         for (index, (group, (&base_lr, last_lr))) in groups.iter_mut().zip(lrs).enumerate() {
             let Clock { last_epoch: epoch, step_count } = self.clock;
-            let at = Moment { epoch, step_count, initial, base_lr, group, index };
-            let lr = formula(&self.schedule, &at)?;
-            let momentum = self.schedule.momentum(&at)?;
+            let at = Moment { epoch, step_count, initial, base_lr, group, index, state: &self.state };
+            let lr = formula(&self.options, &at)?;
+            let momentum = self.options.momentum(&at)?;
             group.lr = lr;
             if let Some(momentum) = momentum {
                 group.set_momentum(momentum);
@@ -142,25 +254,25 @@ impl<S: Schedule> Scheduler<S> {
 }
 
 impl<S: Schedule> LrScheduler for Scheduler<S> {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         S::NAME
     }
 
     fn attach(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
-        self.schedule.validate()?;
-        self.schedule.prepare(optimizer)?;
+        self.options.validate()?;
+        self.options.prepare(&mut self.state, optimizer)?;
         self.base_lrs =
             optimizer.param_groups_mut().iter_mut().map(|group| *group.initial_lr.get_or_insert(group.lr)).collect();
         self.last_lr = self.base_lrs.clone();
         self.initial_step(optimizer)?;
-        if let Some(own) = self.schedule.own_base_lrs(self.base_lrs.len())? {
+        if let Some(own) = self.options.own_base_lrs(self.base_lrs.len())? {
             self.base_lrs = own;
         }
         Ok(())
     }
 
     fn step(&mut self, optimizer: &mut dyn Optimizer, _metric: Option<f64>) -> Result<(), OptimError> {
-        self.schedule.tick(&mut self.clock);
+        self.options.tick(&mut self.state, &mut self.clock);
         self.set_lrs(optimizer, false, S::lr)
     }
 
@@ -176,7 +288,9 @@ impl<S: Schedule> LrScheduler for Scheduler<S> {
             .with("_is_initial", false)
             .with("_get_lr_called_within_step", false)
             .with("_last_lr", self.last_lr.clone());
-        self.schedule.save(&mut state);
+        for (key, value) in self.options.save(&self.state) {
+            state.push(key, value);
+        }
         state
     }
 
@@ -186,7 +300,8 @@ impl<S: Schedule> LrScheduler for Scheduler<S> {
         self.last_lr = floats(S::NAME, state, "_last_lr", groups)?;
         self.clock.last_epoch = state.int("last_epoch").map_err(OptimError::lacks(S::NAME))?;
         self.clock.step_count = state.int("_step_count").map_err(OptimError::lacks(S::NAME))?;
-        self.schedule.load(state).map_err(|error| OptimError::state_dict(S::NAME, error))
+        self.options.load(&mut self.state, state).map_err(|error| OptimError::state_dict(S::NAME, error))?;
+        self.options.validate()
     }
 }
 
@@ -197,7 +312,7 @@ impl<S: Schedule> ChainableScheduler for Scheduler<S> {
 
     fn initial_step(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
         self.clock = Clock { last_epoch: -1, step_count: 0 };
-        self.schedule.tick(&mut self.clock);
+        self.options.tick(&mut self.state, &mut self.clock);
         self.set_lrs(optimizer, true, S::lr)
     }
 

@@ -5,10 +5,9 @@ use fulgurite_torch::Dict;
 use super::chained::load_parts;
 use super::scheduler::{ChainableScheduler, floats};
 use crate::error::ensure;
-use crate::settings::{self, Setting};
-use crate::{LrScheduler, OptimError, Optimizer};
+use crate::{LrScheduler, OptimError, Optimizer, typed};
 
-/// One scheduler after another, each from its milestone on.
+/// Several schedulers in sequence, each from its milestone on.
 ///
 /// ```
 /// use fulgurite_optim::{CosineAnnealingLR, LinearLR, SequentialLR};
@@ -53,7 +52,7 @@ impl std::fmt::Debug for SequentialLR {
 const NAME: &str = "SequentialLR";
 
 impl LrScheduler for SequentialLR {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         NAME
     }
 
@@ -92,13 +91,13 @@ impl LrScheduler for SequentialLR {
         Dict::new()
             .with("_milestones", milestones)
             .with("last_epoch", self.last_epoch)
-            .with("_last_lr", self.last_lr.to_value())
+            .with("_last_lr", self.last_lr.clone())
             .with("_schedulers", self.parts.iter().map(|part| part.state_dict()).collect::<Vec<_>>())
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<(), OptimError> {
         self.last_lr = floats(NAME, state, "_last_lr", self.last_lr.len())?;
-        settings::load(state, "last_epoch", &mut self.last_epoch).map_err(|e| OptimError::state_dict(NAME, e))?;
+        typed::load(state, "last_epoch", &mut self.last_epoch).map_err(|e| OptimError::state_dict(NAME, e))?;
         let saved = state.list("_milestones").map_err(OptimError::lacks(NAME))?;
         if saved.len() != self.milestones.len() {
             let (saved, here) = (saved.len() + 1, self.parts.len());

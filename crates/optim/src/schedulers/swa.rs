@@ -7,8 +7,9 @@ use fulgurite_torch::Dict;
 use super::one_cycle::AnnealStrategy;
 use super::per_group::PerGroup;
 use super::scheduler::{Clock, Moment, Schedule, Scheduler};
-use crate::error::ensure;
-use crate::settings::{self, Setting, Settings, number};
+use crate::error::needed;
+use crate::options::options;
+use crate::typed::{self, number};
 use crate::{OptimError, Optimizer};
 
 /// Anneals the learning rate of each group to a fixed value and stays there: `torch.optim.swa_utils.SWALR`, for
@@ -31,63 +32,37 @@ use crate::{OptimError, Optimizer};
 /// assert_eq!(scheduler.last_lr(), [0.02]);
 /// # Ok::<(), fulgurite_optim::OptimError>(())
 /// ```
-pub type SWALR = Scheduler<Swa>;
+pub type SWALR = Scheduler<SwaLROptions>;
 
-/// The formula of [`SWALR`].
-#[derive(Debug)]
-pub struct Swa {
-    swa_lr: PerGroup,
-    anneal_epochs: i64,
-    anneal_strategy: AnnealStrategy,
-    /// Where its count of epochs begins.
-    last_epoch: i64,
+options! {
+    /// Options of [`SWALR`], and its formula.
+    SwaLROptions of SWALR {
+        /// The final learning rate; required.
+        swa_lr(swa_lr: impl Into<PerGroup> => Some(swa_lr.into())): Option<PerGroup> = None,
+        /// Number of epochs of the annealing; 0 for none.
+        anneal_epochs: u32 = 10,
+        /// The annealing curve.
+        anneal_strategy: AnnealStrategy = AnnealStrategy::Cos,
+        /// The epoch that its count starts after. The learning rates do not depend on it.
+        last_epoch(epoch: u32 => epoch.into()): i64 = -1,
+    }
 }
 
 impl SWALR {
     /// To `swa_lr`, with PyTorch's defaults: half a cosine over 10 epochs.
     pub fn new(swa_lr: impl Into<PerGroup>) -> SWALR {
-        let (anneal_epochs, anneal_strategy) = (10, AnnealStrategy::Cos);
-        Scheduler::with(Swa { swa_lr: swa_lr.into(), anneal_epochs, anneal_strategy, last_epoch: -1 })
-    }
-
-    /// How many epochs it takes to get there; 0 for at once.
-    #[must_use]
-    pub fn anneal_epochs(mut self, epochs: u32) -> Self {
-        self.schedule.anneal_epochs = epochs.into();
-        self
-    }
-
-    /// Along which curve.
-    #[must_use]
-    pub fn anneal_strategy(mut self, strategy: AnnealStrategy) -> Self {
-        self.schedule.anneal_strategy = strategy;
-        self
-    }
-
-    /// Where its count of epochs begins. The learning rates do not depend on it.
-    #[must_use]
-    pub fn last_epoch(mut self, epoch: u32) -> Self {
-        self.schedule.last_epoch = epoch.into();
-        self
+        Scheduler::from_options(SwaLROptions::default().swa_lr(swa_lr.into()))
     }
 }
 
-impl Settings for Swa {
-    fn save(&self, state: &mut Dict) {
-        state.push("anneal_epochs", self.anneal_epochs);
-        state.push("_anneal_strategy", self.anneal_strategy.to_value());
+impl SwaLROptions {
+    fn required_swa_lr(&self) -> Result<&PerGroup, OptimError> {
+        needed(Self::NAME, "swa_lr", self.swa_lr.as_ref())
     }
 
-    fn load(&mut self, state: &Dict) -> Result<(), String> {
-        settings::load(state, "anneal_epochs", &mut self.anneal_epochs)?;
-        settings::load(state, "_anneal_strategy", &mut self.anneal_strategy)
-    }
-}
-
-impl Swa {
-    /// How much of the way is gone after `step` steps, from 0 to 1.
+    /// How much of the way is done after `step` steps, from 0 to 1.
     fn alpha(&self, step: i64) -> f64 {
-        let t = (step as f64 / self.anneal_epochs.max(1) as f64).clamp(0.0, 1.0);
+        let t = (step as f64 / f64::from(self.anneal_epochs.max(1))).clamp(0.0, 1.0);
         match self.anneal_strategy {
             AnnealStrategy::Cos => (1.0 - (PI * t).cos()) / 2.0,
             AnnealStrategy::Linear => t,
@@ -95,22 +70,23 @@ impl Swa {
     }
 }
 
-impl Schedule for Swa {
+impl Schedule for SwaLROptions {
+    type State = ();
     const NAME: &'static str = "SWALR";
 
     fn validate(&self) -> Result<(), OptimError> {
-        ensure(self.anneal_epochs >= 0, Self::NAME, "anneal_epochs", self.anneal_epochs, "0 or more")
+        self.required_swa_lr().map(drop)
     }
 
-    fn prepare(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
-        let swa_lrs = self.swa_lr.spread(Self::NAME, "swa_lr", optimizer.param_groups().len())?;
+    fn prepare(&self, _state: &mut (), optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
+        let swa_lrs = self.required_swa_lr()?.spread(Self::NAME, "swa_lr", optimizer.param_groups().len())?;
         for (group, swa_lr) in optimizer.param_groups_mut().iter_mut().zip(swa_lrs) {
             group.extra.set("swa_lr", swa_lr);
         }
         Ok(())
     }
 
-    fn tick(&mut self, clock: &mut Clock) {
+    fn tick(&self, _state: &mut (), clock: &mut Clock) {
         if clock.step_count == 0 {
             clock.last_epoch = self.last_epoch;
         }
@@ -119,7 +95,7 @@ impl Schedule for Swa {
     }
 
     fn lr(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
-        let swa_lr = match (at.group.extra.get("swa_lr").and_then(number), &self.swa_lr) {
+        let swa_lr = match (at.group.extra.get("swa_lr").and_then(number), self.required_swa_lr()?) {
             (Some(swa_lr), _) => swa_lr,
             // A group that was added later.
             (None, PerGroup::Same(swa_lr)) => *swa_lr,
@@ -133,6 +109,17 @@ impl Schedule for Swa {
         let (before, after) = (self.alpha(step - 1), self.alpha(step));
         let lr = if before == 1.0 { swa_lr } else { (at.group.lr - before * swa_lr) / (1.0 - before) };
         Ok(swa_lr * after + lr * (1.0 - after))
+    }
+
+    fn save(&self, _state: &()) -> Dict {
+        Dict::new()
+            .with("anneal_epochs", self.anneal_epochs)
+            .with("_anneal_strategy", typed::to_value(&self.anneal_strategy))
+    }
+
+    fn load(&mut self, _state: &mut (), saved: &Dict) -> Result<(), String> {
+        typed::load(saved, "anneal_epochs", &mut self.anneal_epochs)?;
+        typed::load(saved, "_anneal_strategy", &mut self.anneal_strategy)
     }
 }
 

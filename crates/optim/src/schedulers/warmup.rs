@@ -3,10 +3,10 @@
 use super::cosine::cosine;
 use super::scheduler::{Moment, Schedule, Scheduler};
 use crate::OptimError;
-use crate::error::{ensure, ensure_non_negative};
-use crate::settings::{Settings, settings};
+use crate::error::{ensure, ensure_non_negative, needed};
+use crate::options::options;
 
-/// Warm-up in a line, then decay along half a cosine: the scheduler of that name in Lightning Bolts.
+/// Linear warm-up, then decay along half a cosine: the scheduler of that name in Lightning Bolts.
 ///
 /// The learning rate rises from `warmup_start_lr` at step 0 to its base at step `warmup_epochs - 1`, holds it for one
 /// step, and falls to `eta_min` at step `max_epochs`, where it stays (in Bolts it would rise again). As often, "epochs"
@@ -25,68 +25,60 @@ use crate::settings::{Settings, settings};
 /// assert_eq!(optimizers[0].param_groups()[0].lr, 1e-6);
 /// # Ok::<(), fulgurite_optim::OptimError>(())
 /// ```
-pub type LinearWarmupCosineAnnealingLR = Scheduler<LinearWarmupCosineAnnealing>;
+pub type LinearWarmupCosineAnnealingLR = Scheduler<LinearWarmupCosineAnnealingLROptions>;
 
-/// The formula of [`LinearWarmupCosineAnnealingLR`].
-#[derive(Debug)]
-pub struct LinearWarmupCosineAnnealing {
-    warmup_epochs: i64,
-    max_epochs: i64,
-    warmup_start_lr: f64,
-    eta_min: f64,
+options! {
+    /// Options of [`LinearWarmupCosineAnnealingLR`], and its formula.
+    LinearWarmupCosineAnnealingLROptions of LinearWarmupCosineAnnealingLR {
+        /// Number of epochs (or steps) of the warm-up; required.
+        warmup_epochs(warmup_epochs: u32 => Some(warmup_epochs)): Option<u32> = None,
+        /// Number of epochs (or steps) of warm-up and decay; null is the length of the run.
+        max_epochs(max_epochs: u32 => Some(max_epochs)): Option<u32> = None,
+        /// Learning rate at the start of the warm-up. At 0 the first step does nothing.
+        warmup_start_lr: f64 = 0.0,
+        /// Minimum learning rate.
+        eta_min: f64 = 0.0,
+    }
 }
 
 impl LinearWarmupCosineAnnealingLR {
     /// From 0 up and down to 0.
     pub fn new(warmup_epochs: u32, max_epochs: u32) -> LinearWarmupCosineAnnealingLR {
-        Scheduler::with(LinearWarmupCosineAnnealing {
-            warmup_epochs: warmup_epochs.into(),
-            max_epochs: max_epochs.into(),
-            warmup_start_lr: 0.0,
-            eta_min: 0.0,
-        })
-    }
-
-    /// The first learning rate. At 0 the first step does nothing.
-    #[must_use]
-    pub fn warmup_start_lr(mut self, warmup_start_lr: f64) -> Self {
-        self.schedule.warmup_start_lr = warmup_start_lr;
-        self
-    }
-
-    /// The last learning rate.
-    #[must_use]
-    pub fn eta_min(mut self, eta_min: f64) -> Self {
-        self.schedule.eta_min = eta_min;
-        self
+        let options = LinearWarmupCosineAnnealingLROptions::default();
+        Scheduler::from_options(options.warmup_epochs(warmup_epochs).max_epochs(max_epochs))
     }
 }
 
-impl Settings for LinearWarmupCosineAnnealing {
-    settings! {
-        "warmup_epochs" = warmup_epochs,
-        "max_epochs" = max_epochs,
-        "warmup_start_lr" = warmup_start_lr,
-        "eta_min" = eta_min,
+impl LinearWarmupCosineAnnealingLROptions {
+    fn epochs(&self) -> Result<(i64, i64), OptimError> {
+        let warmup_epochs = needed(Self::NAME, "warmup_epochs", self.warmup_epochs)?;
+        let max_epochs = needed(Self::NAME, "max_epochs", self.max_epochs)?;
+        Ok((warmup_epochs.into(), max_epochs.into()))
     }
 }
 
-impl Schedule for LinearWarmupCosineAnnealing {
+impl Schedule for LinearWarmupCosineAnnealingLROptions {
+    type State = ();
     const NAME: &'static str = "LinearWarmupCosineAnnealingLR";
 
+    fn adapt_to_run(&mut self, run_length: &mut dyn FnMut() -> Option<u32>) {
+        self.max_epochs = self.max_epochs.or_else(run_length);
+    }
+
     fn validate(&self) -> Result<(), OptimError> {
-        let holds = self.max_epochs > self.warmup_epochs;
-        ensure(holds, Self::NAME, "max_epochs", self.max_epochs, "more than warmup_epochs")?;
+        let (warmup_epochs, max_epochs) = self.epochs()?;
+        ensure(max_epochs > warmup_epochs, Self::NAME, "max_epochs", max_epochs, "more than warmup_epochs")?;
         ensure_non_negative(Self::NAME, "warmup_start_lr", self.warmup_start_lr)?;
         ensure_non_negative(Self::NAME, "eta_min", self.eta_min)
     }
 
     fn lr(&self, at: &Moment<'_>) -> Result<f64, OptimError> {
-        if at.epoch < self.warmup_epochs {
-            let part = at.epoch as f64 / (self.warmup_epochs - 1).max(1) as f64;
+        let (warmup_epochs, max_epochs) = self.epochs()?;
+        if at.epoch < warmup_epochs {
+            let part = at.epoch as f64 / (warmup_epochs - 1).max(1) as f64;
             return Ok(self.warmup_start_lr + part * (at.base_lr - self.warmup_start_lr));
         }
-        let decay = (at.epoch - self.warmup_epochs) as f64 / (self.max_epochs - self.warmup_epochs) as f64;
+        let decay = (at.epoch - warmup_epochs) as f64 / (max_epochs - warmup_epochs) as f64;
         Ok(cosine(at.base_lr, self.eta_min, decay.min(1.0)))
     }
 }

@@ -66,7 +66,7 @@ fn parameters_without_a_gradient_are_left_alone() {
         let (a, b) = (weight(1), weight(2));
         let before = b.detach().copy();
         let mut optimizer = build(vec![a.shallow_clone(), b.shallow_clone()]).unwrap();
-        let (name, early) = (optimizer.name(), state_of(optimizer.as_ref(), 1));
+        let (name, early) = (optimizer.name().to_owned(), state_of(optimizer.as_ref(), 1));
         assert_eq!(early.is_some(), name == "Adagrad", "{name} makes its state at the first gradient");
         train(optimizer.as_mut(), &[&a]);
         assert_eq!(b, before, "{name}");
@@ -119,7 +119,7 @@ fn a_group_added_later_is_as_one_of_its_own() {
             train(on_x.as_mut(), &[&x]);
             train(on_y.as_mut(), &[&y]);
         }
-        let name = optimizer.name();
+        let name = optimizer.name().to_owned();
         assert!(a.equal(&x) && b.equal(&y), "{name}");
         let state = optimizer.state_dict();
         let params = |group: usize| {

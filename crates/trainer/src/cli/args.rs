@@ -2,7 +2,7 @@
 
 use super::check::{nearest, wrong};
 use super::layout::Subcommand;
-use crate::error::Error;
+use fulgurite_engine::Error;
 
 /// What the arguments ask for.
 #[derive(Debug, PartialEq)]

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use fulgurite_engine::Error;
+use fulgurite_engine::profilers::PROFILERS;
 use serde_json::Value;
 
 use fulgurite_fabric::ended::{self, Place};
@@ -11,7 +13,6 @@ use super::layout::{INERT, INERT_OF_STRATEGIES, Layout, SCHEDULER_KEYS, stepped_
 use super::registry::{Kind, Misfit};
 use super::schema::Schema;
 use super::tree::{Content, Node, Origin};
-use crate::error::Error;
 
 pub(super) fn wrong<T>(message: String) -> Result<T, Error> {
     Err(Error::Config(message))
@@ -99,12 +100,26 @@ fn is_class_of_strategies(name: &str) -> bool {
     name.ends_with("Strategy") && !Strategies::names().iter().any(|known| known == name)
 }
 
+/// What stands in the place of a class without being one.
+pub(super) fn plain_names(kind: Kind) -> Vec<String> {
+    match kind {
+        Kind::Strategy => Strategies::names(),
+        Kind::Profiler => PROFILERS.map(str::to_owned).to_vec(),
+        _ => Vec::new(),
+    }
+}
+
 fn normalize_classes(layout: &Layout, node: &mut Node, kind: Kind, is_list: bool, path: &str) -> Result<(), Error> {
     match &mut node.content {
         Content::Scalar(Value::Null) => Ok(()),
         Content::Scalar(Value::Bool(_)) if kind == Kind::Logger => Ok(()),
         // Names of strategies are checked where all are known.
         Content::Scalar(Value::String(name)) if kind == Kind::Strategy && !is_class_of_strategies(name) => Ok(()),
+        Content::Scalar(Value::String(name))
+            if kind == Kind::Profiler && PROFILERS.contains(&&*name.to_lowercase()) =>
+        {
+            Ok(())
+        }
         Content::List(items) if is_list => {
             items.iter_mut().try_for_each(|item| normalize_class(layout, item, kind, path))
         }
@@ -204,7 +219,7 @@ pub(super) fn unknown_class(layout: &Layout, origin: &Origin, kind: Kind, name: 
     if let Some(fate) = kind.fate(name) {
         return Error::Config(format!("{origin}: {} `{name}` is no more: {fate}", kind.name()));
     }
-    let by_name = if kind == Kind::Strategy { Strategies::names() } else { Vec::new() };
+    let by_name = plain_names(kind);
     let mut names = layout.registry.names(kind);
     names.extend(by_name.iter().map(String::as_str));
     let advice = match nearest(name, names.iter().copied()) {

@@ -1,12 +1,12 @@
 //! Answers that need no run, and so no libtorch.
 
+use fulgurite_engine::{LightningDataModule, LightningModule};
+
 use super::args::{self, Request};
 use super::layout::Layout;
 use super::registry::Registry;
 use super::schema::options_schema;
 use super::{Cli, FromConfig};
-use crate::data_module::LightningDataModule;
-use crate::module::LightningModule;
 
 /// Whether [`Cli::answer`] has an answer, unless something is wrong.
 #[doc(hidden)]

@@ -11,7 +11,7 @@ use fulgurite_fabric::environments;
 use super::check::wrong;
 use super::tree::{Content, Node};
 use super::yaml;
-use crate::error::Error;
+use fulgurite_engine::Error;
 
 /// Where the ranks of a run find what their launcher read and they cannot read again.
 pub(crate) const PASSED: &str = "FULGURITE_PASSED_CONFIG";

@@ -2,13 +2,12 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, Str};
 use clap::{Arg, ArgAction, Command};
-use fulgurite_fabric::strategy::Strategies;
 
-use super::check::{nearest, wrong};
+use super::check::{nearest, plain_names, wrong};
 use super::layout::{Layout, Subcommand};
 use super::registry::{Class, Kind};
 use super::schema::{Schema, short};
-use crate::error::Error;
+use fulgurite_engine::Error;
 
 /// What help calls the program.
 pub(super) struct Program<'a> {
@@ -128,8 +127,8 @@ fn argument(layout: &Layout, name: &str, schema: Schema<'_>) -> Vec<Arg> {
     let classes = layout.registry.names(kind);
     let listed =
         format!("{} Classes: {}; --{name}.help CLASS shows their options", described(schema), classes.join(", "));
-    let names = if kind == Kind::Strategy { Strategies::names() } else { Vec::new() };
-    let values = names.into_iter().chain(classes.iter().map(|class| (*class).to_owned())).map(PossibleValue::new);
+    let values =
+        plain_names(kind).into_iter().chain(classes.iter().map(|class| (*class).to_owned())).map(PossibleValue::new);
     let (value_name, long) = match schema.is_class_list() {
         true => ("class", format!("{name}+")),
         false => ("class", name.to_owned()),
@@ -155,9 +154,9 @@ fn described(schema: Schema<'_>) -> String {
 pub(super) fn class_help(layout: &Layout, option: &str, class: Option<&str>) -> Result<String, Error> {
     let schema = option.split('.').try_fold(layout.schema(), |schema, part| schema.field(part));
     let Some(kind) = schema.and_then(Schema::classes) else {
-        let places = ["optimizer", "lr_scheduler", "trainer.callbacks", "trainer.logger", "trainer.strategy"];
-        let advice =
-            nearest(option, places).map_or_else(|| places.join(", "), |near| format!("did you mean `{near}`?"));
+        let places = Kind::PLACES.map(|(place, _)| place.join("."));
+        let near = nearest(option, places.iter().map(String::as_str));
+        let advice = near.map_or_else(|| places.join(", "), |near| format!("did you mean `{near}`?"));
         return wrong(format!("--{option}.help: `{option}` does not name a class; {advice}"));
     };
     let Some(class) = class else {

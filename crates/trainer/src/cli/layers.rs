@@ -12,7 +12,7 @@ use super::registry::Kind;
 use super::schema::Schema;
 use super::tree::{Content, Node, Origin};
 use super::yaml;
-use crate::error::Error;
+use fulgurite_engine::Error;
 
 /// Everything but the options' own defaults.
 pub(super) struct Sources<'a> {

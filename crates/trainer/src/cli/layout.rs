@@ -6,7 +6,7 @@ use super::registry::{Kind, Registry};
 use super::schema::{Schema, class_slot, options_schema};
 use super::tree::{Node, Origin};
 use super::tune::TuneOptions;
-use crate::config::TrainerConfig;
+use fulgurite_engine::config::TrainerConfig;
 
 /// The options of a scheduler that are not its class's own.
 pub(super) const SCHEDULER_KEYS: [&str; 5] = ["interval", "frequency", "monitor", "strict", "name"];
@@ -90,8 +90,11 @@ impl Layout {
         let plugins = class_slot(Kind::Plugin, true, json!([]), "Parts of the trainer's foundation, by class.");
         let strategy = "How processes work together: `auto`, `single_device`, `ddp`, `ddp_find_unused_parameters_true`, or a class.";
         let strategy = class_slot(Kind::Strategy, false, json!("auto"), strategy);
+        let profiler = "Measure where the time goes: `simple`, `advanced`, `pytorch`, or a class.";
+        let profiler = class_slot(Kind::Profiler, false, Value::Null, profiler);
         if let Some(fields) = trainer["properties"].as_object_mut() {
             fields.insert("strategy".into(), strategy);
+            fields.insert("profiler".into(), profiler);
             fields.insert("callbacks".into(), callbacks);
             fields.insert("logger".into(), logger);
             fields.insert("plugins".into(), plugins);

@@ -8,7 +8,7 @@
 //! # struct Classifier { vars: nn::VarStore }
 //! # impl LightningModule for Classifier {
 //! #     type Batch = (Tensor, Tensor);
-//! #     fn vars(&self) -> &nn::VarStore { &self.vars }
+//! #     fn vars(&self) -> &dyn Parameters { &self.vars }
 //! # }
 //! # struct Points;
 //! # impl LightningDataModule for Points { type Batch = (Tensor, Tensor); }
@@ -81,10 +81,16 @@ mod yaml;
 
 use std::process::ExitCode;
 
+use fulgurite_engine::config::Configurable;
+use fulgurite_engine::profilers::Profiler;
+use fulgurite_engine::{Console, Error, EvalResults, LightningDataModule, LightningModule, Result};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use fulgurite_fabric::FabricError;
+use fulgurite_fabric::strategy::{Strategies, Strategy, StrategyContext};
+use fulgurite_optim::{BuildLrScheduler, BuildOptimizer};
 use fulgurite_torch::Value;
 
 #[doc(hidden)]
@@ -92,13 +98,7 @@ pub use self::early::is_answered_early;
 use self::registry::Registry;
 use crate::builder::TrainerBuilder;
 use crate::callbacks::Callback;
-use crate::config::Configurable;
-use crate::console::Console;
-use crate::data_module::LightningDataModule;
-use crate::error::Result;
 use crate::loggers::Logger;
-use crate::loops::EvalResults;
-use crate::module::LightningModule;
 use crate::trainer::Trainer;
 
 /// What the command line can make: a model or data.
@@ -154,6 +154,8 @@ pub struct Cli<M, D> {
     about: String,
     defaults: Option<String>,
     registry: Registry,
+    /// The first registration that was refused.
+    refused: Option<Error>,
     links: Vec<(String, String)>,
     save_config: SaveConfig,
     args: Option<Vec<String>>,
@@ -178,6 +180,7 @@ where
             about: String::new(),
             defaults: None,
             registry: Registry::new(),
+            refused: None,
             links: Vec::new(),
             save_config: SaveConfig::New,
             args: None,
@@ -204,15 +207,48 @@ where
         self
     }
 
-    /// Lets files and arguments name a callback of the program's own.
-    pub fn callback<C: Callback + Configurable>(mut self, name: &str) -> Self {
-        self.registry.add_callback::<C>(name, &[]);
+    /// Lets files and arguments name a callback of the program's own, by its [`class_name`](Configurable::class_name).
+    pub fn callback<C: Callback + Configurable>(mut self) -> Self {
+        self.registry.add_callback::<C>();
         self
     }
 
-    /// Lets files and arguments name a logger of the program's own.
-    pub fn logger<L: Logger + Configurable>(mut self, name: &str) -> Self {
-        self.registry.add_logger::<L>(name, &[]);
+    /// Lets files and arguments name a logger of the program's own, by its [`class_name`](Configurable::class_name).
+    pub fn logger<L: Logger + Configurable>(mut self) -> Self {
+        self.registry.add_logger::<L>();
+        self
+    }
+
+    /// Lets files and arguments name a profiler of the program's own, by its [`class_name`](Configurable::class_name).
+    pub fn profiler<P: Profiler + Configurable>(mut self) -> Self {
+        self.registry.add_profiler::<P>();
+        self
+    }
+
+    /// Lets files and arguments name an optimizer of the program's own: a [`Rule`](crate::optim::Rule), or other options
+    /// that an optimizer is built of.
+    pub fn optimizer<O: BuildOptimizer>(mut self) -> Self {
+        self.registry.add_optimizer::<O>();
+        self
+    }
+
+    /// Lets files and arguments name a learning-rate scheduler of the program's own: a
+    /// [`Schedule`](crate::optim::Schedule), or other options that a scheduler is built of.
+    pub fn lr_scheduler<S: BuildLrScheduler>(mut self) -> Self {
+        self.registry.add_lr_scheduler::<S>();
+        self
+    }
+
+    /// Lets files and arguments name a strategy of the program's own: [`Strategies::register`], whose error the program ends
+    /// with.
+    pub fn strategy(
+        mut self,
+        name: &str,
+        factory: impl Fn(StrategyContext) -> Result<Box<dyn Strategy>, FabricError> + Send + Sync + 'static,
+    ) -> Self {
+        if let Err(error) = Strategies::register(name, factory) {
+            self.refused.get_or_insert(Error::Config(error.to_string()));
+        }
         self
     }
 

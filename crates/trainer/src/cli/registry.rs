@@ -1,18 +1,23 @@
 //! [`Registry`]: the classes that a file or a command line can name.
 
+use fulgurite_engine::config::Configurable;
+use fulgurite_engine::profilers::{AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler};
+use fulgurite_engine::{Error, SlurmEnvironment};
 use fulgurite_fabric::ended::{self, Place};
-use fulgurite_fabric::loggers::{CsvLogger, CsvLoggerOptions, Logger, TensorBoardLogger, TensorBoardLoggerOptions};
+use fulgurite_fabric::loggers::{CsvLogger, Logger, TensorBoardLogger};
 use fulgurite_fabric::strategy::DdpOptions;
-use fulgurite_optim::{OptimizerOptions, SchedulerOptions};
+use fulgurite_optim::{
+    BuildLrScheduler, BuildOptimizer, LrScheduler, OptimError, Optimizer, OptimizerOptions, OptimizerVisitor,
+    ParamGroupConfig, SchedulerOptions, SchedulerVisitor,
+};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::schema::{Schema, options_schema};
 use crate::callbacks::*;
-use crate::config::Configurable;
-use crate::error::Error;
 use crate::plugin::Plugin;
-use crate::slurm::SlurmEnvironment;
 
 /// What a class is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +27,24 @@ pub(super) enum Kind {
     Optimizer,
     Scheduler,
     Plugin,
+    Profiler,
     Strategy,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 6] =
-        [Kind::Callback, Kind::Logger, Kind::Optimizer, Kind::Scheduler, Kind::Plugin, Kind::Strategy];
+    pub(super) const ALL: [Kind; 7] =
+        [Kind::Callback, Kind::Logger, Kind::Optimizer, Kind::Scheduler, Kind::Plugin, Kind::Profiler, Kind::Strategy];
+
+    /// Where classes stand in a configuration.
+    pub(super) const PLACES: [(&'static [&'static str], Kind); 7] = [
+        (&["optimizer"], Kind::Optimizer),
+        (&["lr_scheduler"], Kind::Scheduler),
+        (&["trainer", "callbacks"], Kind::Callback),
+        (&["trainer", "logger"], Kind::Logger),
+        (&["trainer", "strategy"], Kind::Strategy),
+        (&["trainer", "plugins"], Kind::Plugin),
+        (&["trainer", "profiler"], Kind::Profiler),
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -36,6 +53,7 @@ impl Kind {
             Kind::Optimizer => "optimizer",
             Kind::Scheduler => "lr_scheduler",
             Kind::Plugin => "plugin",
+            Kind::Profiler => "profiler",
             Kind::Strategy => "strategy",
         }
     }
@@ -47,6 +65,7 @@ impl Kind {
             Kind::Optimizer => "optimizers",
             Kind::Scheduler => "lr_schedulers",
             Kind::Plugin => "plugins",
+            Kind::Profiler => "profilers",
             Kind::Strategy => "strategies",
         }
     }
@@ -62,7 +81,7 @@ impl Kind {
             Kind::Logger => Place::Logger,
             Kind::Plugin => Place::Plugin,
             Kind::Strategy => Place::Strategy,
-            Kind::Optimizer | Kind::Scheduler => return None,
+            Kind::Optimizer | Kind::Scheduler | Kind::Profiler => return None,
         };
         ended::fate(place, class_path)
     }
@@ -90,6 +109,7 @@ impl Kind {
                 "SingleDeviceXLAStrategy",
                 "XLAStrategy",
             ],
+            Kind::Profiler => &["XLAProfiler"],
             Kind::Optimizer | Kind::Scheduler => &[],
         }
     }
@@ -105,10 +125,22 @@ pub(super) struct Misfit {
 pub(super) enum Made {
     Callback(Box<dyn Callback>),
     Logger(Box<dyn Logger>),
-    Optimizer(OptimizerOptions),
-    Scheduler(SchedulerOptions),
+    Optimizer(MakeOptimizer),
+    Scheduler(MakeScheduler),
     Plugin(Plugin),
+    Profiler(Box<dyn Profiler>),
     Strategy(DdpOptions),
+}
+
+/// Makes the optimizer of parameters.
+pub(super) type MakeOptimizer = Box<dyn Fn(Vec<ParamGroupConfig>) -> Result<Box<dyn Optimizer>, OptimError>>;
+
+type BuiltScheduler = Result<Box<dyn LrScheduler>, OptimError>;
+
+/// Makes a scheduler, which may ask for the length of the run.
+pub(super) struct MakeScheduler {
+    pub make: Box<dyn Fn(&mut dyn FnMut() -> Option<u32>) -> BuiltScheduler>,
+    pub needs_metric: bool,
 }
 
 type Make = Box<dyn Fn(Value) -> Result<Made, Failure>>;
@@ -153,98 +185,93 @@ impl Registry {
     pub(super) fn new() -> Registry {
         let mut registry = Registry::empty();
         macro_rules! callbacks {
-            ($($callback:ident $aliases:expr;)*) => {
-                $(registry.add_callback::<$callback>(stringify!($callback), &$aliases);)*
+            ($($callback:ident)*) => {
+                $(registry.add_callback::<$callback>();)*
             };
         }
         callbacks! {
-            BackboneFinetuning [];
-            BatchSizeFinder [];
-            DeviceStatsMonitor [];
-            EMAWeightAveraging [];
-            EarlyStopping [];
-            GradientAccumulationScheduler [];
-            GradientNorm [];
-            LearningRateFinder [];
-            LearningRateMonitor [];
-            ModelCheckpoint [];
-            ModelPruning [];
-            ModelSummary ["RichModelSummary"];
-            OnExceptionCheckpoint [];
-            ProgressBar ["RichProgressBar", "TQDMProgressBar"];
-            SpikeDetection [];
-            StochasticWeightAveraging [];
-            TerminateOnNaN [];
-            ThroughputMonitor [];
-            Timer [];
-            WeightAveraging [];
+            BackboneFinetuning
+            BatchSizeFinder
+            DeviceStatsMonitor
+            EMAWeightAveraging
+            EarlyStopping
+            GradientAccumulationScheduler
+            GradientNorm
+            LearningRateFinder
+            LearningRateMonitor
+            ModelCheckpoint
+            ModelPruning
+            ModelSummary
+            OnExceptionCheckpoint
+            ProgressBar
+            SpikeDetection
+            StochasticWeightAveraging
+            TerminateOnNaN
+            ThroughputMonitor
+            Timer
+            WeightAveraging
         }
-        let slurm = |environment| Made::Plugin(Plugin::slurm(environment));
-        registry.add::<SlurmEnvironment>(Kind::Plugin, "SlurmEnvironment", &["SLURMEnvironment"], slurm);
-        registry.insert(Class {
-            kind: Kind::Strategy,
-            name: "DdpStrategy".to_owned(),
-            aliases: &["DDPStrategy"],
-            schema: options_schema::<DdpOptions>(),
-            check: Box::new(|options| parse::<DdpOptions>(options).map(drop)),
-            make: Box::new(|options| parse(options).map(Made::Strategy).map_err(Failure::Misfit)),
-        });
-        registry.add_logger::<CsvLogger>("CsvLogger", &["CSVLogger"]);
-        registry.add_logger::<TensorBoardLogger>("TensorBoardLogger", &[]);
-        for &name in OptimizerOptions::NAMES {
-            registry.add_tagged::<OptimizerOptions>(Kind::Optimizer, name, OptimizerOptions::schema, Made::Optimizer);
-        }
-        for &name in SchedulerOptions::NAMES {
-            registry.add_tagged::<SchedulerOptions>(Kind::Scheduler, name, SchedulerOptions::schema, Made::Scheduler);
-        }
+        registry
+            .add_configurable(Kind::Plugin, |environment: SlurmEnvironment| Made::Plugin(Plugin::slurm(environment)));
+        registry
+            .add(Kind::Strategy, "DdpStrategy", &["DDPStrategy"], |options: DdpOptions| Ok(Made::Strategy(options)));
+        registry.add_logger::<CsvLogger>();
+        registry.add_logger::<TensorBoardLogger>();
+        registry.add_profiler::<SimpleProfiler>();
+        registry.add_profiler::<AdvancedProfiler>();
+        registry.add_profiler::<PyTorchProfiler>();
+        OptimizerOptions::visit_all(&mut registry);
+        SchedulerOptions::visit_all(&mut registry);
         registry
     }
 
-    pub(super) fn add_callback<C: Callback + Configurable>(&mut self, name: &str, aliases: &'static [&'static str]) {
-        self.add::<C>(Kind::Callback, name, aliases, |callback| Made::Callback(Box::new(callback)));
+    pub(super) fn add_callback<C: Callback + Configurable>(&mut self) {
+        self.add_configurable(Kind::Callback, |callback: C| Made::Callback(Box::new(callback)));
     }
 
-    pub(super) fn add_logger<L: Logger + Configurable>(&mut self, name: &str, aliases: &'static [&'static str]) {
-        self.add::<L>(Kind::Logger, name, aliases, |logger| Made::Logger(Box::new(logger)));
+    pub(super) fn add_logger<L: Logger + Configurable>(&mut self) {
+        self.add_configurable(Kind::Logger, |logger: L| Made::Logger(Box::new(logger)));
     }
 
-    fn add<C: Configurable>(
+    pub(super) fn add_profiler<P: Profiler + Configurable>(&mut self) {
+        self.add_configurable(Kind::Profiler, |profiler: P| Made::Profiler(Box::new(profiler)));
+    }
+
+    pub(super) fn add_optimizer<O: BuildOptimizer>(&mut self) {
+        self.add(Kind::Optimizer, O::class_name(), &[], |options: O| {
+            Ok(Made::Optimizer(Box::new(move |groups| options.clone().build_optimizer(groups))))
+        });
+    }
+
+    pub(super) fn add_lr_scheduler<S: BuildLrScheduler>(&mut self) {
+        self.add(Kind::Scheduler, S::class_name(), &[], |options: S| {
+            Ok(Made::Scheduler(MakeScheduler {
+                make: Box::new(move |run_length| options.clone().build_lr_scheduler(run_length)),
+                needs_metric: S::NEEDS_METRIC,
+            }))
+        });
+    }
+
+    fn add_configurable<C: Configurable>(&mut self, kind: Kind, made: impl Fn(C) -> Made + 'static) {
+        self.add(kind, C::class_name(), C::ALIASES, move |options| C::from_options(options).map(&made));
+    }
+
+    /// A class of these options.
+    fn add<O: Serialize + DeserializeOwned + JsonSchema + Default>(
         &mut self,
         kind: Kind,
         name: &str,
         aliases: &'static [&'static str],
-        made: impl Fn(C) -> Made + 'static,
+        made: impl Fn(O) -> Result<Made, Error> + 'static,
     ) {
-        let make = move |options: Value| {
-            let options = parse::<C::Options>(options).map_err(Failure::Misfit)?;
-            C::from_options(options).map(&made).map_err(Failure::Refused)
-        };
         self.insert(Class {
             kind,
             name: name.to_owned(),
             aliases,
-            schema: options_schema::<C::Options>(),
-            check: Box::new(|options| parse::<C::Options>(options).map(drop)),
-            make: Box::new(make),
+            schema: options_schema::<O>(),
+            check: Box::new(|options| parse::<O>(options).map(drop)),
+            make: Box::new(move |options| made(parse(options).map_err(Failure::Misfit)?).map_err(Failure::Refused)),
         });
-    }
-
-    /// A variant of an enum that is tagged by its class.
-    fn add_tagged<T: DeserializeOwned + 'static>(
-        &mut self,
-        kind: Kind,
-        name: &'static str,
-        schema: fn(&str) -> Option<schemars::Schema>,
-        made: fn(T) -> Made,
-    ) {
-        let read = move |options: Value| {
-            let tagged = serde_json::json!({ "class_path": name, "init_args": options });
-            parse::<T>(tagged).map_err(|misfit| Misfit { path: misfit.path.into_iter().skip(1).collect(), ..misfit })
-        };
-        let make = move |options: Value| read(options).map(made).map_err(Failure::Misfit);
-        let schema = schema(name).map(schemars::Schema::to_value).unwrap_or_default();
-        let check = Box::new(move |options| read(options).map(drop));
-        self.insert(Class { kind, name: name.to_owned(), aliases: &[], schema, check, make: Box::new(make) });
     }
 
     /// A class takes the place of an earlier one of its name.
@@ -274,26 +301,22 @@ impl Registry {
     }
 }
 
+impl OptimizerVisitor for Registry {
+    fn visit<O: BuildOptimizer>(&mut self) {
+        self.add_optimizer::<O>();
+    }
+}
+
+impl SchedulerVisitor for Registry {
+    fn visit<O: BuildLrScheduler>(&mut self) {
+        self.add_lr_scheduler::<O>();
+    }
+}
+
 /// Options of a value; what is wrong, and where in it.
 pub(super) fn parse<T: DeserializeOwned>(value: Value) -> Result<T, Misfit> {
     serde_path_to_error::deserialize(value).map_err(|error| Misfit {
         path: error.path().iter().map(|part| part.to_string().trim_matches(['[', ']']).to_owned()).collect(),
         message: error.inner().to_string(),
     })
-}
-
-impl Configurable for CsvLogger {
-    type Options = CsvLoggerOptions;
-
-    fn from_options(options: CsvLoggerOptions) -> Result<CsvLogger, Error> {
-        Ok(options.into())
-    }
-}
-
-impl Configurable for TensorBoardLogger {
-    type Options = TensorBoardLoggerOptions;
-
-    fn from_options(options: TensorBoardLoggerOptions) -> Result<TensorBoardLogger, Error> {
-        Ok(options.into())
-    }
 }

@@ -1,20 +1,21 @@
 //! [`Resolved`]: a configuration that is complete, and what is made of it.
 
+use fulgurite_engine::Error;
+use fulgurite_engine::config::TrainerConfig;
+use fulgurite_engine::profilers::Profiler;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use fulgurite_fabric::loggers::Logger;
-use fulgurite_optim::{Interval, OptimizerOptions, SchedulerOptions};
+use fulgurite_optim::Interval;
 
 use super::check::{misfit, wrong};
 use super::layout::{Layout, stepped_by};
-use super::registry::{Failure, Kind, Made, parse};
+use super::registry::{Failure, Kind, Made, MakeOptimizer, MakeScheduler, parse};
 use super::schema::Schema;
 use super::tree::{Content, Node};
 use super::yaml;
 use crate::callbacks::Callback;
-use crate::config::TrainerConfig;
-use crate::error::Error;
 use crate::plugin::Plugin;
 
 /// A complete configuration.
@@ -33,13 +34,13 @@ pub(super) enum Loggers {
 
 /// What the command line says of optimization.
 pub(super) struct Optimization {
-    pub optimizer: OptimizerOptions,
+    pub optimizer: MakeOptimizer,
     pub scheduler: Option<Schedule>,
 }
 
 /// A scheduler, and when it is stepped.
 pub(super) struct Schedule {
-    pub options: SchedulerOptions,
+    pub scheduler: MakeScheduler,
     pub step: SteppedBy,
 }
 
@@ -74,9 +75,14 @@ impl Resolved {
                 !["callbacks", "logger", "plugins"].contains(&name.as_str()) && !layout.is_elsewhere(&["trainer", name])
             });
         }
-        let strategy =
-            node.as_map_mut().filter(|entries| entries.get("strategy").is_some_and(|node| node.as_map().is_some()));
-        let strategy = strategy.and_then(|entries| entries.shift_remove("strategy"));
+        let mut take_class = |name: &str| {
+            let entries =
+                node.as_map_mut().filter(|entries| entries.get(name).is_some_and(|node| node.as_map().is_some()));
+            entries.and_then(|entries| entries.shift_remove(name))
+        };
+        let strategy = take_class("strategy");
+        // One that is only named is an argument, one that is a class is made by `profiler`.
+        take_class("profiler");
         let schema = layout.schema().field("trainer").unwrap_or(Schema(&Value::Null));
         let config = parse(node.to_json()).map_err(|problem| misfit(&node, schema, "trainer", &problem));
         let mut config: TrainerConfig = config?;
@@ -103,14 +109,7 @@ impl Resolved {
 
     /// Whether the options of all classes have the right types.
     pub(super) fn check_classes(&self, layout: &Layout) -> Result<(), Error> {
-        let places = [
-            (&["trainer", "callbacks"][..], Kind::Callback),
-            (&["trainer", "logger"], Kind::Logger),
-            (&["trainer", "plugins"], Kind::Plugin),
-            (&["optimizer"], Kind::Optimizer),
-            (&["lr_scheduler"], Kind::Scheduler),
-        ];
-        for (place, kind) in places {
+        for (place, kind) in Kind::PLACES {
             let node = self.root.nearest(place.iter().copied());
             for node in node.as_list().unwrap_or(std::slice::from_ref(node)) {
                 let class = node.get("class_path").and_then(Node::as_str);
@@ -128,14 +127,8 @@ impl Resolved {
     pub(super) fn elsewhere(&self, layout: &Layout) -> Vec<String> {
         let mut missing = Vec::new();
         let trainer = self.root.nearest(["trainer"]);
-        let places = [
-            ("logger", Kind::Logger),
-            ("callbacks", Kind::Callback),
-            ("plugins", Kind::Plugin),
-            ("strategy", Kind::Strategy),
-        ];
-        for (place, kind) in places {
-            let node = trainer.nearest([place]);
+        for (place, kind) in Kind::PLACES {
+            let node = self.root.nearest(place.iter().copied());
             for class in node.as_list().unwrap_or(std::slice::from_ref(node)) {
                 let name = class.get("class_path").and_then(Node::as_str).unwrap_or_default();
                 if layout.registry.is_elsewhere(kind, name) {
@@ -166,6 +159,13 @@ impl Resolved {
         Ok(callbacks)
     }
 
+    pub(super) fn profiler(&self, layout: &Layout) -> Result<Option<Box<dyn Profiler>>, Error> {
+        Ok(match make(layout, self.root.nearest(["trainer", "profiler"]), Kind::Profiler)? {
+            Some(Made::Profiler(profiler)) => Some(profiler),
+            _ => None,
+        })
+    }
+
     pub(super) fn plugins(&self, layout: &Layout) -> Result<Vec<Plugin>, Error> {
         let nodes = self.root.nearest(["trainer", "plugins"]).as_list().unwrap_or_default();
         let mut plugins = Vec::new();
@@ -189,7 +189,11 @@ impl Resolved {
         for node in nodes {
             let mut node = node.clone();
             let origin = node.origin.clone();
-            if let Some(options) = node.as_map_mut().and_then(|node| node.get_mut("init_args")?.as_map_mut())
+            let class = node.get("class_path").and_then(Node::as_str);
+            let class = class.and_then(|name| layout.registry.find(Kind::Logger, name));
+            let has_save_dir = class.is_some_and(|class| class.schema().field("save_dir").is_some());
+            if has_save_dir
+                && let Some(options) = node.as_map_mut().and_then(|node| node.get_mut("init_args")?.as_map_mut())
                 && options.get("save_dir").is_none_or(Node::is_null)
             {
                 let root = Node::scalar(root.display().to_string(), &origin);
@@ -210,7 +214,7 @@ impl Resolved {
     pub(super) fn optimization(&self, layout: &Layout) -> Result<Option<Optimization>, Error> {
         let (optimizer, scheduler) = (self.root.nearest(["optimizer"]), self.root.nearest(["lr_scheduler"]));
         let made = make(layout, optimizer, Kind::Optimizer)?;
-        let Some(Made::Optimizer(options)) = made else {
+        let Some(Made::Optimizer(optimizer)) = made else {
             if !scheduler.is_null() {
                 return wrong(format!(
                     "{}: `lr_scheduler` schedules the optimizer that is named beside it; name one with --optimizer",
@@ -220,24 +224,25 @@ impl Resolved {
             return Ok(None);
         };
         let scheduler = match make(layout, scheduler, Kind::Scheduler)? {
-            Some(Made::Scheduler(options)) => {
+            Some(Made::Scheduler(made)) => {
                 let mut node = scheduler.clone();
                 if let Some(entries) = node.as_map_mut() {
                     entries.retain(|key, _| !["class_path", "init_args"].contains(&key.as_str()));
                 }
                 let step: SteppedBy =
                     parse(node.to_json()).map_err(|problem| misfit(&node, stepped_by(), "lr_scheduler", &problem))?;
-                if matches!(options, SchedulerOptions::ReduceLROnPlateau(_)) && step.monitor.is_none() {
+                if made.needs_metric && step.monitor.is_none() {
+                    let class = scheduler.get("class_path").and_then(Node::as_str).unwrap_or_default();
                     return wrong(format!(
-                        "{}: ReduceLROnPlateau needs `lr_scheduler.monitor`, the name of a logged value",
+                        "{}: {class} needs `lr_scheduler.monitor`, the name of a logged value",
                         scheduler.origin
                     ));
                 }
-                Some(Schedule { options, step })
+                Some(Schedule { scheduler: made, step })
             }
             _ => None,
         };
-        Ok(Some(Optimization { optimizer: options, scheduler }))
+        Ok(Some(Optimization { optimizer, scheduler }))
     }
 
     /// `None`, a path, or `best` and the like.

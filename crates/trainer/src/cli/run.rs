@@ -3,9 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use fulgurite_engine::config::TrainerConfig;
+use fulgurite_engine::profilers::ProfilerChoice;
+use fulgurite_engine::{Error, LightningDataModule, LightningModule, Outcome, Result, Signal, TrainerState};
 use fulgurite_fabric::{CheckpointIo, DefaultCheckpointIo};
-use fulgurite_optim::{Interval, LrSchedulerConfig, Optimizers, SchedulerOptions};
-use fulgurite_torch::tch::nn;
+use fulgurite_optim::{Interval, IntoParamGroups, LrSchedulerConfig, Optimizers};
+use fulgurite_torch::params::Parameters;
 use fulgurite_torch::{Value, rng};
 
 use super::args::{self, Request, RunRequest};
@@ -20,13 +23,7 @@ use super::schema::options_schema;
 use super::tree::{Node, Origin};
 use super::tune::TuneOptions;
 use super::{Cli, FromConfig};
-use crate::config::TrainerConfig;
-use crate::data_module::LightningDataModule;
-use crate::error::{Error, Result};
-use crate::module::LightningModule;
-use crate::signals::Signal;
-use crate::state::TrainerState;
-use crate::trainer::{Outcome, Trainer};
+use crate::trainer::Trainer;
 
 /// What the arguments come down to.
 enum Plan<M, D> {
@@ -87,6 +84,9 @@ where
     }
 
     fn plan(&mut self, layout: &Layout) -> Result<PlanOf<M, D>, Error> {
+        if let Some(error) = self.refused.take() {
+            return Err(error);
+        }
         let from_process = || std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
         let arguments: Vec<String> = self.args.take().unwrap_or_else(from_process);
         let program = Program { name: &self.name, about: &self.about };
@@ -204,6 +204,9 @@ where
         for plugin in resolved.plugins(layout)? {
             builder = builder.plugin(plugin);
         }
+        if let Some(profiler) = resolved.profiler(layout)? {
+            builder = builder.profiler(ProfilerChoice::Given(profiler));
+        }
         if let Loggers::Given(loggers) = loggers {
             builder = loggers.into_iter().fold(builder.no_logger(), |builder, logger| builder.boxed_logger(logger));
         }
@@ -220,17 +223,25 @@ where
 }
 
 /// The optimizer and scheduler of the command line.
-fn configure(optimization: &Optimization, vars: &nn::VarStore, trainer: &TrainerState) -> Result<Optimizers, Error> {
-    let optimizers = optimization.optimizer.clone().build(vars);
-    let Some(Schedule { options, step }) = &optimization.scheduler else { return Ok(optimizers) };
-    let wants_length =
-        matches!(options, SchedulerOptions::OneCycleLR(_) | SchedulerOptions::LinearWarmupCosineAnnealingLR(_));
-    let length = match step.interval {
-        _ if !wants_length => None,
-        Interval::Step => trainer.estimated_stepping_batches()?,
-        Interval::Epoch => u64::try_from(trainer.max_epochs()).ok(),
+fn configure(optimization: &Optimization, vars: &dyn Parameters, trainer: &TrainerState) -> Result<Optimizers, Error> {
+    let optimizers = Optimizers::from_result((optimization.optimizer)(vars.into_param_groups()));
+    let Some(Schedule { scheduler, step }) = &optimization.scheduler else { return Ok(optimizers) };
+    let mut unknown = None;
+    let mut run_length = || {
+        let length = match step.interval {
+            Interval::Step => trainer.estimated_stepping_batches().unwrap_or_else(|error| {
+                unknown = Some(error);
+                None
+            }),
+            Interval::Epoch => trainer.max_epochs(),
+        };
+        length.and_then(|length| u32::try_from(length).ok())
     };
-    let scheduler = options.clone().build(length.and_then(|length| u32::try_from(length).ok()))?;
+    let scheduler = (scheduler.make)(&mut run_length);
+    if let Some(error) = unknown {
+        return Err(error);
+    }
+    let scheduler = scheduler?;
     let mut scheduler =
         LrSchedulerConfig::from(scheduler).interval(step.interval).frequency(step.frequency).strict(step.strict);
     scheduler.monitor.clone_from(&step.monitor);

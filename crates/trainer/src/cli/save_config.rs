@@ -1,10 +1,9 @@
 //! [`ConfigSaver`]: writes the configuration of a run beside its logs.
 
+use fulgurite_engine::{Error, ModuleView, Result, TrainerFn, TrainerState};
+
 use super::SaveConfig;
 use crate::callbacks::Callback;
-use crate::error::{Error, Result};
-use crate::module::ModuleView;
-use crate::state::{TrainerFn, TrainerState};
 
 /// Writes `config.yaml` once, when a run begins. A run that goes on with an earlier one keeps the other's configuration
 /// under another name where it differs.
@@ -25,7 +24,7 @@ impl Callback for ConfigSaver {
         let folder = trainer.log_dir();
         let path = folder.join("config.yaml");
         let shown = path.display();
-        let joins = trainer.leaving.joins_earlier_run;
+        let joins = trainer.joins_earlier_run();
         if joins && std::fs::read_to_string(&path).is_ok_and(|text| text == self.text) {
             return Ok(());
         }

@@ -2,12 +2,10 @@
 
 use std::fmt::Write;
 
+use fulgurite_engine::{Error, LightningDataModule, LightningModule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::data_module::LightningDataModule;
-use crate::error::Error;
-use crate::module::LightningModule;
 use crate::trainer::Trainer;
 use crate::tuner::{BatchSizeFinderOptions, LearningRateFinderOptions, Tuner};
 

@@ -11,7 +11,7 @@ use serde_saphyr::{Location, Spanned};
 
 use super::schema::Schema;
 use super::tree::{Content, Node, Origin};
-use crate::error::Error;
+use fulgurite_engine::Error;
 
 /// How many values aliases may repeat: a few lines can ask for billions.
 const MAX_REPEATED: usize = 100_000;

@@ -8,8 +8,10 @@ pub(crate) mod source;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use fulgurite_engine::{Console, Error, LightningDataModule, LightningModule, Result};
 use fulgurite_fabric::CheckpointIo;
-use fulgurite_torch::tch::{Device, Kind, nn};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::{Device, Kind};
 use fulgurite_torch::{Dict, Value, params};
 use serde::de::DeserializeOwned;
 
@@ -17,10 +19,21 @@ pub(crate) use self::keys::Keys;
 pub use self::report::{LoadReport, SizeMismatch};
 use self::source::Checksums;
 use crate::cli::FromConfig;
-use crate::console::Console;
-use crate::data_module::LightningDataModule;
-use crate::error::{Error, Result};
-use crate::module::LightningModule;
+
+/// `load_from_checkpoint`, for every module that can be made of its hyper-parameters.
+pub trait LoadFromCheckpoint: LightningModule + FromConfig {
+    /// A module of the weights and hyper-parameters of a checkpoint. [`Checkpoint`] does the same in steps, and can change
+    /// hyper-parameters, names and types on the way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::open`] and [`Checkpoint::load`].
+    fn load_from_checkpoint(path: impl AsRef<Path>) -> Result<Self> {
+        Checkpoint::open(path)?.load()
+    }
+}
+
+impl<M: LightningModule + FromConfig> LoadFromCheckpoint for M {}
 
 /// The key that every Lightning checkpoint has.
 pub(crate) const VERSION_KEY: &str = "pytorch-lightning_version";
@@ -58,7 +71,7 @@ const STATE_DICT_KEYS: [&str; 5] = ["state_dict", "model_state_dict", "model", "
 /// impl LightningModule for Classifier {
 ///     type Batch = Tensor;
 ///
-///     fn vars(&self) -> &nn::VarStore { &self.vars }
+///     fn vars(&self) -> &dyn Parameters { &self.vars }
 ///
 ///     fn hparams(&self) -> Dict { Dict::from_serialize(&self.hparams) }
 /// }
@@ -334,11 +347,11 @@ impl Checkpoint {
     /// [`strict(false)`](Checkpoint::strict)), other shapes (unless
     /// [`ignore_mismatched_sizes`](Checkpoint::ignore_mismatched_sizes)), entries that are no tensors; two names that a
     /// renaming makes one.
-    pub fn load_into(&self, vars: &nn::VarStore) -> Result<LoadReport, Error> {
+    pub fn load_into(&self, vars: &dyn Parameters) -> Result<LoadReport, Error> {
         self.copy(self.state_dict()?, vars)
     }
 
-    fn copy(&self, state: &Dict, vars: &nn::VarStore) -> Result<LoadReport, Error> {
+    fn copy(&self, state: &Dict, vars: &dyn Parameters) -> Result<LoadReport, Error> {
         let mut report = LoadReport::default();
         let mut wanted = self.keys.apply(state, &mut report.skipped_keys).map_err(|problem| self.wrong(problem))?;
         if self.ignore_mismatched_sizes {

@@ -9,7 +9,7 @@ use fulgurite_torch::serialization::{self, open_regular, safetensors};
 use fulgurite_torch::{Dict, Value};
 use serde_json::Value as Json;
 
-use crate::error::Error;
+use fulgurite_engine::Error;
 
 /// What a file is, as its content says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::convert::Change;
-use crate::error::Error;
 use crate::load::source::{self, Checksums, Format};
+use fulgurite_engine::Error;
 
 /// Makes one file of a folder of shards.
 ///

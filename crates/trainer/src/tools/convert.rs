@@ -11,9 +11,9 @@ use super::tensors::{
     Expansion, MAX_EXPANSION, Place, as_f64, as_it_is, bytes, dtype_name, once, parse_dtype, place, tensors,
 };
 use super::text::{self, count, size};
-use crate::error::Error;
 use crate::load::source::{self, Checksums};
 use crate::load::{Keys, VERSION_KEY, find_state_dict};
+use fulgurite_engine::Error;
 
 /// What Lightning keeps where weights alone are saved.
 const WEIGHTS_ONLY: [&str; 11] = [
@@ -157,7 +157,7 @@ impl Change {
                 Dict::new()
                     .with("epoch", 0)
                     .with("global_step", 0)
-                    .with(VERSION_KEY, crate::checkpoint::LIGHTNING_VERSION)
+                    .with(VERSION_KEY, fulgurite_engine::LIGHTNING_VERSION)
                     .with("state_dict", weights.clone())
             }
             Target::Torch | Target::Safetensors => {

@@ -9,9 +9,9 @@ use fulgurite_torch::{TorchError, Value};
 use super::Findings;
 use super::tensors::{Expansion, Place, as_f64, dtype_name, leaves, place, tensors};
 use super::text::{self, Table, count, fields};
-use crate::error::Error;
 use crate::load::source::{self, Checksums};
 use crate::load::{VERSION_KEY, find_state_dict};
+use fulgurite_engine::Error;
 
 /// Elements that are compared at a time, in doubles.
 const CHUNK: i64 = 1 << 22;

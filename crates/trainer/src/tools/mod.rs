@@ -22,9 +22,7 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 
 use clap::{Parser, Subcommand};
-
-use crate::console::Console;
-use crate::error::Error;
+use fulgurite_engine::{Console, Error};
 
 /// PyTorch Lightning in Rust: tools for its files.
 #[derive(Parser)]

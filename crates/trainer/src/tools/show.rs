@@ -10,9 +10,9 @@ use serde_json::{Map, Value as Json, json};
 
 use super::tensors::{Expansion, Stats, Summaries, as_f64, bytes, dtype_name, once, shared, tensors};
 use super::text::{self, Table, count, fields, settings, size};
-use crate::error::Error;
 use crate::load::source::{self, Checksums, Format, Source};
 use crate::load::{VERSION_KEY, find_state_dict};
+use fulgurite_engine::Error;
 
 /// Prints what a checkpoint holds.
 #[derive(clap::Args)]

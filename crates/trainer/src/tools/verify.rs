@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::Findings;
 use super::text::{count, size};
-use crate::error::Error;
 use crate::load::source;
+use fulgurite_engine::Error;
 
 /// Reads checkpoints to their end and says which are whole; exits with 1 if one is not.
 #[derive(clap::Args)]

@@ -77,7 +77,7 @@ impl Net {
 impl LightningModule for Net {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

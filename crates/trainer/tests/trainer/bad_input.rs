@@ -33,7 +33,7 @@ fn module() -> Module {
 impl LightningModule for Module {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

@@ -21,7 +21,7 @@ struct Net {
 impl LightningModule for Net {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -81,7 +81,7 @@ struct Weight {
 impl LightningModule for Weight {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -137,7 +137,7 @@ fn the_extra_epoch_of_weight_averaging_draws_as_if_each_batch_passed_once() {
     impl LightningModule for Draws {
         type Batch = Tensor;
 
-        fn vars(&self) -> &nn::VarStore {
+        fn vars(&self) -> &dyn Parameters {
             &self.vars
         }
 

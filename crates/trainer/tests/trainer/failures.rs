@@ -132,7 +132,7 @@ macro_rules! trainer_hooks {
         impl LightningModule for Net {
             type Batch = Tensor;
 
-            fn vars(&self) -> &nn::VarStore {
+            fn vars(&self) -> &dyn Parameters {
                 &self.vars
             }
 

@@ -112,7 +112,7 @@ macro_rules! module_hooks {
 impl LightningModule for Model {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

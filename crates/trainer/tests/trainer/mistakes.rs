@@ -33,7 +33,7 @@ impl Net {
 impl LightningModule for Net {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -96,7 +96,7 @@ fn nothing_is_said_of_a_run_that_trains_nothing_or_everything() {
     struct Whole(nn::VarStore, nn::Linear, bool);
     impl LightningModule for Whole {
         type Batch = Tensor;
-        fn vars(&self) -> &nn::VarStore {
+        fn vars(&self) -> &dyn Parameters {
             &self.0
         }
         fn training_step(&mut self, batch: Tensor, _: &mut Step) -> Result<Loss> {

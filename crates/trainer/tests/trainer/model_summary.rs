@@ -22,7 +22,7 @@ impl Net {
 impl LightningModule for Net {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -109,7 +109,7 @@ struct Parts {
 impl LightningModule for Parts {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -347,7 +347,7 @@ fn an_example_that_fails_is_an_error_of_the_summary() {
     struct Broken(nn::VarStore);
     impl LightningModule for Broken {
         type Batch = Tensor;
-        fn vars(&self) -> &nn::VarStore {
+        fn vars(&self) -> &dyn Parameters {
             &self.0
         }
         fn example_forward(&mut self) -> Result<Tensor> {

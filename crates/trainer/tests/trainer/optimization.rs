@@ -34,7 +34,7 @@ impl Weight {
 impl LightningModule for Weight {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -97,7 +97,7 @@ fn an_epoch_that_the_module_ends_leaves_nothing_to_the_next() {
     impl LightningModule for Ends {
         type Batch = Tensor;
 
-        fn vars(&self) -> &nn::VarStore {
+        fn vars(&self) -> &dyn Parameters {
             &self.0.vars
         }
 
@@ -193,7 +193,7 @@ fn in_double_precision_weights_inputs_and_losses_are_double() {
     impl LightningModule for Looks {
         type Batch = (Tensor, Tensor);
 
-        fn vars(&self) -> &nn::VarStore {
+        fn vars(&self) -> &dyn Parameters {
             &self.0.vars
         }
 

@@ -27,7 +27,7 @@ impl Counting {
 impl LightningModule for Counting {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -223,7 +223,7 @@ struct OnDevice(Counting);
 impl LightningModule for OnDevice {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.0.vars
     }
 

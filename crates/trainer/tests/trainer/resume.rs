@@ -18,6 +18,8 @@ use fulgurite::torch::params;
 use fulgurite::{Console, ModuleView, SaveRequest, TrainerBuilder};
 
 mod mutated;
+#[path = "resume/parameters.rs"]
+mod parameters;
 
 const BATCHES_PER_EPOCH: u64 = 6;
 
@@ -91,7 +93,7 @@ impl Net {
 impl LightningModule for Net {
     type Batch = (Tensor, Tensor);
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -275,6 +277,17 @@ type Row = (i64, BTreeMap<String, u64>);
 struct Ended {
     weights: Vec<f32>,
     rows: Vec<Row>,
+}
+
+fn quiet_builder() -> TrainerBuilder {
+    Trainer::builder()
+        .accelerator("cpu")
+        .logger(MemoryLogger::new())
+        .log_every_n_steps(1)
+        .enable_checkpointing(false)
+        .enable_progress_bar(false)
+        .enable_model_summary(false)
+        .console(Console::memory())
 }
 
 fn fit(setup: Setup, ckpt_path: Option<&Path>, change: impl FnOnce(TrainerBuilder) -> TrainerBuilder) -> Ended {

@@ -31,7 +31,7 @@ impl Pair {
 impl LightningModule for Pair {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

@@ -14,7 +14,7 @@ struct Model {
 impl LightningModule for Model {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

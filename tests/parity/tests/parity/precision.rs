@@ -216,7 +216,7 @@ impl Net {
 impl LightningModule for Net {
     type Batch = Batch;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

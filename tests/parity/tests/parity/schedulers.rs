@@ -4,9 +4,9 @@ use std::path::Path;
 
 use fulgurite_optim::{
     AdamW, AnnealStrategy, ChainedScheduler, ConstantLR, CosineAnnealingLR, CosineAnnealingWarmRestarts, CyclicLR,
-    CyclicMode, ExponentialLR, LambdaLR, LinearLR, LinearWarmupCosineAnnealingLR, LrScheduler, Momentum, MultiStepLR,
-    MultiplicativeLR, OneCycleLR, Optimizer, ParamGroupConfig, PlateauMode, PolynomialLR, ReduceLROnPlateau, SGD,
-    SWALR, ScaleMode, SequentialLR, StepLR, ThresholdMode,
+    CyclicMode, CyclicScaleMode, ExponentialLR, LambdaLR, LinearLR, LinearWarmupCosineAnnealingLR, LrScheduler, Mode,
+    Momentum, MultiStepLR, MultiplicativeLR, OneCycleLR, Optimizer, ParamGroupConfig, PolynomialLR, ReduceLROnPlateau,
+    SGD, SWALR, SequentialLR, StepLR, ThresholdMode,
 };
 use fulgurite_parity::python;
 use fulgurite_torch::tch::{Device, Kind, Tensor};
@@ -59,7 +59,7 @@ fn cases() -> Vec<(&'static str, Box<dyn LrScheduler>)> {
             Box::new(
                 CyclicLR::new(0.01, 0.2)
                     .step_size_up(8)
-                    .scale_fn(ScaleMode::Iterations, |x| 1.0 / (1.0 + x))
+                    .scale_fn(CyclicScaleMode::Iterations, |x| 1.0 / (1.0 + x))
                     .cycle_momentum(false),
             ),
         ),
@@ -84,7 +84,7 @@ fn cases() -> Vec<(&'static str, Box<dyn LrScheduler>)> {
             "plateau-max",
             Box::new(
                 ReduceLROnPlateau::new()
-                    .mode(PlateauMode::Max)
+                    .mode(Mode::Max)
                     .factor(0.5)
                     .patience(2)
                     .threshold(0.05)
@@ -102,9 +102,7 @@ fn cases() -> Vec<(&'static str, Box<dyn LrScheduler>)> {
         ),
         (
             "plateau-max-rel",
-            Box::new(
-                ReduceLROnPlateau::new().mode(PlateauMode::Max).factor(0.9).patience(0).threshold(0.1).min_lr(0.002),
-            ),
+            Box::new(ReduceLROnPlateau::new().mode(Mode::Max).factor(0.9).patience(0).threshold(0.1).min_lr(0.002)),
         ),
         ("sequential", Box::new(SequentialLR::new(constant(0.1, 20)).then(20, decay(0.9)))),
         (

@@ -107,7 +107,7 @@ impl Net {
 impl LightningModule for Net {
     type Batch = Pair;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use expect_test::{Expect, expect};
-use fulgurite::callbacks::Role;
+use fulgurite::Checkpointer;
 use fulgurite::callbacks::SaveLast;
 use fulgurite::prelude::*;
 use fulgurite::{Console, TrainerBuilder};
@@ -136,10 +136,12 @@ fn a_path_is_for_the_next_run_alone() {
 struct Crashed(std::path::PathBuf);
 
 impl Callback for Crashed {
-    fn role(&self) -> Role {
-        Role::Checkpoint
+    fn checkpointer(&self) -> Option<&dyn Checkpointer> {
+        Some(self)
     }
+}
 
+impl Checkpointer for Crashed {
     fn last_checkpoints(&self, _: &mut TrainerState) -> Vec<std::path::PathBuf> {
         vec![self.0.clone()]
     }

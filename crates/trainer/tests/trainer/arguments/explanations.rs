@@ -82,7 +82,7 @@ struct Cycles(Weight, Interval);
 impl LightningModule for Cycles {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.0.vars
     }
 
@@ -117,7 +117,7 @@ struct Watched(Weight);
 impl LightningModule for Watched {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.0.vars
     }
 

@@ -163,7 +163,7 @@ struct Configured(Weight, f64);
 impl LightningModule for Configured {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         self.0.vars()
     }
 

@@ -23,7 +23,7 @@ fn scheduled() -> Scheduled {
 impl LightningModule for Scheduled {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.inner.vars
     }
 

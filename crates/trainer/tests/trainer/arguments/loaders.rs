@@ -71,7 +71,7 @@ struct Pairs(Weight, Vec<String>);
 impl LightningModule for Pairs {
     type Batch = (Tensor, Option<Tensor>);
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.0.vars
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use fulgurite::Checkpointer;
 use fulgurite::Plugin;
 use fulgurite::callbacks::{OnExceptionCheckpoint, SaveLast};
 use fulgurite::fabric::{CheckpointIo, FabricError, StoredFile};

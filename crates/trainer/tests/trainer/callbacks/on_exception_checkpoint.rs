@@ -75,7 +75,7 @@ struct PanicsByHand(Scripted);
 impl LightningModule for PanicsByHand {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         self.0.vars()
     }
 

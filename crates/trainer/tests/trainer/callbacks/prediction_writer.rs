@@ -16,7 +16,7 @@ struct Tenfold(nn::VarStore);
 impl LightningModule for Tenfold {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.0
     }
 

@@ -30,7 +30,7 @@ impl Scripted {
 impl LightningModule for Scripted {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

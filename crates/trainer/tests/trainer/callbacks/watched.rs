@@ -28,7 +28,7 @@ impl Watched {
 impl LightningModule for Watched {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

@@ -56,7 +56,7 @@ impl Net {
 impl LightningModule for Net {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -179,7 +179,7 @@ fn the_extra_epoch_trains_nothing_and_counts_its_batches_once() {
     trainer.fit(&mut net, (batches(3), batches(2))).unwrap();
     // The first batch of the extra epoch passes twice.
     assert_eq!(net.steps, 3 * 3 + 3 + 1);
-    assert_eq!((trainer.state().current_epoch(), trainer.state().max_epochs()), (4, 3));
+    assert_eq!((trainer.state().current_epoch(), trainer.state().max_epochs()), (4, Some(3)));
     assert_eq!(trainer.state().global_step(), 3 * 3 + 1);
     let epoch_rows = logger.take().into_iter().filter(|call| match call {
         Logged::Metrics { metrics, .. } => metrics.iter().any(|(name, _)| name == "loss_epoch"),
@@ -197,7 +197,7 @@ fn a_layer_that_is_left_alone_keeps_its_statistics() {
     impl LightningModule for Still {
         type Batch = Tensor;
 
-        fn vars(&self) -> &nn::VarStore {
+        fn vars(&self) -> &dyn Parameters {
             &self.0.vars
         }
 

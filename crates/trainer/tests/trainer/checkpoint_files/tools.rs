@@ -255,7 +255,7 @@ fn show_knows_a_checkpoint_of_the_trainer() {
     impl LightningModule for Net {
         type Batch = Tensor;
 
-        fn vars(&self) -> &nn::VarStore {
+        fn vars(&self) -> &dyn Parameters {
             &self.0
         }
 

@@ -4,6 +4,7 @@ mod errors;
 mod files;
 mod huge;
 mod layering;
+mod own_classes;
 mod program;
 mod runs;
 mod texts;

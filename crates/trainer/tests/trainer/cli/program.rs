@@ -72,7 +72,7 @@ impl FromConfig for Line {
 impl LightningModule for Line {
     type Batch = (Tensor, Tensor);
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -183,7 +183,7 @@ impl Callback for Greeter {
 }
 
 pub(crate) fn program() -> Cli<Line, Points> {
-    Cli::new("line").about("Learns a line.").callback::<Greeter>("Greeter").env::<String>([])
+    Cli::new("line").about("Learns a line.").callback::<Greeter>().env::<String>([])
 }
 
 /// What a program prints, and its exit code.

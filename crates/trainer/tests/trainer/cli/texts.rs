@@ -53,10 +53,10 @@ fn classes_explain_their_options() {
         lr_scheduler `StepLR`
 
           --lr_scheduler.step_size <int|null>
-                  Epochs (or steps) between two falls; needed. [default: null]
+                  Period of the decay, in epochs (or steps); required. [default: null]
 
           --lr_scheduler.gamma <float>
-                  The factor. [default: 0.1]
+                  Multiplicative factor of learning rate decay. [default: 0.1]
 
           --lr_scheduler.interval <epoch|step>
                   When it is stepped [default: epoch]

@@ -41,7 +41,7 @@ impl Pair {
 impl LightningModule for Pair {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -86,7 +86,7 @@ fn every_step_of_every_optimizer_counts() {
     let mut module = Pair::new(both);
     let mut trainer = quiet().max_epochs(2).build().unwrap();
     trainer.fit(&mut module, batches(&[1.0, 1.0, 1.0])).unwrap();
-    let progress = *trainer.state().progress();
+    let progress = trainer.state().progress();
     assert_eq!(trainer.state().global_step(), 8);
     assert_eq!((progress.manual_step.total.ready, progress.manual_step.total.completed), (8, 8));
     assert_eq!(progress.optimizer_step.total.completed, 0);
@@ -218,7 +218,7 @@ struct Bowl(Pair);
 impl LightningModule for Bowl {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.0.vars
     }
 
@@ -338,7 +338,7 @@ struct Forgetful(Pair);
 impl LightningModule for Forgetful {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.0.vars
     }
 

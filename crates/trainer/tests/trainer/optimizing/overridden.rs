@@ -25,7 +25,7 @@ impl Own {
 impl LightningModule for Own {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

@@ -33,7 +33,7 @@ impl Players {
 impl LightningModule for Players {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

@@ -24,7 +24,7 @@ fn asks() -> Asks {
 impl LightningModule for Asks {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -143,7 +143,7 @@ fn elsewhere_it_is_known_once_training_starts() {
     impl LightningModule for Silent {
         type Batch = Tensor;
 
-        fn vars(&self) -> &nn::VarStore {
+        fn vars(&self) -> &dyn Parameters {
             &self.0.vars
         }
 

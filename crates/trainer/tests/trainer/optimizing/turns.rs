@@ -25,7 +25,7 @@ impl Turns {
 impl LightningModule for Turns {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -128,7 +128,7 @@ fn a_step_that_panics_leaves_nothing_toggled() {
     impl LightningModule for Panics {
         type Batch = Tensor;
 
-        fn vars(&self) -> &nn::VarStore {
+        fn vars(&self) -> &dyn Parameters {
             &self.0.vars
         }
 

@@ -54,7 +54,7 @@ impl Layer {
 impl LightningModule for Layer {
     type Batch = (Tensor, Tensor);
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

@@ -34,7 +34,7 @@ impl Pair {
 impl LightningModule for Pair {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 
@@ -145,7 +145,7 @@ struct Bowl(Pair);
 impl LightningModule for Bowl {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.0.vars
     }
 

@@ -57,7 +57,7 @@ impl Weight {
 impl LightningModule for Weight {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

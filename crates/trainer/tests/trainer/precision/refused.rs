@@ -32,7 +32,7 @@ struct Twice(Weight);
 impl LightningModule for Twice {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.0.vars
     }
 

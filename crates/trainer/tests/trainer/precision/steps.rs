@@ -167,7 +167,7 @@ struct Turns(Weight, Tensor);
 impl LightningModule for Turns {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.0.vars
     }
 

@@ -28,7 +28,7 @@ pub(crate) fn line() -> Line {
 impl LightningModule for Line {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

@@ -276,7 +276,7 @@ fn numbers(items: &Tensor) -> Vec<i64> {
 impl LightningModule for Net {
     type Batch = (Tensor, Tensor);
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

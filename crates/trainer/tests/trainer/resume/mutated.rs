@@ -34,7 +34,7 @@ impl Small {
 impl LightningModule for Small {
     type Batch = Tensor;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

@@ -105,7 +105,7 @@ struct Shifted {
 impl LightningModule for Shifted {
     type Batch = (Tensor, Tensor);
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.net.vars
     }
 
@@ -256,7 +256,7 @@ fn an_error_in_a_trial_leaves_everything_as_it_was() {
     impl LightningModule for Fails {
         type Batch = (Tensor, Tensor);
 
-        fn vars(&self) -> &nn::VarStore {
+        fn vars(&self) -> &dyn Parameters {
             &self.0.vars
         }
 

@@ -221,7 +221,7 @@ macro_rules! module_hooks {
 impl LightningModule for Net {
     type Batch = Pair;
 
-    fn vars(&self) -> &nn::VarStore {
+    fn vars(&self) -> &dyn Parameters {
         &self.vars
     }
 

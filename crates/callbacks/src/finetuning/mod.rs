@@ -1,0 +1,179 @@
+//! Finetuning: parts of a module are frozen at first and trained from later epochs on.
+//!
+//! A part is named by the beginning of its variables' paths in the `VarStore`: `"backbone"` is what was made under
+//! `vars.root() / "backbone"`.
+
+mod backbone;
+mod groups;
+mod layers;
+
+use std::any::Any;
+
+use fulgurite_engine::{Callback, Loss, ModuleView, Result, TrainerFn, TrainerState};
+use fulgurite_optim::Optimizer;
+use fulgurite_torch::Dict;
+
+use groups::GroupRecords;
+use layers::FrozenStatistics;
+
+pub use backbone::{Backbone, BackboneFinetuning, BackboneFinetuningOptions};
+pub use layers::{Unfreeze, filter_params, freeze, make_trainable, unfreeze_and_add_param_group};
+
+/// What is frozen before training, and what is unfrozen when: the part of a [`BaseFinetuning`] that is one's own.
+///
+/// ```
+/// use fulgurite::callbacks::finetuning::{self, BaseFinetuning, Finetuning, Unfreeze};
+/// use fulgurite::optim::Optimizer;
+/// use fulgurite::prelude::*;
+/// use fulgurite::ModuleView;
+///
+/// /// Trains the feature extractor from an epoch on.
+/// struct FeatureExtractor { unfreeze_at_epoch: u64 }
+///
+/// impl Finetuning for FeatureExtractor {
+///     fn freeze_before_training(&mut self, module: &mut dyn ModuleView) -> Result<()> {
+///         Ok(finetuning::freeze(module.vars(), &["feature_extractor"], true)?)
+///     }
+///
+///     fn finetune_function(
+///         &mut self,
+///         trainer: &mut TrainerState,
+///         module: &mut dyn ModuleView,
+///         epoch: u64,
+///         optimizer: &mut dyn Optimizer,
+///     ) -> Result<()> {
+///         if epoch == self.unfreeze_at_epoch {
+///             let (vars, how) = (module.vars(), Unfreeze::default());
+///             finetuning::unfreeze_and_add_param_group(trainer, vars, &["feature_extractor"], optimizer, how)?;
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let trainer = Trainer::builder().callback(BaseFinetuning::with(FeatureExtractor { unfreeze_at_epoch: 10 }));
+/// ```
+pub trait Finetuning: Send + 'static {
+    /// Freezes what is not to be trained at first. Called before `configure_optimizers`, which gives the optimizer
+    /// [`params::trainable_parameters`](fulgurite_torch::params::trainable_parameters).
+    ///
+    /// # Errors
+    ///
+    /// Whatever ends the run.
+    fn freeze_before_training(&mut self, module: &mut dyn ModuleView) -> Result<()>;
+
+    /// Unfreezes what is to be trained from `epoch`, counted from 0, on. Called at the start of each epoch for each
+    /// optimizer.
+    ///
+    /// # Errors
+    ///
+    /// Whatever ends the run.
+    fn finetune_function(
+        &mut self,
+        trainer: &mut TrainerState,
+        module: &mut dyn ModuleView,
+        epoch: u64,
+        optimizer: &mut dyn Optimizer,
+    ) -> Result<()>;
+
+    /// The key of its state in checkpoints.
+    fn state_key(&self) -> String {
+        fulgurite_torch::short_type_name::<Self>().to_owned()
+    }
+
+    /// What a checkpoint keeps of it, besides the parameter groups.
+    fn state_dict(&self) -> Dict {
+        Dict::new()
+    }
+
+    /// Restores what [`state_dict`](Finetuning::state_dict) returned.
+    ///
+    /// # Errors
+    ///
+    /// When it is of something else.
+    fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
+        let _ = state;
+        Ok(())
+    }
+}
+
+/// Runs a [`Finetuning`], as Lightning's callback of this name: freezes in time, and remembers the parameter groups, so
+/// that a checkpoint from after an unfreezing can be resumed from.
+///
+/// Batch norms whose weights are frozen keep their running statistics.
+pub struct BaseFinetuning<F> {
+    finetuning: F,
+    records: GroupRecords,
+    statistics: Option<FrozenStatistics>,
+}
+
+impl<F: Finetuning> BaseFinetuning<F> {
+    /// Runs `finetuning`.
+    pub fn with(finetuning: F) -> BaseFinetuning<F> {
+        BaseFinetuning { finetuning, records: GroupRecords::default(), statistics: None }
+    }
+}
+
+impl<F: Finetuning> Callback for BaseFinetuning<F> {
+    fn state_key(&self) -> String {
+        self.finetuning.state_key()
+    }
+
+    fn state_dict(&self) -> Dict {
+        let mut state = self.records.state_dict();
+        for (key, value) in self.finetuning.state_dict().iter() {
+            state.set(key.clone(), value.clone());
+        }
+        state
+    }
+
+    fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
+        self.finetuning.load_state_dict(state)?;
+        self.records.load_state_dict(state)
+    }
+
+    fn setup(&mut self, _: &mut TrainerState, module: &mut dyn ModuleView, stage: TrainerFn) -> Result<()> {
+        if stage != TrainerFn::Fit {
+            return Ok(());
+        }
+        self.records = GroupRecords::default();
+        self.finetuning.freeze_before_training(module)
+    }
+
+    fn on_fit_start(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView) -> Result<()> {
+        Ok(self.records.restore(trainer, module.vars())?)
+    }
+
+    /// Within an epoch that is resumed, its start is not come by again.
+    fn on_train_start(&mut self, _: &mut TrainerState, module: &mut dyn ModuleView) -> Result<()> {
+        self.statistics = FrozenStatistics::find(module.vars())?;
+        Ok(())
+    }
+
+    fn on_train_epoch_start(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView) -> Result<()> {
+        let epoch = trainer.current_epoch();
+        for index in 0..trainer.num_optimizers() {
+            let done = trainer.with_optimizer(index, |trainer, optimizer| {
+                let before = optimizer.param_groups().len();
+                self.finetuning.finetune_function(trainer, module, epoch, optimizer)?;
+                self.records.store(module.vars(), index, before, optimizer)
+            });
+            done??;
+        }
+        self.statistics = FrozenStatistics::find(module.vars())?;
+        Ok(())
+    }
+
+    fn on_train_batch_end(
+        &mut self,
+        _: &mut TrainerState,
+        _: &mut dyn ModuleView,
+        _: &Loss,
+        _: &dyn Any,
+        _: usize,
+    ) -> Result<()> {
+        if let Some(statistics) = &mut self.statistics {
+            statistics.put_back()?;
+        }
+        Ok(())
+    }
+}

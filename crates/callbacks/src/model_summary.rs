@@ -1,0 +1,249 @@
+//! [`ModelSummary`]: what the model consists of, and what the run stands on.
+
+mod layers;
+mod table;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use derive_setters::Setters;
+use fulgurite_engine::config::Configurable;
+use fulgurite_engine::{Callback, DefaultCallback, Error, ModuleView, Result, TrainerState};
+use fulgurite_torch::grad::NoGradGuard;
+use fulgurite_torch::record::{OpRecord, record_ops};
+use fulgurite_torch::rng::RngState;
+use fulgurite_torch::runtime::RuntimeReport;
+use fulgurite_torch::tch::Device;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Prints what the model consists of when fit begins, and before it what the run stands on.
+///
+/// ```text
+/// cpu, precision 32-true, strategy single_device, 2 thread(s) on 2 processor(s)
+///
+///   | Name         | Type   | Params | Mode  | FLOPs  | In sizes  | Out sizes
+/// ---------------------------------------------------------------------------
+/// 0 | fc1          | Linear | 100 K  | train | 6.4 M  | [32, 784] | [32, 128]
+/// 1 | fc2          | Linear | 1.3 K  | train | 81.9 K | [32, 128] | [32, 10]
+///   | other params | n/a    | 3      | n/a   | n/a    | n/a       | n/a
+/// ---------------------------------------------------------------------------
+/// 101 K     Trainable params
+/// 0         Non-trainable params
+/// 101 K     Total params
+/// 0.407     Total estimated model params size (MB)
+/// 2         Modules in train mode
+/// 0         Modules in eval mode
+/// 6.5 M     Total Flops
+/// ```
+///
+/// Modules are what the dotted names of the [`VarStore`](fulgurite_torch::tch::nn::VarStore) say, in the order they were
+/// made; those without parameters and buffers, such as activations, are not known to it. Parameters that are one tensor
+/// under several names count once in the totals. A module none of whose parameters requires a gradient is `frozen`.
+///
+/// FLOPs and sizes are those of one [`example_forward`](fulgurite_engine::LightningModule::example_forward), in evaluation, without
+/// gradients; the generators of random numbers are left as they were. Operations belong to the module whose parameter
+/// they use, and those between two layers to the innermost module around both. Sizes of a module of modules are those
+/// at its first and at its last layer with parameters. A layer's type is guessed from the operation that uses it; without
+/// an `example_forward`, or when that does not use the layer, from the shapes of its parameters where they leave no doubt.
+///
+/// ```
+/// use fulgurite::prelude::*;
+///
+/// let trainer = Trainer::builder().callback(ModelSummary::new().max_depth(-1));
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct ModelSummary {
+    options: ModelSummaryOptions,
+}
+
+/// Options of [`ModelSummary`].
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, Setters)]
+#[serde(default, deny_unknown_fields)]
+#[setters(generate_delegates(ty = "ModelSummary", field = "options"))]
+#[non_exhaustive]
+pub struct ModelSummaryOptions {
+    /// How deep to look into modules of modules: 0 for the totals alone, -1 for everything.
+    pub max_depth: i64,
+}
+
+impl Default for ModelSummaryOptions {
+    fn default() -> ModelSummaryOptions {
+        ModelSummaryOptions { max_depth: 1 }
+    }
+}
+
+impl Configurable for ModelSummary {
+    const ALIASES: &'static [&'static str] = &["RichModelSummary"];
+    type Options = ModelSummaryOptions;
+
+    fn from_options(options: ModelSummaryOptions) -> Result<ModelSummary, Error> {
+        options.check()?;
+        Ok(ModelSummary { options })
+    }
+}
+
+impl ModelSummaryOptions {
+    fn check(&self) -> Result<(), Error> {
+        match self.max_depth {
+            -1.. => Ok(()),
+            depth => Err(Error::Config(format!(
+                "max_depth={depth} of ModelSummary is below -1; write how deep to look, 0 for the totals alone, or -1 for everything"
+            ))),
+        }
+    }
+}
+
+/// What a model consists of; its `Display` is the table that [`ModelSummary`] prints.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// The modules down to `max_depth`, each before what it consists of.
+    pub layers: Vec<LayerSummary>,
+    /// Elements of parameters that belong to no module, because their names have no dot.
+    pub other_parameters: u64,
+    /// Elements of all parameters, each counted once.
+    pub total_parameters: u64,
+    /// Elements of parameters that require a gradient.
+    pub trainable_parameters: u64,
+    /// Memory of all parameters, in millions of bytes.
+    pub model_size: f64,
+    /// Modules at any depth that are in training mode: all, as a summary is made of a module that is about to train.
+    pub modules_in_train_mode: u64,
+    /// Modules at any depth that are in evaluation mode.
+    pub modules_in_eval_mode: u64,
+    /// Floating-point operations of the example pass, if the module has one.
+    pub total_flops: Option<u64>,
+    max_depth: i64,
+}
+
+/// One module of a [`Summary`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct LayerSummary {
+    /// Its dotted name.
+    pub name: String,
+    /// Its type in PyTorch's words, such as `Conv2d`, where it can be told.
+    pub layer_type: Option<String>,
+    /// Elements of its parameters, with those of the modules in it.
+    pub num_parameters: u64,
+    /// Whether it has parameters, and none of them requires a gradient.
+    pub is_frozen: bool,
+    /// Floating-point operations of the example pass in it, if the module has one.
+    pub flops: Option<u64>,
+    /// The shape of what went in.
+    pub in_size: Option<Vec<i64>>,
+    /// The shape of what came out.
+    pub out_size: Option<Vec<i64>>,
+}
+
+impl ModelSummary {
+    /// A summary of the model's direct children.
+    pub fn new() -> ModelSummary {
+        ModelSummary::default()
+    }
+
+    /// The summary of a module, without a trainer.
+    ///
+    /// ```
+    /// use fulgurite::prelude::*;
+    ///
+    /// # struct Line { vars: nn::VarStore, fc: nn::Linear }
+    /// # impl LightningModule for Line {
+    /// #     type Batch = Tensor;
+    /// #     fn vars(&self) -> &dyn Parameters { &self.vars }
+    /// #     fn example_forward(&mut self) -> Result<Tensor> {
+    /// #         Ok(Tensor::ones([8, 4], (Kind::Float, self.vars.device())).apply(&self.fc))
+    /// #     }
+    /// # }
+    /// # let vars = nn::VarStore::new(Device::Cpu);
+    /// # let fc = nn::linear(vars.root() / "fc", 4, 2, Default::default());
+    /// # let mut module = Line { vars, fc };
+    /// let summary = ModelSummary::new().max_depth(-1).of(&mut module)?;
+    /// assert_eq!(summary.total_parameters, 10);
+    /// assert_eq!(summary.layers[0].layer_type.as_deref(), Some("Linear"));
+    /// assert_eq!(summary.total_flops, Some(2 * 8 * 4 * 2));
+    /// # Ok::<(), fulgurite::BoxError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A `max_depth` below -1, and what `example_forward` returned.
+    pub fn of(&self, module: &mut dyn ModuleView) -> Result<Summary> {
+        self.options.check()?;
+        let ops = example_ops(module)?;
+        Ok(layers::summarize(module.vars(), ops.as_deref(), self.options.max_depth))
+    }
+}
+
+impl ModelSummary {
+    /// The summary in a precision that the example pass may not have been written for.
+    fn of_converted(&self, trainer: &TrainerState, module: &mut dyn ModuleView) -> Result<Summary> {
+        let random = RngState::capture()?;
+        let summary = catch_unwind(AssertUnwindSafe(|| self.of(module)));
+        if let Ok(Ok(summary)) = summary {
+            return Ok(summary);
+        }
+        module.train(true);
+        random.restore()?;
+        trainer.warn(&format!(
+            "{}::example_forward does not run in precision {}, so the summary has no sizes; make its input of the kind of the parameters",
+            module.name(),
+            trainer.fabric().precision().name()
+        ));
+        self.options.check()?;
+        Ok(layers::summarize(module.vars(), None, self.options.max_depth))
+    }
+}
+
+/// The operations of the module's example pass; `None` if it has none.
+fn example_ops(module: &mut dyn ModuleView) -> Result<Option<Vec<OpRecord>>> {
+    let random = RngState::capture()?;
+    module.train(false);
+    let recorded = {
+        let _no_grad = NoGradGuard::new();
+        record_ops(|| module.example_forward())
+    };
+    module.train(true);
+    random.restore()?;
+    let (output, ops) = recorded?;
+    match output {
+        Ok(_) => Ok(Some(ops)),
+        Err(error) if matches!(error.downcast_ref(), Some(Error::NotImplemented("example_forward"))) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Callback for ModelSummary {
+    fn stands_for(&self) -> Option<DefaultCallback> {
+        Some(DefaultCallback::ModelSummary)
+    }
+
+    fn on_fit_start(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView) -> Result<()> {
+        if trainer.is_global_zero() {
+            let summary = match trainer.fabric().precision().input_kind() {
+                None => self.of(module)?,
+                Some(_) => self.of_converted(trainer, module)?,
+            };
+            trainer.print(&format!("{}\n\n{summary}\n", stands_on(trainer)));
+        }
+        Ok(())
+    }
+}
+
+fn stands_on(trainer: &TrainerState) -> String {
+    let fabric = trainer.fabric();
+    let device = match fabric.device() {
+        Device::Cuda(index) => format!(":{index}"),
+        _ => String::new(),
+    };
+    let runtime = RuntimeReport::collect();
+    format!(
+        "{}{device}, precision {}, strategy {}, {} thread(s) on {} processor(s)",
+        fabric.accelerator(),
+        fabric.precision().name(),
+        fabric.strategy().name(),
+        runtime.num_threads,
+        runtime.num_processors
+    )
+}

@@ -1,0 +1,312 @@
+//! Modules out of names, and what an example pass tells of them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use fulgurite_torch::flops::op_flops;
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::params::{named_buffers, named_parameters, tied_names};
+use fulgurite_torch::record::{Argument, OpRecord, TensorRecord};
+use fulgurite_torch::storage_id;
+use fulgurite_torch::tch::Tensor;
+
+use super::{LayerSummary, Summary};
+
+/// A parameter or buffer under one of its names.
+struct Variable {
+    name: String,
+    tensor: Tensor,
+    is_parameter: bool,
+}
+
+impl Variable {
+    /// The module it belongs to; empty for none.
+    fn module(&self) -> &str {
+        self.name.rsplit_once('.').map_or("", |(module, _)| module)
+    }
+
+    fn is_in(&self, module: &str) -> bool {
+        contains(module, self.module())
+    }
+
+    fn numel(&self) -> u64 {
+        self.tensor.numel() as u64
+    }
+}
+
+/// Whether a module is another, or in it. Everything is in the root, whose name is empty.
+fn contains(outer: &str, inner: &str) -> bool {
+    match inner.strip_prefix(outer) {
+        Some(rest) => outer.is_empty() || rest.is_empty() || rest.starts_with('.'),
+        None => false,
+    }
+}
+
+/// The parameters in their order, then the buffers, then further names of parameters.
+fn variables(vars: &dyn Parameters) -> Vec<Variable> {
+    let of = |is_parameter| move |(name, tensor)| Variable { name, tensor, is_parameter };
+    let mut all: Vec<_> = named_parameters(vars).into_iter().map(of(true)).collect();
+    all.extend(named_buffers(vars).into_iter().map(of(false)));
+    all.extend(tied_names(vars).into_iter().map(of(true)));
+    all
+}
+
+pub(super) fn summarize(vars: &dyn Parameters, ops: Option<&[OpRecord]>, max_depth: i64) -> Summary {
+    let variables = variables(vars);
+    let modules = modules(&variables);
+    let pass = ops.map(|ops| Pass::new(ops, &variables));
+    let is_shown = |module: &&String| max_depth < 0 || (module.split('.').count() as i64) <= max_depth;
+    let layers = modules.iter().filter(is_shown).map(|module| layer(module, &modules, &variables, pass.as_ref()));
+    let (total, trainable, bytes) = totals(&variables);
+    Summary {
+        layers: layers.collect(),
+        other_parameters: count(variables.iter().filter(|variable| variable.module().is_empty())),
+        total_parameters: total,
+        trainable_parameters: trainable,
+        model_size: bytes as f64 * 1e-6,
+        modules_in_train_mode: modules.len() as u64,
+        modules_in_eval_mode: 0,
+        total_flops: pass.map(|pass| pass.flops_in("")),
+        max_depth,
+    }
+}
+
+/// Every module at every depth, before what it consists of, siblings in the order they were made.
+fn modules(variables: &[Variable]) -> Vec<String> {
+    let mut modules = Vec::new();
+    collect_modules("", variables, &mut modules);
+    modules
+}
+
+fn collect_modules(parent: &str, variables: &[Variable], modules: &mut Vec<String>) {
+    let begun = modules.len();
+    for variable in variables {
+        let Some(rest) = variable.name.strip_prefix(parent) else { continue };
+        let Some((child, _)) = rest.split_once('.') else { continue };
+        let module = format!("{parent}{child}");
+        if !modules[begun..].contains(&module) {
+            modules.push(module.clone());
+            collect_modules(&format!("{module}."), variables, modules);
+        }
+    }
+}
+
+fn layer(module: &str, modules: &[String], variables: &[Variable], pass: Option<&Pass>) -> LayerSummary {
+    let own = || variables.iter().filter(|variable| variable.is_in(module));
+    let is_leaf = !modules.iter().any(|other| other != module && contains(module, other));
+    let mut parameters = own().filter(|variable| variable.is_parameter).peekable();
+    let has_parameters = parameters.peek().is_some();
+    let is_frozen = has_parameters && !parameters.any(|variable| variable.tensor.requires_grad());
+    let first = pass.and_then(|pass| pass.uses_in(module).next());
+    let last = pass.and_then(|pass| if is_leaf { first } else { pass.uses_in(module).last() });
+    let layer_type = match first {
+        _ if !is_leaf => None,
+        Some(used) => used.layer_type.clone(),
+        None => type_of_shapes(module, variables),
+    };
+    LayerSummary {
+        name: module.to_owned(),
+        layer_type,
+        num_parameters: count(own()),
+        is_frozen,
+        flops: pass.map(|pass| pass.flops_in(module)),
+        in_size: first.and_then(|used| used.in_size.clone()),
+        out_size: last.and_then(|used| used.out_size.clone()),
+    }
+}
+
+/// What tells parameters apart that may be views of one another: tied ones begin at the same place.
+fn memory(tensor: &Tensor) -> (usize, usize) {
+    (tensor.data_ptr() as usize, tensor.numel())
+}
+
+/// The elements of the parameters among `variables`, tied ones once.
+fn count<'a>(variables: impl Iterator<Item = &'a Variable>) -> u64 {
+    let mut seen = HashSet::new();
+    let parameters = variables.filter(|variable| variable.is_parameter);
+    parameters.filter(|variable| seen.insert(memory(&variable.tensor))).map(Variable::numel).sum()
+}
+
+/// Elements of all parameters, elements of those that require a gradient, and bytes of all.
+fn totals(variables: &[Variable]) -> (u64, u64, u64) {
+    let mut seen = HashSet::new();
+    let (mut total, mut trainable, mut bytes) = (0, 0, 0);
+    for variable in variables.iter().filter(|variable| variable.is_parameter) {
+        if seen.insert(memory(&variable.tensor)) {
+            total += variable.numel();
+            trainable += if variable.tensor.requires_grad() { variable.numel() } else { 0 };
+            bytes += variable.numel() * variable.tensor.kind().elt_size_in_bytes() as u64;
+        }
+    }
+    (total, trainable, bytes)
+}
+
+/// A use of a layer.
+struct Use {
+    module: String,
+    layer_type: Option<String>,
+    in_size: Option<Vec<i64>>,
+    out_size: Option<Vec<i64>>,
+}
+
+/// What an example pass did, module by module.
+struct Pass {
+    uses: Vec<Use>,
+    /// By the innermost module they belong to.
+    flops: BTreeMap<String, u64>,
+}
+
+impl Pass {
+    fn new(ops: &[OpRecord], variables: &[Variable]) -> Pass {
+        let owners = Owners::new(variables);
+        let mut uses = Vec::new();
+        let mut flops = BTreeMap::new();
+        // Operations without parameters wait until it is known which layer comes next.
+        let mut waiting = 0;
+        let mut before: Option<String> = None;
+        let mut times_used = HashMap::new();
+        for (op, cost) in outermost(ops) {
+            let Some(module) = owners.module(op, &mut times_used) else {
+                waiting += cost;
+                continue;
+            };
+            let between = before.as_deref().map_or("", |before| common(before, &module));
+            *flops.entry(between.to_owned()).or_insert(0) += std::mem::take(&mut waiting);
+            *flops.entry(module.clone()).or_insert(0) += cost;
+            before = Some(module.clone());
+            uses.push(Use {
+                layer_type: type_of_op(op),
+                in_size: owners.first_input(op),
+                out_size: op.output_shape(0).map(<[i64]>::to_vec),
+                module,
+            });
+        }
+        *flops.entry(String::new()).or_insert(0) += waiting;
+        Pass { uses, flops }
+    }
+
+    fn uses_in(&self, module: &str) -> impl Iterator<Item = &Use> {
+        self.uses.iter().filter(move |used| contains(module, &used.module))
+    }
+
+    fn flops_in(&self, module: &str) -> u64 {
+        self.flops.iter().filter(|(inner, _)| contains(module, inner)).map(|(_, flops)| flops).sum()
+    }
+}
+
+/// What the program asked for, each with the cost of all that it called.
+fn outermost(ops: &[OpRecord]) -> Vec<(&OpRecord, u64)> {
+    let mut found: Vec<(&OpRecord, u64)> = Vec::new();
+    for op in ops {
+        if op.parent.is_none() {
+            found.push((op, 0));
+        }
+        // Whatever ran since belongs to the last one asked for: one thread runs the pass.
+        if let Some((_, cost)) = found.last_mut() {
+            *cost += op_flops(op);
+        }
+    }
+    found
+}
+
+/// The innermost module around both.
+fn common<'a>(a: &'a str, b: &str) -> &'a str {
+    let mut shared = a;
+    while !contains(shared, b) {
+        shared = shared.rsplit_once('.').map_or("", |(outer, _)| outer);
+    }
+    shared
+}
+
+/// The modules that a piece of memory belongs to, in the order of their names.
+struct Owners<'a>(HashMap<usize, Vec<&'a str>>);
+
+impl<'a> Owners<'a> {
+    fn new(variables: &'a [Variable]) -> Owners<'a> {
+        let mut owners: HashMap<usize, Vec<&str>> = HashMap::new();
+        for variable in variables {
+            if let Ok(storage) = storage_id(&variable.tensor) {
+                let modules = owners.entry(storage).or_default();
+                if !modules.contains(&variable.module()) {
+                    modules.push(variable.module());
+                }
+            }
+        }
+        Owners(owners)
+    }
+
+    fn of(&self, tensor: &TensorRecord) -> Option<&Vec<&'a str>> {
+        self.0.get(&tensor.storage_id)
+    }
+
+    /// The module whose parameter an operation uses. One that only looks at a parameter in another way uses nothing.
+    /// Tied parameters are taken to be used by their modules in turn.
+    fn module(&self, op: &OpRecord, times_used: &mut HashMap<usize, usize>) -> Option<String> {
+        let inputs = op.input_tensors();
+        let used = inputs.iter().find(|tensor| self.of(tensor).is_some())?;
+        let outputs = op.output_tensors();
+        if !outputs.is_empty() && outputs.iter().all(|output| self.of(output).is_some()) {
+            return None;
+        }
+        let modules = self.of(used)?;
+        let times = times_used.entry(used.storage_id).or_insert(0);
+        let module = modules.get(*times).or(modules.last())?;
+        *times += 1;
+        Some((*module).to_owned())
+    }
+
+    /// The shape of the first input that is no parameter.
+    fn first_input(&self, op: &OpRecord) -> Option<Vec<i64>> {
+        op.input_tensors().into_iter().find(|tensor| self.of(tensor).is_none()).map(|tensor| tensor.shape.clone())
+    }
+}
+
+/// PyTorch's name of the layer that runs an operation.
+fn type_of_op(op: &OpRecord) -> Option<String> {
+    let spatial = |index: usize| op.input_shape(index).map(|shape| shape.len().saturating_sub(2));
+    let name = match op.name.strip_prefix("aten::")? {
+        "linear" | "addmm" | "matmul" | "mm" => "Linear",
+        "bilinear" => "Bilinear",
+        "embedding" => "Embedding",
+        "embedding_bag" => "EmbeddingBag",
+        "conv1d" => "Conv1d",
+        "conv2d" => "Conv2d",
+        "conv3d" => "Conv3d",
+        "conv_transpose1d" => "ConvTranspose1d",
+        "conv_transpose2d" => "ConvTranspose2d",
+        "conv_transpose3d" => "ConvTranspose3d",
+        "convolution" | "_convolution" => {
+            let transposed = matches!(op.inputs.get(6), Some(Argument::Bool(true)));
+            return Some(format!("Conv{}{}d", if transposed { "Transpose" } else { "" }, spatial(1)?));
+        }
+        "batch_norm" => return Some(format!("BatchNorm{}d", spatial(0)?.max(1))),
+        "instance_norm" => return Some(format!("InstanceNorm{}d", spatial(0)?.max(1))),
+        "layer_norm" => "LayerNorm",
+        "group_norm" => "GroupNorm",
+        "rms_norm" => "RMSNorm",
+        "lstm" => "LSTM",
+        "gru" => "GRU",
+        "rnn_tanh" | "rnn_relu" => "RNN",
+        "lstm_cell" => "LSTMCell",
+        "gru_cell" => "GRUCell",
+        "prelu" => "PReLU",
+        _ => return None,
+    };
+    Some(name.to_owned())
+}
+
+/// PyTorch's name of a layer with such parameters, where only one layer has them.
+fn type_of_shapes(module: &str, variables: &[Variable]) -> Option<String> {
+    let find = |name: &str| variables.iter().find(|v| v.module() == module && v.name.ends_with(&format!(".{name}")));
+    if find("running_mean").is_some() {
+        return Some("BatchNorm".to_owned());
+    }
+    let (weight, bias) = (find("weight")?.tensor.size(), find("bias")?.tensor.size());
+    match (weight.len(), bias.first()) {
+        (2, Some(bias)) if weight[0] == *bias => Some("Linear".to_owned()),
+        (dims @ 3..=5, Some(bias)) if weight[0] == *bias && weight[1] != *bias => Some(format!("Conv{}d", dims - 2)),
+        (dims @ 3..=5, Some(bias)) if weight[1] == *bias && weight[0] != *bias => {
+            Some(format!("ConvTranspose{}d", dims - 2))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,282 @@
+//! [`Callback`]: something that watches a run, and may step in.
+
+use std::any::Any;
+
+use fulgurite_fabric::Commit;
+use fulgurite_optim::Optimizer;
+use fulgurite_torch::tch::Tensor;
+use fulgurite_torch::{Dict, Value};
+
+use crate::checkpointer::Checkpointer;
+use crate::error::{Error, Result};
+use crate::loss::Loss;
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
+
+/// A callback that the trainer adds by itself, unless one is there that stands for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DefaultCallback {
+    /// The progress bar (`enable_progress_bar`).
+    ProgressBar,
+    /// The summary of the model (`enable_model_summary`).
+    ModelSummary,
+    /// The time limit (`max_time`). A run that has one needs no other limit.
+    Timer,
+}
+
+macro_rules! plain_hooks {
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        $($(#[$doc])* fn $name(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView) -> Result<()> {
+            Ok(())
+        })*
+    };
+}
+
+macro_rules! eval_batch_hooks {
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        $($(#[$doc])* fn $name(
+            &mut self,
+            trainer: &mut TrainerState,
+            module: &mut dyn ModuleView,
+            batch: &dyn Any,
+            batch_idx: usize,
+            dataloader_idx: usize,
+        ) -> Result<()> {
+            Ok(())
+        })*
+    };
+}
+
+/// Something that watches a run, and may step in. Every hook has a default; a callback is told of a moment before the
+/// module is.
+///
+/// ```
+/// use fulgurite::prelude::*;
+/// use fulgurite::{ModuleView, TrainerState};
+///
+/// /// Stops when the loss is low enough.
+/// struct GoodEnough(f64);
+///
+/// impl Callback for GoodEnough {
+///     fn on_validation_end(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
+///         let loss = trainer.callback_metrics()?.get("val_loss").map(|loss| loss.to_f64());
+///         if loss.is_some_and(|loss| loss < self.0) {
+///             trainer.request_stop("val_loss is good enough");
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+#[expect(unused_variables, reason = "the defaults of hooks do nothing with their arguments")]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `Callback`",
+    note = "write `impl Callback for {Self} {{ ... }}` with the hooks it cares about; all have defaults"
+)]
+pub trait Callback: Any + Send {
+    /// What it writes, if it writes checkpoints. Such a callback is called after all others, and stands for the
+    /// `ModelCheckpoint` that the trainer would add.
+    fn checkpointer(&self) -> Option<&dyn Checkpointer> {
+        None
+    }
+
+    /// The trainer's own callback that it stands for; there can be one of each.
+    fn stands_for(&self) -> Option<DefaultCallback> {
+        None
+    }
+
+    /// Whether it looks at what the module logs at the end of a training epoch: its
+    /// [`on_train_epoch_end`](Callback::on_train_epoch_end) is called after the module's. So are those of checkpointers.
+    fn reads_epoch_end_of_module(&self) -> bool {
+        false
+    }
+
+    /// The key of its state in checkpoints: unlike that of every other callback with state. The type's name by default;
+    /// callbacks that can be there twice append what tells them apart.
+    fn state_key(&self) -> String {
+        fulgurite_torch::short_type_name::<Self>().to_owned()
+    }
+
+    /// What a checkpoint keeps of it; empty for nothing.
+    fn state_dict(&self) -> Dict {
+        Dict::new()
+    }
+
+    /// Restores what [`state_dict`](Callback::state_dict) returned.
+    fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
+        Ok(())
+    }
+
+    /// An entry point begins.
+    fn setup(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView, stage: TrainerFn) -> Result<()> {
+        Ok(())
+    }
+
+    /// An entry point ended, however it ended.
+    fn teardown(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView, stage: TrainerFn) -> Result<()> {
+        Ok(())
+    }
+
+    plain_hooks! {
+        /// Fit begins; the optimizers exist.
+        on_fit_start;
+        /// Fit ended.
+        on_fit_end;
+        /// The sanity check begins.
+        on_sanity_check_start;
+        /// The sanity check ended.
+        on_sanity_check_end;
+        /// Training begins.
+        on_train_start;
+        /// Training ended.
+        on_train_end;
+        /// A training epoch begins.
+        on_train_epoch_start;
+        /// A training epoch ended.
+        on_train_epoch_end;
+        /// After the backward pass.
+        on_after_backward;
+        /// Validation begins.
+        on_validation_start;
+        /// Validation ended; its metrics are complete.
+        on_validation_end;
+        /// The walk through the validation loaders begins.
+        on_validation_epoch_start;
+        /// The walk through the validation loaders ended.
+        on_validation_epoch_end;
+        /// Test begins.
+        on_test_start;
+        /// Test ended.
+        on_test_end;
+        /// The walk through the test loaders begins.
+        on_test_epoch_start;
+        /// The walk through the test loaders ended.
+        on_test_epoch_end;
+        /// Prediction begins.
+        on_predict_start;
+        /// Prediction ended.
+        on_predict_end;
+        /// The walk through the prediction loaders begins.
+        on_predict_epoch_start;
+        /// The walk through the prediction loaders ended.
+        on_predict_epoch_end;
+    }
+
+    eval_batch_hooks! {
+        /// A validation batch is on the device. `batch` can be downcast to the module's `Batch`.
+        on_validation_batch_start;
+        /// A validation batch was evaluated.
+        on_validation_batch_end;
+        /// A test batch is on the device.
+        on_test_batch_start;
+        /// A test batch was evaluated.
+        on_test_batch_end;
+        /// A prediction batch is on the device.
+        on_predict_batch_start;
+    }
+
+    /// A batch was predicted.
+    fn on_predict_batch_end(
+        &mut self,
+        trainer: &mut TrainerState,
+        module: &mut dyn ModuleView,
+        outputs: &Value,
+        batch: &dyn Any,
+        batch_idx: usize,
+        dataloader_idx: usize,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// A training batch is on the device. `batch` can be downcast to the module's `Batch`.
+    fn on_train_batch_start(
+        &mut self,
+        trainer: &mut TrainerState,
+        module: &mut dyn ModuleView,
+        batch: &dyn Any,
+        batch_idx: usize,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// A training batch was trained on.
+    fn on_train_batch_end(
+        &mut self,
+        trainer: &mut TrainerState,
+        module: &mut dyn ModuleView,
+        outputs: &Loss,
+        batch: &dyn Any,
+        batch_idx: usize,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// The gradients of the last step are about to be dropped.
+    fn on_before_zero_grad(
+        &mut self,
+        trainer: &mut TrainerState,
+        module: &mut dyn ModuleView,
+        optimizer: &mut dyn Optimizer,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// Before the backward pass of `loss`.
+    fn on_before_backward(
+        &mut self,
+        trainer: &mut TrainerState,
+        module: &mut dyn ModuleView,
+        loss: &Tensor,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// The gradients of the window are complete, and not clipped yet.
+    fn on_before_optimizer_step(
+        &mut self,
+        trainer: &mut TrainerState,
+        module: &mut dyn ModuleView,
+        optimizer: &mut dyn Optimizer,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// An error ends the run.
+    fn on_exception(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView, error: &Error) -> Result<()> {
+        Ok(())
+    }
+
+    /// A checkpoint could not be written: what was to be done, and why it was not. Of a checkpoint that is written in the
+    /// background this is known only later, after a batch or at the end, when others may have been asked for already.
+    fn on_checkpoint_failed(
+        &mut self,
+        trainer: &mut TrainerState,
+        module: &mut dyn ModuleView,
+        commit: &Commit,
+        error: &Error,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// A checkpoint is about to be written; it may be added to. One of weights alone has no `optimizer_states`, and whatever
+    /// takes the place of the weights in a whole one takes it there, too. (Lightning does not call it for those.)
+    fn on_save_checkpoint(
+        &mut self,
+        trainer: &mut TrainerState,
+        module: &mut dyn ModuleView,
+        checkpoint: &mut Dict,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// A checkpoint was read; called before [`load_state_dict`](Callback::load_state_dict).
+    fn on_load_checkpoint(
+        &mut self,
+        trainer: &mut TrainerState,
+        module: &mut dyn ModuleView,
+        checkpoint: &mut Dict,
+    ) -> Result<()> {
+        Ok(())
+    }
+}

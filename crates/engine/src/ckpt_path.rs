@@ -1,0 +1,285 @@
+//! Which checkpoint `ckpt_path` means, and what is done where it is damaged.
+
+mod configuration;
+mod logs;
+mod search;
+
+use std::path::{Path, PathBuf};
+
+use fulgurite_fabric::{FabricError, StoredFile};
+use fulgurite_torch::Value;
+
+pub(crate) use configuration::Configuration;
+use search::Wanted;
+
+use crate::checkpointer::Checkpointer;
+use crate::data_module::Source;
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::module::LightningModule;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
+
+const EXTENSION: &str = ".ckpt";
+
+/// Of checkpoints that the next run of a scheduler's job goes on from, followed by a number.
+const HPC_PREFIX: &str = "hpc_ckpt_";
+
+/// A root folder holds experiments, those hold runs, and those hold `checkpoints`.
+const DEPTH_OF_RUNS: usize = 3;
+
+/// How many folders the names of another program's checkpoints have at most, as `val/loss=0.25` has one.
+const DEPTH_OF_NAMES: usize = 2;
+
+impl Engine {
+    /// The file that `ckpt_path` means; `None` for a start without one.
+    pub(crate) fn resolve_ckpt_path(
+        &mut self,
+        ckpt_path: Option<String>,
+        configuration: &Configuration,
+    ) -> Result<Option<PathBuf>, Error> {
+        let Some(ckpt_path) = ckpt_path else { return self.default_checkpoint() };
+        let wrong = |problem: &str| Err(Error::Config(format!("ckpt_path={ckpt_path:?} was asked for, and {problem}")));
+        let path = match ckpt_path.as_str() {
+            "best" if self.state.config.fast_dev_run > 0 => {
+                return wrong("fast_dev_run writes no checkpoints; give a path, or leave ckpt_path out");
+            }
+            "best" => match self.best_checkpoint() {
+                Some(best) => best,
+                None => {
+                    return wrong("no checkpoint has been written; fit first with a `ModelCheckpoint`, or give a path");
+                }
+            },
+            "last" => {
+                let last = self.last_checkpoints(|_| true)?;
+                if last.is_empty() {
+                    self.state.warn("ckpt_path=\"last\" was asked for, and there is no last checkpoint, so this is a fresh start; `ModelCheckpoint::save_last` writes one");
+                }
+                return self.choose_path(last);
+            }
+            "hpc" => {
+                let all = self.state.hpc_checkpoints()?;
+                if all.is_empty() {
+                    let root = self.state.default_root_dir();
+                    return wrong(&format!("there is no {HPC_PREFIX}N{EXTENSION} in {}; give a path", root.display()));
+                }
+                return self.go_on(all, None);
+            }
+            "auto" => {
+                let rehearsal = self.state.config.fast_dev_run > 0;
+                let all = if rehearsal { Vec::new() } else { self.own_checkpoints()? };
+                let nothing =
+                    if all.is_empty() { "there is no checkpoint yet" } else { "there is no checkpoint to go on from" };
+                return self.go_on_or_start(all, Some(configuration), nothing);
+            }
+            registry if registry == "registry" || registry.starts_with("registry:") => {
+                return wrong("there is no model registry here; download the file, and give its path");
+            }
+            folder if Path::new(folder).is_dir() => {
+                let depth = DEPTH_OF_RUNS + self.depth_of_names().max(DEPTH_OF_NAMES);
+                let files = self.state.fabric.checkpoint_io().list_below(Path::new(folder), depth)?;
+                let files = files.into_iter().filter(|file| self.names_checkpoint(&file.path)).collect();
+                return self.go_on_or_start(files, None, &format!("there is no checkpoint in {folder}"));
+            }
+            path => PathBuf::from(path),
+        };
+        if !self.state.fabric.checkpoint_io().exists(&path)? {
+            let problem = "there is no such file; check the path, or leave ckpt_path out to start afresh".into();
+            return Err(Error::Checkpoint { path, problem });
+        }
+        Ok(Some(path))
+    }
+
+    /// Where a fit starts that was given no checkpoint: where the scheduler's last run of the job was, or from what an
+    /// error left, if a callback is there for that.
+    fn default_checkpoint(&mut self) -> Result<Option<PathBuf>, Error> {
+        if self.state.entry_point() != TrainerFn::Fit || self.state.config.fast_dev_run > 0 {
+            return Ok(None);
+        }
+        if let Some(job) = self.state.shutdown.job().cloned() {
+            let all = self.state.hpc_checkpoints()?;
+            if let Some(path) = self.go_on(all, None)? {
+                self.state
+                    .print(&format!("job {job} goes on from {}; set ckpt_path to start from another", path.display()));
+                return Ok(Some(path));
+            }
+        }
+        let left = self.last_checkpoints(|checkpointer| checkpointer.resumes_by_itself())?;
+        let Some(left) = self.choose_path(left)? else { return Ok(None) };
+        self.state.warn(&format!(
+            "an error ended the last run, so this one goes on from {}; set ckpt_path to start from another",
+            left.display()
+        ));
+        Ok(Some(left))
+    }
+
+    /// The best checkpoint of the first callback that has one.
+    fn best_checkpoint(&self) -> Option<PathBuf> {
+        let best: Vec<&Path> = self.checkpointers().filter_map(|checkpointer| checkpointer.best_model_path()).collect();
+        if best.len() > 1 {
+            self.state.warn("ckpt_path=\"best\" was asked for, and several callbacks have a best checkpoint: that of the first is taken");
+        }
+        best.first().map(|path| path.to_path_buf())
+    }
+
+    /// The last checkpoints of some callbacks.
+    fn last_checkpoints(&mut self, which: impl Fn(&dyn Checkpointer) -> bool) -> Result<Vec<StoredFile>, Error> {
+        let Engine { state, callbacks, .. } = self;
+        let checkpointers = callbacks.iter().filter_map(|callback| callback.checkpointer());
+        let checkpointers = checkpointers.filter(|checkpointer| which(*checkpointer));
+        let named: Vec<PathBuf> = checkpointers.flat_map(|checkpointer| checkpointer.last_checkpoints(state)).collect();
+        let files = state.list_all(folders_of(&named))?;
+        Ok(files.into_iter().filter(|file| named.contains(&file.path)).collect())
+    }
+
+    /// Every checkpoint of runs that this one may go on with.
+    fn own_checkpoints(&mut self) -> Result<Vec<StoredFile>, Error> {
+        let depth = self.depth_of_names();
+        let mut folders: Vec<PathBuf> = Vec::new();
+        if let Some(logger) = self.state.fabric.loggers.first() {
+            let root = logger.save_dir().map(|dir| dir.join(logger.name()));
+            let runs = logger.runs().into_iter().filter_map(|run| Some(root.as_ref()?.join(run).join("checkpoints")));
+            folders.extend(runs);
+        } else {
+            folders.push(self.state.default_root_dir().join("checkpoints"));
+        }
+        folders.extend(self.folders_of_callbacks());
+        let mut files = Vec::new();
+        for folder in folders {
+            let below = self.state.fabric.checkpoint_io().list_below(&folder, depth)?;
+            files.extend(below.into_iter().filter(|file| self.names_checkpoint(&file.path)));
+        }
+        files.extend(self.state.hpc_checkpoints()?);
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        files.dedup_by(|a, b| a.path == b.path);
+        Ok(files)
+    }
+
+    /// The folders that callbacks were told to write to.
+    fn folders_of_callbacks(&self) -> Vec<PathBuf> {
+        let named: Vec<PathBuf> =
+            self.checkpointers().filter_map(|checkpointer| checkpointer.interrupted_checkpoint()).collect();
+        folders_of(&named)
+    }
+
+    /// How many folders the names of this run's checkpoints have.
+    fn depth_of_names(&self) -> usize {
+        self.checkpointers().map(|checkpointer| checkpointer.checkpoint_depth()).max().unwrap_or(0)
+    }
+
+    fn names_checkpoint(&self, path: &Path) -> bool {
+        is_checkpoint(path) || self.checkpointers().any(|checkpointer| checkpointer.names_checkpoint(path))
+    }
+
+    /// The furthest of some files that is whole.
+    fn choose_path(&mut self, files: Vec<StoredFile>) -> Result<Option<PathBuf>, Error> {
+        let candidates = self.state.rank(files);
+        Ok(self.state.choose(candidates, Wanted::default())?.map(|chosen| chosen.path))
+    }
+
+    /// The furthest that is whole and that this entry point can begin with, of a `configuration` where one is given; and the
+    /// loggers go on in the folders of the run that wrote it.
+    fn go_on(
+        &mut self,
+        files: Vec<StoredFile>,
+        configuration: Option<&Configuration>,
+    ) -> Result<Option<PathBuf>, Error> {
+        let candidates = self.state.rank(files);
+        let wanted = Wanted { resumable: self.state.entry_point() == TrainerFn::Fit, configuration };
+        let Some(chosen) = self.state.choose(candidates, wanted)? else { return Ok(None) };
+        let mut own_folders = self.folders_of_callbacks();
+        if hpc_number(&chosen.path).is_some() {
+            own_folders.push(self.state.default_root_dir());
+        }
+        self.state.continue_logs(&chosen.path, &chosen.checkpoint, &own_folders);
+        Ok(Some(chosen.path))
+    }
+
+    fn go_on_or_start(
+        &mut self,
+        files: Vec<StoredFile>,
+        configuration: Option<&Configuration>,
+        nothing: &str,
+    ) -> Result<Option<PathBuf>, Error> {
+        let found = self.go_on(files, configuration)?;
+        if found.is_none() {
+            self.state.print(&format!("{nothing}, so this is a fresh start"));
+        }
+        Ok(found)
+    }
+}
+
+impl Configuration {
+    /// Of a run of `module` on `data`.
+    pub(crate) fn of<M: LightningModule>(module: &M, data: &Source<'_, M::Batch>) -> Configuration {
+        let of_data = match data {
+            Source::DataModule(data) => data.hparams(),
+            _ => Default::default(),
+        };
+        Configuration::new(module.hparams(), of_data)
+    }
+}
+
+impl TrainerState {
+    /// Reads a checkpoint. Of a damaged one the error tells which to take instead.
+    pub(crate) fn load_checkpoint(&mut self, path: &Path) -> Result<Value, Error> {
+        let error = match self.fabric.checkpoint_io().load(path) {
+            Ok(checkpoint) => {
+                self.saves.set_loaded_from(path);
+                return Ok(checkpoint);
+            }
+            Err(error) => error,
+        };
+        let beside = self.list_all(folders_of(&[path.to_path_buf()])).unwrap_or_default();
+        let beside = beside.into_iter().filter(|file| is_checkpoint(&file.path) && file.path != path);
+        let whole = self.furthest_whole(beside);
+        Err(match (error, whole) {
+            (FabricError::Checkpoint { path, message }, Some(whole)) => Error::Checkpoint {
+                path,
+                problem: format!("{message}; the furthest whole checkpoint beside it is {}", whole.display()),
+            },
+            (error, _) => error.into(),
+        })
+    }
+
+    /// Where a run of a scheduler's job is saved for the next: after the highest number that is there.
+    pub(crate) fn next_hpc_path(&mut self) -> Result<PathBuf, Error> {
+        let numbers = self.hpc_checkpoints()?.into_iter().filter_map(|file| hpc_number(&file.path));
+        let highest = numbers.max().unwrap_or(0);
+        Ok(self.default_root_dir().join(format!("{HPC_PREFIX}{}{EXTENSION}", highest.saturating_add(1))))
+    }
+
+    /// The checkpoints of earlier runs of the job.
+    fn hpc_checkpoints(&mut self) -> Result<Vec<StoredFile>, Error> {
+        let root = self.default_root_dir();
+        let files = self.fabric.checkpoint_io().list(&root)?;
+        Ok(files.into_iter().filter(|file| hpc_number(&file.path).is_some()).collect())
+    }
+
+    fn list_all(&mut self, folders: Vec<PathBuf>) -> Result<Vec<StoredFile>, Error> {
+        let mut files: Vec<StoredFile> = Vec::new();
+        for folder in folders {
+            for file in self.fabric.checkpoint_io().list(&folder)? {
+                if files.iter().all(|known| known.path != file.path) {
+                    files.push(file);
+                }
+            }
+        }
+        Ok(files)
+    }
+}
+
+fn is_checkpoint(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| path.ends_with(EXTENSION))
+}
+
+fn hpc_number(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix(HPC_PREFIX)?.strip_suffix(EXTENSION)?.parse().ok()
+}
+
+fn folders_of(paths: &[PathBuf]) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = paths.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect();
+    folders.sort();
+    folders.dedup();
+    folders
+}

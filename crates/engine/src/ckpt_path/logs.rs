@@ -1,0 +1,67 @@
+//! Going on with the logs of the run that wrote a checkpoint.
+
+use std::path::{Path, PathBuf};
+
+use fulgurite_fabric::is_url;
+use fulgurite_fabric::loggers::Logger;
+use fulgurite_torch::{Dict, Value};
+
+use crate::error::Error;
+use crate::outline::Outline;
+use crate::progress::ResumePoint;
+use crate::state::TrainerState;
+
+impl TrainerState {
+    /// Has the loggers go on where the run that wrote a checkpoint logged: in the folder that the checkpoint lies in, or, for
+    /// one in `own_folders`, of which the configuration says that this run's checkpoints are there, where it says itself. A
+    /// checkpoint from elsewhere may be a stranger's, and says nothing of folders here.
+    pub(super) fn continue_logs(&mut self, path: &Path, checkpoint: &Dict, own_folders: &[PathBuf]) {
+        let by_place: Vec<Option<String>> =
+            self.fabric.loggers.iter().map(|logger| run_that_holds(logger.as_ref(), path)).collect();
+        let is_own = by_place.iter().any(Option::is_some) || own_folders.iter().any(|folder| holds(folder, path));
+        let held = Outline(checkpoint).log_versions();
+        if !is_own && !held.is_empty() && !by_place.is_empty() {
+            let path = path.display();
+            self.print(&format!("{path} is in no folder of this run, so the logs begin anew instead of going on"));
+        }
+        for (index, (logger, by_place)) in self.fabric.loggers.iter_mut().zip(&by_place).enumerate() {
+            let said = held.get(index).copied().flatten().filter(|_| is_own);
+            if let Some(version) = by_place.as_deref().or(said) {
+                logger.suggest_version(version);
+            }
+        }
+    }
+
+    /// Which run of each logger this is, for checkpoints.
+    pub(crate) fn log_versions(&self) -> Vec<Value> {
+        self.fabric.loggers.iter().map(|logger| logger.version().into()).collect()
+    }
+
+    /// Has the loggers drop what a run that this one goes on from logged after its checkpoint.
+    pub(crate) fn continue_logging(&mut self, resume: &ResumePoint) -> Result<(), Error> {
+        // The x-axis counts from 0, and moves on when a batch is over.
+        let last = self.fit.epoch.batches_that_stepped() as i64 - i64::from(!resume.batch_open);
+        for logger in &mut self.fabric.loggers {
+            logger.resume_after(last)?;
+        }
+        Ok(())
+    }
+}
+
+/// The run of a logger in whose folder a file lies, which is a folder of the logger's and not a link to elsewhere.
+fn run_that_holds(logger: &dyn Logger, path: &Path) -> Option<String> {
+    let root = logger.save_dir()?.join(logger.name());
+    let is_here = |run: &str| holds(&root, &root.join(run));
+    logger.runs().into_iter().find(|run| is_here(run) && holds(&root.join(run), path))
+}
+
+/// Whether something lies in a folder, wherever links lead; in none if it is not there. URLs are compared as they stand.
+fn holds(folder: &Path, path: &Path) -> bool {
+    if is_url(folder) || is_url(path) {
+        return path.starts_with(folder) && !path.components().any(|part| part.as_os_str() == "..");
+    }
+    let real =
+        path.parent().zip(path.file_name()).and_then(|(parent, name)| Some(parent.canonicalize().ok()?.join(name)));
+    let real = real.map(|path| path.canonicalize().unwrap_or(path));
+    real.zip(folder.canonicalize().ok()).is_some_and(|(path, folder)| path != folder && path.starts_with(folder))
+}

@@ -1,0 +1,471 @@
+//! [`TrainerConfig`]: every argument of the trainer, as data.
+
+mod loggers;
+pub mod spelling;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use derive_setters::Setters;
+use fulgurite_fabric::Devices;
+use fulgurite_fabric::strategy::StrategyChoice;
+use fulgurite_macros::ExportSetters;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+pub use spelling::parse_time;
+
+/// What is made of options that are data: every callback, logger and profiler that a file or a command line can name.
+///
+/// The options' fields are documented and have defaults once, in the struct; setters, YAML and help texts follow.
+pub trait Configurable: Sized {
+    /// Other names of the class in files, such as Lightning's where that is spelled differently.
+    const ALIASES: &'static [&'static str] = &[];
+
+    /// The name of the class in files and on the command line. The type's name by default.
+    fn class_name() -> &'static str {
+        fulgurite_torch::short_type_name::<Self>()
+    }
+
+    /// Its options, all with defaults.
+    type Options: Serialize + DeserializeOwned + JsonSchema + Default;
+
+    /// Makes it of its options.
+    ///
+    /// # Errors
+    ///
+    /// An option, or a pair of options, that cannot be, and what to write instead.
+    fn from_options(options: Self::Options) -> Result<Self, Error>;
+}
+
+/// How many batches of a loader to use: a count, or a fraction of them.
+///
+/// `Limit::from(1)` is one batch, `Limit::from(1.0)` is all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Limit {
+    /// At most this many.
+    Batches(u64),
+    /// This fraction, 0.0 to 1.0, rounded down.
+    Fraction(f64),
+}
+
+/// When validation runs within a training epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ValCheckInterval {
+    /// Every this many training batches.
+    Batches(u64),
+    /// Every this fraction of an epoch, 0.0 to 1.0.
+    Fraction(f64),
+    /// When this much time has passed since the last validation.
+    Time(
+        #[serde(with = "spelling::time")]
+        #[schemars(with = "String")]
+        Duration,
+    ),
+}
+
+/// How gradients are clipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum GradientClipAlgorithm {
+    /// All together, to a global L2 norm.
+    #[default]
+    Norm,
+    /// Each element, to a range around zero.
+    Value,
+}
+
+/// Whether operations without a deterministic implementation are allowed.
+/// In files: `false`, `warn` or `true`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deterministic {
+    /// Yes.
+    #[default]
+    False,
+    /// Yes, with a warning.
+    Warn,
+    /// No: such an operation is an error.
+    True,
+}
+
+/// Every argument of the trainer, as data: what the builder fills, and what YAML and checkpoints hold.
+///
+/// Names, defaults and meaning are Lightning's; where they differ, the field says so.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Setters, ExportSetters)]
+#[serde(default, deny_unknown_fields)]
+#[setters(strip_option)]
+#[non_exhaustive]
+pub struct TrainerConfig {
+    /// Epochs to train at most; -1 for no limit. Without any limit at all it is 1000.
+    pub max_epochs: Option<i64>,
+    /// Epochs to train before anything may stop the run.
+    pub min_epochs: Option<u64>,
+    /// Optimizer steps to train at most; -1 for no limit.
+    pub max_steps: i64,
+    /// Optimizer steps to train before anything may stop the run.
+    pub min_steps: Option<u64>,
+    /// Time to train at most, checked after every batch; `DD:HH:MM:SS` in text.
+    #[serde(with = "spelling::optional_time")]
+    #[schemars(with = "Option<String>")]
+    pub max_time: Option<Duration>,
+    /// Time for checkpoint and teardown after SIGTERM, after which the process is ended; without limit by default.
+    #[serde(with = "spelling::optional_time")]
+    #[schemars(with = "Option<String>")]
+    pub termination_grace_period: Option<Duration>,
+    /// Training batches per epoch: a count, or a fraction.
+    #[setters(into)]
+    pub limit_train_batches: Limit,
+    /// Validation batches per loader.
+    #[setters(into)]
+    pub limit_val_batches: Limit,
+    /// Test batches per loader.
+    #[setters(into)]
+    pub limit_test_batches: Limit,
+    /// Prediction batches per loader.
+    #[setters(into)]
+    pub limit_predict_batches: Limit,
+    /// Run this many batches of everything once, without logger or checkpoint, to find mistakes; 0 is off.
+    #[serde(with = "spelling::count_or_bool")]
+    #[schemars(with = "spelling::CountOrBool")]
+    pub fast_dev_run: u64,
+    /// Train and validate on this few batches, unshuffled, to see whether the model can learn at all; 0 is off.
+    #[setters(into)]
+    pub overfit_batches: Limit,
+    /// When validation runs within an epoch: every fraction of it, every number of batches, or after a time.
+    #[setters(into)]
+    pub val_check_interval: ValCheckInterval,
+    /// Validate only after every n-th epoch. `None`: `val_check_interval` counts batches across epochs.
+    #[setters(strip_option = false, into)]
+    pub check_val_every_n_epoch: Option<u64>,
+    /// Validation batches per loader to run before training; -1 for all.
+    pub num_sanity_val_steps: i64,
+    /// Ask for the training and validation loaders again every n epochs; 0 for once. Loaders handed over are kept.
+    pub reload_dataloaders_every_n_epochs: u64,
+    /// Write step metrics every n optimizer steps; 0 for never.
+    pub log_every_n_steps: u64,
+    /// Batches per optimizer step. A short last window of an epoch is averaged over the batches it has (Lightning
+    /// divides it by the full number).
+    pub accumulate_grad_batches: u64,
+    /// Where to clip gradients; nothing is clipped when it is `None` or not above zero.
+    pub gradient_clip_val: Option<f64>,
+    /// How to clip gradients.
+    pub gradient_clip_algorithm: GradientClipAlgorithm,
+    /// Whether operations without a deterministic implementation are allowed.
+    pub deterministic: Deterministic,
+    /// Let cuDNN try out its convolution algorithms. `None` leaves it as it is, or off where `deterministic` is on.
+    pub benchmark: Option<bool>,
+    /// Look for the operation that made the first NaN, forward or backward, or an infinite loss; slow.
+    pub detect_anomaly: bool,
+    /// Show a progress bar; on by default.
+    pub enable_progress_bar: Option<bool>,
+    /// Show a summary of the model; on by default.
+    pub enable_model_summary: Option<bool>,
+    /// Write checkpoints even when no `ModelCheckpoint` is among the callbacks; on by default.
+    pub enable_checkpointing: Option<bool>,
+    /// Send the hyper-parameters of module and data module to the loggers when a run begins.
+    pub enable_autolog_hparams: bool,
+    /// Where logs and checkpoints go when neither says otherwise; the current folder by default.
+    #[setters(into)]
+    pub default_root_dir: Option<PathBuf>,
+    /// `cpu`, `cuda`, `mps`, `gpu` or `auto`.
+    #[setters(into)]
+    pub accelerator: String,
+    /// Which devices of each machine, with a process for each: a number, a list, -1 for all, or `auto`.
+    #[setters(into)]
+    pub devices: Devices,
+    /// How processes work together: `auto`, `single_device`, `ddp` or `ddp_find_unused_parameters_true`, or `DdpOptions`.
+    #[setters(into)]
+    #[schemars(with = "String")]
+    pub strategy: StrategyChoice,
+    /// Machines in the run.
+    pub num_nodes: u64,
+    /// Make batch norms in training see the batches of all processes as one. Nothing special where there is one.
+    pub sync_batchnorm: bool,
+    /// The kinds of numbers: `32-true`, `bf16-mixed`, `16-mixed`, `bf16-true`, `16-true` or `64-true`.
+    #[setters(into)]
+    pub precision: String,
+    /// Give every process its own part of the data. Without, loaders see to that themselves.
+    pub use_distributed_sampler: bool,
+    /// Evaluate under libtorch's inference mode (outside fit), not only without gradients.
+    pub inference_mode: bool,
+    /// Measure where the time goes: `simple`, `advanced` or `pytorch`.
+    #[setters(skip)]
+    pub profiler: Option<String>,
+    /// Nothing but the loop, to measure its overhead.
+    pub barebones: bool,
+}
+
+impl Default for TrainerConfig {
+    fn default() -> TrainerConfig {
+        let all = Limit::Fraction(1.0);
+        TrainerConfig {
+            max_epochs: None,
+            min_epochs: None,
+            max_steps: -1,
+            min_steps: None,
+            max_time: None,
+            termination_grace_period: None,
+            limit_train_batches: all,
+            limit_val_batches: all,
+            limit_test_batches: all,
+            limit_predict_batches: all,
+            fast_dev_run: 0,
+            overfit_batches: Limit::Batches(0),
+            val_check_interval: ValCheckInterval::Fraction(1.0),
+            check_val_every_n_epoch: Some(1),
+            num_sanity_val_steps: 2,
+            reload_dataloaders_every_n_epochs: 0,
+            log_every_n_steps: 50,
+            accumulate_grad_batches: 1,
+            gradient_clip_val: None,
+            gradient_clip_algorithm: GradientClipAlgorithm::Norm,
+            deterministic: Deterministic::False,
+            benchmark: None,
+            detect_anomaly: false,
+            enable_progress_bar: None,
+            enable_model_summary: None,
+            enable_checkpointing: None,
+            enable_autolog_hparams: true,
+            default_root_dir: None,
+            accelerator: "auto".into(),
+            devices: Devices::Auto,
+            strategy: "auto".into(),
+            num_nodes: 1,
+            sync_batchnorm: false,
+            precision: "32-true".into(),
+            use_distributed_sampler: true,
+            inference_mode: true,
+            profiler: None,
+            barebones: false,
+        }
+    }
+}
+
+impl TrainerConfig {
+    /// Checks every argument alone and against the others.
+    ///
+    /// # Errors
+    ///
+    /// The first argument, or pair of arguments, that cannot be, and what to write instead.
+    pub fn validate(&self) -> Result<(), Error> {
+        let wrong = |message: String| Err(Error::Config(message));
+        if let Some(max_epochs) = self.max_epochs.filter(|&n| n < -1) {
+            return wrong(format!("max_epochs={max_epochs} is below -1; write a number of epochs, or -1 for no limit"));
+        }
+        if self.max_steps < -1 {
+            let max_steps = self.max_steps;
+            return wrong(format!("max_steps={max_steps} is below -1; write a number of steps, or -1 for no limit"));
+        }
+        if let (Some(min), Some(max)) = (self.min_epochs, self.max_epochs.filter(|&n| n >= 0))
+            && min > max.unsigned_abs()
+        {
+            return wrong(format!("min_epochs={min} is above max_epochs={max}; lower the one or raise the other"));
+        }
+        if let (Some(min), max @ 0..) = (self.min_steps, self.max_steps)
+            && min > max.unsigned_abs()
+        {
+            return wrong(format!("min_steps={min} is above max_steps={max}; lower the one or raise the other"));
+        }
+        for (name, limit) in [
+            ("limit_train_batches", self.limit_train_batches),
+            ("limit_val_batches", self.limit_val_batches),
+            ("limit_test_batches", self.limit_test_batches),
+            ("limit_predict_batches", self.limit_predict_batches),
+            ("overfit_batches", self.overfit_batches),
+        ] {
+            if let Limit::Fraction(fraction) = limit
+                && !(0.0..=1.0).contains(&fraction)
+            {
+                return wrong(format!(
+                    "{name}={fraction} is not between 0.0 and 1.0; write a fraction in that range, or a whole number of batches"
+                ));
+            }
+        }
+        match self.val_check_interval {
+            ValCheckInterval::Fraction(fraction) if !(0.0..=1.0).contains(&fraction) || fraction == 0.0 => {
+                return wrong(format!(
+                    "val_check_interval={fraction} is not above 0.0 and up to 1.0; write a fraction of an epoch in that range, a whole number of batches, or a time"
+                ));
+            }
+            ValCheckInterval::Fraction(fraction) if self.check_val_every_n_epoch.is_none() => {
+                return wrong(format!(
+                    "val_check_interval={fraction} is a fraction of an epoch, and check_val_every_n_epoch=None counts batches across epochs; give val_check_interval a whole number of batches or a time"
+                ));
+            }
+            ValCheckInterval::Batches(0) => {
+                return wrong(
+                    "val_check_interval=0 never comes; to turn validation off set limit_val_batches to 0".into(),
+                );
+            }
+            ValCheckInterval::Time(interval) if interval.is_zero() => {
+                return wrong("val_check_interval of no time at all; write a time above zero".into());
+            }
+            _ => {}
+        }
+        if self.check_val_every_n_epoch == Some(0) {
+            return wrong(
+                "check_val_every_n_epoch=0 never comes; to turn validation off set limit_val_batches to 0".into(),
+            );
+        }
+        if self.num_sanity_val_steps < -1 {
+            let steps = self.num_sanity_val_steps;
+            return wrong(format!(
+                "num_sanity_val_steps={steps} is below -1; write a number of batches, or -1 for all"
+            ));
+        }
+        if self.default_root_dir.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
+            return wrong("default_root_dir is empty; write a folder, such as `.`, or leave it out".into());
+        }
+        if self.num_nodes == 0 {
+            return wrong("num_nodes=0 is no machine at all; write 1".into());
+        }
+        if self.accumulate_grad_batches == 0 {
+            return wrong("accumulate_grad_batches=0 would never step; write 1 or more".into());
+        }
+        if let Some(value) = self.gradient_clip_val.filter(|v| !v.is_finite()) {
+            return wrong(format!(
+                "gradient_clip_val={value} is not a number; write a positive number, or leave it out"
+            ));
+        }
+        if self.barebones {
+            let contradictions = [
+                ("enable_checkpointing", self.enable_checkpointing == Some(true)),
+                ("enable_progress_bar", self.enable_progress_bar == Some(true)),
+                ("enable_model_summary", self.enable_model_summary == Some(true)),
+                ("fast_dev_run", self.fast_dev_run > 0),
+                ("detect_anomaly", self.detect_anomaly),
+                ("profiler", self.profiler.is_some()),
+            ];
+            if let Some((name, _)) = contradictions.iter().find(|(_, on)| *on) {
+                return wrong(format!(
+                    "barebones=true measures the bare loop, and {name} was turned on; leave one of them out"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The configuration a run follows: with `fast_dev_run`, `overfit_batches` and `barebones` spelled out.
+    pub fn resolved(mut self) -> TrainerConfig {
+        if let overfit @ (Limit::Batches(1..) | Limit::Fraction(_)) = self.overfit_batches
+            && overfit != Limit::Fraction(0.0)
+        {
+            self.limit_train_batches = overfit;
+            self.limit_val_batches = overfit;
+        } else if self.fast_dev_run > 0 {
+            self.limit_train_batches = Limit::Batches(self.fast_dev_run);
+            self.limit_val_batches = Limit::Batches(self.fast_dev_run);
+        }
+        if self.fast_dev_run > 0 {
+            self.limit_test_batches = Limit::Batches(self.fast_dev_run);
+            self.limit_predict_batches = Limit::Batches(self.fast_dev_run);
+            self.max_steps = i64::try_from(self.fast_dev_run).unwrap_or(i64::MAX);
+            self.max_epochs = Some(1);
+            self.num_sanity_val_steps = 0;
+            self.val_check_interval = ValCheckInterval::Fraction(1.0);
+            self.check_val_every_n_epoch = Some(1);
+        }
+        if self.barebones {
+            self.enable_checkpointing = Some(false);
+            self.enable_progress_bar = Some(false);
+            self.enable_model_summary = Some(false);
+            self.num_sanity_val_steps = 0;
+            self.log_every_n_steps = 0;
+        }
+        self
+    }
+
+    /// Whether `overfit_batches` is on.
+    pub fn is_overfitting(&self) -> bool {
+        !matches!(self.overfit_batches, Limit::Batches(0)) && self.overfit_batches != Limit::Fraction(0.0)
+    }
+}
+
+impl Limit {
+    /// How many of `len` batches (`None`: unknown) this allows; `None` for no limit.
+    ///
+    /// # Errors
+    ///
+    /// A fraction of an unknown number; a positive fraction that allows none.
+    pub(crate) fn apply(self, name: &str, len: Option<usize>) -> Result<Option<usize>, Error> {
+        match (self, len) {
+            (Limit::Batches(n), len) => {
+                let n = usize::try_from(n).unwrap_or(usize::MAX);
+                Ok(Some(len.map_or(n, |len| len.min(n))))
+            }
+            (Limit::Fraction(0.0), _) => Ok(Some(0)),
+            (Limit::Fraction(1.0), len) => Ok(len),
+            (Limit::Fraction(fraction), None) => Err(Error::Config(format!(
+                "{name}={fraction} is a fraction, and the data loader does not know its length; write a whole number of batches, 0.0 or 1.0"
+            ))),
+            (Limit::Fraction(fraction), Some(len)) => {
+                let limit = (len as f64 * fraction) as usize;
+                if limit == 0 && len > 0 {
+                    return Err(Error::Config(format!(
+                        "{name}={fraction} of {len} batches is not one batch; write at least {}, or a whole number",
+                        1.0 / len as f64
+                    )));
+                }
+                Ok(Some(limit))
+            }
+        }
+    }
+
+    /// How many batches this allows of a loader that may have another number than the `expected`, which this allowed of
+    /// the length that it said.
+    pub(crate) fn of_any_length(self, expected: Option<usize>) -> Option<usize> {
+        match self {
+            Limit::Batches(n) => Some(usize::try_from(n).unwrap_or(usize::MAX)),
+            Limit::Fraction(1.0) => None,
+            Limit::Fraction(_) => expected,
+        }
+    }
+
+    pub(crate) fn is_zero(self) -> bool {
+        matches!(self, Limit::Batches(0)) || self == Limit::Fraction(0.0)
+    }
+}
+
+macro_rules! limit_from {
+    ($($int:ty),*) => {
+        $(
+            /// A number of batches; a negative one is none.
+            impl From<$int> for Limit {
+                fn from(batches: $int) -> Limit {
+                    Limit::Batches(u64::try_from(batches).unwrap_or(0))
+                }
+            }
+
+            /// A number of batches; a negative one is 0, which validation refuses.
+            impl From<$int> for ValCheckInterval {
+                fn from(batches: $int) -> ValCheckInterval {
+                    ValCheckInterval::Batches(u64::try_from(batches).unwrap_or(0))
+                }
+            }
+        )*
+    };
+}
+limit_from!(i32, i64, u32, u64, usize);
+
+impl From<f64> for Limit {
+    fn from(fraction: f64) -> Limit {
+        Limit::Fraction(fraction)
+    }
+}
+
+impl From<f64> for ValCheckInterval {
+    fn from(fraction: f64) -> ValCheckInterval {
+        ValCheckInterval::Fraction(fraction)
+    }
+}
+
+impl From<Duration> for ValCheckInterval {
+    fn from(interval: Duration) -> ValCheckInterval {
+        ValCheckInterval::Time(interval)
+    }
+}

@@ -1,0 +1,23 @@
+//! The fabric's loggers, as classes that a file or a command line can name.
+
+use fulgurite_fabric::loggers::{CsvLogger, CsvLoggerOptions, TensorBoardLogger, TensorBoardLoggerOptions};
+
+use super::Configurable;
+use crate::error::Error;
+
+impl Configurable for CsvLogger {
+    const ALIASES: &'static [&'static str] = &["CSVLogger"];
+    type Options = CsvLoggerOptions;
+
+    fn from_options(options: CsvLoggerOptions) -> Result<CsvLogger, Error> {
+        Ok(options.into())
+    }
+}
+
+impl Configurable for TensorBoardLogger {
+    type Options = TensorBoardLoggerOptions;
+
+    fn from_options(options: TensorBoardLoggerOptions) -> Result<TensorBoardLogger, Error> {
+        Ok(options.into())
+    }
+}

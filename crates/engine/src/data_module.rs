@@ -1,0 +1,221 @@
+//! Where batches come from: [`LightningDataModule`], or loaders handed over directly.
+
+use fulgurite_data::{Batch, BoxLoader, CombinedLoader, DataLoader, IntoLoader, IterableDataLoader};
+use fulgurite_torch::{Dict, Value};
+
+use crate::error::{BoxError, Error, Result};
+use crate::stage::TrainerFn;
+
+/// The loaders of a stage. Any loader converts into it; [`and`](Loaders::and) adds another.
+///
+/// ```
+/// use fulgurite::prelude::*;
+/// # let (clean, noisy) = (vec![Tensor::from(1)], vec![Tensor::from(2)]);
+///
+/// let loaders: Loaders<Tensor> = Loaders::from(clean).and(noisy);
+/// assert_eq!(loaders.0.len(), 2);
+/// ```
+pub struct Loaders<B>(pub Vec<BoxLoader<B>>);
+
+impl<B> Loaders<B> {
+    /// No loader.
+    pub fn none() -> Loaders<B> {
+        Loaders(Vec::new())
+    }
+
+    /// One more: an evaluation walks them one after the other, and tells them apart by `dataloader_idx`.
+    #[must_use]
+    pub fn and(mut self, loader: impl IntoLoader<Batch = B>) -> Loaders<B>
+    where
+        B: Batch,
+    {
+        self.0.push(loader.into_loader());
+        self
+    }
+}
+
+impl<L: IntoLoader> From<L> for Loaders<L::Batch> {
+    fn from(loader: L) -> Self {
+        Loaders(vec![loader.into_loader()])
+    }
+}
+
+/// Data for every stage: downloaded once, set up in every process, torn down at the end.
+///
+/// ```
+/// use fulgurite::prelude::*;
+///
+/// struct Numbers;
+///
+/// impl LightningDataModule for Numbers {
+///     type Batch = (Tensor, Tensor);
+///
+///     fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+///         let x = Tensor::randn([64, 1], (Kind::Float, Device::Cpu));
+///         let dataset = TensorDataset::new((x.shallow_clone(), &x * 3.0))?;
+///         Ok(DataLoader::new(dataset).batch_size(8).shuffle(true).into())
+///     }
+/// }
+/// ```
+#[expect(unused_variables, reason = "the defaults of hooks do nothing with their arguments")]
+pub trait LightningDataModule: Send {
+    /// What its loaders yield.
+    type Batch: Batch;
+
+    /// Downloads and prepares data, once per node. What is assigned here is not seen by other processes.
+    fn prepare_data(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called in every process when an entry point begins.
+    fn setup(&mut self, stage: TrainerFn) -> Result<()> {
+        Ok(())
+    }
+
+    /// The training loader.
+    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+        Err(Error::NotImplemented("train_dataloader").into())
+    }
+
+    /// The validation loaders.
+    fn val_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+        Err(Error::NotImplemented("val_dataloader").into())
+    }
+
+    /// The test loaders.
+    fn test_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+        Err(Error::NotImplemented("test_dataloader").into())
+    }
+
+    /// The prediction loaders.
+    fn predict_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+        Err(Error::NotImplemented("predict_dataloader").into())
+    }
+
+    /// Called in every process when an entry point ends, however it ends.
+    fn teardown(&mut self, stage: TrainerFn) -> Result<()> {
+        Ok(())
+    }
+
+    /// An error ends the run.
+    fn on_exception(&mut self, error: &Error) -> Result<()> {
+        Ok(())
+    }
+
+    /// What a checkpoint keeps of it.
+    fn state_dict(&self) -> Dict {
+        Dict::new()
+    }
+
+    /// Restores what [`state_dict`](Self::state_dict) returned.
+    fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
+        Ok(())
+    }
+
+    /// Hyper-parameters, saved in checkpoints and sent to loggers together with the module's.
+    fn hparams(&self) -> Dict {
+        Dict::new()
+    }
+
+    /// Changes a hyper-parameter, such as the batch size, for the tuner. `false`: there is none of that name.
+    fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Its name, under which a checkpoint keeps its state: the type's, by default.
+    fn name(&self) -> &'static str {
+        fulgurite_torch::short_type_name::<Self>()
+    }
+}
+
+/// Data handed to an entry point. Made from `&mut` data modules, loaders, tuples of loaders, or `()` for the module's
+/// own loader methods.
+pub struct Data<'a, B>(pub(crate) Source<'a, B>);
+
+pub(crate) enum Source<'a, B> {
+    DataModule(&'a mut dyn LightningDataModule<Batch = B>),
+    /// What was handed over for the entry point, and for validation within fit.
+    Loaders(Option<Loaders<B>>, Option<Loaders<B>>),
+    /// The module's own methods.
+    Module,
+}
+
+/// What an entry point accepts as its data.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not data for batches of `{B}`",
+    note = "hand over `&mut` a `LightningDataModule`, a `DataLoader`, `(train, val)` loaders, `Loaders`, or `()` for the module's own loader methods; the loader's batch must be the module's `Batch`"
+)]
+pub trait IntoData<'a, B> {
+    /// The conversion.
+    fn into_data(self) -> Data<'a, B>;
+}
+
+impl<'a, B: Batch, D: LightningDataModule<Batch = B>> IntoData<'a, B> for &'a mut D {
+    fn into_data(self) -> Data<'a, B> {
+        Data(Source::DataModule(self))
+    }
+}
+
+impl<'a, B: Batch> IntoData<'a, B> for () {
+    fn into_data(self) -> Data<'a, B> {
+        Data(Source::Module)
+    }
+}
+
+impl<'a, B: Batch> IntoData<'a, B> for Loaders<B> {
+    fn into_data(self) -> Data<'a, B> {
+        Data(Source::Loaders(Some(self), None))
+    }
+}
+
+impl<'a, B: Batch> IntoData<'a, B> for Vec<B> {
+    fn into_data(self) -> Data<'a, B> {
+        Data(Source::Loaders(Some(self.into()), None))
+    }
+}
+
+impl<'a, B: Batch> IntoData<'a, B> for CombinedLoader<B> {
+    fn into_data(self) -> Data<'a, B> {
+        Data(Source::Loaders(Some(self.into()), None))
+    }
+}
+
+impl<'a, B: Batch> IntoData<'a, B> for BoxLoader<B> {
+    fn into_data(self) -> Data<'a, B> {
+        Data(Source::Loaders(Some(self.into()), None))
+    }
+}
+
+macro_rules! one_loader {
+    ($($loader:ident),*) => {
+        $(impl<'a, B: Batch, D, C> IntoData<'a, B> for $loader<D, C>
+        where
+            $loader<D, C>: IntoLoader<Batch = B>,
+        {
+            fn into_data(self) -> Data<'a, B> {
+                Data(Source::Loaders(Some(self.into()), None))
+            }
+        })*
+    };
+}
+one_loader!(DataLoader, IterableDataLoader);
+
+impl<'a, B, T, V> IntoData<'a, B> for (T, V)
+where
+    T: Into<Loaders<B>>,
+    V: Into<Loaders<B>>,
+{
+    fn into_data(self) -> Data<'a, B> {
+        Data(Source::Loaders(Some(self.0.into()), Some(self.1.into())))
+    }
+}
+
+/// Asks a data source for the loaders of a stage. `None`: there are none.
+pub(crate) fn request<B>(loaders: Result<Loaders<B>>) -> Result<Option<Loaders<B>>, BoxError> {
+    match loaders {
+        Ok(Loaders(list)) if list.is_empty() => Ok(None),
+        Ok(loaders) => Ok(Some(loaders)),
+        Err(error) if Error::is_not_implemented(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

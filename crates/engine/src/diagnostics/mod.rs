@@ -1,0 +1,61 @@
+//! [`Diagnostics`]: mistakes that do not show. The trainer looks for them in the first batches, says what it found once, and
+//! stops looking.
+
+mod data_wait;
+mod dead_parameters;
+
+use std::time::Instant;
+
+use data_wait::DataWait;
+pub(crate) use data_wait::Phase;
+use dead_parameters::DeadParameters;
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::{Cuda, Device};
+
+/// What a fit is being watched for.
+#[derive(Debug, Default)]
+pub(crate) struct Diagnostics {
+    dead: DeadParameters,
+    wait: DataWait,
+}
+
+impl Diagnostics {
+    /// Training begins.
+    pub(crate) fn start(vars: &dyn Parameters) -> Diagnostics {
+        Diagnostics { dead: DeadParameters::of(vars), wait: DataWait::default() }
+    }
+
+    /// After a backward pass, or before an optimizer steps: notes which parameters have a gradient.
+    pub(crate) fn look_at_gradients(&mut self) {
+        self.dead.look();
+    }
+
+    /// Which parameters have had no gradient up to the end of `epoch`; once.
+    pub(crate) fn report_dead_parameters(&mut self, epoch: u64) -> Option<String> {
+        self.dead.report(epoch)
+    }
+
+    /// Starts a timer; `None` when enough was measured.
+    pub(crate) fn start_timer(&self) -> Option<Instant> {
+        self.wait.start_timer()
+    }
+
+    /// Stops a timer, and adds its time to a phase.
+    pub(crate) fn stop_timer(&mut self, phase: Phase, timer: Option<Instant>) {
+        self.wait.stop_timer(phase, timer);
+    }
+
+    /// Whether training waits for data; once, as soon as enough batches were measured.
+    pub(crate) fn report_data_wait(&mut self, device: Device, epoch_is_over: bool) -> Option<String> {
+        if !self.wait.is_due(epoch_is_over) {
+            return None;
+        }
+        if let Device::Cuda(index) = device {
+            // What the GPU has yet to do is work too.
+            let timer = self.wait.start_timer();
+            Cuda::synchronize(index as i64);
+            self.wait.stop_timer(Phase::Work, timer);
+        }
+        self.wait.report()
+    }
+}

@@ -1,0 +1,186 @@
+//! The entry points: what runs from set-up to teardown, for `Trainer` and `Tuner`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use fulgurite_torch::Value;
+
+use crate::ckpt_path::Configuration;
+use crate::data_module::{IntoData, Source};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::hook::Hook;
+use crate::loops::{EvalResults, Run};
+use crate::module::LightningModule;
+use crate::outcome::Outcome;
+use crate::signals::SignalGuard;
+use crate::stage::{Stage, TrainerFn};
+use crate::state::SaveRequest;
+use crate::tuner::{BatchSizeFinderOptions, LearningRateFinderOptions, LrFind};
+
+impl Engine {
+    /// Trains `module`, from `ckpt_path` where one is given.
+    ///
+    /// # Errors
+    ///
+    /// What was wrong with arguments, data or module, or what failed in a hook; teardown has run by then.
+    pub fn fit<'a, M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        data: impl IntoData<'a, M::Batch>,
+        ckpt_path: Option<String>,
+    ) -> Result<Outcome, Error> {
+        let outcome = self.enter(TrainerFn::Fit, module, data.into_data().0, ckpt_path, |run| run.fit());
+        match outcome {
+            Ok(()) => {
+                let stopped = self.state.requests.stop_reason();
+                Ok(stopped.map_or(Outcome::Finished, |reason| Outcome::Stopped(reason.to_owned())))
+            }
+            Err(error) => {
+                if let Some(signal) = error.signal() {
+                    return Ok(self.state.outcome_of(signal));
+                }
+                if error.is_of_lost_ranks() {
+                    self.say_how_to_go_on();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Evaluates `module` on its validation loaders, or on its test loaders where `entry` is [`TrainerFn::Test`]. Returns the
+    /// logged values of each loader.
+    ///
+    /// # Errors
+    ///
+    /// As [`fit`](Engine::fit).
+    pub fn evaluate<'a, M: LightningModule>(
+        &mut self,
+        entry: TrainerFn,
+        module: &mut M,
+        data: impl IntoData<'a, M::Batch>,
+        ckpt_path: Option<String>,
+    ) -> Result<Vec<EvalResults>, Error> {
+        let name = LightningModule::name(module).to_owned();
+        self.enter(entry, module, data.into_data().0, ckpt_path, |run| {
+            run.setup_eval_data(entry.stage())?;
+            run.require_eval_data(entry)?;
+            let results = run.evaluate()?;
+            if run.engine.state.evaluation().is_step_missing() {
+                let method = entry.stage().info().step.name();
+                return Err(Error::MissingMethod { entry: entry.name(), method, module: name });
+            }
+            Ok(results)
+        })
+    }
+
+    /// The predictions of `module`, per loader and batch, on the CPU; none unless they are to be kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`fit`](Engine::fit).
+    pub fn predict<'a, M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        data: impl IntoData<'a, M::Batch>,
+        ckpt_path: Option<String>,
+        keep: bool,
+    ) -> Result<Vec<Vec<Value>>, Error> {
+        self.enter(TrainerFn::Predict, module, data.into_data().0, ckpt_path, |run| {
+            run.setup_eval_data(Stage::Predict)?;
+            run.require_eval_data(TrainerFn::Predict)?;
+            run.predict(keep)
+        })
+    }
+
+    /// The learning-rate range test, as an entry point of its own.
+    ///
+    /// # Errors
+    ///
+    /// Options that cannot be, a module with no or several optimizers, a hyper-parameter that is not there; what fails in a
+    /// trial.
+    pub fn lr_find<'a, M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        data: impl IntoData<'a, M::Batch>,
+        options: &LearningRateFinderOptions,
+    ) -> Result<Option<LrFind>, Error> {
+        self.enter(TrainerFn::Fit, module, data.into_data().0, None, |run| run.lr_find(options, true))
+    }
+
+    /// The search for a batch size for the steps of `entry`, as an entry point of its own.
+    ///
+    /// # Errors
+    ///
+    /// Options that cannot be, loaders handed over directly, a hyper-parameter that is not there; what fails in a trial for
+    /// another reason than memory.
+    pub fn scale_batch_size<'a, M: LightningModule>(
+        &mut self,
+        entry: TrainerFn,
+        module: &mut M,
+        data: impl IntoData<'a, M::Batch>,
+        options: &BatchSizeFinderOptions,
+    ) -> Result<Option<u64>, Error> {
+        self.enter(entry, module, data.into_data().0, None, |run| run.scale_batch_size(options))
+    }
+
+    /// Writes a checkpoint of `module` and of what the trainer knows; with `weights_only` without optimizers, schedulers and
+    /// callbacks. The state of a data module is not in it.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written; what a hook of the module or a callback said.
+    pub fn save_checkpoint<M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        path: PathBuf,
+        weights_only: bool,
+    ) -> Result<(), Error> {
+        let request = SaveRequest { weights_only, ..SaveRequest::new(path) };
+        let mut run = Run::new(self, module, Source::Module);
+        run.save(&request)?;
+        run.wait_for_saves()
+    }
+
+    /// What every entry point does, whatever happens in it: set-up, the run itself, teardown.
+    fn enter<M: LightningModule, T>(
+        &mut self,
+        entry: TrainerFn,
+        module: &mut M,
+        data: Source<'_, M::Batch>,
+        ckpt_path: Option<String>,
+        body: impl FnOnce(&mut Run<'_, '_, M>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.prepare(entry)?;
+        self.state.share_global_seed()?;
+        self.state.follow_loggers_of_rank_zero()?;
+        let configuration = Configuration::of(module, &data);
+        let ckpt_path = self.resolve_ckpt_path(ckpt_path, &configuration)?;
+        self.state.configuration = configuration;
+        // A run that goes on may do so in the folder of an earlier one.
+        self.state.follow_loggers_of_rank_zero()?;
+        self.state.shutdown.join_earlier_run(ckpt_path.is_some());
+        let signals = &self.state.shutdown.signals;
+        let grace = self.state.config.termination_grace_period;
+        let (guard, problem) = SignalGuard::install(signals, grace, &self.state.console);
+        if let Some(problem) = problem {
+            self.state.warn(&problem);
+        }
+        self.state.start_profiler()?;
+        let callbacks = self.on_module(Hook::ConfigureCallbacks, module, |m, _| Ok(m.configure_callbacks()))?;
+        self.merge_callbacks(callbacks)?;
+
+        let mut run = Run::new(self, module, data);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            run.begin(ckpt_path)?;
+            body(&mut run)
+        }));
+        let outcome = outcome.unwrap_or_else(|payload| Err(run.panic_error(payload.as_ref())));
+        let outcome = run.end(outcome);
+        if outcome.as_ref().is_err_and(|error| error.signal().is_some()) {
+            self.state.shutdown.signals.answered();
+        }
+        drop(guard);
+        outcome
+    }
+}

@@ -1,0 +1,141 @@
+//! How hooks are called: on callbacks, on the module, on the data module.
+
+use fulgurite_data::Batch;
+use fulgurite_fabric::Pass;
+
+use crate::callback::Callback;
+use crate::data_module::LightningDataModule;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::hook::Hook;
+use crate::module::LightningModule;
+use crate::module_view::ModuleView;
+use crate::scope::Scope;
+use crate::stage::Stage;
+use crate::state::{Owner, TrainerState};
+use crate::step::Step;
+
+impl Engine {
+    /// Calls a hook on one callback.
+    pub(crate) fn on_callback(
+        &mut self,
+        index: usize,
+        hook: Hook,
+        module: &mut dyn ModuleView,
+        call: impl FnOnce(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> Result<()>,
+    ) -> Result<(), Error> {
+        let Engine { state, callbacks, .. } = self;
+        let Some(callback) = callbacks.get_mut(index) else { return Ok(()) };
+        let name = |callback: &dyn Callback| callback.state_key();
+        state.call(hook, Owner::Callback(index), callback.as_mut(), name, |state, callback| {
+            call(callback, state, module)
+        })
+    }
+
+    /// Calls a hook on the callbacks that `which` selects, in order.
+    pub(crate) fn on_some_callbacks(
+        &mut self,
+        hook: Hook,
+        module: &mut dyn ModuleView,
+        which: impl Fn(&dyn Callback) -> bool,
+        mut call: impl FnMut(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> Result<()>,
+    ) -> Result<(), Error> {
+        for index in 0..self.callbacks.len() {
+            if which(self.callbacks[index].as_ref()) {
+                self.on_callback(index, hook, module, &mut call)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls a hook on every callback, in order.
+    pub(crate) fn on_callbacks(
+        &mut self,
+        hook: Hook,
+        module: &mut dyn ModuleView,
+        call: impl FnMut(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> Result<()>,
+    ) -> Result<(), Error> {
+        self.on_some_callbacks(hook, module, |_| true, call)
+    }
+
+    /// Calls a hook on the module.
+    pub(crate) fn on_module<M: LightningModule, T>(
+        &mut self,
+        hook: Hook,
+        module: &mut M,
+        call: impl FnOnce(&mut M, &mut TrainerState) -> Result<T>,
+    ) -> Result<T, Error> {
+        self.in_module(hook, module, |engine, module| call(module, &mut engine.state))
+    }
+
+    /// Calls a step of the module, in what strategy and precision surround it with.
+    pub(crate) fn on_step<M: LightningModule, T>(
+        &mut self,
+        hook: Hook,
+        module: &mut M,
+        call: impl FnOnce(&mut M, &mut Step) -> Result<T>,
+    ) -> Result<T, Error> {
+        let pass = if self.state.stage() == Stage::Train { Pass::Training } else { Pass::Evaluation };
+        let _context = self.state.fabric.forward_context(pass)?;
+        self.in_module(hook, module, |engine, module| call(module, &mut Step(engine)))
+    }
+
+    /// Calls something of the module that needs more than the trainer's state.
+    pub(crate) fn in_module<M: LightningModule, T>(
+        &mut self,
+        hook: Hook,
+        module: &mut M,
+        call: impl FnOnce(&mut Engine, &mut M) -> Result<T>,
+    ) -> Result<T, Error> {
+        self.call(hook, Owner::Module, module, |module| LightningModule::name(module).to_owned(), call)
+    }
+
+    /// Calls a hook on every callback, then on the module.
+    pub(crate) fn on_all<M: LightningModule, T>(
+        &mut self,
+        hook: Hook,
+        module: &mut M,
+        on_callback: impl FnMut(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> Result<()>,
+        on_module: impl FnOnce(&mut M, &mut TrainerState) -> Result<T>,
+    ) -> Result<T, Error> {
+        self.on_callbacks(hook, module, on_callback)?;
+        self.on_module(hook, module, on_module)
+    }
+
+    /// Calls a method of the data module as a hook.
+    pub(crate) fn on_data_module<'d, B: Batch, T>(
+        &mut self,
+        hook: Hook,
+        data: &mut (dyn LightningDataModule<Batch = B> + 'd),
+        call: impl FnOnce(&mut (dyn LightningDataModule<Batch = B> + 'd), &mut TrainerState) -> Result<T>,
+    ) -> Result<T, Error> {
+        let name = |data: &(dyn LightningDataModule<Batch = B> + 'd)| data.name().to_owned();
+        self.call(hook, Owner::DataModule, data, name, |engine, data| call(data, &mut engine.state))
+    }
+
+    /// Moves a batch to the device, with the module's hooks around it.
+    pub(crate) fn transfer<M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        batch: M::Batch,
+        dataloader_idx: usize,
+    ) -> Result<M::Batch, Error> {
+        self.profiled_strategy("batch_to_device", |engine| engine.transfer_hooks(module, batch, dataloader_idx))
+    }
+
+    fn transfer_hooks<M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        batch: M::Batch,
+        dataloader_idx: usize,
+    ) -> Result<M::Batch, Error> {
+        let device = self.state.device();
+        let batch = self.state.fabric.convert_input(batch);
+        let batch = self
+            .on_module(Hook::OnBeforeBatchTransfer, module, |m, _| m.on_before_batch_transfer(batch, dataloader_idx))?;
+        let batch = self.on_module(Hook::TransferBatchToDevice, module, |m, _| {
+            m.transfer_batch_to_device(batch, device, dataloader_idx)
+        })?;
+        self.on_module(Hook::OnAfterBatchTransfer, module, |m, _| m.on_after_batch_transfer(batch, dataloader_idx))
+    }
+}

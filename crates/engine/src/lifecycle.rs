@@ -1,0 +1,284 @@
+//! What every entry point does around its own work: set-up before it, teardown after it, however it ends.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use fulgurite_fabric::loggers::RunStatus;
+use fulgurite_torch::grad;
+use fulgurite_torch::tch::Cuda;
+
+use crate::callback::{Callback, DefaultCallback};
+use crate::config::Deterministic;
+use crate::data_module::Source;
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::hook::Hook;
+use crate::loops::{Run, SafePoint};
+use crate::module::LightningModule;
+use crate::module_view::ModuleView;
+use crate::profilers::ProfiledRun;
+use crate::scope::Scope;
+use crate::stage::TrainerFn;
+use crate::state::{Owner, Position, TrainerState};
+
+impl Engine {
+    /// A fresh start of an entry point; what the last one logged is forgotten.
+    pub(crate) fn prepare(&mut self, entry: TrainerFn) -> Result<(), Error> {
+        let state = &mut self.state;
+        state.position = Position::at_start_of(entry);
+        state.evaluation_mut().expect_step();
+        state.saves.begin();
+        state.shutdown.begin();
+        state.begin_requests();
+        state.tune_requests.clear();
+        state.metrics.clear();
+        if entry == TrainerFn::Fit {
+            let max_epochs = self.epoch_limit();
+            self.state.fit.restart(max_epochs);
+            self.state.training_data = Default::default();
+        }
+        Ok(())
+    }
+
+    /// The epochs of a fit. Lightning's default holds where nothing limits the run.
+    fn epoch_limit(&self) -> Option<u64> {
+        let config = &self.state.config;
+        let is_unlimited = config.max_epochs.is_none()
+            && config.max_steps == -1
+            && !self.callbacks.iter().any(|callback| callback.stands_for() == Some(DefaultCallback::Timer));
+        if is_unlimited {
+            self.state.warn("neither max_epochs, max_steps nor max_time is set: training for 1000 epochs; set max_epochs to -1 for no limit");
+            return Some(1000);
+        }
+        config.max_epochs.and_then(|epochs| u64::try_from(epochs).ok())
+    }
+
+    /// Adds the module's callbacks, which take the place of those of the same type, and puts all in order.
+    pub(crate) fn merge_callbacks(&mut self, more: Vec<Box<dyn Callback>>) -> Result<(), Error> {
+        let type_of = |callback: &dyn Callback| (callback as &dyn Any).type_id();
+        let replaced = |old: &dyn Callback| more.iter().any(|new| type_of(new.as_ref()) == type_of(old));
+        let names: Vec<String> =
+            self.callbacks.iter().filter(|c| replaced(c.as_ref())).map(|c| c.state_key()).collect();
+        let is_first = more.is_empty() || !std::mem::replace(&mut self.module_callbacks_merged, true);
+        if !names.is_empty() && is_first {
+            let names = names.join(", ");
+            self.state.print(&format!("the module's `configure_callbacks` takes the place of the trainer's {names}"));
+        }
+        self.callbacks.retain(|old| !replaced(old.as_ref()));
+        self.callbacks.extend(more);
+        self.callbacks.sort_by_key(|callback| callback.checkpointer().is_some());
+        for (index, callback) in self.callbacks.iter().enumerate() {
+            let key = callback.state_key();
+            let twin = self.callbacks[..index].iter().find(|other| other.state_key() == key);
+            if let Some(twin) = twin
+                && !(callback.state_dict().is_empty() && twin.state_dict().is_empty())
+            {
+                return Err(Error::Config(format!(
+                    "two callbacks have the state key `{key}`, so a checkpoint could not tell them apart; give them different arguments, or implement `Callback::state_key`"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<M: LightningModule> Run<'_, '_, M> {
+    /// Everything before the stage runs.
+    pub(crate) fn begin(&mut self, ckpt_path: Option<PathBuf>) -> Result<(), Error> {
+        let stage = self.state().entry_point();
+        let is_fit = stage == TrainerFn::Fit;
+        self.shut_down_if_asked(SafePoint::Beginning)?;
+        self.state().set_determinism()?;
+        self.prepare_data()?;
+        self.state().settle_requests()?;
+        self.shut_down_if_asked(SafePoint::Beginning)?;
+        self.data_hook(Hook::Setup, |data, _| data.setup(stage))?;
+        self.hook(Hook::Setup, |c, t, m| c.setup(t, m, stage), |m, t| m.setup(t, stage))?;
+        self.module_hook(Hook::ConfigureModel, |m, t| m.configure_model(t))?;
+        let checkpoint = ckpt_path.map(|path| self.restore_weights(&path).map(|restored| (path, restored)));
+        let checkpoint = checkpoint.transpose()?;
+        self.engine.state.fabric.setup_module(self.module.vars())?;
+        self.engine.state.seed_rank()?;
+        if is_fit {
+            self.engine.state.fabric.setup_training(self.module.vars())?;
+            let may_validate = self.may_validate();
+            self.state().fit.epoch.validation.set_enabled(may_validate);
+            self.configure_optimizers()?;
+            self.hook(Hook::OnFitStart, |c, t, m| c.on_fit_start(t, m), |m, t| m.on_fit_start(t))?;
+        }
+        self.log_hyperparams()?;
+        self.engine.state.zero_grad();
+        if is_fit && let Some((path, (checkpoint, missing))) = checkpoint {
+            self.restore_training(&path, &checkpoint, &missing)?;
+            self.engine.state.print(&format!("resumed from {}", path.display()));
+        }
+        self.state().settle_requests()?;
+        self.shut_down_if_asked(SafePoint::Beginning)?;
+        self.serve_tuning()
+    }
+
+    /// Once on each machine: the first process prepares, and the others wait for it.
+    fn prepare_data(&mut self) -> Result<(), Error> {
+        let state = &self.engine.state;
+        if state.fabric.local_rank() == 0 {
+            self.data_hook(Hook::PrepareData, |data, _| data.prepare_data())?;
+            self.module_hook(Hook::PrepareData, |m, _| m.prepare_data())?;
+        }
+        Ok(self.engine.state.fabric.strategy().barrier("prepare_data")?)
+    }
+
+    /// Everything after it, whether it succeeded or not. An error of its own counts only if there was none before.
+    pub(crate) fn end<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
+        let status = match &outcome {
+            Ok(_) => RunStatus::Success,
+            Err(error) if error.signal().is_some() => RunStatus::Interrupted,
+            Err(_) => RunStatus::Failed,
+        };
+        let ended = self.run_teardown(outcome.as_ref().err(), status);
+        match (outcome, ended) {
+            (Ok(_), Err(error)) => Err(error),
+            (Err(error), Err(later)) => {
+                self.engine.state.warn(&format!("teardown failed too: {later}"));
+                Err(error)
+            }
+            (outcome, Ok(())) => outcome,
+        }
+    }
+
+    /// Every step is taken, even if an earlier one failed or panicked; the first error is returned.
+    fn run_teardown(&mut self, error: Option<&Error>, status: RunStatus) -> Result<(), Error> {
+        let stage = self.state().entry_point();
+        let is_fit = stage == TrainerFn::Fit;
+        let mut results = Vec::new();
+        // A step that panicked did not get to it.
+        self.state().fit.epoch.optimization.untoggle();
+        if let Some(error) = error.filter(|error| error.signal().is_none()) {
+            // The other processes may have no error, and be waiting for this one somewhere else.
+            self.engine.state.fabric.abandon();
+            // Callbacks save what is not saved, so they must know what is.
+            results.push(self.attempt(Self::wait_for_saves));
+            self.on_every_callback(Hook::OnException, &mut results, |c, t, m| c.on_exception(t, m, error));
+            results.push(self.attempt(|run| run.data_hook(Hook::OnException, |data, _| data.on_exception(error))));
+        }
+        results.push(self.attempt(Self::wait_for_saves));
+        // The last values of steps stay known to callbacks.
+        results.push(self.attempt(|run| run.engine.state.metrics.refresh()));
+        self.state().metrics.end_batches();
+        self.engine.state.fabric.end_training();
+        results.push(self.attempt(|run| Ok(run.engine.state.fabric.teardown()?)));
+        if is_fit && error.is_none() {
+            let on_fit_end =
+                |run: &mut Self| run.hook(Hook::OnFitEnd, |c, t, m| c.on_fit_end(t, m), |m, t| m.on_fit_end(t));
+            results.push(self.attempt(on_fit_end));
+        }
+        results.push(self.attempt(|run| run.data_hook(Hook::Teardown, |data, _| data.teardown(stage))));
+        self.on_every_callback(Hook::Teardown, &mut results, |c, t, m| c.teardown(t, m, stage));
+        results.push(self.attempt(|run| run.module_hook(Hook::Teardown, |m, t| m.teardown(t, stage))));
+        results.push(self.attempt(Self::wait_for_saves));
+        let status = match status {
+            RunStatus::Success if results.iter().any(Result::is_err) => RunStatus::Failed,
+            status => status,
+        };
+        for index in 0..self.engine.state.fabric.loggers.len() {
+            results.push(self.attempt(|run| Ok(run.engine.state.fabric.loggers[index].finalize(status)?)));
+        }
+        results.push(self.attempt(|run| run.state().report_profile()));
+        results.push(self.attempt(|run| run.state().profiling.teardown()));
+        results.into_iter().collect()
+    }
+
+    fn attempt(&mut self, step: impl FnOnce(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| step(self)));
+        outcome.unwrap_or_else(|payload| Err(self.panic_error(payload.as_ref())))
+    }
+
+    /// Calls a hook on every callback, whatever happens to the others, and writes the checkpoints they asked for.
+    fn on_every_callback(
+        &mut self,
+        hook: Hook,
+        results: &mut Vec<Result<(), Error>>,
+        call: impl Fn(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> crate::error::Result<()>,
+    ) {
+        for index in 0..self.engine.callbacks.len() {
+            results.push(self.attempt(|run| run.engine.on_callback(index, hook, run.module, &call)));
+        }
+        results.push(self.attempt(Self::serve_save_requests));
+    }
+
+    fn log_hyperparams(&mut self) -> Result<(), Error> {
+        if !self.engine.state.config.enable_autolog_hparams {
+            return Ok(());
+        }
+        let mut hparams = self.module.hparams();
+        if let Source::DataModule(data) = &self.data {
+            for (name, value) in data.hparams() {
+                let Some(name) = name.as_str().map(str::to_owned) else { continue };
+                if hparams.get(&name).is_some_and(|held| *held != value) {
+                    return Err(Error::Config(format!(
+                        "hyper-parameter `{name}` has one value in the module and another in the data module; rename one of them"
+                    )));
+                }
+                hparams.set(name, value);
+            }
+        }
+        for logger in &mut self.engine.state.fabric.loggers {
+            if !hparams.is_empty() || self.engine.state.position.is_fit() {
+                logger.log_hyperparams(&hparams)?;
+            }
+            logger.save()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn panic_error(&self, payload: &(dyn Any + Send)) -> Error {
+        self.engine.panic_error(LightningModule::name(self.module), payload)
+    }
+}
+
+impl Engine {
+    /// What a panic outside the hooks of users becomes.
+    pub(crate) fn panic_error(&self, module: &str, payload: &(dyn Any + Send)) -> Error {
+        let owner = match self.state.caller.owner() {
+            Owner::Callback(index) => self.callbacks.get(index).map(|callback| callback.state_key()),
+            Owner::Module => Some(module.to_owned()),
+            Owner::DataModule => Some("LightningDataModule".to_owned()),
+            Owner::Trainer => Some("Trainer".to_owned()),
+        };
+        self.state.panic_error(self.state.caller.hook(), owner.unwrap_or_default(), payload)
+    }
+}
+
+impl TrainerState {
+    /// The profiler learns what it measures.
+    pub(crate) fn start_profiler(&mut self) -> Result<(), Error> {
+        if !self.profiling.is_on() {
+            return Ok(());
+        }
+        let ranks = self.fabric.ranks();
+        let rank = (ranks.world_size > 1).then_some(ranks.local);
+        let (entry_point, log_dir, device) = (self.entry_point(), self.log_dir(), self.device());
+        self.profiling.setup(&ProfiledRun { entry_point, log_dir, rank, device })
+    }
+
+    /// The entry point ended, somehow: the profiler's report goes to its file, or to the console.
+    fn report_profile(&mut self) -> Result<(), Error> {
+        if let Some(report) = self.profiling.report()? {
+            self.print(&report);
+        }
+        Ok(())
+    }
+
+    fn set_determinism(&self) -> Result<(), Error> {
+        grad::set_deterministic_algorithms(match self.config.deterministic {
+            Deterministic::False => grad::Deterministic::False,
+            Deterministic::Warn => grad::Deterministic::WarnOnly,
+            Deterministic::True => grad::Deterministic::True,
+        })?;
+        let is_deterministic = self.config.deterministic != Deterministic::False;
+        if let Some(benchmark) = self.config.benchmark.or(is_deterministic.then_some(false)) {
+            Cuda::cudnn_set_benchmark(benchmark);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,335 @@
+//! [`Metrics`]: from recorded values to loggers, progress bar and callbacks.
+
+use std::collections::BTreeMap;
+
+use fulgurite_fabric::loggers::Logger;
+use fulgurite_metrics::LogValue;
+use fulgurite_torch::Dict;
+use indexmap::IndexMap;
+use smallvec::SmallVec;
+
+use super::{LogOptions, LoggedValue, ResultStore};
+use crate::error::Error;
+use crate::hook::Hook;
+
+/// Everything logged in a run.
+#[derive(Default)]
+pub(crate) struct Metrics {
+    /// What the training loop logged since its epoch began.
+    pub train: ResultStore,
+    /// What the evaluation in hand logged.
+    pub eval: ResultStore,
+    /// Which of the two records.
+    evaluating: bool,
+    /// Between the start and the end of a batch: values of the step are in demand, not of the epoch.
+    in_batch: bool,
+    /// What that was in the training that an evaluation interrupts.
+    interrupted_in_batch: bool,
+    /// `log` does nothing (barebones).
+    disabled: bool,
+    /// Values of rank zero alone are not recorded here.
+    is_other_rank: bool,
+    callback: BTreeMap<String, LoggedValue>,
+    /// In the order first logged, which is the order shown.
+    bar: IndexMap<String, LoggedValue>,
+    logged: BTreeMap<String, f64>,
+    /// Names that were sent to the loggers ahead of their time: see [`Metrics::write_early`].
+    early: Vec<String>,
+    error: Option<Error>,
+}
+
+/// What a logger call carries; inline, so that a step's few values need no allocation.
+pub(crate) type Row<'a> = SmallVec<[(&'a str, f64); 16]>;
+
+impl Metrics {
+    /// Nothing logged yet; nothing ever will be when `disabled`.
+    pub(crate) fn new(disabled: bool, is_other_rank: bool) -> Metrics {
+        Metrics { disabled, is_other_rank, ..Metrics::default() }
+    }
+
+    /// A batch begins: what is logged now belongs to it.
+    pub(crate) fn start_batch(&mut self, size: Option<i64>, dataloader_idx: Option<usize>) {
+        self.in_batch = true;
+        let store = self.store();
+        store.start_batch();
+        store.batch_size = size;
+        store.dataloader_idx = dataloader_idx;
+    }
+
+    /// From now on, values of the epoch are in demand.
+    pub(crate) fn end_batches(&mut self) {
+        self.in_batch = false;
+    }
+
+    /// A run goes on within an epoch, whose values are in demand at its end.
+    pub(crate) fn resume_in_batch(&mut self) {
+        self.in_batch = true;
+    }
+
+    /// An evaluation begins, possibly between two training batches. Its callbacks see what training logged before it.
+    pub(crate) fn begin_evaluation(&mut self) -> Result<(), Error> {
+        self.refresh()?;
+        self.evaluating = true;
+        self.interrupted_in_batch = std::mem::take(&mut self.in_batch);
+        Ok(())
+    }
+
+    /// All loaders of the evaluation were evaluated.
+    pub(crate) fn end_loaders(&mut self) {
+        self.eval.dataloader_idx = None;
+    }
+
+    /// The evaluation is over: training records again.
+    pub(crate) fn end_evaluation(&mut self) {
+        self.eval.reset();
+        self.evaluating = false;
+        self.in_batch = std::mem::take(&mut self.interrupted_in_batch);
+    }
+
+    /// Samples in this batch.
+    pub(crate) fn batch_size(&self) -> Option<u64> {
+        let store = if self.evaluating { &self.eval } else { &self.train };
+        store.batch_size.and_then(|size| u64::try_from(size).ok())
+    }
+
+    /// The store that records.
+    fn store(&mut self) -> &mut ResultStore {
+        if self.evaluating { &mut self.eval } else { &mut self.train }
+    }
+
+    /// The same; `None` where `log` does nothing.
+    pub(super) fn recording_store(&mut self) -> Option<&mut ResultStore> {
+        (!self.disabled).then(|| self.store())
+    }
+
+    /// Whether what is logged is of training.
+    pub(super) fn records_training(&self) -> bool {
+        !self.disabled && !self.evaluating
+    }
+
+    /// Whether `log` does nothing from now on. Returns whether it did nothing before.
+    pub(crate) fn set_disabled(&mut self, disabled: bool) -> bool {
+        std::mem::replace(&mut self.disabled, disabled)
+    }
+
+    /// Records a `log` call. Its error is kept until the hook is over: [`Metrics::take_error`].
+    pub(crate) fn record(&mut self, hook: Hook, name: &str, value: &LogValue<'_>, options: &LogOptions) {
+        if self.disabled || options.rank_zero_only && self.is_other_rank {
+            return;
+        }
+        let store = if self.evaluating { &mut self.eval } else { &mut self.train };
+        if let Err(error) = store.record(hook, name, value, options) {
+            self.error.get_or_insert(error);
+        }
+    }
+
+    /// What was wrong with a `log` call since the last time this was asked.
+    pub(crate) fn take_error(&mut self) -> Result<(), Error> {
+        match self.error.take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Brings `callback_metrics` and `progress_bar_metrics` up to date, without reading anything from the device.
+    pub(crate) fn refresh(&mut self) -> Result<(), Error> {
+        let Metrics { train, eval, callback, bar, evaluating, in_batch, .. } = self;
+        let store = if *evaluating { eval } else { train };
+        store.visit(*in_batch, &mut |item| {
+            // Values of an evaluation's steps are for loggers alone.
+            if !(*evaluating && *in_batch) {
+                put(callback, item.name, &item.value);
+                put(callback, item.forked_name, &item.value);
+            }
+            if item.prog_bar {
+                match bar.get_mut(item.forked_name) {
+                    Some(held) => *held = item.value,
+                    None => drop(bar.insert(item.forked_name.to_owned(), item.value)),
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The latest value of everything logged, under every name it has.
+    pub(crate) fn callback_metrics(&mut self) -> Result<&BTreeMap<String, LoggedValue>, Error> {
+        self.refresh()?;
+        Ok(&self.callback)
+    }
+
+    /// The latest value of everything logged for the progress bar.
+    pub(crate) fn progress_bar_metrics(&mut self) -> Result<&IndexMap<String, LoggedValue>, Error> {
+        self.refresh()?;
+        Ok(&self.bar)
+    }
+
+    /// What was last sent to the loggers.
+    pub(crate) fn logged_metrics(&self) -> &BTreeMap<String, f64> {
+        &self.logged
+    }
+
+    /// Sets a callback metric directly (learning-rate monitor).
+    pub(crate) fn set_callback_metric(&mut self, name: &str, value: f64) {
+        put(&mut self.callback, name, &LoggedValue::Number(value));
+    }
+
+    /// What [`callback_metrics`](Self::callback_metrics) returns, for a checkpoint.
+    pub(crate) fn callback_state(&mut self) -> Result<Dict, Error> {
+        let metrics = self.callback_metrics()?.iter();
+        Ok(metrics.map(|(name, value)| (name.as_str().into(), value.to_value())).collect())
+    }
+
+    /// Brings back what [`callback_state`](Self::callback_state) returned.
+    ///
+    /// # Errors
+    ///
+    /// The name of what is no number.
+    pub(crate) fn restore_callback_state<'s>(&mut self, saved: &'s Dict) -> Result<(), &'s str> {
+        for (name, value) in saved.iter() {
+            let name = name.as_str().unwrap_or_default();
+            put(&mut self.callback, name, &LoggedValue::from_value(value).ok_or(name)?);
+        }
+        Ok(())
+    }
+
+    /// Forgets everything: a new entry point begins.
+    pub(crate) fn clear(&mut self) {
+        *self = Metrics::new(self.disabled, self.is_other_rank);
+    }
+
+    /// Writes the values in demand to every logger. This is where the host waits for the device.
+    ///
+    /// `x` is the default position on the x-axis; a logged value named `step` takes its place, and otherwise `epoch`
+    /// is added.
+    pub(crate) fn write(
+        &mut self,
+        loggers: &mut [Box<dyn Logger>],
+        on_step: bool,
+        x: i64,
+        epoch: Option<u64>,
+    ) -> Result<(), Error> {
+        let store = if self.evaluating { &self.eval } else { &self.train };
+        let mut row = Row::new();
+        store.visit(on_step, &mut |item| {
+            if item.logger && !self.early.iter().any(|name| name == item.forked_name) {
+                let value = item.value.to_f64();
+                match row.iter_mut().find(|(name, _)| *name == item.forked_name) {
+                    Some(held) => held.1 = value,
+                    None => row.push((item.forked_name, value)),
+                }
+            }
+            Ok(())
+        })?;
+        write_row(&mut self.logged, loggers, row, x, epoch)?;
+        self.early.clear();
+        Ok(())
+    }
+
+    /// As [`write`](Metrics::write), ahead of the call that is due: that one leaves out what was written here.
+    pub(crate) fn write_early(
+        &mut self,
+        loggers: &mut [Box<dyn Logger>],
+        on_step: bool,
+        x: i64,
+        epoch: Option<u64>,
+    ) -> Result<(), Error> {
+        let mut early = std::mem::take(&mut self.early);
+        self.early.clone_from(&early);
+        self.write(loggers, on_step, x, epoch)?;
+        self.train.visit(on_step, &mut |item| {
+            if item.logger && !early.iter().any(|name| name == item.forked_name) {
+                early.push(item.forked_name.to_owned());
+            }
+            Ok(())
+        })?;
+        self.early = early;
+        Ok(())
+    }
+
+    /// Writes values that are not in a store to every logger.
+    pub(crate) fn write_row(
+        &mut self,
+        loggers: &mut [Box<dyn Logger>],
+        row: Row<'_>,
+        x: i64,
+        epoch: Option<u64>,
+    ) -> Result<(), Error> {
+        write_row(&mut self.logged, loggers, row, x, epoch)
+    }
+
+    /// Takes the epoch values of the evaluation loader in hand into callback and progress-bar metrics, and returns
+    /// those for the loggers.
+    pub(crate) fn take_eval_epoch(&mut self) -> Result<BTreeMap<String, f64>, Error> {
+        // The bar keeps the last values of steps.
+        self.refresh()?;
+        self.in_batch = false;
+        self.refresh()?;
+        let mut written = BTreeMap::new();
+        self.eval.visit(false, &mut |item| {
+            if item.logger {
+                written.insert(item.forked_name.to_owned(), item.value.to_f64());
+            }
+            Ok(())
+        })?;
+        Ok(written)
+    }
+
+    /// Sends the epoch values of a whole evaluation to every logger, in one call.
+    pub(crate) fn write_eval_epoch(
+        &mut self,
+        loggers: &mut [Box<dyn Logger>],
+        values: &BTreeMap<String, f64>,
+        x: i64,
+        epoch: Option<u64>,
+    ) -> Result<(), Error> {
+        self.logged.extend(values.iter().map(|(name, value)| (name.clone(), *value)));
+        if values.is_empty() {
+            return Ok(());
+        }
+        send(loggers, values.iter().map(|(name, value)| (name.as_str(), *value)).collect(), x, epoch)
+    }
+}
+
+/// Notes what is logged, and sends it to every logger.
+fn write_row(
+    logged: &mut BTreeMap<String, f64>,
+    loggers: &mut [Box<dyn Logger>],
+    row: Row<'_>,
+    x: i64,
+    epoch: Option<u64>,
+) -> Result<(), Error> {
+    if row.is_empty() || loggers.is_empty() {
+        return Ok(());
+    }
+    for (name, value) in &row {
+        match logged.get_mut(*name) {
+            Some(held) => *held = *value,
+            None => drop(logged.insert((*name).to_owned(), *value)),
+        }
+    }
+    send(loggers, row, x, epoch)
+}
+
+/// Sends one row to every logger.
+pub(crate) fn send(loggers: &mut [Box<dyn Logger>], mut row: Row<'_>, x: i64, epoch: Option<u64>) -> Result<(), Error> {
+    let mut x = x;
+    if let Some(at) = row.iter().position(|(name, _)| *name == "step") {
+        // Lightning's rule: a value named `step` is the x-axis. Counters are far below 2^53.
+        x = row.remove(at).1 as i64;
+    } else if let Some(epoch) = epoch
+        && !row.iter().any(|(name, _)| *name == "epoch")
+    {
+        row.push(("epoch", epoch as f64));
+    }
+    for logger in loggers {
+        logger.log_metrics(&row, x)?;
+    }
+    Ok(())
+}
+
+fn put(map: &mut BTreeMap<String, LoggedValue>, name: &str, value: &LoggedValue) {
+    match map.get_mut(name) {
+        Some(held) => *held = value.clone(),
+        None => drop(map.insert(name.to_owned(), value.clone())),
+    }
+}

@@ -1,0 +1,177 @@
+//! [`Batches`]: one pass over a loader, with a limit, that knows its last batch when it yields it.
+
+use fulgurite_data::{Batch, BatchIter, DataError, Loader};
+
+use crate::error::Error;
+use crate::scope::Scope;
+use crate::stage::Stage;
+use crate::state::TrainerState;
+
+/// One pass over a loader.
+pub(crate) struct Batches<B> {
+    iter: BatchIter<B>,
+    next_idx: usize,
+    /// How many there may be in all.
+    limit: Option<usize>,
+    /// How many the loader says that an epoch has.
+    said: Option<usize>,
+    /// The loader may have another number of batches than it says, so one is fetched ahead to know whether another comes.
+    looks_ahead: bool,
+    ahead: Option<Result<B, DataError>>,
+}
+
+/// A loader that does not have as many batches as it said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Surprise {
+    pub said: usize,
+    /// `None`: more.
+    pub gave: Option<usize>,
+}
+
+/// A batch, its index, and whether it is the last.
+pub(crate) struct Numbered<B> {
+    pub batch: B,
+    pub idx: usize,
+    pub is_last: bool,
+}
+
+impl<B: Batch> Batches<B> {
+    /// The batches of `epoch`, without the first `skip`, and no more than `limit` in all.
+    pub(crate) fn new(
+        loader: &dyn Loader<Batch = B>,
+        epoch: u64,
+        skip: usize,
+        limit: Option<usize>,
+    ) -> Result<Batches<B>, DataError> {
+        let said = loader.len();
+        let exact = said.filter(|_| loader.len_is_exact());
+        let limit = limit.into_iter().chain(exact).min();
+        let iter = loader.iter(epoch, skip)?;
+        let mut batches = Batches { iter, next_idx: skip, limit, said, looks_ahead: exact.is_none(), ahead: None };
+        if limit.is_none_or(|limit| skip < limit) {
+            batches.look_ahead();
+        }
+        Ok(batches)
+    }
+
+    /// The next batch.
+    pub(crate) fn next(&mut self) -> Result<Option<Numbered<B>>, DataError> {
+        if self.is_done() {
+            return Ok(None);
+        }
+        let idx = self.next_idx;
+        let batch = if self.looks_ahead { self.ahead.take() } else { self.iter.next() };
+        let Some(batch) = batch.transpose()? else { return Ok(None) };
+        self.next_idx += 1;
+        if self.limit.is_none_or(|limit| self.next_idx < limit) {
+            self.look_ahead();
+        }
+        Ok(Some(Numbered { batch, idx, is_last: self.is_done() }))
+    }
+
+    fn look_ahead(&mut self) {
+        if self.looks_ahead {
+            self.ahead = self.iter.next();
+        }
+    }
+
+    /// Whether no batch comes any more, as far as can be known without asking the loader.
+    pub(crate) fn is_done(&self) -> bool {
+        self.limit.is_some_and(|limit| self.next_idx >= limit) || self.looks_ahead && self.ahead.is_none()
+    }
+
+    /// Whether the loader's length turns out to be wrong with the batch yielded last.
+    pub(crate) fn surprise(&self) -> Option<Surprise> {
+        let said = self.said?;
+        let expected = self.limit.map_or(said, |limit| limit.min(said));
+        match self.is_done() {
+            true if self.next_idx < expected => Some(Surprise { said, gave: Some(self.next_idx) }),
+            false if self.next_idx == expected => Some(Surprise { said, gave: None }),
+            _ => None,
+        }
+    }
+
+    /// How many there may be in all.
+    pub(crate) fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+
+    /// The index of the batch that comes next.
+    pub(crate) fn next_idx(&self) -> usize {
+        self.next_idx
+    }
+}
+
+impl TrainerState {
+    /// A batch begins: what is logged now belongs to it.
+    pub(crate) fn start_batch<B: Batch>(&mut self, batch: &B, batch_idx: usize, dataloader_idx: Option<usize>) {
+        self.position.start_batch(batch_idx, dataloader_idx.unwrap_or(0));
+        self.metrics.start_batch(batch.size(), dataloader_idx);
+    }
+
+    /// The next batch of a loader, in this stage.
+    pub(crate) fn fetch<B: Batch>(&mut self, batches: &mut Batches<B>) -> Result<Option<Numbered<B>>, Error> {
+        if batches.is_done() {
+            return Ok(None);
+        }
+        let stage = self.stage();
+        let length = if stage == Stage::Train { self.num_training_batches() } else { batches.limit() };
+        self.profiling.batch_start(stage, length)?;
+        let next = self.profiled(|_| stage.info().fetch_action.to_owned(), |_| batches.next());
+        if let Some(surprise) = batches.surprise() {
+            self.warn_of_length(surprise);
+        }
+        next.map_err(|source| Error::Data { stage: stage.info().noun, batch_idx: batches.next_idx(), source })
+    }
+
+    /// Says, once, that a loader does not have as many batches as it says.
+    fn warn_of_length(&self, Surprise { said, gave }: Surprise) {
+        let gave = gave.map_or("more".to_owned(), |gave| gave.to_string());
+        self.warn(&format!(
+            "a {} loader says that an epoch has {said} batches, and gives {gave}: its epoch ends where the batches do, and what goes by the length (fractions of an epoch, the progress bar, estimated_stepping_batches) is not right; correct its `len`, or say `None`",
+            self.stage().info().noun
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fulgurite_data::{BoxError, FnLoader};
+
+    use super::*;
+
+    /// Batches of a loader that says it has `said` and gives `gives`: an index each, `!` with the last.
+    fn walk(said: usize, gives: i64, skip: usize, limit: Option<usize>) -> (String, Option<Surprise>) {
+        let loader = FnLoader::new(move |_| (0..gives).map(Ok::<_, BoxError>)).with_len(said);
+        let mut batches = Batches::new(&loader, 0, skip, limit).unwrap();
+        let (mut walked, mut surprise) = (String::new(), None);
+        while let Some(Numbered { batch, idx, is_last }) = batches.next().unwrap() {
+            assert_eq!(batch, idx as i64);
+            walked += &format!("{idx}{}", if is_last { "!" } else { " " });
+            surprise = surprise.or(batches.surprise());
+        }
+        (walked, surprise)
+    }
+
+    #[test]
+    fn the_end_is_where_the_batches_end() {
+        assert_eq!(walk(3, 3, 0, None), ("0 1 2!".into(), None));
+        assert_eq!(walk(7, 3, 0, None), ("0 1 2!".into(), Some(Surprise { said: 7, gave: Some(3) })));
+        assert_eq!(walk(2, 3, 0, None), ("0 1 2!".into(), Some(Surprise { said: 2, gave: None })));
+        assert_eq!(walk(7, 3, 0, Some(2)), ("0 1!".into(), None));
+        assert_eq!(walk(2, 9, 0, Some(4)), ("0 1 2 3!".into(), Some(Surprise { said: 2, gave: None })));
+        assert_eq!(walk(7, 3, 2, None), ("2!".into(), Some(Surprise { said: 7, gave: Some(3) })));
+        assert_eq!(walk(7, 3, 3, None), (String::new(), None));
+        assert_eq!(walk(7, 3, 5, None), (String::new(), None));
+        assert_eq!(walk(0, 0, 0, None), (String::new(), None));
+    }
+
+    #[test]
+    fn a_batch_that_fails_is_not_the_one_before_it() {
+        let loader = FnLoader::new(|_| [Ok(0i64), Err("lost".into())].into_iter()).with_len(2);
+        let mut batches = Batches::new(&loader, 0, 0, None).unwrap();
+        assert!(batches.next().unwrap().is_some_and(|first| !first.is_last));
+        assert_eq!(batches.next_idx(), 1);
+        assert!(batches.next().is_err());
+    }
+}

@@ -1,0 +1,170 @@
+//! The fit loop.
+
+use fulgurite_optim::Interval;
+
+use super::{Run, SafePoint};
+use crate::diagnostics::Diagnostics;
+use crate::error::Error;
+use crate::hook::Hook;
+use crate::logging::Metrics;
+use crate::module::LightningModule;
+use crate::progress::ResumePoint;
+use crate::scope::Scope;
+use crate::stage::Stage;
+use crate::state::TrainerState;
+
+impl<M: LightningModule> Run<'_, '_, M> {
+    /// Fit, from the sanity check to the end of training.
+    pub(crate) fn fit(&mut self) -> Result<(), Error> {
+        let is_resumed = self.state().resumed_from().is_some();
+        if self.sanity_check_is_due(is_resumed) {
+            self.sanity_check()?;
+        }
+        let resume = if is_resumed { Some(self.resume()?) } else { None };
+        if let Some(resume) = &resume {
+            self.state().continue_logging(resume)?;
+        }
+        self.setup_train_data()?;
+        self.state().compare_with_saved_data(resume.as_ref());
+        self.train(resume)
+    }
+
+    /// Training, between its two hooks.
+    pub(crate) fn train(&mut self, mut resume: Option<ResumePoint>) -> Result<(), Error> {
+        if self.state().has_nothing_to_train() || self.state().fit_is_done() {
+            return Ok(());
+        }
+        self.setup_eval_data(Stage::Validate)?;
+        self.hook(Hook::OnTrainStart, |c, t, m| c.on_train_start(t, m), |m, t| m.on_train_start(t))?;
+        self.engine.state.diagnostics = Diagnostics::start(self.module.vars());
+        let mut at = SafePoint::Beginning;
+        while !self.state().fit_is_done() {
+            self.shut_down_if_asked(at)?;
+            self.train_epoch(resume.take())?;
+            at = SafePoint::Epochs;
+        }
+        self.state().report_dead_parameters(true);
+        // The last step is saved again if its checkpoint failed.
+        self.wait_for_saves()?;
+        self.hook(Hook::OnTrainEnd, |c, t, m| c.on_train_end(t, m), |m, t| m.on_train_end(t))?;
+        self.wait_for_saves()?;
+        self.state().renew_cut()
+    }
+
+    /// Where a checkpoint says that training goes on. One of the end of an epoch is written before schedulers on a plateau
+    /// step and the epoch's values are dropped, so that is made up for.
+    fn resume(&mut self) -> Result<ResumePoint, Error> {
+        let epochs = self.state().fit.epochs().current;
+        if epochs.processed > epochs.completed && self.state().is_last_batch() {
+            self.make_up_plateau_steps(Interval::Epoch)?;
+        }
+        Ok(self.state().go_on_where_counters_say())
+    }
+
+    /// In the middle of an epoch, or of a number of steps, a run goes on without a sanity check.
+    fn sanity_check_is_due(&mut self, is_resumed: bool) -> bool {
+        let state = self.state();
+        let is_wanted = state.config.num_sanity_val_steps != 0 && state.enable_validation();
+        let is_between_epochs = state.config.max_steps < 0 && !state.fit.progress().epoch_is_open();
+        is_wanted && (!is_resumed || is_between_epochs)
+    }
+
+    /// A few validation batches before training, to find mistakes early. Nothing of it is kept.
+    fn sanity_check(&mut self) -> Result<(), Error> {
+        let state = self.state();
+        let before = state.snapshot()?;
+        let metrics = Metrics::new(state.config.barebones, !state.is_global_zero());
+        let metrics = std::mem::replace(&mut state.metrics, metrics);
+        // An error ends the run in this stage, so that callbacks save nothing of it.
+        let stage = state.position.enter_stage(Stage::SanityCheck);
+        self.callback_hook(Hook::OnSanityCheckStart, |c, t, m| c.on_sanity_check_start(t, m))?;
+        self.setup_eval_data(Stage::SanityCheck)?;
+        self.evaluate_or_shut_down(SafePoint::Beginning)?;
+        self.callback_hook(Hook::OnSanityCheckEnd, |c, t, m| c.on_sanity_check_end(t, m))?;
+        let state = self.state();
+        state.position.enter_stage(stage);
+        state.metrics = metrics;
+        let loaders = state.evaluation().evaluated().to_vec();
+        state.restore(&before)?;
+        state.fit.epoch.validation.forget_run(loaders);
+        Ok(())
+    }
+}
+
+impl TrainerState {
+    fn has_nothing_to_train(&self) -> bool {
+        let nothing = self.config.limit_train_batches.is_zero() || self.num_training_batches() == Some(0);
+        if nothing {
+            self.print("`Trainer.fit` stopped: No training batches.");
+        }
+        nothing
+    }
+
+    /// Where restored counters say that the run goes on.
+    fn go_on_where_counters_say(&mut self) -> ResumePoint {
+        let mut progress = self.fit.progress();
+        let resume = progress.resume();
+        self.fit.set_progress(&progress);
+        if resume.mid_epoch {
+            // The epoch's values so far are not in demand before its end.
+            self.metrics.resume_in_batch();
+        } else {
+            self.metrics.train.reset();
+        }
+        resume
+    }
+
+    /// The training loader of a run that goes on: it is asked for again when it would have been, and a place within an epoch of
+    /// other data is not the place where the run was.
+    fn compare_with_saved_data(&mut self, resume: Option<&ResumePoint>) {
+        // It may have been asked for before a checkpoint said which epoch this is.
+        let epoch = self.current_epoch();
+        self.training_data.set_epoch(epoch);
+        let (Some(saved), Some(resume)) = (self.training_data.take_saved(), resume) else { return };
+        if epoch.saturating_sub(saved.epoch) < self.config.reload_dataloaders_every_n_epochs {
+            self.training_data.set_epoch(saved.epoch.min(epoch));
+        }
+        let now = self.training_data.to_save();
+        let is_other = (saved.len, saved.batches) != (now.len, now.batches);
+        if !resume.mid_epoch || self.is_last_batch() || !is_other {
+            return;
+        }
+        self.warn(&format!(
+            "the training data have changed: when the checkpoint was written after batch {done} of an epoch, there were {before}, and now there are {now}; the run goes on after as many batches of the new ones, which is not exactly where it was",
+            done = resume.batches,
+            before = saved.describe(),
+            now = now.describe(),
+        ));
+    }
+
+    /// Whether a limit of the run is reached, or someone's request to stop can be granted.
+    pub(crate) fn fit_is_done(&self) -> bool {
+        let max_steps = u64::try_from(self.config.max_steps).ok();
+        if max_steps.is_some_and(|max| self.global_step() >= max) {
+            self.say(&format!("`Trainer.fit` stopped: `max_steps={}` reached.", self.config.max_steps));
+            return true;
+        }
+        if let Some(max) = self.max_epochs().filter(|max| self.fit.epochs().current.processed >= *max) {
+            self.say(&format!("`Trainer.fit` stopped: `max_epochs={max}` reached."));
+            return true;
+        }
+        self.should_stop() && self.can_stop_early()
+    }
+
+    fn say(&self, why: &str) {
+        if !self.is_trial {
+            self.print(why);
+        }
+    }
+
+    /// Says which parameters get no gradient, once each optimizer had its turn or training is over.
+    pub(super) fn report_dead_parameters(&mut self, training_is_over: bool) {
+        if !training_is_over && self.global_step() < self.fit.epoch.optimization.cycle() {
+            return;
+        }
+        let epoch = self.fit.epochs().current.processed.saturating_sub(1);
+        if let Some(warning) = self.diagnostics.report_dead_parameters(epoch) {
+            self.warn(&warning);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The loaders of a stage: where they come from, and how many batches of each are used.
+
+use fulgurite_data::{Batch, BoxLoader, Loader, Remainder};
+
+use super::run::{EvalLoaders, Run};
+use crate::config::Limit;
+use crate::config::ValCheckInterval::{Batches, Fraction};
+use crate::data_module::{Loaders, Source, request};
+use crate::error::Error;
+use crate::hook::Hook;
+use crate::module::LightningModule;
+use crate::scope::Scope;
+use crate::stage::{Stage, TrainerFn};
+use crate::state::{Length, TrainerState};
+
+impl<M: LightningModule> Run<'_, '_, M> {
+    /// The loaders of a stage, from wherever this run's data comes.
+    fn request_loaders(&mut self, stage: Stage) -> Result<Option<Loaders<M::Batch>>, Error> {
+        let hook = stage.info().loader;
+        match &mut self.data {
+            Source::Loaders(first, val) => {
+                let is_fit_validation = hook == Hook::ValDataloader && self.engine.state.position.is_fit();
+                Ok(if is_fit_validation { val.take() } else { first.take() }.filter(|l| !l.0.is_empty()))
+            }
+            Source::DataModule(data) => self.engine.on_data_module(hook, *data, |data, _| {
+                request(match hook {
+                    Hook::TrainDataloader => data.train_dataloader(),
+                    Hook::ValDataloader => data.val_dataloader(),
+                    Hook::TestDataloader => data.test_dataloader(),
+                    _ => data.predict_dataloader(),
+                })
+            }),
+            Source::Module => self.engine.on_module(hook, self.module, |module, _| {
+                request(match hook {
+                    Hook::TrainDataloader => module.train_dataloader(),
+                    Hook::ValDataloader => module.val_dataloader(),
+                    Hook::TestDataloader => module.test_dataloader(),
+                    _ => module.predict_dataloader(),
+                })
+            }),
+        }
+    }
+
+    /// Whether loaders that were asked for in `epoch` are asked for again. Those handed over cannot be.
+    fn reload_is_due(&self, epoch: u64) -> bool {
+        let state = &self.engine.state;
+        let every = state.config.reload_dataloaders_every_n_epochs;
+        every > 0
+            && state.position.is_fit()
+            && state.current_epoch().saturating_sub(epoch) >= every
+            && !matches!(self.data, Source::Loaders(..))
+    }
+
+    // Evaluation ------------------------------------------------------------------------------------------------------
+
+    /// Whether there are validation loaders to be had; whether the module can use them is seen at the first batch.
+    pub(crate) fn may_validate(&self) -> bool {
+        let limited = self.engine.state.config.limit_val_batches.is_zero();
+        !limited && !matches!(self.data, Source::Loaders(_, None))
+    }
+
+    /// Asks for the evaluation loaders of `stage`, unless they are there, and works out their limits.
+    pub(crate) fn setup_eval_data(&mut self, stage: Stage) -> Result<(), Error> {
+        let state = &self.engine.state;
+        let limit = stage.limit(&state.config);
+        let reload = self.eval.as_ref().is_some_and(|eval| self.reload_is_due(eval.epoch));
+        let is_off = state.position.is_fit() && !state.enable_validation();
+        if self.eval.is_some() && !reload || limit.is_zero() || is_off {
+            return Ok(());
+        }
+        let Some(Loaders(loaders)) = self.request_loaders(stage)? else {
+            self.engine.state.evaluation_mut().set_enabled(false);
+            return Ok(());
+        };
+        // One that reads several in turn stands for them.
+        let loaders =
+            loaders.into_iter().flat_map(|loader| loader.sequence().unwrap_or_else(|| vec![loader])).collect();
+        self.eval = Some(self.engine.state.prepare_eval_loaders(stage, loaders, limit)?);
+        Ok(())
+    }
+
+    /// An error where an entry point needs loaders and there are none.
+    pub(crate) fn require_eval_data(&self, entry: TrainerFn) -> Result<(), Error> {
+        let stage = entry.stage();
+        if self.eval.is_some() || stage.limit(&self.engine.state.config).is_zero() {
+            return Ok(());
+        }
+        let (entry, method) = (entry.name(), stage.info().loader.name());
+        Err(Error::MissingMethod { entry, method, module: LightningModule::name(self.module).to_owned() })
+    }
+
+    // Training --------------------------------------------------------------------------------------------------------
+
+    /// Asks for the training loader, and works out how many of its batches make an epoch.
+    pub(crate) fn setup_train_data(&mut self) -> Result<(), Error> {
+        if self.engine.state.training_data.ask() {
+            return Ok(());
+        }
+        let limit = self.engine.state.config.limit_train_batches;
+        if limit.is_zero() {
+            self.engine.state.training_data.set_empty();
+            return Ok(());
+        }
+        self.profiled(|_| "setup_train_dataloader".to_owned(), |run| run.setup_train_loader(limit))
+    }
+
+    fn setup_train_loader(&mut self, limit: Limit) -> Result<(), Error> {
+        let mut loader = self.request_train_loader()?;
+        let state = &mut self.engine.state;
+        if state.config.is_overfitting() {
+            loader = state.make_sequential(loader);
+        }
+        state.shard(&mut loader, Remainder::Pad)?;
+        let len = state.fewest_batches(Length::of(&loader))?;
+        self.train_loader = Some(loader);
+        let epoch = state.current_epoch();
+        state.training_data.set_epoch(epoch);
+        state.expect_training_batches(len, limit)?;
+        state.check_validation_interval(len.said, limit)?;
+        state.check_log_interval();
+        Ok(())
+    }
+
+    fn request_train_loader(&mut self) -> Result<BoxLoader<M::Batch>, Error> {
+        let loaders = self.request_loaders(Stage::Train)?;
+        let loader = match loaders.map(|Loaders(list)| <[_; 1]>::try_from(list)) {
+            Some(Ok([loader])) => loader,
+            Some(Err(several)) => {
+                return Err(Error::Config(format!(
+                    "fit was given {} training loaders; train on all of them at once through a `CombinedLoader`, such as `CombinedLoader::max_size_cycle((a, b))`, or on their data as one with a `ConcatDataset`",
+                    several.len()
+                )));
+            }
+            None => {
+                let module = LightningModule::name(self.module).to_owned();
+                return Err(Error::MissingMethod { entry: "fit", method: "train_dataloader", module });
+            }
+        };
+        if loader.sequence().is_some() {
+            return Err(Error::Config(
+                "fit was given a `CombinedLoader::sequential` to train on, which is for evaluation; choose one of its other modes, or join the data with a `ConcatDataset`".into(),
+            ));
+        }
+        Ok(loader)
+    }
+
+    /// Asks for the training loader again, if that is due; and for its length, which may be another in each epoch.
+    pub(crate) fn reload_train_data(&mut self) -> Result<(), Error> {
+        let Some(loader) = &self.train_loader else { return Ok(()) };
+        if self.reload_is_due(self.engine.state.training_data.epoch()) {
+            self.engine.state.training_data.renew();
+            return self.setup_train_data();
+        }
+        let state = &mut self.engine.state;
+        let len = state.fewest_batches(Length::of(loader))?;
+        if len == state.training_data.len() {
+            return Ok(());
+        }
+        state.expect_training_batches(len, state.config.limit_train_batches)
+    }
+
+    /// The loaders are to be asked for again: their batch size has changed.
+    pub(crate) fn forget_loaders(&mut self) {
+        self.train_loader = None;
+        self.eval = None;
+        self.engine.state.training_data.forget();
+    }
+}
+
+impl TrainerState {
+    /// Gives each rank its part of evaluation loaders, and works out how far each is read.
+    fn prepare_eval_loaders<B: Batch>(
+        &mut self,
+        stage: Stage,
+        mut loaders: Vec<BoxLoader<B>>,
+        limit: Limit,
+    ) -> Result<EvalLoaders<B>, Error> {
+        if self.config.is_overfitting() && stage.may_overfit() {
+            loaders = loaders.into_iter().map(|loader| self.make_sequential(loader)).collect();
+        }
+        loaders.iter_mut().try_for_each(|loader| self.shard(loader, Remainder::Keep))?;
+        if loaders.iter().any(|loader| loader.is_shuffled()) {
+            self.warn(&format!(
+                "a {} loader is shuffled; turn shuffling off, so that its batches come in the order of the data",
+                stage.info().noun
+            ));
+        }
+        let lens = loaders.iter().map(|loader| self.most_and_fewest_batches(Length::of(loader)));
+        let (lens, in_common): (Vec<_>, Vec<_>) = lens.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        let apply = |len| limit.apply(stage.info().limit_name, len);
+        let expected = lens.into_iter().map(apply).collect::<Result<Vec<_>, _>>()?;
+        let limits = expected.iter().map(|expected| limit.of_any_length(*expected)).collect();
+        self.evaluation_mut().set_num_batches(expected);
+        self.count_batches_of(loaders.len());
+        Ok(EvalLoaders { loaders, limits, in_common, epoch: self.current_epoch() })
+    }
+
+    /// The x-axis of each of `now` evaluation loaders begins at 0, or goes on within a fit.
+    fn count_batches_of(&mut self, now: usize) {
+        let before = self.evaluation().evaluated().len();
+        let is_fit = self.position.is_fit();
+        if before == now && is_fit {
+            return;
+        }
+        if is_fit && before > 0 {
+            self.warn(&format!(
+                "there were {before} validation loaders before, and there are {now} now: their batches are counted from 0, which is the x-axis of what they log on step"
+            ));
+        }
+        self.evaluation_mut().set_evaluated(vec![0; now]);
+    }
+
+    /// Takes note of how many batches an epoch of training is to have.
+    fn expect_training_batches(&mut self, len: Length, limit: Limit) -> Result<(), Error> {
+        let num_batches = limit.apply(Stage::Train.info().limit_name, len.said);
+        self.training_data.set_len(len, num_batches.as_ref().ok().copied().flatten());
+        num_batches.map(drop)
+    }
+
+    /// How many batches of training there may be in an epoch, whatever the loader has. Where processes have numbers that they
+    /// are sure of, no more than all have.
+    pub(super) fn most_training_batches(&self) -> Option<usize> {
+        match self.training_data.len().exact() {
+            Some(_) if self.is_distributed() => self.num_training_batches(),
+            _ => self.config.limit_train_batches.of_any_length(self.num_training_batches()),
+        }
+    }
+
+    /// The same batches every epoch: in dataset order where that can be had, and else those of the first epoch.
+    fn make_sequential<B: Batch>(&self, mut loader: BoxLoader<B>) -> BoxLoader<B> {
+        let is_shuffled = loader.is_shuffled();
+        if let Some(sequential) = loader.sequential().filter(|_| is_shuffled) {
+            self.warn("overfit_batches needs the same batches every epoch, so the loader is read in dataset order, or as its batch sampler has it in the first epoch");
+            loader = sequential;
+        } else if is_shuffled {
+            self.warn("overfit_batches needs the same batches every epoch, so each is read as the first");
+        }
+        // A stream may have other records in each epoch, and cannot say so.
+        let is_certain = loader.batch_indices(0).is_some() && !loader.is_shuffled();
+        if is_certain { loader } else { Box::new(loader.repeat_epoch(0)) }
+    }
+
+    fn check_log_interval(&self) {
+        let every = self.config.log_every_n_steps;
+        let batches = self.num_training_batches().map(|batches| batches as u64);
+        let Some(batches) = batches.filter(|&n| n > 0) else { return };
+        if batches < every && !self.fabric.loggers.is_empty() && self.config.fast_dev_run == 0 {
+            self.warn(&format!(
+                "an epoch has {batches} training batch(es), and log_every_n_steps={every}, so not every epoch writes values of steps; lower it to see them"
+            ));
+        }
+    }
+
+    fn check_validation_interval(&self, len: Option<usize>, limit: Limit) -> Result<(), Error> {
+        let wrong = |message: String| Err(Error::Config(message));
+        match (self.config.val_check_interval, self.num_training_batches()) {
+            _ if !self.enable_validation() => Ok(()),
+            (Batches(interval), Some(batches))
+                if interval > batches as u64 && self.config.check_val_every_n_epoch.is_some() =>
+            {
+                wrong(format!(
+                    "val_check_interval={interval} is above the {batches} training batches of an epoch, so validation would never run; lower it, or set check_val_every_n_epoch to None to count across epochs"
+                ))
+            }
+            (Fraction(fraction), None) if fraction != 1.0 && len.is_none() && !matches!(limit, Limit::Batches(_)) => {
+                wrong(format!(
+                    "val_check_interval={fraction} is a fraction, and the training loader does not know its length; write 1.0, a whole number of batches, or a time"
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}

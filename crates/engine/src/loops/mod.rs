@@ -1,0 +1,20 @@
+//! The loops: fit, one training epoch, one optimization step, evaluation and prediction.
+
+mod batch_norm;
+mod batches;
+mod evaluation;
+mod fit;
+mod loaders;
+mod manual;
+mod optimization;
+mod prediction;
+mod run;
+mod shutdown;
+mod training_epoch;
+
+pub use evaluation::EvalResults;
+pub use optimization::OptimizerClosure;
+
+pub(crate) use batches::Numbered;
+pub(crate) use run::Run;
+pub(crate) use shutdown::SafePoint;

@@ -1,0 +1,539 @@
+//! [`LightningModule`]: what is learned.
+
+use std::any::Any;
+
+use fulgurite_data::Batch;
+use fulgurite_optim::{LrScheduler, Optimizer, Optimizers};
+use fulgurite_torch::params::Parameters;
+use fulgurite_torch::tch::{Device, Tensor};
+use fulgurite_torch::{Dict, Value};
+
+use crate::callback::Callback;
+use crate::config::GradientClipAlgorithm;
+use crate::data_module::Loaders;
+use crate::error::{Error, Result};
+use crate::loops::OptimizerClosure;
+use crate::loss::Loss;
+use crate::module_view::ModuleView;
+use crate::stage::TrainerFn;
+use crate::state::TrainerState;
+use crate::step::Step;
+
+/// Whether the rest of an epoch is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BatchFlow {
+    /// Train on this batch.
+    #[default]
+    Continue,
+    /// Skip this batch and the rest of the epoch (`-1` in the original).
+    EndEpoch,
+}
+
+/// What is learned: parameters, the loss of a batch, and the optimizer that lowers it.
+///
+/// Two methods make a module that trains: [`vars`](Self::vars) and [`training_step`](Self::training_step), with
+/// [`configure_optimizers`](Self::configure_optimizers). Every other method has a default. A default step reports
+/// itself when it is called, which is how the trainer knows that a module has, say, no validation.
+///
+/// Hooks are called in the order of Lightning 2.6; each callback hears of a moment before the module does.
+///
+/// ```
+/// use fulgurite::prelude::*;
+///
+/// struct Line { vars: nn::VarStore, layer: nn::Linear }
+///
+/// impl LightningModule for Line {
+///     type Batch = (Tensor, Tensor);
+///
+///     fn vars(&self) -> &dyn Parameters { &self.vars }
+///
+///     fn training_step(&mut self, (x, y): Self::Batch, step: &mut Step) -> Result<Loss> {
+///         let loss = x.apply(&self.layer).mse_loss(&y, tch::Reduction::Mean);
+///         step.log("train_loss", &loss).prog_bar();
+///         Ok(loss.into())
+///     }
+///
+///     fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
+///         Ok(SGD::new(&self.vars).lr(0.1).into())
+///     }
+/// }
+/// ```
+#[expect(unused_variables, reason = "the defaults of hooks do nothing with their arguments")]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `LightningModule`",
+    note = "implement `fulgurite::LightningModule` for it: `type Batch`, `vars`, `training_step` and `configure_optimizers`"
+)]
+pub trait LightningModule: Any + Send + Sized {
+    /// What its steps receive, and what its loaders must yield.
+    type Batch: Batch;
+
+    /// The parameters and buffers: usually the [`nn::VarStore`](fulgurite_torch::tch::nn::VarStore) that its layers were
+    /// made from, or any other [`Parameters`]. What is listed there follows the run to its device and into checkpoints.
+    fn vars(&self) -> &dyn Parameters;
+
+    /// The loss of one batch, a scalar with a gradient. The trainer runs the backward pass and the optimizer.
+    fn training_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<Loss> {
+        Err(Error::NotImplemented("training_step").into())
+    }
+
+    /// Metrics of one validation batch, without gradients.
+    fn validation_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<()> {
+        Err(Error::NotImplemented("validation_step").into())
+    }
+
+    /// Metrics of one test batch, without gradients.
+    fn test_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<()> {
+        Err(Error::NotImplemented("test_step").into())
+    }
+
+    /// Predictions for one batch, without gradients.
+    fn predict_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<Value> {
+        Err(Error::NotImplemented("predict_step").into())
+    }
+
+    /// The optimizers and their schedulers; called once per fit, with the parameters on their device.
+    ///
+    /// [`trainer.estimated_stepping_batches()?`](TrainerState::estimated_stepping_batches) is the length of a schedule.
+    /// Asking for it may need the training loader, in which case this is called a second time once that is there.
+    fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
+        Err(Error::NotImplemented("configure_optimizers").into())
+    }
+
+    /// Whether the trainer runs backward passes and optimizers. If not, [`training_step`](Self::training_step) does, with
+    /// [`Step::manual_backward`], [`Step::optimizer_step`] and their kin, over any number of optimizers.
+    fn automatic_optimization(&self) -> bool {
+        true
+    }
+
+    /// One forward pass over example inputs (`example_input_array` in the original): what the model summary takes sizes
+    /// and FLOPs from. The inputs belong on the device of [`vars`](Self::vars).
+    fn example_forward(&mut self) -> Result<Tensor> {
+        Err(Error::NotImplemented("example_forward").into())
+    }
+
+    /// Floating-point operations of one training batch, forward and backward, for
+    /// `ThroughputMonitor`.
+    fn flops_per_batch(&self) -> Option<f64> {
+        None
+    }
+
+    /// Its name in logs and messages: the type's, by default.
+    fn name(&self) -> &'static str {
+        fulgurite_torch::short_type_name::<Self>()
+    }
+
+    /// Hyper-parameters, saved in checkpoints and sent to loggers.
+    fn hparams(&self) -> Dict {
+        Dict::new()
+    }
+
+    /// Changes a hyper-parameter, for the tuner. `false`: there is none of that name.
+    fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// More callbacks. One of the same type as a callback of the trainer's takes its place.
+    fn configure_callbacks(&mut self) -> Vec<Box<dyn Callback>> {
+        Vec::new()
+    }
+
+    /// Switches layers that care, such as dropout, between training and evaluation. Steps learn the mode from
+    /// [`Step::is_training`], so a module that passes it on needs none of this.
+    fn train(&mut self, mode: bool) {}
+
+    // Data ------------------------------------------------------------------------------------------------------------
+
+    /// Downloads and prepares data, once per node. What is assigned here is not seen by other processes.
+    fn prepare_data(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called in every process when an entry point begins.
+    fn setup(&mut self, trainer: &mut TrainerState, stage: TrainerFn) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called in every process when an entry point ends, however it ends.
+    fn teardown(&mut self, trainer: &mut TrainerState, stage: TrainerFn) -> Result<()> {
+        Ok(())
+    }
+
+    /// Builds the model late: after [`setup`](Self::setup), before a checkpoint is read. Called in every entry point.
+    fn configure_model(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// The training loader, when `fit` is given neither loaders nor a data module.
+    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+        Err(Error::NotImplemented("train_dataloader").into())
+    }
+
+    /// The validation loaders, when none are given.
+    fn val_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+        Err(Error::NotImplemented("val_dataloader").into())
+    }
+
+    /// The test loaders, when none are given.
+    fn test_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+        Err(Error::NotImplemented("test_dataloader").into())
+    }
+
+    /// The prediction loaders, when none are given.
+    fn predict_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+        Err(Error::NotImplemented("predict_dataloader").into())
+    }
+
+    /// Changes a batch before it moves to the device.
+    fn on_before_batch_transfer(&mut self, batch: Self::Batch, dataloader_idx: usize) -> Result<Self::Batch> {
+        Ok(batch)
+    }
+
+    /// Moves a batch to the device.
+    fn transfer_batch_to_device(
+        &mut self,
+        batch: Self::Batch,
+        device: Device,
+        dataloader_idx: usize,
+    ) -> Result<Self::Batch> {
+        Ok(batch.to_device(device))
+    }
+
+    /// Changes a batch on the device.
+    fn on_after_batch_transfer(&mut self, batch: Self::Batch, dataloader_idx: usize) -> Result<Self::Batch> {
+        Ok(batch)
+    }
+
+    // Fit -------------------------------------------------------------------------------------------------------------
+
+    /// Fit begins; the optimizers exist.
+    fn on_fit_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// Fit ended.
+    fn on_fit_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// Training begins, after the sanity check.
+    fn on_train_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// Training ended.
+    fn on_train_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// An epoch begins.
+    fn on_train_epoch_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// An epoch ended; its metrics are complete.
+    fn on_train_epoch_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// A batch is on the device and not trained on yet.
+    fn on_train_batch_start(
+        &mut self,
+        trainer: &mut TrainerState,
+        batch: &Self::Batch,
+        batch_idx: usize,
+    ) -> Result<BatchFlow> {
+        Ok(BatchFlow::Continue)
+    }
+
+    /// A batch was trained on.
+    fn on_train_batch_end(
+        &mut self,
+        trainer: &mut TrainerState,
+        outputs: &Loss,
+        batch: &Self::Batch,
+        batch_idx: usize,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    // Optimization ----------------------------------------------------------------------------------------------------
+
+    /// The gradients of the last step are about to be dropped.
+    fn on_before_zero_grad(&mut self, trainer: &mut TrainerState, optimizer: &mut dyn Optimizer) -> Result<()> {
+        Ok(())
+    }
+
+    /// Drops the gradients of the last step.
+    fn optimizer_zero_grad(&mut self, trainer: &mut TrainerState, optimizer: &mut dyn Optimizer) -> Result<()> {
+        optimizer.zero_grad();
+        Ok(())
+    }
+
+    /// Before the backward pass of `loss`, which is not divided by the accumulation window. In precision `16-mixed` it
+    /// is multiplied by the loss scale.
+    fn on_before_backward(&mut self, trainer: &mut TrainerState, loss: &Tensor) -> Result<()> {
+        Ok(())
+    }
+
+    /// The backward pass of `loss`, here divided by the accumulation window.
+    fn backward(&mut self, trainer: &mut TrainerState, loss: &Tensor) -> Result<()> {
+        trainer.backward(loss)
+    }
+
+    /// After the backward pass.
+    fn on_after_backward(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// The gradients of the window are complete, without loss scale, and not clipped yet.
+    fn on_before_optimizer_step(&mut self, trainer: &mut TrainerState, optimizer: &mut dyn Optimizer) -> Result<()> {
+        Ok(())
+    }
+
+    /// Clips the gradients; by default as the trainer's arguments say.
+    fn configure_gradient_clipping(
+        &mut self,
+        trainer: &mut TrainerState,
+        optimizer: &mut dyn Optimizer,
+        gradient_clip_val: Option<f64>,
+        gradient_clip_algorithm: GradientClipAlgorithm,
+    ) -> Result<()> {
+        trainer.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+    }
+
+    /// Steps the optimizer. `closure` runs the training step, the backward pass and the hooks around them; an override
+    /// must call it once, as this default does.
+    fn optimizer_step(
+        &mut self,
+        optimizer: &mut dyn Optimizer,
+        closure: &mut OptimizerClosure<'_, Self>,
+    ) -> Result<()> {
+        closure.step(self, optimizer)
+    }
+
+    /// Steps a scheduler. `metric` is the monitored value of a plateau scheduler.
+    fn lr_scheduler_step(
+        &mut self,
+        trainer: &mut TrainerState,
+        scheduler: &mut dyn LrScheduler,
+        optimizer: &mut dyn Optimizer,
+        metric: Option<f64>,
+    ) -> Result<()> {
+        Ok(scheduler.step(optimizer, metric)?)
+    }
+
+    // Validation, test and prediction ---------------------------------------------------------------------------------
+
+    /// Validation switches the module to evaluation.
+    fn on_validation_model_eval(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        self.train(false);
+        Ok(())
+    }
+
+    /// Validation is over: back to training.
+    fn on_validation_model_train(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        self.train(true);
+        Ok(())
+    }
+
+    /// Gradients are dropped before validation, to save memory.
+    fn on_validation_model_zero_grad(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        trainer.zero_grad();
+        Ok(())
+    }
+
+    /// Validation begins.
+    fn on_validation_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// Validation ended.
+    fn on_validation_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// The walk through the validation loaders begins.
+    fn on_validation_epoch_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// The walk through the validation loaders ended.
+    fn on_validation_epoch_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// A validation batch is on the device.
+    fn on_validation_batch_start(
+        &mut self,
+        trainer: &mut TrainerState,
+        batch: &Self::Batch,
+        batch_idx: usize,
+        dataloader_idx: usize,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// A validation batch was evaluated.
+    fn on_validation_batch_end(
+        &mut self,
+        trainer: &mut TrainerState,
+        batch: &Self::Batch,
+        batch_idx: usize,
+        dataloader_idx: usize,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// Test switches the module to evaluation.
+    fn on_test_model_eval(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        self.train(false);
+        Ok(())
+    }
+
+    /// Test is over: back to training.
+    fn on_test_model_train(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        self.train(true);
+        Ok(())
+    }
+
+    /// Test begins.
+    fn on_test_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// Test ended.
+    fn on_test_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// The walk through the test loaders begins.
+    fn on_test_epoch_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// The walk through the test loaders ended.
+    fn on_test_epoch_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// A test batch is on the device.
+    fn on_test_batch_start(
+        &mut self,
+        trainer: &mut TrainerState,
+        batch: &Self::Batch,
+        batch_idx: usize,
+        dataloader_idx: usize,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// A test batch was evaluated.
+    fn on_test_batch_end(
+        &mut self,
+        trainer: &mut TrainerState,
+        batch: &Self::Batch,
+        batch_idx: usize,
+        dataloader_idx: usize,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// Prediction switches the module to evaluation.
+    fn on_predict_model_eval(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        self.train(false);
+        Ok(())
+    }
+
+    /// Prediction begins.
+    fn on_predict_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// Prediction ended.
+    fn on_predict_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// The walk through the prediction loaders begins.
+    fn on_predict_epoch_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// The walk through the prediction loaders ended.
+    fn on_predict_epoch_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
+        Ok(())
+    }
+
+    /// A prediction batch is on the device.
+    fn on_predict_batch_start(
+        &mut self,
+        trainer: &mut TrainerState,
+        batch: &Self::Batch,
+        batch_idx: usize,
+        dataloader_idx: usize,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// A batch was predicted.
+    fn on_predict_batch_end(
+        &mut self,
+        trainer: &mut TrainerState,
+        outputs: &Value,
+        batch: &Self::Batch,
+        batch_idx: usize,
+        dataloader_idx: usize,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    // Checkpoints -----------------------------------------------------------------------------------------------------
+
+    /// Adds to, or changes, a checkpoint before it is written.
+    fn on_save_checkpoint(&mut self, checkpoint: &mut Dict) -> Result<()> {
+        Ok(())
+    }
+
+    /// Reads what [`on_save_checkpoint`](Self::on_save_checkpoint) added, before the weights are restored.
+    fn on_load_checkpoint(&mut self, checkpoint: &mut Dict) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl<M: LightningModule> ModuleView for M {
+    fn name(&self) -> &'static str {
+        LightningModule::name(self)
+    }
+
+    fn vars(&self) -> &dyn Parameters {
+        LightningModule::vars(self)
+    }
+
+    fn hparams(&self) -> Dict {
+        LightningModule::hparams(self)
+    }
+
+    fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {
+        LightningModule::set_hparam(self, name, value)
+    }
+
+    fn automatic_optimization(&self) -> bool {
+        LightningModule::automatic_optimization(self)
+    }
+
+    fn train(&mut self, mode: bool) {
+        LightningModule::train(self, mode);
+    }
+
+    fn example_forward(&mut self) -> Result<Tensor> {
+        LightningModule::example_forward(self)
+    }
+
+    fn flops_per_batch(&self) -> Option<f64> {
+        LightningModule::flops_per_batch(self)
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}

@@ -1,0 +1,74 @@
+//! [`Outcome`]: how a fit ended.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Termination};
+
+use crate::signals::Signal;
+use crate::state::TrainerState;
+
+/// How a fit ended. A `main` that returns it, or a `Result` of it, exits with its [`exit_code`](Outcome::exit_code).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// A limit of the run was reached.
+    Finished,
+    /// Someone asked it to stop, for this reason.
+    Stopped(String),
+    /// The user pressed Ctrl-C.
+    Interrupted {
+        /// The checkpoint to go on from, if checkpoints are written.
+        checkpoint: Option<PathBuf>,
+    },
+    /// A signal asked it to end: SIGTERM, or SIGHUP.
+    Terminated {
+        /// The signal.
+        signal: Signal,
+        /// The checkpoint to go on from, if checkpoints are written.
+        checkpoint: Option<PathBuf>,
+    },
+    /// The scheduler said that the job's time is almost over, and was asked to run it again.
+    Requeued {
+        /// The signal.
+        signal: Signal,
+        /// The checkpoint that the job's next run goes on from; none where nothing had been trained yet.
+        checkpoint: Option<PathBuf>,
+    },
+}
+
+impl Outcome {
+    /// The signal that ended the run, if one did.
+    pub fn signal(&self) -> Option<Signal> {
+        match self {
+            Outcome::Finished | Outcome::Stopped(_) => None,
+            Outcome::Interrupted { .. } => Some(Signal::Interrupt),
+            Outcome::Terminated { signal, .. } | Outcome::Requeued { signal, .. } => Some(*signal),
+        }
+    }
+
+    /// What the process exits with by convention: 0, or 128 and the signal's number (130 for Ctrl-C, 143 for SIGTERM).
+    pub fn exit_code(&self) -> ExitCode {
+        self.signal().map_or(ExitCode::SUCCESS, Signal::exit_code)
+    }
+}
+
+impl Termination for Outcome {
+    fn report(self) -> ExitCode {
+        self.exit_code()
+    }
+}
+
+impl TrainerState {
+    /// How a fit ended that a signal ended.
+    pub(crate) fn outcome_of(&mut self, signal: Signal) -> Outcome {
+        let checkpoint = self.shutdown.take_checkpoint();
+        if self.shutdown.is_requeued() {
+            return Outcome::Requeued { signal, checkpoint };
+        }
+        let is_interrupt = signal == Signal::Interrupt;
+        if let Some(path) = checkpoint.as_deref().map(Path::display) {
+            let what = if is_interrupt { "interrupted".to_owned() } else { format!("ended by {signal}") };
+            self.print(&format!("{what}; go on from {path}"));
+        }
+        if is_interrupt { Outcome::Interrupted { checkpoint } } else { Outcome::Terminated { signal, checkpoint } }
+    }
+}

@@ -1,0 +1,29 @@
+//! Profilers: where the time of a run goes.
+//!
+//! | profiler | by name | what it tells |
+//! |---|---|---|
+//! | [`SimpleProfiler`] | `simple` | how often and how long every hook and action ran |
+//! | [`AdvancedProfiler`] | `advanced` | where inside the step the time goes, with percentiles |
+//! | [`PyTorchProfiler`] | `pytorch` | every operator: a trace for Perfetto, and a table |
+//!
+//! The report is printed when the entry point ends, however it ends, or added to a file. Parts of your own code are
+//! measured with [`Step::profile`](crate::Step::profile) and [`TrainerState::profile`](crate::TrainerState::profile).
+//! Without a profiler nothing is allocated and no clock is read.
+
+mod advanced;
+mod choice;
+mod clock;
+mod profiler;
+mod profiling;
+mod pytorch;
+mod report;
+mod simple;
+
+pub use advanced::{AdvancedProfiler, AdvancedProfilerOptions};
+pub use choice::{PROFILERS, ProfilerChoice, profiler};
+pub use profiler::{ProfiledRun, Profiler};
+pub(crate) use profiling::Profiling;
+pub use pytorch::{ProfilerSchedule, PyTorchProfiler, PyTorchProfilerOptions, SortKey};
+pub use simple::{ActionRecord, SimpleProfiler, SimpleProfilerOptions};
+
+use report::append_report;

@@ -1,0 +1,90 @@
+//! [`Profiler`]: what is told when an action begins and ends.
+
+use std::any::Any;
+use std::path::PathBuf;
+
+use fulgurite_torch::tch::Device;
+
+use crate::error::Result;
+use crate::stage::{Stage, TrainerFn};
+
+/// Measures the actions of a run. The trainer brackets every hook and its own work with
+/// [`start`](Profiler::start) and [`stop`](Profiler::stop); actions nest.
+///
+/// Actions are named as Lightning names them: `[LightningModule]Classifier.on_train_epoch_end`,
+/// `[Strategy]SingleDeviceStrategy.training_step`, `[Callback]EarlyStopping.on_validation_end`, `run_training_batch`,
+/// `[_TrainingEpochLoop].train_dataloader_next`, …
+///
+/// ```
+/// use fulgurite::prelude::*;
+///
+/// /// Counts actions.
+/// #[derive(Default)]
+/// struct Counter(u64);
+///
+/// impl Profiler for Counter {
+///     fn start(&mut self, _action: &str) {
+///         self.0 += 1;
+///     }
+///
+///     fn stop(&mut self, _action: &str) {}
+///
+///     fn summary(&mut self) -> Result<String> {
+///         Ok(format!("{} actions", self.0))
+///     }
+/// }
+///
+/// let trainer = Trainer::builder().profiler(Counter::default());
+/// ```
+#[expect(unused_variables, reason = "the defaults do nothing with their arguments")]
+pub trait Profiler: Any + Send {
+    /// An entry point begins. What an earlier one left open, because it failed, is forgotten.
+    fn setup(&mut self, run: &ProfiledRun) -> Result<()> {
+        Ok(())
+    }
+
+    /// An action begins.
+    fn start(&mut self, action: &str);
+
+    /// The action that began last under this name ends; those that began after it were left by an error, and end too.
+    fn stop(&mut self, action: &str);
+
+    /// A batch of `stage` is about to be fetched. `batches`: how many an epoch of it has, if that is known.
+    fn batch_start(&mut self, stage: Stage, batches: Option<usize>) -> Result<()> {
+        Ok(())
+    }
+
+    /// The batch is done.
+    fn batch_end(&mut self, stage: Stage) -> Result<()> {
+        Ok(())
+    }
+
+    /// The report on the entry point; empty for none.
+    fn summary(&mut self) -> Result<String> {
+        Ok(String::new())
+    }
+
+    /// The file that the trainer adds the report to; `None` to print it.
+    fn report_path(&self) -> Option<PathBuf> {
+        None
+    }
+
+    /// The entry point ended, however it ended: what still runs is stopped.
+    fn teardown(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The run that a profiler measures.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ProfiledRun {
+    /// The entry point.
+    pub entry_point: TrainerFn,
+    /// Where files go when the profiler was given no folder.
+    pub log_dir: PathBuf,
+    /// This process among several of its node; `None` when it is alone.
+    pub rank: Option<usize>,
+    /// The device of this process.
+    pub device: Device,
+}

@@ -1,0 +1,94 @@
+//! [`Profiling`]: how the trainer tells its profiler what happens. Without a profiler this allocates nothing and reads no
+//! clock.
+
+use std::path::PathBuf;
+
+use super::{ProfiledRun, Profiler, append_report};
+use crate::error::{BoxError, Error};
+use crate::stage::Stage;
+
+/// The trainer's profiler, if it has one.
+pub(crate) struct Profiling(Option<Box<dyn Profiler>>);
+
+/// An action that has begun, and must be handed to [`Profiling::stop`]. `None`: nobody measures.
+#[must_use]
+pub(crate) struct Action(Option<String>);
+
+impl Profiling {
+    pub(crate) fn new(profiler: Option<Box<dyn Profiler>>) -> Profiling {
+        Profiling(profiler)
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// An action begins, if anybody measures. One with an empty name is not measured.
+    pub(crate) fn start(&mut self, name: impl FnOnce() -> String) -> Action {
+        let name = self.is_on().then(name);
+        self.start_named(name)
+    }
+
+    /// The same, with its name if anybody measures.
+    pub(crate) fn start_named(&mut self, name: Option<String>) -> Action {
+        let name = name.filter(|name| !name.is_empty());
+        if let (Some(profiler), Some(name)) = (self.0.as_deref_mut(), &name) {
+            profiler.start(name);
+        }
+        Action(name)
+    }
+
+    /// The action ends.
+    pub(crate) fn stop(&mut self, action: Action) {
+        if let (Some(profiler), Some(name)) = (self.0.as_deref_mut(), action.0) {
+            profiler.stop(&name);
+        }
+    }
+
+    /// A batch of `stage` is about to be fetched. `batches`: how many an epoch of it has, if that is known.
+    pub(crate) fn batch_start(&mut self, stage: Stage, batches: Option<usize>) -> Result<(), Error> {
+        let Some(profiler) = self.0.as_deref_mut() else { return Ok(()) };
+        profiler.batch_start(stage, batches).map_err(failed("at the start of a batch"))
+    }
+
+    /// The batch is done.
+    pub(crate) fn batch_end(&mut self, stage: Stage) -> Result<(), Error> {
+        let Some(profiler) = self.0.as_deref_mut() else { return Ok(()) };
+        profiler.batch_end(stage).map_err(failed("at the end of a batch"))
+    }
+
+    /// An entry point begins.
+    pub(crate) fn setup(&mut self, run: &ProfiledRun) -> Result<(), Error> {
+        let Some(profiler) = self.0.as_deref_mut() else { return Ok(()) };
+        profiler.setup(run).map_err(failed("in set-up"))
+    }
+
+    /// The entry point ended, somehow: the report goes to its file, or is returned to be printed.
+    pub(crate) fn report(&mut self) -> Result<Option<String>, Error> {
+        let Some(profiler) = self.0.as_deref_mut() else { return Ok(None) };
+        let report = profiler.summary().map_err(failed("in its summary"))?;
+        let path: Option<PathBuf> = profiler.report_path();
+        match path {
+            _ if report.is_empty() => Ok(None),
+            Some(path) => append_report(&path, &report).map(|()| None).map_err(failed("with its report")),
+            None => Ok(Some(report)),
+        }
+    }
+
+    /// Nothing is measured any more.
+    pub(crate) fn teardown(&mut self) -> Result<(), Error> {
+        self.0.as_deref_mut().map_or(Ok(()), |profiler| profiler.teardown().map_err(failed("in teardown")))
+    }
+
+    /// The profiler, if it is of this type.
+    pub(crate) fn profiler<P: Profiler>(&self) -> Option<&P> {
+        (self.0.as_deref()? as &dyn std::any::Any).downcast_ref()
+    }
+}
+
+fn failed(doing: &'static str) -> impl FnOnce(BoxError) -> Error {
+    move |source| match source.downcast::<Error>() {
+        Ok(ours) => *ours,
+        Err(source) => Error::Profiler { doing, source },
+    }
+}

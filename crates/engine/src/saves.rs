@@ -1,0 +1,86 @@
+//! Writing the checkpoints that callbacks ask for, and what happens when one cannot be written.
+
+use fulgurite_fabric::Commit;
+use fulgurite_torch::Value;
+
+use crate::error::Error;
+use crate::hook::Hook;
+use crate::loops::Run;
+use crate::module::LightningModule;
+use crate::scope::Scope;
+use crate::state::{OnSaveError, SaveRequest, TrainerState};
+
+impl<M: LightningModule> Run<'_, '_, M> {
+    /// Writes the checkpoints that were asked for. One that fails does not keep the others from being written.
+    pub(crate) fn serve_save_requests(&mut self) -> Result<(), Error> {
+        if !self.state().saves.has_requests() {
+            return Ok(());
+        }
+        self.state().write_metrics_ahead()?;
+        let mut outcome = Ok(());
+        for request in self.state().saves.take_requests() {
+            outcome = outcome.and(self.save(&request));
+        }
+        outcome
+    }
+
+    pub(crate) fn save(&mut self, request: &SaveRequest) -> Result<(), Error> {
+        self.profiled(|_| "save_checkpoint".to_owned(), |run| run.write_checkpoint(request))
+    }
+
+    fn write_checkpoint(&mut self, request: &SaveRequest) -> Result<(), Error> {
+        let checkpoint = Value::Dict(self.dump_checkpoint(request.weights_only)?);
+        let state = self.state();
+        let commit = request.commit();
+        if let Err(error) = state.save_loggers() {
+            return self.save_failed(&commit, error, OnSaveError::Raise);
+        }
+        match state.fabric.checkpoint_io().commit(&checkpoint, &commit) {
+            Ok(()) if request.on_error == OnSaveError::Warn => state.saves.tolerate(commit),
+            Ok(()) => {}
+            Err(error) => return self.save_failed(&commit, error.into(), request.on_error),
+        }
+        Ok(())
+    }
+
+    /// What became of the checkpoints that are written in the background.
+    pub(crate) fn poll_saves(&mut self) -> Result<(), Error> {
+        while let Some(failure) = self.state().checkpoint_io().poll() {
+            let on_error = self.state().saves.take_tolerance(&failure.commit);
+            self.save_failed(&failure.commit, failure.error.into(), on_error)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every checkpoint is written. All that failed are told of; the first error is returned.
+    pub(crate) fn wait_for_saves(&mut self) -> Result<(), Error> {
+        let mut outcome = Ok(());
+        while let Some(failure) = self.state().checkpoint_io().wait() {
+            let on_error = self.state().saves.take_tolerance(&failure.commit);
+            outcome = outcome.and(self.save_failed(&failure.commit, failure.error.into(), on_error));
+        }
+        self.state().saves.all_written();
+        outcome
+    }
+
+    /// Callbacks learn of it first: what they know of their files must be true before anything else is saved.
+    fn save_failed(&mut self, commit: &Commit, error: Error, on_error: OnSaveError) -> Result<(), Error> {
+        self.engine.on_callbacks(Hook::OnCheckpointFailed, self.module, |c, t, m| {
+            c.on_checkpoint_failed(t, m, commit, &error)
+        })?;
+        if on_error == OnSaveError::Raise {
+            return Err(error);
+        }
+        self.state().warn(&format!("a save failed, and the run goes on; earlier checkpoints stay: {error}"));
+        Ok(())
+    }
+}
+
+impl TrainerState {
+    /// What was logged before a checkpoint is on disk before it: a run that goes on from there does not log it again. So no
+    /// checkpoint is written after what cannot be.
+    fn save_loggers(&mut self) -> Result<(), Error> {
+        let saved: Vec<_> = self.fabric.loggers.iter_mut().map(|logger| logger.save()).collect();
+        Ok(saved.into_iter().collect::<Result<(), _>>()?)
+    }
+}

@@ -1,0 +1,160 @@
+//! [`Scope`]: running a hook, or anything else after which the trainer must be as it was before.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use fulgurite_optim::Optimizer;
+
+use crate::error::{BoxError, Error, Result};
+use crate::hook::Hook;
+use crate::stage::Stage;
+use crate::state::{Owner, TrainerState};
+
+/// Whatever holds the trainer's state. Each method runs `work`, and sees to what surrounds it however `work` ends.
+pub(crate) trait Scope: Sized {
+    /// The trainer's state.
+    fn state(&mut self) -> &mut TrainerState;
+
+    /// Calls a hook of `subject`: it is measured, what it logs is its own, an error names it, and a panic becomes an error.
+    fn call<S: ?Sized, T>(
+        &mut self,
+        hook: Hook,
+        owner: Owner,
+        subject: &mut S,
+        name: impl Fn(&S) -> String,
+        work: impl FnOnce(&mut Self, &mut S) -> Result<T>,
+    ) -> Result<T, Error> {
+        let state = self.state();
+        let strategy = state.fabric.strategy();
+        let action = state.profiling.start(|| action_of(hook, owner, &name(subject), strategy.name()));
+        let outer = state.caller.enter(hook, owner);
+        let returned = catch_unwind(AssertUnwindSafe(|| work(self, subject)));
+        let state = self.state();
+        let logged = state.metrics.take_error();
+        let returned = match returned {
+            Ok(Ok(returned)) => logged.map(|()| returned),
+            Ok(Err(error)) => Err(state.hook_error(hook, owner, || name(subject), error)),
+            Err(panic) => Err(state.panic_error(hook, name(subject), panic.as_ref())),
+        };
+        state.caller.leave(outer);
+        state.profiling.stop(action);
+        returned
+    }
+
+    /// Runs `work` as an action that the profiler measures.
+    fn profiled<T>(&mut self, name: impl FnOnce(&TrainerState) -> String, work: impl FnOnce(&mut Self) -> T) -> T {
+        let state = self.state();
+        let action = if state.profiling.is_on() { Some(name(state)) } else { None };
+        let action = state.profiling.start_named(action);
+        let returned = catch_unwind(AssertUnwindSafe(|| work(self)));
+        self.state().profiling.stop(action);
+        returned.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// Runs `work` as an action of the strategy.
+    fn profiled_strategy<T>(&mut self, action: &str, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.profiled(|state| strategy_action(state.fabric.strategy().name(), action), work)
+    }
+
+    /// Runs `work` in another stage.
+    fn in_stage<T>(&mut self, stage: Stage, work: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.state().position.enter_stage(stage);
+        self.lend(before, |this, before| _ = this.state().position.enter_stage(before), |this, _| work(this))
+    }
+
+    /// Runs `work` with a part that was taken out of the trainer, and puts it back even after a panic: a checkpoint may still
+    /// be written on the way out.
+    fn lend<P, T>(
+        &mut self,
+        mut part: P,
+        put_back: impl FnOnce(&mut Self, P),
+        work: impl FnOnce(&mut Self, &mut P) -> T,
+    ) -> T {
+        let returned = catch_unwind(AssertUnwindSafe(|| work(self, &mut part)));
+        put_back(self, part);
+        returned.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// Runs `work` with an optimizer, which is out of its place for that time.
+    fn lend_optimizer<T>(
+        &mut self,
+        index: usize,
+        work: impl FnOnce(&mut Self, &mut dyn Optimizer) -> T,
+    ) -> Result<T, Error> {
+        let optimizer = self.state().fit.epoch.optimization.take_optimizer(index)?;
+        let put_back = |this: &mut Self, optimizer| this.state().fit.epoch.optimization.put_optimizer(index, optimizer);
+        Ok(self.lend(optimizer, put_back, |this, optimizer| work(this, optimizer.as_mut())))
+    }
+}
+
+impl Scope for TrainerState {
+    fn state(&mut self) -> &mut TrainerState {
+        self
+    }
+}
+
+impl TrainerState {
+    /// The error of a hook. What is already one of ours, such as a missing monitor, says enough by itself.
+    pub(crate) fn hook_error(&self, hook: Hook, owner: Owner, name: impl FnOnce() -> String, error: BoxError) -> Error {
+        let source = match error.downcast::<Error>() {
+            Ok(ours) => return *ours,
+            Err(source) => source,
+        };
+        let is_of_data = owner == Owner::DataModule;
+        let epoch = self.epoch_for_errors().filter(|_| !is_of_data);
+        let batch_idx = self.batch_idx().filter(|_| !is_of_data);
+        Error::Hook { owner: name(), hook, epoch, batch_idx, source }
+    }
+
+    /// What a panic in a hook becomes.
+    pub(crate) fn panic_error(&self, hook: Hook, owner: String, payload: &(dyn Any + Send)) -> Error {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let message = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned();
+        Error::Panic { owner, hook, epoch: self.epoch_for_errors(), batch_idx: self.batch_idx(), message }
+    }
+
+    fn epoch_for_errors(&self) -> Option<u64> {
+        self.position.is_fit().then(|| self.current_epoch())
+    }
+}
+
+/// Lightning's name of a hook in a profile. It calls the steps through its strategy, and they are named after it; the empty
+/// name is of a part of another action.
+fn action_of(hook: Hook, owner: Owner, name: &str, strategy: &str) -> String {
+    match (owner, hook) {
+        (Owner::Module, Hook::TrainingStep | Hook::ValidationStep | Hook::TestStep | Hook::PredictStep) => {
+            strategy_action(strategy, hook.name())
+        }
+        (Owner::Module, Hook::Backward) => String::new(),
+        (Owner::Module, _) => format!("[LightningModule]{name}.{hook}"),
+        (Owner::DataModule, _) => format!("[LightningDataModule]{name}.{hook}"),
+        (Owner::Callback(_), _) => format!("[Callback]{name}.{hook}"),
+        (Owner::Trainer, _) => hook.name().to_owned(),
+    }
+}
+
+/// An action of Lightning's class of a strategy: `SingleDeviceStrategy` of `single_device`, `DDPStrategy` of `ddp`.
+fn strategy_action(strategy: &str, action: &str) -> String {
+    let word = |word: &str| match word {
+        "ddp" | "fsdp" | "xla" => word.to_uppercase(),
+        word => word.chars().take(1).flat_map(char::to_uppercase).chain(word.chars().skip(1)).collect(),
+    };
+    let class: String = strategy.split('_').map(word).collect();
+    format!("[Strategy]{class}Strategy.{action}")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn strategies_have_lightnings_classes() {
+        let actions = ["single_device", "ddp", "fsdp"].map(|strategy| super::strategy_action(strategy, "backward"));
+        assert_eq!(
+            actions,
+            [
+                "[Strategy]SingleDeviceStrategy.backward",
+                "[Strategy]DDPStrategy.backward",
+                "[Strategy]FSDPStrategy.backward"
+            ]
+        );
+    }
+}

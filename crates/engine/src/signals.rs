@@ -1,0 +1,275 @@
+//! Signals: a handler only sets a flag, which the run looks at between batches.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use fulgurite_fabric::environments;
+use fulgurite_fabric::signals::Inherited;
+use signal_hook::SigId;
+use signal_hook::{flag, iterator, low_level};
+
+use crate::console::Console;
+
+pub use fulgurite_fabric::signals::Signal;
+
+/// Its place among those that processes tell each other of.
+fn bit(signal: Signal) -> u32 {
+    1 << signal as u32
+}
+
+/// What a signal asks a run to do at the next safe point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StopRequest {
+    /// To leave: with a checkpoint, if there is something to keep.
+    Leave(Signal),
+    /// To leave, and to have the job run again.
+    Requeue(Signal),
+}
+
+/// The signals that came and were not answered yet.
+#[derive(Default)]
+pub(crate) struct Signals {
+    came: [Arc<AtomicBool>; Signal::ALL.len()],
+    /// The one that asks for the job to run again.
+    pub requeue: Option<Signal>,
+    /// What came to any process of the run, a bit each: what counts where there are several.
+    agreed: Option<AtomicU32>,
+}
+
+impl Signals {
+    fn flag(&self, signal: Signal) -> &Arc<AtomicBool> {
+        &self.came[signal as usize]
+    }
+
+    /// Whether it counts as having come.
+    fn has(&self, signal: Signal) -> bool {
+        match &self.agreed {
+            Some(agreed) => agreed.load(Ordering::Relaxed) & bit(signal) != 0,
+            None => self.flag(signal).load(Ordering::Relaxed),
+        }
+    }
+
+    /// What came to this process, a bit each.
+    pub(crate) fn came_here(&self) -> u32 {
+        let came = |signal: &Signal| self.flag(*signal).load(Ordering::Relaxed);
+        Signal::ALL.into_iter().filter(came).fold(0, |bits, signal| bits | bit(signal))
+    }
+
+    /// Whether a signal counts only once all processes know of it.
+    pub(crate) fn await_agreement(&mut self, several_processes: bool) {
+        self.agreed = several_processes.then(AtomicU32::default);
+    }
+
+    /// All processes know of these.
+    pub(crate) fn agree_on(&self, signals: u32) {
+        if let Some(agreed) = &self.agreed {
+            agreed.fetch_or(signals, Ordering::Relaxed);
+        }
+    }
+
+    fn forget(&self, signal: Signal) {
+        self.flag(signal).store(false, Ordering::Relaxed);
+        if let Some(agreed) = &self.agreed {
+            agreed.fetch_and(!bit(signal), Ordering::Relaxed);
+        }
+    }
+
+    /// What is asked for. The end that a scheduler sends after the request for another run is part of that.
+    pub(crate) fn request(&self) -> Option<StopRequest> {
+        if let Some(signal) = self.requeue.filter(|signal| self.has(*signal)) {
+            return Some(StopRequest::Requeue(signal));
+        }
+        // Both come when Ctrl-C reaches a launcher, which then ends its processes.
+        let leaves = [Signal::Terminate, Signal::Hangup, Signal::Interrupt];
+        leaves.into_iter().find(|signal| self.has(*signal)).map(StopRequest::Leave)
+    }
+
+    /// The request for another run was answered, and the run goes on.
+    pub(crate) fn forget_requeue(&self) {
+        if let Some(signal) = self.requeue {
+            self.forget(signal);
+        }
+    }
+
+    /// The run has ended because of what came.
+    pub(crate) fn answered(&self) {
+        Signal::ALL.into_iter().for_each(|signal| self.forget(signal));
+    }
+}
+
+/// While this lives, signals set flags. A second one that asks for the end ends the process at once, and so does a grace
+/// time that is over.
+pub(crate) struct SignalGuard {
+    ids: Vec<SigId>,
+    came: [Arc<AtomicBool>; Signal::ALL.len()],
+    _watchdog: Option<Watchdog>,
+}
+
+impl SignalGuard {
+    /// Installs the handlers. Signals that this process was started to ignore (`nohup`) stay ignored, and where the system
+    /// refuses, a signal keeps its usual meaning. The second value is what is wrong with the signal for another run.
+    pub(crate) fn install(
+        signals: &Signals,
+        grace: Option<Duration>,
+        console: &Console,
+    ) -> (SignalGuard, Option<String>) {
+        let mut process = Process::lock();
+        let mut ids = Vec::new();
+        let mut problem = None;
+        let is_supervised = environments::is_supervised();
+        for signal in Signal::ALL {
+            let requeues = signals.requeue == Some(signal);
+            let leaves = matches!(signal, Signal::Terminate | Signal::Hangup | Signal::Interrupt);
+            if process.inherited.ignores(signal) || !requeues && !leaves {
+                continue;
+            }
+            if requeues && !leaves && process.inherited.handles(signal) {
+                problem = Some(format!(
+                    "{signal} has a handler of the program's own, so it does not requeue the job; choose another `requeue_signal`"
+                ));
+                continue;
+            }
+            process.keep_the_usual_meaning_between_runs(signal);
+            let came = signals.flag(signal);
+            came.fetch_or(process.unanswered.swap_out(signal), Ordering::Relaxed);
+            // The order matters: the first of the two must see the flag as the signal found it. A rank may be sent a signal
+            // by several at once; its launcher knows whether somebody means it.
+            if !requeues && !is_supervised {
+                ids.extend(flag::register_conditional_shutdown(
+                    signal.number(),
+                    signal.exit_status(),
+                    Arc::clone(came),
+                ));
+            }
+            ids.extend(flag::register(signal.number(), Arc::clone(came)));
+        }
+        process.enter();
+        let watchdog = grace.and_then(|grace| Watchdog::start(grace, signals.requeue, console.clone()));
+        (SignalGuard { ids, came: signals.came.clone(), _watchdog: watchdog }, problem)
+    }
+}
+
+impl Drop for SignalGuard {
+    fn drop(&mut self) {
+        let mut process = Process::lock();
+        for id in self.ids.drain(..) {
+            low_level::unregister(id);
+        }
+        // What came too late for this run is for the next.
+        for signal in [Signal::Terminate, Signal::Hangup, Signal::Interrupt] {
+            if self.came[signal as usize].swap(false, Ordering::Relaxed) {
+                process.unanswered.note(signal);
+            }
+        }
+        process.leave();
+    }
+}
+
+/// What the runs of a process share.
+struct Process {
+    runs: usize,
+    /// Set while no run is there.
+    idle: Arc<AtomicBool>,
+    inherited: Inherited,
+    /// Signals whose usual meaning is seen to.
+    usual: Vec<Signal>,
+    unanswered: Unanswered,
+}
+
+impl Process {
+    fn lock() -> std::sync::MutexGuard<'static, Process> {
+        static PROCESS: OnceLock<Mutex<Process>> = OnceLock::new();
+        let new = || {
+            Mutex::new(Process {
+                runs: 0,
+                idle: Arc::default(),
+                inherited: Inherited::read(),
+                usual: Vec::new(),
+                unanswered: Unanswered::default(),
+            })
+        };
+        PROCESS.get_or_init(new).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A handler cannot be taken away again, so it does between runs what the system would do.
+    fn keep_the_usual_meaning_between_runs(&mut self, signal: Signal) {
+        if !self.usual.contains(&signal) && !self.inherited.handles(signal) {
+            self.usual.push(signal);
+            _ = flag::register_conditional_default(signal.number(), Arc::clone(&self.idle));
+        }
+    }
+
+    fn enter(&mut self) {
+        self.runs += 1;
+        self.idle.store(false, Ordering::SeqCst);
+    }
+
+    fn leave(&mut self) {
+        self.runs -= 1;
+        self.idle.store(self.runs == 0, Ordering::SeqCst);
+    }
+}
+
+#[derive(Default)]
+struct Unanswered(AtomicU32);
+
+impl Unanswered {
+    fn note(&self, signal: Signal) {
+        self.0.fetch_or(1 << signal as u32, Ordering::Relaxed);
+    }
+
+    fn swap_out(&self, signal: Signal) -> bool {
+        let bit = 1 << signal as u32;
+        self.0.fetch_and(!bit, Ordering::Relaxed) & bit != 0
+    }
+}
+
+/// Ends the process when a grace time is over that began with the first signal that asks for the end.
+struct Watchdog {
+    signals: iterator::Handle,
+    /// Closed by its drop.
+    _run: mpsc::Sender<()>,
+}
+
+impl Watchdog {
+    fn start(grace: Duration, requeue: Option<Signal>, console: Console) -> Option<Watchdog> {
+        let watched = [Signal::Terminate, Signal::Hangup].into_iter().filter(|signal| requeue != Some(*signal));
+        let watched: Vec<Signal> = watched.filter(|signal| !Inherited::read().ignores(*signal)).collect();
+        let mut signals = iterator::Signals::new(watched.iter().map(|signal| signal.number())).ok()?;
+        let handle = signals.handle();
+        let (run, ended) = mpsc::channel::<()>();
+        let watch = move || {
+            let Some(number) = signals.forever().next() else { return };
+            let Some(signal) = watched.into_iter().find(|signal| signal.number() == number) else { return };
+            if ended.recv_timeout(grace) == Err(RecvTimeoutError::Timeout) {
+                end_process(signal, grace, console);
+            }
+        };
+        thread::Builder::new().name("fulgurite-grace".into()).spawn(watch).ok()?;
+        Some(Watchdog { signals: handle, _run: run })
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.signals.close();
+    }
+}
+
+fn end_process(signal: Signal, grace: Duration, console: Console) -> ! {
+    // Whoever hangs may hold the console.
+    let (said, wait) = mpsc::channel();
+    let message = format!(
+        "{signal} came {} s ago, and the run has not ended, so the process is ended now; the last whole checkpoint is the one to go on from",
+        grace.as_secs_f64()
+    );
+    _ = thread::Builder::new().spawn(move || {
+        console.print(&message);
+        said.send(())
+    });
+    _ = wait.recv_timeout(Duration::from_secs(1));
+    low_level::exit(signal.exit_status())
+}

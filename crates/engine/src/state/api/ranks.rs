@@ -1,0 +1,32 @@
+//! A run of several processes, as hooks see it.
+
+use fulgurite_torch::Value;
+
+use crate::error::Error;
+use crate::state::TrainerState;
+
+impl TrainerState {
+    /// Whether the run has several processes.
+    pub fn is_distributed(&self) -> bool {
+        self.fabric.world_size() > 1
+    }
+
+    /// A number as rank zero has it. Every rank must ask.
+    ///
+    /// # Errors
+    ///
+    /// A process that never came.
+    pub fn broadcast_number(&self, value: f64) -> Result<f64, Error> {
+        let told = self.fabric.strategy().broadcast(Value::Float(value), 0)?;
+        Ok(told.as_float().unwrap_or(value))
+    }
+
+    /// What rank zero decides. Every rank must ask.
+    ///
+    /// # Errors
+    ///
+    /// A process that never came.
+    pub fn broadcast_decision(&self, decision: bool) -> Result<bool, Error> {
+        Ok(self.fabric.strategy().reduce_boolean_decision(decision && self.is_global_zero(), false)?)
+    }
+}

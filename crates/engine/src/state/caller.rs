@@ -1,0 +1,52 @@
+//! [`Caller`]: whose hook is running.
+
+use crate::hook::Hook;
+
+/// Whose method is running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Trainer,
+    Module,
+    DataModule,
+    /// The callback at this place.
+    Callback(usize),
+}
+
+/// The hook that is running, and whose it is: what is logged, and what fails, is attributed to it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller {
+    hook: Hook,
+    owner: Owner,
+}
+
+impl Default for Caller {
+    fn default() -> Caller {
+        Caller { hook: Hook::Setup, owner: Owner::Trainer }
+    }
+}
+
+impl Caller {
+    /// The hook that is running, or ran last.
+    pub(crate) fn hook(&self) -> Hook {
+        self.hook
+    }
+
+    /// Whose it is; the trainer's between two hooks.
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// A hook begins. Returns what [`leave`](Caller::leave) is to be given at its end.
+    #[must_use]
+    pub(crate) fn enter(&mut self, hook: Hook, owner: Owner) -> Caller {
+        std::mem::replace(self, Caller { hook, owner })
+    }
+
+    /// The hook returned: within another hook, that one goes on; otherwise it stays known as the last.
+    pub(crate) fn leave(&mut self, outer: Caller) {
+        match outer.owner {
+            Owner::Trainer => self.owner = Owner::Trainer,
+            _ => *self = outer,
+        }
+    }
+}

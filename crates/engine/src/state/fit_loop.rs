@@ -1,0 +1,129 @@
+//! [`FitLoop`] and [`TrainingEpochLoop`]: what the loops of `fit` count. They contain each other as Lightning's do.
+
+use crate::progress::{Counters, Progress};
+use crate::state::evaluation_loop::EvaluationLoop;
+use crate::state::optimization_loop::OptimizationLoop;
+
+/// The loop over epochs.
+#[derive(Default)]
+pub(crate) struct FitLoop {
+    /// How many there are at most.
+    max_epochs: Option<u64>,
+    epochs: Counters,
+    pub epoch: TrainingEpochLoop,
+}
+
+/// The loop over the batches of a training epoch.
+#[derive(Default)]
+pub(crate) struct TrainingEpochLoop {
+    batches: Counters,
+    is_last_batch: bool,
+    batches_that_stepped: u64,
+    scheduler_steps: Counters,
+    pub optimization: OptimizationLoop,
+    pub validation: EvaluationLoop,
+}
+
+impl FitLoop {
+    /// A fit begins. It goes on counting where an earlier one ended, as Lightning's does.
+    pub(crate) fn restart(&mut self, max_epochs: Option<u64>) {
+        self.max_epochs = max_epochs;
+        self.epoch.optimization.restart();
+        self.epoch.validation.restart();
+    }
+
+    pub(crate) fn max_epochs(&self) -> Option<u64> {
+        self.max_epochs
+    }
+
+    /// Another limit. Returns the one before.
+    pub(crate) fn set_max_epochs(&mut self, max_epochs: Option<u64>) -> Option<u64> {
+        std::mem::replace(&mut self.max_epochs, max_epochs)
+    }
+
+    pub(crate) fn epochs(&self) -> &Counters {
+        &self.epochs
+    }
+
+    pub(crate) fn epochs_mut(&mut self) -> &mut Counters {
+        &mut self.epochs
+    }
+
+    /// An epoch begins, and with it the loops inside.
+    pub(crate) fn begin_epoch(&mut self) {
+        self.epoch.begin();
+        self.epochs.ready();
+    }
+
+    /// All counters.
+    pub(crate) fn progress(&self) -> Progress {
+        let mut progress = Progress::default();
+        progress.epoch = self.epochs;
+        progress.batch = self.epoch.batches;
+        progress.is_last_batch = self.epoch.is_last_batch;
+        progress.batches_that_stepped = self.epoch.batches_that_stepped;
+        progress.scheduler = self.epoch.scheduler_steps;
+        self.epoch.optimization.add_progress(&mut progress);
+        self.epoch.validation.add_progress(&mut progress);
+        progress
+    }
+
+    /// All counters stand where they stood once.
+    pub(crate) fn set_progress(&mut self, progress: &Progress) {
+        self.epochs = progress.epoch;
+        self.epoch.batches = progress.batch;
+        self.epoch.is_last_batch = progress.is_last_batch;
+        self.epoch.batches_that_stepped = progress.batches_that_stepped;
+        self.epoch.scheduler_steps = progress.scheduler;
+        self.epoch.optimization.set_progress(progress);
+        self.epoch.validation.set_progress(progress);
+    }
+}
+
+impl TrainingEpochLoop {
+    fn begin(&mut self) {
+        self.batches.restart_current();
+        self.scheduler_steps.restart_current();
+        self.is_last_batch = false;
+        self.optimization.begin_epoch();
+        self.validation.begin_epoch();
+    }
+
+    /// A batch was fetched.
+    pub(crate) fn begin_batch(&mut self, is_last: bool) {
+        self.is_last_batch = is_last;
+        self.optimization.begin_batch();
+    }
+
+    /// Whether the batch is the epoch's last.
+    pub(crate) fn is_last_batch(&self) -> bool {
+        self.is_last_batch
+    }
+
+    /// The epoch ends with this batch, whatever was expected.
+    pub(crate) fn end_with_this_batch(&mut self) {
+        self.is_last_batch = true;
+    }
+
+    pub(crate) fn batches(&self) -> &Counters {
+        &self.batches
+    }
+
+    pub(crate) fn batches_mut(&mut self) -> &mut Counters {
+        &mut self.batches
+    }
+
+    pub(crate) fn scheduler_steps_mut(&mut self) -> &mut Counters {
+        &mut self.scheduler_steps
+    }
+
+    /// Batches whose accumulation window closed: the x-axis of the loggers.
+    pub(crate) fn batches_that_stepped(&self) -> u64 {
+        self.batches_that_stepped
+    }
+
+    /// The window of the batch closed: the x-axis moves on.
+    pub(crate) fn count_window(&mut self) {
+        self.batches_that_stepped += 1;
+    }
+}

@@ -1,0 +1,128 @@
+//! [`Requests`]: what any rank may ask of the run, and what all ranks agreed on.
+
+use fulgurite_fabric::FabricError;
+use fulgurite_fabric::strategy::Consensus;
+
+use crate::state::shutdown::Shutdown;
+
+/// Requests to stop and to validate. Where there are several processes, what one asks for counts once all know of it.
+#[derive(Default)]
+pub(crate) struct Requests {
+    /// There while a run has several processes.
+    consensus: Option<Consensus>,
+    /// Why the run is to stop.
+    stop: Option<String>,
+    time_is_over: bool,
+    /// All validate after this batch, because it is time.
+    validate: bool,
+    local: Local,
+}
+
+/// What this rank asks for, and the others do not know yet.
+#[derive(Default)]
+struct Local {
+    stop: Option<String>,
+    time_is_over: bool,
+    /// It has said that it is time to validate, and not heard it back.
+    called_to_validate: bool,
+}
+
+// The questions, as bits. Those of the signals follow.
+const STOP: u32 = 1;
+const TIME_IS_OVER: u32 = 1 << 1;
+const VALIDATE: u32 = 1 << 2;
+const SIGNALS: u32 = 3;
+
+impl Requests {
+    /// A run begins.
+    pub(crate) fn begin(&mut self, consensus: Option<Consensus>) {
+        *self = Requests { consensus, ..Requests::default() };
+    }
+
+    /// Whether what this rank asks for waits for the others.
+    pub(crate) fn needs_consensus(&self) -> bool {
+        self.consensus.is_some()
+    }
+
+    /// Asks the run to stop: at once, or when all ranks know.
+    pub(crate) fn stop(&mut self, reason: String) {
+        let slot = if self.needs_consensus() { &mut self.local.stop } else { &mut self.stop };
+        slot.get_or_insert(reason);
+    }
+
+    /// Why the run is to stop.
+    pub(crate) fn stop_reason(&self) -> Option<&str> {
+        self.stop.as_deref()
+    }
+
+    /// What the run would be without a request to stop; [`put_stop`](Self::put_stop) puts it back.
+    pub(crate) fn take_stop(&mut self) -> Option<String> {
+        self.stop.take()
+    }
+
+    pub(crate) fn put_stop(&mut self, stop: Option<String>) {
+        self.stop = stop;
+    }
+
+    /// The time of the run is over, as this rank sees it.
+    pub(crate) fn note_time_is_over(&mut self) {
+        match self.needs_consensus() {
+            true => self.local.time_is_over = true,
+            false => self.time_is_over = true,
+        }
+    }
+
+    pub(crate) fn time_is_over(&self) -> bool {
+        self.time_is_over
+    }
+
+    /// Whether all validate after this batch, because it is time.
+    pub(crate) fn validation_is_called(&self) -> bool {
+        self.validate
+    }
+
+    /// Whether this rank may still call for a validation.
+    pub(crate) fn may_call_to_validate(&self) -> bool {
+        !self.local.called_to_validate && !self.validate
+    }
+
+    /// A validation ended.
+    pub(crate) fn validated(&mut self) {
+        self.validate = false;
+    }
+
+    /// A trial is over: what was asked for in it is no request to the run.
+    pub(crate) fn forget(&mut self) {
+        self.stop = None;
+        self.local.stop = None;
+        self.validate = false;
+    }
+
+    /// Tells the other ranks what this one asks for, and learns what they ask for.
+    pub(crate) fn sync(
+        &mut self,
+        shutdown: &mut Shutdown,
+        calls_to_validate: bool,
+        ask: impl FnOnce(&mut Consensus, u32) -> Result<u32, FabricError>,
+    ) -> Result<(), FabricError> {
+        let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
+        let flags = flag(self.local.stop.is_some(), STOP)
+            | flag(self.local.time_is_over, TIME_IS_OVER)
+            | flag(calls_to_validate, VALIDATE)
+            | shutdown.signals.came_here() << SIGNALS;
+        let Some(consensus) = &mut self.consensus else { return Ok(()) };
+        let agreed = ask(consensus, flags)?;
+        if agreed & STOP != 0 {
+            let reason = self.local.stop.take();
+            self.stop.get_or_insert_with(|| reason.unwrap_or_else(|| "another process asked for it".to_owned()));
+        }
+        self.time_is_over |= agreed & TIME_IS_OVER != 0;
+        self.local.called_to_validate |= calls_to_validate;
+        if agreed & VALIDATE != 0 {
+            self.local.called_to_validate = false;
+            self.validate = true;
+        }
+        shutdown.signals.agree_on(agreed >> SIGNALS);
+        Ok(())
+    }
+}

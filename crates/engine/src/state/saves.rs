@@ -1,0 +1,138 @@
+//! [`Saves`]: checkpoints that callbacks ask for, and the files that a run knows of.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use fulgurite_fabric::{Alias, Commit};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What happens when a checkpoint cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnSaveError {
+    /// The error ends the run.
+    #[default]
+    Raise,
+    /// A warning says so, and training goes on. Earlier checkpoints stay.
+    Warn,
+}
+
+/// A checkpoint to be written as soon as the callback that asks for it returns.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct SaveRequest {
+    /// Where.
+    pub path: PathBuf,
+    /// Leave out optimizers, schedulers and callbacks.
+    pub weights_only: bool,
+    /// A second name for the same file.
+    pub also: Option<PathBuf>,
+    /// Make the second name a symbolic link.
+    pub link: bool,
+    /// Files to remove once the new one is whole.
+    pub remove: Vec<PathBuf>,
+    /// What happens when it cannot be written.
+    pub on_error: OnSaveError,
+}
+
+impl SaveRequest {
+    /// More saves than are ever written at the same time.
+    pub const MOST_IN_FLIGHT: usize = 64;
+
+    /// The whole run, to `path`.
+    pub fn new(path: impl Into<PathBuf>) -> SaveRequest {
+        SaveRequest { path: path.into(), ..SaveRequest::default() }
+    }
+
+    /// What the checkpoint I/O is to do with the files.
+    pub fn commit(&self) -> Commit {
+        let alias = self.also.clone().map(|path| Alias { path, link: self.link });
+        Commit { path: self.path.clone(), alias, remove: self.remove.clone() }
+    }
+}
+
+/// Checkpoints that were asked for, and those that the run wrote or read.
+#[derive(Debug, Default)]
+pub(crate) struct Saves {
+    requests: Vec<SaveRequest>,
+    /// The latest saves whose failure is only warned of: one that is written in the background fails later.
+    tolerated: VecDeque<Commit>,
+    resumed_from: Option<PathBuf>,
+    /// The checkpoint that was read last.
+    loaded_from: Option<PathBuf>,
+    /// What tells the files of this run, and of those it goes on with, from others; none before the first checkpoint.
+    run_id: Option<String>,
+}
+
+impl Saves {
+    /// An entry point begins.
+    pub(crate) fn begin(&mut self) {
+        self.requests.clear();
+        self.resumed_from = None;
+    }
+
+    pub(crate) fn request(&mut self, request: SaveRequest) {
+        self.requests.push(request);
+    }
+
+    pub(crate) fn is_requested(&self, path: &Path) -> bool {
+        self.requests.iter().any(|request| request.path == path || request.also.as_deref() == Some(path))
+    }
+
+    pub(crate) fn has_requests(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
+    pub(crate) fn take_requests(&mut self) -> Vec<SaveRequest> {
+        std::mem::take(&mut self.requests)
+    }
+
+    /// The failure of this save is only warned of, when it comes.
+    pub(crate) fn tolerate(&mut self, commit: Commit) {
+        if self.tolerated.len() == SaveRequest::MOST_IN_FLIGHT {
+            self.tolerated.pop_front();
+        }
+        self.tolerated.push_back(commit);
+    }
+
+    /// What is done about a save that failed.
+    pub(crate) fn take_tolerance(&mut self, commit: &Commit) -> OnSaveError {
+        match self.tolerated.iter().position(|tolerated| tolerated == commit) {
+            Some(index) => {
+                self.tolerated.remove(index);
+                OnSaveError::Warn
+            }
+            None => OnSaveError::Raise,
+        }
+    }
+
+    /// Nothing is being written any more.
+    pub(crate) fn all_written(&mut self) {
+        self.tolerated.clear();
+    }
+
+    pub(crate) fn resumed_from(&self) -> Option<&Path> {
+        self.resumed_from.as_deref()
+    }
+
+    pub(crate) fn set_resumed_from(&mut self, path: &Path) {
+        self.resumed_from = Some(path.into());
+    }
+
+    pub(crate) fn loaded_from(&self) -> Option<&Path> {
+        self.loaded_from.as_deref()
+    }
+
+    pub(crate) fn set_loaded_from(&mut self, path: &Path) {
+        self.loaded_from = Some(path.into());
+    }
+
+    pub(crate) fn run_id(&self) -> Option<&str> {
+        self.run_id.as_deref()
+    }
+
+    pub(crate) fn set_run_id(&mut self, run_id: Option<String>) {
+        self.run_id = run_id;
+    }
+}

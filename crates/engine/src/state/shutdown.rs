@@ -1,0 +1,96 @@
+//! [`Shutdown`]: the signals that end a run, and what its next run goes on from.
+
+use std::path::{Path, PathBuf};
+
+use fulgurite_fabric::environments::SlurmJob;
+
+use crate::signals::{Signal, Signals, StopRequest};
+
+/// How a run ends before its end, and what it leaves for the run that goes on.
+#[derive(Default)]
+pub(crate) struct Shutdown {
+    pub signals: Signals,
+    /// The scheduler's job that this run is part of.
+    job: Option<SlurmJob>,
+    /// The scheduler was asked to run the job again.
+    is_requeued: bool,
+    /// What a run that a signal ended is to go on from.
+    checkpoint: Option<PathBuf>,
+    /// The run goes on with an earlier one, in whose folder it may be.
+    joins_earlier_run: bool,
+    /// Where a run was saved whose time was over within an epoch.
+    cut: Option<PathBuf>,
+}
+
+impl Shutdown {
+    /// The run is part of a scheduler's job, which is run again upon a signal.
+    pub(crate) fn set_job(&mut self, job: Option<SlurmJob>, requeue: Option<Signal>) {
+        self.signals.requeue = job.as_ref().and(requeue);
+        self.job = job;
+    }
+
+    pub(crate) fn job(&self) -> Option<&SlurmJob> {
+        self.job.as_ref()
+    }
+
+    /// An entry point begins.
+    pub(crate) fn begin(&mut self) {
+        self.is_requeued = false;
+        self.checkpoint = None;
+        self.cut = None;
+    }
+
+    /// Whether the run goes on with an earlier one: it was given a checkpoint, or is part of a job.
+    pub(crate) fn join_earlier_run(&mut self, from_checkpoint: bool) {
+        self.joins_earlier_run = from_checkpoint || self.job.is_some();
+    }
+
+    pub(crate) fn joins_earlier_run(&self) -> bool {
+        self.joins_earlier_run
+    }
+
+    /// What a signal asks for.
+    pub(crate) fn request(&self) -> Option<StopRequest> {
+        self.signals.request()
+    }
+
+    /// Whether the next run of this job is to go on by itself: it was asked for, or the scheduler ends the job and may
+    /// run it again.
+    pub(crate) fn saves_for_next_job(&self, request: StopRequest) -> bool {
+        match request {
+            StopRequest::Requeue(_) => true,
+            StopRequest::Leave(signal) => self.signals.requeue.is_some() && signal == Signal::Terminate,
+        }
+    }
+
+    /// What a run that a signal ends is to go on from.
+    pub(crate) fn set_checkpoint(&mut self, checkpoint: Option<PathBuf>) {
+        self.checkpoint = checkpoint;
+    }
+
+    pub(crate) fn checkpoint(&self) -> Option<&Path> {
+        self.checkpoint.as_deref()
+    }
+
+    pub(crate) fn take_checkpoint(&mut self) -> Option<PathBuf> {
+        self.checkpoint.take()
+    }
+
+    /// The scheduler took the request for another run.
+    pub(crate) fn set_requeued(&mut self) {
+        self.is_requeued = true;
+    }
+
+    pub(crate) fn is_requeued(&self) -> bool {
+        self.is_requeued
+    }
+
+    /// Where a run was saved whose time was over within an epoch.
+    pub(crate) fn set_cut(&mut self, cut: Option<PathBuf>) {
+        self.cut = cut;
+    }
+
+    pub(crate) fn take_cut(&mut self) -> Option<PathBuf> {
+        self.cut.take()
+    }
+}

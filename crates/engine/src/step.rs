@@ -1,0 +1,94 @@
+//! [`Step`]: what a module's step may see and do.
+
+use fulgurite_metrics::LogValue;
+use fulgurite_torch::tch::Device;
+
+use crate::engine::Engine;
+use crate::logging::{LogEntries, LogEntry};
+use crate::scope::Scope;
+use crate::stage::Stage;
+use crate::state::TrainerState;
+
+/// What a step of a module may see and do: where it is in the run, and `log`.
+pub struct Step<'a>(pub(crate) &'a mut Engine);
+
+impl Step<'_> {
+    /// Records a value under `name`. Options follow, and it is recorded at the end of the statement:
+    /// `step.log("val_acc", accuracy).prog_bar();`
+    ///
+    /// In training the value of the step is recorded, in evaluation the mean of the epoch; change it with
+    /// [`on_step`](LogEntry::on_step), [`on_epoch`](LogEntry::on_epoch), [`step_only`](LogEntry::step_only) and
+    /// [`epoch_only`](LogEntry::epoch_only). Tensors stay on the device until they are written.
+    pub fn log<'b>(&'b mut self, name: &'b str, value: impl Into<LogValue<'b>>) -> LogEntry<'b> {
+        self.0.state.log(name, value)
+    }
+
+    /// Records several values with the same options.
+    pub fn log_many<'b, V: Into<LogValue<'b>>>(
+        &'b mut self,
+        values: impl IntoIterator<Item = (&'b str, V)>,
+    ) -> LogEntries<'b> {
+        self.0.state.log_many(values)
+    }
+
+    /// The batch of the epoch, 0-based.
+    pub fn batch_idx(&self) -> usize {
+        self.0.state.batch_idx().unwrap_or(0)
+    }
+
+    /// The loader, 0-based, when there are several.
+    pub fn dataloader_idx(&self) -> usize {
+        self.0.state.position.dataloader_idx()
+    }
+
+    /// The epoch, 0-based.
+    pub fn current_epoch(&self) -> u64 {
+        self.0.state.current_epoch()
+    }
+
+    /// Optimizer steps taken.
+    pub fn global_step(&self) -> u64 {
+        self.0.state.global_step()
+    }
+
+    /// Whether this is training: what `forward_t` wants to know.
+    pub fn is_training(&self) -> bool {
+        self.0.state.stage() == Stage::Train
+    }
+
+    /// What the run is doing.
+    pub fn stage(&self) -> Stage {
+        self.0.state.stage()
+    }
+
+    /// The device of the batch.
+    pub fn device(&self) -> Device {
+        self.0.state.device()
+    }
+
+    /// Prints a line above the progress bar, on rank zero.
+    pub fn print(&mut self, line: &str) {
+        self.0.state.print(line);
+    }
+
+    /// The rest of what the trainer knows.
+    pub fn trainer(&mut self) -> &mut TrainerState {
+        &mut self.0.state
+    }
+
+    /// Runs `work` as an action of this name, which the profiler measures. Without a profiler it just runs.
+    ///
+    /// ```
+    /// # use fulgurite::prelude::*;
+    /// # fn demo(step: &mut Step, x: &Tensor, encoder: &nn::Sequential) -> Tensor {
+    /// step.profile("encode", |step| {
+    ///     let z = x.apply(encoder);
+    ///     step.log("z_norm", z.norm());
+    ///     z
+    /// })
+    /// # }
+    /// ```
+    pub fn profile<T>(&mut self, name: &str, work: impl FnOnce(&mut Step) -> T) -> T {
+        self.0.profiled(|_| name.to_owned(), |engine| work(&mut Step(engine)))
+    }
+}

@@ -1,0 +1,194 @@
+//! Trials: short runs after which everything is as it was.
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use fulgurite_fabric::loggers::Logger;
+use fulgurite_optim::LrSchedulerConfig;
+use fulgurite_torch::tch::no_grad;
+use fulgurite_torch::{Dict, Value, params};
+
+use crate::callback::Callback;
+use crate::config::{Limit, TrainerConfig};
+use crate::data_module::Source;
+use crate::error::Error;
+use crate::hook::Hook;
+use crate::logging::Metrics;
+use crate::loops::Run;
+use crate::module::LightningModule;
+use crate::scope::Scope;
+use crate::stage::{Stage, TrainerFn};
+use crate::state::{Position, Snapshot};
+use crate::tuner::{BatchSizeFinderOptions, Reply, TuneRequest};
+
+/// What the trials change and must not keep.
+pub(super) struct Before {
+    weights: Dict,
+    /// What the module adds to a checkpoint, for state of its own.
+    module: Dict,
+    optimizers: Vec<Dict>,
+    precision: Dict,
+    schedulers: Vec<LrSchedulerConfig>,
+    run: Snapshot,
+    config: TrainerConfig,
+    max_epochs: Option<u64>,
+    validates: bool,
+    callbacks: Vec<Box<dyn Callback>>,
+    loggers: Vec<Box<dyn Logger>>,
+    /// What was logged: by a run that is resumed, before it.
+    metrics: Metrics,
+}
+
+impl<M: LightningModule> Run<'_, '_, M> {
+    /// Keeps what trials change, and leaves callbacks, loggers and schedulers out of them.
+    pub(super) fn set_aside(&mut self) -> Result<Before, Error> {
+        let copy = |state: &Dict| state.map_tensors(&mut |tensor| tensor.detach().copy());
+        let mut module = Dict::new();
+        self.module_hook(Hook::OnSaveCheckpoint, |m, _| m.on_save_checkpoint(&mut module))?;
+        let weights = no_grad(|| params::state_dict(self.module.vars()).map(|weights| copy(&weights)))?;
+        let state = &mut self.engine.state;
+        let run = state.snapshot()?;
+        let trial_metrics = Metrics::new(state.config.barebones, !state.is_global_zero());
+        let before = Before {
+            weights,
+            module: copy(&module),
+            optimizers: state.optimizers().map(|optimizer| copy(&optimizer.state_dict())).collect(),
+            precision: state.fabric.precision().state_dict()?,
+            schedulers: state.fit.epoch.optimization.replace_schedulers(Vec::new()),
+            run,
+            config: state.config.clone(),
+            max_epochs: state.max_epochs(),
+            validates: state.evaluation().is_enabled(),
+            callbacks: mem::take(&mut self.engine.callbacks),
+            loggers: mem::take(&mut state.fabric.loggers),
+            metrics: mem::replace(&mut state.metrics, trial_metrics),
+        };
+        state.is_trial = true;
+        Ok(before)
+    }
+
+    /// Puts the model, its optimizers, random numbers and counters back, as after every trial.
+    pub(super) fn rewind(&mut self, before: &Before) -> Result<(), Error> {
+        no_grad(|| params::load_state_dict(self.module.vars(), &before.weights, true))?;
+        let mut module = before.module.clone();
+        self.module_hook(Hook::OnLoadCheckpoint, |m, _| m.on_load_checkpoint(&mut module))?;
+        let state = &mut self.engine.state;
+        for (optimizer, saved) in state.optimizers().zip(&before.optimizers) {
+            optimizer.load_state_dict(saved)?;
+        }
+        if !before.precision.is_empty() {
+            state.fabric.precision_mut().load_state_dict(&before.precision)?;
+        }
+        state.zero_grad();
+        drop(state.requests.take_stop());
+        state.position = Position::at_start_of(state.entry_point());
+        state.metrics.clear();
+        state.restore(&before.run)
+    }
+
+    /// Puts back the rest too: the trials are over.
+    pub(super) fn put_back(&mut self, mut before: Before) -> Result<(), Error> {
+        let rewound = self.rewind(&before);
+        let state = &mut self.engine.state;
+        drop(state.fit.epoch.optimization.replace_schedulers(mem::take(&mut before.schedulers)));
+        state.config = before.config;
+        state.set_max_epochs(before.max_epochs);
+        state.evaluation_mut().set_enabled(before.validates);
+        state.fabric.loggers = before.loggers;
+        state.metrics = before.metrics;
+        state.is_trial = false;
+        self.engine.callbacks = before.callbacks;
+        rewound
+    }
+
+    /// Trains for some optimizer steps, or evaluates as many batches, as the entry point says. A panic is an error.
+    pub(super) fn trial(&mut self, steps: u64) -> Result<(), Error> {
+        let state = &mut self.engine.state;
+        let steps_from_here = state.global_step() + steps;
+        state.config.max_steps = i64::try_from(steps_from_here).unwrap_or(i64::MAX);
+        state.set_max_epochs(None);
+        (state.config.min_epochs, state.config.min_steps) = (None, None);
+        state.config.log_every_n_steps = 0;
+        let entry = state.entry_point();
+        let tried = catch_unwind(AssertUnwindSafe(|| match entry {
+            TrainerFn::Fit => {
+                self.state().fit.epoch.validation.set_enabled(false);
+                self.setup_train_data()?;
+                self.train(None)
+            }
+            TrainerFn::Validate | TrainerFn::Test => {
+                self.setup_eval_trial(entry.stage(), steps)?;
+                self.evaluate().map(drop)
+            }
+            TrainerFn::Predict => {
+                self.setup_eval_trial(entry.stage(), steps)?;
+                self.predict(false).map(drop)
+            }
+        }));
+        tried.unwrap_or_else(|payload| Err(self.engine.panic_error(self.module.name(), payload.as_ref())))
+    }
+
+    fn setup_eval_trial(&mut self, stage: Stage, batches: u64) -> Result<(), Error> {
+        stage.set_limit(&mut self.engine.state.config, Limit::Batches(batches));
+        self.setup_eval_data(stage)
+    }
+
+    /// The value of a hyper-parameter, of the data module or the module.
+    pub(super) fn hparam(&self, name: &str) -> Option<Value> {
+        let of_data = match &self.data {
+            Source::DataModule(data) => data.hparams().get(name).cloned(),
+            _ => None,
+        };
+        of_data.or_else(|| self.module.hparams().get(name).cloned())
+    }
+
+    /// Sets a hyper-parameter of the module, the data module, or both. `false`: neither has it.
+    pub(super) fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool, Error> {
+        let mut set = self.module_hook(Hook::SetHparam, |m, _| m.set_hparam(name, value))?;
+        if let Source::DataModule(_) = &self.data {
+            self.data_hook(Hook::SetHparam, |data, _| {
+                set |= data.set_hparam(name, value)?;
+                Ok(())
+            })?;
+        }
+        Ok(set)
+    }
+}
+
+impl<M: LightningModule> Run<'_, '_, M> {
+    /// Runs the trials that callbacks asked for, and tells them what was found.
+    pub(crate) fn serve_tuning(&mut self) -> Result<(), Error> {
+        let is_resumed = self.state().resumed_from().is_some();
+        for request in mem::take(&mut self.engine.state.tune_requests) {
+            match request {
+                TuneRequest::BatchSize { options, size } if is_resumed => {
+                    self.take_batch_size_of_checkpoint(&options, &size)?;
+                }
+                TuneRequest::BatchSize { options, size } => size.set(self.scale_batch_size(&options)?),
+                TuneRequest::LearningRate { .. } if is_resumed => {
+                    self.state().print("the learning-rate finder is left out: the checkpoint's learning rate holds");
+                }
+                TuneRequest::LearningRate { options, found } => found.set(self.lr_find(&options, false)?),
+            }
+        }
+        Ok(())
+    }
+
+    /// A place in the data is one of batches of some size, so a run that is resumed goes on with the size that was found.
+    fn take_batch_size_of_checkpoint(
+        &mut self,
+        options: &BatchSizeFinderOptions,
+        size: &Reply<u64>,
+    ) -> Result<(), Error> {
+        let Some(size) = size.get() else {
+            self.engine.state.warn(
+                "the batch-size finder is left out: a run that is resumed goes on with batches of the size it had, and the checkpoint does not know one that was found; set it, or start afresh",
+            );
+            return Ok(());
+        };
+        self.set_batch_size(options, size)?;
+        self.forget_loaders();
+        self.engine.state.print(&format!("the batch-size finder is left out: the checkpoint's size {size} holds"));
+        Ok(())
+    }
+}

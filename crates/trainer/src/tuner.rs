@@ -1,0 +1,85 @@
+//! The tuner: a learning rate and a batch size found by trying, on the model and the data they are for.
+
+use fulgurite_engine::{Error, IntoData, LightningModule, TrainerFn};
+
+pub use fulgurite_engine::tuner::{
+    BatchSizeFinderOptions, LearningRateFinderOptions, LrFind, LrFindMode, Reply, ScaleMode, TuneRequest,
+};
+
+use crate::trainer::Trainer;
+
+/// Finds a learning rate or a batch size by short trial runs. Model, optimizers, random numbers and counters are
+/// afterwards what they were before.
+///
+/// ```no_run
+/// # use fulgurite::prelude::*;
+/// # use fulgurite::tuner::Tuner;
+/// # fn demo<M: LightningModule, D: LightningDataModule<Batch = M::Batch>>(mut model: M, mut data: D) -> Result<()> {
+/// let mut trainer = Trainer::builder().max_epochs(20).build()?;
+/// let mut tuner = Tuner::new(&mut trainer);
+/// tuner.scale_batch_size(&mut model, &mut data, Default::default())?;
+/// if let Some(found) = tuner.lr_find(&mut model, &mut data, Default::default())? {
+///     println!("{}", found.plot());
+///     found.save_plot("lr_find.svg")?;
+/// }
+/// trainer.fit(&mut model, &mut data)?;
+/// # Ok(()) }
+/// ```
+pub struct Tuner<'a> {
+    trainer: &'a mut Trainer,
+}
+
+impl<'a> Tuner<'a> {
+    /// A tuner that runs its trials with the arguments of `trainer`.
+    pub fn new(trainer: &'a mut Trainer) -> Tuner<'a> {
+        Tuner { trainer }
+    }
+
+    /// Trains for some steps while the learning rate rises, and suggests the rate at which the loss falls fastest
+    /// (Smith, "Cyclical Learning Rates for Training Neural Networks", 2017). With `update_attr`, the default, the
+    /// module's hyper-parameter `lr` or `learning_rate` is set to it. `None` under `fast_dev_run`.
+    ///
+    /// # Errors
+    ///
+    /// Options that cannot be, a module with no or several optimizers, a hyper-parameter that is not there; what fails
+    /// in a trial.
+    pub fn lr_find<'d, M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        data: impl IntoData<'d, M::Batch>,
+        options: LearningRateFinderOptions,
+    ) -> Result<Option<LrFind>, Error> {
+        self.trainer.engine().lr_find(module, data, &options)
+    }
+
+    /// Finds the largest batch size that does not run out of memory, and sets the hyper-parameter `batch_size` of the
+    /// data module or the module to it. `None` under `fast_dev_run`.
+    ///
+    /// # Errors
+    ///
+    /// Options that cannot be, loaders handed over directly, a hyper-parameter that is not there; what fails in a trial
+    /// for another reason than memory.
+    pub fn scale_batch_size<'d, M: LightningModule>(
+        &mut self,
+        module: &mut M,
+        data: impl IntoData<'d, M::Batch>,
+        options: BatchSizeFinderOptions,
+    ) -> Result<Option<u64>, Error> {
+        self.scale_batch_size_for(TrainerFn::Fit, module, data, options)
+    }
+
+    /// The same, for the steps of another entry point than `fit`.
+    ///
+    /// # Errors
+    ///
+    /// As [`scale_batch_size`](Tuner::scale_batch_size).
+    pub fn scale_batch_size_for<'d, M: LightningModule>(
+        &mut self,
+        entry: TrainerFn,
+        module: &mut M,
+        data: impl IntoData<'d, M::Batch>,
+        options: BatchSizeFinderOptions,
+    ) -> Result<Option<u64>, Error> {
+        self.trainer.engine().scale_batch_size(entry, module, data, &options)
+    }
+}
