@@ -12,7 +12,7 @@ const PACKAGES: [&str; 5] = ["--workspace", "--exclude", "fulgurite-parity", "--
 /// What tests are built of without optimization: it would take minutes for loops that are generic over hundreds of modules.
 /// What these depend on stays as it is built for everything else, and `fulgurite-torch` too, whose tests go through many
 /// thousands of damaged files.
-const UNOPTIMIZED: [&str; 11] = [
+const UNOPTIMIZED: [&str; 12] = [
     "fulgurite",
     "fulgurite-callbacks",
     "fulgurite-data",
@@ -24,6 +24,7 @@ const UNOPTIMIZED: [&str; 11] = [
     "fulgurite-parity",
     "fulgurite-test-support",
     "fulgurite-torture",
+    "recipes",
 ];
 
 /// Names of tests that wait for other processes and for timeouts most of their time.

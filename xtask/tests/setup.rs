@@ -24,12 +24,15 @@ echo "__version__ = '2.11.0+cu130'" > "$2/torch/version.py"
 
 /// How tests are built.
 const TEST: &str = "test --release --config profile.release.package.fulgurite.opt-level=0 \
+                    --config profile.release.package.fulgurite-callbacks.opt-level=0 \
                     --config profile.release.package.fulgurite-data.opt-level=0 \
+                    --config profile.release.package.fulgurite-engine.opt-level=0 \
                     --config profile.release.package.fulgurite-fabric.opt-level=0 \
                     --config profile.release.package.fulgurite-metrics.opt-level=0 \
                     --config profile.release.package.fulgurite-object-stores.opt-level=0 \
                     --config profile.release.package.fulgurite-optim.opt-level=0 \
                     --config profile.release.package.fulgurite-parity.opt-level=0 \
+                    --config profile.release.package.recipes.opt-level=0 \
                     --config profile.release.package.fulgurite-torture.opt-level=0";
 
 struct Machine(TempDir);

@@ -127,9 +127,9 @@ fn child() {
 }
 
 fn start(folder: &Path, at: &str) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    fulgurite_test_support::this_program("interrupt::child")
         // With one thread, the test's name would be on the line of the child's first words.
-        .args(["--exact", "interrupt::child", "--nocapture", "--test-threads=2"])
+        .arg("--test-threads=2")
         .env(FOLDER, folder)
         .env(AT, at)
         .stdout(Stdio::piped())

@@ -1,14 +1,11 @@
 //! Defaults from the environment: each case runs in a process of its own.
 
-use std::process::Command;
-
 use fulgurite::TrainerConfig;
 use fulgurite::{Console, Trainer};
 
 /// What the process says that has these variables.
 fn with(variables: &[(&str, &str)]) -> String {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["arguments::environment::child", "--exact", "--nocapture"])
+    let output = fulgurite_test_support::this_program("arguments::environment::child")
         .env("FULGURITE_CHILD", "1")
         .envs(variables.iter().copied())
         .output()

@@ -23,8 +23,8 @@ fn program() {
 }
 
 fn start(plan: &Plan) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["ranks::program", "--exact", "--nocapture", "--test-threads=1"])
+    fulgurite_test_support::this_program("ranks::program")
+        .arg("--test-threads=1")
         .env(PLAN, serde_json::to_string(plan).unwrap())
         .env("OMP_NUM_THREADS", "1")
         .stdout(Stdio::piped())
