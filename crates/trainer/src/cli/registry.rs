@@ -1,13 +1,14 @@
 //! [`Registry`]: the classes that a file or a command line can name.
 
+use fulgurite_fabric::FabricError;
 use fulgurite_fabric::ended::{self, Place};
 use fulgurite_fabric::loggers::{CsvLogger, CsvLoggerOptions, Logger, TensorBoardLogger, TensorBoardLoggerOptions};
-use fulgurite_fabric::strategy::DdpOptions;
+use fulgurite_fabric::strategy::{DdpOptions, Strategies, StrategyChoice, options_schema};
 use fulgurite_optim::{OptimizerOptions, SchedulerOptions};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::schema::{Schema, options_schema};
+use super::schema::Schema;
 use crate::callbacks::*;
 use crate::config::Configurable;
 use crate::error::Error;
@@ -108,7 +109,7 @@ pub(super) enum Made {
     Optimizer(OptimizerOptions),
     Scheduler(SchedulerOptions),
     Plugin(Plugin),
-    Strategy(DdpOptions),
+    Strategy(StrategyChoice),
 }
 
 type Make = Box<dyn Fn(Value) -> Result<Made, Failure>>;
@@ -187,8 +188,12 @@ impl Registry {
             aliases: &["DDPStrategy"],
             schema: options_schema::<DdpOptions>(),
             check: Box::new(|options| parse::<DdpOptions>(options).map(drop)),
-            make: Box::new(|options| parse(options).map(Made::Strategy).map_err(Failure::Misfit)),
+            make: Box::new(|options| {
+                let options = parse::<DdpOptions>(options).map_err(Failure::Misfit)?;
+                Ok(Made::Strategy(options.into()))
+            }),
         });
+        Strategies::registered_schemas().into_iter().for_each(|(name, schema)| registry.add_strategy(name, schema));
         registry.add_logger::<CsvLogger>("CsvLogger", &["CSVLogger"]);
         registry.add_logger::<TensorBoardLogger>("TensorBoardLogger", &[]);
         for &name in OptimizerOptions::NAMES {
@@ -226,6 +231,30 @@ impl Registry {
             schema: options_schema::<C::Options>(),
             check: Box::new(|options| parse::<C::Options>(options).map(drop)),
             make: Box::new(make),
+        });
+    }
+
+    /// A strategy that the program registered, under its name.
+    fn add_strategy(&mut self, name: String, schema: Value) {
+        let choice = {
+            let name = name.clone();
+            move |options: Value| {
+                let options = options.as_object().cloned().unwrap_or_default();
+                let choice = StrategyChoice::new(name.as_str(), options);
+                Strategies::check_options(&choice).map(|()| choice)
+            }
+        };
+        let check = choice.clone();
+        let misfit = |error: FabricError| Misfit { path: Vec::new(), message: error.to_string() };
+        self.insert(Class {
+            kind: Kind::Strategy,
+            name,
+            aliases: &[],
+            schema,
+            check: Box::new(move |options| check(options).map(drop).map_err(misfit)),
+            make: Box::new(move |options| {
+                choice(options).map(Made::Strategy).map_err(|error| Failure::Refused(Error::Config(error.to_string())))
+            }),
         });
     }
 
