@@ -1,6 +1,6 @@
 //! Where batches come from: [`LightningDataModule`], or loaders handed over directly.
 
-use fulgurite_data::{Batch, BoxLoader, CombinedLoader, DataLoader, IntoLoader, IterableDataLoader};
+use fulgurite_data::{Batch, BoxLoader, CombinedLoader, DataLoader, FnLoader, IntoLoader, IterableDataLoader, Limited};
 use fulgurite_torch::{Dict, Value};
 
 use crate::error::{BoxError, Error, Result};
@@ -199,6 +199,24 @@ macro_rules! one_loader {
     };
 }
 one_loader!(DataLoader, IterableDataLoader);
+
+impl<'a, B: Batch, F> IntoData<'a, B> for FnLoader<F>
+where
+    FnLoader<F>: IntoLoader<Batch = B>,
+{
+    fn into_data(self) -> Data<'a, B> {
+        Data(Source::Loaders(Some(self.into()), None))
+    }
+}
+
+impl<'a, B: Batch, L> IntoData<'a, B> for Limited<L>
+where
+    Limited<L>: IntoLoader<Batch = B>,
+{
+    fn into_data(self) -> Data<'a, B> {
+        Data(Source::Loaders(Some(self.into()), None))
+    }
+}
 
 impl<'a, B, T, V> IntoData<'a, B> for (T, V)
 where

@@ -71,10 +71,9 @@ pub trait LightningModule: Any + Send + Sized {
     /// made from, or any other [`Parameters`]. What is listed there follows the run to its device and into checkpoints.
     fn vars(&self) -> &dyn Parameters;
 
-    /// The loss of one batch, a scalar with a gradient. The trainer runs the backward pass and the optimizer.
-    fn training_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<Loss> {
-        Err(Error::NotImplemented("training_step").into())
-    }
+    /// The loss of one batch, a scalar with a gradient. The trainer runs the backward pass and the optimizer. A module that is
+    /// never trained returns an error that says so.
+    fn training_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<Loss>;
 
     /// Metrics of one validation batch, without gradients.
     fn validation_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<()> {
