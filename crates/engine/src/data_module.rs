@@ -5,6 +5,7 @@ use fulgurite_torch::{Dict, Value};
 
 use crate::error::{BoxError, Error, Result};
 use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 /// The loaders of a stage. Any loader converts into it; [`and`](Loaders::and) adds another.
 ///
@@ -50,7 +51,7 @@ impl<L: IntoLoader> From<L> for Loaders<L::Batch> {
 /// impl LightningDataModule for Numbers {
 ///     type Batch = (Tensor, Tensor);
 ///
-///     fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+///     fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
 ///         let x = Tensor::randn([64, 1], (Kind::Float, Device::Cpu));
 ///         let dataset = TensorDataset::new((x.shallow_clone(), &x * 3.0))?;
 ///         Ok(DataLoader::new(dataset).batch_size(8).shuffle(true).into())
@@ -63,42 +64,42 @@ pub trait LightningDataModule: Send {
     type Batch: Batch;
 
     /// Downloads and prepares data, once per node. What is assigned here is not seen by other processes.
-    fn prepare_data(&mut self) -> Result<()> {
+    fn prepare_data(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
     /// Called in every process when an entry point begins.
-    fn setup(&mut self, stage: TrainerFn) -> Result<()> {
+    fn setup(&mut self, trainer: &mut TrainerState, stage: TrainerFn) -> Result<()> {
         Ok(())
     }
 
     /// The training loader.
-    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn train_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         Err(Error::NotImplemented("train_dataloader").into())
     }
 
     /// The validation loaders.
-    fn val_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn val_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         Err(Error::NotImplemented("val_dataloader").into())
     }
 
     /// The test loaders.
-    fn test_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn test_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         Err(Error::NotImplemented("test_dataloader").into())
     }
 
     /// The prediction loaders.
-    fn predict_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn predict_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         Err(Error::NotImplemented("predict_dataloader").into())
     }
 
     /// Called in every process when an entry point ends, however it ends.
-    fn teardown(&mut self, stage: TrainerFn) -> Result<()> {
+    fn teardown(&mut self, trainer: &mut TrainerState, stage: TrainerFn) -> Result<()> {
         Ok(())
     }
 
     /// An error ends the run.
-    fn on_exception(&mut self, error: &Error) -> Result<()> {
+    fn on_exception(&mut self, trainer: &mut TrainerState, error: &Error) -> Result<()> {
         Ok(())
     }
 

@@ -22,20 +22,20 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 let is_fit_validation = hook == Hook::ValDataloader && self.engine.state.position.is_fit();
                 Ok(if is_fit_validation { val.take() } else { first.take() }.filter(|l| !l.0.is_empty()))
             }
-            Source::DataModule(data) => self.engine.on_data_module(hook, *data, |data, _| {
+            Source::DataModule(data) => self.engine.on_data_module(hook, *data, |data, t| {
                 request(match hook {
-                    Hook::TrainDataloader => data.train_dataloader(),
-                    Hook::ValDataloader => data.val_dataloader(),
-                    Hook::TestDataloader => data.test_dataloader(),
-                    _ => data.predict_dataloader(),
+                    Hook::TrainDataloader => data.train_dataloader(t),
+                    Hook::ValDataloader => data.val_dataloader(t),
+                    Hook::TestDataloader => data.test_dataloader(t),
+                    _ => data.predict_dataloader(t),
                 })
             }),
-            Source::Module => self.engine.on_module(hook, self.module, |module, _| {
+            Source::Module => self.engine.on_module(hook, self.module, |module, t| {
                 request(match hook {
-                    Hook::TrainDataloader => module.train_dataloader(),
-                    Hook::ValDataloader => module.val_dataloader(),
-                    Hook::TestDataloader => module.test_dataloader(),
-                    _ => module.predict_dataloader(),
+                    Hook::TrainDataloader => module.train_dataloader(t),
+                    Hook::ValDataloader => module.val_dataloader(t),
+                    Hook::TestDataloader => module.test_dataloader(t),
+                    _ => module.predict_dataloader(t),
                 })
             }),
         }

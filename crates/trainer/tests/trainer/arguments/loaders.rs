@@ -148,12 +148,12 @@ struct Renewed {
 impl LightningDataModule for Renewed {
     type Batch = Tensor;
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         self.train += 1;
         Ok(batches(&[f64::from(self.train); 2]).into())
     }
 
-    fn val_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn val_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         self.val += 1;
         Ok(batches(&[f64::from(self.val)]).into())
     }
