@@ -143,7 +143,7 @@ pub trait LightningModule: Any + Send + Sized {
     // Data ------------------------------------------------------------------------------------------------------------
 
     /// Downloads and prepares data, once per node. What is assigned here is not seen by other processes.
-    fn prepare_data(&mut self) -> Result<()> {
+    fn prepare_data(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
@@ -163,33 +163,39 @@ pub trait LightningModule: Any + Send + Sized {
     }
 
     /// The training loader, when `fit` is given neither loaders nor a data module.
-    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn train_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         Err(Error::NotImplemented("train_dataloader").into())
     }
 
     /// The validation loaders, when none are given.
-    fn val_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn val_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         Err(Error::NotImplemented("val_dataloader").into())
     }
 
     /// The test loaders, when none are given.
-    fn test_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn test_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         Err(Error::NotImplemented("test_dataloader").into())
     }
 
     /// The prediction loaders, when none are given.
-    fn predict_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn predict_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         Err(Error::NotImplemented("predict_dataloader").into())
     }
 
     /// Changes a batch before it moves to the device.
-    fn on_before_batch_transfer(&mut self, batch: Self::Batch, dataloader_idx: usize) -> Result<Self::Batch> {
+    fn on_before_batch_transfer(
+        &mut self,
+        trainer: &mut TrainerState,
+        batch: Self::Batch,
+        dataloader_idx: usize,
+    ) -> Result<Self::Batch> {
         Ok(batch)
     }
 
     /// Moves a batch to the device.
     fn transfer_batch_to_device(
         &mut self,
+        trainer: &mut TrainerState,
         batch: Self::Batch,
         device: Device,
         dataloader_idx: usize,
@@ -198,7 +204,12 @@ pub trait LightningModule: Any + Send + Sized {
     }
 
     /// Changes a batch on the device.
-    fn on_after_batch_transfer(&mut self, batch: Self::Batch, dataloader_idx: usize) -> Result<Self::Batch> {
+    fn on_after_batch_transfer(
+        &mut self,
+        trainer: &mut TrainerState,
+        batch: Self::Batch,
+        dataloader_idx: usize,
+    ) -> Result<Self::Batch> {
         Ok(batch)
     }
 
@@ -489,12 +500,13 @@ pub trait LightningModule: Any + Send + Sized {
     // Checkpoints -----------------------------------------------------------------------------------------------------
 
     /// Adds to, or changes, a checkpoint before it is written.
-    fn on_save_checkpoint(&mut self, checkpoint: &mut Dict) -> Result<()> {
+    fn on_save_checkpoint(&mut self, trainer: &mut TrainerState, checkpoint: &mut Dict) -> Result<()> {
         Ok(())
     }
 
-    /// Reads what [`on_save_checkpoint`](Self::on_save_checkpoint) added, before the weights are restored.
-    fn on_load_checkpoint(&mut self, checkpoint: &mut Dict) -> Result<()> {
+    /// Reads what [`on_save_checkpoint`](Self::on_save_checkpoint) added, before the weights are restored. Where a
+    /// checkpoint is loaded outside a run, there is no `trainer`.
+    fn on_load_checkpoint(&mut self, trainer: Option<&mut TrainerState>, checkpoint: &mut Dict) -> Result<()> {
         Ok(())
     }
 }

@@ -81,7 +81,7 @@ impl LightningModule for Net {
         &self.vars
     }
 
-    fn prepare_data(&mut self) -> Result<()> {
+    fn prepare_data(&mut self, _: &mut TrainerState) -> Result<()> {
         self.plan.at("prepare_data", 0);
         Ok(())
     }

@@ -97,7 +97,7 @@ impl LightningModule for Net {
         &self.vars
     }
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         let shuffled = self.loader().shuffle(true);
         Ok(match self.setup.data {
             Data::Indexed => shuffled.into(),
@@ -106,7 +106,7 @@ impl LightningModule for Net {
         })
     }
 
-    fn val_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn val_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         Ok(self.loader().into())
     }
 

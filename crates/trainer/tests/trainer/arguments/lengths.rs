@@ -208,12 +208,12 @@ struct Growing(usize);
 impl LightningDataModule for Growing {
     type Batch = Tensor;
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         self.0 += 4;
         Ok(batches(&vec![1.0; self.0]).into())
     }
 
-    fn val_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn val_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         Ok(batches(&[1.0]).into())
     }
 }

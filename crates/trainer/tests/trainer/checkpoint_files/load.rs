@@ -53,12 +53,12 @@ impl LightningModule for Net {
         Dict::from_serialize(&self.hparams)
     }
 
-    fn on_save_checkpoint(&mut self, checkpoint: &mut Dict) -> Result<()> {
+    fn on_save_checkpoint(&mut self, _: &mut TrainerState, checkpoint: &mut Dict) -> Result<()> {
         checkpoint.set("mine", 7);
         Ok(())
     }
 
-    fn on_load_checkpoint(&mut self, checkpoint: &mut Dict) -> Result<()> {
+    fn on_load_checkpoint(&mut self, _: Option<&mut TrainerState>, checkpoint: &mut Dict) -> Result<()> {
         self.restored = Some(checkpoint.int("mine")?);
         Ok(())
     }

@@ -66,12 +66,12 @@ struct Remembering(i64);
 impl LightningDataModule for Remembering {
     type Batch = Tensor;
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         let batch = |i| Tensor::from_slice(&[i as f32, 1.0, -1.0, 0.5]).view([2, 2]);
         Ok((0..5).map(batch).collect::<Vec<_>>().into())
     }
 
-    fn val_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn val_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         Ok(vec![Tensor::ones([2, 2], (Kind::Float, Device::Cpu))].into())
     }
 

@@ -121,8 +121,8 @@ impl LightningModule for Shifted {
         self.net.configure_optimizers(trainer)
     }
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
-        self.net.train_dataloader()
+    fn train_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
+        self.net.train_dataloader(trainer)
     }
 }
 
@@ -268,8 +268,8 @@ fn an_error_in_a_trial_leaves_everything_as_it_was() {
             self.0.configure_optimizers(trainer)
         }
 
-        fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
-            self.0.train_dataloader()
+        fn train_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
+            self.0.train_dataloader(trainer)
         }
     }
     let mut net = Fails(Net::new());
