@@ -25,7 +25,7 @@ pub use fulgurite_engine::{
     BatchFlow, BoxError, Callback, Checkpointer, Console, Counter, Counters, Data, Error, EvalResults, Hook, IntoData,
     LightningDataModule, LightningModule, Loaders, Logging, Loss, ModuleView, OnSaveError, OptimizerClosure, Outcome,
     Outline, Progress, Reach, Result, SaveRequest, Signal, SlurmEnvironment, SlurmEnvironmentOptions, Stage, Step,
-    TrainerConfig, TrainerFn, TrainerState,
+    TrainDataNeeded, TrainerConfig, TrainerFn, TrainerState, not_implemented,
 };
 pub use fulgurite_engine::{config, logging, profilers};
 pub use fulgurite_fabric as fabric;

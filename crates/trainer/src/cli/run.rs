@@ -229,7 +229,7 @@ fn configure(optimization: &Optimization, vars: &dyn Parameters, trainer: &Train
     let mut run_length = || {
         let length = match step.interval {
             Interval::Step => trainer.estimated_stepping_batches().unwrap_or_else(|error| {
-                unknown = Some(error);
+                unknown = Some(Error::Config(error.to_string()));
                 None
             }),
             Interval::Epoch => trainer.max_epochs(),

@@ -124,7 +124,7 @@ impl LightningModule for Parts {
     fn example_forward(&mut self) -> Result<Tensor> {
         match &self.forward {
             Some(forward) => Ok(forward(self.training)),
-            None => Err(Error::NotImplemented("example_forward").into()),
+            None => fulgurite::not_implemented("example_forward"),
         }
     }
 }

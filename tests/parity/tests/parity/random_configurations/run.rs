@@ -95,8 +95,7 @@ fn trainer(config: &Json, overrides: &Json, root: &Path, script: &Script) -> Res
     for (index, options) in config["callbacks"].as_array().unwrap().iter().enumerate() {
         builder = with_callback(builder, options, &root.join(index.to_string()));
     }
-    let trainer = builder.build()?;
-    Ok(trainer)
+    builder.build()
 }
 
 fn with_callback(builder: TrainerBuilder, options: &Json, folder: &Path) -> TrainerBuilder {
