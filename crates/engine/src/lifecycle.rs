@@ -10,7 +10,6 @@ use fulgurite_torch::tch::Cuda;
 
 use crate::callback::{Callback, DefaultCallback};
 use crate::config::Deterministic;
-use crate::data_module::Source;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::hook::Hook;
@@ -212,17 +211,15 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if !self.engine.state.config.enable_autolog_hparams {
             return Ok(());
         }
-        let mut hparams = self.module.hparams();
-        if let Source::DataModule(data) = &self.data {
-            for (name, value) in data.hparams() {
-                let Some(name) = name.as_str().map(str::to_owned) else { continue };
-                if hparams.get(&name).is_some_and(|held| *held != value) {
-                    return Err(Error::Config(format!(
-                        "hyper-parameter `{name}` has one value in the module and another in the data module; rename one of them"
-                    )));
-                }
-                hparams.set(name, value);
+        let mut hparams = self.engine.state.hparams_of(self.module)?;
+        for (name, value) in self.engine.state.hparams_of_data(&self.data)? {
+            let Some(name) = name.as_str().map(str::to_owned) else { continue };
+            if hparams.get(&name).is_some_and(|held| *held != value) {
+                return Err(Error::Config(format!(
+                    "hyper-parameter `{name}` has one value in the module and another in the data module; rename one of them"
+                )));
             }
+            hparams.set(name, value);
         }
         for logger in &mut self.engine.state.fabric.loggers {
             if !hparams.is_empty() || self.engine.state.position.is_fit() {

@@ -1,5 +1,7 @@
 //! Whatever fails, wherever: the error says who and where, everything is torn down, and the loggers are told.
 
+mod foreign;
+
 use std::any::Any;
 use std::cell::Cell;
 

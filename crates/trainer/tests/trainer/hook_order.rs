@@ -155,9 +155,9 @@ impl LightningModule for Model {
         Ok(Optimizers::from(SGD::new(&self.vars).lr(0.01)).scheduler(scheduler))
     }
 
-    fn configure_callbacks(&mut self) -> Vec<Box<dyn Callback>> {
+    fn configure_callbacks(&mut self) -> Result<Vec<Box<dyn Callback>>> {
         self.record("configure_callbacks");
-        Vec::new()
+        Ok(Vec::new())
     }
 
     fn prepare_data(&mut self, _: &mut TrainerState) -> Result<()> {
@@ -327,9 +327,9 @@ impl LightningDataModule for Data {
         self.loaders("predict_dataloader")
     }
 
-    fn state_dict(&self) -> Dict {
+    fn state_dict(&self) -> Result<Dict> {
         self.0.push("LightningDataModule", "state_dict");
-        Dict::new().with("seen", 1)
+        Ok(Dict::new().with("seen", 1))
     }
 }
 

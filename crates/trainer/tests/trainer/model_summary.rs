@@ -113,8 +113,9 @@ impl LightningModule for Parts {
         &self.vars
     }
 
-    fn train(&mut self, mode: bool) {
+    fn train(&mut self, mode: bool) -> Result<()> {
         self.training = mode;
+        Ok(())
     }
 
     fn example_forward(&mut self) -> Result<Tensor> {

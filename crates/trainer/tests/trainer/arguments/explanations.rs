@@ -121,8 +121,8 @@ impl LightningModule for Watched {
         &self.0.vars
     }
 
-    fn configure_callbacks(&mut self) -> Vec<Box<dyn Callback>> {
-        vec![Box::new(EarlyStopping::monitor("loss"))]
+    fn configure_callbacks(&mut self) -> Result<Vec<Box<dyn Callback>>> {
+        Ok(vec![Box::new(EarlyStopping::monitor("loss"))])
     }
 
     fn training_step(&mut self, x: Tensor, step: &mut Step) -> Result<Loss> {
