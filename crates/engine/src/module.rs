@@ -132,7 +132,8 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(false)
     }
 
-    /// More callbacks. One of the same type as a callback of the trainer's takes its place.
+    /// More callbacks. One of the same class ([`Callback::identity`]) as a callback of the
+    /// trainer's takes its place.
     fn configure_callbacks(&mut self) -> Result<Vec<Box<dyn Callback>>> {
         Ok(Vec::new())
     }
@@ -384,10 +385,11 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(())
     }
 
-    /// A validation batch was evaluated.
+    /// A validation batch was evaluated. `outputs` are those of [`Step::set_outputs`], or `None`.
     fn on_validation_batch_end(
         &mut self,
         trainer: &mut TrainerState,
+        outputs: &Value,
         batch: &Self::Batch,
         batch_idx: usize,
         dataloader_idx: usize,
@@ -436,10 +438,11 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(())
     }
 
-    /// A test batch was evaluated.
+    /// A test batch was evaluated. `outputs` are those of [`Step::set_outputs`], or `None`.
     fn on_test_batch_end(
         &mut self,
         trainer: &mut TrainerState,
+        outputs: &Value,
         batch: &Self::Batch,
         batch_idx: usize,
         dataloader_idx: usize,

@@ -64,13 +64,13 @@ impl Callback for Recorder {
         on_validation_epoch_start();
         on_validation_epoch_end();
         on_validation_batch_start(batch: &dyn std::any::Any, idx: usize, loader: usize);
-        on_validation_batch_end(batch: &dyn std::any::Any, idx: usize, loader: usize);
+        on_validation_batch_end(outputs: &Value, batch: &dyn std::any::Any, idx: usize, loader: usize);
         on_test_start();
         on_test_end();
         on_test_epoch_start();
         on_test_epoch_end();
         on_test_batch_start(batch: &dyn std::any::Any, idx: usize, loader: usize);
-        on_test_batch_end(batch: &dyn std::any::Any, idx: usize, loader: usize);
+        on_test_batch_end(outputs: &Value, batch: &dyn std::any::Any, idx: usize, loader: usize);
         on_predict_start();
         on_predict_end();
         on_predict_epoch_start();
@@ -266,7 +266,7 @@ impl LightningModule for Model {
         on_validation_epoch_start();
         on_validation_epoch_end();
         on_validation_batch_start(batch: &Tensor, idx: usize, loader: usize);
-        on_validation_batch_end(batch: &Tensor, idx: usize, loader: usize);
+        on_validation_batch_end(outputs: &Value, batch: &Tensor, idx: usize, loader: usize);
         on_test_model_eval();
         on_test_model_train();
         on_test_start();
@@ -274,7 +274,7 @@ impl LightningModule for Model {
         on_test_epoch_start();
         on_test_epoch_end();
         on_test_batch_start(batch: &Tensor, idx: usize, loader: usize);
-        on_test_batch_end(batch: &Tensor, idx: usize, loader: usize);
+        on_test_batch_end(outputs: &Value, batch: &Tensor, idx: usize, loader: usize);
         on_predict_model_eval();
         on_predict_start();
         on_predict_end();
