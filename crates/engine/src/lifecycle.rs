@@ -53,10 +53,9 @@ impl Engine {
         config.max_epochs.and_then(|epochs| u64::try_from(epochs).ok())
     }
 
-    /// Adds the module's callbacks, which take the place of those of the same type, and puts all in order.
+    /// Adds the module's callbacks, which take the place of those of the same class, and puts all in order.
     pub(crate) fn merge_callbacks(&mut self, more: Vec<Box<dyn Callback>>) -> Result<(), Error> {
-        let type_of = |callback: &dyn Callback| (callback as &dyn Any).type_id();
-        let replaced = |old: &dyn Callback| more.iter().any(|new| type_of(new.as_ref()) == type_of(old));
+        let replaced = |old: &dyn Callback| more.iter().any(|new| new.identity() == old.identity());
         let names: Vec<String> =
             self.callbacks.iter().filter(|c| replaced(c.as_ref())).map(|c| c.state_key()).collect();
         let is_first = more.is_empty() || !std::mem::replace(&mut self.module_callbacks_merged, true);

@@ -20,10 +20,10 @@ pub mod tuner;
 pub use builder::TrainerBuilder;
 pub use fulgurite_data as data;
 pub use fulgurite_engine::{
-    BatchFlow, BoxError, Callback, Checkpointer, Console, Counter, Counters, Data, Error, EvalResults, Hook, IntoData,
-    LightningDataModule, LightningModule, Loaders, Logging, Loss, ModuleView, OnSaveError, OptimizerClosure, Outcome,
-    Outline, Progress, Reach, Result, SaveRequest, Signal, SlurmEnvironment, SlurmEnvironmentOptions, Stage, Step,
-    TrainerConfig, TrainerFn, TrainerState,
+    BatchFlow, BoxError, Callback, CallbackIdentity, Checkpointer, Console, Counter, Counters, Data, Error,
+    EvalResults, Hook, IntoData, LightningDataModule, LightningModule, Loaders, Logging, Loss, ModuleView, OnSaveError,
+    OptimizerClosure, Outcome, Outline, Progress, Reach, Result, SaveRequest, Signal, SlurmEnvironment,
+    SlurmEnvironmentOptions, Stage, Step, TrainerConfig, TrainerFn, TrainerState,
 };
 pub use fulgurite_engine::{config, logging, profilers};
 pub use fulgurite_fabric as fabric;
