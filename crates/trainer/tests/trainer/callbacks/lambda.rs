@@ -161,9 +161,11 @@ fn outputs_of_evaluation_steps_reach_the_hooks_after_the_batch() {
             test(outputs, idx);
             Ok(())
         });
-    let data = || [1.0, 2.0, 3.0].map(|x| Tensor::full([2], x, (Kind::Float, Device::Cpu))).to_vec();
+    let data =
+        || [1.0, 2.0, 3.0].map(|x| Tensor::full([2], x, (Kind::Float, Device::Cpu))).into_iter().collect::<Vec<_>>();
+    let folder = tempfile::tempdir().unwrap();
     let mut module = Summing { net: Scripted::new(&[]), heard: Vec::new() };
-    let mut trainer = quiet().max_epochs(1).num_sanity_val_steps(0).callback(callback).build().unwrap();
+    let mut trainer = quiet(folder.path()).max_epochs(1).callback(callback).build().unwrap();
     trainer.fit(&mut module, (batches(1), data())).unwrap();
     trainer.test(&mut module, data()).unwrap();
     let expected = ["val 0: Some(2.0)", "val 1: None", "val 2: Some(6.0)"];

@@ -3,7 +3,10 @@
 use std::error::Error as _;
 
 use expect_test::{Expect, expect};
+use fulgurite::callbacks::LambdaCallback;
+use fulgurite::loggers::CsvLogger;
 use fulgurite::prelude::*;
+use fulgurite::torch::Opaque;
 use fulgurite_test_support::quiet;
 
 use super::batches;
@@ -25,13 +28,14 @@ struct Foreign {
     vars: nn::VarStore,
     layer: nn::Linear,
     class: String,
+    hparams: Dict,
     raises: &'static str,
 }
 
 fn foreign(raises: &'static str) -> Foreign {
     let vars = nn::VarStore::new(Device::Cpu);
     let layer = nn::linear(vars.root(), 2, 1, Default::default());
-    Foreign { vars, layer, class: "LitModel".into(), raises }
+    Foreign { vars, layer, class: "LitModel".into(), hparams: Dict::new(), raises }
 }
 
 impl LightningModule for Foreign {
@@ -46,7 +50,7 @@ impl LightningModule for Foreign {
     }
 
     fn hparams(&self) -> Result<Dict> {
-        raise_in("hparams", self.raises).map(|()| Dict::new())
+        raise_in("hparams", self.raises).map(|()| self.hparams.clone())
     }
 
     fn configure_callbacks(&mut self) -> Result<Vec<Box<dyn Callback>>> {
@@ -62,7 +66,7 @@ impl LightningModule for Foreign {
     }
 
     fn predict_step(&mut self, batch: Tensor, _: &mut Step) -> Result<Value> {
-        Ok(batch.apply(&self.layer).into())
+        Ok(Opaque::new(Exception { class: "Sequence", message: if batch.dim() == 2 { "2-d" } else { "" } }).into())
     }
 
     fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
@@ -122,4 +126,33 @@ fn what_a_foreign_method_raises_is_the_source_of_the_error() {
     let predict = |raises| quiet().build().unwrap().predict(&mut foreign(raises), batches(1));
     check(predict("eval"), expect!["LitModel::on_predict_model_eval failed: KeyError: lr"]);
     check(predict("train"), expect!["LitModel::train failed: KeyError: lr"]);
+}
+
+#[test]
+fn foreign_objects_are_predictions_and_hyper_parameters_and_not_in_files() {
+    let predictions = quiet().build().unwrap().predict(&mut foreign(""), batches(1)).unwrap();
+    let object = predictions[0][0].as_opaque().and_then(|object| object.downcast_ref::<Exception>());
+    assert_eq!(object.map(|object| object.message), Some("2-d"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let fit = |checkpoints: &str, takes_it_out: bool| {
+        let mut builder = quiet().enable_checkpointing(true).logger(CsvLogger::new(folder.path()).version(checkpoints));
+        builder = builder.callback(ModelCheckpoint::new().dirpath(folder.path().join(checkpoints)));
+        if takes_it_out {
+            builder = builder.callback(LambdaCallback::new().on_save_checkpoint(|_, _, checkpoint| {
+                checkpoint.remove("hyper_parameters");
+                Ok(())
+            }));
+        }
+        let hparams = Dict::new().with("tokenizer", Opaque::new(3u8).named("transformers.Tokenizer"));
+        builder.build().unwrap().fit(&mut Foreign { hparams, ..foreign("") }, batches(1))
+    };
+    let error = fit("with", false).unwrap_err().to_string();
+    assert!(error.contains("hyper_parameters.tokenizer"), "{error}");
+    assert!(error.contains("transformers.Tokenizer"), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path().join("with")).unwrap().count(), 0, "nothing half-written");
+    let written = folder.path().join("lightning_logs/with/hparams.yaml");
+    assert_eq!(std::fs::read_to_string(written).unwrap(), "tokenizer: transformers.Tokenizer\n");
+    fit("without", true).unwrap();
+    assert_eq!(std::fs::read_dir(folder.path().join("without")).unwrap().count(), 1);
 }
