@@ -122,12 +122,12 @@ impl LightningModule for Autoencoder {
         trainer.log_text("model", &format!("64 pixels → **{} numbers** → 64 pixels", self.args.latent))
     }
 
-    fn hparams(&self) -> Dict {
-        Dict::new()
+    fn hparams(&self) -> Result<Dict> {
+        Ok(Dict::new()
             .with("latent", self.args.latent)
             .with("batch_size", self.args.batch_size)
             .with("lr", self.args.lr)
-            .with("seed", self.args.seed)
+            .with("seed", self.args.seed))
     }
 }
 

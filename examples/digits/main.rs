@@ -124,8 +124,8 @@ impl LightningModule for DigitClassifier {
         Ok(adamw.scheduler(LrSchedulerConfig::new(schedule).interval(Interval::Step)))
     }
 
-    fn hparams(&self) -> Dict {
-        Dict::from_serialize(&self.config)
+    fn hparams(&self) -> Result<Dict> {
+        Ok(Dict::from_serialize(&self.config))
     }
 
     fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {

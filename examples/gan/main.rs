@@ -161,15 +161,15 @@ impl LightningModule for Gan {
         Ok(optimizer("discriminator").and(optimizer("generator")))
     }
 
-    fn hparams(&self) -> Dict {
-        Dict::new()
+    fn hparams(&self) -> Result<Dict> {
+        Ok(Dict::new()
             .with("latent", self.args.latent)
             .with("width", self.args.width)
             .with("batch_size", self.args.batch_size)
             .with("lr", self.args.lr)
             .with("dropout", self.args.dropout)
             .with("real_label", self.args.real_label)
-            .with("seed", self.args.seed)
+            .with("seed", self.args.seed))
     }
 }
 

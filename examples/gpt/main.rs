@@ -147,8 +147,8 @@ impl LightningModule for Language {
         Ok(adamw.scheduler(LrSchedulerConfig::new(schedule).interval(Interval::Step)))
     }
 
-    fn hparams(&self) -> Dict {
-        Dict::from_serialize(&self.config)
+    fn hparams(&self) -> Result<Dict> {
+        Ok(Dict::from_serialize(&self.config))
     }
 }
 

@@ -6,6 +6,7 @@ use derive_setters::Setters;
 use fulgurite_engine::config::Configurable;
 use fulgurite_engine::{Callback, Error, Loss, ModuleView, Result, TrainerFn, TrainerState};
 use fulgurite_fabric::DeviceStats;
+use fulgurite_torch::Value;
 use fulgurite_torch::tch::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -92,11 +93,12 @@ impl DeviceStatsMonitor {
 }
 
 macro_rules! eval_hooks {
-    ($($name:ident)*) => {
+    ($($name:ident($($outputs:ty)?))*) => {
         $(fn $name(
             &mut self,
             trainer: &mut TrainerState,
             _: &mut dyn ModuleView,
+            $(_: $outputs,)?
             _: &dyn Any,
             _: usize,
             _: usize,
@@ -142,9 +144,9 @@ impl Callback for DeviceStatsMonitor {
     }
 
     eval_hooks! {
-        on_validation_batch_start
-        on_validation_batch_end
-        on_test_batch_start
-        on_test_batch_end
+        on_validation_batch_start()
+        on_validation_batch_end(&Value)
+        on_test_batch_start()
+        on_test_batch_end(&Value)
     }
 }

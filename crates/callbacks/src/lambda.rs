@@ -120,8 +120,8 @@ lambda_callback! {
     on_validation_epoch_end();
     /// A validation batch is on the device: the batch, its index and its loader's.
     on_validation_batch_start(batch: &dyn Any, batch_idx: usize, dataloader_idx: usize);
-    /// A validation batch was evaluated: the batch, its index and its loader's.
-    on_validation_batch_end(batch: &dyn Any, batch_idx: usize, dataloader_idx: usize);
+    /// A validation batch was evaluated: the outputs of its step, the batch, its index and its loader's.
+    on_validation_batch_end(outputs: &Value, batch: &dyn Any, batch_idx: usize, dataloader_idx: usize);
     /// Test begins.
     on_test_start();
     /// Test ended.
@@ -132,8 +132,8 @@ lambda_callback! {
     on_test_epoch_end();
     /// A test batch is on the device: the batch, its index and its loader's.
     on_test_batch_start(batch: &dyn Any, batch_idx: usize, dataloader_idx: usize);
-    /// A test batch was evaluated: the batch, its index and its loader's.
-    on_test_batch_end(batch: &dyn Any, batch_idx: usize, dataloader_idx: usize);
+    /// A test batch was evaluated: the outputs of its step, the batch, its index and its loader's.
+    on_test_batch_end(outputs: &Value, batch: &dyn Any, batch_idx: usize, dataloader_idx: usize);
     /// Prediction begins.
     on_predict_start();
     /// Prediction ended.

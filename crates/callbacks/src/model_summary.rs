@@ -144,7 +144,7 @@ impl ModelSummary {
         if let Ok(Ok(summary)) = summary {
             return Ok(summary);
         }
-        module.train(true);
+        module.train(true)?;
         random.restore()?;
         trainer.warn(&format!(
             "{}::example_forward does not run in precision {}, so the summary has no sizes; make its input of the kind of the parameters",
@@ -159,12 +159,12 @@ impl ModelSummary {
 /// The operations of the module's example pass; `None` if it has none.
 fn example_ops(module: &mut dyn ModuleView) -> Result<Option<Vec<OpRecord>>> {
     let random = RngState::capture()?;
-    module.train(false);
+    module.train(false)?;
     let recorded = {
         let _no_grad = NoGradGuard::new();
         record_ops(|| module.example_forward())
     };
-    module.train(true);
+    module.train(true)?;
     random.restore()?;
     let (output, ops) = recorded?;
     Ok(output?.map(|_output| ops))

@@ -1,6 +1,6 @@
 //! [`Callback`]: something that watches a run, and may step in.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 
 use fulgurite_fabric::Commit;
 use fulgurite_optim::Optimizer;
@@ -26,6 +26,35 @@ pub enum DefaultCallback {
     Timer,
 }
 
+/// The class of a callback: a Rust type, and a name where one type stands for several classes.
+///
+/// ```
+/// use fulgurite::CallbackIdentity;
+///
+/// struct Foreign;
+/// let stopping = CallbackIdentity::of::<Foreign>().class("EarlyStopping");
+/// assert_eq!(stopping, CallbackIdentity::of::<Foreign>().class("EarlyStopping"));
+/// assert_ne!(stopping, CallbackIdentity::of::<Foreign>().class("Timer"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CallbackIdentity {
+    rust_type: TypeId,
+    class: Option<String>,
+}
+
+impl CallbackIdentity {
+    /// The class that is a Rust type.
+    pub fn of<C: ?Sized + 'static>() -> CallbackIdentity {
+        CallbackIdentity { rust_type: TypeId::of::<C>(), class: None }
+    }
+
+    /// One of the classes that the type stands for.
+    #[must_use]
+    pub fn class(self, name: impl Into<String>) -> CallbackIdentity {
+        CallbackIdentity { class: Some(name.into()), ..self }
+    }
+}
+
 macro_rules! plain_hooks {
     ($($(#[$doc:meta])* $name:ident;)*) => {
         $($(#[$doc])* fn $name(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView) -> Result<()> {
@@ -40,6 +69,22 @@ macro_rules! eval_batch_hooks {
             &mut self,
             trainer: &mut TrainerState,
             module: &mut dyn ModuleView,
+            batch: &dyn Any,
+            batch_idx: usize,
+            dataloader_idx: usize,
+        ) -> Result<()> {
+            Ok(())
+        })*
+    };
+}
+
+macro_rules! eval_batch_end_hooks {
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        $($(#[$doc])* fn $name(
+            &mut self,
+            trainer: &mut TrainerState,
+            module: &mut dyn ModuleView,
+            outputs: &Value,
             batch: &dyn Any,
             batch_idx: usize,
             dataloader_idx: usize,
@@ -90,6 +135,13 @@ pub trait Callback: Any + Send {
     /// [`on_train_epoch_end`](Callback::on_train_epoch_end) is called after the module's. So are those of checkpointers.
     fn reads_epoch_end_of_module(&self) -> bool {
         false
+    }
+
+    /// Its class, by which the module's callbacks take the place of those of the trainer: the Rust type by default. A type
+    /// that stands for several classes, such as those of another language, tells them apart with
+    /// [`CallbackIdentity::class`].
+    fn identity(&self) -> CallbackIdentity {
+        CallbackIdentity::of::<Self>()
     }
 
     /// The key of its state in checkpoints: unlike that of every other callback with state. The type's name by default;
@@ -166,27 +218,19 @@ pub trait Callback: Any + Send {
     eval_batch_hooks! {
         /// A validation batch is on the device. `batch` can be downcast to the module's `Batch`.
         on_validation_batch_start;
-        /// A validation batch was evaluated.
-        on_validation_batch_end;
         /// A test batch is on the device.
         on_test_batch_start;
-        /// A test batch was evaluated.
-        on_test_batch_end;
         /// A prediction batch is on the device.
         on_predict_batch_start;
     }
 
-    /// A batch was predicted.
-    fn on_predict_batch_end(
-        &mut self,
-        trainer: &mut TrainerState,
-        module: &mut dyn ModuleView,
-        outputs: &Value,
-        batch: &dyn Any,
-        batch_idx: usize,
-        dataloader_idx: usize,
-    ) -> Result<()> {
-        Ok(())
+    eval_batch_end_hooks! {
+        /// A validation batch was evaluated. `outputs` are those of [`Step::set_outputs`](crate::Step::set_outputs), or `None`.
+        on_validation_batch_end;
+        /// A test batch was evaluated. `outputs` are those of [`Step::set_outputs`](crate::Step::set_outputs), or `None`.
+        on_test_batch_end;
+        /// A batch was predicted.
+        on_predict_batch_end;
     }
 
     /// A training batch is on the device. `batch` can be downcast to the module's `Batch`.

@@ -17,7 +17,7 @@ use crate::outline::Outline;
 use crate::progress::Progress;
 use crate::saved::{Missing, Saved, count, wrong_type};
 use crate::scope::Scope;
-use crate::state::{SavedData, TrainerState, Window};
+use crate::state::{Owner, SavedData, TrainerState, Window};
 
 /// The version of Lightning whose layout the checkpoints have.
 pub const LIGHTNING_VERSION: &str = "2.6.6";
@@ -61,14 +61,18 @@ impl<M: LightningModule> Run<'_, '_, M> {
             of_rank.iter().for_each(|(name, value)| more.set(name.clone(), value.clone()));
             checkpoint.set("fulgurite", more);
         }
-        let hparams = self.module.hparams();
+        let hparams = self.engine.state.hparams_of(self.module)?;
         if !hparams.is_empty() {
             checkpoint.set("hparams_name", "kwargs");
             checkpoint.set("hyper_parameters", hparams);
         }
         if let Source::DataModule(data) = &self.data {
             let action = |_: &TrainerState| format!("[LightningDataModule]{}.state_dict", data.name());
-            let (hparams, data_state) = self.engine.state.profiled(action, |_| (data.hparams(), data.state_dict()));
+            let (hparams, data_state) =
+                self.engine.state.profiled(action, |state| (state.hparams_of_data(&self.data), data.state_dict()));
+            let (hparams, name) = (hparams?, || data.name().to_owned());
+            let data_state = data_state
+                .map_err(|error| self.engine.state.hook_error(Hook::StateDict, Owner::DataModule, name, error))?;
             if !hparams.is_empty() {
                 checkpoint.set("datamodule_hparams_name", "kwargs");
                 checkpoint.set("datamodule_hyper_parameters", hparams);
@@ -109,7 +113,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     fn restore_data(&mut self, checkpoint: Saved) -> Result<(), String> {
         let Source::DataModule(data) = &mut self.data else { return Ok(()) };
-        let before = data.state_dict();
+        let before = data.state_dict().map_err(text)?;
         let Some(saved) = checkpoint.dict_unless(data.name(), before.is_empty())? else { return Ok(()) };
         let loaded = self.engine.on_data_module(Hook::LoadStateDict, *data, |data, _| {
             // Its error is one of the file.
@@ -117,7 +121,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         });
         let refused = loaded.map_err(text).flatten();
         refused.map_err(|error| format!("has a state that {} refuses: {error}", data.name()))?;
-        saved.compare(&data.state_dict()).map_err(|error| format!("cannot be loaded: {error}"))
+        saved.compare(&data.state_dict().map_err(text)?).map_err(|error| format!("cannot be loaded: {error}"))
     }
 
     fn restore_callbacks(

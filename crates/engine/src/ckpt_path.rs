@@ -211,12 +211,12 @@ impl Engine {
 
 impl Configuration {
     /// Of a run of `module` on `data`.
-    pub(crate) fn of<M: LightningModule>(module: &M, data: &Source<'_, M::Batch>) -> Configuration {
-        let of_data = match data {
-            Source::DataModule(data) => data.hparams(),
-            _ => Default::default(),
-        };
-        Configuration::new(module.hparams(), of_data)
+    pub(crate) fn of<M: LightningModule>(
+        state: &TrainerState,
+        module: &M,
+        data: &Source<'_, M::Batch>,
+    ) -> Result<Configuration, Error> {
+        Ok(Configuration::new(state.hparams_of(module)?, state.hparams_of_data(data)?))
     }
 }
 

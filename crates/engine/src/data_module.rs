@@ -104,8 +104,8 @@ pub trait LightningDataModule: Send {
     }
 
     /// What a checkpoint keeps of it.
-    fn state_dict(&self) -> Dict {
-        Dict::new()
+    fn state_dict(&self) -> Result<Dict> {
+        Ok(Dict::new())
     }
 
     /// Restores what [`state_dict`](Self::state_dict) returned.
@@ -114,8 +114,8 @@ pub trait LightningDataModule: Send {
     }
 
     /// Hyper-parameters, saved in checkpoints and sent to loggers together with the module's.
-    fn hparams(&self) -> Dict {
-        Dict::new()
+    fn hparams(&self) -> Result<Dict> {
+        Ok(Dict::new())
     }
 
     /// Changes a hyper-parameter, such as the batch size, for the tuner. `false`: there is none of that name.
@@ -124,7 +124,7 @@ pub trait LightningDataModule: Send {
     }
 
     /// Its name, under which a checkpoint keeps its state: the type's, by default.
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         fulgurite_torch::short_type_name::<Self>()
     }
 }

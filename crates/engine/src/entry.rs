@@ -156,7 +156,7 @@ impl Engine {
         self.prepare(entry)?;
         self.state.share_global_seed()?;
         self.state.follow_loggers_of_rank_zero()?;
-        let configuration = Configuration::of(module, &data);
+        let configuration = Configuration::of(&self.state, module, &data)?;
         let ckpt_path = self.resolve_ckpt_path(ckpt_path, &configuration)?;
         self.state.configuration = configuration;
         // A run that goes on may do so in the folder of an earlier one.
@@ -169,7 +169,7 @@ impl Engine {
             self.state.warn(&problem);
         }
         self.state.start_profiler()?;
-        let callbacks = self.on_module(Hook::ConfigureCallbacks, module, |m, _| Ok(m.configure_callbacks()))?;
+        let callbacks = self.on_module(Hook::ConfigureCallbacks, module, |m, _| m.configure_callbacks())?;
         self.merge_callbacks(callbacks)?;
 
         let mut run = Run::new(self, module, data);

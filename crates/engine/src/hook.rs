@@ -51,6 +51,10 @@ pub enum Logging {
 }
 
 hooks! {
+    /// Hyper-parameters are asked for.
+    Hparams = "hparams" => Forbidden,
+    /// A module is switched between training and evaluation.
+    Train = "train" => Forbidden,
     /// Before anything runs: the extra callbacks of the module.
     ConfigureCallbacks = "configure_callbacks" => Forbidden,
     /// Download and prepare data, once per node.

@@ -2,9 +2,10 @@
 
 use fulgurite_data::Batch;
 use fulgurite_fabric::Pass;
+use fulgurite_torch::Dict;
 
 use crate::callback::Callback;
-use crate::data_module::LightningDataModule;
+use crate::data_module::{LightningDataModule, Source};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
@@ -138,5 +139,20 @@ impl Engine {
             m.transfer_batch_to_device(t, batch, device, dataloader_idx)
         })?;
         self.on_module(Hook::OnAfterBatchTransfer, module, |m, t| m.on_after_batch_transfer(t, batch, dataloader_idx))
+    }
+}
+
+impl TrainerState {
+    /// The module's hyper-parameters.
+    pub(crate) fn hparams_of(&self, module: &dyn ModuleView) -> Result<Dict, Error> {
+        let name = || module.name().to_owned();
+        module.hparams().map_err(|error| self.hook_error(Hook::Hparams, Owner::Module, name, error))
+    }
+
+    /// The hyper-parameters of the data module, if there is one.
+    pub(crate) fn hparams_of_data<B: Batch>(&self, data: &Source<'_, B>) -> Result<Dict, Error> {
+        let Source::DataModule(data) = data else { return Ok(Dict::new()) };
+        let name = || data.name().to_owned();
+        data.hparams().map_err(|error| self.hook_error(Hook::Hparams, Owner::DataModule, name, error))
     }
 }

@@ -10,7 +10,6 @@ use fulgurite_torch::tch::Cuda;
 
 use crate::callback::{Callback, DefaultCallback};
 use crate::config::Deterministic;
-use crate::data_module::Source;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::hook::Hook;
@@ -54,10 +53,9 @@ impl Engine {
         config.max_epochs.and_then(|epochs| u64::try_from(epochs).ok())
     }
 
-    /// Adds the module's callbacks, which take the place of those of the same type, and puts all in order.
+    /// Adds the module's callbacks, which take the place of those of the same class, and puts all in order.
     pub(crate) fn merge_callbacks(&mut self, more: Vec<Box<dyn Callback>>) -> Result<(), Error> {
-        let type_of = |callback: &dyn Callback| (callback as &dyn Any).type_id();
-        let replaced = |old: &dyn Callback| more.iter().any(|new| type_of(new.as_ref()) == type_of(old));
+        let replaced = |old: &dyn Callback| more.iter().any(|new| new.identity() == old.identity());
         let names: Vec<String> =
             self.callbacks.iter().filter(|c| replaced(c.as_ref())).map(|c| c.state_key()).collect();
         let is_first = more.is_empty() || !std::mem::replace(&mut self.module_callbacks_merged, true);
@@ -212,17 +210,15 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if !self.engine.state.config.enable_autolog_hparams {
             return Ok(());
         }
-        let mut hparams = self.module.hparams();
-        if let Source::DataModule(data) = &self.data {
-            for (name, value) in data.hparams() {
-                let Some(name) = name.as_str().map(str::to_owned) else { continue };
-                if hparams.get(&name).is_some_and(|held| *held != value) {
-                    return Err(Error::Config(format!(
-                        "hyper-parameter `{name}` has one value in the module and another in the data module; rename one of them"
-                    )));
-                }
-                hparams.set(name, value);
+        let mut hparams = self.engine.state.hparams_of(self.module)?;
+        for (name, value) in self.engine.state.hparams_of_data(&self.data)? {
+            let Some(name) = name.as_str().map(str::to_owned) else { continue };
+            if hparams.get(&name).is_some_and(|held| *held != value) {
+                return Err(Error::Config(format!(
+                    "hyper-parameter `{name}` has one value in the module and another in the data module; rename one of them"
+                )));
             }
+            hparams.set(name, value);
         }
         for logger in &mut self.engine.state.fabric.loggers {
             if !hparams.is_empty() || self.engine.state.position.is_fit() {

@@ -117,13 +117,13 @@ pub trait LightningModule: Any + Send + Sized {
     }
 
     /// Its name in logs and messages: the type's, by default.
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         fulgurite_torch::short_type_name::<Self>()
     }
 
     /// Hyper-parameters, saved in checkpoints and sent to loggers.
-    fn hparams(&self) -> Dict {
-        Dict::new()
+    fn hparams(&self) -> Result<Dict> {
+        Ok(Dict::new())
     }
 
     /// Changes a hyper-parameter, for the tuner. `false`: there is none of that name.
@@ -131,14 +131,17 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(false)
     }
 
-    /// More callbacks. One of the same type as a callback of the trainer's takes its place.
-    fn configure_callbacks(&mut self) -> Vec<Box<dyn Callback>> {
-        Vec::new()
+    /// More callbacks. One of the same class ([`Callback::identity`]) as a callback of the
+    /// trainer's takes its place.
+    fn configure_callbacks(&mut self) -> Result<Vec<Box<dyn Callback>>> {
+        Ok(Vec::new())
     }
 
     /// Switches layers that care, such as dropout, between training and evaluation. Steps learn the mode from
     /// [`Step::is_training`], so a module that passes it on needs none of this.
-    fn train(&mut self, mode: bool) {}
+    fn train(&mut self, mode: bool) -> Result<()> {
+        Ok(())
+    }
 
     // Data ------------------------------------------------------------------------------------------------------------
 
@@ -336,14 +339,12 @@ pub trait LightningModule: Any + Send + Sized {
 
     /// Validation switches the module to evaluation.
     fn on_validation_model_eval(&mut self, trainer: &mut TrainerState) -> Result<()> {
-        self.train(false);
-        Ok(())
+        self.train(false)
     }
 
     /// Validation is over: back to training.
     fn on_validation_model_train(&mut self, trainer: &mut TrainerState) -> Result<()> {
-        self.train(true);
-        Ok(())
+        self.train(true)
     }
 
     /// Gradients are dropped before validation, to save memory.
@@ -383,10 +384,11 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(())
     }
 
-    /// A validation batch was evaluated.
+    /// A validation batch was evaluated. `outputs` are those of [`Step::set_outputs`], or `None`.
     fn on_validation_batch_end(
         &mut self,
         trainer: &mut TrainerState,
+        outputs: &Value,
         batch: &Self::Batch,
         batch_idx: usize,
         dataloader_idx: usize,
@@ -396,14 +398,12 @@ pub trait LightningModule: Any + Send + Sized {
 
     /// Test switches the module to evaluation.
     fn on_test_model_eval(&mut self, trainer: &mut TrainerState) -> Result<()> {
-        self.train(false);
-        Ok(())
+        self.train(false)
     }
 
     /// Test is over: back to training.
     fn on_test_model_train(&mut self, trainer: &mut TrainerState) -> Result<()> {
-        self.train(true);
-        Ok(())
+        self.train(true)
     }
 
     /// Test begins.
@@ -437,10 +437,11 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(())
     }
 
-    /// A test batch was evaluated.
+    /// A test batch was evaluated. `outputs` are those of [`Step::set_outputs`], or `None`.
     fn on_test_batch_end(
         &mut self,
         trainer: &mut TrainerState,
+        outputs: &Value,
         batch: &Self::Batch,
         batch_idx: usize,
         dataloader_idx: usize,
@@ -450,8 +451,7 @@ pub trait LightningModule: Any + Send + Sized {
 
     /// Prediction switches the module to evaluation.
     fn on_predict_model_eval(&mut self, trainer: &mut TrainerState) -> Result<()> {
-        self.train(false);
-        Ok(())
+        self.train(false)
     }
 
     /// Prediction begins.
@@ -512,7 +512,7 @@ pub trait LightningModule: Any + Send + Sized {
 }
 
 impl<M: LightningModule> ModuleView for M {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         LightningModule::name(self)
     }
 
@@ -520,7 +520,7 @@ impl<M: LightningModule> ModuleView for M {
         LightningModule::vars(self)
     }
 
-    fn hparams(&self) -> Dict {
+    fn hparams(&self) -> Result<Dict> {
         LightningModule::hparams(self)
     }
 
@@ -532,8 +532,8 @@ impl<M: LightningModule> ModuleView for M {
         LightningModule::automatic_optimization(self)
     }
 
-    fn train(&mut self, mode: bool) {
-        LightningModule::train(self, mode);
+    fn train(&mut self, mode: bool) -> Result<()> {
+        LightningModule::train(self, mode)
     }
 
     fn example_forward(&mut self) -> Result<Option<Tensor>> {

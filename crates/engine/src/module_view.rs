@@ -11,13 +11,13 @@ use crate::error::Result;
 /// What a callback sees of any module.
 pub trait ModuleView {
     /// The module's type name.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// Its parameters and buffers.
     fn vars(&self) -> &dyn Parameters;
 
     /// Its hyper-parameters.
-    fn hparams(&self) -> Dict;
+    fn hparams(&self) -> Result<Dict>;
 
     /// Changes a hyper-parameter. `false`: there is none of that name.
     fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool>;
@@ -26,7 +26,7 @@ pub trait ModuleView {
     fn automatic_optimization(&self) -> bool;
 
     /// Switches layers that care between training and evaluation.
-    fn train(&mut self, mode: bool);
+    fn train(&mut self, mode: bool) -> Result<()>;
 
     /// One forward pass over example inputs; `None` where the module has none.
     fn example_forward(&mut self) -> Result<Option<Tensor>>;

@@ -1,6 +1,7 @@
 //! [`Step`]: what a module's step may see and do.
 
 use fulgurite_metrics::LogValue;
+use fulgurite_torch::Value;
 use fulgurite_torch::tch::Device;
 
 use crate::engine::Engine;
@@ -29,6 +30,21 @@ impl Step<'_> {
         values: impl IntoIterator<Item = (&'b str, V)>,
     ) -> LogEntries<'b> {
         self.0.state.log_many(values)
+    }
+
+    /// What `on_validation_batch_end` and `on_test_batch_end` of the callbacks and the module receive as `outputs`: whatever
+    /// the step would return in Lightning. Training has its [`Loss`](crate::Loss) for that, and prediction its predictions.
+    ///
+    /// ```
+    /// # use fulgurite::prelude::*;
+    /// # fn demo(step: &mut Step, logits: &Tensor) {
+    /// step.set_outputs(Dict::new().with("predicted", logits.argmax(-1, false)));
+    /// # }
+    /// ```
+    pub fn set_outputs(&mut self, outputs: impl Into<Value>) {
+        if !self.is_training() {
+            self.0.state.evaluation_mut().set_outputs(outputs.into());
+        }
     }
 
     /// The batch of the epoch, 0-based.

@@ -377,6 +377,7 @@ impl<'de> de::Deserializer<'de> for FromValue<'_> {
             Value::Bytes(bytes) => visitor.visit_bytes(bytes),
             Value::Float(_) | Value::Tensor(_) => self.float(visitor),
             Value::List(_) | Value::Tuple(_) => self.items(visitor),
+            Value::Opaque(_) => self.unfit("plain data"),
             Value::Dict(dict) => visitor.visit_map(Fields { rest: dict.iter(), value: None }),
         }
     }

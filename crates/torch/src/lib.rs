@@ -58,4 +58,4 @@ pub use shared_tensor::{SharedTensor, is_exclusive};
 pub use tch;
 pub use tensor_list::{TensorList, storage_id, tensor_id};
 pub use type_name::short_type_name;
-pub use value::{Dict, Value, ValueError};
+pub use value::{Dict, Opaque, Value, ValueError};

@@ -1,8 +1,11 @@
 //! [`Value`]: the tree of plain data that state dicts, hyper-parameters and checkpoints are made of.
 //!
-//! It holds exactly what `torch.load(weights_only=True)` accepts, so whatever is put into one can be written to a
-//! `.ckpt` file that Python opens.
+//! It holds what `torch.load(weights_only=True)` accepts, so whatever is put into one can be written to a `.ckpt` file
+//! that Python opens; all but an [`Opaque`] object.
 
+mod opaque;
+
+pub use opaque::Opaque;
 use tch::Tensor;
 
 /// A node of a state tree: the plain data that PyTorch's `weights_only` unpickler accepts.
@@ -38,6 +41,8 @@ pub enum Value {
     Tuple(Vec<Value>),
     /// Python's `dict`, in insertion order.
     Dict(Dict),
+    /// An object that is not plain data, which cannot be written to a file.
+    Opaque(Opaque),
 }
 
 /// What a [`Dict`] was asked for and did not have.
@@ -82,6 +87,7 @@ impl Value {
             Value::List(_) => "list",
             Value::Tuple(_) => "tuple",
             Value::Dict(_) => "dict",
+            Value::Opaque(_) => "an object that is not plain data",
         }
     }
 
@@ -143,7 +149,7 @@ impl Value {
         }
     }
 
-    /// The tree as JSON, if it holds neither tensors nor bytes. Tuples become arrays, integer keys text, and numbers that
+    /// The tree as JSON, if it holds neither tensors nor bytes nor objects. Tuples become arrays, integer keys text, and numbers that
     /// are not finite `null`.
     pub fn to_json(&self) -> Option<serde_json::Value> {
         use serde_json::Value as Json;
@@ -162,7 +168,7 @@ impl Value {
                 let entries = entries.iter().map(|(k, v)| Some((key(k)?, v.to_json()?)));
                 Json::Object(entries.collect::<Option<_>>()?)
             }
-            Value::Bytes(_) | Value::Tensor(_) => return None,
+            Value::Bytes(_) | Value::Tensor(_) | Value::Opaque(_) => return None,
         })
     }
 
@@ -177,11 +183,11 @@ impl Value {
         }
     }
 
-    /// The tree with [`Value::None`] for every tensor.
+    /// The tree with [`Value::None`] for every tensor and every opaque object.
     #[must_use]
     pub fn without_tensors(self) -> Value {
         match self {
-            Value::Tensor(_) => Value::None,
+            Value::Tensor(_) | Value::Opaque(_) => Value::None,
             Value::List(items) => Value::List(items.into_iter().map(Value::without_tensors).collect()),
             Value::Tuple(items) => Value::Tuple(items.into_iter().map(Value::without_tensors).collect()),
             Value::Dict(d) => Value::Dict(d.into_iter().map(|(k, v)| (k, v.without_tensors())).collect()),
@@ -203,6 +209,7 @@ impl PartialEq for Value {
             (Value::Tensor(a), Value::Tensor(b)) => a.kind() == b.kind() && a.size() == b.size() && a.equal(b),
             (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) => a == b,
             (Value::Dict(a), Value::Dict(b)) => a == b,
+            (Value::Opaque(a), Value::Opaque(b)) => a == b,
             _ => false,
         }
     }
@@ -221,6 +228,7 @@ impl Clone for Value {
             Value::List(items) => Value::List(items.clone()),
             Value::Tuple(items) => Value::Tuple(items.clone()),
             Value::Dict(d) => Value::Dict(d.clone()),
+            Value::Opaque(object) => Value::Opaque(object.clone()),
         }
     }
 }

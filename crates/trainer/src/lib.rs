@@ -22,10 +22,10 @@ pub use builder::TrainerBuilder;
 pub use entry_point::{CkptPath, EntryPoint};
 pub use fulgurite_data as data;
 pub use fulgurite_engine::{
-    BatchFlow, BoxError, Callback, Checkpointer, Console, Counter, Counters, Data, Error, EvalResults, Hook, IntoData,
-    LightningDataModule, LightningModule, Loaders, Logging, Loss, ModuleView, OnSaveError, OptimizerClosure, Outcome,
-    Outline, Progress, Reach, Result, SaveRequest, Signal, SlurmEnvironment, SlurmEnvironmentOptions, Stage, Step,
-    TrainDataNeeded, TrainerConfig, TrainerFn, TrainerState, not_implemented,
+    BatchFlow, BoxError, Callback, CallbackIdentity, Checkpointer, Console, Counter, Counters, Data, Error,
+    EvalResults, Hook, IntoData, LightningDataModule, LightningModule, Loaders, Logging, Loss, ModuleView, OnSaveError,
+    OptimizerClosure, Outcome, Outline, Progress, Reach, Result, SaveRequest, Signal, SlurmEnvironment,
+    SlurmEnvironmentOptions, Stage, Step, TrainDataNeeded, TrainerConfig, TrainerFn, TrainerState, not_implemented,
 };
 pub use fulgurite_engine::{config, logging, profilers};
 pub use fulgurite_fabric as fabric;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fulgurite_torch::Value;
 use fulgurite_torch::grad::{InferenceModeGuard, NoGradGuard};
 
 use super::Run;
@@ -143,6 +144,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
         let step = self.state().stage().info().step;
         let step_batch = fulgurite_data::Batch::shallow_clone(&batch);
+        self.state().evaluation_mut().set_outputs(Value::None);
         let stepped = self.engine.on_step(step, self.module, |m, s| match step {
             Hook::TestStep => m.test_step(step_batch, s),
             _ => m.validation_step(step_batch, s),
@@ -153,7 +155,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         self.state().evaluation_mut().batches_mut().processed();
 
-        eval_hook!(self, BatchEnd, batch_end(&batch, idx, dataloader_idx))?;
+        let outputs = self.state().evaluation_mut().take_outputs();
+        eval_hook!(self, BatchEnd, batch_end(&outputs, &batch, idx, dataloader_idx))?;
         self.state().evaluation_mut().batches_mut().completed();
         self.state().write_eval_step_metrics(dataloader_idx)?;
         Ok(true)

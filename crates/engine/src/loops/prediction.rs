@@ -10,6 +10,7 @@ use crate::hook::Hook;
 use crate::module::LightningModule;
 use crate::scope::Scope;
 use crate::stage::Stage;
+use crate::state::Owner;
 
 impl<M: LightningModule> Run<'_, '_, M> {
     /// Predictions per loader and batch, on the CPU; none unless they are to be kept.
@@ -34,7 +35,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.state().position.end_batches();
         self.hook(Hook::OnPredictEpochEnd, |c, t, m| c.on_predict_epoch_end(t, m), |m, t| m.on_predict_epoch_end(t))?;
         self.hook(Hook::OnPredictEnd, |c, t, m| c.on_predict_end(t, m), |m, t| m.on_predict_end(t))?;
-        self.module.train(true);
+        let switched = self.module.train(true);
+        let name = || LightningModule::name(self.module).to_owned();
+        switched.map_err(|error| self.engine.state.hook_error(Hook::Train, Owner::Module, name, error))?;
         if !keep {
             predictions.clear();
         }

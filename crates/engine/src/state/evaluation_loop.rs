@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use fulgurite_torch::Value;
+
 use crate::progress::{Counters, Progress};
 use crate::state::snapshot::Snapshot;
 
@@ -24,6 +26,8 @@ pub(crate) struct EvaluationLoop {
     is_due: bool,
     /// The run as it was when the validation that runs began.
     before: Option<Snapshot>,
+    /// What the step has for the hooks after the batch.
+    outputs: Value,
 }
 
 impl Default for EvaluationLoop {
@@ -38,6 +42,7 @@ impl Default for EvaluationLoop {
             last: Instant::now(),
             is_due: false,
             before: None,
+            outputs: Value::None,
         }
     }
 }
@@ -112,6 +117,15 @@ impl EvaluationLoop {
 
     pub(crate) fn batches_mut(&mut self) -> &mut Counters {
         &mut self.batches
+    }
+
+    /// What the step has for the hooks after the batch.
+    pub(crate) fn set_outputs(&mut self, outputs: Value) {
+        self.outputs = outputs;
+    }
+
+    pub(crate) fn take_outputs(&mut self) -> Value {
+        std::mem::take(&mut self.outputs)
     }
 
     /// A training epoch begins: validation within it counts anew.

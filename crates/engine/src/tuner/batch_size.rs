@@ -38,7 +38,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 "the batch-size finder makes the loaders anew with another batch size, and these were handed over ready-made; give a data module, or `()` and the module's own loader methods".into(),
             ));
         }
-        let configured = self.hparam(&options.batch_arg_name);
+        let configured = self.hparam(&options.batch_arg_name)?;
         self.set_batch_size(options, options.init_val)?;
         let before = self.set_aside()?;
         let found = self.search(options, &before);

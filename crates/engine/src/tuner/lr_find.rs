@@ -55,7 +55,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if !options.update_attr {
             return Ok(None);
         }
-        let hparams = self.module.hparams();
+        let hparams = self.engine.state.hparams_of(self.module)?;
         let candidates = match options.attr_name.as_str() {
             "" => vec!["lr", "learning_rate"],
             name => vec![name],

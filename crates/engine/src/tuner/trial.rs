@@ -134,12 +134,12 @@ impl<M: LightningModule> Run<'_, '_, M> {
     }
 
     /// The value of a hyper-parameter, of the data module or the module.
-    pub(super) fn hparam(&self, name: &str) -> Option<Value> {
-        let of_data = match &self.data {
-            Source::DataModule(data) => data.hparams().get(name).cloned(),
-            _ => None,
-        };
-        of_data.or_else(|| self.module.hparams().get(name).cloned())
+    pub(super) fn hparam(&self, name: &str) -> Result<Option<Value>, Error> {
+        let state = &self.engine.state;
+        match state.hparams_of_data(&self.data)?.remove(name) {
+            Some(of_data) => Ok(Some(of_data)),
+            None => Ok(state.hparams_of(self.module)?.remove(name)),
+        }
     }
 
     /// Sets a hyper-parameter of the module, the data module, or both. `false`: neither has it.

@@ -70,6 +70,7 @@ fn push_repr(out: &mut String, value: &Value) {
                 _ = write!(out, "Tensor[{:?}, {kind:?}]", tensor.size());
             }
         }
+        Value::Opaque(object) => out.push_str(object.type_name()),
         Value::List(items) => push_items(out, "[", items, "]"),
         Value::Tuple(items) if items.len() == 1 => push_items(out, "(", items, ",)"),
         Value::Tuple(items) => push_items(out, "(", items, ")"),

@@ -29,7 +29,9 @@ fn push_mapping(out: &mut String, dict: &Dict, indent: usize, inline: bool) {
     for (i, (key, value)) in sorted(dict).into_iter().enumerate() {
         push_indent(out, if inline && i == 0 { 0 } else { indent });
         match key {
-            Value::List(_) | Value::Tuple(_) | Value::Dict(_) | Value::Tensor(_) => push_text(out, &display(key)),
+            Value::List(_) | Value::Tuple(_) | Value::Dict(_) | Value::Tensor(_) | Value::Opaque(_) => {
+                push_text(out, &display(key))
+            }
             scalar => push_scalar(out, scalar),
         }
         out.push(':');
@@ -102,6 +104,7 @@ fn push_scalar(out: &mut String, value: &Value) {
             Some(number) => push_yaml_float(out, number),
             None => push_text(out, &display(value)),
         },
+        Value::Opaque(object) => push_text(out, object.type_name()),
         Value::List(_) | Value::Tuple(_) => out.push_str("[]"),
         Value::Dict(_) => out.push_str("{}"),
     }
@@ -194,7 +197,7 @@ fn means_something_else(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use fulgurite_torch::tch::Tensor;
-    use fulgurite_torch::{Dict, Value};
+    use fulgurite_torch::{Dict, Opaque, Value};
 
     use super::to_yaml;
 
@@ -299,9 +302,9 @@ net:
             .with(11, Value::Bytes(b"abc".to_vec()))
             .with(12, Tensor::from(0.5))
             .with(13, Tensor::from_slice(&[1_i64, 2]))
-            .with(14, Value::None);
-        let expected =
-            "1: -.inf\n2: .inf\n10: .nan\n11: !!binary \"YWJj\"\n12: 0.5\n13: Tensor[[2], Int64]\n14: null\n";
+            .with(14, Value::None)
+            .with(15, Opaque::new(3u8).named("lit.Tokenizer"));
+        let expected = "1: -.inf\n2: .inf\n10: .nan\n11: !!binary \"YWJj\"\n12: 0.5\n13: Tensor[[2], Int64]\n14: null\n15: lit.Tokenizer\n";
         assert_eq!(to_yaml(&params), expected);
     }
 }

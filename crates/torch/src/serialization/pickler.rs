@@ -106,6 +106,12 @@ impl Pickler {
                 }
                 self.bytes.push(SETITEMS);
             }
+            Value::Opaque(object) => {
+                return Err(unwritable(format!(
+                    "it is an object of type {}, and a file holds plain data; take it out in `on_save_checkpoint`, or put what it is made of in its place",
+                    object.type_name()
+                )));
+            }
         }
         Ok(())
     }
@@ -241,7 +247,7 @@ pub(super) fn storage_offset(tensor: &Tensor) -> Result<i64, TorchError> {
 
 pub(super) fn is_hashable(key: &Value) -> bool {
     match key {
-        Value::List(_) | Value::Dict(_) | Value::Tensor(_) => false,
+        Value::List(_) | Value::Dict(_) | Value::Tensor(_) | Value::Opaque(_) => false,
         Value::Tuple(items) => items.iter().all(is_hashable),
         _ => true,
     }

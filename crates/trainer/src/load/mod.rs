@@ -73,7 +73,7 @@ const STATE_DICT_KEYS: [&str; 5] = ["state_dict", "model_state_dict", "model", "
 ///
 ///     fn vars(&self) -> &dyn Parameters { &self.vars }
 ///
-///     fn hparams(&self) -> Dict { Dict::from_serialize(&self.hparams) }
+///     fn hparams(&self) -> Result<Dict> { Ok(Dict::from_serialize(&self.hparams)) }
 /// }
 ///
 /// # fn main() -> Result<()> {

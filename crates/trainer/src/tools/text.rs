@@ -33,6 +33,7 @@ fn nested(value: &Value) -> String {
             format!("tensor({:?})", tensor.to_kind(Kind::Double).double_value(&vec![0; tensor.dim()]))
         }
         Value::Tensor(tensor) => format!("tensor({} {:?})", dtype_name(tensor.kind()), tensor.size()),
+        Value::Opaque(object) => printable_in_line(object.type_name()).to_string(),
         Value::List(items) => format!("[{}]", list(items)),
         Value::Tuple(items) => format!("({})", list(items)),
         Value::Dict(dict) => format!("{{{}}}", pairs(dict)),

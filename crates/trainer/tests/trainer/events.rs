@@ -63,6 +63,7 @@ impl Callback for Tracer {
         &mut self,
         _: &mut TrainerState,
         _: &mut dyn ModuleView,
+        _: &Value,
         _: &dyn std::any::Any,
         _: usize,
         _: usize,

@@ -1,5 +1,7 @@
 //! Whatever fails, wherever: the error says who and where, everything is torn down, and the loggers are told.
 
+mod foreign;
+
 use std::any::Any;
 use std::cell::Cell;
 
@@ -73,13 +75,13 @@ callback_hooks! {
     on_validation_epoch_start();
     on_validation_epoch_end();
     on_validation_batch_start(batch: &dyn Any, idx: usize, loader: usize);
-    on_validation_batch_end(batch: &dyn Any, idx: usize, loader: usize);
+    on_validation_batch_end(outputs: &Value, batch: &dyn Any, idx: usize, loader: usize);
     on_test_start();
     on_test_end();
     on_test_epoch_start();
     on_test_epoch_end();
     on_test_batch_start(batch: &dyn Any, idx: usize, loader: usize);
-    on_test_batch_end(batch: &dyn Any, idx: usize, loader: usize);
+    on_test_batch_end(outputs: &Value, batch: &dyn Any, idx: usize, loader: usize);
     on_predict_start();
     on_predict_end();
     on_predict_epoch_start();
@@ -256,7 +258,7 @@ trainer_hooks! {
     on_validation_epoch_start();
     on_validation_epoch_end();
     on_validation_batch_start(batch: &Tensor, idx: usize, loader: usize);
-    on_validation_batch_end(batch: &Tensor, idx: usize, loader: usize);
+    on_validation_batch_end(outputs: &Value, batch: &Tensor, idx: usize, loader: usize);
     on_test_model_eval();
     on_test_model_train();
     on_test_start();
@@ -264,7 +266,7 @@ trainer_hooks! {
     on_test_epoch_start();
     on_test_epoch_end();
     on_test_batch_start(batch: &Tensor, idx: usize, loader: usize);
-    on_test_batch_end(batch: &Tensor, idx: usize, loader: usize);
+    on_test_batch_end(outputs: &Value, batch: &Tensor, idx: usize, loader: usize);
     on_predict_model_eval();
     on_predict_start();
     on_predict_end();

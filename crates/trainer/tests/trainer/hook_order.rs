@@ -64,13 +64,13 @@ impl Callback for Recorder {
         on_validation_epoch_start();
         on_validation_epoch_end();
         on_validation_batch_start(batch: &dyn std::any::Any, idx: usize, loader: usize);
-        on_validation_batch_end(batch: &dyn std::any::Any, idx: usize, loader: usize);
+        on_validation_batch_end(outputs: &Value, batch: &dyn std::any::Any, idx: usize, loader: usize);
         on_test_start();
         on_test_end();
         on_test_epoch_start();
         on_test_epoch_end();
         on_test_batch_start(batch: &dyn std::any::Any, idx: usize, loader: usize);
-        on_test_batch_end(batch: &dyn std::any::Any, idx: usize, loader: usize);
+        on_test_batch_end(outputs: &Value, batch: &dyn std::any::Any, idx: usize, loader: usize);
         on_predict_start();
         on_predict_end();
         on_predict_epoch_start();
@@ -155,9 +155,9 @@ impl LightningModule for Model {
         Ok(Optimizers::from(SGD::new(&self.vars).lr(0.01)).scheduler(scheduler))
     }
 
-    fn configure_callbacks(&mut self) -> Vec<Box<dyn Callback>> {
+    fn configure_callbacks(&mut self) -> Result<Vec<Box<dyn Callback>>> {
         self.record("configure_callbacks");
-        Vec::new()
+        Ok(Vec::new())
     }
 
     fn prepare_data(&mut self, _: &mut TrainerState) -> Result<()> {
@@ -266,7 +266,7 @@ impl LightningModule for Model {
         on_validation_epoch_start();
         on_validation_epoch_end();
         on_validation_batch_start(batch: &Tensor, idx: usize, loader: usize);
-        on_validation_batch_end(batch: &Tensor, idx: usize, loader: usize);
+        on_validation_batch_end(outputs: &Value, batch: &Tensor, idx: usize, loader: usize);
         on_test_model_eval();
         on_test_model_train();
         on_test_start();
@@ -274,7 +274,7 @@ impl LightningModule for Model {
         on_test_epoch_start();
         on_test_epoch_end();
         on_test_batch_start(batch: &Tensor, idx: usize, loader: usize);
-        on_test_batch_end(batch: &Tensor, idx: usize, loader: usize);
+        on_test_batch_end(outputs: &Value, batch: &Tensor, idx: usize, loader: usize);
         on_predict_model_eval();
         on_predict_start();
         on_predict_end();
@@ -327,9 +327,9 @@ impl LightningDataModule for Data {
         self.loaders("predict_dataloader")
     }
 
-    fn state_dict(&self) -> Dict {
+    fn state_dict(&self) -> Result<Dict> {
         self.0.push("LightningDataModule", "state_dict");
-        Dict::new().with("seen", 1)
+        Ok(Dict::new().with("seen", 1))
     }
 }
 

@@ -117,8 +117,9 @@ impl LightningModule for Parts {
         Err("it is only summarized".into())
     }
 
-    fn train(&mut self, mode: bool) {
+    fn train(&mut self, mode: bool) -> Result<()> {
         self.training = mode;
+        Ok(())
     }
 
     fn example_forward(&mut self) -> Result<Tensor> {

@@ -245,6 +245,7 @@ impl Callback for SaveAt {
         &mut self,
         t: &mut TrainerState,
         _: View,
+        _: &Value,
         _: &dyn std::any::Any,
         batch_idx: usize,
         _: usize,

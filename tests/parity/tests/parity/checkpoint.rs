@@ -42,6 +42,7 @@ fn describe(value: &Value) -> Json {
         Value::Bytes(bytes) => json!({ "bytes": bytes }),
         Value::List(items) => json!({ "list": all(items) }),
         Value::Tuple(items) => json!({ "tuple": all(items) }),
+        Value::Opaque(object) => json!({ "opaque": object.type_name() }),
         Value::Dict(dict) => {
             json!({ "dict": dict.iter().map(|(k, v)| [describe(k), describe(v)]).collect::<Vec<_>>() })
         }

@@ -105,8 +105,8 @@ impl LightningModule for Net {
         &self.vars
     }
 
-    fn hparams(&self) -> Dict {
-        Dict::new().with("optimizer", self.case.optimizer).with("scheduler", self.case.scheduler)
+    fn hparams(&self) -> Result<Dict> {
+        Ok(Dict::new().with("optimizer", self.case.optimizer).with("scheduler", self.case.scheduler))
     }
 
     fn training_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<Loss> {

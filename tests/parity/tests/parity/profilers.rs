@@ -72,8 +72,8 @@ impl LightningDataModule for Data {
         Ok(loader(3).into())
     }
 
-    fn state_dict(&self) -> Dict {
-        Dict::new().with("seen", 1)
+    fn state_dict(&self) -> Result<Dict> {
+        Ok(Dict::new().with("seen", 1))
     }
 }
 

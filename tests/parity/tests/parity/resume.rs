@@ -39,8 +39,8 @@ impl LightningModule for Net {
         &self.vars
     }
 
-    fn hparams(&self) -> Dict {
-        Dict::new().with("optimizer", self.optimizer)
+    fn hparams(&self) -> Result<Dict> {
+        Ok(Dict::new().with("optimizer", self.optimizer))
     }
 
     fn training_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<Loss> {

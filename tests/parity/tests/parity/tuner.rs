@@ -38,8 +38,8 @@ impl LightningModule for Net {
         Ok(SGD::new(&self.vars).lr(self.lr).into())
     }
 
-    fn hparams(&self) -> Dict {
-        Dict::new().with("lr", self.lr)
+    fn hparams(&self) -> Result<Dict> {
+        Ok(Dict::new().with("lr", self.lr))
     }
 
     fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {

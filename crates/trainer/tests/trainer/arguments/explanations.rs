@@ -5,7 +5,7 @@ use fulgurite::data::IntoLoader;
 use fulgurite::loggers::MemoryLogger;
 use fulgurite::optim::OneCycleLR;
 use fulgurite::prelude::*;
-use fulgurite::{Console, TrainerBuilder};
+use fulgurite::{CallbackIdentity, Console, ModuleView, TrainerBuilder};
 
 use super::{Shuffled, Weight, batches, quiet, weight};
 
@@ -121,8 +121,8 @@ impl LightningModule for Watched {
         &self.0.vars
     }
 
-    fn configure_callbacks(&mut self) -> Vec<Box<dyn Callback>> {
-        vec![Box::new(EarlyStopping::monitor("loss"))]
+    fn configure_callbacks(&mut self) -> Result<Vec<Box<dyn Callback>>> {
+        Ok(vec![Box::new(EarlyStopping::monitor("loss"))])
     }
 
     fn training_step(&mut self, x: Tensor, step: &mut Step) -> Result<Loss> {
@@ -149,6 +149,68 @@ fn callbacks_that_the_modules_replace() {
         replaced,
         [
             "the module's `configure_callbacks` takes the place of the trainer's EarlyStopping{'monitor': 'other', 'mode': 'min'}"
+        ]
+    );
+}
+
+/// A callback of a class that is no Rust type.
+struct Foreign {
+    class: &'static str,
+    of_module: bool,
+}
+
+impl Callback for Foreign {
+    fn identity(&self) -> CallbackIdentity {
+        CallbackIdentity::of::<Foreign>().class(self.class)
+    }
+
+    fn state_key(&self) -> String {
+        self.class.into()
+    }
+
+    fn on_fit_start(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
+        trainer.print(&format!("{} of the {}", self.class, if self.of_module { "module" } else { "trainer" }));
+        Ok(())
+    }
+}
+
+/// Brings a callback of one of the classes.
+struct Bringing(Weight);
+
+impl LightningModule for Bringing {
+    type Batch = Tensor;
+
+    fn vars(&self) -> &dyn Parameters {
+        &self.0.vars
+    }
+
+    fn configure_callbacks(&mut self) -> Result<Vec<Box<dyn Callback>>> {
+        Ok(vec![Box::new(Foreign { class: "Watch", of_module: true })])
+    }
+
+    fn training_step(&mut self, x: Tensor, step: &mut Step) -> Result<Loss> {
+        self.0.training_step(x, step)
+    }
+
+    fn configure_optimizers(&mut self, trainer: &mut TrainerState) -> Result<Optimizers> {
+        self.0.configure_optimizers(trainer)
+    }
+}
+
+#[test]
+fn one_rust_type_may_stand_for_several_classes_of_callbacks() {
+    let console = Console::memory();
+    let of_trainer = |class| Foreign { class, of_module: false };
+    let builder = quiet().console(console.clone()).callback(of_trainer("Watch")).callback(of_trainer("Stop"));
+    builder.build().unwrap().fit(&mut Bringing(weight()), batches(&[1.0])).unwrap();
+    let said = console.contents();
+    let said: Vec<&str> = said.lines().filter(|line| line.contains(" of the ") || line.contains("place")).collect();
+    assert_eq!(
+        said,
+        [
+            "the module's `configure_callbacks` takes the place of the trainer's Watch",
+            "Stop of the trainer",
+            "Watch of the module"
         ]
     );
 }

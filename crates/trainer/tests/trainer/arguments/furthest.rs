@@ -167,8 +167,8 @@ impl LightningModule for Configured {
         self.0.vars()
     }
 
-    fn hparams(&self) -> Dict {
-        Dict::new().with("lr", self.1)
+    fn hparams(&self) -> Result<Dict> {
+        Ok(Dict::new().with("lr", self.1))
     }
 
     fn training_step(&mut self, x: Tensor, step: &mut Step) -> Result<Loss> {

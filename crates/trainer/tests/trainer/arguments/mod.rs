@@ -46,8 +46,8 @@ impl LightningModule for Weight {
         &self.vars
     }
 
-    fn hparams(&self) -> Dict {
-        Dict::new().with("width", 3)
+    fn hparams(&self) -> Result<Dict> {
+        Ok(Dict::new().with("width", 3))
     }
 
     fn training_step(&mut self, x: Tensor, _: &mut Step) -> Result<Loss> {

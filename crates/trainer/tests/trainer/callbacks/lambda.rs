@@ -35,7 +35,7 @@ fn closures_are_called_where_their_hooks_are() {
             batch_end(format!("{} {}", trainer.global_step(), outputs.loss().is_some()));
             Ok(())
         })
-        .on_validation_batch_end(move |_, _, _, idx, loader| {
+        .on_validation_batch_end(move |_, _, _, _, idx, loader| {
             val_batch(format!("{idx} {loader}"));
             Ok(())
         })
@@ -86,4 +86,91 @@ fn an_error_of_a_closure_names_the_hook() {
     let error = trainer.fit(&mut Scripted::new(&[1.0]), (batches(1), batches(1))).unwrap_err().to_string();
     assert_eq!(error, "LambdaCallback::on_train_epoch_start failed (epoch 0): no more epochs");
     assert_eq!(*told.lock().unwrap(), error);
+}
+
+/// Hands the hooks after every second batch the sum of the batch, and hears of it itself.
+struct Summing {
+    net: Scripted,
+    heard: Vec<String>,
+}
+
+impl Summing {
+    fn evaluate(&mut self, batch: &Tensor, step: &mut Step) {
+        if step.batch_idx().is_multiple_of(2) {
+            step.set_outputs(Dict::new().with("sum", batch.sum(Kind::Float).double_value(&[])));
+        }
+    }
+}
+
+impl LightningModule for Summing {
+    type Batch = Tensor;
+
+    fn vars(&self) -> &dyn Parameters {
+        LightningModule::vars(&self.net)
+    }
+
+    fn training_step(&mut self, batch: Tensor, step: &mut Step) -> Result<Loss> {
+        step.set_outputs("not for validation");
+        self.net.training_step(batch, step)
+    }
+
+    fn validation_step(&mut self, batch: Tensor, step: &mut Step) -> Result<()> {
+        self.evaluate(&batch, step);
+        Ok(())
+    }
+
+    fn test_step(&mut self, batch: Tensor, step: &mut Step) -> Result<()> {
+        self.evaluate(&batch, step);
+        Ok(())
+    }
+
+    fn on_validation_batch_end(
+        &mut self,
+        _: &mut TrainerState,
+        outputs: &Value,
+        _: &Tensor,
+        _: usize,
+        _: usize,
+    ) -> Result<()> {
+        self.heard.push(format!("{outputs:?}"));
+        Ok(())
+    }
+
+    fn configure_optimizers(&mut self, trainer: &mut TrainerState) -> Result<Optimizers> {
+        self.net.configure_optimizers(trainer)
+    }
+}
+
+#[test]
+fn outputs_of_evaluation_steps_reach_the_hooks_after_the_batch() {
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let note = |stage: &'static str| {
+        let seen = seen.clone();
+        move |outputs: &Value, idx: usize| {
+            let sum = outputs.as_dict().map(|outputs| outputs.float("sum").unwrap());
+            seen.lock().unwrap().push(format!("{stage} {idx}: {sum:?}"));
+        }
+    };
+    let (val, test) = (note("val"), note("test"));
+    let callback = LambdaCallback::new()
+        .on_validation_batch_end(move |_, _, outputs, _, idx, _| {
+            val(outputs, idx);
+            Ok(())
+        })
+        .on_test_batch_end(move |_, _, outputs, _, idx, _| {
+            test(outputs, idx);
+            Ok(())
+        });
+    let data =
+        || [1.0, 2.0, 3.0].map(|x| Tensor::full([2], x, (Kind::Float, Device::Cpu))).into_iter().collect::<Vec<_>>();
+    let folder = tempfile::tempdir().unwrap();
+    let mut module = Summing { net: Scripted::new(&[]), heard: Vec::new() };
+    let mut trainer = quiet(folder.path()).max_epochs(1).callback(callback).build().unwrap();
+    trainer.fit(&mut module, (batches(1), data())).unwrap();
+    trainer.test(&mut module, data()).unwrap();
+    let expected = ["val 0: Some(2.0)", "val 1: None", "val 2: Some(6.0)"];
+    let of_test = ["test 0: Some(2.0)", "test 1: None", "test 2: Some(6.0)"];
+    assert_eq!(*seen.lock().unwrap(), [expected, of_test].concat());
+    assert_eq!(module.heard.len(), 3);
+    assert_eq!(module.heard[1], "None");
 }

@@ -49,8 +49,8 @@ impl LightningModule for Net {
         Err("it is only loaded".into())
     }
 
-    fn hparams(&self) -> Dict {
-        Dict::from_serialize(&self.hparams)
+    fn hparams(&self) -> Result<Dict> {
+        Ok(Dict::from_serialize(&self.hparams))
     }
 
     fn on_save_checkpoint(&mut self, _: &mut TrainerState, checkpoint: &mut Dict) -> Result<()> {

@@ -95,8 +95,8 @@ impl LightningModule for Line {
         Ok(SGD::new(&self.vars).lr(0.5).into())
     }
 
-    fn hparams(&self) -> Dict {
-        Dict::from_serialize(&self.config)
+    fn hparams(&self) -> Result<Dict> {
+        Ok(Dict::from_serialize(&self.config))
     }
 }
 

@@ -66,8 +66,8 @@ impl LightningModule for Net {
         Ok(AdamW::new(&self.vars).lr(self.lr).into())
     }
 
-    fn hparams(&self) -> Dict {
-        Dict::new().with("lr", self.lr).with("batch_size", self.batch_size)
+    fn hparams(&self) -> Result<Dict> {
+        Ok(Dict::new().with("lr", self.lr).with("batch_size", self.batch_size))
     }
 
     fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {

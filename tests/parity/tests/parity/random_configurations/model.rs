@@ -137,13 +137,13 @@ impl Callback for Recorder {
         on_validation_epoch_start() => vec![];
         on_validation_epoch_end() => vec![];
         on_validation_batch_start(_batch: &dyn Any, idx: usize, loader: usize) => vec![json!(idx), json!(loader)];
-        on_validation_batch_end(_batch: &dyn Any, idx: usize, loader: usize) => vec![json!(idx), json!(loader)];
+        on_validation_batch_end(_outputs: &Value, _batch: &dyn Any, idx: usize, loader: usize) => vec![json!(idx), json!(loader)];
         on_test_start() => vec![];
         on_test_end() => vec![];
         on_test_epoch_start() => vec![];
         on_test_epoch_end() => vec![];
         on_test_batch_start(_batch: &dyn Any, idx: usize, loader: usize) => vec![json!(idx), json!(loader)];
-        on_test_batch_end(_batch: &dyn Any, idx: usize, loader: usize) => vec![json!(idx), json!(loader)];
+        on_test_batch_end(_outputs: &Value, _batch: &dyn Any, idx: usize, loader: usize) => vec![json!(idx), json!(loader)];
         on_predict_start() => vec![];
         on_predict_end() => vec![];
         on_predict_epoch_start() => vec![];
@@ -357,7 +357,7 @@ impl LightningModule for Net {
         on_validation_epoch_start() => vec![];
         on_validation_epoch_end() => vec![];
         on_validation_batch_start(_batch: &Pair, idx: usize, loader: usize) => vec![json!(idx), json!(loader)];
-        on_validation_batch_end(_batch: &Pair, idx: usize, loader: usize) => vec![json!(idx), json!(loader)];
+        on_validation_batch_end(_outputs: &Value, _batch: &Pair, idx: usize, loader: usize) => vec![json!(idx), json!(loader)];
         on_test_model_eval() => vec![];
         on_test_model_train() => vec![];
         on_test_start() => vec![];
@@ -365,7 +365,7 @@ impl LightningModule for Net {
         on_test_epoch_start() => vec![];
         on_test_epoch_end() => vec![];
         on_test_batch_start(_batch: &Pair, idx: usize, loader: usize) => vec![json!(idx), json!(loader)];
-        on_test_batch_end(_batch: &Pair, idx: usize, loader: usize) => vec![json!(idx), json!(loader)];
+        on_test_batch_end(_outputs: &Value, _batch: &Pair, idx: usize, loader: usize) => vec![json!(idx), json!(loader)];
         on_predict_model_eval() => vec![];
         on_predict_start() => vec![];
         on_predict_end() => vec![];
