@@ -73,7 +73,7 @@ fn on_fabric(args: &Args) -> Result<()> {
     let mut fabric = fabric.build()?; // 1: where it runs
     let digits = Digits::load()?;
     seed_everything(0)?;
-    let (vars, net) = fabric.init_module(network);
+    let (vars, net) = fabric.init_module(network)?;
     let optimizer = AdamW::new(&vars).lr(2e-3).build()?;
     let mut optimizer = fabric.setup(&vars, optimizer)?; // 2
     let loader = DataLoader::new(digits.train).batch_size(BATCH).shuffle(true);

@@ -12,7 +12,7 @@ const PACKAGES: [&str; 5] = ["--workspace", "--exclude", "fulgurite-parity", "--
 /// What tests are built of without optimization: it would take minutes for loops that are generic over hundreds of modules.
 /// What these depend on stays as it is built for everything else, and `fulgurite-torch` too, whose tests go through many
 /// thousands of damaged files.
-const UNOPTIMIZED: [&str; 11] = [
+const UNOPTIMIZED: [&str; 12] = [
     "fulgurite",
     "fulgurite-callbacks",
     "fulgurite-data",
@@ -23,6 +23,7 @@ const UNOPTIMIZED: [&str; 11] = [
     "fulgurite-optim",
     "fulgurite-parity",
     "recipes",
+    "fulgurite-test-support",
     "fulgurite-torture",
 ];
 

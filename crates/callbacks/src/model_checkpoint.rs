@@ -3,6 +3,7 @@
 mod continued;
 mod hooks;
 mod ledger;
+mod loaded;
 mod monitored;
 mod naming;
 mod options;
@@ -21,10 +22,10 @@ pub use options::{ModelCheckpointOptions, SaveLast};
 pub(super) use paths::real_path;
 pub(super) use python_format::python_float;
 
-use continued::{Loaded, WrittenLater};
 use fulgurite_engine::Error;
 use fulgurite_engine::config::Configurable;
 use ledger::{Kept, Ledger};
+use loaded::{Loaded, WrittenLater};
 use top_k::TopK;
 
 /// What a signal leaves, in the folder of the checkpoints.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use fulgurite_torch::params::Parameters;
 use fulgurite_torch::rng::{self, RngState};
-use fulgurite_torch::tch::{Tensor, no_grad};
+use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value, grad, params, runtime};
 
 use crate::data_module::Source;
@@ -30,17 +30,16 @@ impl<M: LightningModule> Run<'_, '_, M> {
             .with("epoch", state.current_epoch())
             .with("global_step", state.global_step())
             .with("pytorch-lightning_version", LIGHTNING_VERSION)
-            .with("state_dict", params::state_dict(self.module.vars())?)
+            .with("state_dict", state.fabric.module_state_dict(self.module.vars())?)
             .with("loops", state.progress_to_resume().state_dict());
         if !weights_only {
             let with_state = self.engine.callbacks.iter().map(|c| (c.state_key(), c.state_dict()));
             let callbacks: Dict =
                 with_state.filter(|(_, s)| !s.is_empty()).map(|(k, s)| (k.into(), s.into())).collect();
-            let optimization = &state.fit.epoch.optimization;
-            let optimizers = optimization.optimizers().map(|o| Value::Dict(o.state_dict()));
-            let schedulers = optimization.schedulers().iter().map(|c| Value::Dict(c.scheduler.state_dict()));
+            let optimizers = state.optimizer_states()?;
+            let schedulers = state.lr_schedulers().iter().map(|c| Value::Dict(c.scheduler.state_dict()));
             checkpoint.set("callbacks", callbacks);
-            checkpoint.set("optimizer_states", optimizers.collect::<Vec<_>>());
+            checkpoint.set("optimizer_states", optimizers);
             checkpoint.set("lr_schedulers", schedulers.collect::<Vec<_>>());
             let precision = state.fabric.precision();
             let scaler = precision.state_dict()?;
@@ -97,7 +96,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.engine.on_module(Hook::OnLoadCheckpoint, self.module, |m, _| m.on_load_checkpoint(&mut checkpoint))?;
         let weights =
             checkpoint.dict("state_dict").map_err(|error| wrong(format!("is not a Lightning checkpoint: {error}")))?;
-        no_grad(|| params::load_state_dict(self.module.vars(), weights, true))
+        let fabric = &mut self.engine.state.fabric;
+        fabric
+            .load_module_state_dict(self.module.vars(), weights, true)
             .map_err(|error| wrong(format!("does not fit {}: {error}", self.module.name())))?;
         let missing = Missing::of(&checkpoint);
         self.restore_data(missing.reader(&checkpoint)).map_err(wrong)?;
@@ -214,6 +215,12 @@ impl TrainerState {
         self.fit.epoch.optimization.window().batches > 0 || !self.automatic_optimization()
     }
 
+    /// The optimizers' states, as the strategy wants them.
+    fn optimizer_states(&mut self) -> Result<Vec<Value>, Error> {
+        let (fabric, optimizers) = (&mut self.fabric, self.fit.epoch.optimization.optimizers());
+        optimizers.map(|optimizer| Ok(Value::Dict(fabric.optimizer_state_dict(optimizer)?))).collect()
+    }
+
     /// What exact resume needs of each rank by itself: it differs from rank to rank.
     fn of_this_rank(&self) -> Result<Dict, Error> {
         let before = self.fit.epoch.validation.before();
@@ -323,12 +330,14 @@ impl TrainerState {
                 return Err(wrong(format!("holds {saved} {what}, and configure_optimizers returned {here}")));
             }
         }
-        for (at, optimizer) in self.optimizers().enumerate() {
+        let fabric = &mut self.fabric;
+        for (at, optimizer) in self.fit.epoch.optimization.optimizers_mut().enumerate() {
             let Some(saved) = saved.dict_at("optimizer_states", at).map_err(unusable)? else { continue };
             let device = optimizer.param_groups().iter().flat_map(|g| &g.params).next().map(|p| p.device());
             let on_device = device.map(|device| on_device(saved.entries, device));
-            optimizer.load_state_dict(on_device.as_ref().unwrap_or(saved.entries))?;
-            saved.compare(&optimizer.state_dict()).map_err(unusable)?;
+            let state = on_device.as_ref().unwrap_or(saved.entries);
+            fabric.load_optimizer_state_dict(optimizer, state)?;
+            saved.compare(&fabric.optimizer_state_dict(optimizer)?).map_err(unusable)?;
         }
         for (at, config) in self.fit.epoch.optimization.schedulers_mut().iter_mut().enumerate() {
             let Some(saved) = saved.dict_at("lr_schedulers", at).map_err(unusable)? else { continue };

@@ -1,6 +1,7 @@
 //! Which checkpoint `ckpt_path` means, and what is done where it is damaged.
 
 mod configuration;
+mod files;
 mod logs;
 mod search;
 
@@ -10,6 +11,7 @@ use fulgurite_fabric::{FabricError, StoredFile};
 use fulgurite_torch::Value;
 
 pub(crate) use configuration::Configuration;
+use files::{EXTENSION, folders_of, is_checkpoint};
 use search::Wanted;
 
 use crate::checkpointer::Checkpointer;
@@ -19,8 +21,6 @@ use crate::error::Error;
 use crate::module::LightningModule;
 use crate::stage::TrainerFn;
 use crate::state::TrainerState;
-
-const EXTENSION: &str = ".ckpt";
 
 /// Of checkpoints that the next run of a scheduler's job goes on from, followed by a number.
 const HPC_PREFIX: &str = "hpc_ckpt_";
@@ -223,7 +223,7 @@ impl Configuration {
 impl TrainerState {
     /// Reads a checkpoint. Of a damaged one the error tells which to take instead.
     pub(crate) fn load_checkpoint(&mut self, path: &Path) -> Result<Value, Error> {
-        let error = match self.fabric.checkpoint_io().load(path) {
+        let error = match self.fabric.load_checkpoint(path) {
             Ok(checkpoint) => {
                 self.saves.set_loaded_from(path);
                 return Ok(checkpoint);
@@ -269,17 +269,6 @@ impl TrainerState {
     }
 }
 
-fn is_checkpoint(path: &Path) -> bool {
-    path.to_str().is_some_and(|path| path.ends_with(EXTENSION))
-}
-
 fn hpc_number(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_prefix(HPC_PREFIX)?.strip_suffix(EXTENSION)?.parse().ok()
-}
-
-fn folders_of(paths: &[PathBuf]) -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = paths.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect();
-    folders.sort();
-    folders.dedup();
-    folders
 }

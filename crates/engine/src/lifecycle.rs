@@ -95,7 +95,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.shut_down_if_asked(SafePoint::Beginning)?;
         self.data_hook(Hook::Setup, |data, _| data.setup(stage))?;
         self.hook(Hook::Setup, |c, t, m| c.setup(t, m, stage), |m, t| m.setup(t, stage))?;
+        let init_context = self.engine.state.fabric.model_init_context()?;
         self.module_hook(Hook::ConfigureModel, |m, t| m.configure_model(t))?;
+        drop(init_context);
         let checkpoint = ckpt_path.map(|path| self.restore_weights(&path).map(|restored| (path, restored)));
         let checkpoint = checkpoint.transpose()?;
         self.engine.state.fabric.setup_module(self.module.vars())?;

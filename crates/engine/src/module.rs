@@ -9,10 +9,10 @@ use fulgurite_torch::tch::{Device, Tensor};
 use fulgurite_torch::{Dict, Value};
 
 use crate::callback::Callback;
+use crate::closure::OptimizerClosure;
 use crate::config::GradientClipAlgorithm;
 use crate::data_module::Loaders;
 use crate::error::{Error, Result};
-use crate::loops::OptimizerClosure;
 use crate::loss::Loss;
 use crate::module_view::ModuleView;
 use crate::stage::TrainerFn;

@@ -65,8 +65,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let (optimizers, schedulers) = configured.build()?;
         check_parameters(&optimizers, self.module.vars(), self.module.name())?;
         let state = &mut self.engine.state;
-        let precision = state.fabric.precision();
-        optimizers.iter().try_for_each(|optimizer| precision.check_optimizer(optimizer.as_ref()))?;
+        for optimizer in &optimizers {
+            state.fabric.precision().check_optimizer(optimizer.as_ref())?;
+            state.fabric.strategy().check_optimizer(optimizer.as_ref())?;
+        }
         let is_manual = !LightningModule::automatic_optimization(self.module);
         let frequencies = if is_manual {
             check_manual(&state.config)?;

@@ -35,7 +35,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if let Err(error) = state.save_loggers() {
             return self.save_failed(&commit, error, OnSaveError::Raise);
         }
-        match state.fabric.checkpoint_io().commit(&checkpoint, &commit) {
+        match state.fabric.save_checkpoint(&checkpoint, &commit) {
             Ok(()) if request.on_error == OnSaveError::Warn => state.saves.tolerate(commit),
             Ok(()) => {}
             Err(error) => return self.save_failed(&commit, error.into(), request.on_error),

@@ -5,12 +5,15 @@
 use std::path::{Path, PathBuf};
 
 use fulgurite_fabric::{CheckpointIo, Fabric};
+use fulgurite_torch::Dict;
+use fulgurite_torch::params::{IncompatibleKeys, Parameters};
 use fulgurite_torch::tch::Device;
 
 use crate::ckpt_path::Configuration;
 use crate::config::TrainerConfig;
 use crate::console::Console;
 use crate::diagnostics::Diagnostics;
+use crate::error::Error;
 use crate::logging::Metrics;
 use crate::profilers::{Profiler, Profiling};
 use crate::stage::TrainerFn;
@@ -106,6 +109,20 @@ impl TrainerState {
     /// What reads and writes checkpoint files.
     pub fn checkpoint_io(&mut self) -> &mut dyn CheckpointIo {
         self.fabric.checkpoint_io()
+    }
+
+    /// Gives a module the weights of a state dict, through the strategy.
+    ///
+    /// # Errors
+    ///
+    /// A state of another module.
+    pub fn load_module_state_dict(
+        &mut self,
+        vars: &dyn Parameters,
+        state: &Dict,
+        strict: bool,
+    ) -> Result<IncompatibleKeys, Error> {
+        Ok(self.fabric.load_module_state_dict(vars, state, strict)?)
     }
 
     /// The device of this process.

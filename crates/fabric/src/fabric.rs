@@ -2,14 +2,16 @@
 
 use std::any::Any;
 use std::fmt;
+use std::path::Path;
 
-use fulgurite_torch::params;
-use fulgurite_torch::params::Parameters;
+use fulgurite_optim::Optimizer;
+use fulgurite_torch::params::{IncompatibleKeys, Parameters};
 use fulgurite_torch::tch::Device;
+use fulgurite_torch::{Dict, Value, params};
 
 use crate::loggers::Logger;
-use crate::strategy::Ranks;
-use crate::{CheckpointIo, Devices, FabricError, Precision, RankZeroCheckpointIo, Strategy};
+use crate::strategy::{ContextGuard, Ranks};
+use crate::{CheckpointIo, Commit, Devices, FabricError, Precision, RankZeroCheckpointIo, Strategy};
 
 mod builder;
 mod own_loop;
@@ -93,6 +95,11 @@ impl Fabric {
     /// What the user should know about what was asked for and is done, one sentence each; empty from then on.
     pub fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
+    }
+
+    /// Both, for a step that the strategy takes in the precision.
+    pub(crate) fn step_parts(&mut self) -> (&mut dyn Strategy, &mut dyn Precision) {
+        (self.strategy.as_mut(), self.precision.as_mut())
     }
 
     /// Takes another precision, before the module is set up.
@@ -184,6 +191,80 @@ impl Fabric {
     /// A process that never came.
     pub fn begin_evaluation(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         self.strategy.begin_evaluation(vars)
+    }
+
+    /// What surrounds the making of a module: it is in force until it is dropped. The trainer makes it for
+    /// `configure_model`.
+    ///
+    /// # Errors
+    ///
+    /// What the strategy's backend said.
+    pub fn model_init_context(&self) -> Result<ContextGuard, FabricError> {
+        self.strategy.model_init_context()
+    }
+
+    /// The module's state as the strategy wants it in a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// What libtorch or the strategy's backend said.
+    pub fn module_state_dict(&mut self, vars: &dyn Parameters) -> Result<Dict, FabricError> {
+        self.strategy.module_state_dict(vars)
+    }
+
+    /// Brings back what [`module_state_dict`](Fabric::module_state_dict) returned.
+    ///
+    /// # Errors
+    ///
+    /// A state of another module.
+    pub fn load_module_state_dict(
+        &mut self,
+        vars: &dyn Parameters,
+        state: &Dict,
+        strict: bool,
+    ) -> Result<IncompatibleKeys, FabricError> {
+        self.strategy.load_module_state_dict(vars, state, strict)
+    }
+
+    /// An optimizer's state as the strategy wants it in a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// What the strategy's backend said.
+    pub fn optimizer_state_dict(&mut self, optimizer: &dyn Optimizer) -> Result<Dict, FabricError> {
+        self.strategy.optimizer_state_dict(optimizer)
+    }
+
+    /// Brings back what [`optimizer_state_dict`](Fabric::optimizer_state_dict) returned.
+    ///
+    /// # Errors
+    ///
+    /// A state of another optimizer.
+    pub fn load_optimizer_state_dict(
+        &mut self,
+        optimizer: &mut dyn Optimizer,
+        state: &Dict,
+    ) -> Result<(), FabricError> {
+        self.strategy.load_optimizer_state_dict(optimizer, state)
+    }
+
+    /// Writes a checkpoint through the strategy, which writes it with [`checkpoint_io`](Fabric::checkpoint_io) unless it
+    /// knows better. Called on every rank.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written.
+    pub fn save_checkpoint(&mut self, checkpoint: &Value, commit: &Commit) -> Result<(), FabricError> {
+        self.strategy.save_checkpoint(self.checkpoint_io.as_mut(), checkpoint, commit)
+    }
+
+    /// Reads a checkpoint through the strategy. Called on every rank.
+    ///
+    /// # Errors
+    ///
+    /// A missing, damaged or foreign file.
+    pub fn load_checkpoint(&mut self, path: &Path) -> Result<Value, FabricError> {
+        self.strategy.load_checkpoint(self.checkpoint_io.as_mut(), path)
     }
 
     /// This process has an error that others may not have. Whatever needs all of them is an error from now on, where it would

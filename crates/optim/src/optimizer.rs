@@ -113,6 +113,12 @@ pub trait Optimizer: Any + Send {
     /// refuses an operation, such as on a sparse gradient.
     fn step(&mut self) -> Result<(), OptimError>;
 
+    /// Whether a step evaluates the loss more than once, so that only [`step_with`](Optimizer::step_with) can take it
+    /// (LBFGS). Of any other optimizer, evaluating the loss and then [`step`](Optimizer::step) is the same.
+    fn needs_closure(&self) -> bool {
+        false
+    }
+
     /// Evaluates `closure`, possibly several times (LBFGS), and updates the parameters. Returns the first loss.
     ///
     /// # Errors

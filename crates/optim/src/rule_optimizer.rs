@@ -7,7 +7,7 @@ use crate::groups::resolve_more;
 use crate::optimizer::Closure;
 use crate::partition::Partition;
 use crate::rule::Rule;
-use crate::{OptimError, Optimizer, ParamGroup, ParamGroupConfig, state_dict};
+use crate::{OptimError, Optimizer, ParamGroup, ParamGroupConfig, state_dict, typed};
 
 /// The optimizer that a [`Rule`] makes.
 ///
@@ -34,6 +34,7 @@ impl<R: Rule> RuleOptimizer<R> {
     /// For `groups` that were resolved with the defaults of `rule`.
     pub(crate) fn new(groups: Vec<ParamGroup>, rule: R) -> Result<RuleOptimizer<R>, OptimError> {
         const { assert!(R::SLOTS.len() <= 8 && R::SCALARS.len() <= 2, "a rule has at most 8 slots and 2 scalars") }
+        typed::check(R::NAME, &rule)?;
         for group in &groups {
             rule.validate(group)?;
         }

@@ -91,6 +91,7 @@ pub(crate) fn load_groups<R: Rule>(
             group.weight_decay = weight_decay;
         }
         typed::update(rule, entry).map_err(|error| OptimError::state_dict(R::NAME, error))?;
+        check_fixed::<R>(entry)?;
         group.extra = Dict::new();
         let mut own = settings(group, rule);
         R::FIXED.iter().for_each(|(key, _)| drop(own.remove(key)));
@@ -103,6 +104,19 @@ pub(crate) fn load_groups<R: Rule>(
         rule.validate(group)?;
     }
     saved.iter().map(|entry| Ok(params_of(R::NAME, entry)?.to_vec())).collect()
+}
+
+/// Settings that are fixed here are kept as the file has them, and must be of their type.
+fn check_fixed<R: Rule>(entry: &Dict) -> Result<(), OptimError> {
+    for (key, fixed) in R::FIXED {
+        let Some(saved) = entry.get(key).filter(|_| *fixed != Fixed::None) else { continue };
+        if saved.as_bool().is_none() {
+            let found = saved.type_name();
+            let problem = format!("entry `{key}` of a parameter group is {found}, expected bool");
+            return Err(OptimError::state_dict(R::NAME, problem));
+        }
+    }
+    Ok(())
 }
 
 /// The entries of `param_groups`, as many and with as many parameters as `groups`.

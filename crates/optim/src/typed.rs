@@ -8,6 +8,8 @@ use serde::de::value::SeqDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
 use serde::ser::{self, Impossible, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeTuple};
 
+use crate::OptimError;
+
 /// What an entry cannot be.
 #[derive(Debug)]
 pub(crate) struct Unfit(String);
@@ -42,6 +44,21 @@ impl de::Error for Unfit {
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Unfit {
         let names: Vec<String> = expected.iter().map(|name| format!("`{name}`")).collect();
         Unfit(format!("is `{variant}`, expected {}", names.join(" or ")))
+    }
+}
+
+/// Whether a state dict can hold the options.
+///
+/// # Errors
+///
+/// An option that is no plain data, such as an enum with data.
+pub(crate) fn check(owner: &'static str, options: &impl Serialize) -> Result<(), OptimError> {
+    match options.serialize(ToValue) {
+        Ok(Value::Dict(_)) => Ok(()),
+        Ok(other) => Err(OptimError::other(owner, format!("its options are {}, no struct", other.type_name()))),
+        Err(error) => {
+            Err(OptimError::other(owner, format!("{error}; write the option as numbers, texts or lists of them")))
+        }
     }
 }
 
@@ -445,5 +462,90 @@ impl<'de, 'a, I: Iterator<Item = (&'a Value, &'a Value)>> de::MapAccess<'de> for
             true => error,
             false => Unfit(format!("entry `{}` {error}", key.as_str().unwrap_or_default())),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::PerGroup;
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(default)]
+    struct Options {
+        lr: f64,
+        betas: (f64, f64),
+        eps: (Option<f64>, f64),
+        steps: u32,
+        mode: crate::Mode,
+        momentum: PerGroup,
+        names: Vec<String>,
+        limit: f64,
+    }
+
+    impl Default for Options {
+        fn default() -> Options {
+            Options {
+                lr: 0.5,
+                betas: (0.9, 0.99),
+                eps: (None, 1e-3),
+                steps: 7,
+                mode: crate::Mode::Max,
+                momentum: PerGroup::Each(vec![0.1, 0.2]),
+                names: vec!["a".into()],
+                limit: f64::INFINITY,
+            }
+        }
+    }
+
+    #[test]
+    fn options_come_back_as_they_were() {
+        let saved = to_dict(&Options::default());
+        assert_eq!(saved.get("betas"), Some(&Value::Tuple(vec![0.9.into(), 0.99.into()])));
+        assert_eq!(saved.get("eps"), Some(&Value::Tuple(vec![Value::None, 1e-3.into()])));
+        assert_eq!(saved.get("mode"), Some(&"max".into()));
+        let mut read = Options { lr: 0.0, steps: 0, limit: 0.0, names: Vec::new(), ..Options::default() };
+        update(&mut read, &saved).unwrap();
+        assert_eq!(read, Options::default());
+    }
+
+    #[test]
+    fn what_is_not_there_stays_and_numbers_are_pythons() {
+        let mut read = Options::default();
+        let lr = fulgurite_torch::tch::Tensor::from(0.25);
+        update(&mut read, &Dict::new().with("lr", lr).with("betas", vec![1, 0]).with("other", 3)).unwrap();
+        assert_eq!(read, Options { lr: 0.25, betas: (1.0, 0.0), ..Options::default() });
+    }
+
+    #[test]
+    fn an_entry_of_the_wrong_type_is_named() {
+        let wrong = |key: &str, value: Value| {
+            let error = update(&mut Options::default(), &Dict::new().with(key, value)).unwrap_err();
+            error.strip_prefix(&format!("entry `{key}` ")).unwrap_or(&error).to_owned()
+        };
+        assert_eq!(wrong("lr", "fast".into()), "is `fast`, expected a number");
+        assert_eq!(wrong("betas", vec![0.9].into()), "has 1 items, expected a tuple of size 2");
+        assert_eq!(wrong("steps", (-1).into()), "is out of range, expected u32");
+        assert_eq!(wrong("mode", "most".into()), "is `most`, expected `min` or `max`");
+        assert_eq!(wrong("names", 3.into()), "is int, expected a list or tuple");
+    }
+
+    #[test]
+    fn what_a_state_dict_cannot_hold_is_refused_at_once() {
+        #[derive(Serialize)]
+        enum Kind {
+            At { step: u32 },
+        }
+        #[derive(Serialize)]
+        struct Foreign {
+            kind: Kind,
+        }
+        let error = check("Mine", &Foreign { kind: Kind::At { step: 3 } }).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "Mine: a state dict cannot hold an enum with data; write the option as numbers, texts or lists of them"
+        );
     }
 }

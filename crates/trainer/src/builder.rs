@@ -52,6 +52,14 @@ enum Loggers {
     Given(Vec<Box<dyn Logger>>),
 }
 
+impl Trainer {
+    /// A builder with Lightning's defaults, or those of the environment: `PL_TRAINER_MAX_EPOCHS=3` sets `max_epochs`
+    /// where the program does not.
+    pub fn builder() -> TrainerBuilder {
+        TrainerBuilder::new()
+    }
+}
+
 impl TrainerBuilder {
     /// A builder with the defaults of the environment, and Lightning's.
     pub(crate) fn new() -> TrainerBuilder {

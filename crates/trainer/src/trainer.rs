@@ -8,7 +8,6 @@ use fulgurite_engine::{
 };
 use fulgurite_torch::Value;
 
-use crate::builder::TrainerBuilder;
 use crate::report;
 
 /// Runs a module over data: loops, devices, accumulation, clipping, checkpoints, logs.
@@ -33,12 +32,6 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A builder with Lightning's defaults, or those of the environment: `PL_TRAINER_MAX_EPOCHS=3` sets `max_epochs`
-    /// where the program does not.
-    pub fn builder() -> TrainerBuilder {
-        TrainerBuilder::new()
-    }
-
     pub(crate) fn new(engine: Engine) -> Trainer {
         Trainer { engine, ckpt_path: None, verbose: true, return_predictions: true }
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use fulgurite::fabric::FabricError;
 use fulgurite::fabric::strategy::{Strategy, StrategyContext};
+use fulgurite::fabric::{FabricError, Precision};
 use fulgurite::tch::{Device, Tensor};
 
 /// One device that is left to other programs for a moment in each step.
@@ -28,8 +28,8 @@ impl Strategy for PoliteStrategy {
         self.device
     }
 
-    fn before_backward(&mut self, _: &Tensor) -> Result<(), FabricError> {
+    fn backward(&mut self, loss: &Tensor, precision: &mut dyn Precision) -> Result<(), FabricError> {
         std::thread::sleep(Duration::from_millis(1));
-        Ok(())
+        precision.backward(loss)
     }
 }

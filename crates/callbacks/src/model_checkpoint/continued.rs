@@ -1,11 +1,11 @@
 //! What a resumed run takes over of the files that are there. Paths in a checkpoint are data: a file is overwritten or
 //! removed only if it shows itself that the run wrote it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use fulgurite_engine::{Error, Outline, Reach, TrainerState};
-use fulgurite_torch::{Dict, Value};
+use fulgurite_torch::Value;
 
 use super::ledger::Kept;
 use super::naming::Template;
@@ -15,14 +15,6 @@ use super::{Ledger, ModelCheckpoint};
 
 /// Names of files in a message.
 const SHOWN: usize = 5;
-
-/// The checkpoint that the state comes from.
-#[derive(Debug, Clone)]
-pub(super) struct Loaded {
-    pub path: PathBuf,
-    run_id: Option<String>,
-    reach: Reach,
-}
 
 /// A checkpoint that the run wrote after the one it was resumed from.
 struct Later {
@@ -36,13 +28,6 @@ enum LaterPlace {
     Ranked,
     Latest,
     Last,
-}
-
-impl Loaded {
-    pub(super) fn new(path: &Path, checkpoint: &Dict) -> Loaded {
-        let outline = Outline(checkpoint);
-        Loaded { path: path.into(), run_id: outline.run_id().map(str::to_owned), reach: outline.reach() }
-    }
 }
 
 impl ModelCheckpoint {
@@ -239,6 +224,3 @@ impl ModelCheckpoint {
         version.parse::<u64>().is_ok().then_some(name)
     }
 }
-
-/// Files that the run wrote after the checkpoint it was resumed from, and at which step.
-pub(super) type WrittenLater = HashMap<PathBuf, i64>;

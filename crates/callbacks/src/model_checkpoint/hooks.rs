@@ -9,7 +9,7 @@ use fulgurite_engine::{Callback, Checkpointer, Error, Loss, ModuleView, Result, 
 use fulgurite_fabric::Commit;
 use fulgurite_torch::Dict;
 
-use super::continued::Loaded;
+use super::loaded::Loaded;
 use super::naming::Template;
 use super::paths::absolute;
 use super::{INTERRUPTED, ModelCheckpoint, SaveLast};

@@ -9,7 +9,7 @@ use fulgurite_torch::record::{Argument, OpRecord, TensorRecord};
 use fulgurite_torch::storage_id;
 use fulgurite_torch::tch::Tensor;
 
-use super::{LayerSummary, Summary};
+use super::summary::{LayerSummary, Summary};
 
 /// A parameter or buffer under one of its names.
 struct Variable {

@@ -10,8 +10,9 @@ use fulgurite_torch::tch::{Device, Tensor};
 use fulgurite_torch::{Dict, Value, params, tensor_id};
 
 use super::method::slice_dim;
+use super::parameter::{Mask, Parameter};
 use super::resample::resample;
-use super::{Mask, ModelPruning, ModelPruningOptions, Parameter, PruningAmount};
+use super::{ModelPruning, ModelPruningOptions, PruningAmount};
 use crate::model_checkpoint::python_str;
 
 impl Callback for ModelPruning {

@@ -3,16 +3,17 @@
 mod hooks;
 mod method;
 mod options;
+mod parameter;
 mod resample;
 
 use fulgurite_engine::config::Configurable;
 use fulgurite_engine::{Error, Result};
 use fulgurite_torch::Dict;
-use fulgurite_torch::grad::NoGradGuard;
-use fulgurite_torch::tch::{Kind, Tensor};
+use fulgurite_torch::tch::Tensor;
 
 use self::method::{CustomFn, Unstructured, prune_slices};
 pub use self::options::{ModelPruningOptions, PruningAmount, PruningFn};
+use self::parameter::Parameter;
 use self::resample::ResampleFn;
 
 type ByEpoch<T> = Box<dyn FnMut(u64) -> T + Send>;
@@ -60,23 +61,6 @@ pub struct ModelPruning {
     parameters: Vec<Parameter>,
     /// The state of a checkpoint, until the parameters are known.
     restored: Option<Dict>,
-}
-
-/// A parameter to prune.
-struct Parameter {
-    name: String,
-    /// The module's own handle.
-    tensor: Tensor,
-    mask: Option<Mask>,
-    /// Its first values, on the CPU, if it may go back to them.
-    original: Option<Tensor>,
-}
-
-struct Mask {
-    /// True where the parameter is kept.
-    keep: Tensor,
-    /// True where it is zero.
-    pruned: Tensor,
 }
 
 impl Configurable for ModelPruning {
@@ -218,50 +202,5 @@ fn unstructured<'a>(options: &ModelPruningOptions, method: &'a mut Option<Custom
         (None, PruningFn::L1Unstructured) => Some(Unstructured::Smallest),
         (None, PruningFn::RandomUnstructured) => Some(Unstructured::Random),
         (None, _) => None,
-    }
-}
-
-impl Parameter {
-    fn values(&self) -> Result<Tensor> {
-        Ok(self.tensor.f_detach()?)
-    }
-
-    fn mask_or_ones(&self) -> Result<Tensor> {
-        match &self.mask {
-            Some(mask) => Ok(mask.keep.shallow_clone()),
-            None => Ok(self.values()?.f_ones_like()?.f_to_kind(Kind::Bool)?),
-        }
-    }
-
-    /// Takes a mask, and applies it.
-    fn set_mask(&mut self, keep: Tensor) -> Result<()> {
-        let pruned = keep.f_logical_not()?;
-        self.mask = Some(Mask { keep, pruned });
-        self.apply_mask()
-    }
-
-    /// Zeroes what is pruned. Nothing of it remains, not even NaN.
-    fn apply_mask(&mut self) -> Result<()> {
-        let Some(mask) = &self.mask else { return Ok(()) };
-        let _no_grad = NoGradGuard::new();
-        let _same_tensor = self.tensor.f_masked_fill_(&mask.pruned, 0)?;
-        Ok(())
-    }
-
-    /// Zeroes the gradient of what is pruned.
-    fn apply_mask_to_grad(&self) -> Result<()> {
-        let Some(mask) = &self.mask else { return Ok(()) };
-        let mut grad = self.tensor.f_grad()?;
-        if grad.defined() {
-            let _no_grad = NoGradGuard::new();
-            let _same_tensor = grad.f_masked_fill_(&mask.pruned, 0)?;
-        }
-        Ok(())
-    }
-
-    /// How many are pruned, of how many.
-    fn pruned_count(&self) -> Result<(i64, i64)> {
-        let Some(mask) = &self.mask else { return Ok((0, self.tensor.numel() as i64)) };
-        Ok((mask.pruned.f_count_nonzero(None)?.f_int64_value(&[])?, self.tensor.numel() as i64))
     }
 }

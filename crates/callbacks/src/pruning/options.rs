@@ -1,4 +1,4 @@
-//! What [`ModelPruning`] can be told.
+//! What [`ModelPruning`](super::ModelPruning) can be told.
 
 use std::fmt;
 
@@ -6,10 +6,9 @@ use derive_setters::Setters;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ModelPruning;
 use fulgurite_engine::Error;
 
-/// How [`ModelPruning`] chooses what to prune.
+/// How [`ModelPruning`](super::ModelPruning) chooses what to prune.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PruningFn {
@@ -108,10 +107,10 @@ impl PruningAmount {
     }
 }
 
-/// Options of [`ModelPruning`].
+/// Options of [`ModelPruning`](super::ModelPruning).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, Setters)]
 #[serde(default, deny_unknown_fields)]
-#[setters(strip_option, generate_delegates(ty = "ModelPruning", field = "options"))]
+#[setters(strip_option, generate_delegates(ty = "super::ModelPruning", field = "options"))]
 #[non_exhaustive]
 pub struct ModelPruningOptions {
     /// How to choose what to prune.

@@ -5,7 +5,7 @@ use fulgurite_torch::params;
 use fulgurite_torch::params::Parameters;
 use fulgurite_torch::tch::Tensor;
 
-use super::Parameter;
+use super::parameter::Parameter;
 use fulgurite_engine::Result;
 
 /// Fills a parameter, known by its name, with new values.

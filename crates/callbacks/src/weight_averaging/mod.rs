@@ -9,7 +9,7 @@ use derive_setters::Setters;
 use fulgurite_engine::config::Configurable;
 use fulgurite_engine::{Callback, Error, Loss, ModuleView, Result, TrainerFn, TrainerState};
 use fulgurite_torch::tch::Tensor;
-use fulgurite_torch::{Dict, Value, params, to_host_f64};
+use fulgurite_torch::{Dict, Value, to_host_f64};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -274,7 +274,7 @@ impl Callback for WeightAveraging {
             Value::Tensor(tensor) => to_host_f64(tensor)? as u64,
             _ => u64::try_from(averaging.int("n_averaged")?)?,
         };
-        params::load_state_dict(module.vars(), current, true)?;
+        trainer.load_module_state_dict(module.vars(), current, true)?;
         self.restored = Some((checkpoint.dict("state_dict")?.clone(), n_averaged));
         Ok(())
     }

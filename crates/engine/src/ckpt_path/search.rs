@@ -7,7 +7,7 @@ use fulgurite_fabric::StoredFile;
 use fulgurite_torch::{Dict, Value};
 
 use super::Configuration;
-use super::{folders_of, is_checkpoint};
+use super::files::{folders_of, is_checkpoint};
 use crate::error::Error;
 use crate::outline::{Outline, Reach};
 use crate::state::TrainerState;

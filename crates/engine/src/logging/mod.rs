@@ -3,12 +3,14 @@
 mod connector;
 mod entry;
 mod media;
+mod options;
 mod over_ranks;
 mod results;
 
-pub use entry::{LogEntries, LogEntry, Reduce};
+pub use entry::{LogEntries, LogEntry};
+pub use options::Reduce;
 pub use results::LoggedValue;
 
 pub(crate) use connector::Metrics;
-pub(crate) use entry::LogOptions;
+pub(crate) use options::LogOptions;
 pub(crate) use results::ResultStore;

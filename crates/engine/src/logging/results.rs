@@ -4,7 +4,7 @@ use fulgurite_metrics::{LogValue, Metric};
 use fulgurite_torch::tch::{Device, Kind, Tensor};
 use fulgurite_torch::{Dict, Value, ValueError, to_host_f64};
 
-use super::entry::optional;
+use super::options::optional;
 use super::{LogOptions, Reduce};
 use crate::error::Error;
 use crate::hook::{Hook, Logging};

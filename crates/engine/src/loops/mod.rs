@@ -13,7 +13,6 @@ mod shutdown;
 mod training_epoch;
 
 pub use evaluation::EvalResults;
-pub use optimization::OptimizerClosure;
 
 pub(crate) use batches::Numbered;
 pub(crate) use run::Run;

@@ -1,63 +1,38 @@
 //! One step of automatic optimization: loss, backward pass, accumulation, clipping, update.
 
-use fulgurite_fabric::OptimizerStep;
-use fulgurite_optim::{OptimError, Optimizer};
+use fulgurite_optim::Optimizer;
 use fulgurite_torch::anomaly::{self, AnomalyWatch};
 use fulgurite_torch::grad;
 use fulgurite_torch::params::{self, named_parameters};
 use fulgurite_torch::tch::Tensor;
 
+use crate::closure::OptimizerClosure;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::loss::Loss;
 use crate::module::LightningModule;
 use crate::scope::Scope;
-use crate::state::{Owner, TrainerState, Window};
+use crate::state::{Owner, Window};
 
-/// Runs the training step and the backward pass of a batch: what an optimizer calls to learn the loss.
-pub struct OptimizerClosure<'a, M: LightningModule> {
-    engine: &'a mut Engine,
+/// The evaluation of a batch's loss, which an optimizer may ask for several times per step.
+struct Evaluation<'a, M: LightningModule> {
     batch: &'a M::Batch,
     outputs: Option<Loss>,
     /// The optimizer steps after it, so the window closes.
     closes_window: bool,
     /// The window before this batch.
     window: Window,
-    step: OptimizerStep,
 }
 
-impl<M: LightningModule> OptimizerClosure<'_, M> {
-    /// Steps `optimizer`, with this as its closure.
-    ///
-    /// # Errors
-    ///
-    /// Those of the hooks it runs, and the optimizer's.
-    pub fn step(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<()> {
-        if self.engine.state.fabric.precision().evaluates_first() {
-            let _loss = self.evaluate(module, optimizer)?;
-            self.step = self.engine.state.fabric.optimizer_step(optimizer)?;
-            return Ok(());
-        }
-        match optimizer.step_with(&mut |optimizer| Ok(self.evaluate(module, optimizer)?)) {
-            Ok(_loss) => Ok(()),
-            Err(OptimError::Closure(error)) => Err(error),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The trainer's state.
-    pub fn trainer(&mut self) -> &mut TrainerState {
-        &mut self.engine.state
-    }
-
-    /// The loss of the batch, with its gradients computed. An undefined tensor when the batch was skipped.
-    ///
-    /// # Errors
-    ///
-    /// Those of the hooks it runs.
-    pub fn evaluate(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<Tensor, Error> {
-        let engine = &mut *self.engine;
+impl<M: LightningModule> Evaluation<'_, M> {
+    /// The loss, with its gradients computed. An undefined tensor when the batch was skipped.
+    fn evaluate(
+        &mut self,
+        engine: &mut Engine,
+        module: &mut M,
+        optimizer: &mut dyn Optimizer,
+    ) -> Result<Tensor, Error> {
         if self.outputs.is_some() && self.window.batches > 0 {
             let window = engine.state.accumulate_grad_batches();
             return Err(Error::Config(format!(
@@ -137,18 +112,21 @@ impl Engine {
     ) -> Result<Loss, Error> {
         let closes_window = !self.state.is_accumulating();
         let window = self.state.fit.epoch.optimization.window();
-        let step = OptimizerStep::Taken;
+        let mut evaluation = Evaluation::<M> { batch, outputs: None, closes_window, window };
         if !closes_window {
-            let mut closure = OptimizerClosure { engine: self, batch, outputs: None, closes_window, window, step };
-            let _loss = closure.evaluate(module, optimizer)?;
-            return Ok(closure.outputs.unwrap_or_default());
+            let _loss = evaluation.evaluate(self, module, optimizer)?;
+            return Ok(evaluation.outputs.unwrap_or_default());
         }
         self.state.fit.epoch.optimization.begin_step();
-        let (outputs, step) = self.in_module(Hook::OptimizerStep, module, |engine, module| {
-            let mut closure = OptimizerClosure { engine, batch, outputs: None, closes_window, window, step };
+        let step = self.in_module(Hook::OptimizerStep, module, |engine, module| {
+            let mut evaluate = |engine: &mut Engine, module: &mut M, optimizer: &mut dyn Optimizer| {
+                evaluation.evaluate(engine, module, optimizer)
+            };
+            let mut closure = OptimizerClosure::new(engine, &mut evaluate);
             module.optimizer_step(optimizer, &mut closure)?;
-            Ok((closure.outputs.take(), closure.step))
+            Ok(closure.step_taken())
         })?;
+        let outputs = evaluation.outputs;
         let outputs = outputs.ok_or_else(|| {
             Error::Config(format!(
                 "{}::optimizer_step never ran its closure, so there was nothing to step on; call `closure.step(self, optimizer)`",

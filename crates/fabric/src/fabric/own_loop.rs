@@ -12,7 +12,7 @@ use fulgurite_torch::tch::{Tensor, nn};
 use fulgurite_torch::{Dict, Value, params, printable, rng, tensor_id};
 
 use super::Fabric;
-use crate::{FabricError, Pass, ReduceOp};
+use crate::{Commit, FabricError, Pass, ReduceOp};
 
 /// A loop of one's own. What a loop over `tch` changes to run on several processes, in another precision, or on another
 /// device:
@@ -25,7 +25,7 @@ use crate::{FabricError, Pass, ReduceOp};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut fabric = Fabric::builder().devices(2).strategy("ddp").build()?;
-/// let (vars, layer) = fabric.init_module(|root| nn::linear(root, 1, 1, Default::default()));
+/// let (vars, layer) = fabric.init_module(|root| nn::linear(root, 1, 1, Default::default()))?;
 /// let mut optimizer = fabric.setup(&vars, SGD::new(&vars).lr(0.1).build()?)?;
 /// let loader = fabric.setup_dataloader(DataLoader::new(InMemory::new((0..64).map(|x| x as f32))).batch_size(8))?;
 /// for batch in loader.iter(0, 0)? {
@@ -41,12 +41,17 @@ impl Fabric {
     // Set-up ----------------------------------------------------------------------------------------------------------
 
     /// A module whose parameters are made on the device and in the kind that the precision wants: what it is made of gets
-    /// the root of their store.
-    pub fn init_module<T>(&self, make: impl FnOnce(&nn::Path<'_>) -> T) -> (nn::VarStore, T) {
+    /// the root of their store. What the strategy does about new modules is done.
+    ///
+    /// # Errors
+    ///
+    /// What the strategy's backend said.
+    pub fn init_module<T>(&self, make: impl FnOnce(&nn::Path<'_>) -> T) -> Result<(nn::VarStore, T), FabricError> {
+        let _context = self.model_init_context()?;
         let mut vars = nn::VarStore::new(self.device());
         vars.set_kind(self.precision().init_kind());
         let module = make(&vars.root());
-        (vars, module)
+        Ok((vars, module))
     }
 
     /// Sets a module and its optimizer up for training: [`setup_module`](Fabric::setup_module),
@@ -87,6 +92,7 @@ impl Fabric {
                 )));
             }
             self.precision().check_optimizer(optimizer)?;
+            self.strategy().check_optimizer(optimizer)?;
         }
         Ok(())
     }
@@ -207,7 +213,10 @@ impl Fabric {
     ///
     /// What the file system said, on every rank.
     pub fn save(&mut self, path: impl AsRef<Path>, state: &Dict) -> Result<(), FabricError> {
-        self.checkpoint_io().save(&Value::Dict(state.clone()), path.as_ref())
+        let commit = Commit { path: path.as_ref().into(), ..Commit::default() };
+        self.save_checkpoint(&Value::Dict(state.clone()), &commit)?;
+        // Where checkpoints are written in the background, this one is waited for.
+        self.checkpoint_io().wait().map_or(Ok(()), |failure| Err(failure.error))
     }
 
     /// [`save`](Fabric::save) of the entries of each dict in `state` for which `filter(key of the dict, name)` holds.
@@ -239,7 +248,7 @@ impl Fabric {
     /// A missing, damaged or foreign file.
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<Dict, FabricError> {
         let path = path.as_ref();
-        match self.checkpoint_io().load(path)? {
+        match self.load_checkpoint(path)? {
             Value::Dict(state) => Ok(state),
             other => Err(FabricError::Checkpoint {
                 path: path.into(),

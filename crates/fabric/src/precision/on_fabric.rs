@@ -3,11 +3,11 @@
 use fulgurite_data::Batch;
 use fulgurite_optim::Optimizer;
 use fulgurite_torch::autocast::AutocastGuard;
-use fulgurite_torch::distributed::{SyncBatchNorm, SyncBatchNormGuard};
 use fulgurite_torch::grad;
 use fulgurite_torch::tch::Tensor;
 
 use super::{GradScaler, OptimizerStep, Pass};
+use crate::strategy::ContextGuard;
 use crate::{Fabric, FabricError};
 
 /// How gradients are clipped.
@@ -40,14 +40,39 @@ impl Clip {
     pub fn norm(max_norm: f64) -> Clip {
         Clip::Norm { max_norm, norm_type: 2.0, error_if_nonfinite: false }
     }
+
+    /// Clips the gradients of an optimizer's parameters as one device does. Returns the norm they had, on their device, when
+    /// clipping by norm.
+    ///
+    /// # Errors
+    ///
+    /// A norm that is not finite, if that is to be an error; what libtorch said.
+    pub fn clip(self, optimizer: &dyn Optimizer) -> Result<Option<Tensor>, FabricError> {
+        let parameters = || optimizer.param_groups().iter().flat_map(|group| &group.params);
+        match self {
+            Clip::Value { clip_val } => {
+                grad::clip_grad_value(parameters(), clip_val)?;
+                Ok(None)
+            }
+            Clip::Norm { max_norm, norm_type, error_if_nonfinite } => {
+                if error_if_nonfinite {
+                    let norm = grad::grad_norm(parameters(), norm_type)?.f_double_value(&[])?;
+                    if !norm.is_finite() {
+                        return Err(FabricError::NormNotFinite { norm });
+                    }
+                }
+                Ok(Some(grad::clip_grad_norm(parameters(), max_norm, norm_type)?))
+            }
+        }
+    }
 }
 
 /// What surrounds a forward pass, on this thread, until it is dropped. Made by [`Fabric::forward_context`].
 #[derive(Debug)]
 #[must_use = "it is in force until it is dropped"]
 pub struct ForwardContext {
+    _strategy: ContextGuard,
     _autocast: Option<AutocastGuard>,
-    _sync_batch_norm: Option<SyncBatchNormGuard>,
 }
 
 impl Fabric {
@@ -59,8 +84,8 @@ impl Fabric {
         }
     }
 
-    /// What surrounds a forward pass and its loss: autocast in mixed precision, and in training synchronized batch norms
-    /// if the strategy has them. It is in force until it is dropped.
+    /// What surrounds a forward pass and its loss: autocast in mixed precision, and what the strategy puts around it, such as
+    /// synchronized batch norms in training. It is in force until it is dropped.
     ///
     /// ```
     /// use fulgurite_fabric::{Fabric, Pass};
@@ -80,10 +105,9 @@ impl Fabric {
     ///
     /// A device that has no autocast.
     pub fn forward_context(&self, pass: Pass) -> Result<ForwardContext, FabricError> {
-        let sync_batch_norm = self.strategy().sync_batch_norm().filter(|_| pass == Pass::Training);
         Ok(ForwardContext {
+            _strategy: self.strategy().forward_context(pass)?,
             _autocast: self.precision().forward_context(self.device(), pass)?,
-            _sync_batch_norm: sync_batch_norm.map(SyncBatchNorm::enter),
         })
     }
 
@@ -115,10 +139,8 @@ impl Fabric {
     ///
     /// What autograd said.
     pub fn backward_scaled(&mut self, loss: &Tensor) -> Result<(), FabricError> {
-        self.strategy_mut().before_backward(loss)?;
-        let passed = self.precision_mut().backward(loss);
-        passed.map_err(|error| self.strategy().explain(error))?;
-        self.strategy_mut().after_backward()
+        let (strategy, precision) = self.step_parts();
+        strategy.backward(loss, precision)
     }
 
     /// What losses are multiplied by; 1 without a gradient scaler. Read from the device.
@@ -147,22 +169,7 @@ impl Fabric {
     /// A norm that is not finite, if that is to be an error; what libtorch said.
     pub fn clip_gradients(&mut self, optimizer: &dyn Optimizer, clip: Clip) -> Result<Option<Tensor>, FabricError> {
         self.unscale_gradients(optimizer)?;
-        let parameters = || optimizer.param_groups().iter().flat_map(|group| &group.params);
-        match clip {
-            Clip::Value { clip_val } => {
-                grad::clip_grad_value(parameters(), clip_val)?;
-                Ok(None)
-            }
-            Clip::Norm { max_norm, norm_type, error_if_nonfinite } => {
-                if error_if_nonfinite {
-                    let norm = grad::grad_norm(parameters(), norm_type)?.f_double_value(&[])?;
-                    if !norm.is_finite() {
-                        return Err(FabricError::NormNotFinite { norm });
-                    }
-                }
-                Ok(Some(grad::clip_grad_norm(parameters(), max_norm, norm_type)?))
-            }
-        }
+        self.strategy_mut().clip_gradients(optimizer, clip)
     }
 
     /// Steps an optimizer whose gradients are complete. With a gradient scaler, a step with an infinite gradient is
@@ -172,6 +179,7 @@ impl Fabric {
     ///
     /// What the optimizer said; an optimizer that evaluates the loss itself (LBFGS).
     pub fn optimizer_step(&mut self, optimizer: &mut dyn Optimizer) -> Result<OptimizerStep, FabricError> {
-        self.precision_mut().optimizer_step(optimizer)
+        let (strategy, precision) = self.step_parts();
+        strategy.optimizer_step(optimizer, precision)
     }
 }

@@ -379,11 +379,9 @@ impl GradScaler {
     }
 
     pub(super) fn check_optimizer(&self, optimizer: &dyn Optimizer) -> Result<(), ScalerError> {
-        match optimizer.name() {
-            optimizer @ "LBFGS" if self.options.enabled => {
-                Err(ScalerError::NeedsClosure { optimizer: optimizer.to_owned() })
-            }
-            _ => Ok(()),
+        match optimizer.needs_closure() && self.options.enabled {
+            true => Err(ScalerError::NeedsClosure { optimizer: optimizer.name().to_owned() }),
+            false => Ok(()),
         }
     }
 

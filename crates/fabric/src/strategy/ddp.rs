@@ -9,7 +9,7 @@ use fulgurite_torch::tch::{Device, Tensor, no_grad};
 use fulgurite_torch::{Value, serialization};
 
 use super::{DdpOptions, Ranks, ReduceOp, Strategy};
-use crate::FabricError;
+use crate::{FabricError, Precision};
 
 /// Distributed data parallel: every process has the whole module and its own part of the data, and each backward pass ends
 /// with the mean of all gradients. PyTorch's `Reducer` sends them in buckets while the rest is still being computed.
@@ -57,6 +57,14 @@ impl DdpStrategy {
     pub fn synchronize_batch_norms(&mut self) -> Result<(), FabricError> {
         self.sync_batch_norm = Some(SyncBatchNorm::new(&self.group)?);
         Ok(())
+    }
+
+    /// What the reducer knows of an error of the backward pass: the rank, the operation, the parameter.
+    fn explain(&self, error: FabricError) -> FabricError {
+        match (&self.training, error) {
+            (Some(training), FabricError::Bridge(error)) => FabricError::Bridge(training.reducer.explain(error)),
+            (_, error) => error,
+        }
     }
 
     /// The group of all ranks, whose backend sends tensors of the device.
@@ -196,18 +204,11 @@ impl Strategy for DdpStrategy {
         }
     }
 
-    fn before_backward(&mut self, loss: &Tensor) -> Result<(), FabricError> {
-        match &mut self.training {
-            Some(training) if training.syncs => Ok(training.reducer.prepare_for_backward(&[loss])?),
-            _ => Ok(()),
+    fn backward(&mut self, loss: &Tensor, precision: &mut dyn Precision) -> Result<(), FabricError> {
+        if let Some(training) = self.training.as_mut().filter(|training| training.syncs) {
+            training.reducer.prepare_for_backward(&[loss])?;
         }
-    }
-
-    fn explain(&self, error: FabricError) -> FabricError {
-        match (&self.training, error) {
-            (Some(training), FabricError::Bridge(error)) => FabricError::Bridge(training.reducer.explain(error)),
-            (_, error) => error,
-        }
+        precision.backward(loss).map_err(|error| self.explain(error))
     }
 
     fn abandon(&self) {

@@ -2,20 +2,27 @@
 
 mod choice;
 mod consensus;
+mod context_guard;
 mod ddp;
 mod ddp_options;
 mod registry;
 mod single_device;
 
-use fulgurite_torch::Value;
-use fulgurite_torch::distributed::{ProcessGroup, SyncBatchNorm};
-use fulgurite_torch::params::Parameters;
-use fulgurite_torch::tch::{Device, Tensor};
+use std::path::Path;
 
-use crate::FabricError;
+use fulgurite_optim::Optimizer;
+use fulgurite_torch::distributed::{ProcessGroup, SyncBatchNorm};
+use fulgurite_torch::grad::NoGradGuard;
+use fulgurite_torch::params::{self, IncompatibleKeys, Parameters};
+use fulgurite_torch::tch::{Device, Tensor};
+use fulgurite_torch::{Dict, Value};
+
+use crate::precision::{Clip, OptimizerStep, Pass};
+use crate::{CheckpointIo, Commit, FabricError, Precision};
 
 pub use choice::StrategyChoice;
 pub use consensus::Consensus;
+pub use context_guard::ContextGuard;
 pub use ddp::DdpStrategy;
 pub use ddp_options::{Compression, DdpOptions};
 pub(crate) use registry::SINGLE_DEVICE;
@@ -56,9 +63,10 @@ impl Ranks {
 /// How a run spreads over processes and devices.
 ///
 /// The loops call these at fixed points, the same on every rank, whatever the strategy. Those of a training step come in
-/// this order: [`begin_micro_batch`](Strategy::begin_micro_batch), the forward pass,
-/// [`before_backward`](Strategy::before_backward), the backward pass, [`after_backward`](Strategy::after_backward).
-/// Whoever calls a collective must do so on every rank, in the same order.
+/// this order, between those of [`Precision`]: [`begin_micro_batch`](Strategy::begin_micro_batch),
+/// [`forward_context`](Strategy::forward_context) around the forward pass, [`backward`](Strategy::backward),
+/// [`clip_gradients`](Strategy::clip_gradients), [`optimizer_step`](Strategy::optimizer_step). Each default does what one
+/// device does. Whoever calls a collective must do so on every rank, in the same order.
 pub trait Strategy: Send {
     /// The registered name, such as `single_device`.
     fn name(&self) -> &str;
@@ -183,28 +191,132 @@ pub trait Strategy: Send {
         Ok(())
     }
 
-    /// The backward pass of `loss` comes next.
+    /// What surrounds the making of a module: it is in force until it is dropped.
     ///
     /// # Errors
     ///
     /// What the backend said.
-    fn before_backward(&mut self, loss: &Tensor) -> Result<(), FabricError> {
-        let _ = loss;
-        Ok(())
+    fn model_init_context(&self) -> Result<ContextGuard, FabricError> {
+        Ok(ContextGuard::none())
     }
 
-    /// What it knows of an error of the backward pass: the rank, the operation, the parameter.
-    fn explain(&self, error: FabricError) -> FabricError {
-        error
-    }
-
-    /// The backward pass is over.
+    /// What surrounds a forward pass and its loss, within what the precision puts around it.
     ///
     /// # Errors
     ///
     /// What the backend said.
-    fn after_backward(&mut self) -> Result<(), FabricError> {
+    fn forward_context(&self, pass: Pass) -> Result<ContextGuard, FabricError> {
+        let sync_batch_norm = self.sync_batch_norm().filter(|_| pass == Pass::Training);
+        Ok(sync_batch_norm.map_or_else(ContextGuard::none, |norms| norms.enter().into()))
+    }
+
+    /// The backward pass of a loss that was scaled: the precision's, and what the strategy does before and after it.
+    ///
+    /// # Errors
+    ///
+    /// What autograd or the backend said.
+    fn backward(&mut self, loss: &Tensor, precision: &mut dyn Precision) -> Result<(), FabricError> {
+        precision.backward(loss)
+    }
+
+    /// Clips the gradients of an optimizer's parameters, which have no scale any more. Returns the norm they had, on their
+    /// device, when clipping by norm.
+    ///
+    /// # Errors
+    ///
+    /// A norm that is not finite, if that is to be an error; what libtorch said.
+    fn clip_gradients(&mut self, optimizer: &dyn Optimizer, clip: Clip) -> Result<Option<Tensor>, FabricError> {
+        clip.clip(optimizer)
+    }
+
+    /// Refuses an optimizer that this strategy cannot step, when it is set up. One that
+    /// [evaluates the loss itself](Optimizer::needs_closure) calls back into the loops from its own step, and is not
+    /// stepped by [`optimizer_step`](Strategy::optimizer_step).
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot.
+    fn check_optimizer(&self, optimizer: &dyn Optimizer) -> Result<(), FabricError> {
+        let _ = optimizer;
         Ok(())
+    }
+
+    /// Steps an optimizer whose gradients are complete, as the precision does it.
+    ///
+    /// # Errors
+    ///
+    /// What the optimizer or the backend said.
+    fn optimizer_step(
+        &mut self,
+        optimizer: &mut dyn Optimizer,
+        precision: &mut dyn Precision,
+    ) -> Result<OptimizerStep, FabricError> {
+        precision.optimizer_step(optimizer)
+    }
+
+    /// The module's state as a checkpoint holds it.
+    ///
+    /// # Errors
+    ///
+    /// What libtorch or the backend said.
+    fn module_state_dict(&mut self, vars: &dyn Parameters) -> Result<Dict, FabricError> {
+        Ok(params::state_dict(vars)?)
+    }
+
+    /// Brings back what [`module_state_dict`](Strategy::module_state_dict) returned.
+    ///
+    /// # Errors
+    ///
+    /// A state of another module; see [`params::load_state_dict`].
+    fn load_module_state_dict(
+        &mut self,
+        vars: &dyn Parameters,
+        state: &Dict,
+        strict: bool,
+    ) -> Result<IncompatibleKeys, FabricError> {
+        let _no_grad = NoGradGuard::new();
+        Ok(params::load_state_dict(vars, state, strict)?)
+    }
+
+    /// An optimizer's state as a checkpoint holds it.
+    ///
+    /// # Errors
+    ///
+    /// What the backend said.
+    fn optimizer_state_dict(&mut self, optimizer: &dyn Optimizer) -> Result<Dict, FabricError> {
+        Ok(optimizer.state_dict())
+    }
+
+    /// Brings back what [`optimizer_state_dict`](Strategy::optimizer_state_dict) returned.
+    ///
+    /// # Errors
+    ///
+    /// A state of another optimizer.
+    fn load_optimizer_state_dict(&mut self, optimizer: &mut dyn Optimizer, state: &Dict) -> Result<(), FabricError> {
+        Ok(optimizer.load_state_dict(state)?)
+    }
+
+    /// Writes a checkpoint as `io` does: called on every rank.
+    ///
+    /// # Errors
+    ///
+    /// What `io` said.
+    fn save_checkpoint(
+        &mut self,
+        io: &mut dyn CheckpointIo,
+        checkpoint: &Value,
+        commit: &Commit,
+    ) -> Result<(), FabricError> {
+        io.commit(checkpoint, commit)
+    }
+
+    /// Reads a checkpoint as `io` does: called on every rank.
+    ///
+    /// # Errors
+    ///
+    /// What `io` said.
+    fn load_checkpoint(&mut self, io: &mut dyn CheckpointIo, path: &Path) -> Result<Value, FabricError> {
+        io.load(path)
     }
 
     /// This process has an error that others may not have: from now on, what needs all of them is an error as well, where it

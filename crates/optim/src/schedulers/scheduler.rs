@@ -259,6 +259,7 @@ impl<S: Schedule> LrScheduler for Scheduler<S> {
     }
 
     fn attach(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
+        typed::check(S::NAME, &self.options)?;
         self.options.validate()?;
         self.options.prepare(&mut self.state, optimizer)?;
         self.base_lrs =

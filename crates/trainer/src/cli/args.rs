@@ -121,3 +121,9 @@ fn unknown_subcommand(given: &str) -> String {
         None => format!("there is no subcommand `{given}`; there are {}", names().collect::<Vec<_>>().join(", ")),
     }
 }
+
+/// Whether [`Cli::answer`](super::Cli::answer) has an answer, unless something is wrong.
+#[doc(hidden)]
+pub fn is_answered_early(args: &[String]) -> bool {
+    matches!(parse(args), Ok(Request::Help(_) | Request::ClassHelp { .. } | Request::Completions(_)))
+}

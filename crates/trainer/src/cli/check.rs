@@ -9,8 +9,9 @@ use serde_json::Value;
 use fulgurite_fabric::ended::{self, Place};
 use fulgurite_fabric::strategy::Strategies;
 
+use super::kind::Kind;
 use super::layout::{INERT, INERT_OF_STRATEGIES, Layout, SCHEDULER_KEYS, stepped_by};
-use super::registry::{Kind, Misfit};
+use super::registry::Misfit;
 use super::schema::Schema;
 use super::tree::{Content, Node, Origin};
 

@@ -2,17 +2,11 @@
 
 use fulgurite_engine::{LightningDataModule, LightningModule};
 
-use super::args::{self, Request};
+use super::args::is_answered_early;
 use super::layout::Layout;
 use super::registry::Registry;
 use super::schema::options_schema;
 use super::{Cli, FromConfig};
-
-/// Whether [`Cli::answer`] has an answer, unless something is wrong.
-#[doc(hidden)]
-pub fn is_answered_early(args: &[String]) -> bool {
-    matches!(args::parse(args), Ok(Request::Help(_) | Request::ClassHelp { .. } | Request::Completions(_)))
-}
 
 impl<M, D> Cli<M, D>
 where

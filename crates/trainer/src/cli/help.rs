@@ -4,8 +4,9 @@ use clap::builder::{PossibleValue, PossibleValuesParser, Str};
 use clap::{Arg, ArgAction, Command};
 
 use super::check::{nearest, plain_names, wrong};
+use super::kind::Kind;
 use super::layout::{Layout, Subcommand};
-use super::registry::{Class, Kind};
+use super::registry::Class;
 use super::schema::{Schema, short};
 use fulgurite_engine::Error;
 

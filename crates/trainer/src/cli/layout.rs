@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::registry::{Kind, Registry};
+use super::kind::Kind;
+use super::registry::Registry;
 use super::schema::{Schema, class_slot, options_schema};
 use super::tree::{Node, Origin};
 use super::tune::TuneOptions;

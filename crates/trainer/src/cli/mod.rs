@@ -68,8 +68,10 @@ mod check;
 mod early;
 pub(crate) mod files;
 mod help;
+mod kind;
 mod layers;
 mod layout;
+mod plain;
 mod registry;
 mod resolved;
 mod run;
@@ -94,7 +96,7 @@ use fulgurite_optim::{BuildLrScheduler, BuildOptimizer};
 use fulgurite_torch::Value;
 
 #[doc(hidden)]
-pub use self::early::is_answered_early;
+pub use self::args::is_answered_early;
 use self::registry::Registry;
 use crate::builder::TrainerBuilder;
 use crate::callbacks::Callback;

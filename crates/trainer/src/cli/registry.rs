@@ -3,7 +3,6 @@
 use fulgurite_engine::config::Configurable;
 use fulgurite_engine::profilers::{AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler};
 use fulgurite_engine::{Error, SlurmEnvironment};
-use fulgurite_fabric::ended::{self, Place};
 use fulgurite_fabric::loggers::{CsvLogger, Logger, TensorBoardLogger};
 use fulgurite_fabric::strategy::DdpOptions;
 use fulgurite_optim::{
@@ -15,105 +14,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::kind::Kind;
 use super::schema::{Schema, options_schema};
 use crate::callbacks::*;
 use crate::plugin::Plugin;
-
-/// What a class is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Callback,
-    Logger,
-    Optimizer,
-    Scheduler,
-    Plugin,
-    Profiler,
-    Strategy,
-}
-
-impl Kind {
-    pub(super) const ALL: [Kind; 7] =
-        [Kind::Callback, Kind::Logger, Kind::Optimizer, Kind::Scheduler, Kind::Plugin, Kind::Profiler, Kind::Strategy];
-
-    /// Where classes stand in a configuration.
-    pub(super) const PLACES: [(&'static [&'static str], Kind); 7] = [
-        (&["optimizer"], Kind::Optimizer),
-        (&["lr_scheduler"], Kind::Scheduler),
-        (&["trainer", "callbacks"], Kind::Callback),
-        (&["trainer", "logger"], Kind::Logger),
-        (&["trainer", "strategy"], Kind::Strategy),
-        (&["trainer", "plugins"], Kind::Plugin),
-        (&["trainer", "profiler"], Kind::Profiler),
-    ];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Kind::Callback => "callback",
-            Kind::Logger => "logger",
-            Kind::Optimizer => "optimizer",
-            Kind::Scheduler => "lr_scheduler",
-            Kind::Plugin => "plugin",
-            Kind::Profiler => "profiler",
-            Kind::Strategy => "strategy",
-        }
-    }
-
-    pub(super) fn plural(self) -> &'static str {
-        match self {
-            Kind::Callback => "callbacks",
-            Kind::Logger => "loggers",
-            Kind::Optimizer => "optimizers",
-            Kind::Scheduler => "lr_schedulers",
-            Kind::Plugin => "plugins",
-            Kind::Profiler => "profilers",
-            Kind::Strategy => "strategies",
-        }
-    }
-
-    pub(super) fn from_name(name: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-
-    /// What became of a class of Lightning's that ended.
-    pub(super) fn fate(self, class_path: &str) -> Option<&'static str> {
-        let place = match self {
-            Kind::Callback => Place::Callback,
-            Kind::Logger => Place::Logger,
-            Kind::Plugin => Place::Plugin,
-            Kind::Strategy => Place::Strategy,
-            Kind::Optimizer | Kind::Scheduler | Kind::Profiler => return None,
-        };
-        ended::fate(place, class_path)
-    }
-
-    /// What Lightning has under names of its own, and this version does not have.
-    fn elsewhere(self) -> &'static [&'static str] {
-        match self {
-            Kind::Callback => &["LambdaCallback"],
-            Kind::Logger => &["CometLogger", "LitLogger", "MLFlowLogger", "WandbLogger"],
-            Kind::Plugin => &[
-                "AsyncCheckpointIO",
-                "KubeflowEnvironment",
-                "LSFEnvironment",
-                "LightningEnvironment",
-                "MPIEnvironment",
-                "MixedPrecision",
-                "TorchCheckpointIO",
-                "TorchElasticEnvironment",
-                "TorchSyncBatchNorm",
-            ],
-            Kind::Strategy => &[
-                "DeepSpeedStrategy",
-                "FSDPStrategy",
-                "ModelParallelStrategy",
-                "SingleDeviceXLAStrategy",
-                "XLAStrategy",
-            ],
-            Kind::Profiler => &["XLAProfiler"],
-            Kind::Optimizer | Kind::Scheduler => &[],
-        }
-    }
-}
 
 /// Where in its options something is wrong, and what.
 pub(super) struct Misfit {

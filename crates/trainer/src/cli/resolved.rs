@@ -10,8 +10,9 @@ use fulgurite_fabric::loggers::Logger;
 use fulgurite_optim::Interval;
 
 use super::check::{misfit, wrong};
+use super::kind::Kind;
 use super::layout::{Layout, stepped_by};
-use super::registry::{Failure, Kind, Made, MakeOptimizer, MakeScheduler, parse};
+use super::registry::{Failure, Made, MakeOptimizer, MakeScheduler, parse};
 use super::schema::Schema;
 use super::tree::{Content, Node};
 use super::yaml;

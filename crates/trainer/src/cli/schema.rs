@@ -5,7 +5,7 @@ use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::registry::Kind;
+use super::kind::Kind;
 
 /// The schema of a type, without references.
 pub(super) fn schema_of<T: JsonSchema>() -> Value {
@@ -223,7 +223,7 @@ impl<'a> Schema<'a> {
 /// A value as it is written in one line.
 pub(super) fn short(value: &Value) -> String {
     match value {
-        Value::String(text) if super::yaml::is_plain(text) => text.clone(),
+        Value::String(text) if super::plain::is_plain(text) => text.clone(),
         other => other.to_string(),
     }
 }

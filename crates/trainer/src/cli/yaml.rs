@@ -9,6 +9,7 @@ use serde_json::Value;
 use serde_saphyr::options::NonFiniteFloatPolicy;
 use serde_saphyr::{Location, Spanned};
 
+use super::plain::is_plain;
 use super::schema::Schema;
 use super::tree::{Content, Node, Origin};
 use fulgurite_engine::Error;
@@ -258,19 +259,6 @@ fn text(text: &str) -> String {
         }
     }
     quoted
-}
-
-/// Whether a text can stand without quotes.
-pub(super) fn is_plain(text: &str) -> bool {
-    let special = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
-    text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '/' || first == '_')
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c))
-        && !special.contains(&text.to_ascii_lowercase().as_str())
-        // `16-mixed` starts with a digit and is a text all the same.
-        || text.starts_with(|first: char| first.is_ascii_digit())
-            && text.contains(|c: char| "-_".contains(c))
-            && text.contains(|c: char| c.is_ascii_alphabetic() && !"bBeExXoO".contains(c))
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
 }
 
 fn push_indent(out: &mut String, width: usize) {

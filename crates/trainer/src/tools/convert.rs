@@ -7,9 +7,8 @@ use fulgurite_torch::serialization::{self, safetensors};
 use fulgurite_torch::tch::{Kind, Tensor};
 use fulgurite_torch::{Dict, TorchError, Value};
 
-use super::tensors::{
-    Expansion, MAX_EXPANSION, Place, as_f64, as_it_is, bytes, dtype_name, once, parse_dtype, place, tensors,
-};
+use super::dtype::{dtype_name, parse_dtype};
+use super::tensors::{Expansion, MAX_EXPANSION, Place, as_f64, as_it_is, bytes, once, place, tensors};
 use super::text::{self, count, size};
 use crate::load::source::{self, Checksums};
 use crate::load::{Keys, VERSION_KEY, find_state_dict};

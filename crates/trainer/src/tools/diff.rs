@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use fulgurite_torch::tch::{Kind, Tensor};
 use fulgurite_torch::{TorchError, Value};
 
-use super::Findings;
-use super::tensors::{Expansion, Place, as_f64, dtype_name, leaves, place, tensors};
+use super::dtype::dtype_name;
+use super::findings::Findings;
+use super::tensors::{Expansion, Place, as_f64, leaves, place, tensors};
 use super::text::{self, Table, count, fields};
 use crate::load::source::{self, Checksums};
 use crate::load::{VERSION_KEY, find_state_dict};

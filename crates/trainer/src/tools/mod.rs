@@ -13,6 +13,8 @@
 mod consolidate;
 mod convert;
 mod diff;
+mod dtype;
+mod findings;
 mod show;
 mod tensors;
 mod text;
@@ -23,6 +25,8 @@ use std::io::IsTerminal;
 
 use clap::{Parser, Subcommand};
 use fulgurite_engine::{Console, Error};
+
+use findings::Findings;
 
 /// PyTorch Lightning in Rust: tools for its files.
 #[derive(Parser)]
@@ -46,20 +50,6 @@ enum Ckpt {
     Diff(diff::Diff),
     Convert(convert::Convert),
     Consolidate(consolidate::Consolidate),
-}
-
-/// What a tool found.
-struct Findings {
-    /// For standard output.
-    text: String,
-    /// Whether everything is as one would hope. If not, the program ends with 1.
-    good: bool,
-}
-
-impl From<String> for Findings {
-    fn from(text: String) -> Findings {
-        Findings { text, good: true }
-    }
 }
 
 /// Runs the program with these arguments, its own name first. `width` is that of the terminal that reads along, in

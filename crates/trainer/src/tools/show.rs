@@ -8,7 +8,8 @@ use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, TorchError, Value, printable};
 use serde_json::{Map, Value as Json, json};
 
-use super::tensors::{Expansion, Stats, Summaries, as_f64, bytes, dtype_name, once, shared, tensors};
+use super::dtype::dtype_name;
+use super::tensors::{Expansion, Stats, Summaries, as_f64, bytes, once, shared, tensors};
 use super::text::{self, Table, count, fields, settings, size};
 use crate::load::source::{self, Checksums, Format, Source};
 use crate::load::{VERSION_KEY, find_state_dict};

@@ -3,7 +3,7 @@
 use fulgurite_torch::tch::Kind;
 use fulgurite_torch::{Dict, Value, printable_in_line};
 
-use super::tensors::dtype_name;
+use super::dtype::dtype_name;
 
 /// Items of a list that are written out.
 const ITEMS: usize = 8;

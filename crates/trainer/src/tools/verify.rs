@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::Findings;
+use super::findings::Findings;
 use super::text::{count, size};
 use crate::load::source;
 use fulgurite_engine::Error;

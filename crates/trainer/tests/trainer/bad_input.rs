@@ -181,7 +181,7 @@ fn an_optimizer_for_parameters_of_another_model() {
     check(
         quiet().build().unwrap().fit(&mut module, (batches(3), batches(1))),
         expect![
-            "SGD was given a parameter of shape [7, 5] (group 0) that is not in the `VarStore` that `Module::vars` returns, so it would be in no checkpoint; make its layer from that store"
+            "SGD was given a parameter of shape [7, 5] (group 0) that is not among the parameters that `Module::vars` returns, so it would be in no checkpoint; make its layer from that `VarStore`, or list it there"
         ],
     );
 }

@@ -1,16 +1,14 @@
 //! [`PyTorchProfiler`]: every operator of some batches.
 
+mod options;
 mod schedule;
 mod table;
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use derive_setters::Setters;
 use fulgurite_torch::profiler as kineto;
 use fulgurite_torch::tch::{Cuda, Device};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use self::schedule::BatchAction;
 use super::{ProfiledRun, Profiler, report};
@@ -18,8 +16,8 @@ use crate::config::Configurable;
 use crate::error::{Error, Result};
 use crate::stage::Stage;
 
+pub use self::options::{PyTorchProfilerOptions, SortKey};
 pub use self::schedule::ProfilerSchedule;
-pub use self::table::SortKey;
 
 /// Records every operator of some batches with libtorch's profiler: a trace that <https://ui.perfetto.dev> opens, and a
 /// table of operators.
@@ -61,53 +59,6 @@ struct StageProgress {
     /// Batches seen.
     seen: u64,
     schedule: Option<ProfilerSchedule>,
-}
-
-/// Options of [`PyTorchProfiler`].
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, Setters)]
-#[serde(default, deny_unknown_fields)]
-#[setters(strip_option, generate_delegates(ty = "PyTorchProfiler", field = "options"))]
-#[non_exhaustive]
-pub struct PyTorchProfilerOptions {
-    /// The folder of traces and report; the run's log folder by default.
-    #[setters(into)]
-    pub dirpath: Option<PathBuf>,
-    /// Adds the report to the file `<stage>-<filename>.txt` instead of printing it.
-    #[setters(into)]
-    pub filename: Option<String>,
-    /// Whether calls with different input shapes are different rows; needs `record_shapes`.
-    pub group_by_input_shapes: bool,
-    /// Whether to write traces.
-    pub export_to_chrome: bool,
-    /// Rows of the table; -1 for all.
-    pub row_limit: i64,
-    /// What the table is sorted by; `cuda_time_total` on a CUDA device and `cpu_time_total` elsewhere by default.
-    pub sort_by_key: Option<SortKey>,
-    /// Which batches are recorded.
-    pub schedule: Option<ProfilerSchedule>,
-    /// Whether to record the shapes of operators' inputs.
-    pub record_shapes: bool,
-    /// Whether to record allocations of tensors' memory.
-    pub profile_memory: bool,
-    /// Whether to estimate the floating-point operations of matrix products and convolutions.
-    pub with_flops: bool,
-}
-
-impl Default for PyTorchProfilerOptions {
-    fn default() -> PyTorchProfilerOptions {
-        PyTorchProfilerOptions {
-            dirpath: None,
-            filename: None,
-            group_by_input_shapes: false,
-            export_to_chrome: true,
-            row_limit: 20,
-            sort_by_key: None,
-            schedule: None,
-            record_shapes: false,
-            profile_memory: false,
-            with_flops: false,
-        }
-    }
 }
 
 impl Configurable for PyTorchProfiler {

@@ -3,39 +3,8 @@
 use std::fmt::Write;
 
 use fulgurite_torch::profiler::KeyAverage;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use super::PyTorchProfilerOptions;
-
-/// What the table of key averages is sorted by, the greatest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum SortKey {
-    /// Time on the CPU per call.
-    CpuTime,
-    /// Time on the CUDA device per call.
-    CudaTime,
-    /// Time on the CPU.
-    CpuTimeTotal,
-    /// Time on the CUDA device.
-    CudaTimeTotal,
-    /// Time on the CPU, without what was called.
-    SelfCpuTimeTotal,
-    /// Time on the CUDA device, without what was called.
-    SelfCudaTimeTotal,
-    /// Memory of the CPU.
-    CpuMemoryUsage,
-    /// Memory of the CUDA device.
-    CudaMemoryUsage,
-    /// Memory of the CPU, without what was called.
-    SelfCpuMemoryUsage,
-    /// Memory of the CUDA device, without what was called.
-    SelfCudaMemoryUsage,
-    /// Calls.
-    Count,
-}
+use super::options::{PyTorchProfilerOptions, SortKey};
 
 impl SortKey {
     fn of(self, row: &KeyAverage) -> i64 {

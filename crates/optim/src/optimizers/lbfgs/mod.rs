@@ -253,6 +253,10 @@ impl Optimizer for Lbfgs {
         Err(OptimError::SingleGroupOnly { optimizer: NAME, groups: self.groups.len() + 1 })
     }
 
+    fn needs_closure(&self) -> bool {
+        true
+    }
+
     fn step(&mut self) -> Result<(), OptimError> {
         Err(OptimError::ClosureNeeded { optimizer: NAME })
     }

@@ -4,6 +4,7 @@ mod manual;
 mod overridden;
 mod players;
 mod schedule_length;
+mod strategy;
 mod turns;
 
 use fulgurite_test_support::{batches, quiet, scalars};
