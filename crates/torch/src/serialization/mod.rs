@@ -9,6 +9,7 @@ mod archive_reader;
 mod archive_writer;
 mod atomic;
 mod dtype;
+mod failures;
 pub mod faults;
 mod file_system;
 mod globals;
@@ -38,9 +39,6 @@ pub use regular_file::open_regular;
 
 use crate::error::TorchError;
 use crate::value::Value;
-
-/// How deep data may be nested, in either direction.
-const MAX_DEPTH: usize = 256;
 
 /// Writes `value` to `path`, as `torch.save` does.
 ///

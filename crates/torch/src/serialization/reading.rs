@@ -5,7 +5,8 @@ use std::io::{Cursor, Read, Seek};
 use std::path::Path;
 use std::rc::Rc;
 
-use super::archive_reader::{ArchiveReader, damaged};
+use super::archive_reader::ArchiveReader;
+use super::failures::damaged;
 use super::mapped::MappedFile;
 use super::regular_file::open_checkpoint;
 use super::unpickler::Unpickler;

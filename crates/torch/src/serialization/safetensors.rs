@@ -15,8 +15,8 @@ use safetensors::tensor::{Dtype, TensorInfo};
 use safetensors::{SafeTensorError, SafeTensors};
 use serde_json::{Map, Value as Json};
 
-use super::archive_reader::damaged;
 use super::dtype;
+use super::failures::damaged;
 use super::mapped::MappedFile;
 use super::pickler::{at, storage_offset, unwritable, whole_storage};
 use super::rebuild::{of_bools, view};
