@@ -11,7 +11,7 @@ use fulgurite_torch::{Dict, Value, params};
 
 use crate::loggers::Logger;
 use crate::strategy::{ContextGuard, Ranks};
-use crate::{CheckpointIo, Commit, Devices, FabricError, Precision, RankZeroCheckpointIo, Strategy};
+use crate::{CheckpointIo, Commit, FabricError, Precision, RankZeroCheckpointIo, Strategy};
 
 mod builder;
 mod own_loop;
@@ -45,23 +45,6 @@ pub struct Fabric {
 }
 
 impl Fabric {
-    /// A builder with Lightning's defaults.
-    pub fn builder() -> FabricBuilder {
-        FabricBuilder::default()
-    }
-
-    /// A fabric in one process, or those of a launcher, on `devices` of `accelerator`, in `precision`.
-    ///
-    /// Also tunes the process once: see [`runtime::tune_allocator`](fulgurite_torch::runtime::tune_allocator) and
-    /// [`runtime::adapt_waiting`](fulgurite_torch::runtime::adapt_waiting).
-    ///
-    /// # Errors
-    ///
-    /// As [`FabricBuilder::build`].
-    pub fn new(accelerator: &str, devices: &Devices, precision: &str) -> Result<Fabric, FabricError> {
-        Fabric::builder().accelerator(accelerator).devices(devices.clone()).precision(precision).build()
-    }
-
     /// The accelerator's name.
     pub fn accelerator(&self) -> &'static str {
         self.accelerator

@@ -40,6 +40,25 @@ pub struct FabricBuilder {
     pub rank_variables: BTreeMap<String, String>,
 }
 
+impl Fabric {
+    /// A builder with Lightning's defaults.
+    pub fn builder() -> FabricBuilder {
+        FabricBuilder::default()
+    }
+
+    /// A fabric in one process, or those of a launcher, on `devices` of `accelerator`, in `precision`.
+    ///
+    /// Also tunes the process once: see [`runtime::tune_allocator`](fulgurite_torch::runtime::tune_allocator) and
+    /// [`runtime::adapt_waiting`](fulgurite_torch::runtime::adapt_waiting).
+    ///
+    /// # Errors
+    ///
+    /// As [`FabricBuilder::build`].
+    pub fn new(accelerator: &str, devices: &Devices, precision: &str) -> Result<Fabric, FabricError> {
+        Fabric::builder().accelerator(accelerator).devices(devices.clone()).precision(precision).build()
+    }
+}
+
 impl FabricBuilder {
     /// The fabric. Where the configuration asks for several processes that nobody has started, the program starts itself
     /// once for each: this call does not return then, and ends the process with their exit code when they have ended.

@@ -5,9 +5,11 @@
 //! [`unscale_gradients`](Precision::unscale_gradients), hooks and clipping, then
 //! [`optimizer_step`](Precision::optimizer_step), which may skip.
 
+mod clip;
 mod mixed;
 mod names;
 mod on_fabric;
+mod optimizer_step;
 mod scaler;
 mod whole;
 
@@ -19,9 +21,11 @@ use fulgurite_torch::{Dict, grad};
 
 use crate::FabricError;
 
+pub use clip::Clip;
 pub use mixed::MixedPrecision;
 pub use names::{NAMES, Named, precision};
-pub use on_fabric::{Clip, ForwardContext};
+pub use on_fabric::ForwardContext;
+pub use optimizer_step::OptimizerStep;
 pub use scaler::{GradScaler, GradScalerOptions, ScalerError};
 pub use whole::TruePrecision;
 
@@ -32,15 +36,6 @@ pub enum Pass {
     Training,
     /// Validation, test, prediction.
     Evaluation,
-}
-
-/// What became of an optimizer's step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OptimizerStep {
-    /// The parameters were updated.
-    Taken,
-    /// They were not: a gradient was infinite or NaN.
-    Skipped,
 }
 
 /// How numbers are represented during a run.

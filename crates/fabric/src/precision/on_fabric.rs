@@ -3,69 +3,11 @@
 use fulgurite_data::Batch;
 use fulgurite_optim::Optimizer;
 use fulgurite_torch::autocast::AutocastGuard;
-use fulgurite_torch::grad;
 use fulgurite_torch::tch::Tensor;
 
-use super::{GradScaler, OptimizerStep, Pass};
+use super::{Clip, GradScaler, OptimizerStep, Pass};
 use crate::strategy::ContextGuard;
 use crate::{Fabric, FabricError};
-
-/// How gradients are clipped.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub enum Clip {
-    /// Every element to `-clip_val..=clip_val`.
-    Value {
-        /// The largest magnitude.
-        clip_val: f64,
-    },
-    /// All together, to a common norm of at most `max_norm`.
-    Norm {
-        /// The largest norm.
-        max_norm: f64,
-        /// The p of the p-norm; may be infinite.
-        norm_type: f64,
-        /// Whether a norm that is infinite or NaN is an error, which waits for the device.
-        error_if_nonfinite: bool,
-    },
-}
-
-impl Clip {
-    /// Every element to `-clip_val..=clip_val`.
-    pub fn value(clip_val: f64) -> Clip {
-        Clip::Value { clip_val }
-    }
-
-    /// To a Euclidean norm of at most `max_norm`; one that is not finite is left to the optimizer, or to the scaler.
-    pub fn norm(max_norm: f64) -> Clip {
-        Clip::Norm { max_norm, norm_type: 2.0, error_if_nonfinite: false }
-    }
-
-    /// Clips the gradients of an optimizer's parameters as one device does. Returns the norm they had, on their device, when
-    /// clipping by norm.
-    ///
-    /// # Errors
-    ///
-    /// A norm that is not finite, if that is to be an error; what libtorch said.
-    pub fn clip(self, optimizer: &dyn Optimizer) -> Result<Option<Tensor>, FabricError> {
-        let parameters = || optimizer.param_groups().iter().flat_map(|group| &group.params);
-        match self {
-            Clip::Value { clip_val } => {
-                grad::clip_grad_value(parameters(), clip_val)?;
-                Ok(None)
-            }
-            Clip::Norm { max_norm, norm_type, error_if_nonfinite } => {
-                if error_if_nonfinite {
-                    let norm = grad::grad_norm(parameters(), norm_type)?.f_double_value(&[])?;
-                    if !norm.is_finite() {
-                        return Err(FabricError::NormNotFinite { norm });
-                    }
-                }
-                Ok(Some(grad::clip_grad_norm(parameters(), max_norm, norm_type)?))
-            }
-        }
-    }
-}
 
 /// What surrounds a forward pass, on this thread, until it is dropped. Made by [`Fabric::forward_context`].
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use fulgurite_torch::{Dict, TorchError, ValueError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::OptimizerStep;
+use super::optimizer_step::OptimizerStep;
 
 /// Options of [`GradScaler`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Setters)]
