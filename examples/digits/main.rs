@@ -176,22 +176,22 @@ impl DigitData {
 impl LightningDataModule for DigitData {
     type Batch = (Tensor, Tensor);
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         let shifted = self.digits.train.clone().map(|(image, label), rng| (shift(&image, rng), label));
         let loader = DataLoader::new(shifted).batch_size(self.config.batch_size).shuffle(true);
         Ok(loader.num_workers(self.config.num_workers).into())
     }
 
-    fn val_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn val_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         Ok(self.plain(&self.digits.val))
     }
 
-    fn test_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn test_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         Ok(self.plain(&self.digits.test))
     }
 
-    fn predict_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
-        self.test_dataloader()
+    fn predict_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
+        self.test_dataloader(trainer)
     }
 
     fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {
@@ -214,10 +214,8 @@ fn cli() -> Cli<DigitClassifier, DigitData> {
         .about("A convolutional network that reads handwritten digits.")
         .defaults(include_str!("defaults.yaml"))
         .after_fit(|trainer, model, data| {
-            if trainer.state().config().fast_dev_run == 0 {
-                trainer.ckpt_path("best");
-            }
-            trainer.test(model, &mut *data)?;
+            let best = (trainer.state().config().fast_dev_run == 0).then_some("best");
+            trainer.ckpt_path(best).test(model, &mut *data)?;
             let predictions = trainer.predict(model, data)?;
             if !trainer.state().is_global_zero() {
                 return Ok(());

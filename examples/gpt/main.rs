@@ -212,13 +212,13 @@ impl FromConfig for Text {
 impl LightningDataModule for Text {
     type Batch = (Tensor, Tensor);
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         let TextConfig { batch_size, steps_per_epoch, num_workers, .. } = self.config;
         let train = self.train.clone().random(batch_size * steps_per_epoch);
         Ok(DataLoader::new(train).batch_size(batch_size).num_workers(num_workers).into())
     }
 
-    fn val_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn val_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         let TextConfig { batch_size, num_workers, .. } = self.config;
         Ok(DataLoader::new(self.val.clone()).batch_size(batch_size).num_workers(num_workers).into())
     }

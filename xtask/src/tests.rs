@@ -22,9 +22,9 @@ const UNOPTIMIZED: [&str; 12] = [
     "fulgurite-object-stores",
     "fulgurite-optim",
     "fulgurite-parity",
-    "recipes",
     "fulgurite-test-support",
     "fulgurite-torture",
+    "recipes",
 ];
 
 /// Names of tests that wait for other processes and for timeouts most of their time.

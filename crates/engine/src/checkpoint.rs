@@ -79,7 +79,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         self.engine
             .on_callbacks(Hook::OnSaveCheckpoint, self.module, |c, t, m| c.on_save_checkpoint(t, m, &mut checkpoint))?;
-        self.engine.on_module(Hook::OnSaveCheckpoint, self.module, |m, _| m.on_save_checkpoint(&mut checkpoint))?;
+        self.engine.on_module(Hook::OnSaveCheckpoint, self.module, |m, t| m.on_save_checkpoint(t, &mut checkpoint))?;
         Ok(checkpoint)
     }
 
@@ -93,7 +93,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if self.engine.state.position.is_fit() {
             self.engine.state.saves.set_run_id(Outline(&checkpoint).run_id().map(str::to_owned));
         }
-        self.engine.on_module(Hook::OnLoadCheckpoint, self.module, |m, _| m.on_load_checkpoint(&mut checkpoint))?;
+        self.engine
+            .on_module(Hook::OnLoadCheckpoint, self.module, |m, t| m.on_load_checkpoint(Some(t), &mut checkpoint))?;
         let weights =
             checkpoint.dict("state_dict").map_err(|error| wrong(format!("is not a Lightning checkpoint: {error}")))?;
         let fabric = &mut self.engine.state.fabric;

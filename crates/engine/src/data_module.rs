@@ -1,10 +1,11 @@
 //! Where batches come from: [`LightningDataModule`], or loaders handed over directly.
 
-use fulgurite_data::{Batch, BoxLoader, CombinedLoader, DataLoader, IntoLoader, IterableDataLoader};
+use fulgurite_data::{Batch, BoxLoader, CombinedLoader, DataLoader, FnLoader, IntoLoader, IterableDataLoader, Limited};
 use fulgurite_torch::{Dict, Value};
 
-use crate::error::{BoxError, Error, Result};
+use crate::error::{BoxError, Error, NotImplemented, Result, not_implemented};
 use crate::stage::TrainerFn;
+use crate::state::TrainerState;
 
 /// The loaders of a stage. Any loader converts into it; [`and`](Loaders::and) adds another.
 ///
@@ -50,7 +51,7 @@ impl<L: IntoLoader> From<L> for Loaders<L::Batch> {
 /// impl LightningDataModule for Numbers {
 ///     type Batch = (Tensor, Tensor);
 ///
-///     fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+///     fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
 ///         let x = Tensor::randn([64, 1], (Kind::Float, Device::Cpu));
 ///         let dataset = TensorDataset::new((x.shallow_clone(), &x * 3.0))?;
 ///         Ok(DataLoader::new(dataset).batch_size(8).shuffle(true).into())
@@ -63,42 +64,42 @@ pub trait LightningDataModule: Send {
     type Batch: Batch;
 
     /// Downloads and prepares data, once per node. What is assigned here is not seen by other processes.
-    fn prepare_data(&mut self) -> Result<()> {
+    fn prepare_data(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
     /// Called in every process when an entry point begins.
-    fn setup(&mut self, stage: TrainerFn) -> Result<()> {
+    fn setup(&mut self, trainer: &mut TrainerState, stage: TrainerFn) -> Result<()> {
         Ok(())
     }
 
     /// The training loader.
-    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
-        Err(Error::NotImplemented("train_dataloader").into())
+    fn train_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
+        not_implemented("train_dataloader")
     }
 
     /// The validation loaders.
-    fn val_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
-        Err(Error::NotImplemented("val_dataloader").into())
+    fn val_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
+        not_implemented("val_dataloader")
     }
 
     /// The test loaders.
-    fn test_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
-        Err(Error::NotImplemented("test_dataloader").into())
+    fn test_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
+        not_implemented("test_dataloader")
     }
 
     /// The prediction loaders.
-    fn predict_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
-        Err(Error::NotImplemented("predict_dataloader").into())
+    fn predict_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
+        not_implemented("predict_dataloader")
     }
 
     /// Called in every process when an entry point ends, however it ends.
-    fn teardown(&mut self, stage: TrainerFn) -> Result<()> {
+    fn teardown(&mut self, trainer: &mut TrainerState, stage: TrainerFn) -> Result<()> {
         Ok(())
     }
 
     /// An error ends the run.
-    fn on_exception(&mut self, error: &Error) -> Result<()> {
+    fn on_exception(&mut self, trainer: &mut TrainerState, error: &Error) -> Result<()> {
         Ok(())
     }
 
@@ -129,21 +130,72 @@ pub trait LightningDataModule: Send {
 }
 
 /// Data handed to an entry point. Made from `&mut` data modules, loaders, tuples of loaders, or `()` for the module's
-/// own loader methods.
+/// own loader methods. Where loaders are handed over for training alone, or for validation alone, the others are still
+/// the module's own.
 pub struct Data<'a, B>(pub(crate) Source<'a, B>);
+
+impl<B> Data<'_, B> {
+    /// Validation loaders for a fit that trains on the module's own loader.
+    ///
+    /// ```
+    /// # use fulgurite::prelude::*;
+    /// # use fulgurite::Data;
+    /// # fn demo<M: LightningModule<Batch = Tensor>>(mut trainer: Trainer, mut model: M) -> Result<()> {
+    /// trainer.fit(&mut model, Data::val(vec![Tensor::from(1)]))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn val(loaders: impl Into<Loaders<B>>) -> Self {
+        Data(Source::Loaders(Handed::Nothing, Handed::Loaders(loaders.into())))
+    }
+
+    /// What was handed over for the entry point itself.
+    fn of_entry_point(loaders: Loaders<B>) -> Self {
+        Data(Source::Loaders(Handed::Loaders(loaders), Handed::Nothing))
+    }
+}
 
 pub(crate) enum Source<'a, B> {
     DataModule(&'a mut dyn LightningDataModule<Batch = B>),
     /// What was handed over for the entry point, and for validation within fit.
-    Loaders(Option<Loaders<B>>, Option<Loaders<B>>),
+    Loaders(Handed<B>, Handed<B>),
     /// The module's own methods.
     Module,
+}
+
+impl<B> Source<'_, B> {
+    /// Whether loaders were handed over, for validation within fit (`of_fit_validation`) or for the entry point itself.
+    /// If not, they are asked for.
+    pub(crate) fn is_handed_over(&self, of_fit_validation: bool) -> bool {
+        let Source::Loaders(first, val) = self else { return false };
+        !matches!(if of_fit_validation { val } else { first }, Handed::Nothing)
+    }
+}
+
+/// Loaders that were handed over for a stage.
+pub(crate) enum Handed<B> {
+    /// None were: those of the module are used.
+    Nothing,
+    /// Not read yet.
+    Loaders(Loaders<B>),
+    /// The run has them.
+    Taken,
+}
+
+impl<B> Handed<B> {
+    /// Gives the loaders to the run; `None` if they are there, or if an empty list was handed over.
+    pub(crate) fn take(&mut self) -> Option<Loaders<B>> {
+        match std::mem::replace(self, Handed::Taken) {
+            Handed::Loaders(loaders) if !loaders.0.is_empty() => Some(loaders),
+            _ => None,
+        }
+    }
 }
 
 /// What an entry point accepts as its data.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not data for batches of `{B}`",
-    note = "hand over `&mut` a `LightningDataModule`, a `DataLoader`, `(train, val)` loaders, `Loaders`, or `()` for the module's own loader methods; the loader's batch must be the module's `Batch`"
+    note = "hand over `&mut` a `LightningDataModule`, a `DataLoader`, `(train, val)` loaders, `Loaders`, `Data::val` of validation loaders alone, or `()` for the module's own loader methods; the loader's batch must be the module's `Batch`"
 )]
 pub trait IntoData<'a, B> {
     /// The conversion.
@@ -156,6 +208,12 @@ impl<'a, B: Batch, D: LightningDataModule<Batch = B>> IntoData<'a, B> for &'a mu
     }
 }
 
+impl<'a, B> IntoData<'a, B> for Data<'a, B> {
+    fn into_data(self) -> Data<'a, B> {
+        self
+    }
+}
+
 impl<'a, B: Batch> IntoData<'a, B> for () {
     fn into_data(self) -> Data<'a, B> {
         Data(Source::Module)
@@ -164,25 +222,25 @@ impl<'a, B: Batch> IntoData<'a, B> for () {
 
 impl<'a, B: Batch> IntoData<'a, B> for Loaders<B> {
     fn into_data(self) -> Data<'a, B> {
-        Data(Source::Loaders(Some(self), None))
+        Data::of_entry_point(self)
     }
 }
 
 impl<'a, B: Batch> IntoData<'a, B> for Vec<B> {
     fn into_data(self) -> Data<'a, B> {
-        Data(Source::Loaders(Some(self.into()), None))
+        Data::of_entry_point(self.into())
     }
 }
 
 impl<'a, B: Batch> IntoData<'a, B> for CombinedLoader<B> {
     fn into_data(self) -> Data<'a, B> {
-        Data(Source::Loaders(Some(self.into()), None))
+        Data::of_entry_point(self.into())
     }
 }
 
 impl<'a, B: Batch> IntoData<'a, B> for BoxLoader<B> {
     fn into_data(self) -> Data<'a, B> {
-        Data(Source::Loaders(Some(self.into()), None))
+        Data::of_entry_point(self.into())
     }
 }
 
@@ -193,12 +251,30 @@ macro_rules! one_loader {
             $loader<D, C>: IntoLoader<Batch = B>,
         {
             fn into_data(self) -> Data<'a, B> {
-                Data(Source::Loaders(Some(self.into()), None))
+                Data::of_entry_point(self.into())
             }
         })*
     };
 }
 one_loader!(DataLoader, IterableDataLoader);
+
+impl<'a, B: Batch, F> IntoData<'a, B> for FnLoader<F>
+where
+    FnLoader<F>: IntoLoader<Batch = B>,
+{
+    fn into_data(self) -> Data<'a, B> {
+        Data::of_entry_point(self.into())
+    }
+}
+
+impl<'a, B: Batch, L> IntoData<'a, B> for Limited<L>
+where
+    Limited<L>: IntoLoader<Batch = B>,
+{
+    fn into_data(self) -> Data<'a, B> {
+        Data::of_entry_point(self.into())
+    }
+}
 
 impl<'a, B, T, V> IntoData<'a, B> for (T, V)
 where
@@ -206,7 +282,7 @@ where
     V: Into<Loaders<B>>,
 {
     fn into_data(self) -> Data<'a, B> {
-        Data(Source::Loaders(Some(self.0.into()), Some(self.1.into())))
+        Data(Source::Loaders(Handed::Loaders(self.0.into()), Handed::Loaders(self.1.into())))
     }
 }
 
@@ -215,7 +291,7 @@ pub(crate) fn request<B>(loaders: Result<Loaders<B>>) -> Result<Option<Loaders<B
     match loaders {
         Ok(Loaders(list)) if list.is_empty() => Ok(None),
         Ok(loaders) => Ok(Some(loaders)),
-        Err(error) if Error::is_not_implemented(&error) => Ok(None),
+        Err(error) if error.is::<NotImplemented>() => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -131,11 +131,12 @@ impl Engine {
     ) -> Result<M::Batch, Error> {
         let device = self.state.device();
         let batch = self.state.fabric.convert_input(batch);
-        let batch = self
-            .on_module(Hook::OnBeforeBatchTransfer, module, |m, _| m.on_before_batch_transfer(batch, dataloader_idx))?;
-        let batch = self.on_module(Hook::TransferBatchToDevice, module, |m, _| {
-            m.transfer_batch_to_device(batch, device, dataloader_idx)
+        let batch = self.on_module(Hook::OnBeforeBatchTransfer, module, |m, t| {
+            m.on_before_batch_transfer(t, batch, dataloader_idx)
         })?;
-        self.on_module(Hook::OnAfterBatchTransfer, module, |m, _| m.on_after_batch_transfer(batch, dataloader_idx))
+        let batch = self.on_module(Hook::TransferBatchToDevice, module, |m, t| {
+            m.transfer_batch_to_device(t, batch, device, dataloader_idx)
+        })?;
+        self.on_module(Hook::OnAfterBatchTransfer, module, |m, t| m.on_after_batch_transfer(t, batch, dataloader_idx))
     }
 }

@@ -48,7 +48,7 @@ pub use config::TrainerConfig;
 pub use console::Console;
 pub use data_module::{Data, IntoData, LightningDataModule, Loaders};
 pub use engine::{Engine, EngineParts, OptimizerFactory};
-pub use error::{BoxError, Error, Result};
+pub use error::{BoxError, Error, Result, TrainDataNeeded, not_implemented};
 pub use hook::{Hook, Logging};
 pub use loops::EvalResults;
 pub use loss::Loss;

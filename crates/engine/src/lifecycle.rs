@@ -93,7 +93,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.prepare_data()?;
         self.state().settle_requests()?;
         self.shut_down_if_asked(SafePoint::Beginning)?;
-        self.data_hook(Hook::Setup, |data, _| data.setup(stage))?;
+        self.data_hook(Hook::Setup, |data, t| data.setup(t, stage))?;
         self.hook(Hook::Setup, |c, t, m| c.setup(t, m, stage), |m, t| m.setup(t, stage))?;
         let init_context = self.engine.state.fabric.model_init_context()?;
         self.module_hook(Hook::ConfigureModel, |m, t| m.configure_model(t))?;
@@ -124,8 +124,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
     fn prepare_data(&mut self) -> Result<(), Error> {
         let state = &self.engine.state;
         if state.fabric.local_rank() == 0 {
-            self.data_hook(Hook::PrepareData, |data, _| data.prepare_data())?;
-            self.module_hook(Hook::PrepareData, |m, _| m.prepare_data())?;
+            self.data_hook(Hook::PrepareData, |data, t| data.prepare_data(t))?;
+            self.module_hook(Hook::PrepareData, |m, t| m.prepare_data(t))?;
         }
         Ok(self.engine.state.fabric.strategy().barrier("prepare_data")?)
     }
@@ -161,7 +161,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             // Callbacks save what is not saved, so they must know what is.
             results.push(self.attempt(Self::wait_for_saves));
             self.on_every_callback(Hook::OnException, &mut results, |c, t, m| c.on_exception(t, m, error));
-            results.push(self.attempt(|run| run.data_hook(Hook::OnException, |data, _| data.on_exception(error))));
+            results.push(self.attempt(|run| run.data_hook(Hook::OnException, |data, t| data.on_exception(t, error))));
         }
         results.push(self.attempt(Self::wait_for_saves));
         // The last values of steps stay known to callbacks.
@@ -174,7 +174,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 |run: &mut Self| run.hook(Hook::OnFitEnd, |c, t, m| c.on_fit_end(t, m), |m, t| m.on_fit_end(t));
             results.push(self.attempt(on_fit_end));
         }
-        results.push(self.attempt(|run| run.data_hook(Hook::Teardown, |data, _| data.teardown(stage))));
+        results.push(self.attempt(|run| run.data_hook(Hook::Teardown, |data, t| data.teardown(t, stage))));
         self.on_every_callback(Hook::Teardown, &mut results, |c, t, m| c.teardown(t, m, stage));
         results.push(self.attempt(|run| run.module_hook(Hook::Teardown, |m, t| m.teardown(t, stage))));
         results.push(self.attempt(Self::wait_for_saves));

@@ -64,13 +64,13 @@ impl FromConfig for Points {
 impl LightningDataModule for Points {
     type Batch = (Tensor, Tensor);
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         let x = Tensor::linspace(-1, 1, 16, (Kind::Float, Device::Cpu)).view([16, 1]);
         let y = &x * 2.0;
         Ok(DataLoader::new(TensorDataset::new((x, y))?).batch_size(4).into())
     }
 
-    fn val_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
-        self.train_dataloader()
+    fn val_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
+        self.train_dataloader(trainer)
     }
 }

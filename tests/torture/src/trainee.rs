@@ -93,11 +93,11 @@ impl LightningModule for Net {
         &self.vars
     }
 
-    fn train_dataloader(&mut self) -> fulgurite::Result<Loaders<Self::Batch>> {
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> fulgurite::Result<Loaders<Self::Batch>> {
         Ok(DataLoader::new(Noisy).batch_size(BATCH_SIZE).shuffle(true).num_workers(2).into())
     }
 
-    fn val_dataloader(&mut self) -> fulgurite::Result<Loaders<Self::Batch>> {
+    fn val_dataloader(&mut self, _: &mut TrainerState) -> fulgurite::Result<Loaders<Self::Batch>> {
         Ok(DataLoader::new(Noisy).batch_size(8 * BATCH_SIZE).into())
     }
 

@@ -5,7 +5,7 @@ use fulgurite_data::{Batch, BoxLoader, Loader, Remainder};
 use super::run::{EvalLoaders, Run};
 use crate::config::Limit;
 use crate::config::ValCheckInterval::{Batches, Fraction};
-use crate::data_module::{Loaders, Source, request};
+use crate::data_module::{Handed, Loaders, Source, request};
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::module::LightningModule;
@@ -17,38 +17,38 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// The loaders of a stage, from wherever this run's data comes.
     fn request_loaders(&mut self, stage: Stage) -> Result<Option<Loaders<M::Batch>>, Error> {
         let hook = stage.info().loader;
+        let of_fit_validation = hook == Hook::ValDataloader && self.engine.state.position.is_fit();
+        let is_handed_over = self.data.is_handed_over(of_fit_validation);
         match &mut self.data {
-            Source::Loaders(first, val) => {
-                let is_fit_validation = hook == Hook::ValDataloader && self.engine.state.position.is_fit();
-                Ok(if is_fit_validation { val.take() } else { first.take() }.filter(|l| !l.0.is_empty()))
-            }
-            Source::DataModule(data) => self.engine.on_data_module(hook, *data, |data, _| {
+            Source::Loaders(first, val) if is_handed_over => Ok(if of_fit_validation { val } else { first }.take()),
+            Source::DataModule(data) => self.engine.on_data_module(hook, *data, |data, t| {
                 request(match hook {
-                    Hook::TrainDataloader => data.train_dataloader(),
-                    Hook::ValDataloader => data.val_dataloader(),
-                    Hook::TestDataloader => data.test_dataloader(),
-                    _ => data.predict_dataloader(),
+                    Hook::TrainDataloader => data.train_dataloader(t),
+                    Hook::ValDataloader => data.val_dataloader(t),
+                    Hook::TestDataloader => data.test_dataloader(t),
+                    _ => data.predict_dataloader(t),
                 })
             }),
-            Source::Module => self.engine.on_module(hook, self.module, |module, _| {
+            _ => self.engine.on_module(hook, self.module, |module, t| {
                 request(match hook {
-                    Hook::TrainDataloader => module.train_dataloader(),
-                    Hook::ValDataloader => module.val_dataloader(),
-                    Hook::TestDataloader => module.test_dataloader(),
-                    _ => module.predict_dataloader(),
+                    Hook::TrainDataloader => module.train_dataloader(t),
+                    Hook::ValDataloader => module.val_dataloader(t),
+                    Hook::TestDataloader => module.test_dataloader(t),
+                    _ => module.predict_dataloader(t),
                 })
             }),
         }
     }
 
-    /// Whether loaders that were asked for in `epoch` are asked for again. Those handed over cannot be.
-    fn reload_is_due(&self, epoch: u64) -> bool {
+    /// Whether loaders of training or of validation (`of_validation`) that were asked for in `epoch` are asked for again.
+    /// Those handed over cannot be.
+    fn reload_is_due(&self, epoch: u64, of_validation: bool) -> bool {
         let state = &self.engine.state;
         let every = state.config.reload_dataloaders_every_n_epochs;
         every > 0
             && state.position.is_fit()
             && state.current_epoch().saturating_sub(epoch) >= every
-            && !matches!(self.data, Source::Loaders(..))
+            && !self.data.is_handed_over(of_validation)
     }
 
     // Evaluation ------------------------------------------------------------------------------------------------------
@@ -56,14 +56,15 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// Whether there are validation loaders to be had; whether the module can use them is seen at the first batch.
     pub(crate) fn may_validate(&self) -> bool {
         let limited = self.engine.state.config.limit_val_batches.is_zero();
-        !limited && !matches!(self.data, Source::Loaders(_, None))
+        !limited && !matches!(&self.data, Source::Loaders(_, Handed::Loaders(Loaders(list))) if list.is_empty())
     }
 
     /// Asks for the evaluation loaders of `stage`, unless they are there, and works out their limits.
     pub(crate) fn setup_eval_data(&mut self, stage: Stage) -> Result<(), Error> {
+        let asked_in = self.eval.as_ref().map(|eval| eval.epoch);
+        let reload = asked_in.is_some_and(|epoch| self.reload_is_due(epoch, true));
         let state = &self.engine.state;
         let limit = stage.limit(&state.config);
-        let reload = self.eval.as_ref().is_some_and(|eval| self.reload_is_due(eval.epoch));
         let is_off = state.position.is_fit() && !state.enable_validation();
         if self.eval.is_some() && !reload || limit.is_zero() || is_off {
             return Ok(());
@@ -147,7 +148,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// Asks for the training loader again, if that is due; and for its length, which may be another in each epoch.
     pub(crate) fn reload_train_data(&mut self) -> Result<(), Error> {
         let Some(loader) = &self.train_loader else { return Ok(()) };
-        if self.reload_is_due(self.engine.state.training_data.epoch()) {
+        if self.reload_is_due(self.engine.state.training_data.epoch(), false) {
             self.engine.state.training_data.renew();
             return self.setup_train_data();
         }

@@ -44,7 +44,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     pub(super) fn set_aside(&mut self) -> Result<Before, Error> {
         let copy = |state: &Dict| state.map_tensors(&mut |tensor| tensor.detach().copy());
         let mut module = Dict::new();
-        self.module_hook(Hook::OnSaveCheckpoint, |m, _| m.on_save_checkpoint(&mut module))?;
+        self.module_hook(Hook::OnSaveCheckpoint, |m, t| m.on_save_checkpoint(t, &mut module))?;
         let weights = no_grad(|| params::state_dict(self.module.vars()).map(|weights| copy(&weights)))?;
         let state = &mut self.engine.state;
         let run = state.snapshot()?;
@@ -71,7 +71,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     pub(super) fn rewind(&mut self, before: &Before) -> Result<(), Error> {
         no_grad(|| params::load_state_dict(self.module.vars(), &before.weights, true))?;
         let mut module = before.module.clone();
-        self.module_hook(Hook::OnLoadCheckpoint, |m, _| m.on_load_checkpoint(&mut module))?;
+        self.module_hook(Hook::OnLoadCheckpoint, |m, t| m.on_load_checkpoint(Some(t), &mut module))?;
         let state = &mut self.engine.state;
         for (optimizer, saved) in state.optimizers().zip(&before.optimizers) {
             optimizer.load_state_dict(saved)?;

@@ -70,6 +70,7 @@ impl FabricBuilder {
     pub fn build(self) -> Result<Fabric, FabricError> {
         let accelerator = accelerator::accelerator(&self.accelerator)?;
         Strategies::check(self.strategy.name())?;
+        Strategies::check_options(&self.strategy)?;
         let environment = environments::current()?;
         let is_process = environment.creates_processes_externally();
         let started = environment.place().local_world_size.filter(|_| is_process).map(|told| told.count);
@@ -86,7 +87,7 @@ impl FabricBuilder {
             1 => None,
             _ if !is_process => {
                 let plan = LaunchPlan::new(environment.as_ref(), devices.len(), self.num_nodes)?
-                    .timeout(self.strategy.ddp().timeout);
+                    .timeout(self.strategy.timeout()?);
                 let plan = self.rank_variables.iter().fold(plan, |plan, (name, value)| plan.variable(name, value));
                 // What comes after this is the ranks' work.
                 std::process::exit(launcher::launch(&plan)?)
@@ -106,7 +107,7 @@ impl FabricBuilder {
             device,
             ranks,
             groups,
-            ddp: self.strategy.ddp(),
+            options: self.strategy.options().clone(),
             sync_batchnorm: self.sync_batchnorm,
         };
         let strategy = Strategies::make(context)?;
@@ -140,7 +141,7 @@ impl FabricBuilder {
         let facts = [("strategy", strategy.as_str()), ("precision", &self.precision)].into_iter();
         let facts = facts.chain(self.configuration.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let facts: Vec<(&str, &str)> = facts.collect();
-        let timeout = self.strategy.ddp().timeout;
+        let timeout = self.strategy.timeout()?;
         let store = environments::rendezvous(environment, &facts, timeout)?;
         let group = |backend, name: &str| {
             let options = GroupOptions { backend, timeout, name: name.into(), ..GroupOptions::default() };

@@ -20,13 +20,13 @@ use fulgurite_torch::{Dict, Value};
 use crate::precision::{Clip, OptimizerStep, Pass};
 use crate::{CheckpointIo, Commit, FabricError, Precision};
 
-pub use choice::StrategyChoice;
+pub use choice::{Options, StrategyChoice};
 pub use consensus::Consensus;
 pub use context_guard::ContextGuard;
 pub use ddp::DdpStrategy;
 pub use ddp_options::{Compression, DdpOptions};
 pub(crate) use registry::SINGLE_DEVICE;
-pub use registry::{Groups, Strategies, StrategyContext, StrategyFactory};
+pub use registry::{Groups, NoOptions, Strategies, StrategyContext, StrategyFactory, options_schema};
 pub use single_device::SingleDeviceStrategy;
 
 /// How values of several processes become one.

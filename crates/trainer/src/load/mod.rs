@@ -326,7 +326,7 @@ impl Checkpoint {
     fn finish<M: LightningModule>(&self, mut module: M) -> Result<M> {
         let mut contents = self.contents.clone();
         if contents.get(VERSION_KEY).is_some() {
-            module.on_load_checkpoint(&mut contents)?;
+            module.on_load_checkpoint(None, &mut contents)?;
         }
         let state =
             find_state_dict(&contents, self.state_dict_key.as_deref()).map_err(|problem| self.wrong(problem))?;

@@ -81,7 +81,7 @@ impl LightningModule for Net {
         &self.vars
     }
 
-    fn prepare_data(&mut self) -> Result<()> {
+    fn prepare_data(&mut self, _: &mut TrainerState) -> Result<()> {
         self.plan.at("prepare_data", 0);
         Ok(())
     }
@@ -213,17 +213,14 @@ fn run(plan: &Plan, folder: &Path) -> Result<ExitCode> {
     }
     let mut net = Net::new(plan);
     let mut trainer = builder.build()?;
-    if let Some(path) = plan.value("ckpt_path") {
-        trainer.ckpt_path(path);
-    }
     let train = DataLoader::new(items()).batch_size(4).shuffle(true).num_workers(1);
     let val = || DataLoader::new(items()).batch_size(10);
     if plan.has("evaluates") {
-        trainer.verbose(false).validate(&mut net, val())?;
+        trainer.ckpt_path(plan.value("ckpt_path")).verbose(false).validate(&mut net, val())?;
         println!("evaluated");
         return Ok(ExitCode::SUCCESS);
     }
-    let outcome = trainer.fit(&mut net, (train, val()))?;
+    let outcome = trainer.ckpt_path(plan.value("ckpt_path")).fit(&mut net, (train, val()))?;
     let shown = format!("{outcome:?}").replace(&format!("{}/", folder.display()), "");
     println!("{shown}");
     plan.at("after", 0);
@@ -232,7 +229,7 @@ fn run(plan: &Plan, folder: &Path) -> Result<ExitCode> {
     }
     if outcome == Outcome::Finished {
         println!("results:\n{:?}", net.weights());
-        if let Some(log_dir) = trainer.state().loggers().iter().rev().find_map(|logger| logger.log_dir()) {
+        if let Some(log_dir) = trainer.state_mut().loggers().iter().rev().find_map(|logger| logger.log_dir()) {
             print!("{}", std::fs::read_to_string(log_dir.join("metrics.csv"))?);
         }
     }

@@ -142,9 +142,9 @@ macro_rules! trainer_hooks {
             })*
 
             module_hooks! {
-                prepare_data();
+                prepare_data(trainer: &mut TrainerState);
                 configure_model(trainer: &mut TrainerState);
-                on_save_checkpoint(checkpoint: &mut Dict);
+                on_save_checkpoint(trainer: &mut TrainerState, checkpoint: &mut Dict);
             }
 
             fn teardown(&mut self, _: &mut TrainerState, _: TrainerFn) -> Result<()> {
@@ -162,15 +162,15 @@ macro_rules! trainer_hooks {
                 self.at.reach("on_train_batch_start").map(|()| BatchFlow::Continue)
             }
 
-            fn on_before_batch_transfer(&mut self, batch: Tensor, _: usize) -> Result<Tensor> {
+            fn on_before_batch_transfer(&mut self, _: &mut TrainerState, batch: Tensor, _: usize) -> Result<Tensor> {
                 self.at.reach("on_before_batch_transfer").map(|()| batch)
             }
 
-            fn transfer_batch_to_device(&mut self, batch: Tensor, _: Device, _: usize) -> Result<Tensor> {
+            fn transfer_batch_to_device(&mut self, _: &mut TrainerState, batch: Tensor, _: Device, _: usize) -> Result<Tensor> {
                 self.at.reach("transfer_batch_to_device").map(|()| batch)
             }
 
-            fn on_after_batch_transfer(&mut self, batch: Tensor, _: usize) -> Result<Tensor> {
+            fn on_after_batch_transfer(&mut self, _: &mut TrainerState, batch: Tensor, _: usize) -> Result<Tensor> {
                 self.at.reach("on_after_batch_transfer").map(|()| batch)
             }
 

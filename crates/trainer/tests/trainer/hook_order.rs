@@ -160,22 +160,28 @@ impl LightningModule for Model {
         Vec::new()
     }
 
-    fn prepare_data(&mut self) -> Result<()> {
+    fn prepare_data(&mut self, _: &mut TrainerState) -> Result<()> {
         self.record("prepare_data");
         Ok(())
     }
 
-    fn on_before_batch_transfer(&mut self, batch: Tensor, _: usize) -> Result<Tensor> {
+    fn on_before_batch_transfer(&mut self, _: &mut TrainerState, batch: Tensor, _: usize) -> Result<Tensor> {
         self.record("on_before_batch_transfer");
         Ok(batch)
     }
 
-    fn transfer_batch_to_device(&mut self, batch: Tensor, device: Device, _: usize) -> Result<Tensor> {
+    fn transfer_batch_to_device(
+        &mut self,
+        _: &mut TrainerState,
+        batch: Tensor,
+        device: Device,
+        _: usize,
+    ) -> Result<Tensor> {
         self.record("transfer_batch_to_device");
         Ok(batch.to_device(device))
     }
 
-    fn on_after_batch_transfer(&mut self, batch: Tensor, _: usize) -> Result<Tensor> {
+    fn on_after_batch_transfer(&mut self, _: &mut TrainerState, batch: Tensor, _: usize) -> Result<Tensor> {
         self.record("on_after_batch_transfer");
         Ok(batch)
     }
@@ -227,12 +233,12 @@ impl LightningModule for Model {
         Ok(scheduler.step(optimizer, metric)?)
     }
 
-    fn on_save_checkpoint(&mut self, _: &mut Dict) -> Result<()> {
+    fn on_save_checkpoint(&mut self, _: &mut TrainerState, _: &mut Dict) -> Result<()> {
         self.record("on_save_checkpoint");
         Ok(())
     }
 
-    fn on_load_checkpoint(&mut self, _: &mut Dict) -> Result<()> {
+    fn on_load_checkpoint(&mut self, _: Option<&mut TrainerState>, _: &mut Dict) -> Result<()> {
         self.record("on_load_checkpoint");
         Ok(())
     }
@@ -290,34 +296,34 @@ impl Data {
 impl LightningDataModule for Data {
     type Batch = Tensor;
 
-    fn prepare_data(&mut self) -> Result<()> {
+    fn prepare_data(&mut self, _: &mut TrainerState) -> Result<()> {
         self.0.push("LightningDataModule", "prepare_data");
         Ok(())
     }
 
-    fn setup(&mut self, _: TrainerFn) -> Result<()> {
+    fn setup(&mut self, _: &mut TrainerState, _: TrainerFn) -> Result<()> {
         self.0.push("LightningDataModule", "setup");
         Ok(())
     }
 
-    fn teardown(&mut self, _: TrainerFn) -> Result<()> {
+    fn teardown(&mut self, _: &mut TrainerState, _: TrainerFn) -> Result<()> {
         self.0.push("LightningDataModule", "teardown");
         Ok(())
     }
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         self.loaders("train_dataloader")
     }
 
-    fn val_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn val_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         self.loaders("val_dataloader")
     }
 
-    fn test_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn test_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         self.loaders("test_dataloader")
     }
 
-    fn predict_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn predict_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         self.loaders("predict_dataloader")
     }
 

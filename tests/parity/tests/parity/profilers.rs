@@ -56,19 +56,19 @@ fn loader(count: usize) -> Vec<Tensor> {
 impl LightningDataModule for Data {
     type Batch = Tensor;
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         Ok(loader(4).into())
     }
 
-    fn val_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn val_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         Ok(loader(3).into())
     }
 
-    fn test_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn test_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         Ok(loader(3).into())
     }
 
-    fn predict_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn predict_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         Ok(loader(3).into())
     }
 

@@ -7,7 +7,7 @@ use fulgurite::data::{
 };
 use fulgurite::loggers::{Logged, MemoryLogger};
 use fulgurite::prelude::*;
-use fulgurite::{Console, TrainerFn};
+use fulgurite::{Console, Data, IntoData, TrainerFn};
 
 use super::{Weight, batches, quiet, weight};
 
@@ -148,12 +148,12 @@ struct Renewed {
 impl LightningDataModule for Renewed {
     type Batch = Tensor;
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         self.train += 1;
         Ok(batches(&[f64::from(self.train); 2]).into())
     }
 
-    fn val_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn val_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         self.val += 1;
         Ok(batches(&[f64::from(self.val)]).into())
     }
@@ -272,4 +272,66 @@ fn loaders_may_be_boxed() {
     let mut module = weight();
     quiet().build().unwrap().fit(&mut module, batches(&[2.0]).into_loader()).unwrap();
     assert_eq!(module.trained_on, [2.0]);
+}
+
+/// Has loaders of its own; what the trainer knew when it asked is written down.
+struct WithLoaders {
+    weight: Weight,
+    asked: Vec<String>,
+}
+
+impl WithLoaders {
+    fn loader(&mut self, trainer: &mut TrainerState, hook: &str, x: f64) -> Result<Loaders<Tensor>> {
+        self.asked.push(format!("{hook} in epoch {}", trainer.current_epoch()));
+        Ok(batches(&[x]).into())
+    }
+}
+
+impl LightningModule for WithLoaders {
+    type Batch = Tensor;
+
+    fn vars(&self) -> &dyn Parameters {
+        &self.weight.vars
+    }
+
+    fn train_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Tensor>> {
+        self.loader(trainer, "train_dataloader", 1.0)
+    }
+
+    fn val_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Tensor>> {
+        self.loader(trainer, "val_dataloader", 2.0)
+    }
+
+    fn training_step(&mut self, x: Tensor, step: &mut Step) -> Result<Loss> {
+        self.weight.training_step(x, step)
+    }
+
+    fn validation_step(&mut self, x: Tensor, step: &mut Step) -> Result<()> {
+        self.weight.validation_step(x, step)
+    }
+
+    fn configure_optimizers(&mut self, trainer: &mut TrainerState) -> Result<Optimizers> {
+        self.weight.configure_optimizers(trainer)
+    }
+}
+
+/// As Lightning's `fit(model, train_loader)` does it.
+#[test]
+fn each_loader_that_is_not_handed_over_is_asked_of_the_module() {
+    fn run<'a>(data: impl IntoData<'a, Tensor>) -> String {
+        let mut module = WithLoaders { weight: weight(), asked: Vec::new() };
+        let mut trainer =
+            quiet().max_epochs(2).num_sanity_val_steps(0).reload_dataloaders_every_n_epochs(1).build().unwrap();
+        trainer.fit(&mut module, data).unwrap();
+        let WithLoaders { weight, asked } = module;
+        format!("{:?} {} | {}", weight.trained_on, weight.evaluated.join(" "), asked.join(", "))
+    }
+    expect!["[1.0, 1.0] 0.0=2 0.0=2 | train_dataloader in epoch 0, val_dataloader in epoch 0, train_dataloader in epoch 1, val_dataloader in epoch 1"].assert_eq(&run(()));
+    expect!["[10.0, 10.0] 0.0=2 0.0=2 | val_dataloader in epoch 0, val_dataloader in epoch 1"]
+        .assert_eq(&run(batches(&[10.0])));
+    expect!["[1.0, 1.0] 0.0=20 0.0=20 | train_dataloader in epoch 0, train_dataloader in epoch 1"]
+        .assert_eq(&run(Data::val(batches(&[20.0]))));
+    expect!["[10.0, 10.0] 0.0=20 0.0=20 | "].assert_eq(&run((batches(&[10.0]), batches(&[20.0]))));
+    // An empty list is no validation.
+    expect!["[10.0, 10.0]  | "].assert_eq(&run((batches(&[10.0]), Loaders::none())));
 }

@@ -59,7 +59,7 @@ impl LightningModule for Scripted {
         Ok((self.optimizers)(self))
     }
 
-    fn on_save_checkpoint(&mut self, checkpoint: &mut Dict) -> Result<()> {
+    fn on_save_checkpoint(&mut self, _: &mut TrainerState, checkpoint: &mut Dict) -> Result<()> {
         let step = checkpoint.int("global_step")?;
         if self.saves.last() != Some(&step) {
             self.saves.push(step);

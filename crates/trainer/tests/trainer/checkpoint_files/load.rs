@@ -45,16 +45,20 @@ impl LightningModule for Net {
         &self.vars
     }
 
+    fn training_step(&mut self, _: Tensor, _: &mut Step) -> Result<Loss> {
+        Err("it is only loaded".into())
+    }
+
     fn hparams(&self) -> Dict {
         Dict::from_serialize(&self.hparams)
     }
 
-    fn on_save_checkpoint(&mut self, checkpoint: &mut Dict) -> Result<()> {
+    fn on_save_checkpoint(&mut self, _: &mut TrainerState, checkpoint: &mut Dict) -> Result<()> {
         checkpoint.set("mine", 7);
         Ok(())
     }
 
-    fn on_load_checkpoint(&mut self, checkpoint: &mut Dict) -> Result<()> {
+    fn on_load_checkpoint(&mut self, _: Option<&mut TrainerState>, checkpoint: &mut Dict) -> Result<()> {
         self.restored = Some(checkpoint.int("mine")?);
         Ok(())
     }

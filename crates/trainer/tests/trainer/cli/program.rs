@@ -135,15 +135,15 @@ impl Points {
 impl LightningDataModule for Points {
     type Batch = (Tensor, Tensor);
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         self.loader()
     }
 
-    fn val_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn val_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         self.loader()
     }
 
-    fn predict_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn predict_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         self.loader()
     }
 }

@@ -32,7 +32,7 @@ impl LightningModule for Asks {
         Ok((&self.w * x).into())
     }
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         self.loaders_asked += 1;
         Ok(batches(&vec![0.1; self.own_batches]).into())
     }
@@ -57,7 +57,7 @@ struct Data(usize);
 impl LightningDataModule for Data {
     type Batch = Tensor;
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         self.0 += 1;
         Ok(batches(&[0.1; 4]).into())
     }

@@ -280,7 +280,7 @@ impl LightningModule for Net {
         &self.vars
     }
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         let Plan { batch_size, items, stream_lacks, .. } = self.plan;
         if self.plan.grows {
             return Ok(Growing(Arc::clone(&self.batches)).into());
@@ -297,7 +297,7 @@ impl LightningModule for Net {
         })
     }
 
-    fn val_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn val_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         if let Some(lacks) = self.plan.eval_lacks {
             let says = self.plan.eval_items;
             let items = if is_rank_1() { says - lacks } else { says };
@@ -306,7 +306,7 @@ impl LightningModule for Net {
         Ok(DataLoader::new(Points(self.plan.eval_items)).batch_size(2).into())
     }
 
-    fn test_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn test_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         Ok(DataLoader::new(Points(self.plan.eval_items)).batch_size(2).into())
     }
 
@@ -433,10 +433,7 @@ fn run(plan: &Plan) -> Result<()> {
     }
     let mut trainer = trainer.build()?;
     let mut net = Net::new(plan);
-    if let Some(path) = &plan.ckpt_path {
-        trainer.ckpt_path(path);
-    }
-    let outcome = trainer.fit(&mut net, ())?;
+    let outcome = trainer.ckpt_path(plan.ckpt_path.as_ref()).fit(&mut net, ())?;
     let flat = |tensors: Vec<(String, Tensor)>| {
         tensors.iter().flat_map(|(_, tensor)| Vec::<f64>::try_from(tensor.flatten(0, -1)).unwrap()).collect::<Vec<_>>()
     };

@@ -66,12 +66,12 @@ struct Remembering(i64);
 impl LightningDataModule for Remembering {
     type Batch = Tensor;
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         let batch = |i| Tensor::from_slice(&[i as f32, 1.0, -1.0, 0.5]).view([2, 2]);
         Ok((0..5).map(batch).collect::<Vec<_>>().into())
     }
 
-    fn val_dataloader(&mut self) -> Result<Loaders<Tensor>> {
+    fn val_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
         Ok(vec![Tensor::ones([2, 2], (Kind::Float, Device::Cpu))].into())
     }
 
@@ -118,10 +118,7 @@ fn run(from: Option<&Path>, to: Option<&Path>) -> (String, std::result::Result<(
         .console(console.clone())
         .build()
         .unwrap();
-    if let Some(from) = from {
-        trainer.ckpt_path(from.to_str().unwrap());
-    }
-    let outcome = trainer.fit(&mut Small::new(), &mut Remembering(7));
+    let outcome = trainer.ckpt_path(from).fit(&mut Small::new(), &mut Remembering(7));
     (console.contents(), outcome.map(drop).map_err(|error| error.to_string()))
 }
 

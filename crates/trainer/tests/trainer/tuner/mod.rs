@@ -121,8 +121,8 @@ impl LightningModule for Shifted {
         self.net.configure_optimizers(trainer)
     }
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
-        self.net.train_dataloader()
+    fn train_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
+        self.net.train_dataloader(trainer)
     }
 }
 
@@ -197,10 +197,7 @@ fn a_run_that_is_resumed_keeps_the_size_that_was_found_for_it() {
             ModelCheckpoint::new().dirpath(folder.path()).every_n_train_steps(3).save_top_k(-1).filename("{step}");
         let trainer = quiet().enable_checkpointing(true).callback(every).callback(finder);
         let mut trainer = trainer.build().unwrap();
-        if let Some(name) = from {
-            trainer.ckpt_path(folder.path().join(name).to_str().unwrap());
-        }
-        trainer.fit(&mut net, ()).unwrap();
+        trainer.ckpt_path(from.map(|name| folder.path().join(name))).fit(&mut net, ()).unwrap();
         assert_eq!(net.batch_size, 16);
         assert_eq!(trainer.state().global_step(), 8);
         net.weights()
@@ -271,8 +268,8 @@ fn an_error_in_a_trial_leaves_everything_as_it_was() {
             self.0.configure_optimizers(trainer)
         }
 
-        fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
-            self.0.train_dataloader()
+        fn train_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
+            self.0.train_dataloader(trainer)
         }
     }
     let mut net = Fails(Net::new());

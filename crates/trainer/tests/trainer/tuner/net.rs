@@ -79,21 +79,21 @@ impl LightningModule for Net {
         Ok(true)
     }
 
-    fn on_save_checkpoint(&mut self, checkpoint: &mut Dict) -> Result<()> {
+    fn on_save_checkpoint(&mut self, _: &mut TrainerState, checkpoint: &mut Dict) -> Result<()> {
         checkpoint.set("seen", self.seen);
         Ok(())
     }
 
-    fn on_load_checkpoint(&mut self, checkpoint: &mut Dict) -> Result<()> {
+    fn on_load_checkpoint(&mut self, _: Option<&mut TrainerState>, checkpoint: &mut Dict) -> Result<()> {
         self.seen = checkpoint.int("seen")?;
         Ok(())
     }
 
-    fn train_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         Ok(DataLoader::new(samples(64)).batch_size(self.batch_size).shuffle(true).into())
     }
 
-    fn val_dataloader(&mut self) -> Result<Loaders<Self::Batch>> {
+    fn val_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         Ok(DataLoader::new(samples(64)).batch_size(self.batch_size).into())
     }
 }

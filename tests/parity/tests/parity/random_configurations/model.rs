@@ -326,12 +326,12 @@ impl LightningModule for Net {
         Ok(())
     }
 
-    fn on_save_checkpoint(&mut self, _: &mut Dict) -> Result<()> {
+    fn on_save_checkpoint(&mut self, _: &mut TrainerState, _: &mut Dict) -> Result<()> {
         self.script.events.push(json!(["Module.on_save_checkpoint"]));
         Ok(())
     }
 
-    fn on_load_checkpoint(&mut self, _: &mut Dict) -> Result<()> {
+    fn on_load_checkpoint(&mut self, _: Option<&mut TrainerState>, _: &mut Dict) -> Result<()> {
         self.script.events.push(json!(["Module.on_load_checkpoint"]));
         Ok(())
     }
