@@ -40,7 +40,7 @@ pub(crate) const DEFAULT_PORT: u16 = 12910;
 /// assert_eq!(second.global_rank(), 1);
 /// ```
 pub trait ClusterEnvironment: fmt::Debug + Send + Sync {
-    /// What it is called in messages, such as `SLURM`.
+    /// The name in messages, such as `SLURM`.
     fn name(&self) -> &'static str;
 
     /// Who this process is. Where [`creates_processes_externally`](Self::creates_processes_externally) is false, what is
@@ -63,7 +63,7 @@ pub trait ClusterEnvironment: fmt::Debug + Send + Sync {
         None
     }
 
-    /// How often the processes have been started again.
+    /// How often the processes have been restarted.
     fn restart_count(&self) -> usize {
         0
     }
@@ -72,37 +72,37 @@ pub trait ClusterEnvironment: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// A contradiction; the message names the argument and the variable.
+    /// Fails if they contradict each other; the message names the argument and the variable.
     fn validate_settings(&self, devices: usize, num_nodes: usize) -> Result<(), FabricError> {
         self.place().validate(self.name(), devices, num_nodes)
     }
 
-    /// The host where the processes find each other.
+    /// The host of the rendezvous.
     fn main_address(&self) -> &str {
         &self.place().main_address
     }
 
-    /// The port where they do. `None`: a free one, which the processes agree on.
+    /// The port of the rendezvous. `None`: a free port, on which the processes agree.
     fn main_port(&self) -> Option<u16> {
         self.place().main_port
     }
 
-    /// Processes of the run, on all nodes.
+    /// The number of processes on all nodes.
     fn world_size(&self) -> usize {
         self.place().world_size
     }
 
-    /// This process among all.
+    /// The rank of this process among all processes.
     fn global_rank(&self) -> usize {
         self.place().global_rank
     }
 
-    /// This process on its node.
+    /// The rank of this process on its node.
     fn local_rank(&self) -> usize {
         self.place().local_rank
     }
 
-    /// This node among all.
+    /// The rank of this node among all nodes.
     fn node_rank(&self) -> usize {
         self.place().node_rank
     }

@@ -105,7 +105,7 @@ pub fn current() -> Result<Box<dyn ClusterEnvironment>, FabricError> {
 ///
 /// # Errors
 ///
-/// A variable that is missing beside others that are there, or whose value makes no sense.
+/// Fails if a variable is missing beside others that are set, or if its value is invalid.
 pub fn detect(variable: &dyn Fn(&str) -> Option<String>) -> Result<Box<dyn ClusterEnvironment>, FabricError> {
     let variables = Variables::new(variable);
     if variables.has(SUPERVISOR) {

@@ -10,29 +10,29 @@ use crate::FabricError;
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Clip {
-    /// Every element to `-clip_val..=clip_val`.
+    /// Clamps every element to `-clip_val..=clip_val`.
     Value {
-        /// The largest magnitude.
+        /// The maximum absolute value.
         clip_val: f64,
     },
-    /// All together, to a common norm of at most `max_norm`.
+    /// Scales all gradients to a total norm of at most `max_norm`.
     Norm {
-        /// The largest norm.
+        /// The maximum norm.
         max_norm: f64,
         /// The p of the p-norm; may be infinite.
         norm_type: f64,
-        /// Whether a norm that is infinite or NaN is an error, which waits for the device.
+        /// Whether an infinite or NaN norm is an error. The check waits for the device.
         error_if_nonfinite: bool,
     },
 }
 
 impl Clip {
-    /// Every element to `-clip_val..=clip_val`.
+    /// Clamps every element to `-clip_val..=clip_val`.
     pub fn value(clip_val: f64) -> Clip {
         Clip::Value { clip_val }
     }
 
-    /// To a Euclidean norm of at most `max_norm`; one that is not finite is left to the optimizer, or to the scaler.
+    /// Scales to a Euclidean norm of at most `max_norm`; one that is not finite is left to the optimizer, or to the scaler.
     pub fn norm(max_norm: f64) -> Clip {
         Clip::Norm { max_norm, norm_type: 2.0, error_if_nonfinite: false }
     }
@@ -42,7 +42,7 @@ impl Clip {
     ///
     /// # Errors
     ///
-    /// A norm that is not finite, if that is to be an error; what libtorch said.
+    /// Fails if the norm is infinite or NaN and `error_if_nonfinite` is set, or if a gradient is not floating point.
     pub fn clip(self, optimizer: &dyn Optimizer) -> Result<Option<Tensor>, FabricError> {
         let parameters = || optimizer.param_groups().iter().flat_map(|group| &group.params);
         match self {
