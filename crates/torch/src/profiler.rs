@@ -78,7 +78,7 @@ pub struct Options {
     pub profile_memory: bool,
     /// Floating-point operations of matrix products and convolutions, by their formulas.
     pub with_flops: bool,
-    /// What CUDA devices do, too.
+    /// Kernels and copies on CUDA devices.
     pub cuda: bool,
 }
 
@@ -101,7 +101,7 @@ pub fn is_recording() -> bool {
     STATUS.get() == Status::Recording
 }
 
-/// What becomes of this thread; other threads have their turn when it is idle.
+/// Sets the status of this thread; other threads can be recorded when it is idle.
 fn set(status: Status) {
     STATUS.set(status);
     if status == Status::Idle {
@@ -117,7 +117,8 @@ fn error(message: &str) -> TorchError {
 ///
 /// # Errors
 ///
-/// That this thread is being recorded already, or another thread of the process; what libtorch throws.
+/// Fails if this thread or another thread of the process is being recorded already, or if libtorch cannot load its
+/// profiler.
 pub fn prepare(options: &Options) -> Result<(), TorchError> {
     if STATUS.get() != Status::Idle {
         return Err(error("this thread is being recorded already; call `profiler::stop` first"));
@@ -131,11 +132,12 @@ pub fn prepare(options: &Options) -> Result<(), TorchError> {
     prepared
 }
 
-/// Begins to record this thread, and the backward passes it starts.
+/// Starts recording this thread, and the backward passes it starts.
 ///
 /// # Errors
 ///
-/// That this thread is being recorded already, or another thread of the process; what libtorch throws.
+/// Fails if this thread or another thread of the process is being recorded already, or if libtorch cannot start its
+/// profiler.
 pub fn start(options: &Options) -> Result<(), TorchError> {
     if STATUS.get() != Status::Prepared {
         prepare(options)?;
@@ -146,11 +148,11 @@ pub fn start(options: &Options) -> Result<(), TorchError> {
     started
 }
 
-/// Ends the recording, and returns it. Ranges that are still open end here: close them first to have them in it whole.
+/// Stops the recording, and returns it. Ranges that are still open end here: close them first to have them in it whole.
 ///
 /// # Errors
 ///
-/// That this thread is not being recorded; what libtorch throws.
+/// Fails if this thread is not being recorded, or if libtorch cannot stop its profiler.
 pub fn stop() -> Result<Trace, TorchError> {
     if !is_recording() {
         return Err(error("this thread is not being recorded; call `profiler::start` on it before `profiler::stop`"));
@@ -166,7 +168,7 @@ pub fn stop() -> Result<Trace, TorchError> {
 ///
 /// # Errors
 ///
-/// What libtorch throws.
+/// Fails if libtorch cannot stop its profiler.
 pub fn cancel(options: &Options) -> Result<(), TorchError> {
     if STATUS.get() == Status::Prepared {
         // Only a recording ends a preparation.
@@ -202,7 +204,7 @@ impl Drop for Range {
 ///
 /// # Errors
 ///
-/// What libtorch throws.
+/// Fails if an observer of libtorch does.
 pub fn push_range(name: &str) -> Result<(), TorchError> {
     // SAFETY: the text lives for the call, and is copied.
     check(unsafe { fulgurite_range_push(name.as_ptr().cast(), name.len()) })
@@ -216,7 +218,7 @@ pub fn pop_range() -> bool {
     unsafe { fulgurite_range_pop() }
 }
 
-/// What was recorded.
+/// A recording.
 #[derive(Debug)]
 pub struct Trace {
     raw: *mut RawTrace,
@@ -242,7 +244,7 @@ impl Trace {
     ///
     /// # Errors
     ///
-    /// A path with a NUL byte, or that is not UTF-8; a file that cannot be written.
+    /// Fails if the path contains a NUL byte or is not UTF-8, or if the file cannot be written.
     pub fn save(&mut self, path: &Path) -> Result<(), TorchError> {
         let wrong =
             |problem: String| TorchError::Bridge(format!("cannot write the trace {}: {problem}", path.display()));

@@ -1,15 +1,15 @@
 //! [`Event`]: one thing that was recorded.
 
-/// One thing that was recorded.
+/// A recorded operator, kernel, range or allocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// The operator, kernel or range; `[memory]` for an allocation.
     pub name: String,
     /// The shapes of its inputs, such as `[[4, 2], [2]]`; `[]` for none, or if they were not recorded.
     pub shapes: String,
-    /// When it began, in nanoseconds.
+    /// The start time in nanoseconds.
     pub start_ns: u64,
-    /// When it ended, in nanoseconds.
+    /// The end time in nanoseconds.
     pub end_ns: u64,
     /// The thread on which it began.
     pub thread: u64,
@@ -30,7 +30,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// How long it took, in nanoseconds.
+    /// The duration in nanoseconds.
     pub fn duration_ns(&self) -> u64 {
         self.end_ns.saturating_sub(self.start_ns)
     }

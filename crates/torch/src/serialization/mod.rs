@@ -61,7 +61,8 @@ use crate::value::Value;
 ///
 /// # Errors
 ///
-/// What the file system says; a value that the format cannot hold (sparse or quantized tensors), with the way to it.
+/// Fails if the file cannot be written, or if the format cannot hold the value (a sparse or quantized tensor); the
+/// message says how to convert it.
 pub fn save(path: impl AsRef<Path>, value: &Value) -> Result<(), TorchError> {
     save_in(&LocalFileSystem, path, value)
 }
@@ -84,7 +85,7 @@ pub fn save_in(files: &dyn FileSystem, path: impl AsRef<Path>, value: &Value) ->
 ///
 /// # Errors
 ///
-/// What `out` says; a value that the format cannot hold.
+/// Fails if writing to `out` does, or if the format cannot hold the value.
 pub fn write_to(out: impl Write, value: &Value) -> Result<(), TorchError> {
     let pickled = pickler::pickle(value)?;
     writing::write_archive(out, &pickled).map_err(writing)
