@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::options::{self, Options};
 use super::{DdpOptions, Strategies};
 use crate::FabricError;
 use crate::ended::{self, Place};
@@ -27,9 +28,6 @@ pub struct StrategyChoice {
     name: String,
     options: Options,
 }
-
-/// Options by name, those that are as by default left out.
-pub type Options = Map<String, Value>;
 
 impl StrategyChoice {
     /// A strategy with some of its options, checked when it is made.
@@ -57,7 +55,7 @@ impl StrategyChoice {
     /// How long processes wait for each other: the option `timeout`, of any strategy that has one, or half an hour.
     pub(crate) fn timeout(&self) -> Result<Duration, FabricError> {
         let timeout = self.options.get("timeout").map(|timeout| ("timeout".to_owned(), timeout.clone()));
-        Ok(Strategies::parse::<DdpOptions>(&self.name, &timeout.into_iter().collect())?.timeout)
+        Ok(options::parse::<DdpOptions>(&self.name, &timeout.into_iter().collect())?.timeout)
     }
 }
 
@@ -151,7 +149,7 @@ impl<'de> Deserialize<'de> for StrategyChoice {
             },
         };
         match name.as_str() {
-            "ddp" => Strategies::parse::<DdpOptions>(&name, &options).map(Into::into).map_err(de::Error::custom),
+            "ddp" => options::parse::<DdpOptions>(&name, &options).map(Into::into).map_err(de::Error::custom),
             _ => Ok(StrategyChoice::new(name, options)),
         }
     }

@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{DdpOptions, DdpStrategy, Options, Ranks, SingleDeviceStrategy, Strategy, StrategyChoice};
+use super::options::{Options, parse};
+use super::{DdpOptions, DdpStrategy, Ranks, SingleDeviceStrategy, Strategy};
 use crate::FabricError;
 use crate::ended::{self, Place};
 
@@ -36,9 +37,9 @@ impl StrategyContext {
     ///
     /// # Errors
     ///
-    /// An option that there is not, or of another type.
+    /// Fails if there is no such option, or if its value has another type.
     pub fn parse_options<O: DeserializeOwned>(&self) -> Result<O, FabricError> {
-        Strategies::parse(&self.name, &self.options)
+        parse(&self.name, &self.options)
     }
 }
 
@@ -111,7 +112,7 @@ impl Strategies {
     ///
     /// # Errors
     ///
-    /// The name of a strategy that is always there.
+    /// Fails if a built-in strategy has this name.
     pub fn register(
         name: impl Into<String>,
         factory: impl Fn(StrategyContext) -> Result<Box<dyn Strategy>, FabricError> + Send + Sync + 'static,
@@ -123,7 +124,7 @@ impl Strategies {
     ///
     /// # Errors
     ///
-    /// The name of a strategy that is always there.
+    /// Fails if a built-in strategy has this name.
     pub fn register_with<O: Serialize + DeserializeOwned + JsonSchema + Default>(
         name: impl Into<String>,
         factory: impl Fn(StrategyContext, O) -> Result<Box<dyn Strategy>, FabricError> + Send + Sync + 'static,
@@ -136,7 +137,7 @@ impl Strategies {
             let options = context.parse_options()?;
             factory(context, options)
         });
-        let check = |name: &str, options: &Options| Strategies::parse::<O>(name, options).map(drop);
+        let check = |name: &str, options: &Options| parse::<O>(name, options).map(drop);
         let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
         registered.retain(|entry| entry.name != name);
         registered.push(Entry { name, schema: options_schema::<O>(), check, factory });
@@ -149,25 +150,20 @@ impl Strategies {
         registered.iter().map(|entry| (entry.name.clone(), entry.schema.clone())).collect()
     }
 
-    /// Whether a registered strategy takes these options.
+    /// Whether the registered strategy `name` takes these options.
     ///
     /// # Errors
     ///
-    /// An option that there is not, or of another type.
-    pub fn check_options(choice: &StrategyChoice) -> Result<(), FabricError> {
-        Strategies::registered(choice.name()).map_or(Ok(()), |entry| (entry.check)(choice.name(), choice.options()))
-    }
-
-    pub(super) fn parse<O: DeserializeOwned>(name: &str, options: &Options) -> Result<O, FabricError> {
-        serde_json::from_value(Value::Object(options.clone()))
-            .map_err(|error| FabricError::Setting(format!("options of strategy `{name}`: {error}")))
+    /// Fails if there is no such option, or if its value has another type.
+    pub fn check_options(name: &str, options: &Options) -> Result<(), FabricError> {
+        Strategies::registered(name).map_or(Ok(()), |entry| (entry.check)(name, options))
     }
 
     /// Whether there is a strategy of this name.
     ///
     /// # Errors
     ///
-    /// There is none; the message says what to write instead.
+    /// Fails if there is no strategy of this name; the message says what to write instead.
     pub fn check(name: &str) -> Result<(), FabricError> {
         let names = Strategies::names();
         if names.iter().any(|known| known == name) {
@@ -193,7 +189,7 @@ impl Strategies {
     ///
     /// # Errors
     ///
-    /// A name that is not known; what the strategy says of what it is given.
+    /// Fails if the name is unknown, or if the strategy does not accept the context.
     pub fn make(context: StrategyContext) -> Result<Box<dyn Strategy>, FabricError> {
         Strategies::check(&context.name)?;
         let world_size = context.ranks.world_size;
@@ -249,6 +245,7 @@ pub fn options_schema<T: JsonSchema + Serialize + Default>() -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::StrategyChoice;
     use super::*;
 
     fn refused(name: &str) -> String {

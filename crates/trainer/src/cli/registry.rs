@@ -139,7 +139,7 @@ impl Registry {
             move |options: Value| {
                 let options = options.as_object().cloned().unwrap_or_default();
                 let choice = StrategyChoice::new(name.as_str(), options);
-                Strategies::check_options(&choice).map(|()| choice)
+                Strategies::check_options(choice.name(), choice.options()).map(|()| choice)
             }
         };
         let check = choice.clone();
