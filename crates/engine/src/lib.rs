@@ -60,7 +60,7 @@ pub use profilers::Profiler;
 pub use progress::{Counter, Counters, Progress};
 pub use saved::list_of;
 pub use signals::Signal;
-pub use slurm::{SlurmEnvironment, SlurmEnvironmentOptions};
+pub use slurm::{SlurmRequeue, SlurmRequeueOptions};
 pub use stage::{Stage, TrainerFn};
 pub use state::{OnSaveError, SaveRequest, TrainerState};
 pub use step::Step;

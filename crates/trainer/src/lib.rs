@@ -24,8 +24,8 @@ pub use fulgurite_data as data;
 pub use fulgurite_engine::{
     BatchFlow, BoxError, Callback, CallbackIdentity, Checkpointer, Console, Counter, Counters, Data, Error,
     EvalResults, Hook, IntoData, LightningDataModule, LightningModule, Loaders, Logging, Loss, ModuleView, OnSaveError,
-    OptimizerClosure, Outcome, Outline, Progress, Reach, Result, SaveRequest, Signal, SlurmEnvironment,
-    SlurmEnvironmentOptions, Stage, Step, TrainDataNeeded, TrainerConfig, TrainerFn, TrainerState, not_implemented,
+    OptimizerClosure, Outcome, Outline, Progress, Reach, Result, SaveRequest, Signal, SlurmRequeue,
+    SlurmRequeueOptions, Stage, Step, TrainDataNeeded, TrainerConfig, TrainerFn, TrainerState, not_implemented,
 };
 pub use fulgurite_engine::{config, logging, profilers};
 pub use fulgurite_fabric as fabric;

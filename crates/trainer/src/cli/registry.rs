@@ -2,7 +2,7 @@
 
 use fulgurite_engine::config::Configurable;
 use fulgurite_engine::profilers::{AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler};
-use fulgurite_engine::{Error, SlurmEnvironment};
+use fulgurite_engine::{Error, SlurmRequeue};
 use fulgurite_fabric::FabricError;
 use fulgurite_fabric::loggers::{CsvLogger, Logger, TensorBoardLogger};
 use fulgurite_fabric::strategy::{DdpOptions, Strategies, StrategyChoice};
@@ -116,8 +116,7 @@ impl Registry {
             Timer
             WeightAveraging
         }
-        registry
-            .add_configurable(Kind::Plugin, |environment: SlurmEnvironment| Made::Plugin(Plugin::slurm(environment)));
+        registry.add_configurable(Kind::Plugin, |environment: SlurmRequeue| Made::Plugin(Plugin::slurm(environment)));
         registry.add(Kind::Strategy, "DdpStrategy", &["DDPStrategy"], |options: DdpOptions| {
             Ok(Made::Strategy(options.into()))
         });

@@ -9,7 +9,7 @@ use fulgurite::data::{DataLoader, InMemory};
 use fulgurite::fabric::{CheckpointIo, FabricError, TorchCheckpointIo};
 use fulgurite::prelude::*;
 use fulgurite::torch::params;
-use fulgurite::{Plugin, Signal, SlurmEnvironment};
+use fulgurite::{Plugin, Signal, SlurmRequeue};
 use signal_hook::low_level::raise;
 
 use super::process::{FOLDER, PLAN};
@@ -205,9 +205,9 @@ fn run(plan: &Plan, folder: &Path) -> Result<ExitCode> {
         builder = builder.termination_grace_period(Duration::from_secs(seconds));
     }
     match plan.value("slurm") {
-        Some("off") => builder = builder.plugin(Plugin::slurm(SlurmEnvironment::new().auto_requeue(false))),
+        Some("off") => builder = builder.plugin(Plugin::slurm(SlurmRequeue::new().auto_requeue(false))),
         Some("SIGUSR2") => {
-            builder = builder.plugin(Plugin::slurm(SlurmEnvironment::new().requeue_signal(Signal::User2)));
+            builder = builder.plugin(Plugin::slurm(SlurmRequeue::new().requeue_signal(Signal::User2)));
         }
         _ => {}
     }
