@@ -335,3 +335,15 @@ fn each_loader_that_is_not_handed_over_is_asked_of_the_module() {
     // An empty list is no validation.
     expect!["[10.0, 10.0]  | "].assert_eq(&run((batches(&[10.0]), Loaders::none())));
 }
+
+#[test]
+fn a_function_and_the_first_batches_of_a_loader_are_handed_over_as_they_are() {
+    let numbers =
+        |count: i32| FnLoader::new(move |_| (1..=count).map(|n| Ok::<_, fulgurite::BoxError>(Tensor::from(n))));
+    let mut module = weight();
+    quiet().max_epochs(1).build().unwrap().fit(&mut module, numbers(3)).unwrap();
+    quiet().max_epochs(1).build().unwrap().fit(&mut module, numbers(9).limit(2)).unwrap();
+    quiet().max_epochs(1).build().unwrap().fit(&mut module, (numbers(1).limit(5), numbers(4).limit(1))).unwrap();
+    assert_eq!(module.trained_on, [1.0, 2.0, 3.0, 1.0, 2.0, 1.0]);
+    assert_eq!(module.evaluated.last().unwrap(), "0.0=1");
+}
