@@ -152,10 +152,8 @@ fn main() -> anyhow::Result<()> {
         std::process::exit(130);
     }
 
-    if !args.fast_dev_run {
-        trainer.ckpt_path("best");
-    }
-    let predictions = trainer.predict(&mut model, test)?;
+    let best = (!args.fast_dev_run).then_some("best");
+    let predictions = trainer.ckpt_path(best).predict(&mut model, test)?;
     let pair = predictions[0][0].as_list().context("no prediction")?;
     let [Value::Tensor(images), Value::Tensor(drawn)] = pair else { unreachable!() };
     println!("two digits, each with what the model draws from {} numbers:", args.latent);

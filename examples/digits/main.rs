@@ -214,10 +214,8 @@ fn cli() -> Cli<DigitClassifier, DigitData> {
         .about("A convolutional network that reads handwritten digits.")
         .defaults(include_str!("defaults.yaml"))
         .after_fit(|trainer, model, data| {
-            if trainer.state().config().fast_dev_run == 0 {
-                trainer.ckpt_path("best");
-            }
-            trainer.test(model, &mut *data)?;
+            let best = (trainer.state().config().fast_dev_run == 0).then_some("best");
+            trainer.ckpt_path(best).test(model, &mut *data)?;
             let predictions = trainer.predict(model, data)?;
             if !trainer.state().is_global_zero() {
                 return Ok(());

@@ -1,9 +1,9 @@
 //! Where batches come from: [`LightningDataModule`], or loaders handed over directly.
 
-use fulgurite_data::{Batch, BoxLoader, CombinedLoader, DataLoader, IntoLoader, IterableDataLoader};
+use fulgurite_data::{Batch, BoxLoader, CombinedLoader, DataLoader, FnLoader, IntoLoader, IterableDataLoader, Limited};
 use fulgurite_torch::{Dict, Value};
 
-use crate::error::{BoxError, Error, Result};
+use crate::error::{BoxError, Error, NotImplemented, Result, not_implemented};
 use crate::stage::TrainerFn;
 use crate::state::TrainerState;
 
@@ -75,22 +75,22 @@ pub trait LightningDataModule: Send {
 
     /// The training loader.
     fn train_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
-        Err(Error::NotImplemented("train_dataloader").into())
+        not_implemented("train_dataloader")
     }
 
     /// The validation loaders.
     fn val_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
-        Err(Error::NotImplemented("val_dataloader").into())
+        not_implemented("val_dataloader")
     }
 
     /// The test loaders.
     fn test_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
-        Err(Error::NotImplemented("test_dataloader").into())
+        not_implemented("test_dataloader")
     }
 
     /// The prediction loaders.
     fn predict_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
-        Err(Error::NotImplemented("predict_dataloader").into())
+        not_implemented("predict_dataloader")
     }
 
     /// Called in every process when an entry point ends, however it ends.
@@ -258,6 +258,24 @@ macro_rules! one_loader {
 }
 one_loader!(DataLoader, IterableDataLoader);
 
+impl<'a, B: Batch, F> IntoData<'a, B> for FnLoader<F>
+where
+    FnLoader<F>: IntoLoader<Batch = B>,
+{
+    fn into_data(self) -> Data<'a, B> {
+        Data::of_entry_point(self.into())
+    }
+}
+
+impl<'a, B: Batch, L> IntoData<'a, B> for Limited<L>
+where
+    Limited<L>: IntoLoader<Batch = B>,
+{
+    fn into_data(self) -> Data<'a, B> {
+        Data::of_entry_point(self.into())
+    }
+}
+
 impl<'a, B, T, V> IntoData<'a, B> for (T, V)
 where
     T: Into<Loaders<B>>,
@@ -273,7 +291,7 @@ pub(crate) fn request<B>(loaders: Result<Loaders<B>>) -> Result<Option<Loaders<B
     match loaders {
         Ok(Loaders(list)) if list.is_empty() => Ok(None),
         Ok(loaders) => Ok(Some(loaders)),
-        Err(error) if Error::is_not_implemented(&error) => Ok(None),
+        Err(error) if error.is::<NotImplemented>() => Ok(None),
         Err(error) => Err(error),
     }
 }

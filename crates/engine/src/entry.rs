@@ -103,9 +103,10 @@ impl Engine {
         &mut self,
         module: &mut M,
         data: impl IntoData<'a, M::Batch>,
+        ckpt_path: Option<String>,
         options: &LearningRateFinderOptions,
     ) -> Result<Option<LrFind>, Error> {
-        self.enter(TrainerFn::Fit, module, data.into_data().0, None, |run| run.lr_find(options, true))
+        self.enter(TrainerFn::Fit, module, data.into_data().0, ckpt_path, |run| run.lr_find(options, true))
     }
 
     /// The search for a batch size for the steps of `entry`, as an entry point of its own.
@@ -119,9 +120,10 @@ impl Engine {
         entry: TrainerFn,
         module: &mut M,
         data: impl IntoData<'a, M::Batch>,
+        ckpt_path: Option<String>,
         options: &BatchSizeFinderOptions,
     ) -> Result<Option<u64>, Error> {
-        self.enter(entry, module, data.into_data().0, None, |run| run.scale_batch_size(options))
+        self.enter(entry, module, data.into_data().0, ckpt_path, |run| run.scale_batch_size(options))
     }
 
     /// Writes a checkpoint of `module` and of what the trainer knows; with `weights_only` without optimizers, schedulers and

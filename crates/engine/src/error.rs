@@ -35,14 +35,6 @@ pub enum Error {
         /// The module's type.
         module: String,
     },
-    /// A default method was called: it reports itself. User code never sees it.
-    #[error("`{0}` is not implemented")]
-    NotImplemented(&'static str),
-    /// `estimated_stepping_batches` was asked for before the training loader is there. The trainer sees to it.
-    #[error(
-        "the number of training batches is not known yet; return this error from `configure_optimizers`, which is then called again, or ask from `on_train_start` on"
-    )]
-    TrainDataNeeded,
     /// A hook of a module or callback failed.
     #[error("{owner}::{hook} failed{}: {source}", at(.epoch, .batch_idx))]
     Hook {
@@ -150,6 +142,29 @@ pub enum Error {
     Torch(#[from] TorchError),
 }
 
+/// What the default of a method returns, by which the trainer knows that there is none. User code never sees it.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not implemented")]
+pub(crate) struct NotImplemented(&'static str);
+
+/// What the default of a method that the trainer can do without returns. A module that knows only when it runs what it has,
+/// such as one that stands for another, returns it too.
+///
+/// # Errors
+///
+/// Always.
+pub fn not_implemented<T>(method: &'static str) -> Result<T> {
+    Err(NotImplemented(method).into())
+}
+
+/// The number of training batches was asked for before the training loader is there.
+/// `configure_optimizers` returns it, and is called again once the loader is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the number of training batches is not known yet; return this error from `configure_optimizers`, which is then called again, or ask from `on_train_start` on"
+)]
+pub struct TrainDataNeeded;
+
 impl Error {
     /// The signal that ended the run, if that is what happened. A `main` may exit with its
     /// [`exit_code`](Signal::exit_code).
@@ -190,9 +205,10 @@ impl Error {
         search(self)
     }
 
-    /// Whether `error` is a default method that reported itself.
-    pub(crate) fn is_not_implemented(error: &BoxError) -> bool {
-        matches!(error.downcast_ref(), Some(Error::NotImplemented(_)))
+    /// The method whose default was called, if that is what failed.
+    pub(crate) fn not_implemented(&self) -> Option<&'static str> {
+        let Error::Hook { source, .. } = self else { return None };
+        source.downcast_ref().map(|NotImplemented(method)| *method)
     }
 }
 

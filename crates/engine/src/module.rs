@@ -12,7 +12,7 @@ use crate::callback::Callback;
 use crate::closure::OptimizerClosure;
 use crate::config::GradientClipAlgorithm;
 use crate::data_module::Loaders;
-use crate::error::{Error, Result};
+use crate::error::{NotImplemented, Result, not_implemented};
 use crate::loss::Loss;
 use crate::module_view::ModuleView;
 use crate::stage::TrainerFn;
@@ -71,24 +71,23 @@ pub trait LightningModule: Any + Send + Sized {
     /// made from, or any other [`Parameters`]. What is listed there follows the run to its device and into checkpoints.
     fn vars(&self) -> &dyn Parameters;
 
-    /// The loss of one batch, a scalar with a gradient. The trainer runs the backward pass and the optimizer.
-    fn training_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<Loss> {
-        Err(Error::NotImplemented("training_step").into())
-    }
+    /// The loss of one batch, a scalar with a gradient. The trainer runs the backward pass and the optimizer. A module that is
+    /// never trained returns an error that says so.
+    fn training_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<Loss>;
 
     /// Metrics of one validation batch, without gradients.
     fn validation_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<()> {
-        Err(Error::NotImplemented("validation_step").into())
+        not_implemented("validation_step")
     }
 
     /// Metrics of one test batch, without gradients.
     fn test_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<()> {
-        Err(Error::NotImplemented("test_step").into())
+        not_implemented("test_step")
     }
 
     /// Predictions for one batch, without gradients.
     fn predict_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<Value> {
-        Err(Error::NotImplemented("predict_step").into())
+        not_implemented("predict_step")
     }
 
     /// The optimizers and their schedulers; called once per fit, with the parameters on their device.
@@ -96,7 +95,7 @@ pub trait LightningModule: Any + Send + Sized {
     /// [`trainer.estimated_stepping_batches()?`](TrainerState::estimated_stepping_batches) is the length of a schedule.
     /// Asking for it may need the training loader, in which case this is called a second time once that is there.
     fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
-        Err(Error::NotImplemented("configure_optimizers").into())
+        not_implemented("configure_optimizers")
     }
 
     /// Whether the trainer runs backward passes and optimizers. If not, [`training_step`](Self::training_step) does, with
@@ -108,7 +107,7 @@ pub trait LightningModule: Any + Send + Sized {
     /// One forward pass over example inputs (`example_input_array` in the original): what the model summary takes sizes
     /// and FLOPs from. The inputs belong on the device of [`vars`](Self::vars).
     fn example_forward(&mut self) -> Result<Tensor> {
-        Err(Error::NotImplemented("example_forward").into())
+        not_implemented("example_forward")
     }
 
     /// Floating-point operations of one training batch, forward and backward, for
@@ -168,22 +167,22 @@ pub trait LightningModule: Any + Send + Sized {
 
     /// The training loader, when `fit` is given neither loaders nor a data module.
     fn train_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
-        Err(Error::NotImplemented("train_dataloader").into())
+        not_implemented("train_dataloader")
     }
 
     /// The validation loaders, when none are given.
     fn val_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
-        Err(Error::NotImplemented("val_dataloader").into())
+        not_implemented("val_dataloader")
     }
 
     /// The test loaders, when none are given.
     fn test_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
-        Err(Error::NotImplemented("test_dataloader").into())
+        not_implemented("test_dataloader")
     }
 
     /// The prediction loaders, when none are given.
     fn predict_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
-        Err(Error::NotImplemented("predict_dataloader").into())
+        not_implemented("predict_dataloader")
     }
 
     /// Changes a batch before it moves to the device.
@@ -537,8 +536,11 @@ impl<M: LightningModule> ModuleView for M {
         LightningModule::train(self, mode)
     }
 
-    fn example_forward(&mut self) -> Result<Tensor> {
-        LightningModule::example_forward(self)
+    fn example_forward(&mut self) -> Result<Option<Tensor>> {
+        match LightningModule::example_forward(self) {
+            Err(error) if error.is::<NotImplemented>() => Ok(None),
+            passed => passed.map(Some),
+        }
     }
 
     fn flops_per_batch(&self) -> Option<f64> {

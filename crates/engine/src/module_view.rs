@@ -28,8 +28,8 @@ pub trait ModuleView {
     /// Switches layers that care between training and evaluation.
     fn train(&mut self, mode: bool) -> Result<()>;
 
-    /// One forward pass over example inputs, if the module has any.
-    fn example_forward(&mut self) -> Result<Tensor>;
+    /// One forward pass over example inputs; `None` where the module has none.
+    fn example_forward(&mut self) -> Result<Option<Tensor>>;
 
     /// Floating-point operations of one training batch, if it says.
     fn flops_per_batch(&self) -> Option<f64>;

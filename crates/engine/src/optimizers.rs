@@ -34,19 +34,17 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.setup_train_data()?;
             configured = self.module_hook(Hook::ConfigureOptimizers, |m, t| m.configure_optimizers(t));
         }
-        match configured {
-            Err(Error::NotImplemented(method)) => {
-                Err(Error::MissingMethod { entry: "fit", method, module: self.module.name().to_owned() })
-            }
-            configured => configured,
-        }
+        configured.map_err(|error| match error.not_implemented() {
+            Some(method) => Error::MissingMethod { entry: "fit", method, module: self.module.name().to_owned() },
+            None => error,
+        })
     }
 
     /// The module is asked too, to know whether it has optimizers of its own, which are then not used.
     fn configure_by(&mut self, factory: &mut OptimizerFactory) -> Result<Optimizers, Error> {
         let own = self.module_hook(Hook::ConfigureOptimizers, |m, t| m.configure_optimizers(t));
         self.state().training_data.take_wanted();
-        if !matches!(own, Err(Error::NotImplemented(_))) {
+        if own.as_ref().err().and_then(Error::not_implemented).is_none() {
             self.engine.state.warn(&format!(
                 "{}::configure_optimizers is overridden by the optimizer that the trainer was given",
                 self.module.name()

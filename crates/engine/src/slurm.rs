@@ -1,4 +1,4 @@
-//! [`SlurmEnvironment`]: a job that asks to be run again before its time is over, and goes on where it was.
+//! [`SlurmRequeue`]: requeueing of SLURM jobs before they reach their time limit.
 
 use derive_setters::Setters;
 use schemars::JsonSchema;
@@ -8,64 +8,68 @@ use crate::config::Configurable;
 use crate::error::Error;
 use crate::signals::Signal;
 
-/// How a run behaves in a job of the SLURM scheduler.
+/// How a run in a SLURM job is saved and requeued.
 ///
-/// These are the settings; which of the job's tasks a process is, is told by
-/// [`environments::SlurmEnvironment`](fulgurite_fabric::environments::SlurmEnvironment).
+/// These are the requeue settings; the ranks of the job are discovered by
+/// [`environments::SlurmEnvironment`](fulgurite_fabric::environments::SlurmEnvironment). In files and on the command
+/// line its class name is Lightning's, `SlurmEnvironment`.
 ///
-/// A job is recognized by `SLURM_JOB_ID`; one named `bash` or `interactive` is somebody at a terminal. In a job, the
-/// `requeue_signal` makes `fit` write `hpc_ckpt_N.ckpt` to `default_root_dir`, ask
-/// `scontrol requeue` for another run of the job, and return [`Outcome::Requeued`](crate::Outcome::Requeued). A fit that
-/// begins in a job without a `ckpt_path` goes on from the newest such checkpoint. SIGTERM leaves one too, without asking
-/// for another run.
+/// A job is recognized by `SLURM_JOB_ID`; jobs named `bash` or `interactive` are interactive sessions. In a job, the
+/// `requeue_signal` makes `fit` write `hpc_ckpt_N.ckpt` to `default_root_dir`, requeue the job with `scontrol requeue`,
+/// and return [`Outcome::Requeued`](crate::Outcome::Requeued). A fit that starts in a job without a `ckpt_path` resumes
+/// from the newest such checkpoint. SIGTERM writes one too, but does not requeue the job.
 ///
 /// ```
-/// use fulgurite::{Plugin, Signal, SlurmEnvironment};
+/// use fulgurite::{Plugin, Signal, SlurmRequeue};
 /// use fulgurite::prelude::*;
 ///
-/// let slurm = SlurmEnvironment::new().requeue_signal(Signal::User2);
+/// let slurm = SlurmRequeue::new().requeue_signal(Signal::User2);
 /// let trainer = Trainer::builder().plugin(Plugin::slurm(slurm));
 /// ```
 #[derive(Debug, Clone, Default)]
 #[must_use]
-pub struct SlurmEnvironment {
-    options: SlurmEnvironmentOptions,
+pub struct SlurmRequeue {
+    options: SlurmRequeueOptions,
 }
 
-/// Options of [`SlurmEnvironment`].
+/// Options of [`SlurmRequeue`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Setters)]
 #[serde(default, deny_unknown_fields)]
-#[setters(generate_delegates(ty = "SlurmEnvironment", field = "options"))]
+#[setters(generate_delegates(ty = "SlurmRequeue", field = "options"))]
 #[non_exhaustive]
-pub struct SlurmEnvironmentOptions {
-    /// Whether the signal has the job run again.
+pub struct SlurmRequeueOptions {
+    /// Whether the signal requeues the job.
     pub auto_requeue: bool,
-    /// The signal that SLURM is told to send some time before the job is over, as with `--signal=SIGUSR1@120`.
+    /// The signal that SLURM sends before the time limit of the job, as set with `--signal=SIGUSR1@120`.
     pub requeue_signal: Signal,
 }
 
-impl Default for SlurmEnvironmentOptions {
-    fn default() -> SlurmEnvironmentOptions {
-        SlurmEnvironmentOptions { auto_requeue: true, requeue_signal: Signal::User1 }
+impl Default for SlurmRequeueOptions {
+    fn default() -> SlurmRequeueOptions {
+        SlurmRequeueOptions { auto_requeue: true, requeue_signal: Signal::User1 }
     }
 }
 
-impl Configurable for SlurmEnvironment {
+impl Configurable for SlurmRequeue {
     const ALIASES: &'static [&'static str] = &["SLURMEnvironment"];
-    type Options = SlurmEnvironmentOptions;
+    type Options = SlurmRequeueOptions;
 
-    fn from_options(options: SlurmEnvironmentOptions) -> Result<SlurmEnvironment, Error> {
-        Ok(SlurmEnvironment { options })
+    fn class_name() -> &'static str {
+        "SlurmEnvironment"
+    }
+
+    fn from_options(options: SlurmRequeueOptions) -> Result<SlurmRequeue, Error> {
+        Ok(SlurmRequeue { options })
     }
 }
 
-impl SlurmEnvironment {
-    /// Requeues upon SIGUSR1.
-    pub fn new() -> SlurmEnvironment {
-        SlurmEnvironment::default()
+impl SlurmRequeue {
+    /// Requeues on SIGUSR1.
+    pub fn new() -> SlurmRequeue {
+        SlurmRequeue::default()
     }
 
-    /// The signal to listen for, where the job is to be run again.
+    /// The signal that requeues the job; `None` if `auto_requeue` is off.
     pub fn listens_for(&self) -> Option<Signal> {
         self.options.auto_requeue.then_some(self.options.requeue_signal)
     }

@@ -121,12 +121,12 @@ const MAX_PROCESSES: usize = 4096;
 /// In files: `auto`, `1`, `"0,"` or `[0]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Devices {
-    /// One device; under a launcher such as `torchrun`, as many as it started processes.
+    /// One device; under a launcher such as `torchrun`, one device per process that it started.
     #[default]
     Auto,
-    /// The first n, or all of them (-1).
+    /// The first n devices, or all of them (-1).
     Count(i64),
-    /// These.
+    /// The devices with these indices.
     Indices(Vec<usize>),
 }
 

@@ -33,28 +33,28 @@ pub trait CheckpointIo: Send {
     ///
     /// # Errors
     ///
-    /// What the file system said.
+    /// Fails if the file cannot be written.
     fn save(&mut self, checkpoint: &Value, path: &Path) -> Result<(), FabricError>;
 
     /// Reads the checkpoint at `path`, its tensors on the CPU.
     ///
     /// # Errors
     ///
-    /// A missing, truncated or foreign file.
+    /// Fails if the file is missing, truncated, damaged, or not a checkpoint.
     fn load(&mut self, path: &Path) -> Result<Value, FabricError>;
 
     /// Removes the checkpoint at `path`, if it is there.
     ///
     /// # Errors
     ///
-    /// What the file system said.
+    /// Fails if the file exists and cannot be removed.
     fn remove(&mut self, path: &Path) -> Result<(), FabricError>;
 
     /// Gives the whole checkpoint at `path` a second name: the same content at once, or nothing changed.
     ///
     /// # Errors
     ///
-    /// What the file system said.
+    /// Fails if the checkpoint is missing, or if the second name cannot be created.
     fn alias(&mut self, path: &Path, alias: &Alias) -> Result<(), FabricError> {
         let checkpoint = self.load(path)?;
         self.save(&checkpoint, &alias.path)
@@ -65,8 +65,8 @@ pub trait CheckpointIo: Send {
     ///
     /// # Errors
     ///
-    /// What the file system said; or, where checkpoints are written in the background, nothing yet: see
-    /// [`CheckpointIo::poll`].
+    /// Fails if a file cannot be written or removed. Where checkpoints are written in the background, these errors come
+    /// from [`CheckpointIo::poll`].
     fn commit(&mut self, checkpoint: &Value, commit: &Commit) -> Result<(), FabricError> {
         self.save(checkpoint, &commit.path)?;
         if let Some(alias) = &commit.alias {
@@ -91,7 +91,7 @@ pub trait CheckpointIo: Send {
     ///
     /// # Errors
     ///
-    /// What the file system said.
+    /// Fails if the storage cannot be reached.
     fn exists(&mut self, path: &Path) -> Result<bool, FabricError> {
         Ok(path.exists())
     }
@@ -100,7 +100,7 @@ pub trait CheckpointIo: Send {
     ///
     /// # Errors
     ///
-    /// As for [`CheckpointIo::load`].
+    /// As [`CheckpointIo::load`].
     fn verify(&mut self, path: &Path) -> Result<(), FabricError> {
         self.load(path).map(drop)
     }
@@ -110,7 +110,7 @@ pub trait CheckpointIo: Send {
     ///
     /// # Errors
     ///
-    /// As for [`CheckpointIo::load`].
+    /// As [`CheckpointIo::load`].
     fn outline(&mut self, path: &Path) -> Result<Value, FabricError> {
         self.load(path).map(Value::without_tensors)
     }
@@ -119,7 +119,7 @@ pub trait CheckpointIo: Send {
     ///
     /// # Errors
     ///
-    /// What the file system said.
+    /// Fails if a folder exists and cannot be read.
     fn list_below(&mut self, folder: &Path, depth: usize) -> Result<Vec<StoredFile>, FabricError> {
         let mut files = self.list(folder)?;
         for folder in folders_below(folder, depth) {
@@ -132,12 +132,12 @@ pub trait CheckpointIo: Send {
     ///
     /// # Errors
     ///
-    /// What the file system said.
+    /// Fails if the folder exists and cannot be read.
     fn list(&mut self, folder: &Path) -> Result<Vec<StoredFile>, FabricError> {
         list_local(folder)
     }
 
-    /// What became of background writes since the last call: the first that failed. Cheap enough to be called after
+    /// The first background write that failed since the last call, if any. Cheap enough to be called after
     /// every batch.
     fn poll(&mut self) -> Option<CommitFailure> {
         None
@@ -152,18 +152,18 @@ pub trait CheckpointIo: Send {
 /// A checkpoint to be written, the second name it gets, and the files it replaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Commit {
-    /// Where.
+    /// The path of the checkpoint.
     pub path: PathBuf,
-    /// A second name for the same file.
+    /// A second name of the checkpoint.
     pub alias: Option<Alias>,
-    /// What is removed once the new one is whole.
+    /// The checkpoints to remove once the new one is complete.
     pub remove: Vec<PathBuf>,
 }
 
 /// A second name of a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Alias {
-    /// The name.
+    /// The path of the second name.
     pub path: PathBuf,
     /// A symbolic link where there are such, instead of a file of its own.
     pub link: bool,
@@ -172,20 +172,20 @@ pub struct Alias {
 /// A file that [`CheckpointIo::list`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredFile {
-    /// Its path, the folder's included.
+    /// The path of the file, with the folder.
     pub path: PathBuf,
-    /// When it was written.
+    /// The time of the last modification.
     pub modified: SystemTime,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
 /// A checkpoint that could not be written in the background.
 #[derive(Debug)]
 pub struct CommitFailure {
-    /// What was to be done.
+    /// The checkpoint that was to be written.
     pub commit: Commit,
-    /// Why it was not.
+    /// The reason of the failure.
     pub error: FabricError,
 }
 

@@ -45,7 +45,7 @@ impl DeviceStats {
     ///
     /// # Errors
     ///
-    /// libtorch has no such device.
+    /// Fails if libtorch has no such device.
     pub fn read(&mut self) -> Result<impl Iterator<Item = (&'static str, f64)> + use<>, FabricError> {
         let cuda = self.cuda.map(cuda_memory_stats).transpose()?;
         let cpu = self.system.as_mut().map(|system| {

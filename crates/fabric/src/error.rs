@@ -86,7 +86,7 @@ pub enum FabricError {
         /// How many there are.
         available: usize,
     },
-    /// A device list in a form that means nothing.
+    /// An invalid device list.
     #[error(
         "devices={given:?} is not a device list; write a count (1), a list of indices (\"0,\" or \"0,1\"), -1 or \"auto\""
     )]
@@ -132,7 +132,7 @@ pub enum FabricError {
         /// Which ranks, and what differs.
         message: String,
     },
-    /// The gradient scaler.
+    /// An error of the gradient scaler.
     #[error(transparent)]
     Scaler(#[from] ScalerError),
     /// The optimizer refused its step.
@@ -146,7 +146,7 @@ pub enum FabricError {
         /// Their norm.
         norm: f64,
     },
-    /// A logger.
+    /// An error of a logger.
     #[error(transparent)]
     Logger(#[from] crate::loggers::LoggerError),
     /// libtorch refused an operation.

@@ -11,16 +11,16 @@ use fulgurite_torch::{Dict, Value, params};
 
 use crate::loggers::Logger;
 use crate::strategy::{ContextGuard, Ranks};
-use crate::{CheckpointIo, Commit, Devices, FabricError, Precision, RankZeroCheckpointIo, Strategy};
+use crate::{CheckpointIo, Commit, FabricError, Precision, RankZeroCheckpointIo, Strategy};
 
 mod builder;
 mod own_loop;
 
 pub use builder::FabricBuilder;
 
-/// What a run stands on: devices, a precision, a strategy, loggers and checkpoint I/O.
+/// Devices, precision, strategy, loggers and checkpoint I/O of a run.
 ///
-/// The `Trainer` is loops and callbacks on a `Fabric`; a loop of your own can stand on one too.
+/// The `Trainer` adds loops and callbacks to a `Fabric`; a training loop of your own can use one directly.
 ///
 /// ```
 /// use fulgurite_fabric::Fabric;
@@ -38,30 +38,13 @@ pub struct Fabric {
     warnings: Vec<String>,
     /// Whether backward passes end with the mean of the gradients of all processes.
     syncs_gradients: bool,
-    /// The loggers, in the order given; the first decides directories.
+    /// The loggers, in the order given; the first determines the folders.
     pub loggers: Vec<Box<dyn Logger>>,
     /// What [`Fabric::call`] calls.
     pub callbacks: Vec<Box<dyn Any + Send>>,
 }
 
 impl Fabric {
-    /// A builder with Lightning's defaults.
-    pub fn builder() -> FabricBuilder {
-        FabricBuilder::default()
-    }
-
-    /// A fabric in one process, or those of a launcher, on `devices` of `accelerator`, in `precision`.
-    ///
-    /// Also tunes the process once: see [`runtime::tune_allocator`](fulgurite_torch::runtime::tune_allocator) and
-    /// [`runtime::adapt_waiting`](fulgurite_torch::runtime::adapt_waiting).
-    ///
-    /// # Errors
-    ///
-    /// As [`FabricBuilder::build`].
-    pub fn new(accelerator: &str, devices: &Devices, precision: &str) -> Result<Fabric, FabricError> {
-        Fabric::builder().accelerator(accelerator).devices(devices.clone()).precision(precision).build()
-    }
-
     /// The accelerator's name.
     pub fn accelerator(&self) -> &'static str {
         self.accelerator
@@ -77,7 +60,7 @@ impl Fabric {
         self.strategy.as_ref()
     }
 
-    /// The strategy, to train with.
+    /// The strategy, mutably.
     pub fn strategy_mut(&mut self) -> &mut dyn Strategy {
         self.strategy.as_mut()
     }
@@ -87,12 +70,12 @@ impl Fabric {
         self.precision.as_ref()
     }
 
-    /// The precision, to restore its state.
+    /// The precision, mutably.
     pub fn precision_mut(&mut self) -> &mut dyn Precision {
         self.precision.as_mut()
     }
 
-    /// What the user should know about what was asked for and is done, one sentence each; empty from then on.
+    /// Takes the warnings about the configuration, one sentence each.
     pub fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
@@ -102,12 +85,12 @@ impl Fabric {
         (self.strategy.as_mut(), self.precision.as_mut())
     }
 
-    /// Takes another precision, before the module is set up.
+    /// Replaces the precision. Call it before the module is set up.
     pub fn set_precision(&mut self, precision: Box<dyn Precision>) {
         self.precision = precision;
     }
 
-    /// Writes and reads checkpoints in another way. With several processes, rank zero writes, and tells the others.
+    /// Replaces the checkpoint I/O. With several processes, only rank zero writes; the others receive the outcome.
     pub fn set_checkpoint_io(&mut self, checkpoint_io: Box<dyn CheckpointIo>) {
         self.checkpoint_io = on_rank_zero(self.strategy.as_ref(), checkpoint_io);
     }
@@ -117,32 +100,32 @@ impl Fabric {
         self.checkpoint_io.as_mut()
     }
 
-    /// Where this process is among those of the run.
+    /// The ranks of this process.
     pub fn ranks(&self) -> Ranks {
         self.strategy.ranks()
     }
 
-    /// Machines in the run.
+    /// The number of nodes.
     pub fn num_nodes(&self) -> usize {
         self.num_nodes
     }
 
-    /// Processes in the run.
+    /// The number of processes.
     pub fn world_size(&self) -> usize {
         self.ranks().world_size
     }
 
-    /// This process among all.
+    /// The rank of this process among all processes.
     pub fn global_rank(&self) -> usize {
         self.ranks().global
     }
 
-    /// This process on its machine.
+    /// The rank of this process on its node.
     pub fn local_rank(&self) -> usize {
         self.ranks().local
     }
 
-    /// This machine among all.
+    /// The rank of this node among all nodes.
     pub fn node_rank(&self) -> usize {
         self.ranks().node
     }
@@ -157,7 +140,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// What libtorch said, such as out of memory; modules that differ between ranks.
+    /// Fails if the device runs out of memory, or if the modules differ between ranks.
     pub fn setup_module(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         self.precision.convert_module(vars)?;
         params::move_to(vars, self.device())?;
@@ -168,37 +151,37 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// What the strategy's backend said.
+    /// Fails if the strategy cannot prepare the parameters, such as for ranks that differ in them.
     pub fn setup_training(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         self.strategy.setup_training(vars)
     }
 
-    /// A forward pass of training begins. Its backward pass ends with the mean of the gradients of all processes, unless
+    /// Start of a forward pass of training. Its backward pass ends with the mean of the gradients of all processes, unless
     /// `syncs` is false, as it is within an accumulation window.
     ///
     /// # Errors
     ///
-    /// What the strategy's backend said.
+    /// Fails if parameters got no gradient in the last backward pass, or if another process is gone.
     pub fn begin_micro_batch(&mut self, syncs: bool) -> Result<(), FabricError> {
         self.strategy.begin_micro_batch(syncs)
     }
 
-    /// An evaluation begins: all processes get the buffers of rank zero, so that the module that is evaluated is the one
+    /// Start of an evaluation: all processes receive the buffers of rank zero, so that the module that is evaluated is the one
     /// that is saved. See [`Strategy::begin_evaluation`](crate::Strategy::begin_evaluation).
     ///
     /// # Errors
     ///
-    /// A process that never came.
+    /// Fails if a process does not take part within the timeout.
     pub fn begin_evaluation(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         self.strategy.begin_evaluation(vars)
     }
 
-    /// What surrounds the making of a module: it is in force until it is dropped. The trainer makes it for
+    /// The context in which a module is created, active until the guard is dropped. The trainer enters it for
     /// `configure_model`.
     ///
     /// # Errors
     ///
-    /// What the strategy's backend said.
+    /// Fails if the strategy cannot enter its context.
     pub fn model_init_context(&self) -> Result<ContextGuard, FabricError> {
         self.strategy.model_init_context()
     }
@@ -207,16 +190,16 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// What libtorch or the strategy's backend said.
+    /// Fails if a tensor cannot be copied, or if another process is gone.
     pub fn module_state_dict(&mut self, vars: &dyn Parameters) -> Result<Dict, FabricError> {
         self.strategy.module_state_dict(vars)
     }
 
-    /// Brings back what [`module_state_dict`](Fabric::module_state_dict) returned.
+    /// Restores what [`module_state_dict`](Fabric::module_state_dict) returned.
     ///
     /// # Errors
     ///
-    /// A state of another module.
+    /// Fails if the state does not fit the module.
     pub fn load_module_state_dict(
         &mut self,
         vars: &dyn Parameters,
@@ -230,16 +213,16 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// What the strategy's backend said.
+    /// Fails if a strategy that gathers the state from several processes cannot.
     pub fn optimizer_state_dict(&mut self, optimizer: &dyn Optimizer) -> Result<Dict, FabricError> {
         self.strategy.optimizer_state_dict(optimizer)
     }
 
-    /// Brings back what [`optimizer_state_dict`](Fabric::optimizer_state_dict) returned.
+    /// Restores what [`optimizer_state_dict`](Fabric::optimizer_state_dict) returned.
     ///
     /// # Errors
     ///
-    /// A state of another optimizer.
+    /// Fails if the state does not fit the optimizer.
     pub fn load_optimizer_state_dict(
         &mut self,
         optimizer: &mut dyn Optimizer,
@@ -253,7 +236,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// A file that cannot be written.
+    /// Fails if the file cannot be written.
     pub fn save_checkpoint(&mut self, checkpoint: &Value, commit: &Commit) -> Result<(), FabricError> {
         self.strategy.save_checkpoint(self.checkpoint_io.as_mut(), checkpoint, commit)
     }
@@ -262,27 +245,27 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// A missing, damaged or foreign file.
+    /// Fails if the file is missing, damaged, or not a checkpoint.
     pub fn load_checkpoint(&mut self, path: &Path) -> Result<Value, FabricError> {
         self.strategy.load_checkpoint(self.checkpoint_io.as_mut(), path)
     }
 
-    /// This process has an error that others may not have. Whatever needs all of them is an error from now on, where it would
-    /// wait for processes that are elsewhere in the program.
+    /// Marks this process as failed, while others may not be. From now on every collective returns an error instead of waiting
+    /// for processes that are elsewhere in the program.
     pub fn abandon(&self) {
         self.strategy.abandon();
     }
 
-    /// Training is over: what only training needs is given back.
+    /// End of training: releases what only training needs.
     pub fn end_training(&mut self) {
         self.strategy.end_training();
     }
 
-    /// Gives back what the run held.
+    /// Releases the resources of the run.
     ///
     /// # Errors
     ///
-    /// What the strategy's backend said.
+    /// Fails if the strategy cannot release its process groups.
     pub fn teardown(&mut self) -> Result<(), FabricError> {
         self.strategy.teardown()
     }

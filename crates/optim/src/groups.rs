@@ -4,8 +4,7 @@ use fulgurite_torch::params::{self, Parameters};
 use fulgurite_torch::tch::{Tensor, nn};
 use fulgurite_torch::tensor_id;
 
-use crate::error::ensure_non_negative;
-use crate::state_dict::copy_groups;
+use crate::param_group::{check_settings, copy_groups};
 use crate::{Momentum, OptimError, ParamGroup};
 
 /// Parameters, and options of the optimizer that are different for them.
@@ -224,23 +223,6 @@ fn fill_in(
         momentum,
         ..ParamGroup::new(config.params, config.lr.unwrap_or(defaults.lr))
     })
-}
-
-/// The settings that every optimizer has.
-pub(crate) fn check_settings(optimizer: &'static str, group: &ParamGroup) -> Result<(), OptimError> {
-    ensure_non_negative(optimizer, "learning rate", group.lr)?;
-    ensure_non_negative(optimizer, "weight_decay value", group.weight_decay)?;
-    match group.momentum {
-        Momentum::None => Ok(()),
-        Momentum::Momentum(momentum) => ensure_non_negative(optimizer, "momentum value", momentum),
-        Momentum::Betas(beta1, beta2) => {
-            for (index, beta) in [beta1, beta2].into_iter().enumerate() {
-                let option = format!("beta parameter at index {index}");
-                crate::error::ensure((0.0..1.0).contains(&beta), optimizer, &option, beta, "in [0, 1)")?;
-            }
-            Ok(())
-        }
-    }
 }
 
 /// Checks the parameters of the groups from `first` on, and that no parameter is in `groups` twice.

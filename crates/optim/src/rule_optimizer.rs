@@ -5,6 +5,7 @@ use fulgurite_torch::{Dict, foreach};
 
 use crate::groups::resolve_more;
 use crate::optimizer::Closure;
+use crate::param_group::copy_groups;
 use crate::partition::Partition;
 use crate::rule::Rule;
 use crate::{OptimError, Optimizer, ParamGroup, ParamGroupConfig, state_dict, typed};
@@ -153,7 +154,7 @@ impl<R: Rule> Optimizer for RuleOptimizer<R> {
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<(), OptimError> {
         let _guard = no_grad_guard();
-        let mut groups = state_dict::copy_groups(&self.groups);
+        let mut groups = copy_groups(&self.groups);
         let mut rules = self.rules.clone();
         let params = state_dict::load_groups(state, &mut groups, &mut rules)?;
         let mut partitions = Partition::all(&groups, &rules)?;

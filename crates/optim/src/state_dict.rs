@@ -1,10 +1,9 @@
 //! The parameter groups of an optimizer's state dict, in PyTorch's layout.
 
-use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value};
 use serde::Serialize;
 
-use crate::groups::check_settings;
+use crate::param_group::check_settings;
 use crate::rule::{Fixed, Rule};
 use crate::typed::{self, number};
 use crate::{Momentum, OptimError, ParamGroup};
@@ -63,17 +62,6 @@ pub(crate) fn shared_settings(group: &ParamGroup) -> Dict {
         entry.push("initial_lr", initial_lr);
     }
     entry
-}
-
-/// Handles of the same parameters, with copies of the settings.
-pub(crate) fn copy_groups(groups: &[ParamGroup]) -> Vec<ParamGroup> {
-    let copy = |group: &ParamGroup| ParamGroup {
-        params: group.params.iter().map(Tensor::shallow_clone).collect(),
-        name: group.name.clone(),
-        extra: group.extra.clone(),
-        ..*group
-    };
-    groups.iter().map(copy).collect()
 }
 
 /// Takes the settings of `groups` and `rules` from a state dict, and returns the keys of each group's parameters.

@@ -68,7 +68,7 @@ pub enum AnomalyError {
     /// A NaN in the backward pass.
     #[error("{message}{}", .operation.as_ref().map_or(String::new(), |site| format!(" It is the gradient of {site}")))]
     Backward {
-        /// What libtorch said of it.
+        /// The error of libtorch.
         message: String,
         /// The operation of the forward pass that it is the gradient of, if it can be told.
         operation: Option<Box<Site>>,

@@ -69,7 +69,7 @@ pub fn cuda_device_name(index: usize) -> Option<String> {
 ///
 /// # Errors
 ///
-/// What libtorch throws when its older and newer settings contradict each other.
+/// Fails if libtorch's older and newer settings contradict each other.
 pub fn allows_tf32() -> Result<bool, TorchError> {
     let mut allows = false;
     // SAFETY: writes one bool.

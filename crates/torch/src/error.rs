@@ -112,7 +112,7 @@ pub enum TorchError {
     CheckpointIo {
         /// What was being done.
         doing: &'static str,
-        /// What the file system said.
+        /// The error of the file system.
         source: std::io::Error,
     },
     /// A value that a checkpoint cannot hold.

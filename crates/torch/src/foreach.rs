@@ -79,7 +79,7 @@ pub enum Grads {
 }
 
 /// Fills `grads` with the gradients of `params`. A gradient that lies in memory unlike its parameter (a transposed
-/// one, say) is copied, since fused kernels walk both as flat memory.
+/// one, say) is copied, since fused kernels iterate over both as flat memory.
 ///
 /// `anchor` tells the kind and device that the parameters are expected to have.
 ///

@@ -74,7 +74,7 @@ pub fn backward(loss: &Tensor) -> Result<(), TorchError> {
 ///
 /// # Errors
 ///
-/// What libtorch throws, such as for gradients that are not floating point.
+/// Fails if a gradient is not floating point.
 pub fn clip_grad_norm<'a>(
     parameters: impl IntoIterator<Item = &'a Tensor>,
     max_norm: f64,
@@ -93,7 +93,7 @@ pub fn clip_grad_norm<'a>(
 ///
 /// # Errors
 ///
-/// What libtorch throws, such as for gradients that are not floating point.
+/// Fails if a gradient is not floating point.
 pub fn grad_norm<'a>(parameters: impl IntoIterator<Item = &'a Tensor>, norm_type: f64) -> Result<Tensor, TorchError> {
     let mut out = std::ptr::null_mut();
     with_pointers(parameters, |p| {

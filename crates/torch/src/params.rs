@@ -182,7 +182,7 @@ pub fn load_state_dict_of(
 ///
 /// # Errors
 ///
-/// What libtorch throws, such as out of memory.
+/// Fails if the device runs out of memory.
 pub fn move_to(vars: &dyn Parameters, device: Device) -> Result<(), TorchError> {
     replace_data(vars, |tensor| match tensor.device() == device {
         true => Ok(None),
@@ -198,7 +198,7 @@ pub fn move_to(vars: &dyn Parameters, device: Device) -> Result<(), TorchError> 
 ///
 /// # Errors
 ///
-/// What libtorch throws, such as out of memory.
+/// Fails if the device runs out of memory.
 pub fn to_kind(vars: &dyn Parameters, kind: Kind) -> Result<(), TorchError> {
     replace_data(vars, |tensor| match tensor.is_floating_point() && tensor.kind() != kind {
         true => Ok(Some(tensor.f_to_kind(kind)?)),

@@ -19,6 +19,7 @@
 //! ```
 
 mod averages;
+mod event;
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char};
@@ -27,6 +28,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use averages::KeyAverage;
+pub use event::Event;
 
 use crate::error::{TorchError, check};
 
@@ -76,7 +78,7 @@ pub struct Options {
     pub profile_memory: bool,
     /// Floating-point operations of matrix products and convolutions, by their formulas.
     pub with_flops: bool,
-    /// What CUDA devices do, too.
+    /// Kernels and copies on CUDA devices.
     pub cuda: bool,
 }
 
@@ -99,7 +101,7 @@ pub fn is_recording() -> bool {
     STATUS.get() == Status::Recording
 }
 
-/// What becomes of this thread; other threads have their turn when it is idle.
+/// Sets the status of this thread; other threads can be recorded when it is idle.
 fn set(status: Status) {
     STATUS.set(status);
     if status == Status::Idle {
@@ -115,7 +117,8 @@ fn error(message: &str) -> TorchError {
 ///
 /// # Errors
 ///
-/// That this thread is being recorded already, or another thread of the process; what libtorch throws.
+/// Fails if this thread or another thread of the process is being recorded already, or if libtorch cannot load its
+/// profiler.
 pub fn prepare(options: &Options) -> Result<(), TorchError> {
     if STATUS.get() != Status::Idle {
         return Err(error("this thread is being recorded already; call `profiler::stop` first"));
@@ -129,11 +132,12 @@ pub fn prepare(options: &Options) -> Result<(), TorchError> {
     prepared
 }
 
-/// Begins to record this thread, and the backward passes it starts.
+/// Starts recording this thread, and the backward passes it starts.
 ///
 /// # Errors
 ///
-/// That this thread is being recorded already, or another thread of the process; what libtorch throws.
+/// Fails if this thread or another thread of the process is being recorded already, or if libtorch cannot start its
+/// profiler.
 pub fn start(options: &Options) -> Result<(), TorchError> {
     if STATUS.get() != Status::Prepared {
         prepare(options)?;
@@ -144,11 +148,11 @@ pub fn start(options: &Options) -> Result<(), TorchError> {
     started
 }
 
-/// Ends the recording, and returns it. Ranges that are still open end here: close them first to have them in it whole.
+/// Stops the recording, and returns it. Ranges that are still open end here: close them first to have them in it whole.
 ///
 /// # Errors
 ///
-/// That this thread is not being recorded; what libtorch throws.
+/// Fails if this thread is not being recorded, or if libtorch cannot stop its profiler.
 pub fn stop() -> Result<Trace, TorchError> {
     if !is_recording() {
         return Err(error("this thread is not being recorded; call `profiler::start` on it before `profiler::stop`"));
@@ -164,7 +168,7 @@ pub fn stop() -> Result<Trace, TorchError> {
 ///
 /// # Errors
 ///
-/// What libtorch throws.
+/// Fails if libtorch cannot stop its profiler.
 pub fn cancel(options: &Options) -> Result<(), TorchError> {
     if STATUS.get() == Status::Prepared {
         // Only a recording ends a preparation.
@@ -200,7 +204,7 @@ impl Drop for Range {
 ///
 /// # Errors
 ///
-/// What libtorch throws.
+/// Fails if an observer of libtorch does.
 pub fn push_range(name: &str) -> Result<(), TorchError> {
     // SAFETY: the text lives for the call, and is copied.
     check(unsafe { fulgurite_range_push(name.as_ptr().cast(), name.len()) })
@@ -214,7 +218,7 @@ pub fn pop_range() -> bool {
     unsafe { fulgurite_range_pop() }
 }
 
-/// What was recorded.
+/// A recording.
 #[derive(Debug)]
 pub struct Trace {
     raw: *mut RawTrace,
@@ -231,42 +235,6 @@ impl Drop for Trace {
     }
 }
 
-/// One thing that was recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    /// The operator, kernel or range; `[memory]` for an allocation.
-    pub name: String,
-    /// The shapes of its inputs, such as `[[4, 2], [2]]`; `[]` for none, or if they were not recorded.
-    pub shapes: String,
-    /// When it began, in nanoseconds.
-    pub start_ns: u64,
-    /// When it ended, in nanoseconds.
-    pub end_ns: u64,
-    /// The thread on which it began.
-    pub thread: u64,
-    /// Its own number, by which what it started on a device refers to it.
-    pub correlation_id: u64,
-    /// The number of the operator that started this on a device; 0 for what runs by itself.
-    pub linked_correlation_id: u64,
-    /// Floating-point operations, if they were asked for and are known.
-    pub flops: u64,
-    /// Bytes allocated (positive) or freed (negative), for `[memory]`.
-    pub bytes: i64,
-    /// Whether it ran on the CPU.
-    pub on_cpu: bool,
-    /// Whether a range of the program's own, as opposed to an operator.
-    pub is_range: bool,
-    /// Whether it ended on another thread than it began.
-    pub is_async: bool,
-}
-
-impl Event {
-    /// How long it took, in nanoseconds.
-    pub fn duration_ns(&self) -> u64 {
-        self.end_ns.saturating_sub(self.start_ns)
-    }
-}
-
 /// `at::RecordScope::USER_SCOPE`.
 const USER_SCOPE: u8 = 7;
 
@@ -276,7 +244,7 @@ impl Trace {
     ///
     /// # Errors
     ///
-    /// A path with a NUL byte, or that is not UTF-8; a file that cannot be written.
+    /// Fails if the path contains a NUL byte or is not UTF-8, or if the file cannot be written.
     pub fn save(&mut self, path: &Path) -> Result<(), TorchError> {
         let wrong =
             |problem: String| TorchError::Bridge(format!("cannot write the trace {}: {problem}", path.display()));

@@ -29,7 +29,7 @@ static GLOBAL_SEED: Mutex<Option<u64>> = Mutex::new(None);
 ///
 /// # Errors
 ///
-/// What libtorch throws.
+/// Fails if the random number generator of a device cannot be seeded.
 pub fn seed_everything(seed: u64) -> Result<u64, TorchError> {
     manual_seed(seed)?;
     set_global_seed(seed);
@@ -40,7 +40,7 @@ pub fn seed_everything(seed: u64) -> Result<u64, TorchError> {
 ///
 /// # Errors
 ///
-/// What libtorch throws.
+/// Fails if the random number generator of a device cannot be seeded.
 pub fn manual_seed(seed: u64) -> Result<(), TorchError> {
     // SAFETY: takes a number.
     check(unsafe { fulgurite_manual_seed(seed) })
@@ -114,7 +114,7 @@ impl RngState {
     ///
     /// # Errors
     ///
-    /// What libtorch throws.
+    /// Fails if the state of a device cannot be read.
     pub fn capture() -> Result<RngState, TorchError> {
         let devices = if Cuda::is_available() { Cuda::device_count() } else { 0 };
         let cuda = (0..devices).map(|index| get(index as c_int)).collect::<Result<_, _>>()?;

@@ -42,7 +42,7 @@ impl SharedTensor {
     ///
     /// # Errors
     ///
-    /// What libtorch throws, such as out of memory.
+    /// Fails if the tensor cannot be copied to the CPU.
     pub fn new(tensor: Tensor) -> Result<SharedTensor, TorchError> {
         let detached = tensor.f_detach()?;
         drop(tensor);
@@ -75,7 +75,7 @@ impl SharedTensor {
     ///
     /// # Errors
     ///
-    /// An index that is not under [`len`](SharedTensor::len).
+    /// Fails if `index` is [`len`](SharedTensor::len) or more.
     pub fn get(&self, index: usize) -> Result<Tensor, TorchError> {
         // For one slice, this is twice as fast as `select_copy`.
         Ok(self.narrow(index, 1)?.f_squeeze_dim(0)?)
@@ -107,7 +107,7 @@ impl SharedTensor {
     ///
     /// # Errors
     ///
-    /// What libtorch throws, such as out of memory.
+    /// Fails if there is not enough memory for the copy.
     pub fn to_tensor(&self) -> Result<Tensor, TorchError> {
         copy(&self.tensor)
     }

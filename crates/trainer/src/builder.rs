@@ -7,7 +7,7 @@ use std::time::Duration;
 use fulgurite_engine::config::{Deterministic, GradientClipAlgorithm, Limit, TrainerConfig, ValCheckInterval};
 use fulgurite_engine::environment::{self, Environment};
 use fulgurite_engine::profilers::{self, Profiler, ProfilerChoice};
-use fulgurite_engine::{Console, Engine, EngineParts, Error, OptimizerFactory, SlurmEnvironment, TrainerState};
+use fulgurite_engine::{Console, Engine, EngineParts, Error, OptimizerFactory, SlurmRequeue, TrainerState};
 use fulgurite_fabric::environments::SlurmJob;
 use fulgurite_fabric::loggers::{CsvLogger, DummyLogger, Logger, TensorBoardLogger};
 use fulgurite_fabric::strategy::StrategyChoice;
@@ -267,7 +267,7 @@ fn explain(config: &TrainerConfig, console: &Console) {
 }
 
 /// Puts the user's parts in the place of the trainer's.
-fn install(plugins: Vec<Plugin>, config: &TrainerConfig, fabric: &mut Fabric) -> Result<SlurmEnvironment, Error> {
+fn install(plugins: Vec<Plugin>, config: &TrainerConfig, fabric: &mut Fabric) -> Result<SlurmRequeue, Error> {
     let (mut has_precision, mut has_io) = (false, false);
     let mut slurm = None;
     let twice = |what: &str| Error::Config(format!("there are two plugins for {what}; leave one"));

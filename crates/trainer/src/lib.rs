@@ -6,6 +6,7 @@
 mod builder;
 pub mod callbacks;
 pub mod cli;
+mod entry_point;
 #[cfg(doctest)]
 mod guide;
 pub mod load;
@@ -18,12 +19,13 @@ mod trainer;
 pub mod tuner;
 
 pub use builder::TrainerBuilder;
+pub use entry_point::{CkptPath, EntryPoint};
 pub use fulgurite_data as data;
 pub use fulgurite_engine::{
     BatchFlow, BoxError, Callback, CallbackIdentity, Checkpointer, Console, Counter, Counters, Data, Error,
     EvalResults, Hook, IntoData, LightningDataModule, LightningModule, Loaders, Logging, Loss, ModuleView, OnSaveError,
-    OptimizerClosure, Outcome, Outline, Progress, Reach, Result, SaveRequest, Signal, SlurmEnvironment,
-    SlurmEnvironmentOptions, Stage, Step, TrainerConfig, TrainerFn, TrainerState,
+    OptimizerClosure, Outcome, Outline, Progress, Reach, Result, SaveRequest, Signal, SlurmRequeue,
+    SlurmRequeueOptions, Stage, Step, TrainDataNeeded, TrainerConfig, TrainerFn, TrainerState, not_implemented,
 };
 pub use fulgurite_engine::{config, logging, profilers};
 pub use fulgurite_fabric as fabric;

@@ -2,7 +2,7 @@
 
 use fulgurite_fabric::{CheckpointIo, Precision};
 
-use fulgurite_engine::SlurmEnvironment;
+use fulgurite_engine::SlurmRequeue;
 
 /// A part that takes the place of the trainer's own: hand it to [`TrainerBuilder::plugin`](crate::TrainerBuilder::plugin).
 /// There can be one of a kind.
@@ -39,7 +39,7 @@ pub struct Plugin(pub(crate) Kind);
 pub(crate) enum Kind {
     Precision(Box<dyn Precision>),
     CheckpointIo(Box<dyn CheckpointIo>),
-    Slurm(SlurmEnvironment),
+    Slurm(SlurmRequeue),
 }
 
 impl Plugin {
@@ -54,7 +54,7 @@ impl Plugin {
     }
 
     /// How the run behaves in a job of the SLURM scheduler.
-    pub fn slurm(environment: SlurmEnvironment) -> Plugin {
+    pub fn slurm(environment: SlurmRequeue) -> Plugin {
         Plugin(Kind::Slurm(environment))
     }
 }

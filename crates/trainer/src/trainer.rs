@@ -4,11 +4,11 @@ use std::any::Any;
 use std::path::PathBuf;
 
 use fulgurite_engine::{
-    Callback, Engine, Error, EvalResults, IntoData, LightningModule, Outcome, Profiler, TrainerFn, TrainerState,
+    Callback, Engine, Error, EvalResults, IntoData, LightningModule, Outcome, Profiler, TrainerState,
 };
 use fulgurite_torch::Value;
 
-use crate::report;
+use crate::entry_point::{CkptPath, EntryPoint};
 
 /// Runs a module over data: loops, devices, accumulation, clipping, checkpoints, logs.
 ///
@@ -26,46 +26,31 @@ use crate::report;
 /// ```
 pub struct Trainer {
     engine: Engine,
-    ckpt_path: Option<String>,
-    verbose: bool,
-    return_predictions: bool,
 }
 
 impl Trainer {
     pub(crate) fn new(engine: Engine) -> Trainer {
-        Trainer { engine, ckpt_path: None, verbose: true, return_predictions: true }
+        Trainer { engine }
     }
 
-    /// The checkpoint that the next entry point starts from. `fit` goes on where it was written; the others take its
-    /// weights.
-    ///
-    /// | value | meaning |
-    /// |---|---|
-    /// | `best` | the best of the first callback that writes checkpoints; an error when there is none |
-    /// | `last` | the furthest of the `last` checkpoints of every `ModelCheckpoint` and of those that an error or a signal left; a fresh start, with a warning, when there is none |
-    /// | `hpc` | the furthest `hpc_ckpt_N.ckpt` in `default_root_dir`, which a job of a scheduler left; an error when there is none |
-    /// | `auto` | the furthest whole checkpoint that a run with these hyper-parameters left; a fresh start when there is none |
-    /// | a folder | the furthest whole checkpoint of this run folder, or of the runs in this folder; a fresh start when there is none |
-    /// | anything else | the path of a file |
-    ///
-    /// The furthest has the most optimizer steps, and then batches; of equals it is the newest. Where it is damaged, a warning
-    /// says so, and the furthest whole one is taken. `hpc`, `auto` and a folder also go on with the logs of the run that wrote the file: what it
-    /// logged later is dropped.
-    pub fn ckpt_path(&mut self, ckpt_path: impl Into<String>) -> &mut Trainer {
-        self.ckpt_path = Some(ckpt_path.into());
-        self
+    /// An entry point from a checkpoint: [`EntryPoint::ckpt_path`] has the words that it may be, such as `best`.
+    pub fn ckpt_path(&mut self, ckpt_path: impl Into<CkptPath>) -> EntryPoint<'_> {
+        self.entry_point().ckpt_path(ckpt_path)
     }
 
-    /// Whether `validate` and `test` print their results (they do).
-    pub fn verbose(&mut self, verbose: bool) -> &mut Trainer {
-        self.verbose = verbose;
-        self
+    /// An evaluation that prints its results (it does by default), or does not.
+    pub fn verbose(&mut self, verbose: bool) -> EntryPoint<'_> {
+        self.entry_point().verbose(verbose)
     }
 
-    /// Whether `predict` returns its predictions (it does), or only makes them, for callbacks to see.
-    pub fn return_predictions(&mut self, return_predictions: bool) -> &mut Trainer {
-        self.return_predictions = return_predictions;
-        self
+    /// A prediction that returns its predictions (it does by default), or only makes them, for callbacks to see.
+    pub fn return_predictions(&mut self, return_predictions: bool) -> EntryPoint<'_> {
+        self.entry_point().return_predictions(return_predictions)
+    }
+
+    /// An entry point without options yet.
+    pub fn entry_point(&mut self) -> EntryPoint<'_> {
+        EntryPoint::new(&mut self.engine)
     }
 
     /// Trains `module`. `data` is `&mut` a data module, a loader, a pair of training and validation loaders, or `()` for
@@ -79,7 +64,7 @@ impl Trainer {
         module: &mut M,
         data: impl IntoData<'a, M::Batch>,
     ) -> Result<Outcome, Error> {
-        self.engine.fit(module, data, self.ckpt_path.take())
+        self.entry_point().fit(module, data)
     }
 
     /// Evaluates `module` on the validation loaders. Returns, and prints, the logged values of each loader.
@@ -92,7 +77,7 @@ impl Trainer {
         module: &mut M,
         data: impl IntoData<'a, M::Batch>,
     ) -> Result<Vec<EvalResults>, Error> {
-        self.evaluate(TrainerFn::Validate, module, data)
+        self.entry_point().validate(module, data)
     }
 
     /// Evaluates `module` on the test loaders. Returns, and prints, the logged values of each loader.
@@ -105,7 +90,7 @@ impl Trainer {
         module: &mut M,
         data: impl IntoData<'a, M::Batch>,
     ) -> Result<Vec<EvalResults>, Error> {
-        self.evaluate(TrainerFn::Test, module, data)
+        self.entry_point().test(module, data)
     }
 
     /// The predictions of `module`, per loader and batch, on the CPU; none with
@@ -119,20 +104,7 @@ impl Trainer {
         module: &mut M,
         data: impl IntoData<'a, M::Batch>,
     ) -> Result<Vec<Vec<Value>>, Error> {
-        self.engine.predict(module, data, self.ckpt_path.take(), self.return_predictions)
-    }
-
-    fn evaluate<'a, M: LightningModule>(
-        &mut self,
-        entry: TrainerFn,
-        module: &mut M,
-        data: impl IntoData<'a, M::Batch>,
-    ) -> Result<Vec<EvalResults>, Error> {
-        let results = self.engine.evaluate(entry, module, data, self.ckpt_path.take())?;
-        if self.verbose && !results.is_empty() {
-            self.print(&report::results_table(entry.name(), &results));
-        }
-        Ok(results)
+        self.entry_point().predict(module, data)
     }
 
     /// What runs it: for a tuner.
@@ -164,7 +136,12 @@ impl Trainer {
     // What it knows ---------------------------------------------------------------------------------------------------
 
     /// The trainer's state: progress, metrics, loggers.
-    pub fn state(&mut self) -> &mut TrainerState {
+    pub fn state(&self) -> &TrainerState {
+        self.engine.state()
+    }
+
+    /// The same, to ask for something or to change it.
+    pub fn state_mut(&mut self) -> &mut TrainerState {
         self.engine.state_mut()
     }
 

@@ -6,6 +6,7 @@ pub use fulgurite_engine::tuner::{
     BatchSizeFinderOptions, LearningRateFinderOptions, LrFind, LrFindMode, Reply, ScaleMode, TuneRequest,
 };
 
+use crate::entry_point::CkptPath;
 use crate::trainer::Trainer;
 
 /// Finds a learning rate or a batch size by short trial runs. Model, optimizers, random numbers and counters are
@@ -27,12 +28,19 @@ use crate::trainer::Trainer;
 /// ```
 pub struct Tuner<'a> {
     trainer: &'a mut Trainer,
+    ckpt_path: Option<String>,
 }
 
 impl<'a> Tuner<'a> {
     /// A tuner that runs its trials with the arguments of `trainer`.
     pub fn new(trainer: &'a mut Trainer) -> Tuner<'a> {
-        Tuner { trainer }
+        Tuner { trainer, ckpt_path: None }
+    }
+
+    /// The checkpoint whose weights the trials begin with, as [`EntryPoint::ckpt_path`](crate::EntryPoint::ckpt_path) has it.
+    pub fn ckpt_path(&mut self, ckpt_path: impl Into<CkptPath>) -> &mut Tuner<'a> {
+        self.ckpt_path = ckpt_path.into().0;
+        self
     }
 
     /// Trains for some steps while the learning rate rises, and suggests the rate at which the loss falls fastest
@@ -49,7 +57,7 @@ impl<'a> Tuner<'a> {
         data: impl IntoData<'d, M::Batch>,
         options: LearningRateFinderOptions,
     ) -> Result<Option<LrFind>, Error> {
-        self.trainer.engine().lr_find(module, data, &options)
+        self.trainer.engine().lr_find(module, data, self.ckpt_path.clone(), &options)
     }
 
     /// Finds the largest batch size that does not run out of memory, and sets the hyper-parameter `batch_size` of the
@@ -80,6 +88,6 @@ impl<'a> Tuner<'a> {
         data: impl IntoData<'d, M::Batch>,
         options: BatchSizeFinderOptions,
     ) -> Result<Option<u64>, Error> {
-        self.trainer.engine().scale_batch_size(entry, module, data, &options)
+        self.trainer.engine().scale_batch_size(entry, module, data, self.ckpt_path.clone(), &options)
     }
 }

@@ -150,7 +150,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             _ => m.validation_step(step_batch, s),
         });
         match stepped {
-            Err(Error::NotImplemented(method)) if method == step.name() => return Ok(false),
+            Err(error) if error.not_implemented() == Some(step.name()) => return Ok(false),
             stepped => stepped?,
         }
         self.state().evaluation_mut().batches_mut().processed();

@@ -152,12 +152,7 @@ impl Engine {
         batch: &M::Batch,
     ) -> Result<Loss, Error> {
         let batch = fulgurite_data::Batch::shallow_clone(batch);
-        match self.on_step(Hook::TrainingStep, module, |m, step| m.training_step(batch, step)) {
-            Err(Error::NotImplemented(method @ "training_step")) => {
-                Err(Error::MissingMethod { entry: "fit", method, module: module.name().to_owned() })
-            }
-            outputs => outputs,
-        }
+        self.on_step(Hook::TrainingStep, module, |m, step| m.training_step(batch, step))
     }
 
     fn zero_grad<M: LightningModule>(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<(), Error> {

@@ -77,9 +77,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let step_batch = fulgurite_data::Batch::shallow_clone(&batch);
         let outputs = self.engine.on_step(Hook::PredictStep, self.module, |m, step| m.predict_step(step_batch, step));
         let outputs = match outputs {
-            Err(Error::NotImplemented(method)) => {
+            Err(error) if error.not_implemented().is_some() => {
                 let module = LightningModule::name(self.module).to_owned();
-                return Err(Error::MissingMethod { entry: "predict", method, module });
+                return Err(Error::MissingMethod { entry: "predict", method: "predict_step", module });
             }
             outputs => outputs?,
         };

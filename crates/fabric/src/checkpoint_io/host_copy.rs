@@ -1,4 +1,4 @@
-//! [`HostCopy`]: a state in host memory, apart from the tensors that training goes on to change.
+//! [`HostCopy`]: a state in host memory, independent of the tensors that training continues to change.
 
 use std::collections::{HashMap, VecDeque};
 

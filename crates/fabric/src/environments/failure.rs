@@ -5,11 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
 /// Writes why this process failed to the file that `torchrun` named for it, so that it can report the first failure of
-/// all processes. Does nothing where nobody asked.
+/// all processes. Does nothing if the variable is not set.
 ///
 /// # Errors
 ///
-/// What the file system said.
+/// Fails if the file cannot be written.
 ///
 /// ```no_run
 /// # fn train() -> Result<(), Box<dyn std::error::Error>> { Ok(()) }

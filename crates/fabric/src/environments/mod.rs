@@ -33,6 +33,7 @@
 //! assert!(error.to_string().contains("devices=4"));
 //! ```
 
+mod environment;
 mod failure;
 mod identity;
 mod kubeflow;
@@ -47,8 +48,8 @@ mod slurm;
 mod torchelastic;
 mod variables;
 
-use std::fmt;
-
+pub(crate) use environment::DEFAULT_PORT;
+pub use environment::{ClusterEnvironment, SUPERVISOR, USE_AGENT_STORE};
 pub use failure::record_failure;
 pub use kubeflow::KubeflowEnvironment;
 pub use lightning::LightningEnvironment;
@@ -62,109 +63,6 @@ pub use torchelastic::TorchElasticEnvironment;
 pub(crate) use variables::Variables;
 
 use crate::FabricError;
-
-/// Holds the id of the process that started this one as a rank and watches over it: see [`launcher`](crate::launcher).
-pub const SUPERVISOR: &str = "FULGURITE_SUPERVISOR";
-
-/// Says with the value `True` that whoever started the ranks hosts the store at `MASTER_ADDR:MASTER_PORT`, so that all
-/// ranks are its clients.
-pub const USE_AGENT_STORE: &str = "TORCHELASTIC_USE_AGENT_STORE";
-
-/// The port of environments that are told none.
-pub(crate) const DEFAULT_PORT: u16 = 12910;
-
-/// Who this process is, where the others are found, and who started it.
-///
-/// Implement it for a cluster that [`detect`] does not know.
-///
-/// ```
-/// use fulgurite_fabric::environments::{ClusterEnvironment, Place};
-///
-/// #[derive(Debug)]
-/// struct TwoLaptops(Place);
-///
-/// impl ClusterEnvironment for TwoLaptops {
-///     fn name(&self) -> &'static str {
-///         "two laptops"
-///     }
-///
-///     fn place(&self) -> &Place {
-///         &self.0
-///     }
-/// }
-///
-/// let place = Place { world_size: 2, global_rank: 1, node_rank: 1, ..Place::alone() };
-/// let second = TwoLaptops(Place { main_address: "first.local".into(), main_port: Some(29500), ..place });
-/// assert_eq!(second.global_rank(), 1);
-/// ```
-pub trait ClusterEnvironment: fmt::Debug + Send + Sync {
-    /// What it is called in messages, such as `SLURM`.
-    fn name(&self) -> &'static str;
-
-    /// Who this process is. Where [`creates_processes_externally`](Self::creates_processes_externally) is false, what is
-    /// known of that before the processes are started.
-    fn place(&self) -> &Place;
-
-    /// Whether this process is one of those that somebody else started. Otherwise the program starts them itself.
-    fn creates_processes_externally(&self) -> bool {
-        true
-    }
-
-    /// Whether the store at the main address and port is hosted by whoever started the processes, and not by rank 0.
-    fn uses_agent_store(&self) -> bool {
-        false
-    }
-
-    /// A name that the processes of this run, and of no other run on the same machine, have in common. With it they
-    /// agree on a free port where no port is given.
-    fn run_id(&self) -> Option<String> {
-        None
-    }
-
-    /// How often the processes have been started again.
-    fn restart_count(&self) -> usize {
-        0
-    }
-
-    /// Checks the arguments `devices` (processes on a node) and `num_nodes` against what the environment says.
-    ///
-    /// # Errors
-    ///
-    /// A contradiction; the message names the argument and the variable.
-    fn validate_settings(&self, devices: usize, num_nodes: usize) -> Result<(), FabricError> {
-        self.place().validate(self.name(), devices, num_nodes)
-    }
-
-    /// The host where the processes find each other.
-    fn main_address(&self) -> &str {
-        &self.place().main_address
-    }
-
-    /// The port where they do. `None`: a free one, which the processes agree on.
-    fn main_port(&self) -> Option<u16> {
-        self.place().main_port
-    }
-
-    /// Processes of the run, on all nodes.
-    fn world_size(&self) -> usize {
-        self.place().world_size
-    }
-
-    /// This process among all.
-    fn global_rank(&self) -> usize {
-        self.place().global_rank
-    }
-
-    /// This process on its node.
-    fn local_rank(&self) -> usize {
-        self.place().local_rank
-    }
-
-    /// This node among all.
-    fn node_rank(&self) -> usize {
-        self.place().node_rank
-    }
-}
 
 /// What the program's own launcher tells its ranks.
 const OF_RANKS: &[&str] = &[
@@ -207,7 +105,7 @@ pub fn current() -> Result<Box<dyn ClusterEnvironment>, FabricError> {
 ///
 /// # Errors
 ///
-/// A variable that is missing beside others that are there, or whose value makes no sense.
+/// Fails if a variable is missing beside others that are set, or if its value is invalid.
 pub fn detect(variable: &dyn Fn(&str) -> Option<String>) -> Result<Box<dyn ClusterEnvironment>, FabricError> {
     let variables = Variables::new(variable);
     if variables.has(SUPERVISOR) {

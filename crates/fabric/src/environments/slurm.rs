@@ -170,7 +170,7 @@ impl SlurmJob {
     ///
     /// # Errors
     ///
-    /// What it answered, after three attempts.
+    /// Fails if `scontrol` does, three times; the error has its output.
     pub fn requeue(&self) -> Result<(), String> {
         let mut answer = String::new();
         for attempt in 0..ATTEMPTS {

@@ -13,17 +13,17 @@ use crate::precision::Named;
 use crate::strategy::{Groups, Ranks, SINGLE_DEVICE, Strategies, StrategyChoice, StrategyContext};
 use crate::{DefaultCheckpointIo, Devices, FabricError, accelerator, precision};
 
-/// What a [`Fabric`] is made of. Made by [`Fabric::builder`].
+/// The configuration of a [`Fabric`]. Created by [`Fabric::builder`].
 #[derive(Debug, Clone, Setters)]
 #[non_exhaustive]
 pub struct FabricBuilder {
     /// The kind of device: `auto`, `cpu`, `cuda`, `gpu`, `mps`.
     #[setters(into)]
     pub accelerator: String,
-    /// The devices of each machine, one process each.
+    /// The devices of each node, one process per device.
     #[setters(into)]
     pub devices: Devices,
-    /// Machines in the run.
+    /// The number of nodes.
     pub num_nodes: usize,
     /// How the run spreads over processes: `auto`, `single_device`, `ddp` and its variants, a registered name, or
     /// [`DdpOptions`](crate::DdpOptions).
@@ -32,12 +32,31 @@ pub struct FabricBuilder {
     /// How numbers are represented, such as `32-true` or `bf16-mixed`.
     #[setters(into)]
     pub precision: String,
-    /// Whether batch norms in training see the batches of all processes as one. Nothing special where there is one.
+    /// Whether batch norms in training see the batches of all processes as one. No effect with one process.
     pub sync_batchnorm: bool,
     /// Whatever must be the same in all processes, by name, as text: where one differs, none of them begins.
     pub configuration: BTreeMap<String, String>,
     /// Environment variables, by name, that processes are told that this one starts.
     pub rank_variables: BTreeMap<String, String>,
+}
+
+impl Fabric {
+    /// A builder with Lightning's defaults.
+    pub fn builder() -> FabricBuilder {
+        FabricBuilder::default()
+    }
+
+    /// A fabric in one process, or those of a launcher, on `devices` of `accelerator`, in `precision`.
+    ///
+    /// Also tunes the process once: see [`runtime::tune_allocator`](fulgurite_torch::runtime::tune_allocator) and
+    /// [`runtime::adapt_waiting`](fulgurite_torch::runtime::adapt_waiting).
+    ///
+    /// # Errors
+    ///
+    /// As [`FabricBuilder::build`].
+    pub fn new(accelerator: &str, devices: &Devices, precision: &str) -> Result<Fabric, FabricError> {
+        Fabric::builder().accelerator(accelerator).devices(devices.clone()).precision(precision).build()
+    }
 }
 
 impl FabricBuilder {
@@ -51,6 +70,7 @@ impl FabricBuilder {
     pub fn build(self) -> Result<Fabric, FabricError> {
         let accelerator = accelerator::accelerator(&self.accelerator)?;
         Strategies::check(self.strategy.name())?;
+        Strategies::check_options(self.strategy.name(), self.strategy.options())?;
         let environment = environments::current()?;
         let is_process = environment.creates_processes_externally();
         let started = environment.place().local_world_size.filter(|_| is_process).map(|told| told.count);
@@ -67,7 +87,7 @@ impl FabricBuilder {
             1 => None,
             _ if !is_process => {
                 let plan = LaunchPlan::new(environment.as_ref(), devices.len(), self.num_nodes)?
-                    .timeout(self.strategy.ddp().timeout);
+                    .timeout(self.strategy.timeout()?);
                 let plan = self.rank_variables.iter().fold(plan, |plan, (name, value)| plan.variable(name, value));
                 // What comes after this is the ranks' work.
                 std::process::exit(launcher::launch(&plan)?)
@@ -87,7 +107,7 @@ impl FabricBuilder {
             device,
             ranks,
             groups,
-            ddp: self.strategy.ddp(),
+            options: self.strategy.options().clone(),
             sync_batchnorm: self.sync_batchnorm,
         };
         let strategy = Strategies::make(context)?;
@@ -121,7 +141,7 @@ impl FabricBuilder {
         let facts = [("strategy", strategy.as_str()), ("precision", &self.precision)].into_iter();
         let facts = facts.chain(self.configuration.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let facts: Vec<(&str, &str)> = facts.collect();
-        let timeout = self.strategy.ddp().timeout;
+        let timeout = self.strategy.timeout()?;
         let store = environments::rendezvous(environment, &facts, timeout)?;
         let group = |backend, name: &str| {
             let options = GroupOptions { backend, timeout, name: name.into(), ..GroupOptions::default() };

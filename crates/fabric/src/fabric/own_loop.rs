@@ -45,7 +45,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// What the strategy's backend said.
+    /// Fails if the strategy cannot enter its context for new modules.
     pub fn init_module<T>(&self, make: impl FnOnce(&nn::Path<'_>) -> T) -> Result<(nn::VarStore, T), FabricError> {
         let _context = self.model_init_context()?;
         let mut vars = nn::VarStore::new(self.device());
@@ -59,7 +59,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// Theirs.
+    /// As these methods.
     pub fn setup(
         &mut self,
         vars: &dyn Parameters,
@@ -75,7 +75,8 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// One that has parameters which are not the module's, or that the precision cannot step.
+    /// Fails if an optimizer has parameters that are not the module's, or if the precision or the strategy cannot step
+    /// it.
     pub fn setup_optimizers<'o>(
         &mut self,
         vars: &dyn Parameters,
@@ -102,7 +103,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// A strategy of one's own that counts this process beyond its world size.
+    /// Fails if the strategy says that the rank of this process is its world size or more.
     pub fn setup_dataloader<L: IntoLoader>(&self, loader: L) -> Result<BoxLoader<L::Batch>, FabricError> {
         let loader = loader.into_loader();
         let ranks = self.ranks();
@@ -123,7 +124,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// What libtorch throws.
+    /// Fails if the random number generator of a device cannot be seeded.
     pub fn seed_everything(&self, seed: u64) -> Result<u64, FabricError> {
         Ok(rng::seed_everything(seed)?)
     }
@@ -136,7 +137,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// What the strategy's backend said; a device that has no autocast.
+    /// Fails if the device does not support autocast, or if the strategy cannot enter its context.
     pub fn forward<T>(&mut self, forward: impl FnOnce() -> T) -> Result<T, FabricError> {
         self.begin_micro_batch(self.syncs_gradients)?;
         let _context = self.forward_context(Pass::Training)?;
@@ -159,7 +160,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// A process that never came.
+    /// Fails if a process does not take part within the timeout.
     pub fn barrier(&self) -> Result<(), FabricError> {
         self.strategy().barrier("fabric")
     }
@@ -168,7 +169,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// A process that never came.
+    /// Fails if a process does not take part within the timeout.
     pub fn broadcast(&self, value: impl Into<Value>, source: usize) -> Result<Value, FabricError> {
         self.strategy().broadcast(value.into(), source)
     }
@@ -177,7 +178,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// A process that never came; tensors of different shapes.
+    /// Fails if a process does not take part within the timeout, or if the tensors differ in shape.
     pub fn all_gather(&self, tensor: &Tensor) -> Result<Tensor, FabricError> {
         Ok(Tensor::f_stack(&self.strategy().all_gather(tensor)?, 0)?)
     }
@@ -186,7 +187,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// A process that never came; tensors of different shapes.
+    /// Fails if a process does not take part within the timeout, or if the tensors differ in shape.
     pub fn all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Tensor, FabricError> {
         self.strategy().reduce(tensor, op)
     }
@@ -196,7 +197,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// A process that never came.
+    /// Fails if a process does not take part within the timeout.
     pub fn rank_zero_first<T>(&self, local: bool, act: impl FnOnce() -> T) -> Result<T, FabricError> {
         let is_first = if local { self.local_rank() == 0 } else { self.is_global_zero() };
         let first = if is_first { Ok(act()) } else { Err(act) };
@@ -211,7 +212,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// What the file system said, on every rank.
+    /// Fails on every rank if the file cannot be written.
     pub fn save(&mut self, path: impl AsRef<Path>, state: &Dict) -> Result<(), FabricError> {
         let commit = Commit { path: path.as_ref().into(), ..Commit::default() };
         self.save_checkpoint(&Value::Dict(state.clone()), &commit)?;
@@ -223,7 +224,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// Those of `save`.
+    /// As [`save`](Fabric::save).
     pub fn save_filtered(
         &mut self,
         path: impl AsRef<Path>,
@@ -245,7 +246,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// A missing, damaged or foreign file.
+    /// Fails if the file is missing, damaged, or not a checkpoint.
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<Dict, FabricError> {
         let path = path.as_ref();
         match self.load_checkpoint(path)? {
@@ -261,7 +262,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// What a logger said.
+    /// Fails if a logger cannot write.
     pub fn log(&mut self, name: &str, value: f64, step: i64) -> Result<(), FabricError> {
         self.log_dict(&[(name, value)], step)
     }
@@ -270,7 +271,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// What a logger said.
+    /// Fails if a logger cannot write.
     pub fn log_dict(&mut self, metrics: &[(&str, f64)], step: i64) -> Result<(), FabricError> {
         if !self.is_global_zero() {
             return Ok(());

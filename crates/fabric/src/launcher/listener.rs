@@ -9,7 +9,7 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::iterator::{Handle, SignalsInfo};
 use signal_hook::low_level::siginfo::{Cause, Origin};
 
-use super::peers::Failure;
+use super::failure::Failure;
 use crate::FabricError;
 use crate::environments::run_token::RunToken;
 use crate::signals::{Inherited, Signal};

@@ -32,6 +32,7 @@
 //! # }
 //! ```
 
+mod failure;
 mod listener;
 mod peers;
 mod plan;

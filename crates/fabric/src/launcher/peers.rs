@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use fulgurite_torch::TorchError;
 use fulgurite_torch::distributed::{Store, TcpStoreOptions};
-use serde::{Deserialize, Serialize};
 
 use super::LaunchPlan;
+use super::failure::Failure;
 use super::listener::Event;
 use crate::environments::rendezvous::ended_key;
 use crate::environments::run_token::{RUN_TOKEN, RunToken};
@@ -28,24 +28,6 @@ const FAILED: &str = "fulgurite/failed";
 const TOKEN: &str = "fulgurite/token";
 /// Holds a signature of nothing, by which nodes that were given a token see that it is the same.
 const PROOF: &str = "fulgurite/proof";
-/// Of what another node says, in characters.
-const LONGEST_MESSAGE: usize = 2000;
-
-/// A rank that died, and what its node ended with, which is never 0.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Failure {
-    pub message: String,
-    pub code: i32,
-}
-
-impl Failure {
-    /// What another node says, within bounds; `None` for what is nothing of the kind.
-    fn read(message: &[u8]) -> Option<Failure> {
-        let Failure { message, code } = serde_json::from_slice(message).ok()?;
-        let is_code = (1..=255).contains(&code);
-        Some(Failure { message: message.chars().take(LONGEST_MESSAGE).collect(), code: if is_code { code } else { 1 } })
-    }
-}
 
 /// What the first node has.
 pub(super) struct Host {
@@ -277,22 +259,5 @@ impl Conversation<'_> {
 
     fn key(&self, what: &str, node: usize) -> String {
         format!("fulgurite/node/{node}/{what}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failure_is_within_bounds_and_never_ends_with_0() {
-        let read = |text: &str| Failure::read(text.as_bytes());
-        for (code, expected) in [(7, 7), (0, 1), (256, 1), (-1, 1), (255, 255)] {
-            let failure = read(&format!(r#"{{"message":"died","code":{code}}}"#)).unwrap();
-            assert_eq!(failure, Failure { message: "died".into(), code: expected });
-        }
-        let long = read(&format!(r#"{{"message":"{}","code":1}}"#, "é".repeat(100_000))).unwrap();
-        assert_eq!(long.message.chars().count(), LONGEST_MESSAGE);
-        assert_eq!(read("{}"), None);
     }
 }

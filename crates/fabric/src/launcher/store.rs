@@ -5,8 +5,9 @@ use std::sync::mpsc::Sender;
 use fulgurite_torch::distributed::{Store, TcpStoreOptions};
 
 use super::LaunchPlan;
+use super::failure::Failure;
 use super::listener::Event;
-use super::peers::{Failure, Host, Peers};
+use super::peers::{Host, Peers};
 use crate::FabricError;
 use crate::environments::rendezvous::ended_key;
 use crate::environments::run_token::RunToken;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use fulgurite_torch::process;
 
 use super::LaunchPlan;
+use super::failure::Failure;
 use super::listener::{Event, Heard, Listener};
-use super::peers::Failure;
 use super::relay::{LastWords, Relay, Stream};
 use super::store::Meeting;
 use crate::FabricError;

@@ -15,7 +15,7 @@ pub enum LoggerError {
         logger: &'static str,
         /// What it tried to write.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A tensor that is no image.
@@ -37,7 +37,7 @@ pub enum LoggerError {
     Png {
         /// The tag it was logged under.
         tag: String,
-        /// What the encoder said.
+        /// The error of the encoder.
         source: png::EncodingError,
     },
     /// A histogram of nothing.
@@ -51,7 +51,7 @@ pub enum LoggerError {
     Other {
         /// The logger.
         logger: String,
-        /// What it said.
+        /// The error of the logger.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// libtorch refused an operation on a logged tensor.
@@ -59,7 +59,7 @@ pub enum LoggerError {
     Tensor {
         /// The tag it was logged under.
         tag: String,
-        /// What libtorch said.
+        /// The error of libtorch.
         source: TchError,
     },
 }

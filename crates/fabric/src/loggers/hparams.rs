@@ -3,7 +3,6 @@
 use std::io;
 use std::path::Path;
 
-use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value};
 
 use super::files::write_atomically;
@@ -54,11 +53,6 @@ pub(super) fn merge(merged: &mut Dict, new: &Dict) {
 /// Writes `hparams.yaml` into `folder`, whole or not at all.
 pub(super) fn write_hparams(folder: &Path, params: &Dict) -> io::Result<()> {
     write_atomically(&folder.join(HPARAMS_FILE), to_yaml(params).as_bytes()).map(drop)
-}
-
-/// The number in a tensor of one element.
-pub(super) fn tensor_number(tensor: &Tensor) -> Option<f64> {
-    (tensor.numel() == 1).then(|| tensor.f_double_value(&vec![0; tensor.dim()]).ok()).flatten()
 }
 
 #[cfg(test)]

@@ -39,12 +39,12 @@ pub trait Logger: Send + Any {
         let _ = version;
     }
 
-    /// The versions of earlier runs that this one may go on with: the one that was given, or all that there are.
+    /// The versions of earlier runs that this one may continue: the one that was given, or all that exist.
     fn runs(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// The run goes on from a checkpoint that was written when `step` was the last logged. What this folder holds of later
+    /// The run continues from a checkpoint that was written when `step` was the last logged. What this folder holds of later
     /// steps comes from a run that ended, and is dropped or marked so; what follows goes after the rest.
     ///
     /// # Errors

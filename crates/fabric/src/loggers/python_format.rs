@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use fulgurite_torch::Value;
+use fulgurite_torch::tch::Tensor;
 
 /// Appends `repr(value)` of a Python `float`: the shortest digits that read back as the same number.
 pub(super) fn push_float(out: &mut String, value: f64) {
@@ -50,6 +51,11 @@ pub(super) fn display(value: &Value) -> String {
             out
         }
     }
+}
+
+/// The number in a tensor of one element.
+pub(super) fn tensor_number(tensor: &Tensor) -> Option<f64> {
+    (tensor.numel() == 1).then(|| tensor.f_double_value(&vec![0; tensor.dim()]).ok()).flatten()
 }
 
 fn push_repr(out: &mut String, value: &Value) {

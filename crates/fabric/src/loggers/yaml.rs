@@ -10,8 +10,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use fulgurite_torch::{Dict, Value};
 
-use super::hparams::tensor_number;
-use super::python_format::{display, push_float, push_int};
+use super::python_format::{display, push_float, push_int, tensor_number};
 
 /// The document, which ends in a line break.
 pub(super) fn to_yaml(params: &Dict) -> String {

@@ -1,13 +1,15 @@
-//! Precision: the kinds of parameters and inputs, what surrounds a forward pass, and how an optimizer steps.
+//! Precision: the kinds of parameters and inputs, the context of a forward pass, and how an optimizer steps.
 //!
 //! A step goes through it in this order, whoever drives it: [`forward_context`](Precision::forward_context) around the
 //! forward pass, [`scale_loss`](Precision::scale_loss), [`backward`](Precision::backward),
 //! [`unscale_gradients`](Precision::unscale_gradients), hooks and clipping, then
 //! [`optimizer_step`](Precision::optimizer_step), which may skip.
 
+mod clip;
 mod mixed;
 mod names;
 mod on_fabric;
+mod optimizer_step;
 mod scaler;
 mod whole;
 
@@ -19,9 +21,11 @@ use fulgurite_torch::{Dict, grad};
 
 use crate::FabricError;
 
+pub use clip::Clip;
 pub use mixed::MixedPrecision;
 pub use names::{NAMES, Named, precision};
-pub use on_fabric::{Clip, ForwardContext};
+pub use on_fabric::ForwardContext;
+pub use optimizer_step::OptimizerStep;
 pub use scaler::{GradScaler, GradScalerOptions, ScalerError};
 pub use whole::TruePrecision;
 
@@ -32,15 +36,6 @@ pub enum Pass {
     Training,
     /// Validation, test, prediction.
     Evaluation,
-}
-
-/// What became of an optimizer's step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OptimizerStep {
-    /// The parameters were updated.
-    Taken,
-    /// They were not: a gradient was infinite or NaN.
-    Skipped,
 }
 
 /// How numbers are represented during a run.
@@ -58,36 +53,36 @@ pub trait Precision: Send {
         None
     }
 
-    /// The kind that parameters are best made in: what `VarStore::set_kind` wants before layers are created.
+    /// The kind in which to create parameters: what `VarStore::set_kind` wants before layers are created.
     fn init_kind(&self) -> Kind {
         Kind::Float
     }
 
-    /// Converts the parameters in place, once, before optimizers exist.
+    /// Converts the parameters in place, once, before optimizers are created.
     ///
     /// # Errors
     ///
-    /// What libtorch said.
+    /// Fails if the converted parameters cannot be allocated.
     fn convert_module(&self, vars: &dyn Parameters) -> Result<(), FabricError> {
         let _ = vars;
         Ok(())
     }
 
-    /// What surrounds a forward pass and its loss on `device`: it is in force until the guard is dropped.
+    /// The context of a forward pass and its loss on `device`, active until the guard is dropped.
     ///
     /// # Errors
     ///
-    /// A device that has no autocast.
+    /// Fails if the device does not support autocast.
     fn forward_context(&self, device: Device, pass: Pass) -> Result<Option<AutocastGuard>, FabricError> {
         let _ = (device, pass);
         Ok(None)
     }
 
-    /// The loss as its backward pass wants it; `None` for as it is.
+    /// Scales the loss for its backward pass. `None` if it is not scaled.
     ///
     /// # Errors
     ///
-    /// What libtorch said.
+    /// Fails if libtorch cannot allocate the scale or multiply the loss with it.
     fn scale_loss(&mut self, loss: &Tensor) -> Result<Option<Tensor>, FabricError> {
         let _ = loss;
         Ok(None)
@@ -97,7 +92,7 @@ pub trait Precision: Send {
     ///
     /// # Errors
     ///
-    /// What autograd said.
+    /// Fails if autograd does, such as for a loss that does not require a gradient.
     fn backward(&mut self, loss: &Tensor) -> Result<(), FabricError> {
         Ok(grad::backward(loss)?)
     }
@@ -106,18 +101,18 @@ pub trait Precision: Send {
     ///
     /// # Errors
     ///
-    /// Why it cannot.
+    /// Fails if the precision does not support the optimizer, such as one that needs a closure with a gradient scaler.
     fn check_optimizer(&self, optimizer: &dyn Optimizer) -> Result<(), FabricError> {
         let _ = optimizer;
         Ok(())
     }
 
-    /// Undoes the scale in the gradients of an optimizer's parameters, before hooks see them and they are clipped.
+    /// Divides by the scale the gradients of an optimizer's parameters, before hooks see them and they are clipped.
     /// Once per step: further calls before [`optimizer_step`](Precision::optimizer_step) change nothing.
     ///
     /// # Errors
     ///
-    /// What libtorch said.
+    /// Fails if no loss was scaled before, or if a gradient has the kind `Half`.
     fn unscale_gradients(&mut self, optimizer: &dyn Optimizer) -> Result<(), FabricError> {
         let _ = optimizer;
         Ok(())
@@ -133,7 +128,7 @@ pub trait Precision: Send {
     ///
     /// # Errors
     ///
-    /// What the optimizer said.
+    /// Fails if the step of the optimizer does.
     fn optimizer_step(&mut self, optimizer: &mut dyn Optimizer) -> Result<OptimizerStep, FabricError> {
         optimizer.step()?;
         Ok(OptimizerStep::Taken)
@@ -153,7 +148,7 @@ pub trait Precision: Send {
     ///
     /// # Errors
     ///
-    /// What libtorch said.
+    /// Fails if the state cannot be copied from the device.
     fn state_dict(&self) -> Result<Dict, FabricError> {
         Ok(Dict::new())
     }
@@ -162,7 +157,7 @@ pub trait Precision: Send {
     ///
     /// # Errors
     ///
-    /// A state of something else.
+    /// Fails if the state is not one of this precision.
     fn load_state_dict(&mut self, state: &Dict) -> Result<(), FabricError> {
         let _ = state;
         Ok(())

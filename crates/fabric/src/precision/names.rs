@@ -22,7 +22,7 @@ pub struct Named {
 ///
 /// # Errors
 ///
-/// An unknown name; the message has the nearest.
+/// Fails if the name is unknown; the message suggests the nearest name.
 pub fn precision(name: &str, device: Device) -> Result<Named, FabricError> {
     let mut warnings = Vec::new();
     let canonical = match name {

@@ -3,73 +3,15 @@
 use fulgurite_data::Batch;
 use fulgurite_optim::Optimizer;
 use fulgurite_torch::autocast::AutocastGuard;
-use fulgurite_torch::grad;
 use fulgurite_torch::tch::Tensor;
 
-use super::{GradScaler, OptimizerStep, Pass};
+use super::{Clip, GradScaler, OptimizerStep, Pass};
 use crate::strategy::ContextGuard;
 use crate::{Fabric, FabricError};
 
-/// How gradients are clipped.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub enum Clip {
-    /// Every element to `-clip_val..=clip_val`.
-    Value {
-        /// The largest magnitude.
-        clip_val: f64,
-    },
-    /// All together, to a common norm of at most `max_norm`.
-    Norm {
-        /// The largest norm.
-        max_norm: f64,
-        /// The p of the p-norm; may be infinite.
-        norm_type: f64,
-        /// Whether a norm that is infinite or NaN is an error, which waits for the device.
-        error_if_nonfinite: bool,
-    },
-}
-
-impl Clip {
-    /// Every element to `-clip_val..=clip_val`.
-    pub fn value(clip_val: f64) -> Clip {
-        Clip::Value { clip_val }
-    }
-
-    /// To a Euclidean norm of at most `max_norm`; one that is not finite is left to the optimizer, or to the scaler.
-    pub fn norm(max_norm: f64) -> Clip {
-        Clip::Norm { max_norm, norm_type: 2.0, error_if_nonfinite: false }
-    }
-
-    /// Clips the gradients of an optimizer's parameters as one device does. Returns the norm they had, on their device, when
-    /// clipping by norm.
-    ///
-    /// # Errors
-    ///
-    /// A norm that is not finite, if that is to be an error; what libtorch said.
-    pub fn clip(self, optimizer: &dyn Optimizer) -> Result<Option<Tensor>, FabricError> {
-        let parameters = || optimizer.param_groups().iter().flat_map(|group| &group.params);
-        match self {
-            Clip::Value { clip_val } => {
-                grad::clip_grad_value(parameters(), clip_val)?;
-                Ok(None)
-            }
-            Clip::Norm { max_norm, norm_type, error_if_nonfinite } => {
-                if error_if_nonfinite {
-                    let norm = grad::grad_norm(parameters(), norm_type)?.f_double_value(&[])?;
-                    if !norm.is_finite() {
-                        return Err(FabricError::NormNotFinite { norm });
-                    }
-                }
-                Ok(Some(grad::clip_grad_norm(parameters(), max_norm, norm_type)?))
-            }
-        }
-    }
-}
-
-/// What surrounds a forward pass, on this thread, until it is dropped. Made by [`Fabric::forward_context`].
+/// The context of a forward pass on this thread, active until it is dropped. Made by [`Fabric::forward_context`].
 #[derive(Debug)]
-#[must_use = "it is in force until it is dropped"]
+#[must_use = "the context ends when it is dropped"]
 pub struct ForwardContext {
     _strategy: ContextGuard,
     _autocast: Option<AutocastGuard>,
@@ -84,8 +26,8 @@ impl Fabric {
         }
     }
 
-    /// What surrounds a forward pass and its loss: autocast in mixed precision, and what the strategy puts around it, such as
-    /// synchronized batch norms in training. It is in force until it is dropped.
+    /// The context of a forward pass and its loss, active until it is dropped: autocast in mixed precision, and that of the
+    /// strategy, such as synchronized batch norms in training.
     ///
     /// ```
     /// use fulgurite_fabric::{Fabric, Pass};
@@ -103,7 +45,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// A device that has no autocast.
+    /// Fails if the device does not support autocast.
     pub fn forward_context(&self, pass: Pass) -> Result<ForwardContext, FabricError> {
         Ok(ForwardContext {
             _strategy: self.strategy().forward_context(pass)?,
@@ -116,7 +58,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// What autograd said.
+    /// Fails if autograd does, such as for a loss that does not require a gradient.
     pub fn backward(&mut self, loss: &Tensor) -> Result<(), FabricError> {
         match self.scale_loss(loss)? {
             Some(scaled) => self.backward_scaled(&scaled),
@@ -124,11 +66,11 @@ impl Fabric {
         }
     }
 
-    /// The first half of [`backward`](Fabric::backward): the loss as the precision wants it, `None` for as it is.
+    /// The first half of [`backward`](Fabric::backward): scales the loss, `None` if the precision does not.
     ///
     /// # Errors
     ///
-    /// What libtorch said.
+    /// As [`Precision::scale_loss`](crate::Precision::scale_loss).
     pub fn scale_loss(&mut self, loss: &Tensor) -> Result<Option<Tensor>, FabricError> {
         self.precision_mut().scale_loss(loss)
     }
@@ -137,26 +79,26 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// What autograd said.
+    /// As [`backward`](Fabric::backward).
     pub fn backward_scaled(&mut self, loss: &Tensor) -> Result<(), FabricError> {
         let (strategy, precision) = self.step_parts();
         strategy.backward(loss, precision)
     }
 
-    /// What losses are multiplied by; 1 without a gradient scaler. Read from the device.
+    /// The factor of the loss; 1 without a gradient scaler. Copied from the device.
     ///
     /// # Errors
     ///
-    /// What libtorch said.
+    /// Fails if the scale cannot be copied from the device.
     pub fn loss_scale(&self) -> Result<f64, FabricError> {
         Ok(self.precision().scaler().map(GradScaler::get_scale).transpose()?.unwrap_or(1.0))
     }
 
-    /// Undoes the scale in the gradients of an optimizer's parameters, once per step.
+    /// Divides by the scale the gradients of an optimizer's parameters, once per step.
     ///
     /// # Errors
     ///
-    /// What libtorch said.
+    /// As [`Precision::unscale_gradients`](crate::Precision::unscale_gradients).
     pub fn unscale_gradients(&mut self, optimizer: &dyn Optimizer) -> Result<(), FabricError> {
         self.precision_mut().unscale_gradients(optimizer)
     }
@@ -166,7 +108,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// A norm that is not finite, if that is to be an error; what libtorch said.
+    /// Fails if the norm is infinite or NaN and the error was asked for, or if the gradients cannot be unscaled.
     pub fn clip_gradients(&mut self, optimizer: &dyn Optimizer, clip: Clip) -> Result<Option<Tensor>, FabricError> {
         self.unscale_gradients(optimizer)?;
         self.strategy_mut().clip_gradients(optimizer, clip)
@@ -177,7 +119,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// What the optimizer said; an optimizer that evaluates the loss itself (LBFGS).
+    /// Fails if the step of the optimizer does, or if the optimizer needs a closure (LBFGS).
     pub fn optimizer_step(&mut self, optimizer: &mut dyn Optimizer) -> Result<OptimizerStep, FabricError> {
         let (strategy, precision) = self.step_parts();
         strategy.optimizer_step(optimizer, precision)

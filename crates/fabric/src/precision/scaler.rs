@@ -8,18 +8,18 @@ use fulgurite_torch::{Dict, TorchError, ValueError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::OptimizerStep;
+use super::optimizer_step::OptimizerStep;
 
 /// Options of [`GradScaler`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Setters)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct GradScalerOptions {
-    /// The scale that training begins with.
+    /// The initial scale.
     pub init_scale: f64,
-    /// What the scale is multiplied by after `growth_interval` steps in a row without an infinity; above 1.
+    /// The factor of the scale after `growth_interval` steps in a row without an infinity; above 1.
     pub growth_factor: f64,
-    /// What the scale is multiplied by after a step with one; below 1.
+    /// The factor of the scale after a step with one; below 1.
     pub backoff_factor: f64,
     /// Steps in a row without an infinity before the scale grows.
     pub growth_interval: i64,
@@ -39,11 +39,11 @@ impl Default for GradScalerOptions {
     }
 }
 
-/// What goes wrong with a [`GradScaler`].
+/// An error of [`GradScaler`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScalerError {
-    /// An option that makes no sense.
+    /// An invalid option.
     #[error("{option}={value} of GradScaler makes no sense: it must be {must}")]
     Option {
         /// The option.
@@ -106,13 +106,13 @@ pub enum ScalerError {
     /// The state of a scaler that was off.
     #[error("the saved state is empty; it is that of a scaler that was not enabled")]
     EmptyState,
-    /// A state of something else.
+    /// The state is not that of a gradient scaler.
     #[error("not the state of a gradient scaler: {0}")]
     State(#[from] ValueError),
-    /// What the optimizer said.
+    /// The step of the optimizer failed.
     #[error(transparent)]
     Optimizer(#[from] OptimError),
-    /// What libtorch said.
+    /// An operation of libtorch failed.
     #[error(transparent)]
     Torch(#[from] TorchError),
 }
@@ -207,7 +207,7 @@ impl GradScaler {
     ///
     /// # Errors
     ///
-    /// What libtorch said.
+    /// Fails if the scale cannot be allocated on the device of the loss.
     pub fn scale(&mut self, loss: &Tensor) -> Result<Tensor, ScalerError> {
         if !self.options.enabled {
             return Ok(loss.shallow_clone());
@@ -229,7 +229,7 @@ impl GradScaler {
     ///
     /// # Errors
     ///
-    /// It was done already, or nothing was scaled; gradients of kind `Half`.
+    /// Fails if the gradients are unscaled already, if no loss was scaled, or if a gradient has the kind `Half`.
     pub fn unscale_(&mut self, optimizer: &dyn Optimizer) -> Result<(), ScalerError> {
         if !self.options.enabled {
             return Ok(());
@@ -254,8 +254,8 @@ impl GradScaler {
     ///
     /// # Errors
     ///
-    /// It was stepped already since the last [`update`](GradScaler::update), has no gradients, or needs a closure; what
-    /// the optimizer said.
+    /// Fails if the optimizer was stepped already since the last [`update`](GradScaler::update), has no gradients or
+    /// needs a closure, or if its step fails.
     pub fn step(&mut self, optimizer: &mut dyn Optimizer) -> Result<OptimizerStep, ScalerError> {
         if !self.options.enabled {
             optimizer.step()?;
@@ -290,7 +290,7 @@ impl GradScaler {
     ///
     /// # Errors
     ///
-    /// There was no step.
+    /// Fails if no optimizer was stepped since the last update.
     pub fn update(&mut self) -> Result<(), ScalerError> {
         let all = std::mem::take(&mut self.optimizers);
         self.update_by(&all)
@@ -342,7 +342,7 @@ impl GradScaler {
     ///
     /// # Errors
     ///
-    /// What libtorch said.
+    /// Fails if the scale cannot be copied from the device.
     pub fn get_scale(&self) -> Result<f64, ScalerError> {
         match &self.on_device {
             _ if !self.options.enabled => Ok(1.0),
@@ -389,7 +389,7 @@ impl GradScaler {
     ///
     /// # Errors
     ///
-    /// What libtorch said.
+    /// Fails if the scale cannot be copied from the device.
     pub fn state_dict(&self) -> Result<Dict, ScalerError> {
         if !self.options.enabled {
             return Ok(Dict::new());
@@ -410,7 +410,8 @@ impl GradScaler {
     ///
     /// # Errors
     ///
-    /// The state of a scaler that was off, or of something else. The scaler is then as before.
+    /// Fails if the state is empty, because its scaler was disabled, or not that of a gradient scaler. The scaler is
+    /// unchanged then.
     pub fn load_state_dict(&mut self, state: &Dict) -> Result<(), ScalerError> {
         if !self.options.enabled {
             return Ok(());

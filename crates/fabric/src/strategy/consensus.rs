@@ -5,7 +5,7 @@ use fulgurite_torch::tch::Tensor;
 
 use crate::FabricError;
 
-/// Yes-or-no questions that any rank may answer with yes: a wish to stop, a signal, a time that is over.
+/// Yes-or-no questions that any rank may answer with yes: a request to stop, a signal, a time limit.
 ///
 /// The answers travel while the next step is computed, so that asking after every step costs next to nothing: what one
 /// rank says after a step, all ranks know after the one that follows, all of them after the same.

@@ -53,7 +53,7 @@ impl DdpStrategy {
     ///
     /// # Errors
     ///
-    /// What libtorch said.
+    /// Fails if libtorch does not accept another kernel for batch norms.
     pub fn synchronize_batch_norms(&mut self) -> Result<(), FabricError> {
         self.sync_batch_norm = Some(SyncBatchNorm::new(&self.group)?);
         Ok(())

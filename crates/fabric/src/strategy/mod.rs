@@ -5,6 +5,7 @@ mod consensus;
 mod context_guard;
 mod ddp;
 mod ddp_options;
+mod options;
 mod registry;
 mod single_device;
 
@@ -25,38 +26,39 @@ pub use consensus::Consensus;
 pub use context_guard::ContextGuard;
 pub use ddp::DdpStrategy;
 pub use ddp_options::{Compression, DdpOptions};
+pub use options::Options;
 pub(crate) use registry::SINGLE_DEVICE;
-pub use registry::{Groups, Strategies, StrategyContext, StrategyFactory};
+pub use registry::{Groups, NoOptions, Strategies, StrategyContext, StrategyFactory, options_schema};
 pub use single_device::SingleDeviceStrategy;
 
-/// How values of several processes become one.
+/// How the values of several processes are reduced to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReduceOp {
-    /// The mean.
+    /// The arithmetic mean.
     Mean,
     /// The sum.
     Sum,
-    /// The smallest.
+    /// The minimum.
     Min,
-    /// The greatest.
+    /// The maximum.
     Max,
 }
 
-/// Where a process is among those of its run.
+/// The ranks of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ranks {
-    /// This process among all.
+    /// The rank of this process among all processes.
     pub global: usize,
-    /// This process on its node.
+    /// The rank of this process on its node.
     pub local: usize,
-    /// Its node among all.
+    /// The rank of its node among all nodes.
     pub node: usize,
-    /// Processes in the run.
+    /// The number of processes.
     pub world_size: usize,
 }
 
 impl Ranks {
-    /// The only process of a run.
+    /// The ranks of a process that is alone.
     pub const ALONE: Ranks = Ranks { global: 0, local: 0, node: 0, world_size: 1 };
 }
 
@@ -74,65 +76,65 @@ pub trait Strategy: Send {
     /// The device of this process.
     fn device(&self) -> Device;
 
-    /// Where this process is among those of the run.
+    /// The ranks of this process.
     fn ranks(&self) -> Ranks {
         Ranks::ALONE
     }
 
-    /// Waits until every process is here.
+    /// Blocks until every process has called it.
     ///
     /// # Errors
     ///
-    /// A process that never came.
+    /// Fails if a process does not take part within the timeout.
     fn barrier(&self, name: &str) -> Result<(), FabricError> {
         let _ = name;
         Ok(())
     }
 
-    /// The value of rank `source`, everywhere.
+    /// Broadcasts the value of rank `source` to all ranks.
     ///
     /// # Errors
     ///
-    /// A process that never came.
+    /// Fails if a process does not take part within the timeout.
     fn broadcast(&self, value: Value, source: usize) -> Result<Value, FabricError> {
         let _ = source;
         Ok(value)
     }
 
-    /// Every rank's value, in their order, everywhere. Tensors come back on the CPU.
+    /// Gathers the values of all ranks, in rank order, on every rank. Tensors are returned on the CPU.
     ///
     /// # Errors
     ///
-    /// A process that never came.
+    /// Fails if a process does not take part within the timeout.
     fn all_gather_values(&self, value: Value) -> Result<Vec<Value>, FabricError> {
         Ok(vec![value])
     }
 
-    /// Every rank's tensor, in their order; all have one shape.
+    /// Gathers the tensors of all ranks, in rank order. All must have the same shape.
     ///
     /// # Errors
     ///
-    /// A process that never came.
+    /// Fails if a process does not take part within the timeout, or if the tensors differ in shape.
     fn all_gather(&self, tensor: &Tensor) -> Result<Vec<Tensor>, FabricError> {
         Ok(vec![tensor.shallow_clone()])
     }
 
-    /// One tensor out of every process's. Whether NaN is kept by [`ReduceOp::Min`] and [`ReduceOp::Max`] is the backend's:
+    /// Reduces the tensors of all processes to one. Whether NaN is kept by [`ReduceOp::Min`] and [`ReduceOp::Max`] is the backend's:
     /// Gloo keeps it or not, as the ranks come.
     ///
     /// # Errors
     ///
-    /// A process that never came.
+    /// Fails if a process does not take part within the timeout.
     fn reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Tensor, FabricError> {
         let _ = op;
         Ok(tensor.shallow_clone())
     }
 
-    /// Whether all processes (`all`), or any, decide so.
+    /// Whether all processes (`all`), or any process, pass `true`.
     ///
     /// # Errors
     ///
-    /// A process that never came.
+    /// Fails if a process does not take part within the timeout.
     fn reduce_boolean_decision(&self, decision: bool, all: bool) -> Result<bool, FabricError> {
         let _ = all;
         Ok(decision)
@@ -149,11 +151,11 @@ pub trait Strategy: Send {
         None
     }
 
-    /// Makes every rank's module that of rank zero. After this the module is on the device.
+    /// Broadcasts the parameters and buffers of rank zero to all ranks. The module is on the device already.
     ///
     /// # Errors
     ///
-    /// Modules that differ between ranks; the error names the parameter and the rank.
+    /// Fails if the modules differ between ranks; the error names the parameter and the rank.
     fn setup_module(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         let _ = vars;
         Ok(())
@@ -163,48 +165,48 @@ pub trait Strategy: Send {
     ///
     /// # Errors
     ///
-    /// What the backend said.
+    /// Fails if the parameters cannot be prepared, such as for ranks that differ in them.
     fn setup_training(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         let _ = vars;
         Ok(())
     }
 
-    /// A forward pass begins. With `syncs`, the backward pass after it gives every rank the mean of the gradients;
+    /// Start of a forward pass. With `syncs`, the backward pass after it gives every rank the mean of the gradients;
     /// without, as within an accumulation window, each keeps its own.
     ///
     /// # Errors
     ///
-    /// What the backend said; parameters that had no part in the last backward pass.
+    /// Fails if parameters got no gradient in the last backward pass, or if another process is gone.
     fn begin_micro_batch(&mut self, syncs: bool) -> Result<(), FabricError> {
         let _ = syncs;
         Ok(())
     }
 
-    /// An evaluation begins: where buffers, such as batch norm's running means, are rank zero's at each step of training,
+    /// Start of an evaluation: where buffers, such as batch norm's running means, are rank zero's at each step of training,
     /// they are so here too. What is evaluated is then the module that rank zero saves.
     ///
     /// # Errors
     ///
-    /// A process that never came.
+    /// Fails if a process does not take part within the timeout.
     fn begin_evaluation(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         let _ = vars;
         Ok(())
     }
 
-    /// What surrounds the making of a module: it is in force until it is dropped.
+    /// The context in which a module is created, active until the guard is dropped.
     ///
     /// # Errors
     ///
-    /// What the backend said.
+    /// Fails if the context cannot be entered.
     fn model_init_context(&self) -> Result<ContextGuard, FabricError> {
         Ok(ContextGuard::none())
     }
 
-    /// What surrounds a forward pass and its loss, within what the precision puts around it.
+    /// The context of a forward pass and its loss, within that of the precision.
     ///
     /// # Errors
     ///
-    /// What the backend said.
+    /// Fails if the context cannot be entered.
     fn forward_context(&self, pass: Pass) -> Result<ContextGuard, FabricError> {
         let sync_batch_norm = self.sync_batch_norm().filter(|_| pass == Pass::Training);
         Ok(sync_batch_norm.map_or_else(ContextGuard::none, |norms| norms.enter().into()))
@@ -214,7 +216,7 @@ pub trait Strategy: Send {
     ///
     /// # Errors
     ///
-    /// What autograd or the backend said.
+    /// Fails if autograd does, or if gradients cannot be exchanged with another process.
     fn backward(&mut self, loss: &Tensor, precision: &mut dyn Precision) -> Result<(), FabricError> {
         precision.backward(loss)
     }
@@ -224,7 +226,7 @@ pub trait Strategy: Send {
     ///
     /// # Errors
     ///
-    /// A norm that is not finite, if that is to be an error; what libtorch said.
+    /// As [`Clip::clip`].
     fn clip_gradients(&mut self, optimizer: &dyn Optimizer, clip: Clip) -> Result<Option<Tensor>, FabricError> {
         clip.clip(optimizer)
     }
@@ -235,7 +237,7 @@ pub trait Strategy: Send {
     ///
     /// # Errors
     ///
-    /// Why it cannot.
+    /// Fails if the strategy does not support the optimizer.
     fn check_optimizer(&self, optimizer: &dyn Optimizer) -> Result<(), FabricError> {
         let _ = optimizer;
         Ok(())
@@ -245,7 +247,7 @@ pub trait Strategy: Send {
     ///
     /// # Errors
     ///
-    /// What the optimizer or the backend said.
+    /// Fails if the step of the optimizer does.
     fn optimizer_step(
         &mut self,
         optimizer: &mut dyn Optimizer,
@@ -258,16 +260,16 @@ pub trait Strategy: Send {
     ///
     /// # Errors
     ///
-    /// What libtorch or the backend said.
+    /// Fails if a tensor cannot be copied, or if another process is gone.
     fn module_state_dict(&mut self, vars: &dyn Parameters) -> Result<Dict, FabricError> {
         Ok(params::state_dict(vars)?)
     }
 
-    /// Brings back what [`module_state_dict`](Strategy::module_state_dict) returned.
+    /// Restores what [`module_state_dict`](Strategy::module_state_dict) returned.
     ///
     /// # Errors
     ///
-    /// A state of another module; see [`params::load_state_dict`].
+    /// Fails if the state does not fit the module; see [`params::load_state_dict`].
     fn load_module_state_dict(
         &mut self,
         vars: &dyn Parameters,
@@ -282,16 +284,16 @@ pub trait Strategy: Send {
     ///
     /// # Errors
     ///
-    /// What the backend said.
+    /// Fails if the state has to be gathered from several processes, and one of them is gone.
     fn optimizer_state_dict(&mut self, optimizer: &dyn Optimizer) -> Result<Dict, FabricError> {
         Ok(optimizer.state_dict())
     }
 
-    /// Brings back what [`optimizer_state_dict`](Strategy::optimizer_state_dict) returned.
+    /// Restores what [`optimizer_state_dict`](Strategy::optimizer_state_dict) returned.
     ///
     /// # Errors
     ///
-    /// A state of another optimizer.
+    /// Fails if the state does not fit the optimizer.
     fn load_optimizer_state_dict(&mut self, optimizer: &mut dyn Optimizer, state: &Dict) -> Result<(), FabricError> {
         Ok(optimizer.load_state_dict(state)?)
     }
@@ -300,7 +302,7 @@ pub trait Strategy: Send {
     ///
     /// # Errors
     ///
-    /// What `io` said.
+    /// As [`CheckpointIo::commit`].
     fn save_checkpoint(
         &mut self,
         io: &mut dyn CheckpointIo,
@@ -314,23 +316,23 @@ pub trait Strategy: Send {
     ///
     /// # Errors
     ///
-    /// What `io` said.
+    /// As [`CheckpointIo::load`].
     fn load_checkpoint(&mut self, io: &mut dyn CheckpointIo, path: &Path) -> Result<Value, FabricError> {
         io.load(path)
     }
 
-    /// This process has an error that others may not have: from now on, what needs all of them is an error as well, where it
-    /// would wait for processes that are elsewhere in the program.
+    /// Marks this process as failed, while others may not be. From now on every collective returns an error instead of waiting
+    /// for processes that are elsewhere in the program.
     fn abandon(&self) {}
 
-    /// Training is over: what only training needs is given back.
+    /// End of training: releases what only training needs.
     fn end_training(&mut self) {}
 
-    /// Gives back what the run held: process groups, device caches.
+    /// Releases the resources of the run: process groups, device caches.
     ///
     /// # Errors
     ///
-    /// What the backend said.
+    /// Fails if the process groups cannot be released.
     fn teardown(&mut self) -> Result<(), FabricError> {
         Ok(())
     }

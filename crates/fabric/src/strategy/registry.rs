@@ -5,6 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fulgurite_torch::distributed::ProcessGroup;
 use fulgurite_torch::tch::Device;
 
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::options::{Options, parse};
 use super::{DdpOptions, DdpStrategy, Ranks, SingleDeviceStrategy, Strategy};
 use crate::FabricError;
 use crate::ended::{self, Place};
@@ -19,11 +26,27 @@ pub struct StrategyContext {
     pub ranks: Ranks,
     /// The groups of all ranks; none where the run has one process.
     pub groups: Option<Groups>,
-    /// What `ddp` is told, whatever the suffix of its name says.
-    pub ddp: DdpOptions,
+    /// The options that were given; see [`StrategyContext::parse_options`].
+    pub options: Options,
     /// Whether batch norms are to see the batches of all ranks as one.
     pub sync_batchnorm: bool,
 }
+
+impl StrategyContext {
+    /// The options, those that were not given as by default. A strategy without options takes [`NoOptions`].
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no such option, or if its value has another type.
+    pub fn parse_options<O: DeserializeOwned>(&self) -> Result<O, FabricError> {
+        parse(&self.name, &self.options)
+    }
+}
+
+/// No options at all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoOptions {}
 
 /// The groups of all ranks of a run.
 #[derive(Debug, Clone)]
@@ -41,6 +64,10 @@ pub type StrategyFactory = Arc<dyn Fn(StrategyContext) -> Result<Box<dyn Strateg
 #[derive(Clone)]
 struct Entry {
     name: String,
+    /// The JSON schema of its options, each with its default.
+    schema: Value,
+    /// Whether options can be.
+    check: fn(&str, &Options) -> Result<(), FabricError>,
     factory: StrategyFactory,
 }
 
@@ -81,30 +108,62 @@ impl Strategies {
         BUILT_IN.map(str::to_owned).into_iter().chain(registered.iter().map(|entry| entry.name.clone())).collect()
     }
 
-    /// Makes a strategy known by a name, in place of one that was registered under it before.
+    /// Makes a strategy without options known by a name, in place of one that was registered under it before.
     ///
     /// # Errors
     ///
-    /// The name of a strategy that is always there.
+    /// Fails if a built-in strategy has this name.
     pub fn register(
         name: impl Into<String>,
         factory: impl Fn(StrategyContext) -> Result<Box<dyn Strategy>, FabricError> + Send + Sync + 'static,
+    ) -> Result<(), FabricError> {
+        Strategies::register_with::<NoOptions>(name, move |context, NoOptions {}| factory(context))
+    }
+
+    /// Makes a strategy known by a name, with options that files and the command line can give.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a built-in strategy has this name.
+    pub fn register_with<O: Serialize + DeserializeOwned + JsonSchema + Default>(
+        name: impl Into<String>,
+        factory: impl Fn(StrategyContext, O) -> Result<Box<dyn Strategy>, FabricError> + Send + Sync + 'static,
     ) -> Result<(), FabricError> {
         let name = name.into();
         if BUILT_IN.contains(&name.as_str()) {
             return Err(FabricError::Setting(format!("the strategy `{name}` is always there; choose another name")));
         }
+        let factory = Arc::new(move |context: StrategyContext| {
+            let options = context.parse_options()?;
+            factory(context, options)
+        });
+        let check = |name: &str, options: &Options| parse::<O>(name, options).map(drop);
         let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
         registered.retain(|entry| entry.name != name);
-        registered.push(Entry { name, factory: Arc::new(factory) });
+        registered.push(Entry { name, schema: options_schema::<O>(), check, factory });
         Ok(())
+    }
+
+    /// The strategies that others registered, each with the JSON schema of its options.
+    pub fn registered_schemas() -> Vec<(String, Value)> {
+        let registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
+        registered.iter().map(|entry| (entry.name.clone(), entry.schema.clone())).collect()
+    }
+
+    /// Whether the registered strategy `name` takes these options.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no such option, or if its value has another type.
+    pub fn check_options(name: &str, options: &Options) -> Result<(), FabricError> {
+        Strategies::registered(name).map_or(Ok(()), |entry| (entry.check)(name, options))
     }
 
     /// Whether there is a strategy of this name.
     ///
     /// # Errors
     ///
-    /// There is none; the message says what to write instead.
+    /// Fails if there is no strategy of this name; the message says what to write instead.
     pub fn check(name: &str) -> Result<(), FabricError> {
         let names = Strategies::names();
         if names.iter().any(|known| known == name) {
@@ -130,14 +189,18 @@ impl Strategies {
     ///
     /// # Errors
     ///
-    /// A name that is not known; what the strategy says of what it is given.
+    /// Fails if the name is unknown, or if the strategy does not accept the context.
     pub fn make(context: StrategyContext) -> Result<Box<dyn Strategy>, FabricError> {
         Strategies::check(&context.name)?;
         let world_size = context.ranks.world_size;
         if let Some(entry) = Strategies::registered(&context.name) {
             return (entry.factory)(context);
         }
-        let StrategyContext { name, device, ranks, groups, mut ddp, sync_batchnorm } = context;
+        if context.name == SINGLE_DEVICE {
+            context.parse_options::<NoOptions>()?;
+        }
+        let mut ddp: DdpOptions = context.parse_options()?;
+        let StrategyContext { name, device, ranks, groups, sync_batchnorm, .. } = context;
         match groups {
             None => Ok(Box::new(SingleDeviceStrategy::new(device))),
             Some(_) if name == SINGLE_DEVICE => Err(Strategies::refuse_single_device(world_size)),
@@ -165,8 +228,24 @@ impl Strategies {
     }
 }
 
+/// The JSON schema of a struct of options, without references, each option with its default.
+pub fn options_schema<T: JsonSchema + Serialize + Default>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    let defaults = serde_json::to_value(T::default()).unwrap_or_default();
+    if let (Some(fields), Value::Object(defaults)) = (schema["properties"].as_object_mut(), defaults) {
+        for (name, default) in defaults {
+            if let Some(Value::Object(field)) = fields.get_mut(&name) {
+                field.insert("default".into(), default);
+            }
+        }
+    }
+    schema
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::StrategyChoice;
     use super::*;
 
     fn refused(name: &str) -> String {
@@ -200,11 +279,39 @@ mod tests {
             device: Device::Cpu,
             ranks: Ranks::ALONE,
             groups: None,
-            ddp: DdpOptions::default(),
+            options: Options::new(),
             sync_batchnorm: false,
         };
         assert_eq!(Strategies::make(context).unwrap().name(), "mine");
         let error = Strategies::register("ddp", |_| Ok(Box::new(Mine))).unwrap_err().to_string();
         assert_eq!(error, "the strategy `ddp` is always there; choose another name");
+    }
+
+    #[test]
+    fn a_strategy_of_ones_own_has_options() {
+        #[derive(Default, Serialize, Deserialize, JsonSchema)]
+        #[serde(default, deny_unknown_fields)]
+        struct Shards {
+            /// How many.
+            count: u64,
+        }
+        struct Sharded(String);
+        impl Strategy for Sharded {
+            fn name(&self) -> &str {
+                &self.0
+            }
+            fn device(&self) -> Device {
+                Device::Cpu
+            }
+        }
+        let make = |_, shards: Shards| Ok(Box::new(Sharded(format!("sharded_{}", shards.count))) as Box<dyn Strategy>);
+        Strategies::register_with("sharded", make).unwrap();
+        let choice: StrategyChoice = serde_json::from_str(r#"{"name": "sharded", "count": 3}"#).unwrap();
+        let build = |choice| crate::Fabric::builder().accelerator("cpu").devices(1).strategy(choice).build();
+        assert_eq!(build(choice).unwrap().strategy().name(), "sharded_3");
+        let error = build(StrategyChoice::from("sharded").option("cout", 3)).unwrap_err().to_string();
+        assert!(error.contains("options of strategy `sharded`: unknown field `cout`"), "{error}");
+        let (_, schema) = Strategies::registered_schemas().into_iter().find(|(name, _)| name == "sharded").unwrap();
+        assert_eq!(schema["properties"]["count"]["description"], "How many.");
     }
 }

@@ -2,8 +2,8 @@
 
 use fulgurite_torch::Dict;
 
+use super::composite::{load_parts, reset_lrs};
 use super::scheduler::{ChainableScheduler, floats};
-use super::sequential::reset_lrs;
 use crate::{LrScheduler, OptimError, Optimizer};
 
 /// Chains several schedulers: at each step each changes the learning rate that the previous one set.
@@ -101,22 +101,4 @@ impl ChainableScheduler for ChainedScheduler {
         self.take_last_lr(optimizer);
         Ok(())
     }
-}
-
-/// Loads the entries of `_schedulers`.
-pub(super) fn load_parts(
-    owner: &'static str,
-    state: &Dict,
-    parts: &mut [Box<dyn ChainableScheduler>],
-) -> Result<(), OptimError> {
-    let saved = state.list("_schedulers").map_err(OptimError::lacks(owner))?;
-    if saved.len() != parts.len() {
-        let (saved, here) = (saved.len(), parts.len());
-        return Err(OptimError::state_dict(owner, format!("it has {saved} schedulers, expected {here}")));
-    }
-    for (part, saved) in parts.iter_mut().zip(saved) {
-        let saved = saved.as_dict().ok_or_else(|| OptimError::state_dict(owner, "a part's state is no dict"))?;
-        part.load_state_dict(saved)?;
-    }
-    Ok(())
 }

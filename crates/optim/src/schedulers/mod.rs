@@ -2,6 +2,7 @@
 //! a [`Schedule`]; the others stand alone.
 
 mod chained;
+mod composite;
 mod lambda;
 mod per_group;
 mod scheduler;

@@ -2,7 +2,7 @@
 
 use fulgurite_torch::Dict;
 
-use super::chained::load_parts;
+use super::composite::{load_parts, reset_lrs};
 use super::scheduler::{ChainableScheduler, floats};
 use crate::error::ensure;
 use crate::{LrScheduler, OptimError, Optimizer, typed};
@@ -125,12 +125,5 @@ impl ChainableScheduler for SequentialLR {
         self.parts[0].restart(optimizer)?;
         self.take_last_lr(0);
         Ok(())
-    }
-}
-
-/// Sets every learning rate to what it was before any scheduler.
-pub(super) fn reset_lrs(optimizer: &mut dyn Optimizer) {
-    for group in optimizer.param_groups_mut() {
-        group.lr = group.initial_lr.unwrap_or(group.lr);
     }
 }

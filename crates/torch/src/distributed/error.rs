@@ -20,7 +20,7 @@ pub enum DistributedError {
     Serve {
         /// The port.
         port: u16,
-        /// What the system said.
+        /// The error of the system.
         reason: String,
     },
     /// A store that does not answer.
@@ -35,7 +35,7 @@ pub enum DistributedError {
         port: u16,
         /// How long was waited.
         timeout: Duration,
-        /// What the system said.
+        /// The error of the system.
         reason: String,
     },
     /// Processes that did not come to the store.
@@ -67,7 +67,7 @@ pub enum DistributedError {
         store: String,
         /// What was asked of it.
         doing: String,
-        /// What c10d said.
+        /// The error of c10d.
         reason: String,
     },
     /// Ranks that did not come to a group, or to a barrier.
@@ -102,7 +102,7 @@ pub enum DistributedError {
         group: String,
         /// How many ranks it has.
         size: usize,
-        /// What c10d said.
+        /// The error of c10d.
         reason: String,
     },
     /// A group that this program cannot have.
@@ -151,7 +151,7 @@ pub enum DistributedError {
         timeout: Duration,
         /// What is known of the other ranks.
         others: String,
-        /// What c10d said.
+        /// The error of c10d.
         reason: String,
     },
     /// A connection to another rank that broke.
@@ -169,7 +169,7 @@ pub enum DistributedError {
         operation: &'static str,
         /// What is known of the other ranks.
         others: String,
-        /// What c10d said.
+        /// The error of c10d.
         reason: String,
     },
     /// Ranks that call different operations, or the same with tensors of different shapes or kinds.
@@ -197,7 +197,7 @@ pub enum DistributedError {
         size: usize,
         /// What was called.
         operation: &'static str,
-        /// What c10d said.
+        /// The error of c10d.
         reason: String,
     },
     /// Parameters that took no part in the pass before, so that their gradients were never averaged.

@@ -335,7 +335,7 @@ impl ProcessGroup {
 
     /// Takes this process out of step with the others, such as after an error that only it has: every operation from now
     /// on fails with [`DistributedError::Abandoned`], where it would wait for ranks that are elsewhere in the program.
-    /// Operations that have begun go on.
+    /// Operations that have begun continue.
     pub fn abandon(&self) {
         self.inner.abandoned.store(true, Ordering::Relaxed);
     }

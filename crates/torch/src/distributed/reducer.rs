@@ -89,7 +89,7 @@ impl Default for ReducerOptions {
 }
 
 /// Averages gradients over the ranks of a group, in buckets, each as soon as its gradients are there, while the backward
-/// pass goes on. It is the `Reducer` of c10d, which is what `DistributedDataParallel` is made of.
+/// pass continues. It is the `Reducer` of c10d, which is what `DistributedDataParallel` is made of.
 ///
 /// A step calls [`prepare_for_forward`](Reducer::prepare_for_forward), computes the loss, and calls
 /// [`backward`](Reducer::backward); then the gradients are the same on all ranks. Begin with the same parameters on all

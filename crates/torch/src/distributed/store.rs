@@ -260,7 +260,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// A store that does not work any more.
+    /// Fails if the connection to the store is lost.
     pub fn set(&self, key: &str, value: &[u8]) -> Result<(), TorchError> {
         // SAFETY: the store lives, and key and value are read during the call.
         let result = check(unsafe { fulgurite_store_set(self.inner.raw, Text::new(key), value.as_ptr(), value.len()) });
@@ -320,7 +320,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// A store that does not work any more.
+    /// Fails if the connection to the store is lost.
     pub fn check(&self, keys: &[&str]) -> Result<bool, TorchError> {
         let texts: Vec<Text> = keys.iter().map(|key| Text::new(key)).collect();
         let mut out = false;
@@ -335,8 +335,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// A key that holds something else, after which this process cannot use the store any more; a store that does not
-    /// work any more.
+    /// Fails if the key holds something that is not a number, after which this process cannot use the store any more,
+    /// or if the connection to the store is lost.
     pub fn add(&self, key: &str, amount: i64) -> Result<i64, TorchError> {
         let mut out = 0;
         // SAFETY: the store lives, and the key is read during the call; `out` is written only without an error.
@@ -349,7 +349,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// A store that does not work any more.
+    /// Fails if the connection to the store is lost.
     pub fn delete(&self, key: &str) -> Result<bool, TorchError> {
         let mut out = false;
         // SAFETY: the store lives, and the key is read during the call; `out` is written only without an error.

@@ -62,7 +62,7 @@ impl SyncBatchNorm {
     ///
     /// # Errors
     ///
-    /// What libtorch throws.
+    /// Fails if libtorch does not accept another kernel for batch norms.
     pub fn new(group: &ProcessGroup) -> Result<SyncBatchNorm, TorchError> {
         let mut raw = std::ptr::null_mut();
         // SAFETY: the group lives for the call; `raw` is written only when there is no error.

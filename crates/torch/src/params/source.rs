@@ -52,7 +52,7 @@ pub trait Parameters {
     ///
     /// # Errors
     ///
-    /// What libtorch throws, such as for data of another layout.
+    /// Fails if libtorch does not accept the data, such as data of another layout.
     fn set_data(&self, tensor: &mut Tensor, data: &Tensor) -> Result<(), TorchError> {
         Ok(tensor.f_set_data(data)?)
     }

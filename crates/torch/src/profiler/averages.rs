@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Event;
+use super::event::Event;
 
 /// All events of one name, summed up. Times are in nanoseconds, memory in bytes; "self" is without what the events
 /// called.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 
+use super::failures::{damaged, read_failed};
 use super::manifest;
 use super::zip_directory::{self, Directory, Record, ambiguous, read_at};
 use crate::error::TorchError;
@@ -23,7 +24,7 @@ pub(super) struct ArchiveReader<R> {
 
 impl<R: Read + Seek> ArchiveReader<R> {
     pub(super) fn open(mut input: R) -> Result<ArchiveReader<R>, TorchError> {
-        let length = input.seek(SeekFrom::End(0)).map_err(reading)?;
+        let length = input.seek(SeekFrom::End(0)).map_err(read_failed)?;
         recognise(&mut input, length)?;
         let Directory { records, tail } = zip_directory::read(&mut input, length)?;
 
@@ -87,12 +88,12 @@ impl<R: Read + Seek> ArchiveReader<R> {
         records.sort_by_key(|record| record.start);
         let mut buffer = vec![0; PIECE];
         for record in records {
-            self.input.seek(SeekFrom::Start(record.start)).map_err(reading)?;
+            self.input.seek(SeekFrom::Start(record.start)).map_err(read_failed)?;
             let mut sum = crc32fast::Hasher::new();
             let mut left = record.size;
             while left > 0 {
                 let piece = &mut buffer[..left.min(PIECE as u64) as usize];
-                self.input.read_exact(piece).map_err(reading)?;
+                self.input.read_exact(piece).map_err(read_failed)?;
                 sum.update(piece);
                 left -= piece.len() as u64;
             }
@@ -138,10 +139,10 @@ fn read_entry(input: &mut (impl Read + Seek), record: &Record, limit: u64) -> Re
 }
 
 fn read_summed(input: &mut (impl Read + Seek), record: &Record, target: &mut [u8]) -> Result<(), TorchError> {
-    input.seek(SeekFrom::Start(record.start)).map_err(reading)?;
+    input.seek(SeekFrom::Start(record.start)).map_err(read_failed)?;
     let mut sum = crc32fast::Hasher::new();
     for piece in target.chunks_mut(PIECE) {
-        input.read_exact(piece).map_err(reading)?;
+        input.read_exact(piece).map_err(read_failed)?;
         sum.update(piece);
     }
     check_sum(record, sum)
@@ -159,9 +160,9 @@ fn check_sum(record: &Record, sum: crc32fast::Hasher) -> Result<(), TorchError> 
 fn recognise(input: &mut (impl Read + Seek), length: u64) -> Result<(), TorchError> {
     let mut head = [0; 16];
     let known = length.min(16) as usize;
-    input.seek(SeekFrom::Start(0)).map_err(reading)?;
-    input.read_exact(&mut head[..known]).map_err(reading)?;
-    input.seek(SeekFrom::Start(0)).map_err(reading)?;
+    input.seek(SeekFrom::Start(0)).map_err(read_failed)?;
+    input.read_exact(&mut head[..known]).map_err(read_failed)?;
+    input.seek(SeekFrom::Start(0)).map_err(read_failed)?;
     let reason = match &head[..known] {
         [] => "it is empty",
         [b'P', b'K', 3, 4, ..] => return Ok(()),
@@ -178,12 +179,4 @@ fn recognise(input: &mut (impl Read + Seek), length: u64) -> Result<(), TorchErr
 
 fn missing(name: &str) -> TorchError {
     damaged(format!("entry `{name}` is missing"))
-}
-
-pub(super) fn damaged(reason: String) -> TorchError {
-    TorchError::DamagedCheckpoint { reason }
-}
-
-pub(super) fn reading(source: std::io::Error) -> TorchError {
-    TorchError::CheckpointIo { doing: "read", source }
 }

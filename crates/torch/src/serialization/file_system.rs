@@ -10,61 +10,62 @@ use super::abandoned;
 /// The calls to a file system that writing a checkpoint takes, one method each, so that a test can make the n-th of them
 /// fail, or stop in the middle.
 pub trait FileSystem: Debug + Send + Sync {
-    /// Makes a file that is not there yet, and marks it as being written for as long as it is open, so that
+    /// Creates a file that does not exist yet, and marks it as being written for as long as it is open, so that
     /// [`FileSystem::remove_abandoned`] of another process leaves it alone.
     ///
     /// # Errors
     ///
-    /// What the file system says; so for all of them. [`io::ErrorKind::AlreadyExists`]: another name may do.
+    /// Fails with [`io::ErrorKind::AlreadyExists`] if there is such a file: choose another name. Fails if the folder
+    /// does not exist or is not writable.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn SyncWrite>>;
 
-    /// Gives the file `from` the name `to`, in place of what had it, in one step.
+    /// Renames the file `from` to `to` atomically, replacing what was there.
     ///
     /// # Errors
     ///
-    /// What the file system says.
+    /// Fails if `from` does not exist, or if a folder is not writable.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file.
     ///
     /// # Errors
     ///
-    /// What the file system says.
+    /// Fails if there is no such file, or if its folder is not writable.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 
-    /// Gives the file `original` a second name.
+    /// Creates a hard link to the file `original`.
     ///
     /// # Errors
     ///
-    /// What the file system says.
+    /// Fails if `link` exists, or if the file system has no hard links.
     fn hard_link(&self, original: &Path, link: &Path) -> io::Result<()>;
 
-    /// Makes a symbolic link to `target`, which may be relative to the folder of `link`.
+    /// Creates a symbolic link to `target`, which may be relative to the folder of `link`.
     ///
     /// # Errors
     ///
-    /// What the file system says.
+    /// Fails if `link` exists, or if the file system has no symbolic links.
     fn symlink(&self, target: &Path, link: &Path) -> io::Result<()>;
 
-    /// Makes the names in a folder survive a power cut.
+    /// Flushes the entries of a folder to the disk.
     ///
     /// # Errors
     ///
-    /// What the file system says.
+    /// Fails if the folder cannot be opened, or if the disk reports an error.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 
-    /// Makes a folder and those above it, unless they are there.
+    /// Creates a folder and its missing parents.
     ///
     /// # Errors
     ///
-    /// What the file system says.
+    /// Fails if a parent is not a writable folder.
     fn create_dir_all(&self, folder: &Path) -> io::Result<()>;
 
     /// Removes the unfinished files of processes that died while they wrote into this folder.
     ///
     /// # Errors
     ///
-    /// What the file system says.
+    /// Fails if the folder cannot be read.
     fn remove_abandoned(&self, folder: &Path) -> io::Result<()> {
         let _ = folder;
         Ok(())
@@ -78,17 +79,17 @@ pub trait SyncWrite: Write + Send {
     ///
     /// # Errors
     ///
-    /// What the file system says.
+    /// Fails if the disk has less space.
     fn reserve(&mut self, size: u64) -> io::Result<()> {
         let _ = size;
         Ok(())
     }
 
-    /// Makes what was written survive a power cut.
+    /// Flushes what was written to the disk.
     ///
     /// # Errors
     ///
-    /// What the file system says.
+    /// Fails if the disk is full or reports an error.
     fn sync_all(&mut self) -> io::Result<()>;
 }
 

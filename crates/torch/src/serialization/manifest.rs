@@ -4,7 +4,7 @@
 //! one way only to lay it out. So a file with a list is whole, or it is seen not to be: a changed bit, an entry that is
 //! missing, added or exchanged, and an end that is cut off all show. PyTorch and Lightning do not look at the list.
 
-use super::archive_reader::damaged;
+use super::failures::damaged;
 use super::zip_directory::Record;
 use super::zip_layout::{Entry, directory};
 use crate::error::TorchError;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use memmap2::{MmapOptions, MmapRaw};
 use torch_sys::C_tensor;
 
-use super::archive_reader::reading;
+use super::failures::read_failed;
 use crate::error::{TorchError, check};
 use crate::tch::{Device, Kind, Tensor};
 
@@ -28,13 +28,13 @@ pub(super) struct MappedFile(Option<Arc<MmapRaw>>);
 impl MappedFile {
     pub(super) fn open(file: &File) -> Result<MappedFile, TorchError> {
         // Nothing cannot be mapped.
-        if file.metadata().map_err(reading)?.len() == 0 {
+        if file.metadata().map_err(read_failed)?.len() == 0 {
             return Ok(MappedFile(None));
         }
         // SAFETY: changes of this mapping stay in this process. Another process that changes the file while it is mapped
         // can change what is read, as with any mapping; tensors may hold any bytes, everything else is read before this
         // returns to the caller, and parsed from copies. The documentation of `load_mmap` says so.
-        let mapping = unsafe { MmapOptions::new().map_copy(file) }.map_err(reading)?;
+        let mapping = unsafe { MmapOptions::new().map_copy(file) }.map_err(read_failed)?;
         Ok(MappedFile(Some(Arc::new(mapping.into()))))
     }
 

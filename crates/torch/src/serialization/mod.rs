@@ -9,6 +9,7 @@ mod archive_reader;
 mod archive_writer;
 mod atomic;
 mod dtype;
+mod failures;
 pub mod faults;
 mod file_system;
 mod globals;
@@ -39,9 +40,6 @@ pub use regular_file::open_regular;
 use crate::error::TorchError;
 use crate::value::Value;
 
-/// How deep data may be nested, in either direction.
-const MAX_DEPTH: usize = 256;
-
 /// Writes `value` to `path`, as `torch.save` does.
 ///
 /// Either the whole file is there afterwards, on the disk, or what was there before: it is written beside `path` and
@@ -63,7 +61,8 @@ const MAX_DEPTH: usize = 256;
 ///
 /// # Errors
 ///
-/// What the file system says; a value that the format cannot hold (sparse or quantized tensors), with the way to it.
+/// Fails if the file cannot be written, or if the format cannot hold the value (a sparse or quantized tensor); the
+/// message says how to convert it.
 pub fn save(path: impl AsRef<Path>, value: &Value) -> Result<(), TorchError> {
     save_in(&LocalFileSystem, path, value)
 }
@@ -86,7 +85,7 @@ pub fn save_in(files: &dyn FileSystem, path: impl AsRef<Path>, value: &Value) ->
 ///
 /// # Errors
 ///
-/// What `out` says; a value that the format cannot hold.
+/// Fails if writing to `out` does, or if the format cannot hold the value.
 pub fn write_to(out: impl Write, value: &Value) -> Result<(), TorchError> {
     let pickled = pickler::pickle(value)?;
     writing::write_archive(out, &pickled).map_err(writing)

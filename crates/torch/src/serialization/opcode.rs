@@ -1,5 +1,8 @@
 //! The pickle opcodes that `torch.save` writes (protocol 2) and `torch.load(weights_only=True)` accepts.
 
+/// How deep data may be nested, in either direction.
+pub(super) const MAX_DEPTH: usize = 256;
+
 pub(super) const MARK: u8 = b'(';
 pub(super) const STOP: u8 = b'.';
 pub(super) const BINFLOAT: u8 = b'G';

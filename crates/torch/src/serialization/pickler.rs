@@ -5,7 +5,6 @@ use std::ffi::c_char;
 
 use torch_sys::C_tensor;
 
-use super::MAX_DEPTH;
 use super::dtype::{self, Dtype};
 use super::opcode::*;
 use crate::error::{TorchError, check};

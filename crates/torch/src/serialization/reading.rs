@@ -5,7 +5,8 @@ use std::io::{Cursor, Read, Seek};
 use std::path::Path;
 use std::rc::Rc;
 
-use super::archive_reader::{ArchiveReader, damaged};
+use super::archive_reader::ArchiveReader;
+use super::failures::damaged;
 use super::mapped::MappedFile;
 use super::regular_file::open_checkpoint;
 use super::unpickler::Unpickler;
@@ -23,8 +24,8 @@ const MAPPED_ALIGNMENT: u64 = 16;
 ///
 /// # Errors
 ///
-/// A file that is missing, cut, damaged or not a checkpoint; or that holds more than plain data. The message does not
-/// repeat the path.
+/// Fails if the file is missing, truncated, damaged, not a checkpoint, or holds more than plain data. The message does
+/// not repeat the path.
 pub fn load(path: impl AsRef<Path>) -> Result<Value, TorchError> {
     load_from(open_checkpoint(path.as_ref())?)
 }

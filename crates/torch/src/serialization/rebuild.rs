@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use torch_sys::C_tensor;
 
-use super::MAX_DEPTH;
-use super::archive_reader::damaged;
 use super::dtype::Dtype;
+use super::failures::damaged;
 use super::globals::Global;
+use super::opcode::MAX_DEPTH;
 use super::pickler::is_hashable;
 use super::unpickler::{EXPANSION, Id, Object, Storage, Unpickler, expands_too_much};
 use crate::error::{TorchError, check};

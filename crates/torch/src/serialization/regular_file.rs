@@ -10,8 +10,8 @@ use crate::error::TorchError;
 ///
 /// # Errors
 ///
-/// What the file system says; a folder, FIFO, socket or device, of kind [`io::ErrorKind::InvalidInput`]: opening a FIFO
-/// would wait for who writes to it, and a device may have no end.
+/// Fails if the file cannot be opened, and with [`io::ErrorKind::InvalidInput`] if it is a folder, FIFO, socket or
+/// device: opening a FIFO would block until another process writes to it, and a device may have no end.
 pub fn open_regular(path: impl AsRef<Path>) -> io::Result<File> {
     let path = path.as_ref();
     // Before it is opened, as opening a device may already do something.

@@ -15,8 +15,8 @@ use safetensors::tensor::{Dtype, TensorInfo};
 use safetensors::{SafeTensorError, SafeTensors};
 use serde_json::{Map, Value as Json};
 
-use super::archive_reader::damaged;
 use super::dtype;
+use super::failures::damaged;
 use super::mapped::MappedFile;
 use super::pickler::{at, storage_offset, unwritable, whole_storage};
 use super::rebuild::{of_bools, view};
@@ -82,7 +82,8 @@ const KINDS: [(Kind, Dtype); 15] = [
 ///
 /// # Errors
 ///
-/// What the file system says; something else than a tensor, or one of a kind that the format does not have.
+/// Fails if the file cannot be written, if the value holds anything but tensors, or if the format does not have the
+/// kind of a tensor.
 pub fn save(path: impl AsRef<Path>, tensors: &Dict, metadata: &Metadata) -> Result<(), TorchError> {
     save_in(&LocalFileSystem, path, tensors, metadata)
 }
@@ -123,7 +124,7 @@ pub fn save_in(
 ///
 /// # Errors
 ///
-/// A file that is missing, cut, or not safetensors; a kind of element that libtorch does not have.
+/// Fails if the file is missing, truncated, or not safetensors, or if libtorch does not have the kind of an element.
 pub fn load(path: impl AsRef<Path>) -> Result<(Dict, Metadata), TorchError> {
     read(path.as_ref(), |file, start, end| Ok(Tensor::f_from_slice(&file.bytes()[start..end])?))
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::archive_reader::damaged;
+use super::failures::damaged;
 use super::globals::Global;
 use super::opcode::*;
 use crate::error::TorchError;

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::io::{Read, Seek, SeekFrom};
 
-use super::archive_reader::{damaged, reading};
+use super::failures::{damaged, read_failed};
 use super::zip_layout::*;
 use crate::error::TorchError;
 
@@ -344,8 +344,8 @@ impl<'a> Fields<'a> {
 /// `size` bytes from `at` on, which the caller found to lie inside the file.
 pub(super) fn read_at(input: &mut (impl Read + Seek), at: u64, size: usize) -> Result<Vec<u8>, TorchError> {
     let mut bytes = vec![0; size];
-    input.seek(SeekFrom::Start(at)).map_err(reading)?;
-    input.read_exact(&mut bytes).map_err(reading)?;
+    input.seek(SeekFrom::Start(at)).map_err(read_failed)?;
+    input.read_exact(&mut bytes).map_err(read_failed)?;
     Ok(bytes)
 }
 

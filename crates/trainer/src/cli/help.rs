@@ -128,8 +128,10 @@ fn argument(layout: &Layout, name: &str, schema: Schema<'_>) -> Vec<Arg> {
     let classes = layout.registry.names(kind);
     let listed =
         format!("{} Classes: {}; --{name}.help CLASS shows their options", described(schema), classes.join(", "));
-    let values =
-        plain_names(kind).into_iter().chain(classes.iter().map(|class| (*class).to_owned())).map(PossibleValue::new);
+    let names = plain_names(kind);
+    let classes = classes.iter().map(|class| (*class).to_owned()).filter(|class| !names.contains(class));
+    let classes: Vec<String> = classes.collect();
+    let values = names.into_iter().chain(classes).map(PossibleValue::new);
     let (value_name, long) = match schema.is_class_list() {
         true => ("class", format!("{name}+")),
         false => ("class", name.to_owned()),

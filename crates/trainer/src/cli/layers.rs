@@ -259,7 +259,7 @@ impl Config<'_> {
         normalize(self.layout, &mut self.root)
     }
 
-    /// An option makes a class of the name `ddp`.
+    /// An option makes a class of a name: `ddp`, or that of a registered strategy.
     fn strategy_of_a_name(&mut self, place: &[&str], origin: &Origin) {
         let node = place.iter().try_fold(&mut self.root, |node, part| node.as_map_mut()?.get_mut(*part));
         let Some(node) = node else { return };
@@ -267,6 +267,12 @@ impl Config<'_> {
             Some("ddp") => None,
             Some("ddp_find_unused_parameters_true") => Some(true),
             Some("ddp_find_unused_parameters_false") => Some(false),
+            Some(name) if self.layout.registry.find(Kind::Strategy, name).is_some() => {
+                let class_path = Node::scalar(name, origin);
+                let class = [("class_path".to_owned(), class_path), ("init_args".to_owned(), Node::map([], origin))];
+                *node = Node::map(class, origin);
+                return;
+            }
             _ => return,
         };
         let unused = unused.map(|unused| ("find_unused_parameters".to_owned(), Node::scalar(unused, origin)));

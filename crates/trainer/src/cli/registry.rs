@@ -2,9 +2,10 @@
 
 use fulgurite_engine::config::Configurable;
 use fulgurite_engine::profilers::{AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler};
-use fulgurite_engine::{Error, SlurmEnvironment};
+use fulgurite_engine::{Error, SlurmRequeue};
+use fulgurite_fabric::FabricError;
 use fulgurite_fabric::loggers::{CsvLogger, Logger, TensorBoardLogger};
-use fulgurite_fabric::strategy::DdpOptions;
+use fulgurite_fabric::strategy::{DdpOptions, Strategies, StrategyChoice};
 use fulgurite_optim::{
     BuildLrScheduler, BuildOptimizer, LrScheduler, OptimError, Optimizer, OptimizerOptions, OptimizerVisitor,
     ParamGroupConfig, SchedulerOptions, SchedulerVisitor,
@@ -33,7 +34,7 @@ pub(super) enum Made {
     Scheduler(MakeScheduler),
     Plugin(Plugin),
     Profiler(Box<dyn Profiler>),
-    Strategy(DdpOptions),
+    Strategy(StrategyChoice),
 }
 
 /// Makes the optimizer of parameters.
@@ -115,10 +116,11 @@ impl Registry {
             Timer
             WeightAveraging
         }
-        registry
-            .add_configurable(Kind::Plugin, |environment: SlurmEnvironment| Made::Plugin(Plugin::slurm(environment)));
-        registry
-            .add(Kind::Strategy, "DdpStrategy", &["DDPStrategy"], |options: DdpOptions| Ok(Made::Strategy(options)));
+        registry.add_configurable(Kind::Plugin, |environment: SlurmRequeue| Made::Plugin(Plugin::slurm(environment)));
+        registry.add(Kind::Strategy, "DdpStrategy", &["DDPStrategy"], |options: DdpOptions| {
+            Ok(Made::Strategy(options.into()))
+        });
+        Strategies::registered_schemas().into_iter().for_each(|(name, schema)| registry.add_strategy(name, schema));
         registry.add_logger::<CsvLogger>();
         registry.add_logger::<TensorBoardLogger>();
         registry.add_profiler::<SimpleProfiler>();
@@ -127,6 +129,30 @@ impl Registry {
         OptimizerOptions::visit_all(&mut registry);
         SchedulerOptions::visit_all(&mut registry);
         registry
+    }
+
+    /// A strategy that the program registered, under its name.
+    fn add_strategy(&mut self, name: String, schema: Value) {
+        let choice = {
+            let name = name.clone();
+            move |options: Value| {
+                let options = options.as_object().cloned().unwrap_or_default();
+                let choice = StrategyChoice::new(name.as_str(), options);
+                Strategies::check_options(choice.name(), choice.options()).map(|()| choice)
+            }
+        };
+        let check = choice.clone();
+        let misfit = |error: FabricError| Misfit { path: Vec::new(), message: error.to_string() };
+        self.insert(Class {
+            kind: Kind::Strategy,
+            name,
+            aliases: &[],
+            schema,
+            check: Box::new(move |options| check(options).map(drop).map_err(misfit)),
+            make: Box::new(move |options| {
+                choice(options).map(Made::Strategy).map_err(|error| Failure::Refused(Error::Config(error.to_string())))
+            }),
+        });
     }
 
     pub(super) fn add_callback<C: Callback + Configurable>(&mut self) {

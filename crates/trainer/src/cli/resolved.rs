@@ -88,8 +88,8 @@ impl Resolved {
         let config = parse(node.to_json()).map_err(|problem| misfit(&node, schema, "trainer", &problem));
         let mut config: TrainerConfig = config?;
         let strategy = strategy.map(|node| make(layout, &node, Kind::Strategy)).transpose()?.flatten();
-        if let Some(Made::Strategy(options)) = strategy {
-            config.strategy = options.into();
+        if let Some(Made::Strategy(choice)) = strategy {
+            config.strategy = choice;
         }
         Ok(config)
     }

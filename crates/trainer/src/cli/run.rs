@@ -147,18 +147,17 @@ where
         }
         let mut model = M::from_config(model)?;
         let mut data = D::from_config(data)?;
-        if let Some(path) = resolved.ckpt_path() {
-            trainer.ckpt_path(path);
-        } else if !matches!(subcommand, Subcommand::Fit | Subcommand::Tune) {
+        let ckpt_path = resolved.ckpt_path();
+        if ckpt_path.is_none() && !matches!(subcommand, Subcommand::Fit | Subcommand::Tune) {
             trainer.state().warn("without --ckpt_path the model has the random weights it was made with");
         }
-        trainer.verbose(resolved.group(layout, "verbose")?);
+        let verbose: bool = resolved.group(layout, "verbose")?;
         match subcommand {
             Subcommand::Fit => {
                 if let Some(hook) = &mut self.before_fit {
                     hook(&mut trainer, &mut model, &mut data)?;
                 }
-                let outcome = trainer.fit(&mut model, &mut data)?;
+                let outcome = trainer.ckpt_path(ckpt_path).fit(&mut model, &mut data)?;
                 if let Outcome::Stopped(reason) = &outcome {
                     trainer.state().print(&format!("stopped: {reason}"));
                 }
@@ -169,22 +168,22 @@ where
             }
             Subcommand::Validate | Subcommand::Test => {
                 let results = match subcommand {
-                    Subcommand::Test => trainer.test(&mut model, &mut data)?,
-                    _ => trainer.validate(&mut model, &mut data)?,
+                    Subcommand::Test => trainer.ckpt_path(ckpt_path).verbose(verbose).test(&mut model, &mut data)?,
+                    _ => trainer.ckpt_path(ckpt_path).verbose(verbose).validate(&mut model, &mut data)?,
                 };
                 if let Some(hook) = &mut self.after_evaluation {
                     hook(&mut trainer, &results)?;
                 }
             }
             Subcommand::Predict => {
-                let predictions = trainer.predict(&mut model, &mut data)?;
+                let predictions = trainer.ckpt_path(ckpt_path).predict(&mut model, &mut data)?;
                 if let Some(hook) = &mut self.after_predict {
                     hook(&mut trainer, &mut data, &predictions)?;
                 }
             }
             Subcommand::Tune => {
                 let options: TuneOptions = resolved.group(layout, "tune")?;
-                let found = options.run(&mut trainer, &mut model, &mut data)?;
+                let found = options.run(&mut trainer, &mut model, &mut data, ckpt_path)?;
                 self.console.print_out(&found);
             }
         }
@@ -230,7 +229,7 @@ fn configure(optimization: &Optimization, vars: &dyn Parameters, trainer: &Train
     let mut run_length = || {
         let length = match step.interval {
             Interval::Step => trainer.estimated_stepping_batches().unwrap_or_else(|error| {
-                unknown = Some(error);
+                unknown = Some(Error::Config(error.to_string()));
                 None
             }),
             Interval::Epoch => trainer.max_epochs(),

@@ -1,31 +1,10 @@
 //! [`Schema`]: what is known of an option: its type, default and documentation, from its JSON schema.
 
-use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::kind::Kind;
 
-/// The schema of a type, without references.
-pub(super) fn schema_of<T: JsonSchema>() -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    settings.into_generator().into_root_schema_for::<T>().to_value()
-}
-
-/// The schema of a struct of options, each with its default.
-pub(super) fn options_schema<T: JsonSchema + Serialize + Default>() -> Value {
-    let mut schema = schema_of::<T>();
-    let defaults = serde_json::to_value(T::default()).unwrap_or_default();
-    if let (Some(fields), Value::Object(defaults)) = (schema["properties"].as_object_mut(), defaults) {
-        for (name, default) in defaults {
-            if let Some(Value::Object(field)) = fields.get_mut(&name) {
-                field.insert("default".into(), default);
-            }
-        }
-    }
-    schema
-}
+pub(super) use fulgurite_fabric::strategy::options_schema;
 
 /// A place for classes: one, or a list of them.
 pub(super) fn class_slot(kind: Kind, is_list: bool, default: Value, description: &str) -> Value {

@@ -36,7 +36,13 @@ pub(super) struct TuneOptions {
 
 impl TuneOptions {
     /// Runs the trials. Returns what they found, as text.
-    pub(super) fn run<M, D>(&self, trainer: &mut Trainer, model: &mut M, data: &mut D) -> Result<String, Error>
+    pub(super) fn run<M, D>(
+        &self,
+        trainer: &mut Trainer,
+        model: &mut M,
+        data: &mut D,
+        ckpt_path: Option<&str>,
+    ) -> Result<String, Error>
     where
         M: LightningModule,
         D: LightningDataModule<Batch = M::Batch>,
@@ -44,12 +50,12 @@ impl TuneOptions {
         let mut text = String::new();
         if matches!(self.method, Method::ScaleBatchSize | Method::Both) {
             let options = self.scale_batch_size.clone();
-            if let Some(size) = Tuner::new(trainer).scale_batch_size(model, &mut *data, options)? {
+            if let Some(size) = Tuner::new(trainer).ckpt_path(ckpt_path).scale_batch_size(model, &mut *data, options)? {
                 let _ = writeln!(text, "{}: {size}", self.scale_batch_size.batch_arg_name);
             }
         }
         if matches!(self.method, Method::LrFind | Method::Both)
-            && let Some(found) = Tuner::new(trainer).lr_find(model, data, self.lr_find.clone())?
+            && let Some(found) = Tuner::new(trainer).ckpt_path(ckpt_path).lr_find(model, data, self.lr_find.clone())?
         {
             let folder = trainer.state().log_dir();
             let path = folder.join("lr_find.svg");

@@ -9,7 +9,7 @@ use fulgurite::data::{DataLoader, InMemory};
 use fulgurite::fabric::{CheckpointIo, FabricError, TorchCheckpointIo};
 use fulgurite::prelude::*;
 use fulgurite::torch::params;
-use fulgurite::{Plugin, Signal, SlurmEnvironment};
+use fulgurite::{Plugin, Signal, SlurmRequeue};
 use signal_hook::low_level::raise;
 
 use super::process::{FOLDER, PLAN};
@@ -205,25 +205,22 @@ fn run(plan: &Plan, folder: &Path) -> Result<ExitCode> {
         builder = builder.termination_grace_period(Duration::from_secs(seconds));
     }
     match plan.value("slurm") {
-        Some("off") => builder = builder.plugin(Plugin::slurm(SlurmEnvironment::new().auto_requeue(false))),
+        Some("off") => builder = builder.plugin(Plugin::slurm(SlurmRequeue::new().auto_requeue(false))),
         Some("SIGUSR2") => {
-            builder = builder.plugin(Plugin::slurm(SlurmEnvironment::new().requeue_signal(Signal::User2)));
+            builder = builder.plugin(Plugin::slurm(SlurmRequeue::new().requeue_signal(Signal::User2)));
         }
         _ => {}
     }
     let mut net = Net::new(plan);
     let mut trainer = builder.build()?;
-    if let Some(path) = plan.value("ckpt_path") {
-        trainer.ckpt_path(path);
-    }
     let train = DataLoader::new(items()).batch_size(4).shuffle(true).num_workers(1);
     let val = || DataLoader::new(items()).batch_size(10);
     if plan.has("evaluates") {
-        trainer.verbose(false).validate(&mut net, val())?;
+        trainer.ckpt_path(plan.value("ckpt_path")).verbose(false).validate(&mut net, val())?;
         println!("evaluated");
         return Ok(ExitCode::SUCCESS);
     }
-    let outcome = trainer.fit(&mut net, (train, val()))?;
+    let outcome = trainer.ckpt_path(plan.value("ckpt_path")).fit(&mut net, (train, val()))?;
     let shown = format!("{outcome:?}").replace(&format!("{}/", folder.display()), "");
     println!("{shown}");
     plan.at("after", 0);
@@ -232,7 +229,7 @@ fn run(plan: &Plan, folder: &Path) -> Result<ExitCode> {
     }
     if outcome == Outcome::Finished {
         println!("results:\n{:?}", net.weights());
-        if let Some(log_dir) = trainer.state().loggers().iter().rev().find_map(|logger| logger.log_dir()) {
+        if let Some(log_dir) = trainer.state_mut().loggers().iter().rev().find_map(|logger| logger.log_dir()) {
             print!("{}", std::fs::read_to_string(log_dir.join("metrics.csv"))?);
         }
     }

@@ -49,7 +49,7 @@ impl LightningModule for Module {
     fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
         match self.optimizers {
             Some(configure) => Ok(configure(&self.vars)),
-            None => Err(Error::NotImplemented("configure_optimizers").into()),
+            None => fulgurite::not_implemented("configure_optimizers"),
         }
     }
 }

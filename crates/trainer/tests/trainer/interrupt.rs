@@ -102,11 +102,8 @@ fn fit(net: &mut Net, folder: &Path, ckpt_path: Option<&Path>) -> Outcome {
         .console(Console::memory())
         .build()
         .unwrap();
-    if let Some(path) = ckpt_path {
-        trainer.ckpt_path(path.to_str().unwrap());
-    }
     let train = DataLoader::new(items()).batch_size(4).shuffle(true).num_workers(1);
-    trainer.fit(net, (train, DataLoader::new(items()).batch_size(10))).unwrap()
+    trainer.ckpt_path(ckpt_path).fit(net, (train, DataLoader::new(items()).batch_size(10))).unwrap()
 }
 
 fn weights(net: &Net) -> Vec<f32> {

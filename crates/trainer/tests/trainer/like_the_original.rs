@@ -139,7 +139,7 @@ fn predict_step_knows_its_loader() {
 fn the_bar_keeps_the_last_step_of_an_evaluation() {
     let mut trainer = quiet().no_logger().build().unwrap();
     trainer.fit(&mut Weight::new(), (batches(1), batches(3))).unwrap();
-    let bar = trainer.state().progress_bar_metrics().unwrap();
+    let bar = trainer.state_mut().progress_bar_metrics().unwrap();
     assert_eq!(bar["val_step"].to_f64(), 2.0);
     assert_eq!(bar["val_epoch"].to_f64(), 1.0);
 }

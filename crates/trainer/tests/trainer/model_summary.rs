@@ -113,6 +113,10 @@ impl LightningModule for Parts {
         &self.vars
     }
 
+    fn training_step(&mut self, _: Tensor, _: &mut Step) -> Result<Loss> {
+        Err("it is only summarized".into())
+    }
+
     fn train(&mut self, mode: bool) -> Result<()> {
         self.training = mode;
         Ok(())
@@ -121,7 +125,7 @@ impl LightningModule for Parts {
     fn example_forward(&mut self) -> Result<Tensor> {
         match &self.forward {
             Some(forward) => Ok(forward(self.training)),
-            None => Err(Error::NotImplemented("example_forward").into()),
+            None => fulgurite::not_implemented("example_forward"),
         }
     }
 }
@@ -350,6 +354,9 @@ fn an_example_that_fails_is_an_error_of_the_summary() {
         type Batch = Tensor;
         fn vars(&self) -> &dyn Parameters {
             &self.0
+        }
+        fn training_step(&mut self, _: Tensor, _: &mut Step) -> Result<Loss> {
+            Err("it is only summarized".into())
         }
         fn example_forward(&mut self) -> Result<Tensor> {
             Err("no image at hand".into())

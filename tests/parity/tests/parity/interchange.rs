@@ -196,12 +196,12 @@ fn run(case: Case, data: &Dict, folder: &Path, from: Option<&str>) -> Json {
         .callback(EarlyStopping::monitor("val_loss").patience(3))
         .build()
         .unwrap();
-    if let Some(from) = from {
-        trainer.ckpt_path(folder.join(from).to_str().unwrap());
-    }
     let mut net = Net::new(case);
     params::load_state_dict(&net.vars, data.dict("weights").unwrap(), true).unwrap();
-    trainer.fit(&mut net, (pairs(data, "train", 4), pairs(data, "val", 4))).unwrap();
+    trainer
+        .ckpt_path(from.map(|from| folder.join(from)))
+        .fit(&mut net, (pairs(data, "train", 4), pairs(data, "val", 4)))
+        .unwrap();
     let record = trainer.callback::<Record>().unwrap();
     let (rows, val) = (record.rows.clone(), record.val.clone());
     let best = trainer.callbacks::<ModelCheckpoint>().find_map(ModelCheckpoint::best_model_score);

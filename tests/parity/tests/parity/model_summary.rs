@@ -18,6 +18,10 @@ impl LightningModule for Model {
         &self.vars
     }
 
+    fn training_step(&mut self, _: Self::Batch, _: &mut Step) -> Result<Loss> {
+        Err("it is not trained".into())
+    }
+
     fn example_forward(&mut self) -> Result<Tensor> {
         Ok((self.forward)())
     }

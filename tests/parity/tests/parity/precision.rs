@@ -92,7 +92,7 @@ fn names_mean_what_they_mean_in_lightning() {
         let console = Console::memory();
         let trainer =
             Trainer::builder().accelerator("cpu").no_logger().console(console.clone()).precision(name).build();
-        let ours = trainer.ok().map(|mut trainer| trainer.state().fabric().precision().name());
+        let ours = trainer.ok().map(|trainer| trainer.state().fabric().precision().name());
         let warned = console.contents().lines().filter(|line| line.contains("precision")).count();
         assert_eq!(json!([ours, warned]), theirs[name], "{name}: {}", console.contents());
     }
@@ -281,12 +281,9 @@ fn ours(data: &Dict, precision: &str, epochs: i64, folder: &Path, ckpt_path: Opt
         precision => builder.precision(precision),
     };
     let mut trainer = builder.build().unwrap();
-    if let Some(path) = ckpt_path {
-        trainer.ckpt_path(path.to_str().unwrap());
-    }
     let mut net = Net::new();
     params::load_state_dict(&net.vars, data.dict("weights").unwrap(), true).unwrap();
-    trainer.fit(&mut net, (batches(data, "train"), batches(data, "val"))).unwrap();
+    trainer.ckpt_path(ckpt_path).fit(&mut net, (batches(data, "train"), batches(data, "val"))).unwrap();
     let weights = params::state_dict(&net.vars).unwrap();
     let weights = weights.iter().map(|(name, value)| {
         let flat = value.as_tensor().unwrap().flatten(0, -1).to_kind(Kind::Double);
@@ -298,7 +295,7 @@ fn ours(data: &Dict, precision: &str, epochs: i64, folder: &Path, ckpt_path: Opt
         scaler.load_state_dict(state).unwrap();
         scaler_state(&scaler)
     });
-    let val_loss = trainer.state().callback_metrics().unwrap()["val_loss"].to_f64();
+    let val_loss = trainer.state_mut().callback_metrics().unwrap()["val_loss"].to_f64();
     json!({
         "rows": *rows.0.lock().unwrap(),
         "kinds": net.kinds,

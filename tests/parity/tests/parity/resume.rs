@@ -104,10 +104,7 @@ fn run(data: &Dict, optimizer: &'static str, epochs: i64, folder: &Path, ckpt_pa
         .unwrap();
     let mut net = Net::new(optimizer);
     params::load_state_dict(&net.vars, data.dict("weights").unwrap(), true).unwrap();
-    if let Some(path) = ckpt_path {
-        trainer.ckpt_path(path.to_str().unwrap());
-    }
-    trainer.fit(&mut net, (pairs(data, "train", 4), pairs(data, "val", 4))).unwrap();
+    trainer.ckpt_path(ckpt_path).fit(&mut net, (pairs(data, "train", 4), pairs(data, "val", 4))).unwrap();
     let rows = logger.take().into_iter().filter_map(|call| match call {
         Logged::Metrics { metrics, step } => {
             Some(json!([step, metrics.into_iter().map(|(name, x)| (name, json!(x))).collect::<Map<_, _>>()]))
@@ -129,7 +126,7 @@ fn run(data: &Dict, optimizer: &'static str, epochs: i64, folder: &Path, ckpt_pa
         "weights": weights.collect::<Map<_, _>>(),
         "keys": keys(&saved),
         "best": trainer.callback::<ModelCheckpoint>().unwrap().best_model_score(),
-        "lr": trainer.state().optimizers().next().unwrap().param_groups().iter().map(|g| g.lr).collect::<Vec<_>>(),
+        "lr": trainer.state_mut().optimizers().next().unwrap().param_groups().iter().map(|g| g.lr).collect::<Vec<_>>(),
     })
 }
 

@@ -39,6 +39,10 @@ impl LightningModule for Net {
     fn vars(&self) -> &dyn Parameters {
         &self.0
     }
+
+    fn training_step(&mut self, _: Self::Batch, _: &mut Step) -> Result<Loss> {
+        Err("it is not trained".into())
+    }
 }
 
 /// What the program prints, which must end with `status`.

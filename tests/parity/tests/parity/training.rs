@@ -297,13 +297,12 @@ fn run(case: &Json) -> Json {
         builder = builder.callback(lr_monitor(options));
     }
     let mut trainer = builder.build().unwrap();
-    trainer.verbose(false);
     let mut net = Net::new(case);
     params::load_state_dict(&net.vars, data().dict("weights").unwrap(), true).unwrap();
     trainer.fit(&mut net, (batches("train"), val_loaders(case))).unwrap();
 
     let callback_metrics: Map<String, Json> = {
-        let metrics = trainer.state().callback_metrics().unwrap();
+        let metrics = trainer.state_mut().callback_metrics().unwrap();
         metrics.iter().map(|(name, value)| (name.clone(), json!(value.to_f64()))).collect()
     };
     let weights = params::state_dict(&net.vars).unwrap();
@@ -327,8 +326,8 @@ fn run(case: &Json) -> Json {
         "files": folders.iter().map(|folder| file_names(folder)).collect::<Vec<_>>(),
         "best": best,
         "stopped_epoch": trainer.callback::<EarlyStopping>().map(EarlyStopping::stopped_epoch),
-        "validate": results(trainer.validate(&mut net, val_loaders(case)).unwrap()),
-        "test": results(trainer.test(&mut net, Loaders::from(batches("test"))).unwrap()),
+        "validate": results(trainer.verbose(false).validate(&mut net, val_loaders(case)).unwrap()),
+        "test": results(trainer.verbose(false).test(&mut net, Loaders::from(batches("test"))).unwrap()),
     });
     let rows: Vec<Json> = logger
         .take()

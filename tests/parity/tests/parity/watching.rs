@@ -9,7 +9,7 @@ use fulgurite::config::{Configurable, ValCheckInterval};
 use fulgurite::loggers::{Logged, MemoryLogger};
 use fulgurite::optim::Optimizer;
 use fulgurite::prelude::*;
-use fulgurite::{Console, OptimizerClosure, TrainerBuilder};
+use fulgurite::{OptimizerClosure, TrainerBuilder};
 use fulgurite_parity::python;
 use serde_json::{Value as Json, json};
 

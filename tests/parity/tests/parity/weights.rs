@@ -248,12 +248,12 @@ fn run(case: &Case, data: &Dict, folder: &Path, from: Option<&str>) -> Json {
         .enable_model_summary(false)
         .console(Console::memory());
     let mut trainer = (case.ours)(builder).callback(Record::default()).callback(saver).build().unwrap();
-    if let Some(from) = from {
-        trainer.ckpt_path(folder.join(from).to_str().unwrap());
-    }
     let mut net = Net::new(case);
     params::load_state_dict(&net.vars, data.dict("weights").unwrap(), false).unwrap();
-    trainer.fit(&mut net, (pairs(data, "train", 4), pairs(data, "val", 4))).unwrap();
+    trainer
+        .ckpt_path(from.map(|from| folder.join(from)))
+        .fit(&mut net, (pairs(data, "train", 4), pairs(data, "val", 4)))
+        .unwrap();
     let record = trainer.callback::<Record>().unwrap();
     let (rows, val) = (record.rows.clone(), record.val.clone());
     let weights = params::state_dict(&net.vars).unwrap();

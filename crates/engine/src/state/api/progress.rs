@@ -1,7 +1,7 @@
 //! Where the run is, and how far it is to its end.
 
 use crate::config::ValCheckInterval;
-use crate::error::Error;
+use crate::error::TrainDataNeeded;
 use crate::progress::Progress;
 use crate::stage::{Stage, TrainerFn};
 use crate::state::{EvaluationLoop, TrainerState};
@@ -93,10 +93,10 @@ impl TrainerState {
     ///
     /// In `configure_optimizers`, that the training loader was not asked for yet. Return the error: the trainer asks for
     /// the loader, and calls `configure_optimizers` again. Elsewhere it is known from `on_train_start` on.
-    pub fn estimated_stepping_batches(&self) -> Result<Option<u64>, Error> {
+    pub fn estimated_stepping_batches(&self) -> Result<Option<u64>, TrainDataNeeded> {
         if !self.training_data.is_ready() && self.max_epochs().is_some() {
             self.training_data.want();
-            return Err(Error::TrainDataNeeded);
+            return Err(TrainDataNeeded);
         }
         Ok(self.stepping_batches())
     }

@@ -15,7 +15,7 @@ fn runtime() -> io::Result<&'static Runtime> {
     made.as_ref().map_err(|error| io::Error::new(error.kind(), format!("the thread for requests: {error}")))
 }
 
-/// Starts `work`, which goes on while nobody waits for it.
+/// Starts `work`, which continues in the background.
 pub(super) fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> io::Result<JoinHandle<T>> {
     Ok(runtime()?.spawn(work))
 }

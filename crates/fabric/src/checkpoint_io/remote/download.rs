@@ -24,7 +24,7 @@ pub(super) struct Download {
     /// How many chunks are read ahead.
     ahead: usize,
     position: u64,
-    /// The chunk in hand, by its number.
+    /// The current chunk, by its number.
     chunk: Option<(u64, Bytes)>,
     coming: VecDeque<(u64, Coming)>,
     /// What the store said, apart from what a reader makes of it.

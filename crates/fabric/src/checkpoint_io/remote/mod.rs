@@ -24,7 +24,7 @@ use crate::FabricError;
 use background::wait;
 use download::{Download, download};
 use explain::explain;
-use stores::Located;
+use stores::{Located, Timeouts};
 use upload::{Failed, Upload, asked};
 
 /// S3 takes 10 000 parts at most; half of that leaves room for an estimate.
@@ -146,7 +146,10 @@ impl ObjectStoreCheckpointIo {
             Some(store) => Arc::clone(store),
             None if !schemes.contains(&url.scheme.as_str()) => return Err(unknown_scheme(path, &url)),
             None => {
-                let store = stores::open(&url, &self.options, &self.config)
+                let ObjectStoreOptions { connect_timeout: connect, request_timeout: request, retry, .. } =
+                    &self.options;
+                let timeouts = Timeouts { connect: *connect, request: *request };
+                let store = stores::open(&url, timeouts, retry, &self.config)
                     .map_err(|error| explain(path, &url, "opened", &error))?;
                 // The address of a web server has a query, which belongs to one file.
                 if !is_web {

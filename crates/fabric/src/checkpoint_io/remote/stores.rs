@@ -11,18 +11,25 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ClientConfigKey, Error, ObjectStore};
+use object_store::{ClientConfigKey, Error, ObjectStore, RetryConfig};
 
-use super::ObjectStoreOptions;
 use crate::checkpoint_io::url::Url;
 
 /// Where an object is in a store.
 pub(super) type Located = (Arc<dyn ObjectStore>, Path);
 
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timeouts {
+    pub(super) connect: Duration,
+    pub(super) request: Duration,
+}
+
 /// Makes the store of `url`; `config` is stronger than the environment.
 pub(super) fn open(
     url: &Url,
-    options: &ObjectStoreOptions,
+    timeouts: Timeouts,
+    retry: &RetryConfig,
     config: &[(String, String)],
 ) -> Result<Arc<dyn ObjectStore>, Error> {
     if url.scheme == "memory" {
@@ -30,8 +37,8 @@ pub(super) fn open(
     }
     // Whoever chose another provider for the process before keeps it.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = client(url, options);
-    let retry = options.retry.clone();
+    let client = client(url, timeouts);
+    let retry = retry.clone();
     Ok(match url.scheme.as_str() {
         "s3" | "s3a" => {
             let builder = AmazonS3Builder::from_env().with_url(url.store()).with_retry(retry);
@@ -81,18 +88,18 @@ fn settings<K: FromStr>(
     client.chain(config.iter().filter_map(|(key, value)| Some((key.parse().ok()?, value.clone()))))
 }
 
-fn client(url: &Url, options: &ObjectStoreOptions) -> Vec<(ClientConfigKey, String)> {
+fn client(url: &Url, timeouts: Timeouts) -> Vec<(ClientConfigKey, String)> {
     let milliseconds = |time: Duration| format!("{} ms", time.as_millis());
     let mut settings = vec![
-        (ClientConfigKey::ConnectTimeout, milliseconds(options.connect_timeout)),
-        (ClientConfigKey::ReadTimeout, milliseconds(options.request_timeout)),
+        (ClientConfigKey::ConnectTimeout, milliseconds(timeouts.connect)),
+        (ClientConfigKey::ReadTimeout, milliseconds(timeouts.request)),
     ];
     if url.scheme == "http" {
         settings.push((ClientConfigKey::AllowHttp, "true".into()));
     }
     // A web server is asked for the whole file at once, which may take its time as long as something comes.
     let whole = ["http", "https"].contains(&url.scheme.as_str());
-    let timeout = if whole { "365 days".to_owned() } else { milliseconds(options.request_timeout) };
+    let timeout = if whole { "365 days".to_owned() } else { milliseconds(timeouts.request) };
     settings.push((ClientConfigKey::Timeout, timeout));
     settings
 }

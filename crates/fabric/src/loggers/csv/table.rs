@@ -5,7 +5,7 @@ use crate::loggers::python_format::{push_float, push_int};
 /// Rows end as Python's `csv` module ends them.
 const LINE_END: &str = "\r\n";
 
-/// More different sets of metrics than any run logs; a run that goes on making up names starts over.
+/// More different sets of metrics than any run logs; a run that keeps inventing names starts over.
 const MAX_LAYOUTS: usize = 64;
 
 /// The columns seen so far, and rows that are not in the file yet.
@@ -18,7 +18,7 @@ pub(super) struct Table {
     file_columns: Vec<String>,
     rows: String,
     layouts: Vec<Layout>,
-    /// Rows that an earlier run wrote for the step from which this one goes on, and that step.
+    /// Rows that an earlier run wrote for the step from which this one continues, and that step.
     held: Option<(i64, String)>,
 }
 

@@ -6,8 +6,8 @@ use super::event_file::unix_time;
 use super::proto::{bool_in_oneof, bytes, double, double_in_oneof, integer, message};
 use super::summary::metadata;
 use crate::loggers::RunStatus;
-use crate::loggers::hparams::{flatten_hparams, tensor_number};
-use crate::loggers::python_format::display;
+use crate::loggers::hparams::flatten_hparams;
+use crate::loggers::python_format::{display, tensor_number};
 
 const PLUGIN: &[u8] = b"hparams";
 

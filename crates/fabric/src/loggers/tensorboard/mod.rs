@@ -317,7 +317,7 @@ impl Logger for TensorBoardLogger {
         self.run.runs()
     }
 
-    /// Marks where the run goes on: TensorBoard drops what earlier files of the folder hold of later steps.
+    /// Marks where the run continues: TensorBoard drops what earlier files of the folder hold of later steps.
     fn resume_after(&mut self, step: i64) -> Result<(), LoggerError> {
         let own = self.event_file().map(Path::to_path_buf);
         let files = std::fs::read_dir(self.run.path()).into_iter().flatten().flatten().map(|entry| entry.path());

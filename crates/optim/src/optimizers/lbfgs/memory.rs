@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use fulgurite_torch::tch::{Device, Kind, Tensor, no_grad_guard};
 use fulgurite_torch::{Dict, Value, foreach};
 
-use super::{NAME, dot};
 use crate::OptimError;
 use crate::typed::number;
+
+pub(super) const NAME: &str = "LBFGS";
 
 #[derive(Default)]
 pub(super) struct Memory {
@@ -159,6 +160,15 @@ impl Memory {
 /// `x` as PyTorch has it, where such numbers are tensors of the parameters' kind: then both take the same way down.
 pub(super) fn rounded(x: f64, kind: Kind) -> f64 {
     if kind == Kind::Float { f64::from(x as f32) } else { x }
+}
+
+/// The number in a tensor without dimensions, read from the device.
+pub(super) fn scalar(tensor: &Tensor) -> Result<f64, OptimError> {
+    Ok(tensor.f_double_value(&[])?)
+}
+
+pub(super) fn dot(a: &Tensor, b: &Tensor) -> Result<f64, OptimError> {
+    scalar(&a.f_dot(b)?)
 }
 
 fn copy_to(tensor: &Tensor, kind: Kind, device: Device) -> Result<Tensor, OptimError> {

@@ -10,16 +10,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::line_search::{Point, strong_wolfe};
-use self::memory::{Memory, rounded};
+use self::memory::{Memory, NAME, dot, rounded, scalar};
 use crate::build::BuildOptimizer;
 use crate::error::{ensure, ensure_non_negative};
 use crate::groups::resolve;
 use crate::optimizer::Closure;
 use crate::options::options;
-use crate::state_dict::{add_options, copy_groups, load_shared_settings, saved_groups, shared_settings};
+use crate::param_group::copy_groups;
+use crate::state_dict::{add_options, load_shared_settings, saved_groups, shared_settings};
 use crate::{GroupDefaults, IntoParamGroups, OptimError, Optimizer, Optimizers, ParamGroup, ParamGroupConfig, typed};
-
-const NAME: &str = "LBFGS";
 
 /// Limited-memory BFGS:
 /// [`torch.optim.LBFGS`](https://docs.pytorch.org/docs/stable/generated/torch.optim.LBFGS.html). For full batches; takes
@@ -324,14 +323,6 @@ fn first_length(flat_grad: &Tensor, lr: f64) -> Result<f64, OptimError> {
     let round = |x: f64| rounded(x, flat_grad.kind());
     let shrink = round(1.0 / scalar(&flat_grad.f_abs()?.f_sum(None)?)?);
     Ok(if shrink < 1.0 { round(shrink * round(lr)) } else { lr })
-}
-
-fn scalar(tensor: &Tensor) -> Result<f64, OptimError> {
-    Ok(tensor.f_double_value(&[])?)
-}
-
-fn dot(a: &Tensor, b: &Tensor) -> Result<f64, OptimError> {
-    scalar(&a.f_dot(b)?)
 }
 
 fn max_abs(tensor: &Tensor) -> Result<f64, OptimError> {

@@ -26,7 +26,7 @@ fn child() {
     let console = Console::memory();
     let builder = Trainer::builder().max_steps(7).no_logger().console(console.clone()).accelerator("cpu");
     let said = match builder.build() {
-        Ok(mut trainer) => {
+        Ok(trainer) => {
             let config = trainer.state().config();
             format!("{:?} {} {:?}", config.max_epochs, config.max_steps, config.enable_progress_bar)
         }

@@ -24,10 +24,10 @@ fn all() -> ModelCheckpoint {
 fn fit(builder: TrainerBuilder, epochs: i64, ckpt_path: &str, mut module: Weight) -> (Option<PathBuf>, String) {
     let console = Console::memory();
     let mut trainer = builder.max_epochs(epochs).console(console.clone()).build().unwrap();
-    if !ckpt_path.is_empty() {
-        trainer.ckpt_path(ckpt_path);
-    }
-    trainer.fit(&mut module, (batches(&[1.0, 2.0]), batches(&[1.0]))).unwrap();
+    trainer
+        .ckpt_path(Some(ckpt_path).filter(|path| !path.is_empty()))
+        .fit(&mut module, (batches(&[1.0, 2.0]), batches(&[1.0])))
+        .unwrap();
     (trainer.state().resumed_from().map(Path::to_path_buf), console.contents())
 }
 

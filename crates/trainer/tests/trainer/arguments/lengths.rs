@@ -176,8 +176,7 @@ fn an_epoch_of_fewer_batches_than_were_trained_on_ends_as_an_epoch_does() {
         let best = ModelCheckpoint::monitor("loss").dirpath(saved).save_top_k(-1);
         let trainer = windows().enable_checkpointing(true).callback(best).console(console.clone());
         let (mut module, mut trainer) = (scheduled(), trainer.build().unwrap());
-        trainer.ckpt_path(path.to_str().unwrap());
-        trainer.fit(&mut module, (batches(&numbers(left)), batches(&[1.0]))).unwrap();
+        trainer.ckpt_path(path.to_str().unwrap()).fit(&mut module, (batches(&numbers(left)), batches(&[1.0]))).unwrap();
         (module, trainer)
     };
     for left in [6, 8] {
@@ -233,8 +232,7 @@ fn loaders_that_grow_with_each_epoch_begin_small_where_a_run_is_resumed() {
     let console = Console::memory();
     let mut module = scheduled();
     let mut trainer = growing(quiet()).console(console.clone()).build().unwrap();
-    trainer.ckpt_path(folder.path().join("step=10.ckpt").to_str().unwrap());
-    trainer.fit(&mut module, &mut Growing(0)).unwrap();
+    trainer.ckpt_path(folder.path().join("step=10.ckpt")).fit(&mut module, &mut Growing(0)).unwrap();
     assert_eq!(trainer.state().global_step(), 10 + 8);
     assert_eq!(lr(&mut trainer), 0.125 * 0.125);
     assert_eq!(module.inner.evaluated.len(), 2);
@@ -254,8 +252,7 @@ fn loaders_are_asked_for_again_when_they_would_have_been() {
         let mut module = scheduled();
         let mut data = Growing(0);
         let mut trainer = two(quiet()).build().unwrap();
-        trainer.ckpt_path(folder.path().join(format!("step={step}.ckpt")).to_str().unwrap());
-        trainer.fit(&mut module, &mut data).unwrap();
+        trainer.ckpt_path(folder.path().join(format!("step={step}.ckpt"))).fit(&mut module, &mut data).unwrap();
         assert_eq!(module.inner.trained_on.len(), left, "{step}");
     }
 }
@@ -280,11 +277,11 @@ fn a_run_on_a_loader_of_wrong_length_resumes_where_it_was() {
             let saved = tempfile::tempdir().unwrap();
             let to = if from.is_none() { folder.path() } else { saved.path() };
             let mut trainer = trainer.callback(every().dirpath(to)).build().unwrap();
-            if let Some(step) = from {
-                trainer.ckpt_path(folder.path().join(format!("step={step}.ckpt")).to_str().unwrap());
-            }
             let mut module = scheduled();
-            trainer.fit(&mut module, (mistaken(Mistaken(says, 5), false), batches(&[1.0]))).unwrap();
+            trainer
+                .ckpt_path(from.map(|step| folder.path().join(format!("step={step}.ckpt"))))
+                .fit(&mut module, (mistaken(Mistaken(says, 5), false), batches(&[1.0])))
+                .unwrap();
             let at = (trainer.state().global_step(), trainer.state().current_epoch(), lr(&mut trainer));
             (module.inner.w(), module.inner.trained_on, module.inner.evaluated.len(), at)
         };

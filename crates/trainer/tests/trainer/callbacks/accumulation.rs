@@ -34,12 +34,12 @@ fn a_run_resumed_within_an_epoch_keeps_its_factor() {
         let checkpoint = ModelCheckpoint::new().dirpath(folder.path()).every_n_train_steps(6).save_top_k(-1);
         let builder = quiet(folder.path()).max_epochs(2).callback(checkpoint.filename("at-{step}"));
         let mut trainer = builder.callback(GradientAccumulationScheduler::new([(1, 2)])).build().unwrap();
-        if let Some(name) = ckpt_path {
-            trainer.ckpt_path(folder.path().join(name).to_str().unwrap());
-        }
         let mut module = Scripted::new(&[1.0]);
         let _ = tch::no_grad(|| module.layer.ws.fill_(0.5));
-        trainer.fit(&mut module, (batches(5), batches(1))).unwrap();
+        trainer
+            .ckpt_path(ckpt_path.map(|name| folder.path().join(name)))
+            .fit(&mut module, (batches(5), batches(1)))
+            .unwrap();
         (trainer.state().global_step(), module.layer.ws.detach().copy())
     };
     let (steps, weight) = fit(None);

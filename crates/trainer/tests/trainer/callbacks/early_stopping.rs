@@ -152,10 +152,7 @@ fn a_resumed_run_goes_on_counting() {
         let checkpoint = ModelCheckpoint::new().dirpath(folder.path());
         let builder = quiet(folder.path()).max_epochs(epochs).callback(val_loss().patience(2)).callback(checkpoint);
         let mut trainer = builder.build().unwrap();
-        if let Some(from) = from {
-            trainer.ckpt_path(from.to_str().unwrap());
-        }
-        trainer.fit(&mut Scripted::new(losses), (batches(2), batches(1))).unwrap();
+        trainer.ckpt_path(from).fit(&mut Scripted::new(losses), (batches(2), batches(1))).unwrap();
         let stopping = trainer.callback::<EarlyStopping>().unwrap();
         (stopping.wait_count(), stopping.best_score(), stopping.stopped_epoch(), trainer.best_model_path().unwrap())
     };

@@ -69,7 +69,7 @@ fn the_folder_may_be_a_url() {
             [checkpoint.checkpoint_dir(), checkpoint.best_model_path(), checkpoint.last_model_path()]
                 .map(|path| path.unwrap().to_str().unwrap().to_owned());
         assert_eq!(folder, "s3://bucket/run/7");
-        let files = checkpoint.last_checkpoints(trainer.state());
+        let files = checkpoint.last_checkpoints(trainer.state_mut());
         (best, last, files.len(), trainer.state().console().contents())
     };
     let (best, last, lasts, said) = fit(SaveLast::Copy);
@@ -103,6 +103,6 @@ fn what_an_error_leaves_may_go_to_a_url() {
     trainer.fit(&mut module, (batches(4), batches(1))).unwrap_err();
     assert_eq!(store.holds(), "memory://runs/broken.ckpt@3");
     let callback = OnExceptionCheckpoint::new("memory://runs").filename("broken");
-    assert_eq!(callback.last_checkpoints(trainer.state()), [PathBuf::from("memory://runs/broken.ckpt")]);
+    assert_eq!(callback.last_checkpoints(trainer.state_mut()), [PathBuf::from("memory://runs/broken.ckpt")]);
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
 }

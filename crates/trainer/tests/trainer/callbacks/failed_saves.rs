@@ -371,10 +371,10 @@ fn at_no_moment_does_a_name_lead_nowhere_or_is_the_last_good_file_gone() {
             let io = Plugin::checkpoint_io(TorchCheckpointIo::on(watched.clone()));
             let builder = quiet(folder.path()).limit_val_batches(0).callback(checkpoint).plugin(io);
             let mut trainer = builder.max_epochs(if resumes { 3 } else { 2 }).build().unwrap();
-            if resumes {
-                trainer.ckpt_path("last");
-            }
-            trainer.fit(&mut Scripted::new(&[1.0]), (batches(4), batches(1))).unwrap();
+            trainer
+                .ckpt_path(resumes.then_some("last"))
+                .fit(&mut Scripted::new(&[1.0]), (batches(4), batches(1)))
+                .unwrap();
             assert_eq!(trainer.state().resumed_from().is_some(), resumes);
             assert_eq!(*watched.wrong.lock().unwrap(), Vec::<String>::new());
             assert!(*watched.had_one.lock().unwrap());
@@ -389,10 +389,10 @@ fn what_is_gone_when_a_run_is_resumed_is_forgotten() {
         let checkpoint = ModelCheckpoint::monitor("val_loss").dirpath(folder.path()).save_top_k(3).filename("{step}");
         let builder = quiet(folder.path()).max_epochs(epochs).callback(checkpoint.auto_insert_metric_name(false));
         let mut trainer = builder.build().unwrap();
-        if let Some(from) = from {
-            trainer.ckpt_path(folder.path().join(from).to_str().unwrap());
-        }
-        trainer.fit(&mut Scripted::new(&[1.0, 2.0, 3.0, 4.0]), (batches(4), batches(1))).unwrap();
+        trainer
+            .ckpt_path(from.map(|from| folder.path().join(from)))
+            .fit(&mut Scripted::new(&[1.0, 2.0, 3.0, 4.0]), (batches(4), batches(1)))
+            .unwrap();
         let said = trainer.callback::<ModelCheckpoint>().unwrap();
         let models: Vec<String> =
             said.best_k_models().iter().map(|(path, loss)| format!("{}={loss}", name(path))).collect();

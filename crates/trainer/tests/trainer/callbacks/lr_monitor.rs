@@ -139,7 +139,7 @@ fn momentum_and_weight_decay() {
 fn other_callbacks_and_the_program_see_them_too() {
     let (trainer, ..) = fit(new(), sgd_per_epoch, |trainer| trainer);
     let mut trainer = trainer.unwrap();
-    assert_eq!(trainer.state().callback_metrics().unwrap()["lr-SGD"].to_f64(), 0.5);
+    assert_eq!(trainer.state_mut().callback_metrics().unwrap()["lr-SGD"].to_f64(), 0.5);
     let monitor = trainer.callback::<LearningRateMonitor>().unwrap();
     assert_eq!(monitor.lrs().collect::<Vec<_>>(), [("lr-SGD", [1.0, 0.5].as_slice())]);
 }

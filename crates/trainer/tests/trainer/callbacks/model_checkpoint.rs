@@ -332,10 +332,7 @@ fn the_file_resumed_from_is_not_removed() {
     let checkpoint = || ModelCheckpoint::new().dirpath(folder.path());
     let fit = |epochs: i64, from: Option<&Path>| {
         let mut trainer = quiet(folder.path()).max_epochs(epochs).callback(checkpoint()).build().unwrap();
-        if let Some(from) = from {
-            trainer.ckpt_path(from.to_str().unwrap());
-        }
-        trainer.fit(&mut Scripted::new(&[1.0]), (batches(2), batches(1))).unwrap();
+        trainer.ckpt_path(from).fit(&mut Scripted::new(&[1.0]), (batches(2), batches(1))).unwrap();
         trainer.best_model_path().unwrap()
     };
     let first = fit(1, None);

@@ -193,10 +193,7 @@ fn a_resumed_run_goes_on_with_its_masks_and_first_values() {
             let checkpoint = ModelCheckpoint::new().dirpath(folder.path()).filename("{epoch}").save_top_k(-1);
             let builder = quiet(folder.path()).max_epochs(epochs).callback(pruning).callback(checkpoint);
             let mut trainer = builder.build().unwrap();
-            if let Some(from) = from {
-                trainer.ckpt_path(folder.path().join(from).to_str().unwrap());
-            }
-            trainer.fit(net, batches(3)).unwrap();
+            trainer.ckpt_path(from.map(|from| folder.path().join(from))).fit(net, batches(3)).unwrap();
         };
         let mut whole = Net::new();
         run(3, &mut whole, None);

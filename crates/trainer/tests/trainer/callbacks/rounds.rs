@@ -60,10 +60,7 @@ fn fit(root: &Path, checkpoint: ModelCheckpoint, losses: &[f64], epochs: i64, fr
     let every = ModelCheckpoint::monitor("epoch").save_top_k(-1).dirpath(root.join("every"));
     let builder = quiet(root).max_epochs(epochs).callback(every).callback(checkpoint.dirpath(root.join("best")));
     let mut trainer = builder.build().unwrap();
-    if let Some(from) = from {
-        trainer.ckpt_path(from.to_str().unwrap());
-    }
-    trainer.fit(&mut Scripted::new(losses), (batches(2), batches(1))).unwrap();
+    trainer.ckpt_path(from).fit(&mut Scripted::new(losses), (batches(2), batches(1))).unwrap();
     trainer
 }
 
@@ -76,7 +73,7 @@ fn going_back_replaces_what_was_written_since() {
     assert_eq!(files(&best), ["epoch=2-step=6@6", "last@6"]);
     // To the end of the first epoch, and on to the second, whose name was used before; and then further.
     let first = || Some(root.join("every/epoch=0-step=2.ckpt"));
-    let mut trainer = fit(root, latest(), &[1.0], 2, first());
+    let trainer = fit(root, latest(), &[1.0], 2, first());
     assert_eq!(files(&best), ["epoch=1-step=4@4", "last@4"]);
     let said = trainer.state().console().contents();
     let told = said.lines().filter(|line| line.contains("what it wrote after that is replaced"));

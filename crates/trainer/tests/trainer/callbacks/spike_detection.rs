@@ -57,10 +57,7 @@ fn fit(root: &Path, losses: &[f64], from: Option<&Path>) -> (String, Option<Stri
     let checkpoint = ModelCheckpoint::new().dirpath(root).filename("{step}").save_top_k(-1).every_n_train_steps(1);
     let builder = quiet(root).max_epochs(1).callback(checkpoint).callback(SpikeDetection::new());
     let mut trainer = builder.build().unwrap();
-    if let Some(from) = from {
-        trainer.ckpt_path(from.to_str().unwrap());
-    }
-    let outcome = trainer.fit(&mut Watched::new(), Loaders::from(values(losses)));
+    let outcome = trainer.ckpt_path(from).fit(&mut Watched::new(), Loaders::from(values(losses)));
     let noted = std::fs::read_to_string(root.join("skip_batches.json")).unwrap_or_default();
     (noted, outcome.err().map(|error| error.to_string()))
 }

@@ -13,7 +13,7 @@ const INF: f64 = f64::INFINITY;
 fn the_run_ends_at_the_first_loss_that_is_not_finite() {
     let folder = tempfile::tempdir().unwrap();
     for (value, named) in [(f64::NAN, "nan"), (INF, "inf"), (-INF, "-inf")] {
-        let mut run = watch(TerminateOnNaN::new(), &[1.0, SKIP, value, 1.0, 1.0], folder.path());
+        let run = watch(TerminateOnNaN::new(), &[1.0, SKIP, value, 1.0, 1.0], folder.path());
         let Outcome::Stopped(reason) = run.outcome.unwrap() else { panic!("it did not stop") };
         assert!(reason.starts_with(&format!("TerminateOnNaN: the loss of epoch 0, batch 2 is {named}.")), "{reason}");
         assert!(run.console.contents().contains(&reason));
@@ -29,7 +29,7 @@ fn losses_are_read_together_and_the_first_is_named() {
     let mut losses = vec![1.0; 40];
     losses[13] = f64::NAN;
     losses[14] = INF;
-    let mut run = watch(TerminateOnNaN::new().every_n_steps(10), &losses, folder.path());
+    let run = watch(TerminateOnNaN::new().every_n_steps(10), &losses, folder.path());
     let Outcome::Stopped(reason) = run.outcome.unwrap() else { panic!("it did not stop") };
     assert!(reason.contains("epoch 0, batch 13 is nan"), "{reason}");
     assert_eq!(run.trainer.state().progress().batch.total.completed, 20);

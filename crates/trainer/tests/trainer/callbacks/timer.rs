@@ -23,7 +23,7 @@ fn a_run_ends_when_its_time_is_over() {
     let message = "Time limit reached. Elapsed time is 0:00:00. Signaling Trainer to stop.";
     let short = Duration::from_nanos(1);
     for (timer, steps) in [(Timer::new(short), 1), (Timer::new(short).interval(Interval::Epoch), 4)] {
-        let (mut trainer, outcome) = fit(timer, &console);
+        let (trainer, outcome) = fit(timer, &console);
         assert_eq!(outcome, Outcome::Stopped(message.into()));
         assert_eq!(trainer.state().global_step(), steps);
         assert_eq!(trainer.callback::<Timer>().unwrap().time_remaining(), Some(Duration::ZERO));
@@ -60,10 +60,7 @@ fn a_resumed_run_has_what_is_left() {
         let checkpoint = ModelCheckpoint::new().dirpath(folder.path());
         let builder = quiet(folder.path()).max_epochs(epochs).callback(timer).callback(checkpoint);
         let mut trainer = builder.build().unwrap();
-        if let Some(from) = from {
-            trainer.ckpt_path(from.to_str().unwrap());
-        }
-        let outcome = trainer.fit(&mut Scripted::new(&[1.0]), (batches(2), batches(1))).unwrap();
+        let outcome = trainer.ckpt_path(from).fit(&mut Scripted::new(&[1.0]), (batches(2), batches(1))).unwrap();
         (trainer, outcome)
     };
     let (first, _) = fit(Timer::new(Duration::from_secs(3600)), 1, None);
@@ -78,7 +75,7 @@ fn a_resumed_run_has_what_is_left() {
     assert!(!before.is_zero() && before <= spent, "{before:?} of {spent:?}");
 
     // No time is left: not one more step is taken.
-    let (mut third, outcome) = fit(Timer::new(Duration::from_nanos(1)), 2, Some(&path));
+    let (third, outcome) = fit(Timer::new(Duration::from_nanos(1)), 2, Some(&path));
     assert!(matches!(outcome, Outcome::Stopped(_)), "{outcome:?}");
     assert_eq!(third.state().global_step(), 2);
 }

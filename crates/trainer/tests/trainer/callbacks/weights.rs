@@ -114,11 +114,11 @@ fn builder(folder: &Path, add: fn(TrainerBuilder) -> TrainerBuilder) -> TrainerB
 /// Three epochs of three batches; the module afterwards.
 fn fit(folder: &Path, add: fn(TrainerBuilder) -> TrainerBuilder, from: Option<usize>) -> (Net, Trainer) {
     let mut trainer = builder(folder, add).callback(Everywhere(folder.into(), from.unwrap_or(0))).build().unwrap();
-    if let Some(from) = from {
-        trainer.ckpt_path(folder.join(format!("{from}.ckpt")).to_str().unwrap());
-    }
     let mut net = Net::new();
-    trainer.fit(&mut net, (batches(3), batches(2))).unwrap();
+    trainer
+        .ckpt_path(from.map(|from| folder.join(format!("{from}.ckpt"))))
+        .fit(&mut net, (batches(3), batches(2)))
+        .unwrap();
     (net, trainer)
 }
 
@@ -293,8 +293,7 @@ fn trainer_warned(folder: &Path) -> bool {
         .console(console.clone())
         .build()
         .unwrap();
-    trainer.ckpt_path(folder.join("3.ckpt").to_str().unwrap());
-    trainer.fit(&mut Net::new(), (batches(3), batches(2))).unwrap();
+    trainer.ckpt_path(folder.join("3.ckpt")).fit(&mut Net::new(), (batches(3), batches(2))).unwrap();
     console.contents().contains("was written without averaged weights")
 }
 

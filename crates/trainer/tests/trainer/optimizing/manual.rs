@@ -108,7 +108,7 @@ fn schedulers_are_left_to_the_module() {
     let rates = |module: &mut Pair| {
         let mut trainer = quiet().max_epochs(2).build().unwrap();
         trainer.fit(module, batches(&[1.0, 1.0])).unwrap();
-        let rates: Vec<f64> = trainer.state().optimizers().map(|o| o.param_groups()[0].lr).collect();
+        let rates: Vec<f64> = trainer.state_mut().optimizers().map(|o| o.param_groups()[0].lr).collect();
         rates
     };
     assert_eq!(rates(&mut Pair::new(both)), [0.5, 0.5]);
@@ -175,7 +175,7 @@ fn a_step_that_fails_leaves_nothing_toggled_and_no_optimizer_lost() {
         let error = trainer.fit(&mut module, batches(&[1.0])).unwrap_err();
         assert_eq!(error.to_string(), expected);
         assert!(module.a.requires_grad() && module.b.requires_grad());
-        assert_eq!(trainer.state().optimizers().count(), 2);
+        assert_eq!(trainer.state_mut().optimizers().count(), 2);
     }
 }
 
@@ -257,7 +257,7 @@ fn an_optimizer_may_evaluate_the_loss_itself() {
     // The hook follows each evaluation, when its gradients are there; the loss has a closed form.
     assert_eq!(module.0.notes(), "evaluated before:-4 evaluated before:-2 first:4");
     assert_eq!(trainer.state().global_step(), 1);
-    assert!(trainer.state().callback_metrics().unwrap().contains_key("after"));
+    assert!(trainer.state_mut().callback_metrics().unwrap().contains_key("after"));
 }
 
 #[test]

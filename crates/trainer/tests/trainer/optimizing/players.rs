@@ -79,7 +79,7 @@ fn fit(players: &mut Players, epochs: i64) -> Result<Trainer, Error> {
 #[test]
 fn each_optimizer_moves_its_own_parameters() {
     let mut players = Players::new();
-    let mut trainer = fit(&mut players, 1).unwrap();
+    let trainer = fit(&mut players, 1).unwrap();
     // The first is at 1 - 0.5 · 1, and the second then at 1 + 0.5 · 0.5.
     assert_eq!((players.low.double_value(&[]), players.high.double_value(&[])), (0.5, 1.25));
     assert_eq!(players.grads, [[true, false], [false, true]]);
@@ -91,7 +91,7 @@ fn each_optimizer_moves_its_own_parameters() {
 fn schedulers_are_stepped_at_the_end_of_an_epoch_by_whoever_wants_it() {
     let mut players = Players::new();
     let mut trainer = fit(&mut players, 2).unwrap();
-    let rates: Vec<f64> = trainer.state().optimizers().map(|optimizer| optimizer.param_groups()[0].lr).collect();
+    let rates: Vec<f64> = trainer.state_mut().optimizers().map(|optimizer| optimizer.param_groups()[0].lr).collect();
     assert_eq!(rates, [0.125, 0.125]);
     // 0.5 - 0.25 · 1.25, and 1.25 + 0.25 · 0.1875.
     assert_eq!((players.low.double_value(&[]), players.high.double_value(&[])), (0.1875, 1.296875));

@@ -236,8 +236,7 @@ fn a_strategy_of_ones_own_has_a_state_dict_of_its_own() {
     calls.lock().unwrap().clear();
     let mut trainer = builder(&calls, "doubling_files").max_epochs(1).build().unwrap();
     let mut resumed = Line::new(false);
-    trainer.ckpt_path(path.to_str().unwrap());
-    trainer.fit(&mut resumed, batches()).unwrap();
+    trainer.ckpt_path(path.to_str().unwrap()).fit(&mut resumed, batches()).unwrap();
     assert_eq!(resumed.w.double_value(&[]), module.w.double_value(&[]));
     let expected = ["init", "init ends", "load", "load the module", "load the optimizer", "state of the optimizer"];
     assert_eq!(*calls.lock().unwrap(), expected);

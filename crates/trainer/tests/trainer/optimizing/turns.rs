@@ -93,7 +93,7 @@ fn schedulers_count_the_steps_of_their_own_optimizer() {
         let mut module = Turns { interval: Some(interval), ..Turns::new(&[2, 1]) };
         let mut trainer = quiet().build().unwrap();
         trainer.fit(&mut module, batches(&[0.1; 7])).unwrap();
-        let rates: Vec<f64> = trainer.state().optimizers().map(|o| o.param_groups()[0].lr).collect();
+        let rates: Vec<f64> = trainer.state_mut().optimizers().map(|o| o.param_groups()[0].lr).collect();
         rates
     };
     // 0 0 1 0 0 1 0: five of the first, two of the second.
@@ -144,7 +144,7 @@ fn a_step_that_panics_leaves_nothing_toggled() {
     let mut trainer = quiet().build().unwrap();
     trainer.fit(&mut module, batches(&[1.0])).unwrap_err();
     assert!(module.0.weights.iter().all(Tensor::requires_grad));
-    assert_eq!(trainer.state().optimizers().count(), 2);
+    assert_eq!(trainer.state_mut().optimizers().count(), 2);
 }
 
 #[test]

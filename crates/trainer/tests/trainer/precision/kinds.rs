@@ -211,7 +211,7 @@ fn an_example_of_another_kind_costs_the_summary_its_sizes_and_not_the_run() {
 #[track_caller]
 fn said(trainer: TrainerBuilder, precision: &str, name: &str, expected: Expect) {
     let console = Console::memory();
-    let mut trainer = trainer.console(console.clone()).precision(precision).build().unwrap();
+    let trainer = trainer.console(console.clone()).precision(precision).build().unwrap();
     assert_eq!(trainer.state().fabric().precision().name(), name);
     expected.assert_eq(&console.contents());
 }

@@ -51,8 +51,7 @@ fn both(batch_idx: usize, path: &Path) -> (String, String) {
 
     let mut resumed = module();
     let mut other = trainer().build().unwrap();
-    other.ckpt_path(path.to_str().unwrap());
-    other.fit(&mut resumed, batches(&BATCHES)).unwrap();
+    other.ckpt_path(path.to_str().unwrap()).fit(&mut resumed, batches(&BATCHES)).unwrap();
     (after.to_owned(), resumed.trace.take())
 }
 
@@ -98,8 +97,7 @@ fn across(first: Option<Plugin>, second: Option<Plugin>) -> f64 {
     trainer(first).callback(SaveAt(0, path.clone())).build().unwrap().fit(&mut module(), batches(&[1.0, 3.0])).unwrap();
     let mut module = module();
     let mut resumed = trainer(second).build().unwrap();
-    resumed.ckpt_path(path.to_str().unwrap());
-    resumed.fit(&mut module, batches(&[1.0, 3.0])).unwrap();
+    resumed.ckpt_path(path.to_str().unwrap()).fit(&mut module, batches(&[1.0, 3.0])).unwrap();
     module.w()
 }
 
@@ -129,7 +127,7 @@ fn a_state_that_is_none_is_named() {
     file.set("MixedPrecision", Dict::new().with("scale", 4.0));
     serialization::save(&path, &file.into()).unwrap();
     let mut trainer = quiet().plugin(fp16()).build().unwrap();
-    trainer.ckpt_path(path.to_str().unwrap());
-    let error = trainer.fit(&mut module(), batches(&[1.0, 1.0])).unwrap_err().to_string();
+    let error =
+        trainer.ckpt_path(path.to_str().unwrap()).fit(&mut module(), batches(&[1.0, 1.0])).unwrap_err().to_string();
     assert!(error.contains("cannot be resumed from: not the state of a gradient scaler"), "{error}");
 }

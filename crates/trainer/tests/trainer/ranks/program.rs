@@ -433,10 +433,7 @@ fn run(plan: &Plan) -> Result<()> {
     }
     let mut trainer = trainer.build()?;
     let mut net = Net::new(plan);
-    if let Some(path) = &plan.ckpt_path {
-        trainer.ckpt_path(path);
-    }
-    let outcome = trainer.fit(&mut net, ())?;
+    let outcome = trainer.ckpt_path(plan.ckpt_path.as_ref()).fit(&mut net, ())?;
     let flat = |tensors: Vec<(String, Tensor)>| {
         tensors.iter().flat_map(|(_, tensor)| Vec::<f64>::try_from(tensor.flatten(0, -1)).unwrap()).collect::<Vec<_>>()
     };

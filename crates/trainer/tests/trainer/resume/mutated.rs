@@ -118,10 +118,7 @@ fn run(from: Option<&Path>, to: Option<&Path>) -> (String, std::result::Result<(
         .console(console.clone())
         .build()
         .unwrap();
-    if let Some(from) = from {
-        trainer.ckpt_path(from.to_str().unwrap());
-    }
-    let outcome = trainer.fit(&mut Small::new(), &mut Remembering(7));
+    let outcome = trainer.ckpt_path(from).fit(&mut Small::new(), &mut Remembering(7));
     (console.contents(), outcome.map(drop).map_err(|error| error.to_string()))
 }
 

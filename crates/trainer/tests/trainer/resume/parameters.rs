@@ -89,11 +89,8 @@ fn fit(precision: &str, saved: Option<&Path>, ckpt_path: Option<&Path>) -> Compo
         builder = builder.callback(super::SaveAt { moment: super::Moment::EpochEnd, step: 4, path: path.into() });
     }
     let mut trainer = builder.build().unwrap();
-    if let Some(path) = ckpt_path {
-        trainer.ckpt_path(path.to_str().unwrap());
-    }
     let mut module = Composed::new();
-    trainer.fit(&mut module, (loader(), loader())).unwrap();
+    trainer.ckpt_path(ckpt_path).fit(&mut module, (loader(), loader())).unwrap();
     module
 }
 

@@ -197,10 +197,7 @@ fn a_run_that_is_resumed_keeps_the_size_that_was_found_for_it() {
             ModelCheckpoint::new().dirpath(folder.path()).every_n_train_steps(3).save_top_k(-1).filename("{step}");
         let trainer = quiet().enable_checkpointing(true).callback(every).callback(finder);
         let mut trainer = trainer.build().unwrap();
-        if let Some(name) = from {
-            trainer.ckpt_path(folder.path().join(name).to_str().unwrap());
-        }
-        trainer.fit(&mut net, ()).unwrap();
+        trainer.ckpt_path(from.map(|name| folder.path().join(name))).fit(&mut net, ()).unwrap();
         assert_eq!(net.batch_size, 16);
         assert_eq!(trainer.state().global_step(), 8);
         net.weights()

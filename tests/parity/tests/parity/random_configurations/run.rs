@@ -54,7 +54,7 @@ fn run_all(
     params::load_state_dict(net.vars(), data.dict("weights").unwrap(), true).unwrap();
     let mut trainer = trainer(config, &json!({}), root, &script)?;
     for entry in config["entries"].as_array().unwrap() {
-        enter(entry.as_str().unwrap(), &mut trainer, &mut net, config, data, events)?;
+        enter((entry.as_str().unwrap(), None), &mut trainer, &mut net, config, data, events)?;
     }
     note_end(&mut trainer, &net, events);
 
@@ -65,8 +65,7 @@ fn run_all(
         let mut net = Net::new(script.clone());
         params::load_state_dict(net.vars(), data.dict("weights").unwrap(), true).unwrap();
         let mut trainer = self::trainer(config, &config["resume"]["trainer"], root, &script)?;
-        trainer.ckpt_path(path.to_str().unwrap());
-        enter("fit", &mut trainer, &mut net, config, data, events)?;
+        enter(("fit", Some(&path)), &mut trainer, &mut net, config, data, events)?;
         note_end(&mut trainer, &net, events);
     }
     Ok(())
@@ -96,9 +95,7 @@ fn trainer(config: &Json, overrides: &Json, root: &Path, script: &Script) -> Res
     for (index, options) in config["callbacks"].as_array().unwrap().iter().enumerate() {
         builder = with_callback(builder, options, &root.join(index.to_string()));
     }
-    let mut trainer = builder.build()?;
-    trainer.verbose(false);
-    Ok(trainer)
+    builder.build()
 }
 
 fn with_callback(builder: TrainerBuilder, options: &Json, folder: &Path) -> TrainerBuilder {
@@ -195,7 +192,7 @@ fn loaders(config: &Json, stage: &str, data: &Dict) -> Loaders<Pair> {
 // Events --------------------------------------------------------------------------------------------------------------
 
 fn enter(
-    entry: &str,
+    (entry, ckpt_path): (&str, Option<&Path>),
     trainer: &mut Trainer,
     net: &mut Net,
     config: &Json,
@@ -207,9 +204,9 @@ fn enter(
     match entry {
         "fit" => {
             let outcome = if config["loaders"]["val"] == json!([]) {
-                trainer.fit(net, of("train"))?
+                trainer.ckpt_path(ckpt_path).fit(net, of("train"))?
             } else {
-                trainer.fit(net, (of("train"), of("val")))?
+                trainer.ckpt_path(ckpt_path).fit(net, (of("train"), of("val")))?
             };
             events.push(json!(["stopped", matches!(outcome, Outcome::Stopped(_))]));
         }
@@ -221,15 +218,15 @@ fn enter(
         }
         _ => {
             let results = match entry {
-                "test" => trainer.test(net, of("test"))?,
-                _ => trainer.validate(net, of("val"))?,
+                "test" => trainer.verbose(false).test(net, of("test"))?,
+                _ => trainer.verbose(false).validate(net, of("val"))?,
             };
             let results: Vec<Json> = results.into_iter().map(floats).collect();
             events.push(json!(["evaluated", results]));
         }
     }
-    events.push(json!(["metrics", callback_metrics(trainer.state())]));
-    let bar = trainer.state().progress_bar_metrics().unwrap();
+    events.push(json!(["metrics", callback_metrics(trainer.state_mut())]));
+    let bar = trainer.state_mut().progress_bar_metrics().unwrap();
     let bar: Map<_, _> = bar.iter().map(|(name, value)| (name.clone(), number(value.to_f64()))).collect();
     events.push(json!(["bar", bar]));
     Ok(())

@@ -1,0 +1,167 @@
+//! [`EntryPoint`]: a call of the trainer, with its options.
+
+use std::path::{Path, PathBuf};
+
+use fulgurite_engine::{Engine, Error, EvalResults, IntoData, LightningModule, Outcome, TrainerFn};
+use fulgurite_torch::Value;
+
+use crate::report;
+
+/// A call of an entry point that is being put together: `trainer.ckpt_path("best").test(&mut model, &mut data)?`.
+#[must_use = "nothing runs before `fit`, `validate`, `test` or `predict` is called on it"]
+pub struct EntryPoint<'t> {
+    engine: &'t mut Engine,
+    ckpt_path: Option<String>,
+    verbose: bool,
+    return_predictions: bool,
+}
+
+/// The checkpoint that an entry point begins with, if any: a word such as `best`, or a path.
+pub struct CkptPath(pub(crate) Option<String>);
+
+impl From<&str> for CkptPath {
+    fn from(path: &str) -> CkptPath {
+        CkptPath(Some(path.to_owned()))
+    }
+}
+
+impl From<String> for CkptPath {
+    fn from(path: String) -> CkptPath {
+        CkptPath(Some(path))
+    }
+}
+
+impl From<&String> for CkptPath {
+    fn from(path: &String) -> CkptPath {
+        path.as_str().into()
+    }
+}
+
+impl From<&Path> for CkptPath {
+    fn from(path: &Path) -> CkptPath {
+        CkptPath(Some(path.to_string_lossy().into_owned()))
+    }
+}
+
+impl From<&PathBuf> for CkptPath {
+    fn from(path: &PathBuf) -> CkptPath {
+        path.as_path().into()
+    }
+}
+
+impl From<PathBuf> for CkptPath {
+    fn from(path: PathBuf) -> CkptPath {
+        path.as_path().into()
+    }
+}
+
+impl<P: Into<CkptPath>> From<Option<P>> for CkptPath {
+    fn from(path: Option<P>) -> CkptPath {
+        path.map_or(CkptPath(None), Into::into)
+    }
+}
+
+impl<'t> EntryPoint<'t> {
+    pub(crate) fn new(engine: &'t mut Engine) -> EntryPoint<'t> {
+        EntryPoint { engine, ckpt_path: None, verbose: true, return_predictions: true }
+    }
+
+    /// The checkpoint that the entry point begins with. `fit` goes on where it was written; the others take its
+    /// weights.
+    ///
+    /// | value | meaning |
+    /// |---|---|
+    /// | `best` | the best of the first callback that writes checkpoints; an error when there is none |
+    /// | `last` | the furthest of the `last` checkpoints of every `ModelCheckpoint` and of those that an error or a signal left; a fresh start, with a warning, when there is none |
+    /// | `hpc` | the furthest `hpc_ckpt_N.ckpt` in `default_root_dir`, which a job of a scheduler left; an error when there is none |
+    /// | `auto` | the furthest whole checkpoint that a run with these hyper-parameters left; a fresh start when there is none |
+    /// | a folder | the furthest whole checkpoint of this run folder, or of the runs in this folder; a fresh start when there is none |
+    /// | anything else | the path of a file |
+    ///
+    /// The furthest has the most optimizer steps, and then batches; of equals it is the newest. Where it is damaged, a warning
+    /// says so, and the furthest whole one is taken. `hpc`, `auto` and a folder also go on with the logs of the run that wrote the file: what it
+    /// logged later is dropped.
+    pub fn ckpt_path(mut self, ckpt_path: impl Into<CkptPath>) -> EntryPoint<'t> {
+        self.ckpt_path = ckpt_path.into().0;
+        self
+    }
+
+    /// Whether `validate` and `test` print their results (they do).
+    pub fn verbose(mut self, verbose: bool) -> EntryPoint<'t> {
+        self.verbose = verbose;
+        self
+    }
+
+    /// Whether `predict` returns its predictions (it does), or only makes them, for callbacks to see.
+    pub fn return_predictions(mut self, return_predictions: bool) -> EntryPoint<'t> {
+        self.return_predictions = return_predictions;
+        self
+    }
+
+    /// Trains `module`. `data` is `&mut` a data module, a loader, a pair of training and validation loaders, or `()` for
+    /// the module's own loader methods.
+    ///
+    /// # Errors
+    ///
+    /// What was wrong with arguments, data or module, or what failed in a hook; teardown has run by then.
+    pub fn fit<'a, M: LightningModule>(
+        self,
+        module: &mut M,
+        data: impl IntoData<'a, M::Batch>,
+    ) -> Result<Outcome, Error> {
+        self.engine.fit(module, data, self.ckpt_path)
+    }
+
+    /// Evaluates `module` on the validation loaders. Returns, and prints, the logged values of each loader.
+    ///
+    /// # Errors
+    ///
+    /// As [`fit`](EntryPoint::fit).
+    pub fn validate<'a, M: LightningModule>(
+        self,
+        module: &mut M,
+        data: impl IntoData<'a, M::Batch>,
+    ) -> Result<Vec<EvalResults>, Error> {
+        self.evaluate(TrainerFn::Validate, module, data)
+    }
+
+    /// Evaluates `module` on the test loaders. Returns, and prints, the logged values of each loader.
+    ///
+    /// # Errors
+    ///
+    /// As [`fit`](EntryPoint::fit).
+    pub fn test<'a, M: LightningModule>(
+        self,
+        module: &mut M,
+        data: impl IntoData<'a, M::Batch>,
+    ) -> Result<Vec<EvalResults>, Error> {
+        self.evaluate(TrainerFn::Test, module, data)
+    }
+
+    /// The predictions of `module`, per loader and batch, on the CPU; none with
+    /// [`return_predictions(false)`](EntryPoint::return_predictions).
+    ///
+    /// # Errors
+    ///
+    /// As [`fit`](EntryPoint::fit).
+    pub fn predict<'a, M: LightningModule>(
+        self,
+        module: &mut M,
+        data: impl IntoData<'a, M::Batch>,
+    ) -> Result<Vec<Vec<Value>>, Error> {
+        self.engine.predict(module, data, self.ckpt_path, self.return_predictions)
+    }
+
+    fn evaluate<'a, M: LightningModule>(
+        self,
+        entry: TrainerFn,
+        module: &mut M,
+        data: impl IntoData<'a, M::Batch>,
+    ) -> Result<Vec<EvalResults>, Error> {
+        let results = self.engine.evaluate(entry, module, data, self.ckpt_path)?;
+        if self.verbose && !results.is_empty() {
+            self.engine.state().print(&report::results_table(entry.name(), &results));
+        }
+        Ok(results)
+    }
+}
