@@ -1,5 +1,7 @@
 //! [`CombinedLoader`]: several loaders iterated together, or one after another.
 
+use fulgurite_torch::Dict;
+
 use crate::loader::exact_len;
 use crate::{Batch, BatchIter, BoxLoader, DataError, IntoLoader, Loader, SampleIter, Shard};
 
@@ -80,6 +82,14 @@ impl<B: Batch> Loader for CombinedLoader<B> {
         self.0.iter(epoch, skip)
     }
 
+    fn state(&self) -> Result<Option<Dict>, DataError> {
+        self.0.state()
+    }
+
+    fn restore(&mut self, state: &Dict) -> Result<(), DataError> {
+        self.0.restore(state)
+    }
+
     fn batch_indices(&self, epoch: u64) -> Option<SampleIter<Vec<usize>>> {
         self.0.batch_indices(epoch)
     }
@@ -149,7 +159,8 @@ impl<R: Rows> Loader for Whole<R> {
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<R::Batch>, DataError> {
         let len = exact_len(self);
         let mut rows = self.rows.fork();
-        if rows.members().is_empty() || len.is_some_and(|len| skip >= len) {
+        // Those with a state must be walked, for the sake of the next pass.
+        if rows.members().is_empty() || len.is_some_and(|len| skip >= len) && self.state()?.is_none() {
             return Ok(Box::new(std::iter::empty()));
         }
         let cycles = self.cycles;
@@ -172,6 +183,15 @@ impl<R: Rows> Loader for Whole<R> {
             }
             Ok(R::whole(rows.take()))
         })))
+    }
+
+    fn state(&self) -> Result<Option<Dict>, DataError> {
+        state_of_all(self.rows.members().into_iter().map(AnyMember::state))
+    }
+
+    fn restore(&mut self, state: &Dict) -> Result<(), DataError> {
+        let members = self.rows.members_mut();
+        restore_all(members.into_iter().map(|member| move |state: &Dict| member.restore(state)), state)
     }
 
     fn is_shuffled(&self) -> bool {
@@ -213,6 +233,15 @@ impl<R: Rows> Loader for Partial<R> {
             let all_ended = rows.members().into_iter().all(|member| member.has_ended());
             Ok(if all_ended { None } else { Some(rows.take()) })
         })))
+    }
+
+    fn state(&self) -> Result<Option<Dict>, DataError> {
+        state_of_all(self.0.members().into_iter().map(AnyMember::state))
+    }
+
+    fn restore(&mut self, state: &Dict) -> Result<(), DataError> {
+        let members = self.0.members_mut();
+        restore_all(members.into_iter().map(|member| move |state: &Dict| member.restore(state)), state)
     }
 
     fn is_shuffled(&self) -> bool {
@@ -264,12 +293,26 @@ impl<B: Batch> Loader for Sequence<B> {
                 }
                 let Some(loader) = loaders.next() else { return Ok(None) };
                 match exact_len(&loader) {
-                    Some(len) if len <= left => left -= len,
+                    Some(len) if len <= left => {
+                        left -= len;
+                        // Its state is that of after the pass.
+                        if loader.state()?.is_some() {
+                            drop(loader.iter(epoch, len)?);
+                        }
+                    }
                     Some(_) => current = loader.iter(epoch, std::mem::take(&mut left))?,
                     None => current = loader.iter(epoch, 0)?,
                 }
             }
         })))
+    }
+
+    fn state(&self) -> Result<Option<Dict>, DataError> {
+        state_of_all(self.0.iter().map(Loader::state))
+    }
+
+    fn restore(&mut self, state: &Dict) -> Result<(), DataError> {
+        restore_all(self.0.iter_mut().map(|loader| move |state: &Dict| loader.restore(state)), state)
     }
 
     fn batch_indices(&self, epoch: u64) -> Option<SampleIter<Vec<usize>>> {
@@ -292,6 +335,34 @@ impl<B: Batch> Loader for Sequence<B> {
     fn shard(&self, shard: Shard) -> Option<BoxLoader<B>> {
         Some(Box::new(Sequence(self.0.iter().map(|loader| loader.of_shard(shard)).collect())))
     }
+}
+
+/// The states of several loaders, in order; `None` if none has one.
+fn state_of_all(states: impl Iterator<Item = Result<Option<Dict>, DataError>>) -> Result<Option<Dict>, DataError> {
+    let states: Vec<Option<Dict>> = states.collect::<Result<_, _>>()?;
+    let has_state = states.iter().any(Option::is_some);
+    Ok(has_state.then(|| Dict::new().with("loaders", states)))
+}
+
+/// Restores what [`state_of_all`] returned.
+fn restore_all<F: FnOnce(&Dict) -> Result<(), DataError>>(
+    restore: impl ExactSizeIterator<Item = F>,
+    state: &Dict,
+) -> Result<(), DataError> {
+    let states = state.list("loaders").unwrap_or_default();
+    if states.len() != restore.len() {
+        return Err(DataError::Setting(format!(
+            "the state to restore is of {} loaders, and the CombinedLoader has {}; combine as many as when it was saved",
+            states.len(),
+            restore.len()
+        )));
+    }
+    for (restore, state) in restore.zip(states) {
+        if let Some(state) = state.as_dict() {
+            restore(state)?;
+        }
+    }
+    Ok(())
 }
 
 /// Asks every loader for its next batch.

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use fulgurite_torch::Dict;
+
 use crate::{Batch, BoxError, DataError, SampleIter, Shard};
 
 /// The batches of one epoch, in order. Owned: it holds what it needs of its loader.
@@ -13,7 +15,8 @@ pub type BoxLoader<B> = Box<dyn Loader<Batch = B>>;
 /// A source of batches that can be iterated once per epoch.
 ///
 /// What an epoch yields is a function of the loader, the global seed and `epoch` alone, so iterating it again gives the
-/// same batches, and a run resumes by skipping those already consumed.
+/// same batches, and a run resumes by skipping those already consumed. A loader whose order depends on something else,
+/// such as a generator of its own, has a [`state`](Loader::state).
 pub trait Loader: Send {
     /// The type of a batch.
     type Batch: Batch;
@@ -36,6 +39,28 @@ pub trait Loader: Send {
     /// The batches of `epoch` (0-based), without the first `skip`. Skipped batches are not loaded where the order is
     /// known without loading them.
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<Self::Batch>, DataError>;
+
+    /// What the next pass depends on besides the global seed and its epoch, such as the state of a generator that
+    /// [`iter`](Loader::iter) draws from; `None`, the default, if there is nothing. [`iter`](Loader::iter) must change it
+    /// in the same way whatever it skips. A run captures it when a pass begins, saves it for each process, and restores it
+    /// before it goes on with the pass.
+    ///
+    /// # Errors
+    ///
+    /// The state cannot be had.
+    fn state(&self) -> Result<Option<Dict>, DataError> {
+        Ok(None)
+    }
+
+    /// Restores what [`state`](Loader::state) returned: the next pass is the one that would have begun then.
+    ///
+    /// # Errors
+    ///
+    /// The state is not of such a loader.
+    fn restore(&mut self, state: &Dict) -> Result<(), DataError> {
+        let _ = state;
+        Ok(())
+    }
 
     /// Which items of the dataset each batch of `epoch` holds, in the order of [`iter`](Loader::iter); `None` when
     /// batches are not made of numbered items. Nothing is loaded for it.
@@ -108,6 +133,14 @@ impl<L: Loader + ?Sized> Loader for Box<L> {
         (**self).iter(epoch, skip)
     }
 
+    fn state(&self) -> Result<Option<Dict>, DataError> {
+        (**self).state()
+    }
+
+    fn restore(&mut self, state: &Dict) -> Result<(), DataError> {
+        (**self).restore(state)
+    }
+
     fn batch_indices(&self, epoch: u64) -> Option<SampleIter<Vec<usize>>> {
         (**self).batch_indices(epoch)
     }
@@ -152,10 +185,19 @@ impl<L: Loader> Loader for Limited<L> {
     }
 
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<L::Batch>, DataError> {
-        if skip >= self.batches {
+        // One with a state must begin, for the sake of the next pass.
+        if skip >= self.batches && self.loader.state()?.is_none() {
             return Ok(Box::new(std::iter::empty()));
         }
-        Ok(Box::new(self.loader.iter(epoch, skip)?.take(self.batches - skip)))
+        Ok(Box::new(self.loader.iter(epoch, skip)?.take(self.batches.saturating_sub(skip))))
+    }
+
+    fn state(&self) -> Result<Option<Dict>, DataError> {
+        self.loader.state()
+    }
+
+    fn restore(&mut self, state: &Dict) -> Result<(), DataError> {
+        self.loader.restore(state)
     }
 
     fn batch_indices(&self, epoch: u64) -> Option<SampleIter<Vec<usize>>> {
@@ -199,6 +241,14 @@ impl<L: Loader + 'static> Loader for RepeatedEpoch<L> {
 
     fn iter(&self, _: u64, skip: usize) -> Result<BatchIter<L::Batch>, DataError> {
         self.loader.iter(self.epoch, skip)
+    }
+
+    fn state(&self) -> Result<Option<Dict>, DataError> {
+        self.loader.state()
+    }
+
+    fn restore(&mut self, state: &Dict) -> Result<(), DataError> {
+        self.loader.restore(state)
     }
 
     fn batch_indices(&self, _: u64) -> Option<SampleIter<Vec<usize>>> {

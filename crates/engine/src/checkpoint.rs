@@ -49,6 +49,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
             let mut more = state.beyond_lightning()?;
             more.set("with_state", parameters_with_state(checkpoint.list("optimizer_states").unwrap_or_default()));
             let mut of_rank = state.of_this_rank()?;
+            if let Some(loader) = Self::loader_state(self.train_loader.as_ref(), &state.training_data)? {
+                of_rank.set("loader", loader);
+            }
             if state.has_open_gradients() {
                 of_rank.set("grads", gradients(self.module.vars()));
                 more.set("grads_scale", state.fabric.loss_scale()?);
@@ -317,6 +320,9 @@ impl TrainerState {
             let restored = RngState::from_value(rng).and_then(|state| state.restore());
             restored.map_err(|error| format!("entry `{}`: {error}", of_rank.name("rng")))?;
         }
+        // Most loaders have no state, and then there is none.
+        let of_loader = of_rank.entries.get("loader").and_then(Value::as_dict);
+        self.training_data.set_saved_loader(of_loader.cloned());
         if let Some(metrics) = of_rank.list("metrics")? {
             let restored = self.metrics.train.restore(metrics);
             restored.map_err(|(at, error)| format!("entry `{}[{at}]`: {error}", of_rank.name("metrics")))?;

@@ -42,7 +42,7 @@ pub(crate) use requests::Requests;
 pub(crate) use saves::Saves;
 pub(crate) use shutdown::Shutdown;
 pub(crate) use snapshot::Snapshot;
-pub(crate) use training_data::{Length, SavedData, TrainingData};
+pub(crate) use training_data::{Length, LoaderState, SavedData, TrainingData};
 
 /// The trainer as hooks and callbacks see it: where the run is, what was logged, and a few things they may ask for.
 pub struct TrainerState {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::iter::Fuse;
 
+use fulgurite_torch::Dict;
+
 use super::shared::Shared;
 use crate::loader::exact_len;
 use crate::{Batch, BatchIter, DataError, IntoLoader, Loader, Shard};
@@ -62,6 +64,8 @@ pub trait AnyMember {
     fn len_is_exact(&self) -> bool;
     fn is_shuffled(&self) -> bool;
     fn is_repeatable(&self) -> bool;
+    fn state(&self) -> Result<Option<Dict>, DataError>;
+    fn restore(&mut self, state: &Dict) -> Result<(), DataError>;
     /// Begins an epoch after its first `row` rows.
     fn enter(&mut self, epoch: u64, row: usize, cycles: bool) -> Result<(), DataError>;
     /// Gets its next batch, unless it has ended.
@@ -88,8 +92,17 @@ impl<B: Batch> AnyMember for Member<B> {
         self.loader.is_repeatable()
     }
 
+    fn state(&self) -> Result<Option<Dict>, DataError> {
+        self.loader.state()
+    }
+
+    fn restore(&mut self, state: &Dict) -> Result<(), DataError> {
+        self.loader.restore(state)
+    }
+
     fn enter(&mut self, epoch: u64, row: usize, cycles: bool) -> Result<(), DataError> {
-        let len = exact_len(&self.loader);
+        // The rounds of a loader with a state follow from one another.
+        let len = exact_len(&self.loader).filter(|_| !cycles || !matches!(self.loader.state(), Ok(Some(_))));
         self.walk = Some(match len {
             Some(len) if cycles && len > 0 => self.walk(epoch, (row / len) as u64, row % len, row >= len)?,
             _ if !cycles => self.walk(epoch, 0, row, false)?,

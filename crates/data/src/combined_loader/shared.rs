@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use fulgurite_torch::Dict;
+
 use crate::{Batch, BatchIter, BoxLoader, DataError, IntoLoader, Loader, SampleIter, Shard};
 
 /// A loader that several walks hold.
@@ -50,6 +52,14 @@ impl<B: Batch> Loader for Shared<B> {
 
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<B>, DataError> {
         self.with(|loader| loader.iter(epoch, skip))
+    }
+
+    fn state(&self) -> Result<Option<Dict>, DataError> {
+        self.with(|loader| loader.state())
+    }
+
+    fn restore(&mut self, state: &Dict) -> Result<(), DataError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).restore(state)
     }
 
     fn batch_indices(&self, epoch: u64) -> Option<SampleIter<Vec<usize>>> {

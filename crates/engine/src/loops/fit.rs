@@ -26,6 +26,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         self.setup_train_data()?;
         self.state().compare_with_saved_data(resume.as_ref());
+        self.restore_loader(resume.as_ref())?;
         self.train(resume)
     }
 

@@ -4,6 +4,7 @@ mod batch_norm;
 mod batches;
 mod evaluation;
 mod fit;
+mod loader_state;
 mod loaders;
 mod manual;
 mod optimization;

@@ -20,11 +20,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// One epoch; the rest of one, when resuming.
     pub(crate) fn train_epoch(&mut self, resume: Option<ResumePoint>) -> Result<(), Error> {
         self.reload_train_data()?;
+        self.note_loader_state()?;
         let resume = match resume.filter(|resume| resume.mid_epoch) {
             Some(resume) => resume,
             None => self.start_epoch()?,
         };
         self.profiled(|_| "run_training_epoch".to_owned(), |run| run.train_on_batches(resume))?;
+        self.note_next_loader_state()?;
         self.end_epoch()
     }
 

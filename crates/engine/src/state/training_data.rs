@@ -19,6 +19,18 @@ pub(crate) struct TrainingData {
     num_batches: Option<usize>,
     /// What the run that is resumed had.
     saved: Option<SavedData>,
+    loader_state: LoaderState,
+    /// The loader's own states of the run that is resumed.
+    saved_loader: Option<Dict>,
+}
+
+/// What the loader says of its own state, if it has one.
+#[derive(Debug, Default)]
+pub(crate) struct LoaderState {
+    /// When the pass over it began.
+    pub began: Option<Dict>,
+    /// When that was over.
+    pub next: Option<Dict>,
 }
 
 /// The length of a loader.
@@ -58,7 +70,8 @@ impl TrainingData {
 
     /// The loader is another one from now on, of which nothing is known.
     pub(crate) fn forget(&mut self) {
-        *self = TrainingData { saved: self.saved, ..TrainingData::default() };
+        let (saved, saved_loader) = (self.saved, self.saved_loader.take());
+        *self = TrainingData { saved, saved_loader, ..TrainingData::default() };
     }
 
     /// Somebody asks for the length of a loader that is not there.
@@ -105,6 +118,23 @@ impl TrainingData {
 
     pub(crate) fn take_saved(&mut self) -> Option<SavedData> {
         self.saved.take()
+    }
+
+    pub(crate) fn loader_state(&self) -> &LoaderState {
+        &self.loader_state
+    }
+
+    pub(crate) fn loader_state_mut(&mut self) -> &mut LoaderState {
+        &mut self.loader_state
+    }
+
+    /// The loader's own states of the run that is resumed.
+    pub(crate) fn set_saved_loader(&mut self, saved: Option<Dict>) {
+        self.saved_loader = saved;
+    }
+
+    pub(crate) fn take_saved_loader(&mut self) -> Option<Dict> {
+        self.saved_loader.take()
     }
 
     /// For a checkpoint.

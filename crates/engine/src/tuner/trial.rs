@@ -114,7 +114,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             TrainerFn::Fit => {
                 self.state().fit.epoch.validation.set_enabled(false);
                 self.setup_train_data()?;
-                self.train(None)
+                self.keeping_loader_state(|run| run.train(None))
             }
             TrainerFn::Validate | TrainerFn::Test => {
                 self.setup_eval_trial(entry.stage(), steps)?;

@@ -17,6 +17,7 @@ use fulgurite::prelude::*;
 use fulgurite::torch::params;
 use fulgurite::{Console, ModuleView, SaveRequest, TrainerBuilder};
 
+mod loader_state;
 mod mutated;
 #[path = "resume/parameters.rs"]
 mod parameters;

@@ -1,0 +1,78 @@
+//! The state of a training loader whose order depends on more than the seed and the epoch.
+
+use fulgurite_data::{Batch, BoxLoader, DataError, Loader};
+use fulgurite_torch::Dict;
+
+use super::Run;
+use crate::error::Error;
+use crate::module::LightningModule;
+use crate::progress::ResumePoint;
+use crate::stage::Stage;
+use crate::state::{LoaderState, TrainingData};
+
+impl<M: LightningModule> Run<'_, '_, M> {
+    /// A pass over the training loader begins, or goes on.
+    pub(super) fn note_loader_state(&mut self) -> Result<(), Error> {
+        let began = state_of(self.train_loader.as_ref())?;
+        self.engine.state.training_data.loader_state_mut().began = began;
+        Ok(())
+    }
+
+    /// A pass over it is over: a checkpoint may be asked for when the loader is gone.
+    pub(super) fn note_next_loader_state(&mut self) -> Result<(), Error> {
+        let next = state_of(self.train_loader.as_ref())?;
+        self.engine.state.training_data.loader_state_mut().next = next;
+        Ok(())
+    }
+
+    /// The state of the training loader in a checkpoint, for this rank.
+    pub(crate) fn loader_state(
+        loader: Option<&BoxLoader<M::Batch>>,
+        data: &TrainingData,
+    ) -> Result<Option<Dict>, Error> {
+        let LoaderState { began, next } = data.loader_state();
+        let Some(next) = state_of(loader)?.or_else(|| next.clone()) else { return Ok(None) };
+        let began = began.as_ref().unwrap_or(&next).clone();
+        Ok(Some(Dict::new().with("began", began).with("next", next)))
+    }
+
+    /// Runs `work`, and puts the state of the training loader back.
+    pub(crate) fn keeping_loader_state<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let before = state_of(self.train_loader.as_ref())?;
+        let worked = work(self);
+        if let (Some(before), Some(loader)) = (before, &mut self.train_loader) {
+            loader.restore(&before).map_err(|source| of_loader(0, source))?;
+        }
+        worked
+    }
+
+    /// The training loader of a run that goes on is what it was: within an epoch when that began, and else as it was then.
+    pub(super) fn restore_loader(&mut self, resume: Option<&ResumePoint>) -> Result<(), Error> {
+        let state = &mut self.engine.state;
+        let saved = state.training_data.take_saved_loader();
+        let (Some(resume), Some(loader)) = (resume, &mut self.train_loader) else { return Ok(()) };
+        let fail = |source| of_loader(resume.batches, source);
+        let key = if resume.mid_epoch { "began" } else { "next" };
+        match saved.as_ref().and_then(|saved| saved.dict(key).ok()) {
+            Some(saved) => loader.restore(saved).map_err(fail),
+            None if loader.state().map_err(fail)?.is_some() => {
+                state.warn(
+                    "the training loader has a state of its own, and the checkpoint has none for it: the order of the batches is not that of the run that wrote it",
+                );
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn state_of<B: Batch>(loader: Option<&BoxLoader<B>>) -> Result<Option<Dict>, Error> {
+    loader.map_or(Ok(None), |loader| loader.state()).map_err(|source| of_loader(0, source))
+}
+
+fn of_loader(batch_idx: usize, source: DataError) -> Error {
+    Error::Data { stage: Stage::Train.info().noun, batch_idx, source }
+}
