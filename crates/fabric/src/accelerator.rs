@@ -10,18 +10,18 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::FabricError;
 use crate::ended::{self, Place};
 
-/// A kind of device: how many there are, and which `tch` device an index means.
+/// A kind of device: the number of devices, and the `tch` device of an index.
 pub trait Accelerator: Send {
     /// Its registered name, such as `cuda`.
     fn name(&self) -> &'static str;
 
-    /// How many devices of it this machine has; 0 when it is not usable.
+    /// The number of devices on this machine; 0 if the accelerator is not usable.
     fn available(&self) -> usize;
 
     /// The `tch` device of an index.
     fn device(&self, index: usize) -> Device;
 
-    /// Whether several processes can have the same device, as they can the CPU.
+    /// Whether several processes can share a device, as on the CPU.
     fn is_shared(&self) -> bool {
         false
     }
@@ -84,7 +84,7 @@ const KNOWN: &[&str] = &["auto", "cpu", "cuda", "gpu", "mps"];
 ///
 /// # Errors
 ///
-/// An unknown name, or one that is not usable on this machine; the message lists what is.
+/// Fails if the name is unknown, or if the accelerator is not usable on this machine; the message lists those that are.
 pub fn accelerator(name: &str) -> Result<Box<dyn Accelerator>, FabricError> {
     let gpu = || -> Option<Box<dyn Accelerator>> {
         [Box::new(Mps) as Box<dyn Accelerator>, Box::new(CudaGpu)].into_iter().find(|a| a.available() > 0)
@@ -113,7 +113,7 @@ fn usable() -> Vec<&'static str> {
     all.iter().filter(|a| a.available() > 0).map(|a| a.name()).collect()
 }
 
-/// More processes than any machine has use for.
+/// The maximum number of processes of a node.
 const MAX_PROCESSES: usize = 4096;
 
 /// Which devices of an accelerator to use: `auto`, a count, `-1` for all, or a list of indices (`"0,"`).
@@ -131,14 +131,15 @@ pub enum Devices {
 }
 
 impl Devices {
-    /// The devices that the processes of one node use, one each, in the order of their local ranks. `started` is how many
-    /// processes of a node somebody else has started, where that is known: what `auto` means then.
+    /// The devices that the processes of one node use, one each, in the order of their local ranks. `started` is how
+    /// many processes of a node somebody else has started, where that is known: what `auto` means then.
     ///
     /// A count on the CPU is a number of processes. Elsewhere it is the first so many devices, and -1 all.
     ///
     /// # Errors
     ///
-    /// No device, more than there are, or one that is not there; more than 4096 processes.
+    /// Fails if no device is requested, more devices than exist, a device that does not exist, or more than 4096
+    /// processes.
     pub fn resolve(&self, accelerator: &dyn Accelerator, started: Option<usize>) -> Result<Vec<Device>, FabricError> {
         let (available, has_copies) = (accelerator.available(), accelerator.is_shared());
         let too_many =
@@ -283,7 +284,7 @@ mod tests {
         let error = accelerator("ipu").map(|_| ()).unwrap_err().to_string();
         assert_eq!(
             error,
-            "accelerator `ipu` is no more: IPUs left Lightning for the package lightning-graphcore; write `cpu`, `cuda` or \
+            "accelerator `ipu` no longer exists: IPUs left Lightning for the package lightning-graphcore; write `cpu`, `cuda` or \
              `mps`"
         );
     }

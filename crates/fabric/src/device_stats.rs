@@ -6,7 +6,7 @@ use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 use crate::FabricError;
 
-/// What is used of the machine: of the GPU that a run is on, of processor and memory, or of both.
+/// Utilization of the GPU of a run, of the processors and memory, or of both.
 ///
 /// | key | value |
 /// |---|---|
@@ -41,7 +41,7 @@ impl DeviceStats {
         DeviceStats { cuda, system: cpu.then(|| System::new_with_specifics(what)) }
     }
 
-    /// The statistics at this moment. The host does not wait for the device.
+    /// The current statistics. The host does not wait for the device.
     ///
     /// # Errors
     ///

@@ -32,34 +32,34 @@ pub enum FabricError {
         /// The nearest name, or all of them.
         advice: String,
     },
-    /// A name that Lightning once had.
-    #[error("{what} `{given}` is no more: {fate}")]
+    /// A name of an earlier version of Lightning.
+    #[error("{what} `{given}` no longer exists: {fate}")]
     Ended {
         /// The setting, such as `strategy`.
         what: &'static str,
         /// What was given.
         given: String,
-        /// What became of it, and what to write instead.
+        /// Why it was removed, and what to write instead.
         fate: &'static str,
     },
-    /// Settings that cannot be, alone or together; the text says what to do.
+    /// An invalid setting, or an invalid combination of settings; the text says what to do.
     #[error("{0}")]
     Setting(String),
-    /// Something of Lightning's that is not here.
+    /// A feature of Lightning that this version does not have.
     #[error("this version does not support {what} yet")]
     NotInThisVersion {
         /// What was asked for.
         what: String,
     },
-    /// The accelerator is known, and not usable here.
+    /// The accelerator is not usable on this machine.
     #[error("accelerator `{name}` is not usable on this machine; usable here: {}", .usable.join(", "))]
     AcceleratorUnavailable {
         /// What was asked for.
         name: &'static str,
-        /// What could be used.
+        /// The usable accelerators.
         usable: Vec<&'static str>,
     },
-    /// More devices than there are.
+    /// More devices were requested than exist.
     #[error(
         "devices={requested} was asked for, and accelerator `{accelerator}` has {available} here; set devices to {available} or fewer"
     )]
@@ -71,10 +71,10 @@ pub enum FabricError {
         /// How many there are.
         available: usize,
     },
-    /// No device at all.
+    /// No device was requested.
     #[error("devices=0 was asked for; a run needs at least one device, so set devices to 1")]
     NoDevice,
-    /// A device index that is not there.
+    /// A device index out of range.
     #[error(
         "device {index} was asked for, and accelerator `{accelerator}` has {available}; choose an index below that"
     )]
@@ -102,7 +102,7 @@ pub enum FabricError {
         /// What went wrong and what to do.
         message: String,
     },
-    /// The environment contradicts itself or the arguments, or does not say enough.
+    /// The environment variables contradict each other or the arguments, or are incomplete.
     #[error("{message}")]
     Environment {
         /// What contradicts what, and what to do.
@@ -114,19 +114,19 @@ pub enum FabricError {
         /// What went wrong and what to do.
         message: String,
     },
-    /// Ranks that were waited for in vain.
+    /// Ranks did not connect within the timeout.
     #[error("{}", missing_ranks(.missing, *.world_size, .address, *.waited))]
     MissingRanks {
-        /// Who did not come, and how they ended if that is known.
+        /// The missing ranks, and how they ended if that is known.
         missing: Vec<(usize, Option<String>)>,
-        /// How many should have.
+        /// The number of expected ranks.
         world_size: usize,
-        /// Where they should have come to.
+        /// The address of the rendezvous.
         address: String,
-        /// How long they were waited for.
+        /// The timeout.
         waited: Duration,
     },
-    /// Ranks that are not of one run.
+    /// The ranks do not belong to one run.
     #[error("{message}")]
     RanksDiffer {
         /// Which ranks, and what differs.
@@ -138,7 +138,7 @@ pub enum FabricError {
     /// The optimizer refused its step.
     #[error(transparent)]
     Optimizer(#[from] OptimError),
-    /// Gradients were to be clipped, and cannot be.
+    /// The gradients cannot be clipped.
     #[error(
         "the norm of the gradients is {norm}, so they cannot be clipped to a norm; look for the cause in the loss, or set error_if_nonfinite to false"
     )]
@@ -192,7 +192,7 @@ fn missing_ranks(missing: &[(usize, Option<String>)], world_size: usize, address
         _ => ("ranks", "were they", "they"),
     };
     let mut message = format!(
-        "{ranks} {} of {world_size} did not come to {address} within {:.1} s",
+        "{ranks} {} of {world_size} did not connect to {address} within {:.1} s",
         names.join(", "),
         waited.as_secs_f64()
     );

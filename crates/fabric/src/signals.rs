@@ -7,31 +7,31 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
-/// A signal that a run can be sent.
+/// A signal that a run handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Signal {
-    /// The terminal went away, or an elastic agent passes that on.
+    /// SIGHUP: the terminal was closed, or an elastic agent forwards that.
     #[serde(rename = "SIGHUP")]
     Hangup,
-    /// Ctrl-C.
+    /// SIGINT: Ctrl-C.
     #[serde(rename = "SIGINT")]
     Interrupt,
-    /// What schedulers, `kill` and `timeout` send.
+    /// SIGTERM: what schedulers, `kill` and `timeout` send.
     #[serde(rename = "SIGTERM")]
     Terminate,
-    /// What SLURM is asked to send before a job's time is over.
+    /// SIGUSR1: what SLURM is asked to send before the time limit of a job.
     #[serde(rename = "SIGUSR1")]
     User1,
-    /// The other one that has no meaning of its own.
+    /// SIGUSR2: the other user-defined signal.
     #[serde(rename = "SIGUSR2")]
     User2,
 }
 
 impl Signal {
-    /// All of them.
+    /// All signals.
     pub const ALL: [Signal; 5] = [Signal::Hangup, Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::User2];
 
-    /// Its number on this system.
+    /// The number of the signal on this system.
     pub fn number(self) -> i32 {
         match self {
             Signal::Hangup => SIGHUP,
@@ -42,7 +42,7 @@ impl Signal {
         }
     }
 
-    /// The exit code of a process that it ended: 128 and its number.
+    /// The exit code of a process that the signal ended: 128 plus its number.
     pub fn exit_code(self) -> ExitCode {
         ExitCode::from(u8::try_from(self.exit_status()).unwrap_or(u8::MAX))
     }

@@ -2,21 +2,21 @@
 
 use std::collections::VecDeque;
 
-/// An update that does not follow from the one before it.
+/// An invalid update.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ThroughputError {
-    /// A total did not grow.
+    /// A total did not increase.
     #[error("{what} is a total since the start and went from {last} to {current}; it must grow with every update")]
     NotGrowing {
         /// The total, such as `time`.
         what: &'static str,
-        /// What it was.
+        /// The previous value.
         last: f64,
-        /// What was given.
+        /// The given value.
         current: f64,
     },
-    /// Fewer of the smaller unit than of the larger.
+    /// There are fewer of the smaller unit than of the larger.
     #[error("{count} {what} in {of_count} {of}: each of the {of} has at least one")]
     TooFew {
         /// The smaller unit, such as `samples`.
@@ -36,10 +36,10 @@ pub enum ThroughputError {
     Window(usize),
 }
 
-/// What was done since the start, as of one update.
+/// The totals since the start, as of one update.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Work {
-    /// Seconds.
+    /// The elapsed time in seconds.
     pub time: f64,
     /// Batches, on this device.
     pub batches: u64,
@@ -53,8 +53,8 @@ pub struct Work {
 
 /// Counts work, and computes rates over the most recent updates: `lightning.fabric.utilities.throughput.Throughput`.
 ///
-/// Rates are there once the window is full. They are taken between its first and its last update, so a window of `n`
-/// updates measures `n - 1` batches.
+/// Rates are available once the window is full. They are taken between its first and its last update, so a window of
+/// `n` updates measures `n - 1` batches.
 ///
 /// | key | value |
 /// |---|---|
@@ -89,7 +89,7 @@ impl Throughput {
     ///
     /// # Errors
     ///
-    /// A window of fewer than 2 updates.
+    /// Fails if the window has fewer than 2 updates.
     pub fn new(window_size: usize) -> Result<Throughput, ThroughputError> {
         if window_size < 2 {
             return Err(ThroughputError::Window(window_size));
@@ -105,23 +105,23 @@ impl Throughput {
         self
     }
 
-    /// How many devices do the same.
+    /// The number of devices that do the same work.
     pub fn world_size(mut self, world_size: usize) -> Self {
         self.world_size = world_size.max(1);
         self
     }
 
-    /// What stands between `device` and the rest of a key: `/`, unless changed.
+    /// The separator between `device` and the rest of a key; `/` by default.
     pub fn separator(mut self, separator: impl Into<String>) -> Self {
         self.separator = separator.into();
         self
     }
 
-    /// Takes in what was done up to now. On a GPU, synchronize before reading the clock.
+    /// Adds an update. On a GPU, synchronize before reading the clock.
     ///
     /// # Errors
     ///
-    /// Totals that do not grow, or do not fit each other.
+    /// Fails if a total does not increase, or if the totals contradict each other.
     pub fn update(&mut self, work: Work) -> Result<(), ThroughputError> {
         let last = self.window.back().copied().unwrap_or(Work { time: f64::NEG_INFINITY, ..Work::default() });
         let is_first = self.window.is_empty();
@@ -155,7 +155,7 @@ impl Throughput {
         Ok(())
     }
 
-    /// Seconds of the last update; 0 before the first.
+    /// The time of the last update in seconds; 0 before the first.
     pub fn time(&self) -> f64 {
         self.window.back().map_or(0.0, |last| last.time)
     }
@@ -199,7 +199,7 @@ impl Throughput {
         metrics
     }
 
-    /// Forgets every update.
+    /// Discards all updates.
     pub fn reset(&mut self) {
         self.window.clear();
     }

@@ -36,11 +36,11 @@ pub struct AnomalyWatch {
 }
 
 impl AnomalyWatch {
-    /// Begins to watch.
+    /// Starts watching.
     ///
     /// # Errors
     ///
-    /// When libtorch does not let itself be observed.
+    /// Fails if libtorch does not accept an observer.
     pub fn new() -> Result<AnomalyWatch, TorchError> {
         let recorder = Rc::new(Recorder::start(true)?);
         Ok(AnomalyWatch { outer: CURRENT.replace(Some(recorder)) })
@@ -83,11 +83,11 @@ pub struct Origin {
     pub site: Site,
     /// Whether it is NaN, or an infinity.
     pub is_nan: bool,
-    /// How it came to be.
+    /// Its origin.
     pub how: How,
 }
 
-/// How a value that is not finite came to be.
+/// The origin of a value that is not finite.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum How {
@@ -149,7 +149,7 @@ pub fn check_loss(loss: &Tensor, parameters: &[(String, Tensor)]) -> Result<(), 
 }
 
 /// What libtorch said of a NaN in the backward pass that just failed, with the operation whose gradient it is; `None`
-/// when the message is about something else, or nobody watches this thread.
+/// when the message is about something else, or this thread is not watched.
 pub fn explain_backward(message: &str, parameters: &[(String, Tensor)]) -> Option<AnomalyError> {
     let recorder = CURRENT.with_borrow(Clone::clone)?;
     if !message.contains("returned nan values in its") {

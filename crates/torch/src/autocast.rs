@@ -94,11 +94,11 @@ impl Autocast {
         self
     }
 
-    /// Begins the region, on this thread; it ends when the guard is dropped.
+    /// Enters the region on this thread; it ends when the guard is dropped.
     ///
     /// # Errors
     ///
-    /// A kind that operations cannot be cast to, and a device that has no autocast.
+    /// Fails if operations cannot be cast to the kind, or if the device does not support autocast.
     pub fn enter(self) -> Result<AutocastGuard, TorchError> {
         let dtype = match self.kind {
             None => UNCHANGED,
@@ -118,7 +118,7 @@ impl Autocast {
     ///
     /// # Errors
     ///
-    /// A device that has no autocast.
+    /// Fails if the device does not support autocast.
     pub fn current(device: Device) -> Result<Option<Kind>, TorchError> {
         let mut dtype = UNCHANGED;
         // SAFETY: reads thread-local values into `dtype`.
@@ -166,7 +166,7 @@ fn device_type(device: Device) -> Result<c_int, TorchError> {
 ///
 /// # Errors
 ///
-/// Gradients of kind `Half`, which the division would round to nothing.
+/// Fails if a gradient has the kind `Half`: the division would underflow.
 pub fn unscale_grads<'a>(
     parameters: impl IntoIterator<Item = &'a Tensor>,
     scale: &Tensor,
@@ -186,7 +186,7 @@ pub fn unscale_grads<'a>(
 ///
 /// # Errors
 ///
-/// Tensors of another kind.
+/// Fails if a tensor has another kind.
 pub fn update_scale(
     scale: &mut Tensor,
     growth_tracker: &mut Tensor,

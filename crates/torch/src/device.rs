@@ -43,7 +43,7 @@ static MEMORY_STATS: LazyLock<Vec<String>> = LazyLock::new(|| {
 ///
 /// # Errors
 ///
-/// This machine, or this libtorch, has no CUDA, or no such device.
+/// Fails if CUDA is not available, or if there is no such device.
 pub fn cuda_memory_stats(index: usize) -> Result<Vec<(&'static str, i64)>, TorchError> {
     let there = if Cuda::is_available() { usize::try_from(Cuda::device_count()).unwrap_or(0) } else { 0 };
     if index >= there {

@@ -5,20 +5,20 @@ use std::ffi::{CStr, c_char};
 use crate::distributed::DistributedError;
 use crate::tch::{Device, Kind, TchError};
 
-/// What goes wrong in this crate.
+/// The errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TorchError {
-    /// libtorch threw, in a call that went through Fulgurite's own bridge. The message is libtorch's.
+    /// An exception of libtorch in a call through Fulgurite's own bridge. The message is libtorch's.
     #[error("{0}")]
     Bridge(String),
-    /// libtorch threw, in a call that went through `tch`.
+    /// An exception of libtorch in a call through `tch`.
     #[error(transparent)]
     Tch(#[from] TchError),
-    /// Processes that should work together, and cannot.
+    /// An error of distributed training.
     #[error(transparent)]
     Distributed(Box<DistributedError>),
-    /// A backward pass of something that is not one number.
+    /// The backward pass of a tensor that is not a scalar.
     #[error(
         "the loss has shape {shape:?}, and only a scalar can be differentiated; reduce it, for example with `.mean(None)`"
     )]
@@ -26,7 +26,7 @@ pub enum TorchError {
         /// The shape of the loss.
         shape: Vec<i64>,
     },
-    /// A backward pass of something that no parameter took part in.
+    /// The backward pass of a tensor that depends on no parameter.
     #[error(
         "the loss has no gradient: it depends on no parameter that requires one; was it computed under no_grad, \
          detached, or are all parameters frozen?"
@@ -35,25 +35,25 @@ pub enum TorchError {
     /// A state dict that does not fit a model.
     #[error("the state dict does not fit the model:\n\t{}", .problems.join("\n\t"))]
     StateDict {
-        /// Everything wrong, one sentence each.
+        /// The problems, one sentence each.
         problems: Vec<String>,
     },
-    /// An environment variable that should hold a seed.
+    /// The environment variable `PL_GLOBAL_SEED` is not a seed.
     #[error(
         "PL_GLOBAL_SEED is {given:?}, which is not a seed; set it to an integer from 0 to {max}, or unset it",
         max = u64::MAX
     )]
     Seed {
-        /// What it holds.
+        /// The value of the variable.
         given: String,
     },
-    /// A value that should be a saved state of random number generators.
+    /// A value that is not a saved state of random number generators.
     #[error("not a state of random number generators: {message}")]
     RngState {
-        /// What it is instead.
+        /// What is wrong with it.
         message: String,
     },
-    /// A read of one number out of something else.
+    /// A tensor that should be a scalar has another shape.
     #[error("a tensor of shape {shape:?} is not one number; reduce it first, for example with `.mean(None)`")]
     NotANumber {
         /// The shape of the tensor.
@@ -62,55 +62,55 @@ pub enum TorchError {
     /// A CUDA device that this machine does not have, or that this libtorch cannot use.
     #[error("there is no CUDA device {index}; usable here: {there}")]
     NoCudaDevice {
-        /// The device asked for.
+        /// The requested device.
         index: usize,
-        /// How many there are.
+        /// The number of available ones.
         there: usize,
     },
-    /// Autocast to a kind that it does not cast to.
+    /// Autocast to an unsupported kind.
     #[error("operations cannot be cast to {kind:?}; autocast takes Half or BFloat16")]
     AutocastKind {
-        /// The kind asked for.
+        /// The requested kind.
         kind: Kind,
     },
-    /// Autocast on a device that has none.
+    /// Autocast on a device without it.
     #[error("there is no autocast on {device:?}; it is for CPU, CUDA and MPS")]
     AutocastDevice {
-        /// The device asked for.
+        /// The requested device.
         device: Device,
     },
-    /// Items beyond the end of a tensor.
+    /// A range of items beyond the end of a tensor.
     #[error("{start}..{} was asked for, and there are {available} items", start.saturating_add(*len))]
     OutOfRange {
-        /// The first item asked for.
+        /// The first requested item.
         start: usize,
-        /// How many were asked for.
+        /// The number of requested items.
         len: usize,
-        /// How many there are.
+        /// The number of available ones.
         available: usize,
     },
-    /// A file that is something else than a checkpoint.
+    /// A file that is not a checkpoint.
     #[error("not a PyTorch checkpoint: {reason}")]
     NotACheckpoint {
-        /// What it is, as far as one can see.
+        /// What the file appears to be.
         reason: String,
     },
-    /// A checkpoint that was cut or changed.
+    /// A truncated or corrupted checkpoint.
     #[error("the checkpoint is damaged: {reason}; use an earlier one")]
     DamagedCheckpoint {
-        /// What does not fit.
+        /// What is inconsistent.
         reason: String,
     },
-    /// A checkpoint that may be sound, and holds what is not read.
+    /// A valid checkpoint with unsupported content.
     #[error("the checkpoint cannot be read: {reason}")]
     UnsupportedCheckpoint {
-        /// What it holds, and what to do.
+        /// The unsupported content, and what to do.
         reason: String,
     },
-    /// The file system refused.
+    /// A call to the file system failed.
     #[error("cannot {doing} the checkpoint: {source}")]
     CheckpointIo {
-        /// What was being done.
+        /// What failed, such as `write`.
         doing: &'static str,
         /// The error of the file system.
         source: std::io::Error,
@@ -118,7 +118,7 @@ pub enum TorchError {
     /// A value that a checkpoint cannot hold.
     #[error("{} cannot be written to a checkpoint: {reason}", if .at.is_empty() { "the value".into() } else { format!("`{at}`") })]
     Unwritable {
-        /// The way to the value, such as `state_dict.fc.weight`; empty for the whole.
+        /// The path of the value, such as `state_dict.fc.weight`; empty for the whole.
         at: String,
         /// Why, and what to do.
         reason: String,

@@ -23,7 +23,7 @@ use crate::record::{Argument, OpRecord, record_ops};
 ///
 /// # Errors
 ///
-/// When libtorch does not let itself be observed.
+/// Fails if libtorch does not accept an observer.
 pub fn measure_flops<R>(run: impl FnOnce() -> R) -> Result<u64, TorchError> {
     let (_, ops) = record_ops(run)?;
     Ok(ops.iter().map(op_flops).sum())

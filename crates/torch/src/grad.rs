@@ -42,8 +42,8 @@ unsafe extern "C" {
 ///
 /// # Errors
 ///
-/// A loss with more or less than one element, or that depends on no parameter; and what autograd throws, such as the
-/// NaN that [`AnomalyModeGuard`] finds.
+/// Fails if the loss is not a scalar or depends on no parameter, or if the backward pass does, such as for a NaN that
+/// [`AnomalyModeGuard`] finds.
 pub fn backward(loss: &Tensor) -> Result<(), TorchError> {
     if loss.numel() != 1 {
         return Err(TorchError::LossNotScalar { shape: loss.size() });
@@ -55,7 +55,7 @@ pub fn backward(loss: &Tensor) -> Result<(), TorchError> {
     check(unsafe { fulgurite_backward(loss.as_ptr()) })
 }
 
-/// Scales all gradients so that their common norm is at most `max_norm`, and returns the norm they had, a scalar on
+/// Scales all gradients so that their total norm is at most `max_norm`, and returns the norm they had, a scalar on
 /// the first gradient's device. The same as `torch.nn.utils.clip_grad_norm_`, to the bit.
 ///
 /// `norm_type` is the p of the p-norm, and may be [`f64::INFINITY`]. Without any gradient the norm is 0.
@@ -89,7 +89,7 @@ pub fn clip_grad_norm<'a>(
     Ok(unsafe { Tensor::from_ptr(out) })
 }
 
-/// The common norm of all gradients, as [`clip_grad_norm`] computes it, without changing them.
+/// The total norm of all gradients, as [`clip_grad_norm`] computes it, without changing them.
 ///
 /// # Errors
 ///
@@ -108,7 +108,7 @@ pub fn grad_norm<'a>(parameters: impl IntoIterator<Item = &'a Tensor>, norm_type
 ///
 /// # Errors
 ///
-/// What libtorch throws.
+/// Fails if libtorch cannot clamp a gradient, such as a sparse one.
 pub fn clip_grad_value<'a>(
     parameters: impl IntoIterator<Item = &'a Tensor>,
     clip_value: f64,
@@ -123,7 +123,7 @@ pub fn clip_grad_value<'a>(
 ///
 /// # Errors
 ///
-/// What libtorch throws.
+/// Fails if libtorch cannot multiply a gradient in place.
 pub fn scale_grads<'a>(parameters: impl IntoIterator<Item = &'a Tensor>, factor: f64) -> Result<(), TorchError> {
     with_pointers(parameters, |p| {
         // SAFETY: the pointers are of living tensors.
@@ -135,7 +135,7 @@ pub fn scale_grads<'a>(parameters: impl IntoIterator<Item = &'a Tensor>, factor:
 ///
 /// # Errors
 ///
-/// What libtorch throws.
+/// Fails if libtorch cannot access the gradient of a parameter.
 pub fn zero_grad<'a>(parameters: impl IntoIterator<Item = &'a Tensor>) -> Result<(), TorchError> {
     with_pointers(parameters, |p| {
         // SAFETY: the pointers are of living tensors.
@@ -148,7 +148,7 @@ pub fn zero_grad<'a>(parameters: impl IntoIterator<Item = &'a Tensor>) -> Result
 ///
 /// # Errors
 ///
-/// A gradient of another shape.
+/// Fails if the gradient has another shape than the parameter.
 pub fn set_grad(parameter: &Tensor, grad: &Tensor) -> Result<(), TorchError> {
     // SAFETY: both are living tensors.
     check(unsafe { fulgurite_set_grad(parameter.as_ptr(), grad.as_ptr()) })

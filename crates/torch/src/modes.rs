@@ -129,11 +129,11 @@ pub enum Deterministic {
 /// Sets how deterministic operations must be, for the whole process.
 ///
 /// On CUDA, cuBLAS is deterministic only when the environment variable `CUBLAS_WORKSPACE_CONFIG` was set to `:4096:8`
-/// before the process started; libtorch says so when it matters.
+/// before the process started; libtorch reports it otherwise.
 ///
 /// # Errors
 ///
-/// What libtorch throws.
+/// Fails if libtorch does not support the mode.
 pub fn set_deterministic_algorithms(mode: Deterministic) -> Result<(), TorchError> {
     let (enabled, warn_only) = match mode {
         Deterministic::True => (true, false),

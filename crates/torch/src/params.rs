@@ -66,14 +66,14 @@ pub fn tied_names(vars: &dyn Parameters) -> Vec<(String, Tensor)> {
     Tensors::of(vars).tied
 }
 
-/// The parameters in the order of [`named_parameters`], then the buffers, then the further names of tied tensors: PyTorch's
-/// `state_dict()`.
+/// The parameters in the order of [`named_parameters`], then the buffers, then the further names of tied tensors:
+/// PyTorch's `state_dict()`.
 ///
 /// The tensors share the module's memory and are detached: copy them where they must outlive the next step.
 ///
 /// # Errors
 ///
-/// Two tensors of one name; what libtorch throws.
+/// Fails if two tensors have the same name.
 pub fn state_dict(vars: &dyn Parameters) -> Result<Dict, TorchError> {
     let tensors = Tensors::of(vars);
     let problems = tensors.ambiguous_names();
@@ -90,18 +90,18 @@ pub fn state_dict(vars: &dyn Parameters) -> Result<Dict, TorchError> {
 /// The keys that a state dict and a model do not share, as PyTorch's `load_state_dict` returns them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IncompatibleKeys {
-    /// In the model, and not in the state dict.
+    /// The keys in the model that are not in the state dict.
     pub missing_keys: Vec<String>,
-    /// In the state dict, and not in the model.
+    /// The keys in the state dict that are not in the model.
     pub unexpected_keys: Vec<String>,
 }
 
 /// Copies the values of `state` into the module, in place: PyTorch's `load_state_dict()`.
 ///
-/// Values are converted to the kind and device that the module's tensors have. Everything is checked before anything
-/// is copied, so an error leaves the module as it was. A tied tensor needs one of
-/// its names; of several, the last is copied, as PyTorch does. The `num_batches_tracked` of PyTorch's batch norms, which `tch`'s
-/// do not count, is not unexpected.
+/// Values are converted to the kind and device that the module's tensors have. Everything is checked before anything is
+/// copied, so an error leaves the module as it was. A tied tensor needs one of its names; of several, the last is
+/// copied, as PyTorch does. The `num_batches_tracked` of PyTorch's batch norms, which `tch`'s do not count, is not
+/// unexpected.
 ///
 /// # Errors
 ///

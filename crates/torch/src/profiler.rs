@@ -1,4 +1,4 @@
-//! libtorch's profiler: what Python's `torch.profiler` stands on.
+//! libtorch's profiler, on which Python's `torch.profiler` is built.
 //!
 //! [`start`] records every operation of this thread and of the backward passes it starts; [`stop`] returns the
 //! [`Trace`], which can be saved for Perfetto, and summed up by [`key_averages`](Trace::key_averages). Work of the
@@ -113,7 +113,7 @@ fn error(message: &str) -> TorchError {
     TorchError::Bridge(message.to_owned())
 }
 
-/// Loads what recording needs, so that what is recorded first is not slowed down by it: a warm-up.
+/// Warms up: loads what recording needs, so that the first recorded operations are not slower.
 ///
 /// # Errors
 ///
@@ -164,7 +164,7 @@ pub fn stop() -> Result<Trace, TorchError> {
     stopped.map(|()| Trace { raw })
 }
 
-/// Ends what [`prepare`] or [`start`] began on this thread, if anything, and drops what was recorded.
+/// Cancels what [`prepare`] or [`start`] began on this thread, if anything, and discards the recording.
 ///
 /// # Errors
 ///

@@ -50,7 +50,7 @@ unsafe extern "C" {
     fn fulgurite_recorder_last_node(recorder: *const RawRecorder) -> i64;
 }
 
-/// One operation that ran.
+/// A recorded operation.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct OpRecord {
@@ -62,7 +62,7 @@ pub struct OpRecord {
     pub is_composite: bool,
     /// Its arguments, in the order of libtorch's schema.
     pub inputs: Vec<Argument>,
-    /// What it returned; empty when it failed.
+    /// The results; empty when it failed.
     pub outputs: Vec<Argument>,
     /// Autograd's sequence number when it began: that of the node it made, if it made one.
     pub(crate) sequence: i64,
@@ -159,7 +159,7 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Begins to record. A `watch` also follows values that are not finite, and looks for NaN in backward passes.
+    /// Starts recording. A `watch` also follows values that are not finite, and looks for NaN in backward passes.
     pub(crate) fn start(watch: bool) -> Result<Recorder, TorchError> {
         let mut raw = std::ptr::null_mut();
         // SAFETY: `raw` is written only when there is no error. The pointer keeps the recorder on this thread.
@@ -263,7 +263,7 @@ unsafe fn slice<'a, T>(data: *const T, len: usize) -> &'a [T] {
 ///
 /// # Errors
 ///
-/// When libtorch does not let itself be observed.
+/// Fails if libtorch does not accept an observer.
 pub fn record_ops<R>(run: impl FnOnce() -> R) -> Result<(R, Vec<OpRecord>), TorchError> {
     let recorder = Recorder::start(false)?;
     let returned = run();

@@ -56,7 +56,7 @@ pub fn set_global_seed(seed: u64) {
 ///
 /// # Errors
 ///
-/// A variable that is not a seed.
+/// Fails if the variable is not a seed.
 pub fn seed_everything_from_env() -> Result<u64, TorchError> {
     seed_everything(env_seed()?.unwrap_or(0))
 }
@@ -77,7 +77,7 @@ pub fn global_seed() -> u64 {
 ///
 /// # Errors
 ///
-/// A variable that is not a seed, such as an empty one.
+/// Fails if the variable is not a seed, such as an empty one.
 pub fn env_seed() -> Result<Option<u64>, TorchError> {
     match std::env::var_os(GLOBAL_SEED_VARIABLE) {
         None => Ok(None),
@@ -110,7 +110,7 @@ pub struct RngState {
 const CPU: c_int = -1;
 
 impl RngState {
-    /// The state at this moment.
+    /// The current state.
     ///
     /// # Errors
     ///
@@ -125,7 +125,7 @@ impl RngState {
     ///
     /// # Errors
     ///
-    /// A state that libtorch does not accept, such as one of another version.
+    /// Fails if libtorch does not accept the state, such as one of another version.
     pub fn restore(&self) -> Result<(), TorchError> {
         set(CPU, &self.cpu)?;
         let devices = if Cuda::is_available() { Cuda::device_count() } else { 0 };
@@ -145,7 +145,7 @@ impl RngState {
     ///
     /// # Errors
     ///
-    /// A value of another form.
+    /// Fails if the value has another form.
     pub fn from_value(value: &Value) -> Result<RngState, TorchError> {
         let malformed = |message: String| TorchError::RngState { message };
         let dict = value.as_dict().ok_or_else(|| malformed(format!("it is {}, expected dict", value.type_name())))?;

@@ -69,13 +69,13 @@ fn set_thresholds() -> AllocatorTuning {
     AllocatorTuning::NotGlibc
 }
 
-/// How many threads an operation on the CPU uses.
+/// The number of threads of an operation on the CPU: `torch.get_num_threads`.
 pub fn num_threads() -> usize {
     usize::try_from(tch::get_num_threads()).unwrap_or(1)
 }
 
-/// Sets how many threads an operation on the CPU uses; 0 counts as 1. Results may differ in their last bits from those
-/// with another number of threads.
+/// Sets the number of threads of an operation on the CPU; 0 counts as 1. Results may differ in their last bits from
+/// those with another number of threads.
 pub fn set_num_threads(threads: usize) {
     tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
 }

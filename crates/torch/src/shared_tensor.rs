@@ -12,8 +12,8 @@ unsafe extern "C" {
 /// A tensor that threads may read at the same time: what a dataset holds its samples in.
 ///
 /// `tch`'s `Tensor` is not `Sync`, because a handle is enough to change the data in place. This one can only be read,
-/// and owns its memory alone: [`new`](SharedTensor::new) copies what somebody else still holds, and everything handed
-/// out is a copy. So nobody can write while another thread reads.
+/// and owns its memory alone: [`new`](SharedTensor::new) copies a tensor that is still referenced elsewhere, and
+/// everything handed out is a copy. So nobody can write while another thread reads.
 ///
 /// ```
 /// use fulgurite_torch::SharedTensor;

@@ -202,7 +202,7 @@ impl TrainerBuilder {
             explain(&given, &console);
             let unknown = |variable: String| match environment::fate(&variable) {
                 Some(fate) => {
-                    format!("the environment variable {variable} is about an argument that is no more: {fate}")
+                    format!("the environment variable {variable} is about an argument that no longer exists: {fate}")
                 }
                 None => format!("the environment variable {variable} is about no argument of the trainer"),
             };

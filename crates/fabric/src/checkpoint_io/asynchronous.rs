@@ -15,17 +15,17 @@ use super::host_copy::{Buffer, HostCopy};
 use super::{Alias, CheckpointIo, Commit, CommitFailure, StoredFile};
 use crate::FabricError;
 
-/// Writes checkpoints in the background: [`CheckpointIo::commit`] copies the state's tensors to host memory and returns,
-/// and a thread hands the copy to the `inner` checkpoint I/O. Lightning's `AsyncCheckpointIO`.
+/// Writes checkpoints in the background: [`CheckpointIo::commit`] copies the state's tensors to host memory and
+/// returns, and a thread hands the copy to the `inner` checkpoint I/O. Lightning's `AsyncCheckpointIO`.
 ///
 /// Training waits for the copy alone (for CUDA a transfer into pinned memory), and may change its parameters as soon as
 /// `commit` has returned. The copy's memory is kept and used for the next checkpoint; there is one copy for each commit
 /// that may be [in flight](AsyncCheckpointIo::in_flight).
 ///
 /// Commits happen in their order. One that fails leaves its second name and its removals undone and the later ones
-/// unharmed; [`poll`](CheckpointIo::poll) tells of it, and a [`Trainer`] asks after every batch. A panic of the inner
-/// checkpoint I/O is such a failure. All other methods first wait for the commits that were handed over, so they see what a
-/// synchronous run would see. Dropping it waits too.
+/// unharmed; [`poll`](CheckpointIo::poll) returns the failure, and a [`Trainer`] polls after every batch. A panic of
+/// the inner checkpoint I/O is such a failure. All other methods first wait for the commits that were handed over, so
+/// they see what a synchronous run would see. Dropping it waits too.
 ///
 /// [`Trainer`]: https://docs.rs/fulgurite
 ///
@@ -97,8 +97,8 @@ impl AsyncCheckpointIo {
         }
     }
 
-    /// How many checkpoints may be on their way at once (1 unless set, at least 1): the next commit waits until there is
-    /// room. Each takes host memory for one copy of the state.
+    /// The maximum number of checkpoints in flight (1 by default, at least 1): the next commit blocks until one of them
+    /// is written. Each takes host memory for one copy of the state.
     #[must_use]
     pub fn in_flight(mut self, checkpoints: usize) -> AsyncCheckpointIo {
         self.in_flight = checkpoints.max(1);

@@ -10,10 +10,10 @@ use super::url::Url;
 use super::{Alias, CheckpointIo, StoredFile, TorchCheckpointIo};
 use crate::FabricError;
 
-/// What a run uses when it was told nothing else: URLs go to object stores, everything else to local files.
+/// The default checkpoint I/O: URLs go to object stores, all other paths to local files.
 ///
-/// `s3://`, `gs://`, `az://`, `http(s)://` (reading only) and `memory://` need the cargo feature `object-store`; without
-/// it they are an error that says so. `file:///folder/name` is the local path behind it, taken as it stands.
+/// `s3://`, `gs://`, `az://`, `http(s)://` (reading only) and `memory://` need the cargo feature `object-store`;
+/// without it they are an error. `file:///folder/name` is the local path after the scheme.
 ///
 /// ```
 /// use std::path::Path;
@@ -49,14 +49,14 @@ impl DefaultCheckpointIo {
         DefaultCheckpointIo::default()
     }
 
-    /// Takes another way to local files.
+    /// Replaces the checkpoint I/O of local files.
     #[must_use]
     pub fn local(mut self, local: TorchCheckpointIo) -> DefaultCheckpointIo {
         self.local = local;
         self
     }
 
-    /// Takes object stores with other settings.
+    /// Replaces the checkpoint I/O of object stores.
     #[cfg(feature = "object-store")]
     #[must_use]
     pub fn object_stores(mut self, stores: ObjectStoreCheckpointIo) -> DefaultCheckpointIo {

@@ -10,11 +10,12 @@ use fulgurite_torch::{Dict, Value, serialization};
 use super::{Alias, CheckpointIo, Commit, CommitFailure, StoredFile};
 use crate::FabricError;
 
-/// Checkpoint I/O of a run with several processes: rank zero writes, removes and looks, and tells the others what it found,
-/// so that all decide alike, whether or not their machines share a file system. Only loading is done by every rank itself.
+/// Checkpoint I/O of a run with several processes: rank zero writes, removes and inspects files, and broadcasts the
+/// outcome, so that all decide alike, whether or not their machines share a file system. Only loading is done by every
+/// rank itself.
 ///
-/// Every call but [`poll`](CheckpointIo::poll) is a collective operation. What failed in the background is told with the
-/// next [`wait`](CheckpointIo::wait). A process that has [abandoned](ProcessGroup::abandon) the group writes nothing more:
+/// Every call but [`poll`](CheckpointIo::poll) is a collective operation. A background failure is returned by the next
+/// [`wait`](CheckpointIo::wait). A process that has [abandoned](ProcessGroup::abandon) the group writes nothing more:
 /// no checkpoint is one without the others' part. It can still wait for what it has begun.
 pub struct RankZeroCheckpointIo {
     inner: Box<dyn CheckpointIo>,

@@ -1,4 +1,4 @@
-//! Kubeflow: pods that are told their number.
+//! Kubeflow: pods with a rank in their environment.
 
 use super::{ClusterEnvironment, DEFAULT_PORT, Place, Told, Variables};
 use crate::FabricError;

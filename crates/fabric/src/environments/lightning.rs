@@ -1,13 +1,14 @@
-//! The default: the program starts its processes itself, or somebody set the usual variables by hand.
+//! The default: the program starts its processes itself, or the usual variables were set by hand.
 
 use super::{ClusterEnvironment, DEFAULT_PORT, Place, SUPERVISOR, Told, Variables};
 use crate::FabricError;
 
-/// One machine, or several that nobody manages.
+/// One machine, or several without a scheduler.
 ///
-/// With `LOCAL_RANK`, somebody has started all processes and says with `RANK` (or `NODE_RANK` and `LOCAL_WORLD_SIZE`),
-/// `WORLD_SIZE`, `MASTER_ADDR` and `MASTER_PORT` who this one is. Without it the program starts the processes of its
-/// machine itself; on several machines it is started once on each, with `NODE_RANK`, `MASTER_ADDR` and `MASTER_PORT`.
+/// With `LOCAL_RANK`, another program started all processes and describes this one with `RANK` (or `NODE_RANK` and
+/// `LOCAL_WORLD_SIZE`), `WORLD_SIZE`, `MASTER_ADDR` and `MASTER_PORT`. Without it the program starts the processes of
+/// its machine itself; on several machines it is started once on each, with `NODE_RANK`, `MASTER_ADDR` and
+/// `MASTER_PORT`.
 #[derive(Debug, Clone)]
 pub struct LightningEnvironment {
     place: Place,

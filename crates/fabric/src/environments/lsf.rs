@@ -35,7 +35,7 @@ impl LsfEnvironment {
         let is_here = |host: &str| host == here || host.split('.').next() == here.split('.').next();
         let node_rank = nodes.iter().position(|host| is_here(host)).ok_or_else(|| {
             FabricError::environment(format!(
-                "this machine, {here}, is none of the job's ({}), which LSB_DJOB_RANKFILE lists",
+                "this machine, {here}, is not one of the job's ({}), which LSB_DJOB_RANKFILE lists",
                 nodes.join(", ")
             ))
         })?;

@@ -1,4 +1,4 @@
-//! Who a process is among those of a run, as whoever started it says in environment variables.
+//! The ranks of a process, as its launcher sets them in environment variables.
 //!
 //! | environment | recognized by | processes are started by |
 //! |---|---|---|
@@ -9,7 +9,7 @@
 //! | [`LsfEnvironment`] | `LSB_JOBID`, `LSB_DJOB_RANKFILE`, `JSM_NAMESPACE_SIZE`, `JSM_NAMESPACE_LOCAL_RANK` | `jsrun` |
 //! | [`MpiEnvironment`] | `PMI_RANK`, `PALS_RANKID` | `mpiexec` of another kind |
 //! | [`KubeflowEnvironment`] | `PET_NNODES`; or `RANK` and `WORLD_SIZE` without `LOCAL_RANK` | the cluster, a pod each |
-//! | [`LightningEnvironment`], plain variables | `LOCAL_RANK` | somebody else |
+//! | [`LightningEnvironment`], plain variables | `LOCAL_RANK` | another program |
 //! | [`LightningEnvironment`] | always | the program itself |
 //!
 //! The first that recognizes the process is taken. The order is Lightning's but for two rows: `mpirun` within a SLURM job

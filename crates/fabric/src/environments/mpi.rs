@@ -6,7 +6,8 @@ use crate::FabricError;
 
 const NAME: &str = "MPI";
 
-/// A process that `mpirun` or `mpiexec` started. MPI itself is not used: only what its launcher says in variables.
+/// A process that `mpirun` or `mpiexec` started. MPI itself is not used, only the environment variables of its
+/// launcher.
 ///
 /// On one machine the processes agree on a free port by themselves. On several, give `MASTER_ADDR`, the host of rank 0:
 /// `mpirun -x MASTER_ADDR=$(hostname) …`; within a SLURM job it is the first host of that. Processes are taken to be placed

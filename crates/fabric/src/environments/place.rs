@@ -9,28 +9,28 @@ pub struct Told {
     pub count: usize,
     /// The variable, such as `LOCAL_WORLD_SIZE`.
     pub by: &'static str,
-    /// What is changed to change it, such as `torchrun --nproc-per-node`.
+    /// The setting that determines it, such as `torchrun --nproc-per-node`.
     pub remedy: &'static str,
 }
 
 /// A process among those of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// The host where the processes find each other.
+    /// The host of the rendezvous.
     pub main_address: String,
-    /// The port where they do; `None` is a free one.
+    /// The port of the rendezvous; `None` is a free port.
     pub main_port: Option<u16>,
-    /// Processes of the run, on all nodes.
+    /// The number of processes on all nodes.
     pub world_size: usize,
-    /// This process among all.
+    /// The rank of this process among all processes.
     pub global_rank: usize,
-    /// This process on its node.
+    /// The rank of this process on its node.
     pub local_rank: usize,
-    /// This node among all.
+    /// The rank of this node among all nodes.
     pub node_rank: usize,
-    /// Processes on this node, where the environment says so.
+    /// The number of processes on this node, if the environment has it.
     pub local_world_size: Option<Told>,
-    /// Nodes of the run, where the environment says so.
+    /// The number of nodes, if the environment has it.
     pub num_nodes: Option<Told>,
 }
 
@@ -53,7 +53,7 @@ impl Place {
     pub(crate) fn checked(self, rank: &str, size: &str) -> Result<Place, FabricError> {
         if self.world_size == 0 {
             return Err(FabricError::environment(format!(
-                "the environment variable {size}=0 leaves no process; set it to at least 1"
+                "the environment variable {size}=0 means no process; set it to at least 1"
             )));
         }
         if self.global_rank >= self.world_size {

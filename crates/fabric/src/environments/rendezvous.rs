@@ -1,4 +1,4 @@
-//! Where the processes of a run meet, and find out whether they belong together.
+//! The rendezvous of the processes of a run, and the check that they belong to the same run.
 //!
 //! A launcher may keep its store over restarts (`torchrun` does), so nothing that lies there can be trusted to be of this
 //! attempt. Rank 0 begins a meeting under a name of its own; every other rank asks for it with a word that nobody has used
@@ -31,7 +31,7 @@ pub(crate) fn ended_key(rank: usize) -> String {
     format!("fulgurite/ended/{rank}")
 }
 
-/// Connects to the store of the run, waits until all ranks are there, and checks that they belong together.
+/// Connects to the store of the run, waits until all ranks have joined, and checks that they belong to the same run.
 ///
 /// What is compared, beside the program's file, this library's version and the number of ranks, are `facts`: names and
 /// values that must be the same on every rank, such as `("configuration", hash)`. The store that is returned is of this
@@ -39,9 +39,8 @@ pub(crate) fn ended_key(rank: usize) -> String {
 ///
 /// # Errors
 ///
-/// A port that is taken, nobody at the address, or somebody who takes the connection and says nothing, ranks that did not
-/// come in `timeout` (named by their numbers), ranks that differ (with what differs). All ranks that have come are told of
-/// the same error.
+/// Fails if the port is in use, if no store answers at the address, if ranks do not join within `timeout` (the error
+/// names them), or if the ranks differ (the error names what). All ranks that joined get the same error.
 pub fn rendezvous(
     environment: &dyn ClusterEnvironment,
     facts: &[(&str, &str)],

@@ -67,7 +67,7 @@ fn all_come_again_and_again() {
 fn what_an_earlier_attempt_left_is_passed_over() {
     let agent = agent();
     let earlier = [rank(&agent, 0, 3, "a", 0.5), rank(&agent, 1, 3, "a", 0.5)];
-    assert!(outcomes(earlier).iter().all(|outcome| outcome.contains("rank 2 of 3 did not come")));
+    assert!(outcomes(earlier).iter().all(|outcome| outcome.contains("rank 2 of 3 did not connect")));
     agent.set(&ask_key(2), b"an old word").unwrap();
     agent.set(&answer_key("an old word"), b"an old room").unwrap();
     // Those who follow are first, and must wait for a rank 0 of their own.
@@ -84,12 +84,12 @@ fn those_who_do_not_come_are_named() {
     let port = agent.port().unwrap();
     let ranks = [rank(&agent, 0, 5, "", 0.5), rank(&agent, 3, 5, "", 60.0)];
     for outcome in outcomes(ranks) {
-        let named = format!("error: ranks 1, 2, 4 of 5 did not come to 127.0.0.1:{port} within ");
+        let named = format!("error: ranks 1, 2, 4 of 5 did not connect to 127.0.0.1:{port} within ");
         assert!(outcome.starts_with(&named), "{outcome}");
         assert!(outcome.ends_with("; were they started, and can they reach that address?"), "{outcome}");
     }
     let [outcome] = &outcomes([rank(&agent, 1, 2, "", 0.5)])[..] else { panic!() };
-    assert!(outcome.starts_with("error: rank 0 of 2 did not come to"), "{outcome}");
+    assert!(outcome.starts_with("error: rank 0 of 2 did not connect to"), "{outcome}");
 }
 
 /// The launcher knows that they will not come, so nobody waits for a minute; a stranger who says so is not believed.
@@ -107,10 +107,10 @@ fn only_the_launcher_says_who_has_ended() {
         store.set(&key, value).unwrap();
     }
     let outcome = lead(0.5);
-    assert!(outcome.starts_with("ranks 1, 2 of 3 did not come to"), "{outcome}");
+    assert!(outcome.starts_with("ranks 1, 2 of 3 did not connect to"), "{outcome}");
     room.set(&ended_key(1), &token.seal(&ended_key(1), b"exited with code 0")).unwrap();
     let outcome = lead(60.0);
-    assert!(outcome.starts_with("ranks 1 (which exited with code 0), 2 of 3 did not come to"), "{outcome}");
+    assert!(outcome.starts_with("ranks 1 (which exited with code 0), 2 of 3 did not connect to"), "{outcome}");
 }
 
 /// Whoever has the port takes the connection, and says nothing; or answers at first.

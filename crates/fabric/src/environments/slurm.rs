@@ -15,8 +15,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// A task that `srun` started.
 ///
-/// The main address is `MASTER_ADDR`, or the first host of the step; the port is `MASTER_PORT`, or 15000 and the last four
-/// digits of the job's id.
+/// The main address is `MASTER_ADDR`, or the first host of the step; the port is `MASTER_PORT`, or 15000 and the last
+/// four digits of the job's id.
 #[derive(Debug, Clone)]
 pub struct SlurmEnvironment {
     place: Place,
@@ -142,7 +142,8 @@ pub struct SlurmJob {
 }
 
 impl SlurmJob {
-    /// The job that `variable`, which looks a variable up, is about. `None` outside a job, and at a terminal within one.
+    /// The job that `variable`, which looks a variable up, is about. `None` outside a job, and at a terminal within
+    /// one.
     pub fn of(variable: &dyn Fn(&str) -> Option<String>) -> Option<SlurmJob> {
         let variables = Variables::new(variable);
         let id = variables.text("SLURM_JOB_ID")?;
@@ -166,7 +167,7 @@ impl SlurmJob {
         &self.id
     }
 
-    /// Asks the scheduler to run the job again.
+    /// Requeues the job.
     ///
     /// # Errors
     ///

@@ -111,13 +111,15 @@ fn torchrun() {
     check(
         &with("RANK=first"),
         (2, 2),
-        &expect!["error: the environment variable RANK=first is not a number that fits there; correct it or unset it"],
+        &expect![
+            "error: the environment variable RANK=first is not a number in the valid range; correct it or unset it"
+        ],
     );
     check(
         &with("MASTER_PORT=99999"),
         (2, 2),
         &expect![
-            "error: the environment variable MASTER_PORT=99999 is not a number that fits there; correct it or unset it"
+            "error: the environment variable MASTER_PORT=99999 is not a number in the valid range; correct it or unset it"
         ],
     );
     check(
@@ -253,7 +255,7 @@ fn lsf() {
     check(
         &job(&file("elsewhere", &["launch", "a", "b"])),
         (2, 2),
-        &expect!["error: this machine, HERE, is none of the job's (a, b), which LSB_DJOB_RANKFILE lists"],
+        &expect!["error: this machine, HERE, is not one of the job's (a, b), which LSB_DJOB_RANKFILE lists"],
     );
     check(
         &job(&file("empty", &["launch"])),
@@ -483,13 +485,13 @@ fn nobody_and_by_hand() {
     check(
         "LOCAL_RANK=0 WORLD_SIZE=0",
         (1, 1),
-        &expect!["error: the environment variable WORLD_SIZE=0 leaves no process; set it to at least 1"],
+        &expect!["error: the environment variable WORLD_SIZE=0 means no process; set it to at least 1"],
     );
     check(
         "NODE_RANK=-1",
         (1, 1),
         &expect![
-            "error: the environment variable NODE_RANK=-1 is not a number that fits there; correct it or unset it"
+            "error: the environment variable NODE_RANK=-1 is not a number in the valid range; correct it or unset it"
         ],
     );
 }
@@ -543,7 +545,7 @@ fn ranks_and_nodes_beyond_those_there_are() {
         (by_hand("NODE_RANK=2"), "the node 2 and the environment variable WORLD_SIZE=2 contradict each other"),
         (by_hand("RANK=2"), "RANK=2 and WORLD_SIZE=2 contradict each other"),
         (by_hand("LOCAL_WORLD_SIZE=3"), "LOCAL_WORLD_SIZE=3 and WORLD_SIZE=2 contradict each other"),
-        (by_hand("LOCAL_RANK=-1"), "LOCAL_RANK=-1 is not a number that fits there"),
+        (by_hand("LOCAL_RANK=-1"), "LOCAL_RANK=-1 is not a number in the valid range"),
         (torchrun("LOCAL_RANK=2"), "the local rank 2 and the environment variable LOCAL_WORLD_SIZE=2"),
         (torchrun("GROUP_RANK=2"), "the node 2 and the environment variable GROUP_WORLD_SIZE=2"),
         (slurm("SLURM_LOCALID=7"), "the local rank 7 and the environment variable "),

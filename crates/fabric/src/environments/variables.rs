@@ -25,7 +25,7 @@ impl<'a> Variables<'a> {
         match text.parse() {
             Ok(number) => Ok(Some(number)),
             Err(_) => Err(FabricError::environment(format!(
-                "the environment variable {name}={text} is not a number that fits there; correct it or unset it"
+                "the environment variable {name}={text} is not a number in the valid range; correct it or unset it"
             ))),
         }
     }

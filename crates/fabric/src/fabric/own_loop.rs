@@ -14,8 +14,8 @@ use fulgurite_torch::{Dict, Value, params, printable, rng, tensor_id};
 use super::Fabric;
 use crate::{Commit, FabricError, Pass, ReduceOp};
 
-/// A loop of one's own. What a loop over `tch` changes to run on several processes, in another precision, or on another
-/// device:
+/// A training loop of your own. What a loop over `tch` changes to run on several processes, in another precision, or on
+/// another device:
 ///
 /// ```no_run
 /// use fulgurite_data::{DataLoader, InMemory, Loader};
@@ -40,8 +40,8 @@ use crate::{Commit, FabricError, Pass, ReduceOp};
 impl Fabric {
     // Set-up ----------------------------------------------------------------------------------------------------------
 
-    /// A module whose parameters are made on the device and in the kind that the precision wants: what it is made of gets
-    /// the root of their store. What the strategy does about new modules is done.
+    /// Creates a module whose parameters are on the device and of the precision's kind: `make` gets the root of their
+    /// `VarStore`. It runs within [`model_init_context`](Fabric::model_init_context).
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl Fabric {
         Ok(optimizer)
     }
 
-    /// Checks optimizers of a module that is set up.
+    /// Checks that the optimizers of a module can be stepped.
     ///
     /// # Errors
     ///
@@ -98,8 +98,8 @@ impl Fabric {
         Ok(())
     }
 
-    /// A loader that gives each process its part of the data, the same number of batches to each. One that does not read
-    /// numbered items, such as a stream, is left as it is.
+    /// Distributes a loader: each process gets its share of the data, with the same number of batches. A loader without
+    /// indexed items, such as a stream, is returned unchanged.
     ///
     /// # Errors
     ///
@@ -115,12 +115,13 @@ impl Fabric {
         Ok(loader.shard(shard).unwrap_or(loader))
     }
 
-    /// A batch on the device, its floating-point tensors in the kind that the precision wants.
+    /// Moves a batch to the device, and converts its floating-point tensors to the kind of the precision.
     pub fn to_device<B: fulgurite_data::Batch>(&self, batch: B) -> B {
         self.convert_input(batch).to_device(self.device())
     }
 
-    /// Seeds everything random, on every process alike, so that all make the same parameters. Returns the seed.
+    /// Seeds all random number generators, equally on every process, so that all create the same parameters. Returns
+    /// the seed.
     ///
     /// # Errors
     ///
@@ -131,8 +132,8 @@ impl Fabric {
 
     // Steps -----------------------------------------------------------------------------------------------------------
 
-    /// The forward pass of a training step, in the context that the precision wants. The backward pass of what it returns
-    /// gives every process the mean of the gradients, except within
+    /// The forward pass of a training step, in the context of the precision and the strategy. The backward pass of what
+    /// it returns gives every process the mean of the gradients, except within
     /// [`no_backward_sync`](Fabric::no_backward_sync).
     ///
     /// # Errors
@@ -144,8 +145,8 @@ impl Fabric {
         Ok(forward())
     }
 
-    /// Steps within which every process keeps its own gradients, as the first ones of an accumulation window: they are sent
-    /// with those of the first step after it. With `enabled` off, nothing special.
+    /// Steps within which every process keeps its own gradients, as the first ones of an accumulation window: they are
+    /// sent with those of the first step after it. No effect if `enabled` is `false`.
     pub fn no_backward_sync<T>(&mut self, enabled: bool, steps: impl FnOnce(&mut Fabric) -> T) -> T {
         let before = self.syncs_gradients;
         self.syncs_gradients &= !enabled;
@@ -156,7 +157,7 @@ impl Fabric {
 
     // Talking to each other -------------------------------------------------------------------------------------------
 
-    /// Waits until every process is here.
+    /// Blocks until every process has called it.
     ///
     /// # Errors
     ///
@@ -165,7 +166,7 @@ impl Fabric {
         self.strategy().barrier("fabric")
     }
 
-    /// The value of process `source`, everywhere; tensors come back on the CPU.
+    /// Broadcasts the value of process `source` to all; tensors are returned on the CPU.
     ///
     /// # Errors
     ///
@@ -174,7 +175,7 @@ impl Fabric {
         self.strategy().broadcast(value.into(), source)
     }
 
-    /// The tensors of all processes, stacked: `[world_size, ...]`. Without a gradient.
+    /// Gathers the tensors of all processes, stacked: `[world_size, ...]`. Without a gradient.
     ///
     /// # Errors
     ///
@@ -183,7 +184,7 @@ impl Fabric {
         Ok(Tensor::f_stack(&self.strategy().all_gather(tensor)?, 0)?)
     }
 
-    /// One tensor out of every process's, everywhere. Without a gradient.
+    /// Reduces the tensors of all processes to one, on every process. Without a gradient.
     ///
     /// # Errors
     ///
@@ -192,8 +193,8 @@ impl Fabric {
         self.strategy().reduce(tensor, op)
     }
 
-    /// Does something on rank zero first, such as a download, and then on the others. With `local`, on the first process of
-    /// each machine first.
+    /// Calls `act` on rank zero first, such as a download, and then on the others. With `local`, on the first process
+    /// of each node first.
     ///
     /// # Errors
     ///
@@ -207,8 +208,8 @@ impl Fabric {
 
     // Files, logs, callbacks ------------------------------------------------------------------------------------------
 
-    /// Writes a state, such as `Dict::new().with("model", params::state_dict(&vars)?)`, as PyTorch would: rank zero does,
-    /// and all know when it is done.
+    /// Writes a state, such as `Dict::new().with("model", params::state_dict(&vars)?)`, as `torch.save` does. Rank zero
+    /// writes; the call returns on every rank once the file is complete.
     ///
     /// # Errors
     ///
@@ -242,7 +243,7 @@ impl Fabric {
         self.save(path, &filtered.collect())
     }
 
-    /// Reads what [`save`](Fabric::save) or `torch.save` wrote, on every process; tensors come on the CPU.
+    /// Reads what [`save`](Fabric::save) or `torch.save` wrote, on every process; tensors are on the CPU.
     ///
     /// # Errors
     ///
@@ -287,7 +288,7 @@ impl Fabric {
         }
     }
 
-    /// Calls something on every callback of a type, in their order.
+    /// Calls `hook` on every callback of type `C`, in order.
     ///
     /// ```
     /// use fulgurite_fabric::Fabric;

@@ -1,21 +1,22 @@
 //! The program's own launcher: it starts itself again, once for each process of the run on this machine.
 //!
 //! The process that the user starts becomes a supervisor, and is no rank itself. It hosts the store where the ranks find
-//! each other (so that a free port is known before anybody needs it), and then:
+//! each other (so that a free port is known before it is needed), and then:
 //!
-//! - every rank runs the same command line in the same folder, and is told by variables who it is;
-//! - local rank 0 has the terminal; what the others print is passed on line by line, as `[rank 1] …`;
-//! - SIGTERM, SIGHUP, SIGINT, SIGUSR1 and SIGUSR2 are passed on to all ranks. After a second one that asks for the end
-//!   nobody is waited for any more;
+//! - every rank runs the same command line in the same folder, with its rank in environment variables;
+//! - local rank 0 has the terminal; the output of the others is forwarded line by line, as `[rank 1] …`;
+//! - SIGTERM, SIGHUP, SIGINT, SIGUSR1 and SIGUSR2 are forwarded to all ranks. After a second signal to terminate
+//!   the ranks are killed;
 //! - when a rank dies, the others are sent SIGTERM, and SIGKILL some seconds later. The supervisor says which rank died and
-//!   how, repeats its last words, and has its exit code: 128 and the signal's number for one that was killed;
+//!   how, repeats the end of its standard error, and ends with its exit code: 128 and the signal's number
+//!   for one that was killed;
 //! - on several nodes, each supervisor tells the others when a rank of its node dies, and they do the same. What they say
-//!   is signed with the run's token ([`RUN_TOKEN`](crate::environments::RUN_TOKEN)), and what is not is passed over;
+//!   is signed with the run's token ([`RUN_TOKEN`](crate::environments::RUN_TOKEN)), and unsigned messages are ignored;
 //! - the store takes connections of this machine alone where there is one node;
 //! - when the supervisor itself is killed, the kernel kills the ranks (on Linux).
 //!
-//! A rank that answered a signal and left by itself (its exit code says so: 143 after SIGTERM) is no failure: the others are
-//! given the time to leave, too.
+//! A rank that shut down after a signal (by its exit code: 143 after SIGTERM) has not failed: the others get the time to
+//! shut down, too.
 //!
 //! ```no_run
 //! use fulgurite_fabric::{environments, launcher};
@@ -47,12 +48,12 @@ use crate::FabricError;
 /// Starts the ranks of this machine, watches over them until all have ended, and returns the exit code that the program
 /// should end with.
 ///
-/// Call it on a thread that lives as long as the program, before anything else was begun: all that comes after it in the
-/// program is the ranks' work.
+/// Call it on a thread that lives as long as the program, before anything else: all that follows in the
+/// program is the work of the ranks.
 ///
 /// # Errors
 ///
-/// The program cannot be started again, or the port is taken. No rank is left behind.
+/// Fails if the program cannot be started again, or if the port is in use. All started ranks are ended then.
 pub fn launch(plan: &LaunchPlan) -> Result<i32, FabricError> {
     supervisor::supervise(plan)
 }

@@ -19,8 +19,8 @@ const PERIOD: Duration = Duration::from_millis(500);
 const FAREWELL: Duration = Duration::from_secs(3);
 /// How long it holds the store for ranks of other nodes that are not done yet.
 const OTHERS: Duration = Duration::from_secs(60);
-/// After so many of its own periods the first one takes a node for lost. It counts and does not look at a clock, which goes
-/// on while processes are stopped. A store is given up after as long (`end_silent_connections`).
+/// After so many of its own periods the first one takes a node for lost. It counts and does not look at a clock, which
+/// goes on while processes are stopped. A store is given up after as long (`end_silent_connections`).
 const SILENCE: u32 = 60;
 /// Holds the first [`Failure`], signed.
 const FAILED: &str = "fulgurite/failed";
@@ -47,14 +47,15 @@ impl Host {
 
 /// The token of the run, on a node that is not the first.
 fn learn_token(store: &Store, given: Option<RunToken>) -> Result<RunToken, String> {
-    let get =
-        |key| store.get(key).map_err(|error| format!("the launcher of the first node does not say its token: {error}"));
+    let get = |key| {
+        store.get(key).map_err(|error| format!("the launcher of the first node did not publish its token: {error}"))
+    };
     let published = get(TOKEN)?;
     let remedy = format!("set {RUN_TOKEN} to the same text on all nodes, or on none");
     match (given, published.is_empty()) {
         (Some(token), true) if token.open(PROOF, &get(PROOF)?).is_some() => Ok(token),
         (None, false) => {
-            RunToken::heard(&published).ok_or_else(|| format!("the first node said no token of a run; {remedy}"))
+            RunToken::heard(&published).ok_or_else(|| format!("the first node published an invalid token; {remedy}"))
         }
         (Some(_), true) => Err(format!("the first node has another {RUN_TOKEN}; {remedy}")),
         (Some(_), false) => Err(format!("{RUN_TOKEN} is set here, and not on the first node; {remedy}")),

@@ -35,8 +35,8 @@ impl LaunchPlan {
     ///
     /// # Errors
     ///
-    /// A contradiction between the arguments and the environment; no device; several nodes without a main address and
-    /// port; a program that cannot find itself.
+    /// Fails if the arguments contradict the environment, if there is no device, if several nodes have no main address
+    /// and port, or if the path of this program is unknown.
     pub fn new(
         environment: &dyn ClusterEnvironment,
         devices: usize,
@@ -74,7 +74,7 @@ impl LaunchPlan {
         })
     }
 
-    /// How long the other ranks have to end after one has died, before they are killed. 5 seconds by default.
+    /// The grace period of the other ranks after one has died, before they are killed. 5 seconds by default.
     pub fn grace_period(mut self, grace: Duration) -> LaunchPlan {
         self.grace = grace;
         self
@@ -86,7 +86,7 @@ impl LaunchPlan {
         self
     }
 
-    /// Tells all ranks a variable.
+    /// Sets an environment variable for all ranks.
     pub fn variable(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> LaunchPlan {
         self.variables.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
@@ -98,7 +98,7 @@ impl LaunchPlan {
         self
     }
 
-    /// Processes of the run, on all nodes.
+    /// The number of processes on all nodes.
     pub fn world_size(&self) -> usize {
         self.local_ranks * self.num_nodes
     }

@@ -6,7 +6,7 @@ use fulgurite_torch::Dict;
 
 use super::{Logger, LoggerError, RunStatus};
 
-/// Takes everything and keeps nothing: what `fast_dev_run` puts in the place of the real loggers.
+/// Discards everything: `fast_dev_run` replaces the loggers by it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DummyLogger;
 

@@ -27,7 +27,7 @@ pub enum LoggerError {
         shape: Vec<i64>,
     },
     /// A tensor that is no batch of images.
-    #[error("a grid of images was asked of shape {shape:?}; give [N, C, H, W] with N of at least 1")]
+    #[error("a grid of images cannot be made from shape {shape:?}; give [N, C, H, W] with N of at least 1")]
     GridShape {
         /// The tensor's shape.
         shape: Vec<i64>,

@@ -11,15 +11,15 @@ use super::LoggerError;
 /// How a run ended, for [`Logger::finalize`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunStatus {
-    /// As planned.
+    /// The run completed.
     Success,
-    /// By an error.
+    /// The run failed.
     Failed,
-    /// By a signal.
+    /// The run was interrupted by a signal.
     Interrupted,
 }
 
-/// A destination for what a run reports. Only rank zero calls it.
+/// A destination of metrics, hyper-parameters and media of a run. Called on rank zero only.
 pub trait Logger: Send + Any {
     /// The experiment's name: the folder below [`save_dir`](Logger::save_dir), `lightning_logs` by default.
     fn name(&self) -> &str;
@@ -33,8 +33,8 @@ pub trait Logger: Send + Any {
     /// The folder of this run: `save_dir/name/version_N`.
     fn log_dir(&self) -> Option<&Path>;
 
-    /// Takes a version that another logger or an earlier run of the same program has, unless one was given. Loggers without
-    /// numbered versions ignore it.
+    /// Takes a version that another logger or an earlier run of the same program has, unless one was given. Loggers
+    /// without numbered versions ignore it.
     fn suggest_version(&mut self, version: &str) {
         let _ = version;
     }
@@ -44,12 +44,12 @@ pub trait Logger: Send + Any {
         Vec::new()
     }
 
-    /// The run continues from a checkpoint that was written when `step` was the last logged. What this folder holds of later
-    /// steps comes from a run that ended, and is dropped or marked so; what follows goes after the rest.
+    /// The run continues from a checkpoint that was written when `step` was the last logged. What this folder holds of
+    /// later steps comes from a run that ended, and is dropped or marked so; what follows goes after the rest.
     ///
     /// # Errors
     ///
-    /// Files that cannot be read or written.
+    /// Fails if a file cannot be read or written.
     fn resume_after(&mut self, step: i64) -> Result<(), LoggerError> {
         let _ = step;
         Ok(())
@@ -79,9 +79,9 @@ pub trait Logger: Send + Any {
         Ok(())
     }
 
-    /// Makes everything logged so far durable.
+    /// Flushes everything logged so far to storage.
     fn save(&mut self) -> Result<(), LoggerError>;
 
-    /// The last call of a run.
+    /// End of the run: the last call to the logger.
     fn finalize(&mut self, status: RunStatus) -> Result<(), LoggerError>;
 }

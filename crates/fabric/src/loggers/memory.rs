@@ -54,7 +54,8 @@ pub enum Logged {
     Finalize(RunStatus),
 }
 
-/// Keeps every call in memory, for tests and notebooks. Clones share what is kept: hand one to the run, read the other.
+/// Records every call in memory, for tests and notebooks. Clones share the records: give one to the run, read the
+/// other.
 ///
 /// ```
 /// use fulgurite_fabric::loggers::{Logger, MemoryLogger};
@@ -72,7 +73,7 @@ pub struct MemoryLogger {
 }
 
 impl MemoryLogger {
-    /// A logger that has been told nothing yet.
+    /// A logger without records.
     pub fn new() -> MemoryLogger {
         MemoryLogger::default()
     }
@@ -103,7 +104,7 @@ impl MemoryLogger {
         names
     }
 
-    /// Takes all calls out, oldest first.
+    /// Removes and returns all records, oldest first.
     pub fn take(&self) -> Vec<Logged> {
         std::mem::take(&mut *self.calls())
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// The experiment's name unless another is given.
 pub(super) const DEFAULT_NAME: &str = "lightning_logs";
 
-/// Which run of an experiment this is: a number for `version_N`, or a text used as it stands.
+/// Which run of an experiment this is: a number for `version_N`, or a text that is used as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Version {

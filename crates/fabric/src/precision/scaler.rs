@@ -44,7 +44,7 @@ impl Default for GradScalerOptions {
 #[non_exhaustive]
 pub enum ScalerError {
     /// An invalid option.
-    #[error("{option}={value} of GradScaler makes no sense: it must be {must}")]
+    #[error("{option}={value} is invalid for GradScaler: it must be {must}")]
     Option {
         /// The option.
         option: &'static str,
@@ -177,7 +177,7 @@ impl GradScaler {
     ///
     /// # Errors
     ///
-    /// An option that makes no sense.
+    /// Fails if an option is out of range.
     pub fn new(options: GradScalerOptions) -> Result<GradScaler, ScalerError> {
         let GradScalerOptions { init_scale, growth_factor, backoff_factor, growth_interval, .. } = options;
         for (option, value, holds, must) in [
@@ -351,9 +351,9 @@ impl GradScaler {
         }
     }
 
-    /// What [`unscale_`](GradScaler::unscale_) found in an optimizer's gradients since the last update: a `Float` that is
-    /// not 0 if there was an infinity. Strategies that share gradients among processes bring it to one value on all of
-    /// them, in place, before the step.
+    /// What [`unscale_`](GradScaler::unscale_) found in an optimizer's gradients since the last update: a `Float` that
+    /// is not 0 if there was an infinity. Strategies that share gradients among processes bring it to one value on all
+    /// of them, in place, before the step.
     pub fn found_inf(&self, optimizer: &dyn Optimizer) -> Option<Tensor> {
         self.known(optimizer)?.found_inf.as_ref().map(Tensor::shallow_clone)
     }

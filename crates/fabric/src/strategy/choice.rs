@@ -13,8 +13,8 @@ use crate::ended::{self, Place};
 
 /// Which strategy a run asks for: a name that [`Strategies`] knows, and options that it has.
 ///
-/// In files, the name; or `name: ddp` beside the options; or `class_path: DdpStrategy` (Lightning's `DDPStrategy` is the
-/// same, and the name of any strategy stands here too) with `init_args`.
+/// In files, the name; or `name: ddp` beside the options; or `class_path: DdpStrategy` (Lightning's `DDPStrategy` is
+/// the same, and the name of any strategy stands here too) with `init_args`.
 ///
 /// ```
 /// use fulgurite_fabric::strategy::{DdpOptions, StrategyChoice};
@@ -30,12 +30,12 @@ pub struct StrategyChoice {
 }
 
 impl StrategyChoice {
-    /// A strategy with some of its options, checked when it is made.
+    /// A strategy with options, which are checked when it is created.
     pub fn new(name: impl Into<String>, options: Options) -> StrategyChoice {
         StrategyChoice { name: name.into(), options }
     }
 
-    /// And an option.
+    /// Sets an option.
     #[must_use]
     pub fn option(mut self, name: impl Into<String>, value: impl Into<Value>) -> StrategyChoice {
         self.options.insert(name.into(), value.into());
@@ -47,7 +47,7 @@ impl StrategyChoice {
         &self.name
     }
 
-    /// The options that were given.
+    /// The given options.
     pub fn options(&self) -> &Options {
         &self.options
     }
@@ -142,7 +142,7 @@ impl<'de> Deserialize<'de> for StrategyChoice {
                 Some(name) if Strategies::names().iter().any(|known| known == name) => (name.to_owned(), init_args),
                 _ => {
                     return Err(de::Error::custom(match ended::fate(Place::Strategy, &class_path) {
-                        Some(fate) => format!("strategy `{class_path}` is no more: {fate}"),
+                        Some(fate) => format!("strategy `{class_path}` no longer exists: {fate}"),
                         None => format!("there is no class of strategies `{class_path}`; write {CLASS}"),
                     }));
                 }

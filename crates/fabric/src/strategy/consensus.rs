@@ -5,10 +5,10 @@ use fulgurite_torch::tch::Tensor;
 
 use crate::FabricError;
 
-/// Yes-or-no questions that any rank may answer with yes: a request to stop, a signal, a time limit.
+/// Flags that any rank may set: a request to stop, a signal, a time limit.
 ///
-/// The answers travel while the next step is computed, so that asking after every step costs next to nothing: what one
-/// rank says after a step, all ranks know after the one that follows, all of them after the same.
+/// They are exchanged while the next step is computed, so that an exchange after every step costs next to nothing: what
+/// one rank sets after a step is known to all ranks after the next one.
 #[derive(Debug)]
 pub struct Consensus {
     group: ProcessGroup,
@@ -34,7 +34,7 @@ impl Consensus {
     ///
     /// # Errors
     ///
-    /// A process that is gone.
+    /// Fails if another process is gone.
     pub fn exchange(&mut self, answers: u32) -> Result<u32, FabricError> {
         let agreed = self.finish()?;
         self.begin(answers)?;
@@ -45,7 +45,7 @@ impl Consensus {
     ///
     /// # Errors
     ///
-    /// A process that is gone.
+    /// Fails if another process is gone.
     pub fn settle(&mut self, answers: u32) -> Result<u32, FabricError> {
         let earlier = self.finish()?;
         self.begin(answers)?;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use fulgurite_torch::distributed::SyncBatchNormGuard;
 
-/// What a strategy puts around the making of a module or a forward pass: it ends when this is dropped.
+/// The context of a strategy around the creation of a module or a forward pass: it ends when the guard is dropped.
 #[must_use = "it is in force until it is dropped"]
 #[derive(Default)]
 pub struct ContextGuard {
@@ -14,7 +14,7 @@ pub struct ContextGuard {
 }
 
 impl ContextGuard {
-    /// Nothing.
+    /// No context.
     pub fn none() -> ContextGuard {
         ContextGuard::default()
     }

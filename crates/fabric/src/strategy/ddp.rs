@@ -49,7 +49,7 @@ impl DdpStrategy {
         DdpStrategy { name: name.into(), options, device, ranks, group, control, sync_batch_norm: None, training: None }
     }
 
-    /// From now on batch norms in training see the batches of all ranks as one.
+    /// Synchronizes batch norms in training over all ranks from now on.
     ///
     /// # Errors
     ///

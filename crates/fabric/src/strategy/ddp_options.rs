@@ -14,7 +14,7 @@ pub use fulgurite_torch::distributed::Compression;
 #[setters(strip_option)]
 #[non_exhaustive]
 pub struct DdpOptions {
-    /// Whether parameters may be left out of a loss. Costs a traversal of the autograd graph in every step.
+    /// Whether a loss may be independent of some parameters. Costs a traversal of the autograd graph in every step.
     pub find_unused_parameters: bool,
     /// Promises that every step uses the same parameters in the same way.
     pub static_graph: bool,

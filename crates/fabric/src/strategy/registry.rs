@@ -16,19 +16,19 @@ use super::{DdpOptions, DdpStrategy, Ranks, SingleDeviceStrategy, Strategy};
 use crate::FabricError;
 use crate::ended::{self, Place};
 
-/// What a strategy is made of.
+/// What a strategy is created from.
 pub struct StrategyContext {
-    /// The name that was asked for.
+    /// The requested name.
     pub name: String,
     /// The device of this process.
     pub device: Device,
-    /// Where this process is among those of the run.
+    /// The ranks of this process.
     pub ranks: Ranks,
-    /// The groups of all ranks; none where the run has one process.
+    /// The groups of all ranks; `None` for a run of one process.
     pub groups: Option<Groups>,
     /// The options that were given; see [`StrategyContext::parse_options`].
     pub options: Options,
-    /// Whether batch norms are to see the batches of all ranks as one.
+    /// Whether batch norms are synchronized over all ranks.
     pub sync_batchnorm: bool,
 }
 
@@ -51,13 +51,13 @@ pub struct NoOptions {}
 /// The groups of all ranks of a run.
 #[derive(Debug, Clone)]
 pub struct Groups {
-    /// Of the backend that sends tensors of the device.
+    /// For tensors on the device.
     pub device: ProcessGroup,
-    /// On the CPU.
+    /// For tensors on the CPU.
     pub control: ProcessGroup,
 }
 
-/// Makes a strategy.
+/// Creates a strategy.
 pub type StrategyFactory = Arc<dyn Fn(StrategyContext) -> Result<Box<dyn Strategy>, FabricError> + Send + Sync>;
 
 /// A registered strategy.
@@ -78,7 +78,7 @@ pub(crate) const SINGLE_DEVICE: &str = "single_device";
 const FIND_UNUSED: &str = "_find_unused_parameters_true";
 const ALL_USED: &str = "_find_unused_parameters_false";
 
-/// The strategies that are always there.
+/// The built-in strategies.
 const BUILT_IN: [&str; 5] =
     ["auto", SINGLE_DEVICE, "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true"];
 
@@ -89,7 +89,7 @@ const SPAWNED: [&str; 3] = ["ddp_spawn", "ddp_fork", "ddp_notebook"];
 const ELSEWHERE: [&str; 7] =
     ["deepspeed", "fsdp", "fsdp_cpu_offload", "model_parallel", "single_xla", "xla", "xla_debug"];
 
-/// The strategies there are, by name.
+/// The registry of strategies by name.
 ///
 /// ```
 /// use fulgurite_fabric::strategy::Strategies;
@@ -102,13 +102,13 @@ const ELSEWHERE: [&str; 7] =
 pub struct Strategies;
 
 impl Strategies {
-    /// Every name that can be asked for.
+    /// The names of all strategies.
     pub fn names() -> Vec<String> {
         let registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
         BUILT_IN.map(str::to_owned).into_iter().chain(registered.iter().map(|entry| entry.name.clone())).collect()
     }
 
-    /// Makes a strategy without options known by a name, in place of one that was registered under it before.
+    /// Registers a strategy without options, in place of one that was registered under the same name before.
     ///
     /// # Errors
     ///
@@ -120,7 +120,7 @@ impl Strategies {
         Strategies::register_with::<NoOptions>(name, move |context, NoOptions {}| factory(context))
     }
 
-    /// Makes a strategy known by a name, with options that files and the command line can give.
+    /// Registers a strategy with options, which files and the command line can set.
     ///
     /// # Errors
     ///
@@ -131,7 +131,7 @@ impl Strategies {
     ) -> Result<(), FabricError> {
         let name = name.into();
         if BUILT_IN.contains(&name.as_str()) {
-            return Err(FabricError::Setting(format!("the strategy `{name}` is always there; choose another name")));
+            return Err(FabricError::Setting(format!("the strategy `{name}` is built in; choose another name")));
         }
         let factory = Arc::new(move |context: StrategyContext| {
             let options = context.parse_options()?;
@@ -144,7 +144,7 @@ impl Strategies {
         Ok(())
     }
 
-    /// The strategies that others registered, each with the JSON schema of its options.
+    /// The registered strategies, each with the JSON schema of its options.
     pub fn registered_schemas() -> Vec<(String, Value)> {
         let registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
         registered.iter().map(|entry| (entry.name.clone(), entry.schema.clone())).collect()
@@ -255,8 +255,8 @@ mod tests {
     #[test]
     fn names_that_are_not_strategies_say_what_to_write() {
         assert!(refused("ddp_spawn_find_unused_parameters_true").contains("write `ddp_find_unused_parameters_true`"));
-        assert_eq!(refused("dp").split(':').next(), Some("strategy `dp` is no more"));
-        assert_eq!(refused("bagua"), "strategy `bagua` is no more: Lightning 2.3 removed Bagua; write `ddp`");
+        assert_eq!(refused("dp").split(':').next(), Some("strategy `dp` no longer exists"));
+        assert_eq!(refused("bagua"), "strategy `bagua` no longer exists: Lightning 2.3 removed Bagua; write `ddp`");
         assert_eq!(refused("fsdp"), "this version does not support strategy `fsdp` yet");
         assert!(refused("single").contains("did you mean `single_device`?"));
         assert!(refused("zzz").starts_with("unknown strategy `zzz`; choose one of auto, single_device, ddp"));
@@ -284,7 +284,7 @@ mod tests {
         };
         assert_eq!(Strategies::make(context).unwrap().name(), "mine");
         let error = Strategies::register("ddp", |_| Ok(Box::new(Mine))).unwrap_err().to_string();
-        assert_eq!(error, "the strategy `ddp` is always there; choose another name");
+        assert_eq!(error, "the strategy `ddp` is built in; choose another name");
     }
 
     #[test]

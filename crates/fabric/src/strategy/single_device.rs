@@ -11,7 +11,7 @@ pub struct SingleDeviceStrategy {
 }
 
 impl SingleDeviceStrategy {
-    /// A run on `device`.
+    /// The strategy of a run on `device`.
     pub fn new(device: Device) -> SingleDeviceStrategy {
         SingleDeviceStrategy { device }
     }

@@ -90,19 +90,19 @@ fn options_and_states_that_make_no_sense_are_errors() {
     let options = GradScalerOptions::default;
     refused(
         GradScaler::new(options().growth_factor(1.0)),
-        expect!["growth_factor=1 of GradScaler makes no sense: it must be above 1"],
+        expect!["growth_factor=1 is invalid for GradScaler: it must be above 1"],
     );
     refused(
         GradScaler::new(options().backoff_factor(1.0)),
-        expect!["backoff_factor=1 of GradScaler makes no sense: it must be between 0 and 1"],
+        expect!["backoff_factor=1 is invalid for GradScaler: it must be between 0 and 1"],
     );
     refused(
         GradScaler::new(options().growth_interval(0)),
-        expect!["growth_interval=0 of GradScaler makes no sense: it must be 1 or more"],
+        expect!["growth_interval=0 is invalid for GradScaler: it must be 1 or more"],
     );
     refused(
         GradScaler::new(options().init_scale(f64::NAN)),
-        expect!["init_scale=NaN of GradScaler makes no sense: it must be a finite number above 0"],
+        expect!["init_scale=NaN is invalid for GradScaler: it must be a finite number above 0"],
     );
     let off = GradScaler::new(options().enabled(false)).unwrap();
     refused(

@@ -41,12 +41,12 @@ pub(crate) fn a_port_in_use() {
 
 pub(crate) fn a_rank_that_ends_before() {
     let ended = run("3 1 meet absent 1", &[]);
-    ended.with_code(1).complained("rank 1 (which exited with code 0) of 3 did not come to 127.0.0.1:");
+    ended.with_code(1).complained("rank 1 (which exited with code 0) of 3 did not connect to 127.0.0.1:");
 }
 
 pub(crate) fn a_rank_that_never_comes() {
     let ended = run("3 1 meet late 2 timeout=5", &[]);
-    ended.with_code(1).complained("rank 2 of 3 did not come to 127.0.0.1:").complained("was it started");
+    ended.with_code(1).complained("rank 2 of 3 did not connect to 127.0.0.1:").complained("was it started");
 }
 
 pub(crate) fn ranks_that_differ() {
@@ -178,5 +178,5 @@ pub(crate) fn mpirun() {
     ended.complained("devices=3 was asked for, and MPI says 2 (OMPI_COMM_WORLD_LOCAL_SIZE)");
     let ended = mpirun(&["2", "1", "meet", "late", "1", "timeout=5"]);
     assert_ne!(ended.code, Some(0));
-    ended.complained("rank 1 of 2 did not come to 127.0.0.1:");
+    ended.complained("rank 1 of 2 did not connect to 127.0.0.1:");
 }

@@ -26,19 +26,19 @@ unsafe extern "C" {
     fn fulgurite_group_start(group: *const RawGroup, call: *const RawCall, out: *mut *mut RawWork) -> *mut c_char;
 }
 
-/// How the tensors of all ranks become one; `torch.distributed.ReduceOp`.
+/// How the tensors of all ranks are reduced to one; `torch.distributed.ReduceOp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reduction {
-    /// Their sum.
+    /// The sum.
     #[default]
     Sum = 0,
-    /// Their sum, divided by the number of ranks.
+    /// The sum, divided by the number of ranks.
     Mean = 1,
-    /// The smallest of each element.
+    /// The element-wise minimum.
     Min = 2,
-    /// The largest of each element.
+    /// The element-wise maximum.
     Max = 3,
-    /// Their product.
+    /// The product.
     Product = 4,
 }
 
@@ -108,7 +108,7 @@ impl ProcessGroup {
         self.broadcast_async(tensor, source)?.wait()
     }
 
-    /// Begins [`broadcast`](ProcessGroup::broadcast).
+    /// Starts [`broadcast`](ProcessGroup::broadcast).
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl ProcessGroup {
         self.all_reduce_async(tensor, reduction)?.wait()
     }
 
-    /// Begins [`all_reduce`](ProcessGroup::all_reduce).
+    /// Starts [`all_reduce`](ProcessGroup::all_reduce).
     ///
     /// # Errors
     ///
@@ -154,7 +154,7 @@ impl ProcessGroup {
         self.reduce_async(tensor, destination, reduction)?.wait()
     }
 
-    /// Begins [`reduce`](ProcessGroup::reduce).
+    /// Starts [`reduce`](ProcessGroup::reduce).
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ impl ProcessGroup {
         self.all_gather_async(tensor)?.wait()
     }
 
-    /// Begins [`all_gather`](ProcessGroup::all_gather).
+    /// Starts [`all_gather`](ProcessGroup::all_gather).
     ///
     /// # Errors
     ///
@@ -184,7 +184,7 @@ impl ProcessGroup {
         Ok(work.with_output(gathered))
     }
 
-    /// Sums (or what `reduction` says) the first of the `tensors` of all ranks for rank 0, the second for rank 1, and so
+    /// Reduces the first of the `tensors` of all ranks for rank 0, the second for rank 1, and so
     /// on, and gives each rank its own. There is one for each rank, and all have the same shape.
     ///
     /// # Errors
@@ -194,7 +194,7 @@ impl ProcessGroup {
         self.reduce_scatter_async(tensors, reduction)?.wait()
     }
 
-    /// Begins [`reduce_scatter`](ProcessGroup::reduce_scatter).
+    /// Starts [`reduce_scatter`](ProcessGroup::reduce_scatter).
     ///
     /// # Errors
     ///
@@ -208,7 +208,7 @@ impl ProcessGroup {
         Ok(work.with_output(mine))
     }
 
-    /// The tensors of all ranks, in the order of the ranks, on rank `destination`; on the others none.
+    /// Gathers the tensors of all ranks, in rank order, on rank `destination`; `None` on the others.
     ///
     /// # Errors
     ///
@@ -217,7 +217,7 @@ impl ProcessGroup {
         self.gather_async(tensor, destination)?.wait()
     }
 
-    /// Begins [`gather`](ProcessGroup::gather).
+    /// Starts [`gather`](ProcessGroup::gather).
     ///
     /// # Errors
     ///
@@ -230,8 +230,8 @@ impl ProcessGroup {
         Ok(work.with_output(gathered))
     }
 
-    /// Changes `output` on each rank into the tensor that rank `source` gives for it. Only `source` gives `tensors`, one
-    /// for each rank.
+    /// Changes `output` on each rank into the tensor that rank `source` gives for it. Only `source` gives `tensors`,
+    /// one for each rank.
     ///
     /// # Errors
     ///
@@ -240,7 +240,7 @@ impl ProcessGroup {
         self.scatter_async(output, tensors, source)?.wait()
     }
 
-    /// Begins [`scatter`](ProcessGroup::scatter).
+    /// Starts [`scatter`](ProcessGroup::scatter).
     ///
     /// # Errors
     ///
@@ -264,8 +264,8 @@ impl ProcessGroup {
         self.start(Call { peer: source, inputs: &inputs, outputs: &[output], ..Call::new(operation) })
     }
 
-    /// Sends `inputs[r]` to rank `r`, for each rank, and changes `outputs[r]` into what rank `r` sent here. An output has
-    /// the shape of what is sent to it; one of no elements receives nothing.
+    /// Sends `inputs[r]` to rank `r`, for each rank, and changes `outputs[r]` into what rank `r` sent here. An output
+    /// has the shape of what is sent to it; one of no elements receives nothing.
     ///
     /// # Errors
     ///
@@ -274,7 +274,7 @@ impl ProcessGroup {
         self.all_to_all_async(outputs, inputs)?.wait()
     }
 
-    /// Begins [`all_to_all`](ProcessGroup::all_to_all).
+    /// Starts [`all_to_all`](ProcessGroup::all_to_all).
     ///
     /// # Errors
     ///
@@ -296,7 +296,7 @@ impl ProcessGroup {
         self.send_async(tensor, destination, tag)?.wait()
     }
 
-    /// Begins [`send`](ProcessGroup::send).
+    /// Starts [`send`](ProcessGroup::send).
     ///
     /// # Errors
     ///
@@ -305,7 +305,7 @@ impl ProcessGroup {
         self.start(Call { peer: destination, tag, inputs: &[tensor], ..Call::new(Operation::Send) })
     }
 
-    /// Changes `tensor` into what rank `source` sends with the same `tag`. It has the shape of what is sent.
+    /// Receives into `tensor` what rank `source` sends with the same `tag`. The shapes must be equal.
     ///
     /// # Errors
     ///
@@ -314,7 +314,7 @@ impl ProcessGroup {
         self.recv_async(tensor, source, tag)?.wait()
     }
 
-    /// Begins [`recv`](ProcessGroup::recv).
+    /// Starts [`recv`](ProcessGroup::recv).
     ///
     /// # Errors
     ///
@@ -323,7 +323,8 @@ impl ProcessGroup {
         self.start(Call { peer: source, tag, outputs: &[tensor], ..Call::new(Operation::Recv) })
     }
 
-    /// Waits until all ranks have called this. [`monitored_barrier`](ProcessGroup::monitored_barrier) can tell who did not.
+    /// Waits until all ranks have called this. [`monitored_barrier`](ProcessGroup::monitored_barrier) can tell who did
+    /// not.
     ///
     /// # Errors
     ///
@@ -332,7 +333,7 @@ impl ProcessGroup {
         self.barrier_async()?.wait()
     }
 
-    /// Begins [`barrier`](ProcessGroup::barrier).
+    /// Starts [`barrier`](ProcessGroup::barrier).
     ///
     /// # Errors
     ///

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// What goes wrong between processes.
+/// An error between processes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DistributedError {
-    /// A store that should be served at a port that another program has.
+    /// The port of the store is in use.
     #[error(
         "port {port} is in use, so the store cannot be served there; choose another one (0 is any free one), or end the \
          program that has it (`ss -ltnp 'sport = :{port}'` names it)"
@@ -15,7 +15,7 @@ pub enum DistributedError {
         /// The port.
         port: u16,
     },
-    /// A store that cannot be served.
+    /// The store cannot listen.
     #[error("the store cannot be served at port {port}: {reason}")]
     Serve {
         /// The port.
@@ -23,165 +23,165 @@ pub enum DistributedError {
         /// The error of the system.
         reason: String,
     },
-    /// A store that does not answer.
+    /// The store does not answer.
     #[error(
         "no store answers at {host}:{port} within {timeout:?}; is the process that serves it (rank 0) running, and do \
          MASTER_ADDR and MASTER_PORT say where? ({reason})"
     )]
     Unreachable {
-        /// Where it should be.
+        /// The host.
         host: String,
-        /// Its port.
+        /// The port.
         port: u16,
-        /// How long was waited.
+        /// The timeout.
         timeout: Duration,
         /// The error of the system.
         reason: String,
     },
-    /// Processes that did not come to the store.
-    #[error("not all of the {expected} processes came to {store} within {timeout:?}: {reason}")]
+    /// Processes did not connect to the store.
+    #[error("not all of the {expected} processes connected to {store} within {timeout:?}: {reason}")]
     Missing {
         /// The store.
         store: String,
-        /// How many should have come.
+        /// The number of expected processes.
         expected: usize,
-        /// How long was waited.
+        /// The timeout.
         timeout: Duration,
-        /// How many came.
+        /// How many of them connected.
         reason: String,
     },
-    /// Keys that nobody set.
-    #[error("nobody set {} in {store} within {timeout:?}", list(.keys))]
+    /// Keys that no process set.
+    #[error("no process set {} in {store} within {timeout:?}", list(.keys))]
     KeysMissing {
         /// The store.
         store: String,
-        /// The keys that are not there.
+        /// The missing keys.
         keys: Vec<String>,
-        /// How long was waited.
+        /// The timeout.
         timeout: Duration,
     },
-    /// A store that stopped working.
+    /// The connection to the store was lost.
     #[error("{store} failed to {doing}: {reason}; has the process that serves it ended?")]
     Store {
         /// The store.
         store: String,
-        /// What was asked of it.
+        /// The operation.
         doing: String,
         /// The error of c10d.
         reason: String,
     },
-    /// Ranks that did not come to a group, or to a barrier.
+    /// Ranks did not join a group, or reach a barrier.
     #[error(
-        "rank {rank} waited {timeout:?} for {operation} of group `{group}` ({size} ranks), and {} did not come; are their \
+        "rank {rank} waited {timeout:?} for {operation} of group `{group}` ({size} ranks), and {} did not join; are their \
          processes running, and do they make the same calls?",
         ranks(.missing)
     )]
     RanksMissing {
-        /// Who waited.
+        /// The rank of this process.
         rank: usize,
         /// The group's name.
         group: String,
-        /// How many ranks it has.
+        /// The number of ranks of the group.
         size: usize,
-        /// What it waited for.
+        /// The operation.
         operation: String,
-        /// Who did not come.
+        /// The missing ranks.
         missing: Vec<usize>,
-        /// How long was waited.
+        /// The timeout.
         timeout: Duration,
     },
-    /// A group that cannot be made, though all ranks are there.
+    /// The group cannot be created, though all ranks joined.
     #[error(
         "rank {rank} cannot join group `{group}` of {size} ranks: {reason}; the ranks must reach each other through the \
          network interface that GLOO_SOCKET_IFNAME names, or else the one that the host's name leads to"
     )]
     Join {
-        /// Who cannot join.
+        /// The rank of this process.
         rank: usize,
         /// The group's name.
         group: String,
-        /// How many ranks it has.
+        /// The number of ranks of the group.
         size: usize,
         /// The error of c10d.
         reason: String,
     },
-    /// A group that this program cannot have.
+    /// The group is not supported by this build or machine.
     #[error("{0}")]
     Backend(&'static str),
     /// Arguments that do not fit the group.
     #[error("{operation} in group `{group}` of {size} ranks: {problem}")]
     Argument {
-        /// What was asked for.
+        /// The operation.
         operation: &'static str,
         /// The group's name.
         group: String,
-        /// How many ranks it has.
+        /// The number of ranks of the group.
         size: usize,
-        /// What does not fit, and what to do.
+        /// What is wrong with the arguments, and what to do.
         problem: String,
     },
-    /// An operation of a process that has left the others' way: [`abandon`](super::ProcessGroup::abandon).
+    /// An operation after [`abandon`](super::ProcessGroup::abandon).
     #[error(
         "rank {rank}: no {operation} in group `{group}`: after an error here, the processes of the run are no longer at the \
          same place; start them again"
     )]
     Abandoned {
-        /// Who has left.
+        /// The rank of this process.
         rank: usize,
         /// The group's name.
         group: String,
-        /// What was called.
+        /// The operation.
         operation: &'static str,
     },
-    /// A collective operation that did not end in time.
+    /// A collective operation timed out.
     #[error(
         "rank {rank}: {operation} in group `{group}` of {size} ranks did not end within {timeout:?}; {others} \
          ({reason}); TORCH_DISTRIBUTED_DEBUG=DETAIL compares what the ranks call"
     )]
     Timeout {
-        /// Who waited.
+        /// The rank of this process.
         rank: usize,
         /// The group's name.
         group: String,
-        /// How many ranks it has.
+        /// The number of ranks of the group.
         size: usize,
-        /// What was called.
+        /// The operation.
         operation: &'static str,
-        /// How long was waited.
+        /// The timeout.
         timeout: Duration,
         /// What is known of the other ranks.
         others: String,
         /// The error of c10d.
         reason: String,
     },
-    /// A connection to another rank that broke.
+    /// The connection to another rank was lost.
     #[error(
         "rank {rank}: {operation} in group `{group}` of {size} ranks lost its connection to another rank; {others} ({reason})"
     )]
     ConnectionLost {
-        /// Who lost it.
+        /// The rank of this process.
         rank: usize,
         /// The group's name.
         group: String,
-        /// How many ranks it has.
+        /// The number of ranks of the group.
         size: usize,
-        /// What was called.
+        /// The operation.
         operation: &'static str,
         /// What is known of the other ranks.
         others: String,
         /// The error of c10d.
         reason: String,
     },
-    /// Ranks that call different operations, or the same with tensors of different shapes or kinds.
+    /// The ranks called different operations, or the same with tensors of different shapes or kinds.
     #[error("rank {rank}: {operation} in group `{group}` of {size} ranks is not what the other ranks do: {reason}")]
     Mismatch {
-        /// Who noticed.
+        /// The rank of this process.
         rank: usize,
         /// The group's name.
         group: String,
-        /// How many ranks it has.
+        /// The number of ranks of the group.
         size: usize,
-        /// What was called.
+        /// The operation.
         operation: &'static str,
         /// What each rank does, and who is missing.
         reason: String,
@@ -189,18 +189,18 @@ pub enum DistributedError {
     /// Another failure of a collective operation.
     #[error("rank {rank}: {operation} in group `{group}` of {size} ranks failed: {reason}")]
     Collective {
-        /// Who noticed.
+        /// The rank of this process.
         rank: usize,
         /// The group's name.
         group: String,
-        /// How many ranks it has.
+        /// The number of ranks of the group.
         size: usize,
-        /// What was called.
+        /// The operation.
         operation: &'static str,
         /// The error of c10d.
         reason: String,
     },
-    /// Parameters that took no part in the pass before, so that their gradients were never averaged.
+    /// Parameters were not part of the last backward pass, so their gradients were not averaged.
     #[error(
         "rank {rank}: {} got no gradient in the last backward pass, so the ranks could not average them; {}",
         list(.names),
@@ -212,14 +212,14 @@ pub enum DistributedError {
         }
     )]
     UnusedParameters {
-        /// Who noticed.
+        /// The rank of this process.
         rank: usize,
         /// The parameters.
         names: Vec<String>,
         /// Whether the reducer looks for such parameters.
         finds_unused: bool,
     },
-    /// Models that are not the same on all ranks.
+    /// The model differs between the ranks.
     #[error("the model differs between the ranks: {problem}; build it the same way on all of them")]
     ParametersDiffer {
         /// Which parameter differs on which rank, and how.

@@ -48,7 +48,7 @@ unsafe extern "C" {
     fn fulgurite_debug_is_detail() -> bool;
 }
 
-/// What carries the tensors from process to process.
+/// The library that transfers tensors between processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Backend {
@@ -81,15 +81,15 @@ impl Backend {
 /// How a [`ProcessGroup`] works; the arguments of `torch.distributed.init_process_group`.
 #[derive(Debug, Clone)]
 pub struct GroupOptions {
-    /// What carries the tensors.
+    /// The backend.
     pub backend: Backend,
-    /// How long an operation may take, and how long to wait for the ranks to come; half an hour, unless said otherwise.
+    /// How long an operation may take, and how long to wait for the ranks to come; half an hour by default.
     pub timeout: Duration,
     /// The network interface, such as `eth0`, or several with commas between them. None is what `GLOO_SOCKET_IFNAME`
     /// says, or else the interface through which the store is reached, which for a store on this machine may be the
     /// loopback. For a store in a file it is the one that the host's name leads to.
     pub interface: Option<String>,
-    /// What the group is called in messages. Groups of one store with different names do not meet.
+    /// The name of the group in messages. Groups of one store with different names are independent.
     pub name: String,
     /// Whether the ranks tell each other what they are about to do, so that ranks which do different things get an
     /// error and do not hang. Slow. None is whether `TORCH_DISTRIBUTED_DEBUG` is `DETAIL`.
@@ -258,27 +258,27 @@ impl ProcessGroup {
         Ok(ProcessGroup { inner: Arc::new(inner) })
     }
 
-    /// The number of this process in the group, from 0.
+    /// The rank of this process in the group, from 0.
     pub fn rank(&self) -> usize {
         self.inner.rank
     }
 
-    /// How many ranks there are.
+    /// The number of ranks.
     pub fn size(&self) -> usize {
         self.inner.global_ranks.len()
     }
 
-    /// What the group is called in messages.
+    /// The name of the group in messages.
     pub fn name(&self) -> &str {
         &self.inner.options.name
     }
 
-    /// What carries the tensors.
+    /// The backend.
     pub fn backend(&self) -> Backend {
         self.inner.options.backend
     }
 
-    /// How long an operation may take.
+    /// The timeout of operations.
     pub fn timeout(&self) -> Duration {
         self.inner.options.timeout
     }
@@ -287,13 +287,14 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// When memory runs out.
+    /// Fails if there is not enough memory.
     pub fn store(&self) -> Result<Store, TorchError> {
         self.inner.store.prefixed("user")
     }
 
     /// A group of some of the ranks; `torch.distributed.new_group`. Every rank that is part of it must call this, and
-    /// gets a group in which ranks count from 0 in the order of their ranks here. Other ranks may call it, and get none.
+    /// gets a group in which ranks count from 0 in the order of their ranks here. Other ranks may call it, and get
+    /// none.
     ///
     /// # Errors
     ///
@@ -318,7 +319,8 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// [`DistributedError::RanksMissing`]; a store that does not work any more.
+    /// [`DistributedError::RanksMissing`] if a rank does not call this in time. Fails if the connection to the store is
+    /// lost.
     pub fn monitored_barrier(&self, timeout: Duration) -> Result<(), TorchError> {
         self.check_together("monitored_barrier")?;
         let Inner { store, rank, global_ranks, options, barriers, .. } = &*self.inner;
@@ -333,9 +335,9 @@ impl ProcessGroup {
         Ok(())
     }
 
-    /// Takes this process out of step with the others, such as after an error that only it has: every operation from now
-    /// on fails with [`DistributedError::Abandoned`], where it would wait for ranks that are elsewhere in the program.
-    /// Operations that have begun continue.
+    /// Takes this process out of step with the others, such as after an error that only it has: every operation from
+    /// now on fails with [`DistributedError::Abandoned`], where it would wait for ranks that are elsewhere in the
+    /// program. Operations that have begun continue.
     pub fn abandon(&self) {
         self.inner.abandoned.store(true, Ordering::Relaxed);
     }

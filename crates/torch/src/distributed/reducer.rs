@@ -133,7 +133,7 @@ impl Reducer {
     ///
     /// # Errors
     ///
-    /// No parameter that requires a gradient; names that are not as many as the parameters; and what c10d throws.
+    /// Fails if no parameter requires a gradient, or if there are not as many names as parameters.
     pub fn new(parameters: &[Tensor], group: &ProcessGroup, options: &ReducerOptions) -> Result<Reducer, TorchError> {
         let names = if options.names.is_empty() {
             (0..parameters.len()).map(|index| index.to_string()).collect()
@@ -179,7 +179,7 @@ impl Reducer {
     }
 
     /// Whether the next passes average the gradients. Without it they stay this rank's own and accumulate, and are
-    /// averaged by the first pass with it: `DistributedDataParallel.no_sync`. Say it before the forward pass.
+    /// averaged by the first pass with it: `DistributedDataParallel.no_sync`. Set it before the forward pass.
     pub fn set_require_sync(&mut self, require_sync: bool) {
         self.require_sync = require_sync;
     }
@@ -189,18 +189,18 @@ impl Reducer {
         self.require_sync
     }
 
-    /// To be called before every forward pass.
+    /// Call it before every forward pass.
     ///
     /// # Errors
     ///
-    /// [`DistributedError::UnusedParameters`] when parameters got no gradient in the pass before; a rank that is gone.
+    /// [`DistributedError::UnusedParameters`] if parameters got no gradient in the last pass. Fails if a rank is gone.
     pub fn prepare_for_forward(&self) -> Result<(), TorchError> {
         // SAFETY: the reducer lives, and no other thread can use it, as it is not `Sync`.
         check(unsafe { fulgurite_reducer_prepare_for_forward(self.raw, self.require_sync) })
             .map_err(|error| self.failed(&error))
     }
 
-    /// To be called between the forward and the backward pass, with what the backward pass begins at: the loss.
+    /// Call it between the forward and the backward pass, with what the backward pass begins at: the loss.
     /// [`backward`](Reducer::backward) does it.
     ///
     /// # Errors

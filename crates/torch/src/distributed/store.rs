@@ -64,16 +64,16 @@ pub struct TcpStoreOptions {
     /// Whether a server takes connections of this machine alone, at 127.0.0.1, and not at all addresses. A store has no
     /// passwords: whoever reaches its port may read and set everything.
     pub loopback: bool,
-    /// How many processes use the store, if that is known.
+    /// The number of processes that use the store, if known.
     pub world_size: Option<usize>,
     /// How long to wait for the server, for the other processes, and for keys.
     pub timeout: Duration,
-    /// Whether the server waits until `world_size` processes have come.
+    /// Whether the server waits until `world_size` processes have connected.
     pub wait_for_workers: bool,
 }
 
 impl Default for TcpStoreOptions {
-    /// A client of a store on this machine at PyTorch's default port 29500, with five minutes of patience.
+    /// A client of a store on this machine at PyTorch's default port 29500, with a timeout of five minutes.
     fn default() -> Self {
         TcpStoreOptions {
             host: "localhost".into(),
@@ -142,8 +142,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// A port that is in use; a server that does not answer, or takes the connection and says nothing; processes that do
-    /// not come.
+    /// Fails if the port is in use, if the server does not answer, or if not all processes connect in time.
     pub fn tcp(options: TcpStoreOptions) -> Result<Store, TorchError> {
         if options.is_server {
             return Store::open(options);
@@ -207,7 +206,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// A file that cannot be opened, or made.
+    /// Fails if the file cannot be opened or created.
     pub fn file(path: impl AsRef<Path>, world_size: Option<usize>) -> Result<Store, TorchError> {
         let path = path.as_ref().to_string_lossy();
         let place = format!("the store in {path}");
@@ -222,11 +221,12 @@ impl Store {
         Ok(Store::new(Inner { raw, place, host: None, port: None, timeout: DEFAULT_TIMEOUT, _whole: None }))
     }
 
-    /// The same store, in which every key begins with `prefix` and a slash: users with different prefixes do not meet.
+    /// The same store, in which every key begins with `prefix` and a slash: users with different prefixes are
+    /// independent.
     ///
     /// # Errors
     ///
-    /// When memory runs out.
+    /// Fails if there is not enough memory.
     pub fn prefixed(&self, prefix: &str) -> Result<Store, TorchError> {
         let mut raw = std::ptr::null_mut();
         // SAFETY: the store lives, and the prefix is read during the call; `raw` is written only without an error.
@@ -251,7 +251,7 @@ impl Store {
         self.inner.port
     }
 
-    /// How long [`get`](Store::get) waits.
+    /// The timeout of [`get`](Store::get).
     pub fn timeout(&self) -> Duration {
         self.inner.timeout
     }
@@ -267,11 +267,11 @@ impl Store {
         self.doing(|| format!("set `{key}`"), result)
     }
 
-    /// What `key` was set to; waits until somebody sets it.
+    /// The value of `key`. Blocks until a process sets it.
     ///
     /// # Errors
     ///
-    /// [`DistributedError::KeysMissing`] when nobody sets it in time; a store that does not work any more.
+    /// [`DistributedError::KeysMissing`] if no process sets it in time. Fails if the connection to the store is lost.
     pub fn get(&self, key: &str) -> Result<Vec<u8>, TorchError> {
         self.wait(&[key], self.inner.timeout)?;
         let (mut data, mut len) = (std::ptr::null_mut(), 0);
@@ -289,7 +289,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`DistributedError::KeysMissing`], with those that nobody set in time; a store that does not work any more.
+    /// [`DistributedError::KeysMissing`], with the keys that no process set in time. Fails if the connection is lost.
     pub fn wait(&self, keys: &[&str], timeout: Duration) -> Result<(), TorchError> {
         // The store's own wait would keep every other thread from the store.
         let start = Instant::now();
@@ -345,7 +345,7 @@ impl Store {
         Ok(out)
     }
 
-    /// Removes `key`, and tells whether it was there (a store in a file says so always).
+    /// Removes `key`, and returns whether it was set (always `true` for a store in a file).
     ///
     /// # Errors
     ///

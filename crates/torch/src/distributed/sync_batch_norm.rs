@@ -75,7 +75,7 @@ impl SyncBatchNorm {
         &self.group
     }
 
-    /// From now on batch norms of this thread are synchronized, until the guard is dropped.
+    /// Synchronizes the batch norms of this thread until the guard is dropped.
     pub fn enter(&self) -> SyncBatchNormGuard {
         // SAFETY: the object lives; the thread's variable becomes one more owner of it.
         let before = unsafe { fulgurite_sync_batch_norm_enter(self.raw) };

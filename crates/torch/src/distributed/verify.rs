@@ -29,7 +29,7 @@ impl Parameter {
 /// # Errors
 ///
 /// [`DistributedError::ParametersDiffer`], the same on all ranks, which names the first rank that differs from rank 0,
-/// and the first parameter in which it does; names that are not as many as the parameters; a rank that is gone.
+/// and the first parameter in which it does. Fails if there are not as many names as parameters, or if a rank is gone.
 pub fn verify_parameters(parameters: &[Tensor], names: &[String], group: &ProcessGroup) -> Result<(), TorchError> {
     if !names.is_empty() && names.len() != parameters.len() {
         let problem = format!("{} names were given for {} parameters", names.len(), parameters.len());

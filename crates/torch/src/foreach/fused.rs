@@ -31,7 +31,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// What [`fused_adam_`] is told besides its lists.
+/// What [`fused_adam_`] takes besides its lists.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct FusedAdam {
@@ -82,7 +82,7 @@ pub fn fused_adam_(
     })
 }
 
-/// What [`fused_sgd_`] is told besides its lists.
+/// What [`fused_sgd_`] takes besides its lists.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct FusedSgd {
@@ -117,7 +117,7 @@ pub fn fused_sgd_(
     check(unsafe { fulgurite_fused_sgd(params.as_raw(), grads.as_raw(), momentum_buffers.as_raw(), options) })
 }
 
-/// What [`fused_adagrad_`] is told besides its lists.
+/// What [`fused_adagrad_`] takes besides its lists.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct FusedAdagrad {

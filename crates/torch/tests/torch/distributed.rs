@@ -325,7 +325,7 @@ mod errors {
         });
         assert_eq!(
             came[1],
-            "rank 3 waited 200ms for the making of group `world` (4 ranks), and ranks 1 and 2 did not come; are their \
+            "rank 3 waited 200ms for the making of group `world` (4 ranks), and ranks 1 and 2 did not join; are their \
              processes running, and do they make the same calls?"
         );
         assert!(came[0].starts_with("rank 0 waited"), "{}", came[0]);
@@ -339,7 +339,7 @@ mod errors {
             group.barrier().unwrap();
             waited
         });
-        let said = "waited 200ms for monitored_barrier of group `default` (3 ranks), and rank 1 did not come";
+        let said = "waited 200ms for monitored_barrier of group `default` (3 ranks), and rank 1 did not join";
         assert!(messages[0].as_ref().unwrap().contains(said), "{messages:?}");
         assert!(messages[2].as_ref().unwrap().contains(said), "{messages:?}");
     }
@@ -477,7 +477,7 @@ mod debug {
                 })
         });
         let message = messages[0].as_ref().unwrap();
-        let begin = "rank 0 waited 1s for all_reduce of group `default` (3 ranks), and rank 2 did not come";
+        let begin = "rank 0 waited 1s for all_reduce of group `default` (3 ranks), and rank 2 did not join";
         assert!(message.starts_with(begin), "{message}");
     }
 }

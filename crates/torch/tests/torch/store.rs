@@ -68,7 +68,7 @@ fn keys_that_nobody_sets_are_named() {
     store.set("here", b"").unwrap();
     let error = store.wait(&["here", "gone", "lost"], SHORT).unwrap_err().to_string();
     let expected =
-        format!("nobody set `gone`, `lost` in the store at 127.0.0.1:{} within 200ms", store.port().unwrap());
+        format!("no process set `gone`, `lost` in the store at 127.0.0.1:{} within 200ms", store.port().unwrap());
     assert_eq!(error, expected);
     let Err(TorchError::Distributed(error)) = store.get("gone") else { panic!("it is there") };
     assert!(matches!(*error, DistributedError::KeysMissing { keys, .. } if keys == ["gone"]));
@@ -105,7 +105,7 @@ fn processes_that_do_not_come_are_counted() {
         ..Default::default()
     };
     let error = Store::tcp(options).unwrap_err().to_string();
-    assert!(error.starts_with("not all of the 2 processes came to the store at 127.0.0.1:"), "{error}");
+    assert!(error.starts_with("not all of the 2 processes connected to the store at 127.0.0.1:"), "{error}");
     assert!(error.contains("1/2 clients joined"), "{error}");
 }
 

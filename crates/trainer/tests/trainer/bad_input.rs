@@ -325,13 +325,13 @@ fn arguments_that_cannot_be() {
     check_arguments(
         |t| t.accelerator("hpu"),
         expect![
-            "accelerator `hpu` is no more: Lightning 2.5 removed HPUs with the package lightning-habana; write `cpu`, `cuda` or `mps`"
+            "accelerator `hpu` no longer exists: Lightning 2.5 removed HPUs with the package lightning-habana; write `cpu`, `cuda` or `mps`"
         ],
     );
     check_arguments(
         |t| t.strategy("dp"),
         expect![
-            "strategy `dp` is no more: Lightning 2.0 removed DataParallel, which had one process for all devices; write `ddp`, which has one for each"
+            "strategy `dp` no longer exists: Lightning 2.0 removed DataParallel, which had one process for all devices; write `ddp`, which has one for each"
         ],
     );
     check_arguments(

@@ -75,15 +75,15 @@ struct MetricsFile {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CsvLoggerOptions {
-    /// Where the experiment's folder is made; the trainer's `default_root_dir` by default.
+    /// The parent of the experiment's folder; the trainer's `default_root_dir` by default.
     pub save_dir: Option<PathBuf>,
     /// The experiment's name; empty for versions directly below the save folder.
     pub name: String,
-    /// The run's version: a number for `version_N`, a text as it stands; the next free number by default.
+    /// The run's version: a number for `version_N`, a text as it is; the next free number by default.
     pub version: Option<Version>,
     /// A text put before every metric's name, joined by `-`.
     pub prefix: String,
-    /// Rows are written to the file when the logged step completes another so many steps.
+    /// Rows are written to the file every so many steps.
     pub flush_logs_every_n_steps: u32,
 }
 
@@ -114,7 +114,7 @@ impl From<CsvLoggerOptions> for CsvLogger {
 }
 
 impl CsvLogger {
-    /// A logger that writes below `save_dir`. Nothing is created before the first value, or the first question for
+    /// A logger that writes below `save_dir`. Nothing is created before the first value, or the first call of
     /// [`version`](Logger::version) or [`log_dir`](Logger::log_dir).
     pub fn new(save_dir: impl Into<PathBuf>) -> CsvLogger {
         CsvLogger {
@@ -135,7 +135,7 @@ impl CsvLogger {
         self
     }
 
-    /// The run's version: a number for `version_N`, a text as it stands; by default the next free number.
+    /// The run's version: a number for `version_N`, a text as it is; by default the next free number.
     #[must_use]
     pub fn version(mut self, version: impl Into<Version>) -> CsvLogger {
         self.run.set_version(version.into());
@@ -149,7 +149,7 @@ impl CsvLogger {
         self
     }
 
-    /// Rows are written to the file when the logged step completes another `n` steps; 100 by default.
+    /// Rows are written to the file every `n` steps; 100 by default.
     #[must_use]
     pub fn flush_logs_every_n_steps(mut self, n: u32) -> CsvLogger {
         self.flush_every = i64::from(n.max(1));
@@ -236,8 +236,8 @@ impl Logger for CsvLogger {
         self.run.runs()
     }
 
-    /// Takes over a `metrics.csv` of the folder, without the rows of later steps. Rows of `step` itself that come again as
-    /// they are there are written once.
+    /// Takes over a `metrics.csv` of the folder, without the rows of later steps. Rows of `step` itself that come again
+    /// as they are there are written once.
     fn resume_after(&mut self, step: i64) -> Result<(), LoggerError> {
         let path = self.run.path().join("metrics.csv");
         if self.file.is_some() || !path.exists() {

@@ -95,8 +95,8 @@ pub fn make_grid(images: &Tensor, nrow: u32, padding: u32) -> Result<Tensor, Log
     fulgurite_torch::tch::no_grad(grid).map_err(LoggerError::tensor("grid"))
 }
 
-/// Writes an image, `[C, H, W]` (C of 1, 3 or 4), float in 0..=1 or `u8` in 0..=255, to a PNG file, whose folder is made
-/// if it is not there. This is torchvision's `save_image`; [`make_grid`] puts many images into one.
+/// Writes an image, `[C, H, W]` (C of 1, 3 or 4), float in 0..=1 or `u8` in 0..=255, to a PNG file, whose folder is
+/// made if it is not there. This is torchvision's `save_image`; [`make_grid`] puts many images into one.
 ///
 /// # Errors
 ///
@@ -186,7 +186,7 @@ mod tests {
         let error = make_grid(&images.select(0, 0), 8, 2).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "a grid of images was asked of shape [1, 1, 1]; give [N, C, H, W] with N of at least 1"
+            "a grid of images cannot be made from shape [1, 1, 1]; give [N, C, H, W] with N of at least 1"
         );
     }
 }

@@ -34,7 +34,7 @@ const PLACEHOLDER_METRIC: (&str, f64) = ("hp_metric", -1.0);
 /// `TensorBoardLogger`.
 ///
 /// Scalars, texts, images and histograms are what PyTorch's `SummaryWriter` writes; all scalars of one call share one
-/// event. Nothing is created before the first value, or the first question for [`version`](Logger::version) or
+/// event. Nothing is created before the first value, or the first call of [`version`](Logger::version) or
 /// [`log_dir`](Logger::log_dir).
 ///
 /// Events are held until there are 64 KiB of them, or until the first that comes ten seconds after the last write, or
@@ -82,17 +82,17 @@ pub struct TensorBoardLogger {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TensorBoardLoggerOptions {
-    /// Where the experiment's folder is made; the trainer's `default_root_dir` by default.
+    /// The parent of the experiment's folder; the trainer's `default_root_dir` by default.
     pub save_dir: Option<PathBuf>,
     /// The experiment's name; empty for versions directly below the save folder.
     pub name: String,
-    /// The run's version: a number for `version_N`, a text as it stands; the next free number by default.
+    /// The run's version: a number for `version_N`, a text as it is; the next free number by default.
     pub version: Option<Version>,
     /// Whether hyper-parameters without a metric are shown beside a metric `hp_metric` of -1.
     pub default_hp_metric: bool,
     /// A text put before every tag, joined by `-`.
     pub prefix: String,
-    /// A folder below the version's that everything goes to.
+    /// A subfolder of the version's folder for all files.
     pub sub_dir: Option<PathBuf>,
 }
 
@@ -149,14 +149,14 @@ impl TensorBoardLogger {
         self
     }
 
-    /// The run's version: a number for `version_N`, a text as it stands; by default the next free number.
+    /// The run's version: a number for `version_N`, a text as it is; by default the next free number.
     #[must_use]
     pub fn version(mut self, version: impl Into<Version>) -> TensorBoardLogger {
         self.run.set_version(version.into());
         self
     }
 
-    /// A folder below the version's that everything goes to.
+    /// A subfolder of the version's folder for all files.
     #[must_use]
     pub fn sub_dir(mut self, sub_dir: impl Into<PathBuf>) -> TensorBoardLogger {
         self.run.set_sub_dir(sub_dir.into());
@@ -188,7 +188,7 @@ impl TensorBoardLogger {
     ///
     /// # Errors
     ///
-    /// When the event file or `hparams.yaml` cannot be written.
+    /// Fails if the event file or `hparams.yaml` cannot be written.
     pub fn log_hyperparams_with_metrics(
         &mut self,
         params: &Dict,
@@ -217,7 +217,7 @@ impl TensorBoardLogger {
     ///
     /// # Errors
     ///
-    /// When an event file cannot be written.
+    /// Fails if an event file cannot be written.
     pub fn log_scalars(&mut self, main_tag: &str, scalars: &[(&str, f64)], step: i64) -> Result<(), LoggerError> {
         for (name, value) in scalars {
             let main = self.tag_text(main_tag);
@@ -242,7 +242,7 @@ impl TensorBoardLogger {
     ///
     /// # Errors
     ///
-    /// When `images` has another shape, or the event file cannot be written.
+    /// Fails if `images` has another shape, or if the event file cannot be written.
     pub fn log_images(&mut self, tag: &str, images: &Tensor, step: i64) -> Result<(), LoggerError> {
         let grid = make_grid(images, 8, 2)?;
         self.log_image(tag, &grid, step)

@@ -57,7 +57,7 @@ fn a_wrong_value_and_an_unknown_variable_are_named() {
     );
     assert_eq!(
         with(&[("PL_TRAINER_GPUS", "3")]),
-        "None 7 None\nwarning: the environment variable PL_TRAINER_GPUS is about an argument that is no more: Lightning 2.0 \
+        "None 7 None\nwarning: the environment variable PL_TRAINER_GPUS is about an argument that no longer exists: Lightning 2.0 \
          removed it; write `accelerator: gpu` and how many as `devices`\nOk(None)"
     );
     let empty = "the environment variable PL_TRAINER_MAX_EPOCHS= is no value of `max_epochs`; write one, or unset it";

@@ -380,55 +380,55 @@ fn names_that_lightning_once_had() {
     args(
         "fit --trainer.accelerator ipu",
         expect![[r#"
-            error: accelerator `ipu` is no more: IPUs left Lightning for the package lightning-graphcore; write `cpu`, `cuda` or `mps`
+            error: accelerator `ipu` no longer exists: IPUs left Lightning for the package lightning-graphcore; write `cpu`, `cuda` or `mps`
         "#]],
     );
     args(
         "fit --trainer.accelerator ddp",
         expect![[r#"
-            error: accelerator `ddp` is no more: since Lightning 1.7 the accelerator is a kind of device only; write the name as `strategy`, and `cpu` or `gpu` here
+            error: accelerator `ddp` no longer exists: since Lightning 1.7 the accelerator is a kind of device only; write the name as `strategy`, and `cpu` or `gpu` here
         "#]],
     );
     args(
         "fit --trainer.strategy horovod",
         expect![[r#"
-            error: strategy `horovod` is no more: Lightning 2.0 removed Horovod; write `ddp`
+            error: strategy `horovod` no longer exists: Lightning 2.0 removed Horovod; write `ddp`
         "#]],
     );
     args(
         "fit --trainer.strategy ColossalAIStrategy",
         expect![[r#"
-            error: --trainer.strategy: strategy `ColossalAIStrategy` is no more: Lightning 2.0 moved ColossalAI to the package lightning-colossalai; write `ddp` for a model that fits on a device
+            error: --trainer.strategy: strategy `ColossalAIStrategy` no longer exists: Lightning 2.0 moved ColossalAI to the package lightning-colossalai; write `ddp` for a model that fits on a device
         "#]],
     );
     args(
         "fit --trainer.plugins ApexMixedPrecisionPlugin",
         expect![[r#"
-            error: --trainer.plugins: plugin `ApexMixedPrecisionPlugin` is no more: Lightning 2.0 replaced it by the argument `precision`; write `16-mixed` or `bf16-mixed` there
+            error: --trainer.plugins: plugin `ApexMixedPrecisionPlugin` no longer exists: Lightning 2.0 replaced it by the argument `precision`; write `16-mixed` or `bf16-mixed` there
         "#]],
     );
     args(
         "fit --trainer.gpus 2",
         expect![[r#"
-            error: --trainer.gpus: `trainer.gpus` is no more: Lightning 2.0 removed it; write `accelerator: gpu` and how many as `devices`
+            error: --trainer.gpus: `trainer.gpus` no longer exists: Lightning 2.0 removed it; write `accelerator: gpu` and how many as `devices`
         "#]],
     );
     file(
         "trainer:\n  strategy: bagua\n  amp_level: O2\n",
         expect![[r#"
-            error: @a.yaml:3: `trainer.amp_level` is no more: Lightning 2.0 removed Apex; write `16-mixed` or `bf16-mixed` as `precision`
+            error: @a.yaml:3: `trainer.amp_level` no longer exists: Lightning 2.0 removed Apex; write `16-mixed` or `bf16-mixed` as `precision`
         "#]],
     );
     file(
         "trainer:\n  logger: lightning.pytorch.loggers.NeptuneLogger\n",
         expect![[r#"
-            error: @a.yaml:2: logger `NeptuneLogger` is no more: Lightning 2.6 removed it; write `TensorBoardLogger` or `CSVLogger`
+            error: @a.yaml:2: logger `NeptuneLogger` no longer exists: Lightning 2.6 removed it; write `TensorBoardLogger` or `CSVLogger`
         "#]],
     );
     file(
         "trainer:\n  callbacks:\n    - class_path: pytorch_lightning.callbacks.GPUStatsMonitor\n",
         expect![[r#"
-            error: @a.yaml:3: callback `GPUStatsMonitor` is no more: Lightning 1.7 removed it; write `DeviceStatsMonitor`
+            error: @a.yaml:3: callback `GPUStatsMonitor` no longer exists: Lightning 1.7 removed it; write `DeviceStatsMonitor`
         "#]],
     );
 }
