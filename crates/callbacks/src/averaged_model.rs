@@ -1,4 +1,4 @@
-//! [`AveragedModel`]: a second set of a module's weights, the average of those it had.
+//! [`AveragedModel`]: an average of a module's weights.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -10,29 +10,29 @@ use fulgurite_torch::{Dict, TensorList, TorchError, Value, foreach, params, tens
 
 use fulgurite_engine::{Error, Result};
 
-/// What becomes of one averaged tensor: made of the average so far, the current value, and how many values the average
-/// holds.
+/// An averaging function: computes the new average from the current average, the current value, and the number of
+/// averaged values.
 pub(super) type AvgFn = Arc<dyn Fn(&Tensor, &Tensor, u64) -> Result<Tensor> + Send + Sync>;
 
-/// How a value goes into an average.
+/// How values are averaged.
 #[derive(Clone)]
 pub(super) enum Averaging {
-    /// All count the same.
+    /// The equally weighted mean.
     Equal,
     /// `average = decay * average + (1 - decay) * value`.
     Exponential(f64),
-    /// As a function says.
+    /// A custom averaging function.
     With(AvgFn),
 }
 
-/// What becomes of tensors that are not parameters.
+/// How buffers are updated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Buffers {
-    /// They are averaged too.
+    /// Buffers are averaged too.
     Average,
-    /// They are those of the model at the last update.
+    /// Buffers are copied from the model at each update.
     Follow,
-    /// They stay as they were.
+    /// Buffers keep their initial values.
     Leave,
 }
 
@@ -40,15 +40,15 @@ pub(super) struct AveragedModel {
     names: Vec<String>,
     live: Vec<Tensor>,
     average: Vec<Tensor>,
-    /// Further names of tied tensors, with the places of these.
+    /// Further names of tied tensors, with the indices of these tensors.
     tied: Vec<(String, usize)>,
-    /// How many are parameters; buffers follow.
+    /// The number of parameters; buffers follow.
     parameters: usize,
     buffers: Buffers,
     averaging: Averaging,
     /// Floating-point tensors to average, by kind.
     groups: Vec<Group>,
-    /// Places of other tensors to average.
+    /// Indices of other tensors to average.
     others: Vec<usize>,
     n_averaged: u64,
 }
@@ -58,7 +58,7 @@ struct Group {
     kind: Kind,
     live: TensorList,
     average: TensorList,
-    /// The values on the average's device, where that is another one.
+    /// Buffer for the values on the average's device, if that differs from the model's.
     here: Option<TensorList>,
 }
 
@@ -133,7 +133,7 @@ impl AveragedModel {
         Ok(())
     }
 
-    /// How many values the average holds.
+    /// The number of averaged values.
     pub(super) fn n_averaged(&self) -> u64 {
         self.n_averaged
     }
@@ -142,7 +142,7 @@ impl AveragedModel {
         self.n_averaged = n;
     }
 
-    /// Takes the model's values into the average. The first ones are the average.
+    /// Updates the average with the model's values. The first update copies them.
     pub(super) fn update(&mut self) -> Result<()> {
         let _no_grad = NoGradGuard::new();
         let n = self.n_averaged;
@@ -162,7 +162,7 @@ impl AveragedModel {
         Ok(())
     }
 
-    /// Makes the average the model's values: its parameters alone, or with its buffers.
+    /// Copies the average into the model: its parameters alone, or with its buffers.
     pub(super) fn copy_to_model(&mut self, with_buffers: bool) -> Result<(), TorchError> {
         let _no_grad = NoGradGuard::new();
         let count = if with_buffers { self.live.len() } else { self.parameters };
@@ -172,7 +172,7 @@ impl AveragedModel {
         Ok(())
     }
 
-    /// Exchanges the values of the average and the model, buffers included.
+    /// Swaps the values of the average and the model, buffers included.
     pub(super) fn swap(&mut self) -> Result<(), TorchError> {
         let _no_grad = NoGradGuard::new();
         for (live, average) in self.live.iter_mut().zip(&mut self.average) {
@@ -184,14 +184,14 @@ impl AveragedModel {
         Ok(())
     }
 
-    /// The averages under the names of the module's state dict. The tensors are the averages themselves.
+    /// The averages under the names of the module's state dict. The tensors are not copied.
     pub(super) fn state_dict(&self) -> Dict {
         let tied = self.tied.iter().map(|(name, place)| (name, &self.average[*place]));
         let named = self.names.iter().zip(&self.average).chain(tied);
         named.map(|(name, tensor)| (name.as_str().into(), tensor.into())).collect()
     }
 
-    /// Takes the averages from a state dict of the module. What the module does not have is left alone.
+    /// Loads the averages from a state dict of the module. Names that the module does not have are ignored.
     pub(super) fn load_state_dict(&mut self, state: &Dict) -> Result<(), TorchError> {
         let _no_grad = NoGradGuard::new();
         let mut problems = Vec::new();

@@ -1,18 +1,18 @@
-//! [`Deferred`]: numbers that stay on their device until several are read at once.
+//! [`Deferred`]: values that stay on their device until several are read at once.
 
 use fulgurite_engine::{Error, TrainerState};
 use fulgurite_torch::tch::{Device, Tensor};
 use fulgurite_torch::{to_host_f64, to_host_f64s};
 
-/// Numbers of steps that nobody has looked at yet. Reading them makes the host wait for the device, so a GPU is asked
-/// for many at once.
+/// Values of steps that have not been read yet. Reading makes the host wait for the device, so values on a GPU are read
+/// in batches.
 #[derive(Debug, Default)]
 pub(super) struct Deferred {
     values: Vec<Tensor>,
     steps: Vec<StepOf>,
 }
 
-/// The step that a number is of.
+/// The step of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StepOf {
     pub epoch: u64,
@@ -20,20 +20,20 @@ pub(super) struct StepOf {
 }
 
 impl Deferred {
-    /// Keeps a number of the step in hand.
+    /// Stores a value of the current step.
     pub(super) fn push(&mut self, value: &Tensor, trainer: &TrainerState) {
         self.values.push(value.detach());
         self.steps.push(StepOf { epoch: trainer.current_epoch(), batch_idx: trainer.batch_idx().unwrap_or(0) });
     }
 
-    /// Whether to look at them now: after `every_n_steps`, by default after every step on the processor, where reading
-    /// costs nothing, and at the logging interval elsewhere.
+    /// Whether to read the values now: after `every_n_steps`; by default after every step on the CPU, where reading is
+    /// free, and at the logging interval on other devices.
     pub(super) fn is_due(&self, every_n_steps: Option<u64>, trainer: &TrainerState) -> bool {
         let on_device = || if trainer.device() == Device::Cpu { 1 } else { trainer.config().log_every_n_steps };
         self.values.len() as u64 >= every_n_steps.unwrap_or_else(on_device).max(1)
     }
 
-    /// Reads them all, and forgets them.
+    /// Reads and removes all values.
     pub(super) fn read(&mut self, mut each: impl FnMut(StepOf, f64)) -> Result<(), Error> {
         if let ([value], [step]) = (self.values.as_slice(), self.steps.as_slice()) {
             each(*step, to_host_f64(value)?);
@@ -45,7 +45,7 @@ impl Deferred {
         Ok(())
     }
 
-    /// The numbers themselves, still on their device.
+    /// The values, still on their device.
     pub(super) fn values(&self) -> &[Tensor] {
         &self.values
     }

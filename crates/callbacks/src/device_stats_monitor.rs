@@ -1,4 +1,4 @@
-//! [`DeviceStatsMonitor`]: writes how busy processor and GPU memory are to the loggers.
+//! [`DeviceStatsMonitor`]: logs CPU and GPU statistics.
 
 use std::any::Any;
 
@@ -11,8 +11,8 @@ use fulgurite_torch::tch::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Writes how busy the processor and how full the memories are to the loggers, at the start and end of batches of
-/// training, validation and test, at the logging interval.
+/// Logs CPU usage and memory statistics at the start and end of training, validation and test batches, at the logging
+/// interval.
 ///
 /// Names are Lightning's: `DeviceStatsMonitor.on_train_batch_start/` and the statistic, those of
 /// [`DeviceStats`]: `cpu_vm_percent`, `cpu_percent` and `cpu_swap_percent`, and on a GPU `allocated_bytes.all.current`
@@ -38,9 +38,9 @@ pub struct DeviceStatsMonitor {
 #[setters(strip_option, generate_delegates(ty = "DeviceStatsMonitor", field = "options"))]
 #[non_exhaustive]
 pub struct DeviceStatsMonitorOptions {
-    /// Whether to write statistics of processor and memory; by default when the run is on the processor.
+    /// Whether to log CPU statistics; by default if the run is on the CPU.
     pub cpu_stats: Option<bool>,
-    /// Writes these statistics alone, named without the prefix.
+    /// Logs only these statistics, named without the prefix.
     #[setters(skip)]
     pub filter_keys: Option<Vec<String>>,
 }
@@ -54,12 +54,12 @@ impl Configurable for DeviceStatsMonitor {
 }
 
 impl DeviceStatsMonitor {
-    /// All statistics of the device that the run is on.
+    /// A monitor of all statistics of the run's device.
     pub fn new() -> DeviceStatsMonitor {
         DeviceStatsMonitor::default()
     }
 
-    /// Writes these statistics alone, such as `allocated_bytes.all.current`.
+    /// Logs only these statistics, such as `allocated_bytes.all.current`.
     pub fn filter_keys(mut self, keys: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.options.filter_keys = Some(keys.into_iter().map(Into::into).collect());
         self

@@ -1,4 +1,4 @@
-//! [`EarlyStopping`]: ends a run whose monitored value no longer improves.
+//! [`EarlyStopping`]: stops training when a monitored value no longer improves.
 
 use derive_setters::Setters;
 use fulgurite_engine::config::{Configurable, ValCheckInterval};
@@ -12,28 +12,28 @@ use serde::{Deserialize, Serialize};
 use super::Mode;
 use super::model_checkpoint::{missing_monitor, python_float, python_str};
 
-/// Why [`EarlyStopping`] ended a run. Checkpoints hold the number.
+/// Why [`EarlyStopping`] ended a run. Checkpoints store the discriminant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum StoppingReason {
-    /// It did not.
+    /// It did not end the run.
     #[default]
     NotStopped = 0,
     /// The value became better than `stopping_threshold`.
     StoppingThreshold = 1,
     /// The value became worse than `divergence_threshold`.
     DivergenceThreshold = 2,
-    /// `patience` checks brought no improvement.
+    /// `patience` checks without improvement.
     PatienceExhausted = 3,
     /// The value became NaN or infinite.
     NonFiniteMetric = 4,
 }
 
-/// Ends `fit` when a monitored value no longer improves, as Lightning's callback of this name.
+/// Ends `fit` when a monitored value no longer improves, like Lightning's callback of the same name.
 ///
-/// Each check looks, in this order, whether the value is finite, better than the stopping threshold, worse than the
-/// divergence threshold, and better than the best so far. Checks are made at the end of the training epoch when
-/// validation runs once at its end, or not at all, and otherwise at the end of each validation.
+/// Each check tests, in this order, whether the value is finite, better than the stopping threshold, worse than the
+/// divergence threshold, and better than the best so far. Checks run at the end of the training epoch if validation
+/// runs once at its end or not at all, and otherwise at the end of each validation.
 ///
 /// ```
 /// use fulgurite::prelude::*;
@@ -47,12 +47,12 @@ pub struct EarlyStopping {
     options: EarlyStoppingOptions,
 
     wait_count: u64,
-    /// None yet: before the first check.
+    /// `None` before the first check.
     best_score: Option<f64>,
     stopped_epoch: u64,
     stopping_reason: StoppingReason,
     stopping_reason_message: Option<String>,
-    /// The state is that of a checkpoint.
+    /// The state was restored from a checkpoint.
     restored: bool,
 }
 
@@ -62,16 +62,16 @@ pub struct EarlyStopping {
 #[setters(strip_option, generate_delegates(ty = "EarlyStopping", field = "options"))]
 #[non_exhaustive]
 pub struct EarlyStoppingOptions {
-    /// The logged value to watch.
+    /// The name of the metric to monitor.
     #[setters(skip)]
     pub monitor: String,
-    /// What the value must change by to count as improved: more than this.
+    /// The minimum change that counts as an improvement; the change must be greater than this.
     pub min_delta: f64,
     /// Checks (not epochs) without improvement after which the run ends.
     pub patience: u64,
-    /// Whether less or more is better.
+    /// Whether a lower or a higher value is better.
     pub mode: Mode,
-    /// Whether a value that was not logged is an error, or the check is left out.
+    /// Whether a missing value is an error, or the check is skipped.
     pub strict: bool,
     /// Whether NaN and infinity end the run.
     pub check_finite: bool,
@@ -123,7 +123,7 @@ impl Configurable for EarlyStopping {
 }
 
 impl EarlyStopping {
-    /// Watches the metric logged as `name`, which should fall; three checks without improvement end the run.
+    /// Monitors the metric `name`, which should decrease; three checks without improvement end the run.
     pub fn monitor(name: impl Into<String>) -> EarlyStopping {
         EarlyStopping {
             options: EarlyStoppingOptions { monitor: name.into(), ..Default::default() },
@@ -153,12 +153,12 @@ impl EarlyStopping {
         self.stopped_epoch
     }
 
-    /// Why it ended the run.
+    /// The reason why the run ended.
     pub fn stopping_reason(&self) -> StoppingReason {
         self.stopping_reason
     }
 
-    /// The same in a sentence.
+    /// The reason why the run ended, as a sentence.
     pub fn stopping_reason_message(&self) -> Option<&str> {
         self.stopping_reason_message.as_deref()
     }
@@ -216,7 +216,7 @@ impl Callback for EarlyStopping {
         Ok(())
     }
 
-    /// A run that it had ended is over when it is resumed, too.
+    /// A run that was stopped stays stopped when it is resumed.
     fn on_fit_start(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
         if std::mem::take(&mut self.restored)
             && self.stopping_reason != StoppingReason::NotStopped
@@ -351,8 +351,8 @@ enum Verdict {
     Stop(StoppingReason, String),
 }
 
-/// `x` in the precision of `value`: single if it is a number of `f32`, as losses are. In double precision 0.9 would have
-/// improved on 1.0 by more than 0.1, because the `f32` nearest to it is smaller.
+/// `x` in the precision of `value`: single if `value` is an `f32`, as losses are. In double precision 0.9 would have
+/// improved on 1.0 by more than 0.1, because the nearest `f32` is smaller.
 fn in_precision_of(value: f64, x: f64) -> f64 {
     if f64::from(value as f32) == value { f64::from(x as f32) } else { x }
 }

@@ -8,11 +8,11 @@ use fulgurite_engine::{Callback, Error, ModuleView, Result, TrainerFn, TrainerSt
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Changes `accumulate_grad_batches` at the start of given epochs, as Lightning's callback of this name.
+/// Changes `accumulate_grad_batches` at the start of given epochs, like Lightning's callback of the same name.
 ///
-/// It holds in an epoch that is resumed in its middle too, where Lightning goes on with 1, and
-/// [`estimated_stepping_batches`](TrainerState::estimated_stepping_batches) counts the changes, where Lightning takes the
-/// first value for all epochs.
+/// The value also applies in an epoch that is resumed in the middle, where Lightning continues with 1, and
+/// [`estimated_stepping_batches`](TrainerState::estimated_stepping_batches) takes the changes into account, where
+/// Lightning uses the first value for all epochs.
 ///
 /// ```
 /// use fulgurite::prelude::*;
@@ -33,7 +33,7 @@ pub struct GradientAccumulationScheduler {
 #[setters(generate_delegates(ty = "GradientAccumulationScheduler", field = "options"))]
 #[non_exhaustive]
 pub struct GradientAccumulationSchedulerOptions {
-    /// Batches per optimizer step, by the 0-based epoch from which on they apply; 1 before the first.
+    /// Batches per optimizer step, by the 0-based epoch from which they apply; 1 before the first.
     pub scheduling: BTreeMap<u64, u64>,
 }
 
@@ -62,7 +62,7 @@ impl GradientAccumulationSchedulerOptions {
 }
 
 impl GradientAccumulationScheduler {
-    /// Batches per optimizer step, by the 0-based epoch from which on they apply; 1 before the first.
+    /// Batches per optimizer step, by the 0-based epoch from which they apply; 1 before the first.
     pub fn new(scheduling: impl IntoIterator<Item = (u64, u64)>) -> GradientAccumulationScheduler {
         let scheduling = scheduling.into_iter().collect();
         GradientAccumulationScheduler { options: GradientAccumulationSchedulerOptions { scheduling } }

@@ -1,4 +1,4 @@
-//! [`GradientNorm`]: logs the norm of the gradients, and speaks up when they explode or vanish.
+//! [`GradientNorm`]: logs the norm of the gradients, and detects exploding and vanishing gradients.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,23 +14,23 @@ use serde::{Deserialize, Serialize};
 use super::deferred::{Deferred, StepOf};
 use super::model_checkpoint::python_float;
 
-/// What [`GradientNorm`] does about gradients that explode or vanish.
+/// What [`GradientNorm`] does when gradients explode or vanish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GradientAction {
-    /// Warns, once per run for either.
+    /// Warns, once per run for each of the two.
     #[default]
     Warn,
     /// Ends the run.
     Stop,
 }
 
-/// Logs the norm of all gradients of an optimizer's parameters before each step, as they are before clipping, and warns
-/// or ends the run when they explode or vanish.
+/// Logs the norm of all gradients of an optimizer's parameters before each step, before clipping, and warns or ends the
+/// run when they explode or vanish.
 ///
-/// Names are those of Lightning's `grad_norm`: `grad_2.0_norm_total`, and `grad_2.0_norm/` with the parameter's name for
-/// [`per_parameter`](GradientNormOptions::per_parameter). With several optimizers the total has the optimizer's place
-/// after it: `grad_2.0_norm_total/1`.
+/// Names are those of Lightning's `grad_norm`: `grad_2.0_norm_total`, and `grad_2.0_norm/` with the parameter's name
+/// for [`per_parameter`](GradientNormOptions::per_parameter). With several optimizers the total has the optimizer's
+/// place after it: `grad_2.0_norm_total/1`.
 ///
 /// Gradients explode when their norm is not finite, above [`max_norm`](GradientNormOptions::max_norm), or more than
 /// [`max_factor`](GradientNormOptions::max_factor) times the mean of the last [`window`](GradientNormOptions::window)
@@ -48,9 +48,9 @@ pub enum GradientAction {
 #[must_use]
 pub struct GradientNorm {
     options: GradientNormOptions,
-    /// Names in the log, by parameter.
+    /// The metric names, by parameter.
     names: HashMap<usize, String>,
-    /// Of each optimizer.
+    /// The state of each optimizer.
     totals: Vec<Total>,
     warned: [bool; 2],
 }
@@ -70,24 +70,24 @@ struct Total {
 #[setters(generate_delegates(ty = "GradientNorm", field = "options"))]
 #[non_exhaustive]
 pub struct GradientNormOptions {
-    /// The p of the p-norm; infinity for the largest element.
+    /// The p of the p-norm; infinity for the maximum norm.
     pub norm_type: f64,
-    /// Logs the norm of each parameter's gradient too.
+    /// Also logs the gradient norm of each parameter.
     pub per_parameter: bool,
     /// The norm above which gradients explode.
     #[setters(into)]
     pub max_norm: Option<f64>,
-    /// Above so many times the mean of the last norms, gradients explode.
+    /// Gradients explode when their norm exceeds this many times the mean of the last norms.
     #[setters(into)]
     pub max_factor: Option<f64>,
     /// The norm below which gradients vanish.
     #[setters(into)]
     pub min_norm: Option<f64>,
-    /// Steps that the mean is over; before that many there is none.
+    /// The number of steps in the running mean, which is not used before that many steps.
     pub window: usize,
     /// Whether to warn, or to end the run.
     pub action: GradientAction,
-    /// Steps after which the norms are looked at; by default 1 on the processor, `log_every_n_steps` on a GPU.
+    /// The number of steps between two checks of the norms; by default 1 on the CPU, `log_every_n_steps` on a GPU.
     #[setters(into)]
     pub every_n_steps: Option<u64>,
 }
@@ -107,7 +107,7 @@ impl Default for GradientNormOptions {
     }
 }
 
-/// What is wrong with a norm.
+/// A norm that exploded or vanished.
 enum Problem {
     Explodes(String),
     Vanishes(String),
@@ -139,7 +139,7 @@ impl GradientNormOptions {
         Ok(())
     }
 
-    /// What is wrong with `norm`, after those of the window.
+    /// Checks `norm` against the norms of the window.
     fn judge(&self, norm: f64, window: &VecDeque<f64>) -> Option<Problem> {
         let explodes = |why: String| Some(Problem::Explodes(why));
         if !norm.is_finite() {
@@ -161,7 +161,7 @@ impl GradientNormOptions {
 }
 
 impl Total {
-    /// Reads what is unread, and reports what is wrong.
+    /// Reads the pending norms, and reports problems.
     fn read(&mut self, options: &GradientNormOptions, mut report: impl FnMut(StepOf, Problem)) -> Result<(), Error> {
         let Total { unread, window, .. } = self;
         unread.read(|step, norm| {
@@ -184,12 +184,12 @@ fn remember(window: &mut VecDeque<f64>, norm: f64, len: usize) {
 }
 
 impl GradientNorm {
-    /// Warns when gradients are not finite, or 100 times what they were over the last 50 steps.
+    /// Warns when gradients are not finite, or exceed 100 times their mean over the last 50 steps.
     pub fn new() -> GradientNorm {
         GradientNorm::default()
     }
 
-    /// Reads the norms of an optimizer, and does what is to be done about them.
+    /// Reads the norms of an optimizer, and warns or fails if they exploded or vanished.
     fn look(&mut self, trainer: &mut TrainerState, index: usize) -> Result<()> {
         let GradientNorm { options, totals, warned, .. } = self;
         let Some(total) = totals.get_mut(index) else { return Ok(()) };
@@ -279,7 +279,7 @@ impl Callback for GradientNorm {
         _: &mut dyn ModuleView,
         optimizer: &mut dyn Optimizer,
     ) -> Result<()> {
-        // The one that is about to step is not in its place.
+        // The optimizer that is about to step is not in its place.
         let index = trainer.stepping_optimizer().unwrap_or(0);
         let Some(total) = self.totals.get_mut(index) else { return Ok(()) };
         let parameters = || optimizer.param_groups().iter().flat_map(|group| &group.params);

@@ -8,7 +8,8 @@ use fulgurite_optim::Optimizer;
 use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value};
 
-/// A hook's closure, if it has one. Each is called with the trainer, the module, and what else its hook is told.
+/// The closure of a hook, if one is set. It is called with the trainer, the module, and the other arguments of the
+/// hook.
 macro_rules! hook_type {
     ($($arg:ty),*) => {
         Option<Box<dyn FnMut(&mut TrainerState, &mut dyn ModuleView $(, $arg)*) -> Result<()> + Send>>
@@ -17,7 +18,7 @@ macro_rules! hook_type {
 
 macro_rules! lambda_callback {
     ($($(#[$doc:meta])* $hook:ident($($name:ident: $arg:ty),*);)*) => {
-        /// A callback made of closures, one for each hook that something should happen in.
+        /// A callback made of closures, one per hook.
         ///
         /// ```
         /// use fulgurite::callbacks::LambdaCallback;
@@ -41,7 +42,7 @@ macro_rules! lambda_callback {
             $($hook: hook_type!($($arg),*),)*
         }
 
-        /// One setter for each hook of [`Callback`]; a second closure for the same hook takes the place of the first.
+        /// One setter for each hook of [`Callback`]. Setting a hook again replaces its closure.
         impl LambdaCallback {
             $(
                 $(#[$doc])*
@@ -71,87 +72,87 @@ macro_rules! lambda_callback {
 }
 
 impl LambdaCallback {
-    /// A callback that does nothing yet.
+    /// A callback without any closure.
     pub fn new() -> LambdaCallback {
         LambdaCallback::default()
     }
 }
 
 lambda_callback! {
-    /// An entry point begins.
+    /// Called when an entry point begins.
     setup(stage: TrainerFn);
-    /// An entry point ended, however it ended.
+    /// Called when an entry point ends, also after an error.
     teardown(stage: TrainerFn);
-    /// Fit begins; the optimizers exist.
+    /// Called when fit begins; the optimizers exist.
     on_fit_start();
-    /// Fit ended.
+    /// Called when fit ends.
     on_fit_end();
-    /// The sanity check begins.
+    /// Called when the sanity check begins.
     on_sanity_check_start();
-    /// The sanity check ended.
+    /// Called when the sanity check ends.
     on_sanity_check_end();
-    /// Training begins.
+    /// Called when training begins.
     on_train_start();
-    /// Training ended.
+    /// Called when training ends.
     on_train_end();
-    /// A training epoch begins.
+    /// Called at the start of a training epoch.
     on_train_epoch_start();
-    /// A training epoch ended.
+    /// Called at the end of a training epoch.
     on_train_epoch_end();
-    /// A training batch is on the device: the batch and its index.
+    /// Called when a training batch is on the device: the batch and its index.
     on_train_batch_start(batch: &dyn Any, batch_idx: usize);
-    /// A training batch was trained on: its loss, the batch and its index.
+    /// Called after a training batch: its loss, the batch and its index.
     on_train_batch_end(outputs: &Loss, batch: &dyn Any, batch_idx: usize);
-    /// The gradients of the last step are about to be dropped.
+    /// Called before the gradients are zeroed.
     on_before_zero_grad(optimizer: &mut dyn Optimizer);
-    /// Before the backward pass of a loss.
+    /// Called before the backward pass of a loss.
     on_before_backward(loss: &Tensor);
-    /// After the backward pass.
+    /// Called after the backward pass.
     on_after_backward();
-    /// The gradients of the window are complete, and not clipped yet.
+    /// Called before an optimizer step, with the accumulated gradients before clipping.
     on_before_optimizer_step(optimizer: &mut dyn Optimizer);
-    /// Validation begins.
+    /// Called when validation begins.
     on_validation_start();
-    /// Validation ended; its metrics are complete.
+    /// Called when validation ends; its metrics are complete.
     on_validation_end();
-    /// The walk through the validation loaders begins.
+    /// Called at the start of the validation epoch.
     on_validation_epoch_start();
-    /// The walk through the validation loaders ended.
+    /// Called at the end of the validation epoch.
     on_validation_epoch_end();
-    /// A validation batch is on the device: the batch, its index and its loader's.
+    /// Called when a validation batch is on the device: the batch, its index and its loader's.
     on_validation_batch_start(batch: &dyn Any, batch_idx: usize, dataloader_idx: usize);
-    /// A validation batch was evaluated: the outputs of its step, the batch, its index and its loader's.
+    /// Called after a validation batch: the outputs of its step, the batch, its index and its loader's.
     on_validation_batch_end(outputs: &Value, batch: &dyn Any, batch_idx: usize, dataloader_idx: usize);
-    /// Test begins.
+    /// Called when test begins.
     on_test_start();
-    /// Test ended.
+    /// Called when test ends.
     on_test_end();
-    /// The walk through the test loaders begins.
+    /// Called at the start of the test epoch.
     on_test_epoch_start();
-    /// The walk through the test loaders ended.
+    /// Called at the end of the test epoch.
     on_test_epoch_end();
-    /// A test batch is on the device: the batch, its index and its loader's.
+    /// Called when a test batch is on the device: the batch, its index and its loader's.
     on_test_batch_start(batch: &dyn Any, batch_idx: usize, dataloader_idx: usize);
-    /// A test batch was evaluated: the outputs of its step, the batch, its index and its loader's.
+    /// Called after a test batch: the outputs of its step, the batch, its index and its loader's.
     on_test_batch_end(outputs: &Value, batch: &dyn Any, batch_idx: usize, dataloader_idx: usize);
-    /// Prediction begins.
+    /// Called when prediction begins.
     on_predict_start();
-    /// Prediction ended.
+    /// Called when prediction ends.
     on_predict_end();
-    /// The walk through the prediction loaders begins.
+    /// Called at the start of the prediction epoch.
     on_predict_epoch_start();
-    /// The walk through the prediction loaders ended.
+    /// Called at the end of the prediction epoch.
     on_predict_epoch_end();
-    /// A prediction batch is on the device: the batch, its index and its loader's.
+    /// Called when a prediction batch is on the device: the batch, its index and its loader's.
     on_predict_batch_start(batch: &dyn Any, batch_idx: usize, dataloader_idx: usize);
-    /// A batch was predicted: the predictions, the batch, its index and its loader's.
+    /// Called after a prediction batch: the predictions, the batch, its index and its loader's.
     on_predict_batch_end(outputs: &Value, batch: &dyn Any, batch_idx: usize, dataloader_idx: usize);
-    /// An error ends the run.
+    /// Called when an error ends the run.
     on_exception(error: &Error);
-    /// A checkpoint could not be written: what was to be done, and why it was not.
+    /// Called when a checkpoint could not be written, with the request and the error.
     on_checkpoint_failed(commit: &Commit, error: &Error);
-    /// A checkpoint is about to be written; it may be added to.
+    /// Called before a checkpoint is written; entries may be added.
     on_save_checkpoint(checkpoint: &mut Dict);
-    /// A checkpoint was read.
+    /// Called after a checkpoint was read.
     on_load_checkpoint(checkpoint: &mut Dict);
 }

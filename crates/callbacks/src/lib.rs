@@ -1,4 +1,4 @@
-//! The built-in callbacks. They see of the trainer what any callback sees: nothing but the public API of `fulgurite-engine`.
+//! The built-in callbacks. They use only the public API of `fulgurite-engine`, like any other callback.
 
 mod averaged_model;
 mod deferred;

@@ -1,4 +1,4 @@
-//! [`LearningRateMonitor`]: writes learning rates to the loggers.
+//! [`LearningRateMonitor`]: logs learning rates.
 
 use std::any::Any;
 use std::collections::HashSet;
@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-/// Writes the learning rates in use to the loggers, and to the metrics that callbacks see.
+/// Logs the current learning rates, and adds them to the metrics that callbacks see.
 ///
 /// The name is the scheduler's, or `lr-AdamW` after the optimizer's class, with `-1`, `-2`, … for further ones of a
 /// class, and with `/pg1`, `/pg2`, … or `/` and the group's name when there are several parameter groups. Values of a
@@ -37,14 +37,14 @@ pub struct LearningRateMonitor {
 #[setters(strip_option, generate_delegates(ty = "LearningRateMonitor", field = "options"))]
 #[non_exhaustive]
 pub struct LearningRateMonitorOptions {
-    /// When to write; by default each scheduler at its own interval, and optimizers without one at both.
+    /// When to log; by default each scheduler at its own interval, and optimizers without a scheduler at both.
     #[setters(strip_option = false, into)]
     pub logging_interval: Option<Interval>,
-    /// Also writes momentum, the first beta of the Adam family, under the name and `-momentum`.
+    /// Also logs the momentum, or the first beta of Adam-like optimizers, under the name and `-momentum`.
     pub log_momentum: bool,
-    /// Also writes weight decay, under the name and `-weight_decay`.
+    /// Also logs the weight decay, under the name and `-weight_decay`.
     pub log_weight_decay: bool,
-    /// A text put before each name.
+    /// A prefix for each name.
     #[setters(into)]
     pub log_key_prefix: String,
 }
@@ -150,7 +150,7 @@ impl LearningRateMonitor {
         Ok(())
     }
 
-    /// Finds out what there is to write, and under which names.
+    /// Determines the values to log, and their names.
     fn find_series(&mut self, trainer: &TrainerState) -> Result<(), Error> {
         self.sources.clear();
         self.series.clear();

@@ -1,4 +1,4 @@
-//! [`ModelCheckpoint`]: writes checkpoints while a run goes on, and keeps the best.
+//! [`ModelCheckpoint`]: writes checkpoints during training, and keeps the best.
 
 mod continued;
 mod hooks;
@@ -28,13 +28,14 @@ use ledger::{Kept, Ledger};
 use loaded::{Loaded, WrittenLater};
 use top_k::TopK;
 
-/// What a signal leaves, in the folder of the checkpoints.
+/// The file name of the checkpoint written on a signal, in the checkpoint folder.
 const INTERRUPTED: &str = "interrupted.ckpt";
 
-/// Writes checkpoints while `fit` goes on, and keeps the best of them.
+/// Writes checkpoints during `fit`, and keeps the best of them.
 ///
-/// Without [`monitor`](ModelCheckpoint::monitor) it keeps the latest; with it, the `save_top_k` best. The files are
-/// Lightning's: `torch.load` opens them. The options, names and rules are those of Lightning 2.6, except that
+/// Without [`monitor`](ModelCheckpoint::monitor) it keeps the latest checkpoint; with it, the `save_top_k` best. The
+/// files have Lightning's format and can be opened with `torch.load`. Options, names and rules are those of Lightning
+/// 2.6, except that
 ///
 /// - the last update of a run is always saved: when the last save of a run with the default triggers and no monitor was
 ///   made before its last optimizer step (validation within epochs, or every few epochs), one more is made at the end;
@@ -45,10 +46,11 @@ const INTERRUPTED: &str = "interrupted.ckpt";
 /// - a step or time trigger never saves within an accumulation window, whose gradients would be lost;
 /// - when fewer checkpoints are kept than in the run resumed from, those too many are removed;
 /// - a save that fails is as if it had not been asked for: nothing is removed, and the ranking is what it was.
-///   [`on_save_error`](ModelCheckpoint::on_save_error) says whether the run goes on;
+///   [`on_save_error`](ModelCheckpoint::on_save_error) says whether the run continues;
 /// - of a resumed run's ranking, what is no longer there is forgotten, and so is what does not lie in the folder, is no
 ///   checkpoint or is another run's: it is neither overwritten nor removed;
-/// - what a run wrote after the checkpoint it is resumed from counts as its own: it keeps its place in the ranking, and what
+/// - what a run wrote after the checkpoint it is resumed from counts as its own: it keeps its place in the ranking, and
+///   what
 ///   is written from then on replaces it.
 ///
 /// The folder may be a URL, such as `memory://runs/7` or `s3://bucket/runs/7`, where the run's
@@ -70,17 +72,17 @@ const INTERRUPTED: &str = "interrupted.ckpt";
 #[must_use]
 pub struct ModelCheckpoint {
     options: ModelCheckpointOptions,
-    /// The folder, once it is known.
+    /// The resolved checkpoint folder; `None` until a run has started.
     dirpath: Option<PathBuf>,
     ledger: Ledger,
     last_time_checked: Option<Instant>,
-    /// A step or time trigger went off and waits for the monitored value.
+    /// A step or time trigger fired and waits for the monitored value.
     deferred: bool,
-    /// The folder of the run resumed from, when it was another.
+    /// The folder of the run that was resumed, if it is a different one.
     resumed_dirpath: Option<PathBuf>,
-    /// The state is that of a checkpoint, whose files may be gone, or anyone's.
+    /// The state was restored from a checkpoint, whose files may no longer exist or belong to another run.
     is_restored: bool,
-    /// That checkpoint.
+    /// The checkpoint that the run was resumed from.
     loaded: Option<Loaded>,
     written_later: WrittenLater,
 }
@@ -130,12 +132,12 @@ impl ModelCheckpoint {
         ModelCheckpoint::with_options(ModelCheckpointOptions { dirpath: Some(dirpath.as_ref().into()), ..self.options })
     }
 
-    /// Whether less (the default) or more of the monitored value is better.
+    /// Whether a lower (the default) or a higher monitored value is better.
     pub fn mode(self, mode: Mode) -> Self {
         ModelCheckpoint::with_options(ModelCheckpointOptions { mode, ..self.options })
     }
 
-    /// How many checkpoints to keep: 1 by default, 0 for none, -1 for all. Without a monitor only these.
+    /// How many checkpoints to keep: 1 by default, 0 for none, -1 for all. Other values need a monitor.
     pub fn save_top_k(self, k: i64) -> Self {
         ModelCheckpoint::with_options(ModelCheckpointOptions { save_top_k: k, ..self.options })
     }
@@ -152,7 +154,7 @@ impl ModelCheckpoint {
         self.kept().best_model_score
     }
 
-    /// `last.ckpt`, once it is written.
+    /// The path of `last.ckpt`, once it is written.
     pub fn last_model_path(&self) -> Option<&Path> {
         self.kept().last_model_path.as_deref()
     }
@@ -162,17 +164,18 @@ impl ModelCheckpoint {
         &self.kept().top.models
     }
 
-    /// The worst of the checkpoints kept, which a better one will replace; `None` while there is room.
+    /// The worst of the checkpoints kept, which the next better one replaces; `None` while fewer than `save_top_k` are
+    /// kept.
     pub fn kth_best_model_path(&self) -> Option<&Path> {
         self.kept().top.kth_path.as_deref()
     }
 
-    /// The monitored value of the last checkpoint accepted.
+    /// The monitored value of the last checkpoint that was accepted.
     pub fn current_score(&self) -> Option<f64> {
         self.kept().current_score
     }
 
-    /// The folder of the checkpoints; `None` before a run found it out.
+    /// The folder of the checkpoints; `None` before the first run has resolved it.
     pub fn checkpoint_dir(&self) -> Option<&Path> {
         self.dirpath.as_deref()
     }

@@ -1,4 +1,4 @@
-//! [`ModelSummary`]: what the model consists of, and what the run stands on.
+//! [`ModelSummary`]: prints a summary of the model and the environment.
 
 mod layers;
 mod summary;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use summary::{LayerSummary, Summary};
 
-/// Prints what the model consists of when fit begins, and before it what the run stands on.
+/// Prints a summary of the model when fit begins, preceded by the environment of the run.
 ///
 /// ```text
 /// cpu, precision 32-true, strategy single_device, 2 thread(s) on 2 processor(s)
@@ -39,15 +39,17 @@ pub use summary::{LayerSummary, Summary};
 /// 6.5 M     Total Flops
 /// ```
 ///
-/// Modules are what the dotted names of the [`VarStore`](fulgurite_torch::tch::nn::VarStore) say, in the order they were
-/// made; those without parameters and buffers, such as activations, are not known to it. Parameters that are one tensor
-/// under several names count once in the totals. A module none of whose parameters requires a gradient is `frozen`.
+/// Modules are what the dotted names of the [`VarStore`](fulgurite_torch::tch::nn::VarStore) say, in the order they
+/// were made; those without parameters and buffers, such as activations, are not known to it. Parameters that are one
+/// tensor under several names count once in the totals. A module none of whose parameters requires a gradient is
+/// `frozen`.
 ///
-/// FLOPs and sizes are those of one [`example_forward`](fulgurite_engine::LightningModule::example_forward), in evaluation, without
-/// gradients; the generators of random numbers are left as they were. Operations belong to the module whose parameter
-/// they use, and those between two layers to the innermost module around both. Sizes of a module of modules are those
-/// at its first and at its last layer with parameters. A layer's type is guessed from the operation that uses it; without
-/// an `example_forward`, or when that does not use the layer, from the shapes of its parameters where they leave no doubt.
+/// FLOPs and sizes are those of one [`example_forward`](fulgurite_engine::LightningModule::example_forward), in
+/// evaluation, without gradients; the generators of random numbers are left as they were. Operations belong to the
+/// module whose parameter they use, and those between two layers to the innermost module around both. Sizes of a module
+/// of modules are those at its first and at its last layer with parameters. A layer's type is guessed from the
+/// operation that uses it; without an `example_forward`, or when that does not use the layer, from the shapes of its
+/// parameters where they leave no doubt.
 ///
 /// ```
 /// use fulgurite::prelude::*;
@@ -66,7 +68,7 @@ pub struct ModelSummary {
 #[setters(generate_delegates(ty = "ModelSummary", field = "options"))]
 #[non_exhaustive]
 pub struct ModelSummaryOptions {
-    /// How deep to look into modules of modules: 0 for the totals alone, -1 for everything.
+    /// The maximum depth of nested modules: 0 for the totals alone, -1 for all levels.
     pub max_depth: i64,
 }
 
@@ -128,7 +130,7 @@ impl ModelSummary {
     ///
     /// # Errors
     ///
-    /// A `max_depth` below -1, and what `example_forward` returned.
+    /// If `max_depth` is below -1, or `example_forward` fails.
     pub fn of(&self, module: &mut dyn ModuleView) -> Result<Summary> {
         self.options.check()?;
         let ops = example_ops(module)?;
@@ -137,7 +139,7 @@ impl ModelSummary {
 }
 
 impl ModelSummary {
-    /// The summary in a precision that the example pass may not have been written for.
+    /// The summary in a precision that `example_forward` may not support.
     fn of_converted(&self, trainer: &TrainerState, module: &mut dyn ModuleView) -> Result<Summary> {
         let random = RngState::capture()?;
         let summary = catch_unwind(AssertUnwindSafe(|| self.of(module)));

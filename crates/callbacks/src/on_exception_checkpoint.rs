@@ -1,4 +1,4 @@
-//! [`OnExceptionCheckpoint`]: what a run had learned when something ended it.
+//! [`OnExceptionCheckpoint`]: saves a checkpoint when an error ends training.
 
 use std::path::{Path, PathBuf};
 
@@ -16,12 +16,12 @@ use super::model_checkpoint::real_path;
 const FILE_EXTENSION: &str = ".ckpt";
 
 /// Saves a checkpoint when an error, a panic in a hook or Ctrl-C ends `fit`, and removes it when
-/// a fit ends as it should. `ckpt_path` goes on from it.
+/// a fit ends as it should. `ckpt_path` resumes from it.
 ///
-/// As in Lightning it counts as a callback that writes checkpoints, so the trainer adds no `ModelCheckpoint` of its own
-/// beside it. Other than there, errors of evaluation and prediction, of the sanity check and of `fast_dev_run` save
-/// nothing: nothing was learned. With several processes an error saves nothing either, because the others may be in the
-/// middle of a step.
+/// As in Lightning, it counts as a callback that writes checkpoints, so the trainer does not add a `ModelCheckpoint`.
+/// Unlike in Lightning, nothing is saved on errors during evaluation, prediction, the sanity check or `fast_dev_run`,
+/// since nothing was trained. With several processes an error saves nothing either, because the other processes may be
+/// in the middle of a step.
 ///
 /// ```
 /// use fulgurite::callbacks::OnExceptionCheckpoint;
@@ -77,7 +77,7 @@ impl OnExceptionCheckpoint {
         OnExceptionCheckpoint { options, failed: false }
     }
 
-    /// The file.
+    /// The path of the checkpoint file.
     pub fn ckpt_path(&self) -> PathBuf {
         self.options.dirpath.join(format!("{}{FILE_EXTENSION}", self.options.filename))
     }
@@ -142,7 +142,7 @@ impl Callback for OnExceptionCheckpoint {
         }
         let (path, io) = (self.ckpt_path(), trainer.checkpoint_io());
         let is_checkpoint = |value: Value| value.as_dict().is_some_and(|dict| Outline(dict).is_checkpoint());
-        // Whatever else has that name is not this callback's.
+        // Another file of that name was not written by this callback.
         if io.exists(&path)? && io.outline(&path).is_ok_and(is_checkpoint) {
             io.remove(&path)?;
         }

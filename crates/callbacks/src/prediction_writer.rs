@@ -1,4 +1,4 @@
-//! [`PredictionWriter`]: predictions, written where they are wanted while they are made.
+//! [`PredictionWriter`]: writes predictions during `predict`.
 
 use std::any::Any;
 
@@ -17,7 +17,7 @@ pub enum WriteInterval {
     Batch,
     /// Once, after the last batch of the last loader.
     Epoch,
-    /// Both.
+    /// After every batch and at the end.
     BatchAndEpoch,
 }
 
@@ -31,9 +31,9 @@ impl WriteInterval {
     }
 }
 
-/// Writes predictions: Lightning's `BasePredictionWriter`. [`WritePredictions`] makes a callback of it.
+/// Writes predictions, like Lightning's `BasePredictionWriter`. [`WritePredictions`] turns it into a callback.
 ///
-/// Implement the method of the interval it is used with; the other does nothing.
+/// Implement the method for the interval it is used with; the other does nothing by default.
 ///
 /// ```
 /// use std::path::PathBuf;
@@ -97,7 +97,7 @@ pub trait PredictionWriter: Send + 'static {
 pub struct WritePredictions<W> {
     writer: W,
     write_interval: WriteInterval,
-    /// Kept for the end of the epoch only; per loader and batch.
+    /// Indices kept until the end of the epoch, per loader and batch.
     predictions: Vec<Vec<Value>>,
     batch_indices: Vec<Vec<Option<Vec<usize>>>>,
 }

@@ -1,4 +1,4 @@
-//! [`SpikeDetection`]: ends a run whose loss jumps, and notes which batches to leave out.
+//! [`SpikeDetection`]: ends a run on a loss spike, and records the batches to skip.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Mode;
 
-/// What [`SpikeDetection`] ends a run with.
+/// The error that [`SpikeDetection`] ends a run with.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
     "training spike: the loss of batch {batch_idx} is {loss}, after a running mean of {mean}; batches {batches:?} are noted in {}. Resume from a checkpoint written before them and leave out the batches noted there (for example with `Loss::skip()` in training_step), or raise `rtol`",
@@ -23,13 +23,13 @@ use super::Mode;
 pub struct TrainingSpike {
     /// The batch of the epoch, 0-based.
     pub batch_idx: usize,
-    /// Its loss.
+    /// The loss of the batch.
     pub loss: f64,
     /// The mean of the losses before it; NaN if it was the first.
     pub mean: f64,
-    /// The batches to leave out: it, and the one before it.
+    /// The batches to skip: the spike's, and the one before it.
     pub batches: Vec<i64>,
-    /// The file that lists all of them.
+    /// The file that lists all batches to skip.
     pub path: PathBuf,
 }
 
@@ -65,19 +65,19 @@ pub struct SpikeDetection {
 #[setters(generate_delegates(ty = "SpikeDetection", field = "options"))]
 #[non_exhaustive]
 pub struct SpikeDetectionOptions {
-    /// Whether less or more is better.
+    /// Whether a lower or a higher value is better.
     pub mode: Mode,
-    /// Losses that the running mean is over.
+    /// The number of losses in the running mean.
     pub window: usize,
-    /// Batches of the run before the first that may be a spike.
+    /// The number of initial batches in which no spike is detected.
     pub warmup: u64,
-    /// What a spike differs from the running mean by, at least.
+    /// Minimum absolute difference between a spike and the running mean.
     #[setters(into)]
     pub atol: Option<f64>,
-    /// What a spike differs from the running mean by, at least, as a multiple of that mean.
+    /// Minimum difference between a spike and the running mean, as a multiple of the mean.
     #[setters(into)]
     pub rtol: Option<f64>,
-    /// The file to note batches in, or a folder for `skip_batches.json`; by default `default_root_dir`.
+    /// The file to record batches in, or a folder for `skip_batches.json`; by default `default_root_dir`.
     #[setters(into, strip_option)]
     pub exclude_batches_path: Option<PathBuf>,
     /// Whether NaN and infinity are spikes.
@@ -129,7 +129,7 @@ impl SpikeDetection {
         SpikeDetection::default()
     }
 
-    /// The batches noted so far: two for each spike.
+    /// The batches recorded so far: two per spike.
     pub fn bad_batches(&self) -> &[i64] {
         &self.bad_batches
     }
@@ -151,7 +151,7 @@ impl SpikeDetection {
         !is_better_or_same && differs_by(self.options.atol) && differs_by(self.options.rtol.map(|r| (r * mean).abs()))
     }
 
-    /// Notes the batch and the one before it.
+    /// Records the batch and the one before it.
     fn note(&mut self, trainer: &TrainerState, batch_idx: usize, loss: f64) -> Result<TrainingSpike> {
         let given = self.options.exclude_batches_path.clone().unwrap_or_else(|| trainer.default_root_dir());
         let is_file = given.extension().is_some_and(|extension| extension == "json");

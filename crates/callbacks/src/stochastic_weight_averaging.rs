@@ -1,4 +1,4 @@
-//! [`StochasticWeightAveraging`]: trains the last epochs at a constant learning rate, and averages their weights.
+//! [`StochasticWeightAveraging`]: averages the weights of the last epochs, trained at a constant learning rate.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::averaged_model::{AveragedModel, Averaging, Buffers, device};
 const NAME: &str = "StochasticWeightAveraging";
 
 /// Trains the last epochs at a learning rate of its own, and averages the weights that each of them begins with:
-/// [stochastic weight averaging](https://arxiv.org/abs/1803.05407), as Lightning's callback of this name.
+/// [stochastic weight averaging](https://arxiv.org/abs/1803.05407), like Lightning's callback of the same name.
 ///
 /// From `swa_epoch_start` on, the module's scheduler is replaced by one that anneals to `swa_lrs` and stays there. At
 /// the end of training the averages become the module's weights. If the module has batch norms (variables named
@@ -25,8 +25,8 @@ const NAME: &str = "StochasticWeightAveraging";
 /// anew. (The first batch passes twice, the first time to find out the layers' momentum.)
 ///
 /// Differences from Lightning: the extra epoch changes no weight, where Lightning's ends in one more step with the last
-/// gradients unless validation dropped them; loaders need not know their length; batch norms that `training_step` leaves
-/// alone keep their statistics; and a run can be resumed within any epoch.
+/// gradients unless validation dropped them; loaders need not know their length; batch norms that `training_step`
+/// leaves alone keep their statistics; and a run can be resumed within any epoch.
 ///
 /// ```
 /// use fulgurite::prelude::*;
@@ -39,7 +39,7 @@ pub struct StochasticWeightAveraging {
     options: StochasticWeightAveragingOptions,
     averaging: Averaging,
     average: Option<AveragedModel>,
-    /// Whether its scheduler is in place.
+    /// Whether the SWA scheduler has replaced the module's.
     initialized: bool,
     /// The first epoch, counted from 0, whose weights are averaged.
     swa_start: u64,
@@ -47,7 +47,7 @@ pub struct StochasticWeightAveraging {
     max_epochs: Option<u64>,
     refreshes_batch_norm: bool,
     latest_update_epoch: Option<u64>,
-    /// From a checkpoint, until fit starts.
+    /// State restored from a checkpoint, until fit starts.
     restored: Option<Restored>,
 }
 
@@ -63,17 +63,18 @@ struct Restored {
 #[setters(generate_delegates(ty = "StochasticWeightAveraging", field = "options"))]
 #[non_exhaustive]
 pub struct StochasticWeightAveragingOptions {
-    /// The learning rate to anneal to: one for all parameter groups, or one for each.
+    /// The learning rate to anneal to: one for all parameter groups, or one per group.
     #[setters(skip)]
     pub swa_lrs: SwaLrs,
-    /// The epoch to begin with, counted from 1; or, written as 0.8, the part of `max_epochs` to pass before.
+    /// The epoch at which averaging starts, counted from 1; or, as a float such as 0.8, the fraction of `max_epochs`
+    /// before it.
     #[setters(into)]
     pub swa_epoch_start: EpochStart,
-    /// How many epochs the learning rate takes to get to `swa_lrs`.
+    /// The number of epochs in which the learning rate anneals to `swa_lrs`.
     pub annealing_epochs: u32,
-    /// The curve that the learning rate follows.
+    /// The annealing strategy of the learning rate.
     pub annealing_strategy: AnnealingStrategy,
-    /// Where the averages are kept, such as `cpu` or `cuda:0`; without a value, where the module is.
+    /// The device of the averages, such as `cpu` or `cuda:0`; by default the device of the module.
     #[setters(skip)]
     pub device: Option<String>,
 }
@@ -82,29 +83,29 @@ pub struct StochasticWeightAveragingOptions {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum SwaLrs {
-    /// The same for all parameter groups.
+    /// One learning rate for all parameter groups.
     Same(f64),
-    /// One for each, in their order.
+    /// One learning rate per parameter group.
     Each(Vec<f64>),
 }
 
-/// When [`StochasticWeightAveraging`] begins.
+/// When [`StochasticWeightAveraging`] starts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum EpochStart {
-    /// With this epoch, counted from 1.
+    /// At this epoch, counted from 1.
     Epoch(u64),
-    /// After this part of `max_epochs`, from 0.0 to 1.0.
+    /// After this fraction of `max_epochs`, from 0.0 to 1.0.
     Fraction(f64),
 }
 
-/// A curve from one learning rate to another.
+/// The annealing curve from one learning rate to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AnnealingStrategy {
-    /// Half a cosine.
+    /// Cosine annealing.
     Cos,
-    /// A line.
+    /// Linear annealing.
     Linear,
 }
 
@@ -126,7 +127,7 @@ impl From<u64> for EpochStart {
     }
 }
 
-/// A negative epoch is 0, which is refused.
+/// A negative epoch becomes 0, which is rejected.
 impl From<i32> for EpochStart {
     fn from(epoch: i32) -> EpochStart {
         EpochStart::Epoch(u64::try_from(epoch).unwrap_or(0))
@@ -210,7 +211,7 @@ impl StochasticWeightAveragingOptions {
                 )));
             }
         };
-        // Where PyTorch's count begins; it is seen in checkpoints alone.
+        // PyTorch's initial count; visible only in checkpoints.
         let scheduler = SWALR::new(lrs.clone()).anneal_epochs(self.annealing_epochs);
         let scheduler = match (self.annealing_strategy, max_epochs.and_then(|epochs| u32::try_from(epochs).ok())) {
             (AnnealingStrategy::Linear, _) => scheduler.anneal_strategy(AnnealStrategy::Linear),
@@ -244,20 +245,20 @@ impl StochasticWeightAveraging {
         }
     }
 
-    /// Where the averages are kept, such as `"cpu"` or `"cuda:0"`; `None` for where the module is.
+    /// The device of the averages, such as `"cpu"` or `"cuda:0"`; `None` for the device of the module.
     pub fn device<'a>(mut self, device: impl Into<Option<&'a str>>) -> Self {
         self.options.device = device.into().map(str::to_owned);
         self
     }
 
-    /// How a parameter goes into its average: made of the average so far, the parameter, and how many values the average
-    /// holds. All count the same by default.
+    /// The averaging function: computes the new average from the current average, the parameter, and the number of
+    /// averaged values. The default is the equally weighted mean.
     pub fn avg_fn(mut self, avg_fn: impl Fn(&Tensor, &Tensor, u64) -> Result<Tensor> + Send + Sync + 'static) -> Self {
         self.averaging = Averaging::With(Arc::new(avg_fn));
         self
     }
 
-    /// How many epochs' weights are in the averages.
+    /// The number of epochs averaged so far.
     pub fn n_averaged(&self) -> u64 {
         self.average.as_ref().map_or(0, AveragedModel::n_averaged)
     }
@@ -271,7 +272,7 @@ impl StochasticWeightAveraging {
         self.refreshes_batch_norm && self.max_epochs == Some(epoch)
     }
 
-    /// Puts its scheduler in place of the module's.
+    /// Replaces the module's scheduler with the SWA scheduler.
     fn install_scheduler(&mut self, trainer: &mut TrainerState) -> Result<()> {
         let max_epochs = trainer.max_epochs();
         let options = &self.options;
@@ -367,7 +368,7 @@ impl Callback for StochasticWeightAveraging {
         Ok(())
     }
 
-    /// Within the extra epoch, its start is not come by again.
+    /// When resuming within the extra epoch, its start hook is not called again.
     fn on_train_start(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView) -> Result<()> {
         let epoch = trainer.progress().epoch.current;
         if self.is_refresh(trainer.current_epoch()) && epoch.started > epoch.completed {
@@ -427,7 +428,7 @@ impl Callback for StochasticWeightAveraging {
         Ok(())
     }
 
-    /// The scheduler is not at hand in [`state_dict`](Callback::state_dict).
+    /// The scheduler is not accessible in [`state_dict`](Callback::state_dict).
     fn on_save_checkpoint(
         &mut self,
         trainer: &mut TrainerState,

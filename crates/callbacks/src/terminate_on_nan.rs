@@ -1,4 +1,4 @@
-//! [`TerminateOnNaN`]: ends a run whose loss is no longer a number.
+//! [`TerminateOnNaN`]: ends a run whose loss is NaN or infinite.
 
 use std::any::Any;
 
@@ -37,7 +37,7 @@ pub struct TerminateOnNaN {
 #[setters(strip_option, generate_delegates(ty = "TerminateOnNaN", field = "options"))]
 #[non_exhaustive]
 pub struct TerminateOnNaNOptions {
-    /// Batches after which the losses are looked at; by default 1 on the processor, `log_every_n_steps` on a GPU.
+    /// The number of batches between two checks of the losses; by default 1 on the CPU, `log_every_n_steps` on a GPU.
     pub every_n_steps: Option<u64>,
 }
 
@@ -50,7 +50,7 @@ impl Configurable for TerminateOnNaN {
 }
 
 impl TerminateOnNaN {
-    /// Looks at the losses as often as that is cheap.
+    /// Checks the losses as often as is cheap.
     pub fn new() -> TerminateOnNaN {
         TerminateOnNaN::default()
     }
@@ -76,7 +76,7 @@ impl TerminateOnNaN {
 
 impl Callback for TerminateOnNaN {
     fn on_train_start(&mut self, _: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
-        // Those of a run that failed are nobody's.
+        // Values of a failed run are dropped.
         self.losses = Deferred::default();
         Ok(())
     }

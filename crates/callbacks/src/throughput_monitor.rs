@@ -1,4 +1,4 @@
-//! [`ThroughputMonitor`]: writes how much is trained on per second to the loggers.
+//! [`ThroughputMonitor`]: logs throughput.
 
 use std::any::Any;
 use std::fmt;
@@ -14,8 +14,7 @@ use fulgurite_torch::tch::{Cuda, Device};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Writes samples, items (tokens) and floating-point operations per second to the loggers, and how much of what the
-/// device could do at best that is (MFU).
+/// Logs samples, items (tokens) and floating-point operations per second, and the model FLOPs utilization (MFU).
 ///
 /// Names are those of [`Throughput`] after the stage: `train/device/samples_per_sec`, `validate/time`. Totals are
 /// written at every logging interval, rates once `window_size` batches were seen. The clock of training stands still
@@ -40,9 +39,9 @@ pub struct ThroughputMonitor {
     batch_size: Option<Count>,
     length: Option<Count>,
     clock: Clock,
-    /// By stage; the sanity check is not measured.
+    /// Measurements by stage; the sanity check is not measured.
     meters: [Option<Meter>; 5],
-    /// It has said that no FLOPs are known.
+    /// Whether it has warned that the FLOPs are unknown.
     warned: bool,
 }
 
@@ -52,14 +51,14 @@ pub struct ThroughputMonitor {
 #[setters(strip_option, generate_delegates(ty = "ThroughputMonitor", field = "options"))]
 #[non_exhaustive]
 pub struct ThroughputMonitorOptions {
-    /// Batches that rates are taken over: 2 or more.
+    /// The number of batches that rates are computed over: 2 or more.
     pub window_size: usize,
-    /// What stands between the parts of a name.
+    /// The separator between the parts of a name.
     #[setters(into)]
     pub separator: String,
-    /// Floating-point operations per second that the device could do at best; by default what its maker says.
+    /// Peak floating-point operations per second of the device; by default the vendor's specification.
     pub available_flops: Option<f64>,
-    /// Floating-point operations that one batch takes, forward and backward; by default what the module says.
+    /// Floating-point operations of one batch, forward and backward; by default those that the module reports.
     pub flops_per_batch: Option<f64>,
 }
 
@@ -76,21 +75,21 @@ impl Default for ThroughputMonitorOptions {
 
 type CountFn = dyn Fn(&dyn Any) -> Option<usize> + Send;
 
-/// Counts something in a batch; `None` for a batch of another type.
+/// A counting function for batches; returns `None` for a batch of another type.
 struct Count {
     count: Box<CountFn>,
-    /// The type it takes.
+    /// The batch type it accepts.
     of: &'static str,
 }
 
-/// Seconds since some moment.
+/// Seconds since an arbitrary start.
 struct Clock(Box<dyn Fn() -> f64 + Send>);
 
-/// What was done in a stage since it began.
+/// The measurements of a stage since it began.
 #[derive(Debug)]
 struct Meter {
     throughput: Throughput,
-    /// When it began; moved on by what is not to be counted.
+    /// The start time, advanced by time that is not counted.
     start: f64,
     work: Work,
 }
@@ -125,19 +124,19 @@ impl ThroughputMonitor {
         }
     }
 
-    /// Counts the samples of a batch so, rather than as `Batch::size`.
+    /// Sets the function that counts the samples of a batch, instead of `Batch::size`.
     pub fn batch_size_fn<B: 'static>(mut self, count: impl Fn(&B) -> usize + Send + 'static) -> Self {
         self.batch_size = Some(Count::new(count));
         self
     }
 
-    /// Counts the items, such as tokens, of all samples of a batch together.
+    /// Sets the function that counts the items, such as tokens, of all samples of a batch.
     pub fn length_fn<B: 'static>(mut self, count: impl Fn(&B) -> usize + Send + 'static) -> Self {
         self.length = Some(Count::new(count));
         self
     }
 
-    /// Takes the time from here, in seconds, rather than from the machine's clock; for tests.
+    /// Sets the clock, in seconds, instead of the system's; for tests.
     pub fn clock(mut self, seconds: impl Fn() -> f64 + Send + 'static) -> Self {
         self.clock = Clock(Box::new(seconds));
         self
@@ -191,7 +190,7 @@ impl ThroughputMonitor {
         Ok(meter.throughput.update(meter.work)?)
     }
 
-    /// Writes what is known to the loggers, at `x` if given.
+    /// Writes the values to the loggers, at `x` if given.
     fn write(&self, trainer: &mut TrainerState, x: Option<u64>) -> Result<()> {
         let stage = trainer.stage();
         let Some(meter) = self.meters[stage as usize].as_ref().filter(|_| trainer.should_update_logs()) else {

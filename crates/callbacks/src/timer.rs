@@ -1,4 +1,4 @@
-//! [`Timer`]: measures the stages of a run, and ends training when its time is over.
+//! [`Timer`]: measures the stages of a run, and enforces a time limit on training.
 
 use std::any::Any;
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use fulgurite_torch::Dict;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Measures how long training, validation and test take, and ends training when its time is over.
+/// Measures the time spent in training, validation and test, and ends training when the time limit is reached.
 ///
-/// The time spent is part of checkpoints, so a resumed run has what is left of it; one that has none left ends at once.
-/// [`parse_time`](fulgurite_engine::config::parse_time) reads a time such as `00:12:00:00`. `Trainer::builder().max_time(..)` adds
-/// a timer.
+/// Checkpoints include the elapsed time, so a resumed run has only the rest; if none is left, it ends immediately.
+/// [`parse_time`](fulgurite_engine::config::parse_time) parses a time such as `00:12:00:00`.
+/// `Trainer::builder().max_time(..)` adds a timer.
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,9 +44,9 @@ pub struct TimerOptions {
     #[serde(with = "spelling::optional_time")]
     #[schemars(with = "Option<String>")]
     pub duration: Option<Duration>,
-    /// Whether to look at the clock after every batch or after every epoch.
+    /// Whether to check the time after every batch or after every epoch.
     pub interval: Interval,
-    /// Whether to print a line when the time is over.
+    /// Whether to print a message when the time limit is reached.
     pub verbose: bool,
 }
 
@@ -82,17 +82,17 @@ impl Timer {
         Timer { options, clocks: [Clock::default(); 5], offset: Duration::ZERO }
     }
 
-    /// When a stage was entered last.
+    /// When a stage last started.
     pub fn start_time(&self, stage: Stage) -> Option<Instant> {
         self.clocks[stage as usize].start
     }
 
-    /// When a stage was left last.
+    /// When a stage last ended.
     pub fn end_time(&self, stage: Stage) -> Option<Instant> {
         self.clocks[stage as usize].end
     }
 
-    /// How long a stage took, the last time it ran; for training, runs that this one was resumed from count too.
+    /// The duration of the last run of a stage; for training, including the runs that this one was resumed from.
     pub fn time_elapsed(&self, stage: Stage) -> Duration {
         let offset = if stage == Stage::Train { self.offset } else { Duration::ZERO };
         let Clock { start, end } = self.clocks[stage as usize];
@@ -100,7 +100,7 @@ impl Timer {
         offset + start.map_or(Duration::ZERO, since)
     }
 
-    /// How much training time is left; `None` without a limit.
+    /// The remaining training time; `None` without a limit.
     pub fn time_remaining(&self) -> Option<Duration> {
         Some(self.options.duration?.saturating_sub(self.time_elapsed(Stage::Train)))
     }

@@ -1,4 +1,4 @@
-//! [`LearningRateFinder`] and [`BatchSizeFinder`]: the tuner at the start of a run.
+//! [`LearningRateFinder`] and [`BatchSizeFinder`]: run the tuner at the start of a run.
 
 use fulgurite_engine::config::Configurable;
 use fulgurite_engine::tuner::{
@@ -10,7 +10,7 @@ use fulgurite_torch::Dict;
 fulgurite_engine::learning_rate_finder_options_setters!(LearningRateFinder, options);
 fulgurite_engine::batch_size_finder_options_setters!(BatchSizeFinder, options);
 
-/// Finds a learning rate before `fit` begins, and trains with it, as Lightning's callback of this name. See
+/// Finds a learning rate before `fit` begins and trains with it, like Lightning's callback of the same name. See
 /// `Tuner::lr_find`.
 ///
 /// ```
@@ -32,7 +32,7 @@ impl LearningRateFinder {
         LearningRateFinder::default()
     }
 
-    /// What the last fit's test found.
+    /// The result of the range test in the last fit.
     pub fn found(&self) -> Option<LrFind> {
         self.found.get()
     }
@@ -58,7 +58,7 @@ impl Callback for LearningRateFinder {
 }
 
 /// Finds the largest batch size that fits into memory before an entry point begins, as Lightning's callback of this
-/// name. A run that is resumed goes on with the size that was found for it. See `Tuner::scale_batch_size`.
+/// name. A run that is resumed continues with the size that was found for it. See `Tuner::scale_batch_size`.
 ///
 /// ```
 /// use fulgurite::callbacks::BatchSizeFinder;
@@ -75,12 +75,12 @@ pub struct BatchSizeFinder {
 }
 
 impl BatchSizeFinder {
-    /// Doubles from 2 until memory runs out.
+    /// Doubles the batch size, starting at 2, until memory runs out.
     pub fn new() -> BatchSizeFinder {
         BatchSizeFinder::default()
     }
 
-    /// What the last entry point found.
+    /// The result for the last entry point.
     pub fn optimal_batch_size(&self) -> Option<u64> {
         self.optimal_batch_size.get()
     }

@@ -132,7 +132,8 @@ pub trait Callback: Any + Send {
     }
 
     /// Whether it looks at what the module logs at the end of a training epoch: its
-    /// [`on_train_epoch_end`](Callback::on_train_epoch_end) is called after the module's. So are those of checkpointers.
+    /// [`on_train_epoch_end`](Callback::on_train_epoch_end) is called after the module's. So are those of
+    /// checkpointers.
     fn reads_epoch_end_of_module(&self) -> bool {
         false
     }
@@ -150,90 +151,90 @@ pub trait Callback: Any + Send {
         fulgurite_torch::short_type_name::<Self>().to_owned()
     }
 
-    /// What a checkpoint keeps of it; empty for nothing.
+    /// State to save in checkpoints; empty for none.
     fn state_dict(&self) -> Dict {
         Dict::new()
     }
 
-    /// Restores what [`state_dict`](Callback::state_dict) returned.
+    /// Restores the state returned by [`state_dict`](Callback::state_dict).
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
         Ok(())
     }
 
-    /// An entry point begins.
+    /// Called when an entry point begins.
     fn setup(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView, stage: TrainerFn) -> Result<()> {
         Ok(())
     }
 
-    /// An entry point ended, however it ended.
+    /// Called when an entry point ends, also after an error.
     fn teardown(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView, stage: TrainerFn) -> Result<()> {
         Ok(())
     }
 
     plain_hooks! {
-        /// Fit begins; the optimizers exist.
+        /// Called when fit begins; the optimizers exist.
         on_fit_start;
-        /// Fit ended.
+        /// Called when fit ends.
         on_fit_end;
-        /// The sanity check begins.
+        /// Called when the sanity check begins.
         on_sanity_check_start;
-        /// The sanity check ended.
+        /// Called when the sanity check ends.
         on_sanity_check_end;
-        /// Training begins.
+        /// Called when training begins.
         on_train_start;
-        /// Training ended.
+        /// Called when training ends.
         on_train_end;
-        /// A training epoch begins.
+        /// Called at the start of a training epoch.
         on_train_epoch_start;
-        /// A training epoch ended.
+        /// Called at the end of a training epoch.
         on_train_epoch_end;
-        /// After the backward pass.
+        /// Called after the backward pass.
         on_after_backward;
-        /// Validation begins.
+        /// Called when validation begins.
         on_validation_start;
-        /// Validation ended; its metrics are complete.
+        /// Called when validation ends; its metrics are complete.
         on_validation_end;
-        /// The walk through the validation loaders begins.
+        /// Called at the start of the validation epoch.
         on_validation_epoch_start;
-        /// The walk through the validation loaders ended.
+        /// Called at the end of the validation epoch.
         on_validation_epoch_end;
-        /// Test begins.
+        /// Called when test begins.
         on_test_start;
-        /// Test ended.
+        /// Called when test ends.
         on_test_end;
-        /// The walk through the test loaders begins.
+        /// Called at the start of the test epoch.
         on_test_epoch_start;
-        /// The walk through the test loaders ended.
+        /// Called at the end of the test epoch.
         on_test_epoch_end;
-        /// Prediction begins.
+        /// Called when prediction begins.
         on_predict_start;
-        /// Prediction ended.
+        /// Called when prediction ends.
         on_predict_end;
-        /// The walk through the prediction loaders begins.
+        /// Called at the start of the prediction epoch.
         on_predict_epoch_start;
-        /// The walk through the prediction loaders ended.
+        /// Called at the end of the prediction epoch.
         on_predict_epoch_end;
     }
 
     eval_batch_hooks! {
-        /// A validation batch is on the device. `batch` can be downcast to the module's `Batch`.
+        /// Called when a validation batch is on the device. `batch` can be downcast to the module's `Batch`.
         on_validation_batch_start;
-        /// A test batch is on the device.
+        /// Called when a test batch is on the device.
         on_test_batch_start;
-        /// A prediction batch is on the device.
+        /// Called when a prediction batch is on the device.
         on_predict_batch_start;
     }
 
     eval_batch_end_hooks! {
-        /// A validation batch was evaluated. `outputs` are those of [`Step::set_outputs`](crate::Step::set_outputs), or `None`.
+        /// Called after a validation batch. `outputs` are those of [`Step::set_outputs`](crate::Step::set_outputs), or `None`.
         on_validation_batch_end;
-        /// A test batch was evaluated. `outputs` are those of [`Step::set_outputs`](crate::Step::set_outputs), or `None`.
+        /// Called after a test batch. `outputs` are those of [`Step::set_outputs`](crate::Step::set_outputs), or `None`.
         on_test_batch_end;
-        /// A batch was predicted.
+        /// Called after a prediction batch.
         on_predict_batch_end;
     }
 
-    /// A training batch is on the device. `batch` can be downcast to the module's `Batch`.
+    /// Called when a training batch is on the device. `batch` can be downcast to the module's `Batch`.
     fn on_train_batch_start(
         &mut self,
         trainer: &mut TrainerState,
@@ -244,7 +245,7 @@ pub trait Callback: Any + Send {
         Ok(())
     }
 
-    /// A training batch was trained on.
+    /// Called after a training batch.
     fn on_train_batch_end(
         &mut self,
         trainer: &mut TrainerState,
@@ -256,7 +257,7 @@ pub trait Callback: Any + Send {
         Ok(())
     }
 
-    /// The gradients of the last step are about to be dropped.
+    /// Called before the gradients are zeroed.
     fn on_before_zero_grad(
         &mut self,
         trainer: &mut TrainerState,
@@ -266,7 +267,7 @@ pub trait Callback: Any + Send {
         Ok(())
     }
 
-    /// Before the backward pass of `loss`.
+    /// Called before the backward pass of `loss`.
     fn on_before_backward(
         &mut self,
         trainer: &mut TrainerState,
@@ -276,7 +277,7 @@ pub trait Callback: Any + Send {
         Ok(())
     }
 
-    /// The gradients of the window are complete, and not clipped yet.
+    /// Called before an optimizer step, with the accumulated gradients before clipping.
     fn on_before_optimizer_step(
         &mut self,
         trainer: &mut TrainerState,
@@ -286,13 +287,14 @@ pub trait Callback: Any + Send {
         Ok(())
     }
 
-    /// An error ends the run.
+    /// Called when an error ends the run.
     fn on_exception(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView, error: &Error) -> Result<()> {
         Ok(())
     }
 
-    /// A checkpoint could not be written: what was to be done, and why it was not. Of a checkpoint that is written in the
-    /// background this is known only later, after a batch or at the end, when others may have been asked for already.
+    /// Called when a checkpoint could not be written, with the request and the error. Of a checkpoint that is written
+    /// in the background this is known only later, after a batch or at the end, when others may have been asked for
+    /// already.
     fn on_checkpoint_failed(
         &mut self,
         trainer: &mut TrainerState,
@@ -303,8 +305,9 @@ pub trait Callback: Any + Send {
         Ok(())
     }
 
-    /// A checkpoint is about to be written; it may be added to. One of weights alone has no `optimizer_states`, and whatever
-    /// takes the place of the weights in a whole one takes it there, too. (Lightning does not call it for those.)
+    /// Called before a checkpoint is written; entries may be added. One of weights alone has no `optimizer_states`, and
+    /// whatever takes the place of the weights in a whole one takes it there, too. (Lightning does not call it for
+    /// those.)
     fn on_save_checkpoint(
         &mut self,
         trainer: &mut TrainerState,
@@ -314,7 +317,7 @@ pub trait Callback: Any + Send {
         Ok(())
     }
 
-    /// A checkpoint was read; called before [`load_state_dict`](Callback::load_state_dict).
+    /// Called after a checkpoint was read, before [`load_state_dict`](Callback::load_state_dict).
     fn on_load_checkpoint(
         &mut self,
         trainer: &mut TrainerState,

@@ -37,7 +37,7 @@ pub trait Checkpointer {
     /// The files that `ckpt_path("last")` chooses the furthest of. Asked before [`setup`](crate::Callback::setup).
     fn last_checkpoints(&self, trainer: &mut TrainerState) -> Vec<PathBuf>;
 
-    /// Whether a fit that is given no `ckpt_path` goes on from the furthest of these: what a crash left.
+    /// Whether a fit that is given no `ckpt_path` resumes from the furthest of these: what a crash left.
     fn resumes_by_itself(&self) -> bool {
         false
     }

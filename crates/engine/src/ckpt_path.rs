@@ -22,7 +22,7 @@ use crate::module::LightningModule;
 use crate::stage::TrainerFn;
 use crate::state::TrainerState;
 
-/// Of checkpoints that the next run of a scheduler's job goes on from, followed by a number.
+/// Of checkpoints that the next run of a scheduler's job resumes from, followed by a number.
 const HPC_PREFIX: &str = "hpc_ckpt_";
 
 /// A root folder holds experiments, those hold runs, and those hold `checkpoints`.
@@ -132,7 +132,7 @@ impl Engine {
         Ok(files.into_iter().filter(|file| named.contains(&file.path)).collect())
     }
 
-    /// Every checkpoint of runs that this one may go on with.
+    /// Every checkpoint of runs that this one may continue with.
     fn own_checkpoints(&mut self) -> Result<Vec<StoredFile>, Error> {
         let depth = self.depth_of_names();
         let mut folders: Vec<PathBuf> = Vec::new();
@@ -177,8 +177,8 @@ impl Engine {
         Ok(self.state.choose(candidates, Wanted::default())?.map(|chosen| chosen.path))
     }
 
-    /// The furthest that is whole and that this entry point can begin with, of a `configuration` where one is given; and the
-    /// loggers go on in the folders of the run that wrote it.
+    /// The furthest that is whole and that this entry point can begin with, of a `configuration` where one is given;
+    /// and the loggers continue in the folders of the run that wrote it.
     fn go_on(
         &mut self,
         files: Vec<StoredFile>,

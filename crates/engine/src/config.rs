@@ -33,11 +33,11 @@ pub trait Configurable: Sized {
     /// Its options, all with defaults.
     type Options: Serialize + DeserializeOwned + JsonSchema + Default;
 
-    /// Makes it of its options.
+    /// Creates it from its options.
     ///
     /// # Errors
     ///
-    /// An option, or a pair of options, that cannot be, and what to write instead.
+    /// If an option or a combination of options is invalid; the message says what to write instead.
     fn from_options(options: Self::Options) -> Result<Self, Error>;
 }
 
@@ -144,7 +144,7 @@ pub struct TrainerConfig {
     pub check_val_every_n_epoch: Option<u64>,
     /// Validation batches per loader to run before training; -1 for all.
     pub num_sanity_val_steps: i64,
-    /// Ask for the training and validation loaders again every n epochs; 0 for once. Loaders handed over are kept.
+    /// Ask for the training and validation loaders again every n epochs; 0 for once. Loaders passed are kept.
     pub reload_dataloaders_every_n_epochs: u64,
     /// Write step metrics every n optimizer steps; 0 for never.
     pub log_every_n_steps: u64,
@@ -169,7 +169,7 @@ pub struct TrainerConfig {
     pub enable_checkpointing: Option<bool>,
     /// Send the hyper-parameters of module and data module to the loggers when a run begins.
     pub enable_autolog_hparams: bool,
-    /// Where logs and checkpoints go when neither says otherwise; the current folder by default.
+    /// Where logs and checkpoints go when neither specifies otherwise; the current folder by default.
     #[setters(into)]
     pub default_root_dir: Option<PathBuf>,
     /// `cpu`, `cuda`, `mps`, `gpu` or `auto`.
@@ -178,7 +178,8 @@ pub struct TrainerConfig {
     /// Which devices of each machine, with a process for each: a number, a list, -1 for all, or `auto`.
     #[setters(into)]
     pub devices: Devices,
-    /// How processes work together: `auto`, `single_device`, `ddp` or `ddp_find_unused_parameters_true`, or `DdpOptions`.
+    /// How processes work together: `auto`, `single_device`, `ddp` or `ddp_find_unused_parameters_true`, or
+    /// `DdpOptions`.
     #[setters(into)]
     #[schemars(with = "String")]
     pub strategy: StrategyChoice,
@@ -251,7 +252,7 @@ impl TrainerConfig {
     ///
     /// # Errors
     ///
-    /// The first argument, or pair of arguments, that cannot be, and what to write instead.
+    /// For the first invalid argument or combination of arguments; the message says what to write instead.
     pub fn validate(&self) -> Result<(), Error> {
         let wrong = |message: String| Err(Error::Config(message));
         if let Some(max_epochs) = self.max_epochs.filter(|&n| n < -1) {
@@ -391,7 +392,7 @@ impl Limit {
     ///
     /// # Errors
     ///
-    /// A fraction of an unknown number; a positive fraction that allows none.
+    /// If it is a fraction and the length is unknown, or a positive fraction that rounds down to no batches.
     pub(crate) fn apply(self, name: &str, len: Option<usize>) -> Result<Option<usize>, Error> {
         match (self, len) {
             (Limit::Batches(n), len) => {

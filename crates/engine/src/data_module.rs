@@ -1,4 +1,4 @@
-//! Where batches come from: [`LightningDataModule`], or loaders handed over directly.
+//! Where batches come from: [`LightningDataModule`], or loaders passed directly.
 
 use fulgurite_data::{Batch, BoxLoader, CombinedLoader, DataLoader, FnLoader, IntoLoader, IterableDataLoader, Limited};
 use fulgurite_torch::{Dict, Value};
@@ -98,17 +98,17 @@ pub trait LightningDataModule: Send {
         Ok(())
     }
 
-    /// An error ends the run.
+    /// Called when an error ends the run.
     fn on_exception(&mut self, trainer: &mut TrainerState, error: &Error) -> Result<()> {
         Ok(())
     }
 
-    /// What a checkpoint keeps of it.
+    /// State to save in checkpoints.
     fn state_dict(&self) -> Result<Dict> {
         Ok(Dict::new())
     }
 
-    /// Restores what [`state_dict`](Self::state_dict) returned.
+    /// Restores the state returned by [`state_dict`](Self::state_dict).
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
         Ok(())
     }
@@ -130,7 +130,7 @@ pub trait LightningDataModule: Send {
 }
 
 /// Data handed to an entry point. Made from `&mut` data modules, loaders, tuples of loaders, or `()` for the module's
-/// own loader methods. Where loaders are handed over for training alone, or for validation alone, the others are still
+/// own loader methods. Where loaders are passed for training alone, or for validation alone, the others are still
 /// the module's own.
 pub struct Data<'a, B>(pub(crate) Source<'a, B>);
 
@@ -149,7 +149,7 @@ impl<B> Data<'_, B> {
         Data(Source::Loaders(Handed::Nothing, Handed::Loaders(loaders.into())))
     }
 
-    /// What was handed over for the entry point itself.
+    /// What was passed for the entry point itself.
     fn of_entry_point(loaders: Loaders<B>) -> Self {
         Data(Source::Loaders(Handed::Loaders(loaders), Handed::Nothing))
     }
@@ -157,14 +157,14 @@ impl<B> Data<'_, B> {
 
 pub(crate) enum Source<'a, B> {
     DataModule(&'a mut dyn LightningDataModule<Batch = B>),
-    /// What was handed over for the entry point, and for validation within fit.
+    /// What was passed for the entry point, and for validation within fit.
     Loaders(Handed<B>, Handed<B>),
     /// The module's own methods.
     Module,
 }
 
 impl<B> Source<'_, B> {
-    /// Whether loaders were handed over, for validation within fit (`of_fit_validation`) or for the entry point itself.
+    /// Whether loaders were passed, for validation within fit (`of_fit_validation`) or for the entry point itself.
     /// If not, they are asked for.
     pub(crate) fn is_handed_over(&self, of_fit_validation: bool) -> bool {
         let Source::Loaders(first, val) = self else { return false };
@@ -172,7 +172,7 @@ impl<B> Source<'_, B> {
     }
 }
 
-/// Loaders that were handed over for a stage.
+/// Loaders that were passed for a stage.
 pub(crate) enum Handed<B> {
     /// None were: those of the module are used.
     Nothing,
@@ -183,7 +183,7 @@ pub(crate) enum Handed<B> {
 }
 
 impl<B> Handed<B> {
-    /// Gives the loaders to the run; `None` if they are there, or if an empty list was handed over.
+    /// Gives the loaders to the run; `None` if they are there, or if an empty list was passed.
     pub(crate) fn take(&mut self) -> Option<Loaders<B>> {
         match std::mem::replace(self, Handed::Taken) {
             Handed::Loaders(loaders) if !loaders.0.is_empty() => Some(loaders),

@@ -43,7 +43,7 @@ pub struct EngineParts {
     pub optimizers: Option<OptimizerFactory>,
     /// The scheduler's job that this run is part of.
     pub job: Option<SlurmJob>,
-    /// The signal upon which the job is to be run again.
+    /// The signal on which the job is to be run again.
     pub requeue_signal: Option<Signal>,
 }
 

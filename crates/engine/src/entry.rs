@@ -23,7 +23,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// What was wrong with arguments, data or module, or what failed in a hook; teardown has run by then.
+    /// If the arguments, data or module are invalid, or a hook fails. Teardown has run by then.
     pub fn fit<'a, M: LightningModule>(
         &mut self,
         module: &mut M,
@@ -48,12 +48,12 @@ impl Engine {
         }
     }
 
-    /// Evaluates `module` on its validation loaders, or on its test loaders where `entry` is [`TrainerFn::Test`]. Returns the
-    /// logged values of each loader.
+    /// Evaluates `module` on its validation loaders, or on its test loaders where `entry` is [`TrainerFn::Test`].
+    /// Returns the logged values of each loader.
     ///
     /// # Errors
     ///
-    /// As [`fit`](Engine::fit).
+    /// As for [`fit`](Engine::fit).
     pub fn evaluate<'a, M: LightningModule>(
         &mut self,
         entry: TrainerFn,
@@ -78,7 +78,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// As [`fit`](Engine::fit).
+    /// As for [`fit`](Engine::fit).
     pub fn predict<'a, M: LightningModule>(
         &mut self,
         module: &mut M,
@@ -97,8 +97,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// Options that cannot be, a module with no or several optimizers, a hyper-parameter that is not there; what fails in a
-    /// trial.
+    /// If options are invalid, the module does not have exactly one optimizer, the hyper-parameter does not exist, or a
+    /// step fails in a trial.
     pub fn lr_find<'a, M: LightningModule>(
         &mut self,
         module: &mut M,
@@ -113,8 +113,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// Options that cannot be, loaders handed over directly, a hyper-parameter that is not there; what fails in a trial for
-    /// another reason than memory.
+    /// If options are invalid, loaders were passed directly, the hyper-parameter does not exist, or a step fails in a
+    /// trial for another reason than memory.
     pub fn scale_batch_size<'a, M: LightningModule>(
         &mut self,
         entry: TrainerFn,
@@ -126,12 +126,12 @@ impl Engine {
         self.enter(entry, module, data.into_data().0, ckpt_path, |run| run.scale_batch_size(options))
     }
 
-    /// Writes a checkpoint of `module` and of what the trainer knows; with `weights_only` without optimizers, schedulers and
-    /// callbacks. The state of a data module is not in it.
+    /// Writes a checkpoint of `module` and of what the trainer knows; with `weights_only` without optimizers,
+    /// schedulers and callbacks. The state of a data module is not in it.
     ///
     /// # Errors
     ///
-    /// A file that cannot be written; what a hook of the module or a callback said.
+    /// If the file cannot be written, or a hook of the module or a callback fails.
     pub fn save_checkpoint<M: LightningModule>(
         &mut self,
         module: &mut M,
@@ -159,7 +159,7 @@ impl Engine {
         let configuration = Configuration::of(&self.state, module, &data)?;
         let ckpt_path = self.resolve_ckpt_path(ckpt_path, &configuration)?;
         self.state.configuration = configuration;
-        // A run that goes on may do so in the folder of an earlier one.
+        // A run that is resumed may do so in the folder of an earlier one.
         self.state.follow_loggers_of_rank_zero()?;
         self.state.shutdown.join_earlier_run(ckpt_path.is_some());
         let signals = &self.state.shutdown.signals;

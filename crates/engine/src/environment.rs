@@ -23,7 +23,7 @@ impl TrainerConfig {
     ///
     /// # Errors
     ///
-    /// A variable whose value is none of its argument's.
+    /// If the value of a variable is not valid for its argument.
     pub fn from_env() -> Result<TrainerConfig, Error> {
         Ok(Environment::of(variables())?.config)
     }
@@ -47,7 +47,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// A variable whose value is none of its argument's.
+    /// If the value of a variable is not valid for its argument.
     pub fn of(variables: impl Iterator<Item = (String, String)>) -> Result<Environment, Error> {
         let known = serde_json::to_value(TrainerConfig::default()).unwrap_or_default();
         let mut arguments = Map::new();
@@ -148,7 +148,7 @@ mod tests {
                 "the environment variable PL_TRAINER_MAX_STEPS=many is no value of `max_steps`; write one, such as its default -1, or unset it"
             ],
         );
-        // Nothing is no null: a script's variable that is not set is no wish for 1000 epochs.
+        // Nothing is no null: a script's variable that is not set is no request for 1000 epochs.
         for empty in ["", " "] {
             for name in ["MAX_EPOCHS", "DETECT_ANOMALY", "ENABLE_PROGRESS_BAR", "GRADIENT_CLIP_VAL", "DETERMINISTIC"] {
                 let message = of(&[(name, empty)]).err().map(|error| error.to_string()).unwrap_or_default();

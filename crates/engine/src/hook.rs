@@ -81,21 +81,21 @@ hooks! {
     TransferBatchToDevice = "transfer_batch_to_device" => Forbidden,
     /// After a batch moved to the device.
     OnAfterBatchTransfer = "on_after_batch_transfer" => Forbidden,
-    /// Fit begins.
+    /// Called when fit begins.
     OnFitStart = "on_fit_start" => Forbidden,
-    /// Fit ended.
+    /// Called when fit ends.
     OnFitEnd = "on_fit_end" => Forbidden,
-    /// The sanity check begins.
+    /// Called when the sanity check begins.
     OnSanityCheckStart = "on_sanity_check_start" => Forbidden,
-    /// The sanity check ended.
+    /// Called when the sanity check ends.
     OnSanityCheckEnd = "on_sanity_check_end" => Forbidden,
-    /// Training begins.
+    /// Called when training begins.
     OnTrainStart = "on_train_start" => EpochOnly,
-    /// Training ended.
+    /// Called when training ends.
     OnTrainEnd = "on_train_end" => Forbidden,
-    /// A training epoch begins.
+    /// Called at the start of a training epoch.
     OnTrainEpochStart = "on_train_epoch_start" => EpochOnly,
-    /// A training epoch ended.
+    /// Called at the end of a training epoch.
     OnTrainEpochEnd = "on_train_epoch_end" => EpochOnly,
     /// A training batch begins.
     OnTrainBatchStart = "on_train_batch_start" => Step,
@@ -111,7 +111,7 @@ hooks! {
     OnBeforeBackward = "on_before_backward" => Step,
     /// The backward pass.
     Backward = "backward" => Step,
-    /// After the backward pass.
+    /// Called after the backward pass.
     OnAfterBackward = "on_after_backward" => Step,
     /// The gradients are complete and not yet clipped.
     OnBeforeOptimizerStep = "on_before_optimizer_step" => Step,
@@ -121,19 +121,19 @@ hooks! {
     OptimizerStep = "optimizer_step" => Step,
     /// A scheduler moves.
     LrSchedulerStep = "lr_scheduler_step" => Forbidden,
-    /// Validation switches the module to evaluation.
+    /// Switches the module to evaluation mode for validation.
     OnValidationModelEval = "on_validation_model_eval" => Forbidden,
-    /// Validation switches the module back.
+    /// Switches the module back to training mode after validation.
     OnValidationModelTrain = "on_validation_model_train" => Forbidden,
     /// Gradients are dropped before validation.
     OnValidationModelZeroGrad = "on_validation_model_zero_grad" => Forbidden,
-    /// Validation begins.
+    /// Called when validation begins.
     OnValidationStart = "on_validation_start" => EpochOnly,
-    /// Validation ended.
+    /// Called when validation ends.
     OnValidationEnd = "on_validation_end" => Forbidden,
-    /// A walk through the validation loaders begins.
+    /// Start of the validation epoch.
     OnValidationEpochStart = "on_validation_epoch_start" => EpochOnly,
-    /// A walk through the validation loaders ended.
+    /// End of the validation epoch.
     OnValidationEpochEnd = "on_validation_epoch_end" => EpochOnly,
     /// A validation batch begins.
     OnValidationBatchStart = "on_validation_batch_start" => Epoch,
@@ -141,17 +141,17 @@ hooks! {
     OnValidationBatchEnd = "on_validation_batch_end" => Epoch,
     /// The metrics of a validation batch.
     ValidationStep = "validation_step" => Epoch,
-    /// Test switches the module to evaluation.
+    /// Switches the module to evaluation mode for test.
     OnTestModelEval = "on_test_model_eval" => Forbidden,
-    /// Test switches the module back.
+    /// Switches the module back to training mode after test.
     OnTestModelTrain = "on_test_model_train" => Forbidden,
-    /// Test begins.
+    /// Called when test begins.
     OnTestStart = "on_test_start" => EpochOnly,
-    /// Test ended.
+    /// Called when test ends.
     OnTestEnd = "on_test_end" => Forbidden,
-    /// A walk through the test loaders begins.
+    /// Start of the test epoch.
     OnTestEpochStart = "on_test_epoch_start" => EpochOnly,
-    /// A walk through the test loaders ended.
+    /// End of the test epoch.
     OnTestEpochEnd = "on_test_epoch_end" => EpochOnly,
     /// A test batch begins.
     OnTestBatchStart = "on_test_batch_start" => Epoch,
@@ -159,15 +159,15 @@ hooks! {
     OnTestBatchEnd = "on_test_batch_end" => Epoch,
     /// The metrics of a test batch.
     TestStep = "test_step" => Epoch,
-    /// Prediction switches the module to evaluation.
+    /// Switches the module to evaluation mode for prediction.
     OnPredictModelEval = "on_predict_model_eval" => Forbidden,
-    /// Prediction begins.
+    /// Called when prediction begins.
     OnPredictStart = "on_predict_start" => Forbidden,
-    /// Prediction ended.
+    /// Called when prediction ends.
     OnPredictEnd = "on_predict_end" => Forbidden,
-    /// A walk through the prediction loaders begins.
+    /// Start of the prediction epoch.
     OnPredictEpochStart = "on_predict_epoch_start" => Forbidden,
-    /// A walk through the prediction loaders ended.
+    /// End of the prediction epoch.
     OnPredictEpochEnd = "on_predict_epoch_end" => Forbidden,
     /// A prediction batch begins.
     OnPredictBatchStart = "on_predict_batch_start" => Forbidden,
@@ -177,7 +177,7 @@ hooks! {
     PredictStep = "predict_step" => Forbidden,
     /// A checkpoint is about to be written.
     OnSaveCheckpoint = "on_save_checkpoint" => Forbidden,
-    /// A checkpoint was read.
+    /// Called after a checkpoint was read.
     OnLoadCheckpoint = "on_load_checkpoint" => Forbidden,
     /// State is gathered for a checkpoint.
     StateDict = "state_dict" => Forbidden,
@@ -185,7 +185,7 @@ hooks! {
     LoadStateDict = "load_state_dict" => Forbidden,
     /// The tuner changes a hyper-parameter.
     SetHparam = "set_hparam" => Forbidden,
-    /// An error ends the run.
+    /// Called when an error ends the run.
     OnException = "on_exception" => Forbidden,
     /// A checkpoint could not be written.
     OnCheckpointFailed = "on_checkpoint_failed" => Forbidden,

@@ -67,12 +67,13 @@ pub trait LightningModule: Any + Send + Sized {
     /// What its steps receive, and what its loaders must yield.
     type Batch: Batch;
 
-    /// The parameters and buffers: usually the [`nn::VarStore`](fulgurite_torch::tch::nn::VarStore) that its layers were
-    /// made from, or any other [`Parameters`]. What is listed there follows the run to its device and into checkpoints.
+    /// The parameters and buffers: usually the [`nn::VarStore`](fulgurite_torch::tch::nn::VarStore) that its layers
+    /// were made from, or any other [`Parameters`]. What is listed there follows the run to its device and into
+    /// checkpoints.
     fn vars(&self) -> &dyn Parameters;
 
-    /// The loss of one batch, a scalar with a gradient. The trainer runs the backward pass and the optimizer. A module that is
-    /// never trained returns an error that says so.
+    /// The loss of one batch, a scalar with a gradient. The trainer runs the backward pass and the optimizer. A module
+    /// that is never trained returns an error that says so.
     fn training_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<Loss>;
 
     /// Metrics of one validation batch, without gradients.
@@ -98,8 +99,8 @@ pub trait LightningModule: Any + Send + Sized {
         not_implemented("configure_optimizers")
     }
 
-    /// Whether the trainer runs backward passes and optimizers. If not, [`training_step`](Self::training_step) does, with
-    /// [`Step::manual_backward`], [`Step::optimizer_step`] and their kin, over any number of optimizers.
+    /// Whether the trainer runs backward passes and optimizers. If not, [`training_step`](Self::training_step) does,
+    /// with [`Step::manual_backward`], [`Step::optimizer_step`] and their kin, over any number of optimizers.
     fn automatic_optimization(&self) -> bool {
         true
     }
@@ -218,37 +219,37 @@ pub trait LightningModule: Any + Send + Sized {
 
     // Fit -------------------------------------------------------------------------------------------------------------
 
-    /// Fit begins; the optimizers exist.
+    /// Called when fit begins; the optimizers exist.
     fn on_fit_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// Fit ended.
+    /// Called when fit ends.
     fn on_fit_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// Training begins, after the sanity check.
+    /// Called when training begins, after the sanity check.
     fn on_train_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// Training ended.
+    /// Called when training ends.
     fn on_train_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// An epoch begins.
+    /// Called at the start of a training epoch.
     fn on_train_epoch_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// An epoch ended; its metrics are complete.
+    /// Called at the end of a training epoch; its metrics are complete.
     fn on_train_epoch_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// A batch is on the device and not trained on yet.
+    /// Called before a training batch, which is on the device.
     fn on_train_batch_start(
         &mut self,
         trainer: &mut TrainerState,
@@ -258,7 +259,7 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(BatchFlow::Continue)
     }
 
-    /// A batch was trained on.
+    /// Called after a training batch.
     fn on_train_batch_end(
         &mut self,
         trainer: &mut TrainerState,
@@ -271,19 +272,19 @@ pub trait LightningModule: Any + Send + Sized {
 
     // Optimization ----------------------------------------------------------------------------------------------------
 
-    /// The gradients of the last step are about to be dropped.
+    /// Called before the gradients are zeroed.
     fn on_before_zero_grad(&mut self, trainer: &mut TrainerState, optimizer: &mut dyn Optimizer) -> Result<()> {
         Ok(())
     }
 
-    /// Drops the gradients of the last step.
+    /// Zeroes the gradients.
     fn optimizer_zero_grad(&mut self, trainer: &mut TrainerState, optimizer: &mut dyn Optimizer) -> Result<()> {
         optimizer.zero_grad();
         Ok(())
     }
 
-    /// Before the backward pass of `loss`, which is not divided by the accumulation window. In precision `16-mixed` it
-    /// is multiplied by the loss scale.
+    /// Called before the backward pass of `loss`, which is not divided by the accumulation window. In precision
+    /// `16-mixed` it is multiplied by the loss scale.
     fn on_before_backward(&mut self, trainer: &mut TrainerState, loss: &Tensor) -> Result<()> {
         Ok(())
     }
@@ -293,12 +294,12 @@ pub trait LightningModule: Any + Send + Sized {
         trainer.backward(loss)
     }
 
-    /// After the backward pass.
+    /// Called after the backward pass.
     fn on_after_backward(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// The gradients of the window are complete, without loss scale, and not clipped yet.
+    /// Called before an optimizer step, with the accumulated gradients unscaled and before clipping.
     fn on_before_optimizer_step(&mut self, trainer: &mut TrainerState, optimizer: &mut dyn Optimizer) -> Result<()> {
         Ok(())
     }
@@ -337,43 +338,43 @@ pub trait LightningModule: Any + Send + Sized {
 
     // Validation, test and prediction ---------------------------------------------------------------------------------
 
-    /// Validation switches the module to evaluation.
+    /// Switches the module to evaluation mode for validation.
     fn on_validation_model_eval(&mut self, trainer: &mut TrainerState) -> Result<()> {
         self.train(false)
     }
 
-    /// Validation is over: back to training.
+    /// Switches the module back to training mode after validation.
     fn on_validation_model_train(&mut self, trainer: &mut TrainerState) -> Result<()> {
         self.train(true)
     }
 
-    /// Gradients are dropped before validation, to save memory.
+    /// Zeroes the gradients before validation, to save memory.
     fn on_validation_model_zero_grad(&mut self, trainer: &mut TrainerState) -> Result<()> {
         trainer.zero_grad();
         Ok(())
     }
 
-    /// Validation begins.
+    /// Called when validation begins.
     fn on_validation_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// Validation ended.
+    /// Called when validation ends.
     fn on_validation_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// The walk through the validation loaders begins.
+    /// Called at the start of the validation epoch.
     fn on_validation_epoch_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// The walk through the validation loaders ended.
+    /// Called at the end of the validation epoch.
     fn on_validation_epoch_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// A validation batch is on the device.
+    /// Called when a validation batch is on the device.
     fn on_validation_batch_start(
         &mut self,
         trainer: &mut TrainerState,
@@ -384,7 +385,7 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(())
     }
 
-    /// A validation batch was evaluated. `outputs` are those of [`Step::set_outputs`], or `None`.
+    /// Called after a validation batch. `outputs` are those of [`Step::set_outputs`], or `None`.
     fn on_validation_batch_end(
         &mut self,
         trainer: &mut TrainerState,
@@ -396,37 +397,37 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(())
     }
 
-    /// Test switches the module to evaluation.
+    /// Switches the module to evaluation mode for test.
     fn on_test_model_eval(&mut self, trainer: &mut TrainerState) -> Result<()> {
         self.train(false)
     }
 
-    /// Test is over: back to training.
+    /// Switches the module back to training mode after test.
     fn on_test_model_train(&mut self, trainer: &mut TrainerState) -> Result<()> {
         self.train(true)
     }
 
-    /// Test begins.
+    /// Called when test begins.
     fn on_test_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// Test ended.
+    /// Called when test ends.
     fn on_test_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// The walk through the test loaders begins.
+    /// Called at the start of the test epoch.
     fn on_test_epoch_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// The walk through the test loaders ended.
+    /// Called at the end of the test epoch.
     fn on_test_epoch_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// A test batch is on the device.
+    /// Called when a test batch is on the device.
     fn on_test_batch_start(
         &mut self,
         trainer: &mut TrainerState,
@@ -437,7 +438,7 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(())
     }
 
-    /// A test batch was evaluated. `outputs` are those of [`Step::set_outputs`], or `None`.
+    /// Called after a test batch. `outputs` are those of [`Step::set_outputs`], or `None`.
     fn on_test_batch_end(
         &mut self,
         trainer: &mut TrainerState,
@@ -449,32 +450,32 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(())
     }
 
-    /// Prediction switches the module to evaluation.
+    /// Switches the module to evaluation mode for prediction.
     fn on_predict_model_eval(&mut self, trainer: &mut TrainerState) -> Result<()> {
         self.train(false)
     }
 
-    /// Prediction begins.
+    /// Called when prediction begins.
     fn on_predict_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// Prediction ended.
+    /// Called when prediction ends.
     fn on_predict_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// The walk through the prediction loaders begins.
+    /// Called at the start of the prediction epoch.
     fn on_predict_epoch_start(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// The walk through the prediction loaders ended.
+    /// Called at the end of the prediction epoch.
     fn on_predict_epoch_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// A prediction batch is on the device.
+    /// Called when a prediction batch is on the device.
     fn on_predict_batch_start(
         &mut self,
         trainer: &mut TrainerState,
@@ -485,7 +486,7 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(())
     }
 
-    /// A batch was predicted.
+    /// Called after a prediction batch.
     fn on_predict_batch_end(
         &mut self,
         trainer: &mut TrainerState,

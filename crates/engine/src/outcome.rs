@@ -16,21 +16,21 @@ pub enum Outcome {
     Stopped(String),
     /// The user pressed Ctrl-C.
     Interrupted {
-        /// The checkpoint to go on from, if checkpoints are written.
+        /// The checkpoint to resume from, if checkpoints are written.
         checkpoint: Option<PathBuf>,
     },
     /// A signal asked it to end: SIGTERM, or SIGHUP.
     Terminated {
         /// The signal.
         signal: Signal,
-        /// The checkpoint to go on from, if checkpoints are written.
+        /// The checkpoint to resume from, if checkpoints are written.
         checkpoint: Option<PathBuf>,
     },
     /// The scheduler said that the job's time is almost over, and was asked to run it again.
     Requeued {
         /// The signal.
         signal: Signal,
-        /// The checkpoint that the job's next run goes on from; none where nothing had been trained yet.
+        /// The checkpoint that the job's next run resumes from; none where nothing had been trained yet.
         checkpoint: Option<PathBuf>,
     },
 }

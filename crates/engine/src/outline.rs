@@ -4,7 +4,8 @@ use std::path::Path;
 
 use fulgurite_torch::{Dict, Value};
 
-/// A checkpoint, as far as one needs it to choose among several. What a file says is only believed as far as it can be seen.
+/// A checkpoint, as far as one needs it to choose among several. What a file says is only believed as far as it can be
+/// seen.
 #[derive(Clone, Copy)]
 pub struct Outline<'c>(pub &'c Dict);
 
@@ -13,7 +14,7 @@ pub struct Outline<'c>(pub &'c Dict);
 pub struct Reach {
     /// Optimizer steps and batches over the whole run.
     pub position: (i64, i64),
-    /// It goes on within an epoch, or after a whole one; not after one that was cut short.
+    /// It continues within an epoch, or after a whole one; not after one that was cut short.
     goes_on: bool,
     epoch: i64,
 }
@@ -126,7 +127,7 @@ mod tests {
             Outline(&Dict::new()).reach(),
             reach(1, 2, (1, 0), false),
             reach(1, 3, (1, 0), false),
-            // Of an epoch of 5 batches that was cut after 4: what was written at its end, and what goes on within it.
+            // Of an epoch of 5 batches that was cut after 4: what was written at its end, and what continues within it.
             reach(2, 4, (1, 1), false),
             reach(2, 4, (1, 0), false),
             reach(2, 5, (1, 0), true),

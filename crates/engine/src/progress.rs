@@ -18,7 +18,7 @@ pub struct Counter {
     pub completed: u64,
 }
 
-/// A [`Counter`] of the whole run, and one of what is in hand (the epoch, the evaluation).
+/// A [`Counter`] of the whole run, and one of the current epoch or evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counters {
@@ -46,13 +46,13 @@ pub struct Progress {
     pub scheduler: Counters,
     /// Validation batches.
     pub val_batch: Counters,
-    /// Whether the training batch in hand is the epoch's last.
+    /// Whether the current training batch is the epoch's last.
     pub is_last_batch: bool,
     /// Batches whose accumulation window closed: the x-axis of the loggers.
     pub batches_that_stepped: u64,
 }
 
-/// Where a restored run goes on.
+/// Where a restored run continues.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ResumePoint {
     /// Within an epoch, whose start hooks are not called again.
@@ -154,7 +154,7 @@ impl Counter {
 }
 
 impl Progress {
-    /// Where restored counters say that the run goes on; brings them to where they would stand there.
+    /// Where restored counters say that the run continues; brings them to where they would stand there.
     ///
     /// A checkpoint written in `on_train_batch_end` counts its batch as processed and not completed; one written in
     /// `on_train_epoch_end` counts its epoch so.

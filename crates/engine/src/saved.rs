@@ -1,5 +1,5 @@
-//! [`Saved`]: what a run that is resumed reads of its checkpoint. What is of another type than it must be is an error that
-//! names the entry; what is missing is noted, because the run then does not go on exactly where it was.
+//! [`Saved`]: what a run that is resumed reads of its checkpoint. What is of another type than it must be is an error
+//! that names the entry; what is missing is noted, because the run then does not continue exactly where it was.
 
 use std::cell::RefCell;
 
@@ -46,8 +46,8 @@ impl Missing {
         }
     }
 
-    /// What something says of itself once it is restored, beside what was saved of it under `path`: what was saved with another
-    /// type is wrong, and what was not saved is missing. Of what is `None` now the type cannot be told.
+    /// What something says of itself once it is restored, beside what was saved of it under `path`: what was saved with
+    /// another type is wrong, and what was not saved is missing. Of what is `None` now the type cannot be told.
     pub(crate) fn compare(&self, path: &str, saved: &Dict, restored: &Dict) -> Result<(), Wrong> {
         for (key, now) in restored.iter() {
             let path = format!("{path}.{}", name_of(key));
@@ -78,8 +78,8 @@ impl Missing {
         }
     }
 
-    /// What the user is to know: that the run does not go on exactly, and why. Rank zero says it, and other ranks what is of
-    /// their own.
+    /// What the user is to know: that the run does not continue exactly, and why. Rank zero says it, and other ranks
+    /// what is of their own.
     pub(crate) fn warning(&self, is_rank_zero: bool) -> Option<String> {
         if self.is_of_lightning && is_rank_zero {
             return Some(
@@ -144,7 +144,7 @@ impl<'c> Saved<'c> {
         self.value(key).map(|value| count(&self.name(key), value)).transpose()
     }
 
-    /// A number without which the run cannot go on at all.
+    /// A number without which the run cannot continue at all.
     pub(crate) fn required_count(&self, key: &str) -> Result<u64, Wrong> {
         self.count(key)?.ok_or_else(|| format!("there is no entry `{}`", self.name(key)))
     }
@@ -180,7 +180,7 @@ impl<'c> Saved<'c> {
         self.missing.compare(&self.path, self.entries, restored)
     }
 
-    /// A dict without which the run cannot go on at all.
+    /// A dict without which the run cannot continue at all.
     pub(crate) fn required_dict(&self, key: &str) -> Result<Saved<'c>, Wrong> {
         self.dict(key)?.ok_or_else(|| format!("there is no entry `{}`", self.name(key)))
     }

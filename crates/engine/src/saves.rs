@@ -77,8 +77,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 impl TrainerState {
-    /// What was logged before a checkpoint is on disk before it: a run that goes on from there does not log it again. So no
-    /// checkpoint is written after what cannot be.
+    /// What was logged before a checkpoint is on disk before it: a run that resumes from there does not log it again.
+    /// So no checkpoint is written after what cannot be.
     fn save_loggers(&mut self) -> Result<(), Error> {
         let saved: Vec<_> = self.fabric.loggers.iter_mut().map(|logger| logger.save()).collect();
         Ok(saved.into_iter().collect::<Result<(), _>>()?)

@@ -87,7 +87,7 @@ impl Signals {
         leaves.into_iter().find(|signal| self.has(*signal)).map(StopRequest::Leave)
     }
 
-    /// The request for another run was answered, and the run goes on.
+    /// The request for another run was answered, and the run continues.
     pub(crate) fn forget_requeue(&self) {
         if let Some(signal) = self.requeue {
             self.forget(signal);
@@ -100,8 +100,8 @@ impl Signals {
     }
 }
 
-/// While this lives, signals set flags. A second one that asks for the end ends the process at once, and so does a grace
-/// time that is over.
+/// While this lives, signals set flags. A second one that asks for the end ends the process at once, and so does a
+/// grace time that is over.
 pub(crate) struct SignalGuard {
     ids: Vec<SigId>,
     came: [Arc<AtomicBool>; Signal::ALL.len()],
@@ -109,8 +109,9 @@ pub(crate) struct SignalGuard {
 }
 
 impl SignalGuard {
-    /// Installs the handlers. Signals that this process was started to ignore (`nohup`) stay ignored, and where the system
-    /// refuses, a signal keeps its usual meaning. The second value is what is wrong with the signal for another run.
+    /// Installs the handlers. Signals that this process was started to ignore (`nohup`) stay ignored, and where the
+    /// system refuses, a signal keeps its usual meaning. The second value is what is wrong with the signal for another
+    /// run.
     pub(crate) fn install(
         signals: &Signals,
         grace: Option<Duration>,
@@ -135,8 +136,8 @@ impl SignalGuard {
             process.keep_the_usual_meaning_between_runs(signal);
             let came = signals.flag(signal);
             came.fetch_or(process.unanswered.swap_out(signal), Ordering::Relaxed);
-            // The order matters: the first of the two must see the flag as the signal found it. A rank may be sent a signal
-            // by several at once; its launcher knows whether somebody means it.
+            // The order matters: the first of the two must see the flag as the signal found it. A rank may be sent a
+            // signal by several at once; its launcher knows whether somebody means it.
             if !requeues && !is_supervised {
                 ids.extend(flag::register_conditional_shutdown(
                     signal.number(),

@@ -115,7 +115,7 @@ impl TrainerState {
     ///
     /// # Errors
     ///
-    /// A state of another module.
+    /// If the state dict does not match the module.
     pub fn load_module_state_dict(
         &mut self,
         vars: &dyn Parameters,

@@ -128,7 +128,7 @@ impl TrainerBuilder {
     /// Makes the optimizers, in place of the module's `configure_optimizers`: as a command line does that names one.
     ///
     /// The factory gets the module's parameters. It may be called twice, when it asks for
-    /// [`estimated_stepping_batches`](TrainerState::estimated_stepping_batches) and hands its error on.
+    /// [`estimated_stepping_batches`](TrainerState::estimated_stepping_batches) and returns its error.
     pub fn optimizers(
         mut self,
         factory: impl FnMut(&dyn Parameters, &TrainerState) -> Result<Optimizers, Error> + 'static,

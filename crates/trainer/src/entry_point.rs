@@ -66,7 +66,7 @@ impl<'t> EntryPoint<'t> {
         EntryPoint { engine, ckpt_path: None, verbose: true, return_predictions: true }
     }
 
-    /// The checkpoint that the entry point begins with. `fit` goes on where it was written; the others take its
+    /// The checkpoint that the entry point begins with. `fit` continues where it was written; the others take its
     /// weights.
     ///
     /// | value | meaning |
@@ -78,9 +78,9 @@ impl<'t> EntryPoint<'t> {
     /// | a folder | the furthest whole checkpoint of this run folder, or of the runs in this folder; a fresh start when there is none |
     /// | anything else | the path of a file |
     ///
-    /// The furthest has the most optimizer steps, and then batches; of equals it is the newest. Where it is damaged, a warning
-    /// says so, and the furthest whole one is taken. `hpc`, `auto` and a folder also go on with the logs of the run that wrote the file: what it
-    /// logged later is dropped.
+    /// The furthest has the most optimizer steps, and then batches; of equals it is the newest. Where it is damaged, a
+    /// warning says so, and the furthest whole one is taken. `hpc`, `auto` and a folder also continue with the logs of
+    /// the run that wrote the file: what it logged later is dropped.
     pub fn ckpt_path(mut self, ckpt_path: impl Into<CkptPath>) -> EntryPoint<'t> {
         self.ckpt_path = ckpt_path.into().0;
         self
@@ -98,12 +98,12 @@ impl<'t> EntryPoint<'t> {
         self
     }
 
-    /// Trains `module`. `data` is `&mut` a data module, a loader, a pair of training and validation loaders, or `()` for
-    /// the module's own loader methods.
+    /// Trains `module`. `data` is `&mut` a data module, a loader, a pair of training and validation loaders, or `()`
+    /// for the module's own loader methods.
     ///
     /// # Errors
     ///
-    /// What was wrong with arguments, data or module, or what failed in a hook; teardown has run by then.
+    /// If the arguments, data or module are invalid, or a hook fails. Teardown has run by then.
     pub fn fit<'a, M: LightningModule>(
         self,
         module: &mut M,
@@ -116,7 +116,7 @@ impl<'t> EntryPoint<'t> {
     ///
     /// # Errors
     ///
-    /// As [`fit`](EntryPoint::fit).
+    /// As for [`fit`](EntryPoint::fit).
     pub fn validate<'a, M: LightningModule>(
         self,
         module: &mut M,
@@ -129,7 +129,7 @@ impl<'t> EntryPoint<'t> {
     ///
     /// # Errors
     ///
-    /// As [`fit`](EntryPoint::fit).
+    /// As for [`fit`](EntryPoint::fit).
     pub fn test<'a, M: LightningModule>(
         self,
         module: &mut M,
@@ -143,7 +143,7 @@ impl<'t> EntryPoint<'t> {
     ///
     /// # Errors
     ///
-    /// As [`fit`](EntryPoint::fit).
+    /// As for [`fit`](EntryPoint::fit).
     pub fn predict<'a, M: LightningModule>(
         self,
         module: &mut M,

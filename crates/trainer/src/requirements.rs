@@ -11,7 +11,7 @@ const PRECISIONS_ELSEWHERE: [&str; 2] = ["transformer-engine", "transformer-engi
 ///
 /// # Errors
 ///
-/// Everything that is missing; an unknown strategy.
+/// If anything is missing, or the strategy is unknown. The message lists everything that is missing.
 pub(crate) fn check(config: &TrainerConfig, missing: &[String]) -> Result<(), Error> {
     let TrainerConfig { accelerator, strategy, precision, .. } = config;
     let mut of_version = Vec::new();

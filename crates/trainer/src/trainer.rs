@@ -53,12 +53,12 @@ impl Trainer {
         EntryPoint::new(&mut self.engine)
     }
 
-    /// Trains `module`. `data` is `&mut` a data module, a loader, a pair of training and validation loaders, or `()` for
-    /// the module's own loader methods.
+    /// Trains `module`. `data` is `&mut` a data module, a loader, a pair of training and validation loaders, or `()`
+    /// for the module's own loader methods.
     ///
     /// # Errors
     ///
-    /// What was wrong with arguments, data or module, or what failed in a hook; teardown has run by then.
+    /// If the arguments, data or module are invalid, or a hook fails. Teardown has run by then.
     pub fn fit<'a, M: LightningModule>(
         &mut self,
         module: &mut M,
@@ -71,7 +71,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// As [`fit`](Trainer::fit).
+    /// As for [`fit`](Trainer::fit).
     pub fn validate<'a, M: LightningModule>(
         &mut self,
         module: &mut M,
@@ -84,7 +84,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// As [`fit`](Trainer::fit).
+    /// As for [`fit`](Trainer::fit).
     pub fn test<'a, M: LightningModule>(
         &mut self,
         module: &mut M,
@@ -98,7 +98,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// As [`fit`](Trainer::fit).
+    /// As for [`fit`](Trainer::fit).
     pub fn predict<'a, M: LightningModule>(
         &mut self,
         module: &mut M,
@@ -112,13 +112,13 @@ impl Trainer {
         &mut self.engine
     }
 
-    /// Writes a checkpoint of `module` and of what this trainer knows; with `weights_only` without optimizers, schedulers
-    /// and callbacks. The state of a data module is not in it. Within a run a hook asks for one with
+    /// Writes a checkpoint of `module` and of what this trainer knows; with `weights_only` without optimizers,
+    /// schedulers and callbacks. The state of a data module is not in it. Within a run a hook asks for one with
     /// [`TrainerState::request_checkpoint`].
     ///
     /// # Errors
     ///
-    /// A file that cannot be written; what a hook of the module or a callback said.
+    /// If the file cannot be written, or a hook of the module or a callback fails.
     pub fn save_checkpoint<M: LightningModule>(
         &mut self,
         module: &mut M,

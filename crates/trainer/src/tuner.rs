@@ -37,7 +37,8 @@ impl<'a> Tuner<'a> {
         Tuner { trainer, ckpt_path: None }
     }
 
-    /// The checkpoint whose weights the trials begin with, as [`EntryPoint::ckpt_path`](crate::EntryPoint::ckpt_path) has it.
+    /// The checkpoint whose weights the trials begin with, as [`EntryPoint::ckpt_path`](crate::EntryPoint::ckpt_path)
+    /// has it.
     pub fn ckpt_path(&mut self, ckpt_path: impl Into<CkptPath>) -> &mut Tuner<'a> {
         self.ckpt_path = ckpt_path.into().0;
         self
@@ -49,8 +50,8 @@ impl<'a> Tuner<'a> {
     ///
     /// # Errors
     ///
-    /// Options that cannot be, a module with no or several optimizers, a hyper-parameter that is not there; what fails
-    /// in a trial.
+    /// If options are invalid, the module does not have exactly one optimizer, the hyper-parameter does not exist, or a
+    /// step fails in a trial.
     pub fn lr_find<'d, M: LightningModule>(
         &mut self,
         module: &mut M,
@@ -65,8 +66,8 @@ impl<'a> Tuner<'a> {
     ///
     /// # Errors
     ///
-    /// Options that cannot be, loaders handed over directly, a hyper-parameter that is not there; what fails in a trial
-    /// for another reason than memory.
+    /// If options are invalid, loaders were passed directly, the hyper-parameter does not exist, or a step fails in a
+    /// trial for a reason other than memory.
     pub fn scale_batch_size<'d, M: LightningModule>(
         &mut self,
         module: &mut M,
@@ -80,7 +81,7 @@ impl<'a> Tuner<'a> {
     ///
     /// # Errors
     ///
-    /// As [`scale_batch_size`](Tuner::scale_batch_size).
+    /// As for [`scale_batch_size`](Tuner::scale_batch_size).
     pub fn scale_batch_size_for<'d, M: LightningModule>(
         &mut self,
         entry: TrainerFn,

@@ -1,4 +1,4 @@
-//! [`BackboneFinetuning`]: trains the head first, and the backbone from an epoch on.
+//! [`BackboneFinetuning`]: trains the head first, and unfreezes the backbone at a given epoch.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 use super::{BaseFinetuning, Finetuning, Unfreeze, freeze, unfreeze_and_add_param_group};
 
 /// Trains the head alone until an epoch, and from then on the backbone too, with a learning rate that grows until it is
-/// the head's: Lightning's callback of this name.
+/// the head's, like Lightning's callback of the same name.
 ///
 /// The backbone is what was made under `vars.root() / "backbone"`, or under another path, which
-/// [`backbone`](Self::backbone) names. It is frozen before `configure_optimizers`, which gives the optimizer what is not
-/// frozen. Its batch norms are trained all the time, with the head.
+/// [`backbone`](Self::backbone) names. It is frozen before `configure_optimizers`, which gives the optimizer what is
+/// not frozen. Its batch norms are trained all the time, with the head.
 ///
 /// ```
 /// use fulgurite::prelude::*;
@@ -67,14 +67,14 @@ pub struct Backbone {
 #[setters(strip_option, generate_delegates(ty = "BackboneFinetuning", method = "options_mut"))]
 #[non_exhaustive]
 pub struct BackboneFinetuningOptions {
-    /// Where the backbone is: the beginning of its variables' paths.
+    /// The path of the backbone: the prefix of its variables' names.
     #[setters(into)]
     pub backbone: String,
-    /// The epoch, counted from 0, from which on the backbone is trained.
+    /// The epoch, counted from 0, at which the backbone is unfrozen.
     pub unfreeze_backbone_at_epoch: u64,
-    /// The backbone's first learning rate, as a part of the head's.
+    /// The initial learning rate of the backbone, as a fraction of the head's.
     pub backbone_initial_ratio_lr: f64,
-    /// The backbone's first learning rate; without a value, `backbone_initial_ratio_lr` decides.
+    /// The initial learning rate of the backbone; by default set by `backbone_initial_ratio_lr`.
     pub backbone_initial_lr: Option<f64>,
     /// Whether the backbone's learning rate stops growing where it meets the head's.
     pub should_align: bool,
@@ -84,7 +84,7 @@ pub struct BackboneFinetuningOptions {
     pub train_bn: bool,
     /// Prints both learning rates at the start of each epoch.
     pub verbose: bool,
-    /// Decimals of the learning rates that are printed.
+    /// The number of decimals of printed learning rates.
     pub rounding: u32,
 }
 
@@ -154,8 +154,8 @@ impl BackboneFinetuning {
         &mut self.finetuning.options
     }
 
-    /// What the backbone's learning rate is multiplied by in each later epoch, from the number of the epoch counted from
-    /// 1; 2 by default.
+    /// What the backbone's learning rate is multiplied by in each later epoch, from the number of the epoch counted
+    /// from 1; 2 by default.
     #[must_use]
     pub fn lambda_func(mut self, lambda_func: impl Fn(u64) -> f64 + Send + Sync + 'static) -> Self {
         self.finetuning.lambda_func = Arc::new(lambda_func);

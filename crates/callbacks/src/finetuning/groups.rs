@@ -47,7 +47,7 @@ impl GroupRecords {
         Ok(())
     }
 
-    /// Notes groups that are new, and what is frozen. There were `before` groups.
+    /// Records new groups, and which parameters are frozen. There were `before` groups.
     pub(super) fn store(
         &mut self,
         vars: &dyn Parameters,
@@ -76,7 +76,7 @@ impl GroupRecords {
         Ok(())
     }
 
-    /// Makes a checkpoint's groups again, before the optimizers' states are loaded. Lightning leaves their parameters
+    /// Recreates a checkpoint's groups before the optimizer states are loaded. Lightning leaves their parameters
     /// frozen.
     pub(super) fn restore(&mut self, trainer: &mut TrainerState, vars: &dyn Parameters) -> Result<(), Error> {
         let Some(restored) = self.restored.take() else { return Ok(()) };

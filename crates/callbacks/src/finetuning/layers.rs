@@ -33,12 +33,12 @@ fn parameters(vars: &dyn Parameters, paths: &[&str]) -> Result<Vec<(Tensor, bool
 
 /// Freezes the parameters under `paths`, such as `"backbone"`: they get no gradient.
 ///
-/// Batch norms go on being trained if `train_bn`. Otherwise they are frozen too, and while a finetuning callback runs,
-/// so are their running statistics.
+/// Batch norms continue to be trained if `train_bn`. Otherwise they are frozen too, and while a finetuning callback
+/// runs, so are their running statistics.
 ///
 /// # Errors
 ///
-/// When there is nothing under one of the paths.
+/// If no variable matches one of the paths.
 pub fn freeze(vars: &dyn Parameters, paths: &[&str], train_bn: bool) -> Result<(), Error> {
     for (parameter, is_norm) in parameters(vars, paths)? {
         let _ = parameter.f_set_requires_grad(is_norm && train_bn).map_err(TorchError::from)?;
@@ -50,7 +50,7 @@ pub fn freeze(vars: &dyn Parameters, paths: &[&str], train_bn: bool) -> Result<(
 ///
 /// # Errors
 ///
-/// When there is nothing under one of the paths.
+/// If no variable matches one of the paths.
 pub fn make_trainable(vars: &dyn Parameters, paths: &[&str]) -> Result<(), Error> {
     for (parameter, _) in parameters(vars, paths)? {
         let _ = parameter.f_set_requires_grad(true).map_err(TorchError::from)?;
@@ -63,7 +63,7 @@ pub fn make_trainable(vars: &dyn Parameters, paths: &[&str]) -> Result<(), Error
 ///
 /// # Errors
 ///
-/// When there is nothing under one of the paths.
+/// If no variable matches one of the paths.
 pub fn filter_params(
     vars: &dyn Parameters,
     paths: &[&str],
@@ -96,7 +96,7 @@ impl Default for Unfreeze {
 ///
 /// # Errors
 ///
-/// When there is nothing under one of the paths, or the optimizer takes no further group.
+/// If no variable matches one of the paths, or the optimizer does not accept another parameter group.
 pub fn unfreeze_and_add_param_group(
     trainer: &TrainerState,
     vars: &dyn Parameters,

@@ -19,7 +19,7 @@ use layers::FrozenStatistics;
 pub use backbone::{Backbone, BackboneFinetuning, BackboneFinetuningOptions};
 pub use layers::{Unfreeze, filter_params, freeze, make_trainable, unfreeze_and_add_param_group};
 
-/// What is frozen before training, and what is unfrozen when: the part of a [`BaseFinetuning`] that is one's own.
+/// What is frozen before training, and what is unfrozen when: the custom part of a [`BaseFinetuning`].
 ///
 /// ```
 /// use fulgurite::callbacks::finetuning::{self, BaseFinetuning, Finetuning, Unfreeze};
@@ -53,20 +53,20 @@ pub use layers::{Unfreeze, filter_params, freeze, make_trainable, unfreeze_and_a
 /// let trainer = Trainer::builder().callback(BaseFinetuning::with(FeatureExtractor { unfreeze_at_epoch: 10 }));
 /// ```
 pub trait Finetuning: Send + 'static {
-    /// Freezes what is not to be trained at first. Called before `configure_optimizers`, which gives the optimizer
-    /// [`params::trainable_parameters`](fulgurite_torch::params::trainable_parameters).
+    /// Freezes the parameters that are not trained at first. Called before `configure_optimizers`, which gives the
+    /// optimizer [`params::trainable_parameters`](fulgurite_torch::params::trainable_parameters).
     ///
     /// # Errors
     ///
-    /// Whatever ends the run.
+    /// Any error ends the run.
     fn freeze_before_training(&mut self, module: &mut dyn ModuleView) -> Result<()>;
 
-    /// Unfreezes what is to be trained from `epoch`, counted from 0, on. Called at the start of each epoch for each
+    /// Unfreezes the parameters that are trained from `epoch` (0-based) on. Called at the start of each epoch for each
     /// optimizer.
     ///
     /// # Errors
     ///
-    /// Whatever ends the run.
+    /// Any error ends the run.
     fn finetune_function(
         &mut self,
         trainer: &mut TrainerState,
@@ -80,24 +80,24 @@ pub trait Finetuning: Send + 'static {
         fulgurite_torch::short_type_name::<Self>().to_owned()
     }
 
-    /// What a checkpoint keeps of it, besides the parameter groups.
+    /// State to save in checkpoints, besides the parameter groups.
     fn state_dict(&self) -> Dict {
         Dict::new()
     }
 
-    /// Restores what [`state_dict`](Finetuning::state_dict) returned.
+    /// Restores the state returned by [`state_dict`](Finetuning::state_dict).
     ///
     /// # Errors
     ///
-    /// When it is of something else.
+    /// If the state belongs to another type.
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
         let _ = state;
         Ok(())
     }
 }
 
-/// Runs a [`Finetuning`], as Lightning's callback of this name: freezes in time, and remembers the parameter groups, so
-/// that a checkpoint from after an unfreezing can be resumed from.
+/// Runs a [`Finetuning`], like Lightning's callback of the same name: freezes in time, and remembers the parameter
+/// groups, so that a checkpoint from after an unfreezing can be resumed from.
 ///
 /// Batch norms whose weights are frozen keep their running statistics.
 pub struct BaseFinetuning<F> {
@@ -143,7 +143,7 @@ impl<F: Finetuning> Callback for BaseFinetuning<F> {
         Ok(self.records.restore(trainer, module.vars())?)
     }
 
-    /// Within an epoch that is resumed, its start is not come by again.
+    /// When resuming within an epoch, its start hook is not called again.
     fn on_train_start(&mut self, _: &mut TrainerState, module: &mut dyn ModuleView) -> Result<()> {
         self.statistics = FrozenStatistics::find(module.vars())?;
         Ok(())

@@ -1,5 +1,5 @@
-//! What a resumed run takes over of the files that are there. Paths in a checkpoint are data: a file is overwritten or
-//! removed only if it shows itself that the run wrote it.
+//! Which existing files a resumed run takes over. Paths in a checkpoint are untrusted: a file is overwritten or removed
+//! only if its own content shows that the run wrote it.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::paths::{absolute, lies_in};
 use super::state::{path_of, score_of};
 use super::{Ledger, ModelCheckpoint};
 
-/// Names of files in a message.
+/// File names for a message.
 const SHOWN: usize = 5;
 
 /// A checkpoint that the run wrote after the one it was resumed from.
@@ -31,8 +31,8 @@ enum LaterPlace {
 }
 
 impl ModelCheckpoint {
-    /// Of the checkpoints that a run is said to have kept, drops those that are not there (it was killed after it removed them,
-    /// or somebody else did) and those that are not the run's; and takes in those it wrote later.
+    /// Drops kept checkpoints that no longer exist (removed by the run before it was killed, or by someone else) or
+    /// belong to another run, and adds those that the run wrote later.
     pub(super) fn take_over(&mut self, trainer: &mut TrainerState) -> Result<(), Error> {
         let mut kept = self.kept().clone();
         let models = kept.top.models.iter().map(|(path, _)| path);
@@ -58,7 +58,7 @@ impl ModelCheckpoint {
         Ok(())
     }
 
-    /// Whether a file that the state names is there, and is the run's.
+    /// Whether a file named in the state exists and belongs to the run.
     fn may_keep(&self, trainer: &mut TrainerState, path: &Path) -> Result<bool, Error> {
         let Some(loaded) = &self.loaded else { return Ok(trainer.checkpoint_io().exists(path)?) };
         if !trainer.broadcast_decision(self.lies_here(path))? {
@@ -73,7 +73,7 @@ impl ModelCheckpoint {
         let outline = Outline(&checkpoint);
         let is_of_run = match (outline.run_id(), &loaded.run_id) {
             (Some(theirs), Some(ours)) => theirs == ours,
-            // Weights alone, or a file of Lightning's.
+            // A weights-only file, or one written by Lightning.
             (None, _) => {
                 let is_named = self.may_have_named(path) || absolute(path) == absolute(&loaded.path);
                 trainer.broadcast_decision(self.lies_here(&loaded.path))? && is_named
@@ -83,8 +83,8 @@ impl ModelCheckpoint {
         Ok(outline.is_checkpoint() && is_of_run)
     }
 
-    /// Takes in what the run wrote after the checkpoint it was resumed from, which cannot know of it: what is written from now
-    /// on comes in its place. Returns what there is no place for.
+    /// Adds the files that the run wrote after the checkpoint it was resumed from, which does not list them; new files
+    /// replace them. Returns the files that exceed `save_top_k`.
     fn take_in_later(&mut self, trainer: &mut TrainerState, kept: &mut Kept) -> Result<Vec<PathBuf>, Error> {
         self.written_later.clear();
         let mut overdue = Vec::new();
@@ -100,19 +100,19 @@ impl ModelCheckpoint {
                 LaterPlace::Last if kept.last_model_path.is_none() => kept.last_model_path = Some(path),
                 LaterPlace::Latest if kept.best_model_path.is_none() => kept.best_model_path = Some(path),
                 LaterPlace::Latest if self.options.save_top_k != 1 => {}
-                // Before the others: it may be a link to one of them.
+                // First, because it may be a link to one of the others.
                 LaterPlace::Last => overdue.insert(0, path),
                 LaterPlace::Latest => overdue.push(path),
             }
         }
-        // In another folder the ranking begins anew, and the best of the run before is still to be had.
+        // In another folder the ranking starts anew; the best checkpoint of the earlier run stays available.
         if self.options.monitor.is_some() && kept.top.best().is_some() {
             kept.note_best_of_ranking();
         }
         Ok(overdue)
     }
 
-    /// Whoever goes back may not expect that what came after is replaced.
+    /// Warns that later checkpoints are replaced, which may be unexpected.
     fn tell_of_later(&self, trainer: &TrainerState, written_later: &[Later]) {
         let Some(loaded) = &self.loaded else { return };
         let further = written_later.iter().filter(|later| later.reach.position > loaded.reach.position);
@@ -131,7 +131,7 @@ impl ModelCheckpoint {
         }
     }
 
-    /// The furthest first.
+    /// The one with the most progress first.
     fn written_later(&self, trainer: &mut TrainerState, kept: &Kept) -> Result<Vec<Later>, Error> {
         let (Some(folder), Some(loaded)) = (&self.dirpath, &self.loaded) else { return Ok(Vec::new()) };
         let Some(run_id) = loaded.run_id.as_deref().filter(|id| trainer.run_id() == Some(id)) else {
@@ -155,7 +155,7 @@ impl ModelCheckpoint {
         Ok(later)
     }
 
-    /// How this callback counted a file when it wrote it: every checkpoint holds the state that names it.
+    /// How this callback classified a file when it wrote it: every checkpoint holds the state that names it.
     fn place_in(&self, outline: Outline<'_>, path: &Path) -> Option<LaterPlace> {
         let state = outline.callback(&self.lightning_state_key())?;
         let names = |key: &str| path_of(state.get(key)).as_deref() == Some(path);
@@ -197,13 +197,13 @@ impl ModelCheckpoint {
         path.to_str().is_some_and(|path| path.ends_with(&self.options.file_extension))
     }
 
-    /// How many folders the names have that the templates make.
+    /// The number of folder levels in the names that the templates generate.
     pub(super) fn depth_of_names(&self) -> usize {
         let of = |template: &str| template.matches('/').count();
         of(&self.options.filename).max(of(&self.options.checkpoint_name_last))
     }
 
-    /// Whether one of the templates may have made a file's name.
+    /// Whether a file name matches one of the templates.
     fn may_have_named(&self, path: &Path) -> bool {
         let Some(name) = self.name_in_folder(path) else { return false };
         let templates = [self.filename_template(), self.options.checkpoint_name_last.clone()];
@@ -218,7 +218,7 @@ impl ModelCheckpoint {
         name.strip_suffix(&self.options.file_extension).map(str::to_owned)
     }
 
-    /// A name without the version that was appended because it was taken.
+    /// A name without the version suffix that avoids collisions.
     pub(super) fn unversioned<'n>(&self, name: &'n str) -> Option<&'n str> {
         let (name, version) = name.rsplit_once(&format!("{}v", self.options.checkpoint_join_char))?;
         version.parse::<u64>().is_ok().then_some(name)

@@ -1,4 +1,4 @@
-//! When checkpoints are written.
+//! The hooks of `ModelCheckpoint`: when checkpoints are written.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
@@ -228,7 +228,7 @@ impl ModelCheckpoint {
         Ok(())
     }
 
-    /// Outside fit, in a rehearsal, or where this very step is saved already.
+    /// Whether to skip the save: outside fit, in a dry run, or if this step is already saved.
     fn must_not_save(&self, trainer: &TrainerState) -> bool {
         trainer.config().fast_dev_run > 0
             || trainer.entry_point() != TrainerFn::Fit
@@ -246,7 +246,7 @@ impl ModelCheckpoint {
         Ok(has_come)
     }
 
-    /// Whether the monitored value is missing, or about to be renewed by a validation.
+    /// Whether the monitored value is missing, or a validation is about to update it.
     fn must_wait_for_monitor(&self, trainer: &mut TrainerState) -> Result<bool, Error> {
         let renewed = self.options.save_on_train_epoch_end != Some(true) && trainer.validation_is_due();
         Ok(self.options.monitor.is_some() && (renewed || !self.monitored_is_there(trainer)?))
@@ -260,7 +260,7 @@ impl ModelCheckpoint {
     fn saves_on_train_epoch_end(&self, trainer: &TrainerState) -> bool {
         let config = trainer.config();
         let by_schedule = || match config.val_check_interval {
-            // Lightning would wait for a validation that never comes.
+            // Lightning would wait for a validation that never runs.
             _ if !trainer.validates() => true,
             ValCheckInterval::Time(_) => false,
             interval => config.check_val_every_n_epoch == Some(1) && interval == ValCheckInterval::Fraction(1.0),
@@ -268,7 +268,7 @@ impl ModelCheckpoint {
         self.options.save_on_train_epoch_end.unwrap_or_else(by_schedule)
     }
 
-    /// Why no trigger can go off, as far as that is known before training.
+    /// Why no trigger can fire, as far as that is known before training.
     fn why_nothing_will_be_saved(&self, trainer: &TrainerState) -> Option<String> {
         let (n_steps, n_epochs) = (self.every_n_train_steps_or_never(), self.every_n_epochs_or_never());
         if self.is_meant_to_save_nothing(trainer) || self.options.save_last.is_some() {
@@ -276,7 +276,7 @@ impl ModelCheckpoint {
         }
         let comes = |n: u64, from: u64, to: u64| to / n > from / n;
         if n_steps > 0 {
-            // By hand there may be several steps in a batch.
+            // With manual optimization a batch may take several steps.
             let steps = trainer
                 .stepping_batches()
                 .filter(|_| trainer.automatic_optimization())
@@ -294,7 +294,7 @@ impl ModelCheckpoint {
         waits.then(|| NO_VALIDATION.into())
     }
 
-    /// Why no trigger went off, of those of which that is known at the end.
+    /// Why no trigger fired, as far as that is known at the end.
     fn why_nothing_was_saved(&self, trainer: &TrainerState) -> Option<String> {
         let has_saved = self.kept().last_checkpoint_saved.is_some();
         if has_saved || self.is_meant_to_save_nothing(trainer) || trainer.global_step() == 0 {
@@ -314,7 +314,7 @@ impl ModelCheckpoint {
         trainer.config().fast_dev_run > 0 || self.options.save_top_k == 0
     }
 
-    /// Checks options alone and against each other.
+    /// Validates the options, each alone and in combination.
     fn check_options(&self) -> Result<(), Error> {
         let k = self.options.save_top_k;
         if k < -1 {
@@ -345,7 +345,7 @@ impl ModelCheckpoint {
     }
 }
 
-/// Where checkpoints go unless someone says otherwise.
+/// The default checkpoint folder.
 fn default_checkpoint_dir(trainer: &TrainerState) -> PathBuf {
     let root = trainer.default_root_dir();
     let run = match trainer.fabric().loggers.first() {

@@ -1,5 +1,4 @@
-//! [`Ledger`]: what a [`ModelCheckpoint`](super::ModelCheckpoint) knows of its files, and how a save that failed is taken
-//! back.
+//! [`Ledger`]: the files a [`ModelCheckpoint`](super::ModelCheckpoint) keeps, and how a failed save is rolled back.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use fulgurite_fabric::{Commit, FabricError};
 
 use super::top_k::TopK;
 
-/// The checkpoints kept.
+/// The checkpoints that are kept.
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
     pub top: TopK,
@@ -18,27 +17,27 @@ pub(super) struct Kept {
     pub best_model_score: Option<f64>,
     pub last_model_path: Option<PathBuf>,
     pub last_checkpoint_saved: Option<PathBuf>,
-    /// 0 before the first: no save is needed where no step was taken.
+    /// The optimizer step of the last save; 0 before the first, since no save is needed before a step is taken.
     pub last_step_saved: u64,
 }
 
-/// How a checkpoint counts.
+/// How a checkpoint is ranked.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Place {
-    /// By the monitored value, in place of those evicted.
+    /// By the monitored value, replacing the evicted checkpoints.
     Ranked { score: f64, evicted: Vec<PathBuf> },
-    /// As the latest.
+    /// As the latest checkpoint.
     Latest,
-    /// Not at all: `last`, or what an error left.
+    /// Not ranked: `last`, or the checkpoint written on an error.
     Outside,
 }
 
-/// A save that was asked for.
+/// A requested save.
 #[derive(Debug, Clone)]
 pub(super) struct Save {
     pub commit: Commit,
     pub place: Place,
-    /// The name of the last checkpoint, if this is one.
+    /// The name of the `last` checkpoint, if this is one.
     pub last: Option<PathBuf>,
     pub step: u64,
 }
@@ -64,7 +63,7 @@ impl Kept {
         self.last_step_saved = save.step;
     }
 
-    /// The best is the best of the ranking.
+    /// The best checkpoint is the first of the ranking.
     pub(super) fn note_best_of_ranking(&mut self) {
         let best = self.top.best().cloned();
         self.best_model_score = best.as_ref().map(|(_, score)| *score);
@@ -78,15 +77,15 @@ impl Kept {
     }
 }
 
-/// What is kept now, supposing that every save that was asked for succeeds, and enough to say what is kept if one does
-/// not: it may turn out later, when others have been asked for.
+/// The current files, assuming that every requested save succeeds, with enough information to roll back if one fails: a
+/// failure may be reported after later saves were requested.
 #[derive(Debug, Clone)]
 pub(super) struct Ledger {
     pub now: Kept,
-    /// What was kept before those that may still fail.
+    /// The files kept before the pending saves.
     settled: Kept,
     unsettled: VecDeque<Save>,
-    /// Files that a failed save should have removed. They go with the next that succeeds.
+    /// Files that a failed save should have removed. The next successful save removes them.
     pub overdue: Vec<PathBuf>,
 }
 
@@ -103,7 +102,7 @@ impl Ledger {
         })
     }
 
-    /// Notes a save that was asked for.
+    /// Records a requested save.
     pub(super) fn add(&mut self, save: Save) {
         self.now.apply(&save);
         self.unsettled.push_back(save);
@@ -114,9 +113,9 @@ impl Ledger {
         }
     }
 
-    /// Takes back a save that failed, as far as it did not happen. Nothing if it is someone else's.
+    /// Rolls back a failed save. Does nothing if another callback requested it.
     pub(super) fn take_back(&mut self, commit: &Commit, error: &Error) {
-        // Of two alike, the later one: the step it was to save counts as not saved.
+        // Of two identical requests, the later one: its step counts as not saved.
         let Some(index) = self.unsettled.iter().rposition(|save| save.commit == *commit) else { return };
         let not_removed = match failed_path(error) {
             Some(path) if commit.alias.as_ref().is_some_and(|alias| alias.path == path) => {
@@ -146,7 +145,7 @@ impl From<Kept> for Ledger {
     }
 }
 
-/// Which of the files of a save an error is about.
+/// Which file of a save an error is about.
 fn failed_path(error: &Error) -> Option<&Path> {
     match error {
         Error::Fabric(FabricError::Checkpoint { path, .. }) => Some(path),

@@ -1,4 +1,4 @@
-//! [`Loaded`]: what a resumed run knows of the checkpoint it came from.
+//! [`Loaded`]: information about the checkpoint a run was resumed from.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fulgurite_engine::{Outline, Reach};
 use fulgurite_torch::Dict;
 
-/// The checkpoint that the state comes from.
+/// The checkpoint that the state was restored from.
 #[derive(Debug, Clone)]
 pub(super) struct Loaded {
     pub path: PathBuf,

@@ -1,8 +1,8 @@
-//! What callbacks that monitor a value share.
+//! Code shared by callbacks that monitor a value.
 
 use fulgurite_engine::{Error, TrainerState};
 
-/// The error of a value that `who` monitors and nobody logged.
+/// The error for a value monitored by `who` that was never logged.
 pub(crate) fn missing_monitor(trainer: &mut TrainerState, who: &str, monitor: &str) -> Error {
     let without_validation = trainer.validated_nothing();
     match trainer.callback_metrics() {

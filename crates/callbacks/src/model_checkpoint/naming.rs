@@ -1,4 +1,4 @@
-//! File names: `{epoch}-{val_loss:.2f}` and what becomes of it.
+//! File name templates such as `{epoch}-{val_loss:.2f}`.
 
 use super::python_format::{Number, Spec};
 
@@ -13,7 +13,7 @@ enum Part<'a> {
 }
 
 impl<'a> Template<'a> {
-    /// Reads a template; `Err` says what is wrong with it.
+    /// Parses a template; `Err` describes what is wrong with it.
     pub(super) fn parse(text: &'a str) -> Result<Template<'a>, String> {
         let wrong = |problem: &str| format!("the file name `{text}` {problem}");
         let mut parts = Vec::new();
@@ -38,7 +38,7 @@ impl<'a> Template<'a> {
         Ok(Template(parts))
     }
 
-    /// Whether it may have made a name: its texts are there, in their order.
+    /// Whether the template may have generated `name`: its literal parts occur in order.
     pub(super) fn may_have_made(&self, name: &str) -> bool {
         let text = |part: &Part<'a>| match part {
             Part::Text(text) => Some(*text),
@@ -54,7 +54,7 @@ impl<'a> Template<'a> {
         })
     }
 
-    /// The name, from the value of each key. With `equals`, each value has its key and that text before it.
+    /// Formats the name from the value of each key. With `equals`, each value is preceded by its key and that text.
     pub(super) fn render(&self, equals: Option<&str>, value: impl Fn(&str) -> Number) -> Result<String, String> {
         let mut name = String::new();
         for part in &self.0 {

@@ -24,10 +24,10 @@ pub struct ModelCheckpointOptions {
     /// The template of the file names, without extension; `{epoch}-{step}` by default.
     ///
     /// `{key}` stands for a logged value, or for `epoch` (0-based) or `step` (optimizer steps); what was not logged is
-    /// 0. A format in the manner of Python may follow: `{val_loss:.2f}`, `{epoch:03d}`, `{acc:.1%}`.
+    /// 0. A format in Python's syntax may follow: `{val_loss:.2f}`, `{epoch:03d}`, `{acc:.1%}`.
     #[setters(into)]
     pub filename: String,
-    /// The logged value to watch; the latest checkpoint is kept without one.
+    /// The name of the metric to monitor; without one, the latest checkpoint is kept.
     #[setters(skip)]
     pub monitor: Option<String>,
     /// Prints a line for each save and each rejection.
@@ -39,14 +39,15 @@ pub struct ModelCheckpointOptions {
     pub save_last: Option<SaveLast>,
     /// Also saves when an error ends the run.
     pub save_on_exception: bool,
-    /// What happens when a checkpoint cannot be written: `raise` ends the run (the default), `warn` goes on without it.
+    /// What happens when a checkpoint cannot be written: `raise` ends the run (the default), `warn` continues without
+    /// it.
     pub on_save_error: OnSaveError,
-    /// How many checkpoints to keep: 0 for none, -1 for all. Without a monitor only these and 1.
+    /// How many checkpoints to keep: 0 for none, -1 for all. Values other than these and 1 need a monitor.
     #[setters(skip)]
     pub save_top_k: i64,
-    /// Saves weights and hyper-parameters alone. Such a file can be evaluated, and not resumed from.
+    /// Saves only weights and hyper-parameters. Such a file can be evaluated, but not resumed from.
     pub save_weights_only: bool,
-    /// Whether less or more of the monitored value is better.
+    /// Whether a lower or a higher monitored value is better.
     #[setters(skip)]
     pub mode: Mode,
     /// Whether `{val_loss}` becomes `val_loss=0.25` (the default) or `0.25`. Turn it off when names of metrics contain
@@ -66,10 +67,10 @@ pub struct ModelCheckpointOptions {
     pub save_on_train_epoch_end: Option<bool>,
     /// Whether `-v1`, `-v2`, … is appended where a file of the same name exists (it is), or that file overwritten.
     pub enable_version_counter: bool,
-    /// What joins the parts of a name: `-` (`CHECKPOINT_JOIN_CHAR`).
+    /// The separator between the parts of a name: `-` (`CHECKPOINT_JOIN_CHAR`).
     #[setters(into)]
     pub checkpoint_join_char: String,
-    /// What stands between a metric's name and its value: `=` (`CHECKPOINT_EQUALS_CHAR`).
+    /// The separator between a metric's name and its value: `=` (`CHECKPOINT_EQUALS_CHAR`).
     #[setters(into)]
     pub checkpoint_equals_char: String,
     /// The name of the last checkpoint, which may be a template: `last` (`CHECKPOINT_NAME_LAST`).
@@ -110,7 +111,7 @@ impl Default for ModelCheckpointOptions {
 /// What `last.ckpt` is; in files `true` or `link`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SaveLast {
-    /// A file of its own. As long as the checkpoint it equals exists, both share their space on disk.
+    /// A separate file. As long as the checkpoint it equals exists, both share their disk space.
     Copy,
     /// A relative symbolic link to the newest checkpoint; a copy where links cannot be made.
     Link,

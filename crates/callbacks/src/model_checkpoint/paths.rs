@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use fulgurite_fabric::is_url;
 
-/// The absolute path, with the home folder for `~` and every symbolic link followed that exists by now; a URL as it is.
+/// The absolute path, with `~` expanded and existing symbolic links resolved; a URL is returned unchanged.
 pub(crate) fn real_path(path: &Path) -> PathBuf {
     if is_url(path) {
         return path.to_path_buf();
@@ -19,7 +19,7 @@ pub(crate) fn real_path(path: &Path) -> PathBuf {
     path
 }
 
-/// Whether a file lies in a folder, or below it, by its name and also where links lead. The file itself may be a link.
+/// Whether a file is in a folder or below it, both by its path and with links resolved. The file itself may be a link.
 pub(super) fn lies_in(path: &Path, folder: &Path) -> bool {
     let is_below = is_named_in(path, folder);
     if is_url(folder) || !is_below {
@@ -29,14 +29,14 @@ pub(super) fn lies_in(path: &Path, folder: &Path) -> bool {
     path.parent().is_some_and(|parent| real(parent).starts_with(real(folder)))
 }
 
-/// The same by the name alone, which every rank sees alike.
+/// The same by the path alone, which is the same on every rank.
 pub(super) fn is_named_in(path: &Path, folder: &Path) -> bool {
     let leads_back = path.components().any(|part| part == Component::ParentDir);
     let (path, folder) = (absolute(path), absolute(folder));
     path != folder && path.starts_with(folder) && !leads_back
 }
 
-/// The absolute path without `.` and `..`; a URL as it is.
+/// The absolute path without `.` and `..`; a URL is returned unchanged.
 pub(super) fn absolute(path: &Path) -> PathBuf {
     if is_url(path) {
         return path.to_path_buf();

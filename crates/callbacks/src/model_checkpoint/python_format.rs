@@ -1,6 +1,6 @@
-//! Python's format mini-language, for the numbers that file names are made of.
+//! Python's format specification mini-language, for the numbers in file names.
 
-/// A number of a file name.
+/// A number in a file name.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Number {
     Int(i64),
@@ -19,7 +19,7 @@ pub(super) struct Spec {
 }
 
 impl Spec {
-    /// Reads a specification; `Err` says what is wrong with it.
+    /// Parses a specification; `Err` describes what is wrong with it.
     pub(super) fn parse(text: &str) -> Result<Spec, String> {
         let mut spec = Spec::default();
         let mut rest = text;
@@ -54,7 +54,7 @@ impl Spec {
         if rest.is_empty() { Ok(spec) } else { Err(wrong()) }
     }
 
-    /// Appends `number` as Python lays it out.
+    /// Appends `number`, formatted as by Python.
     pub(super) fn push(&self, out: &mut String, number: Number) -> Result<(), String> {
         let is_int_kind = matches!(self.kind, None | Some('d'));
         let (negative, digits) = match number {
@@ -125,7 +125,7 @@ fn take_any(rest: &mut &str, any: &str) -> Option<char> {
     Some(first)
 }
 
-/// `None`: a number that no file name has room for.
+/// `None` if the number is too long for a file name.
 fn take_number(rest: &mut &str) -> Option<Option<u8>> {
     let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     let (digits, after) = rest.split_at(end);
@@ -133,7 +133,7 @@ fn take_number(rest: &mut &str) -> Option<Option<u8>> {
     if digits.is_empty() { Some(None) } else { digits.parse().ok().map(Some) }
 }
 
-/// The shortest digits that read back as `x`.
+/// The shortest digits that parse back as `x`.
 fn repr(x: f64) -> String {
     let (mantissa, exponent) = scientific(&format!("{x:e}"));
     if (-4..16).contains(&exponent) { with_point(format!("{x}")) } else { with_exponent(&mantissa, exponent) }
@@ -175,8 +175,7 @@ fn without_zeros(digits: &str) -> &str {
 mod tests {
     use super::{Number, Spec, python_float};
 
-    /// Python's own answers. A row is a kind, a format, and what becomes of the numbers of the
-    /// kind's first row.
+    /// Results of Python. A row is a kind, a format, and the formatted numbers of the kind's first row.
     const GOLDEN: &str = include_str!("../../tests/golden/python_format.txt");
 
     #[test]

@@ -1,4 +1,4 @@
-//! One save: the name of the file, which others it replaces, and what is remembered of it.
+//! One save: the name of the file, which others it replaces, and what is recorded about it.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use super::python_format::{Number, python_float};
 use super::top_k::TopK;
 use super::{INTERRUPTED, ModelCheckpoint, ModelCheckpointOptions, SaveLast, missing_monitor, python_str};
 
-/// What a save is about: the monitored value, and the names it gives, without version and extension.
+/// The subject of a save: the monitored value and the names derived from it, without version and extension.
 pub(super) struct Candidate {
     current: Option<f64>,
     name: String,
@@ -22,7 +22,7 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// As rank zero has it: a value of a step may differ from rank to rank, and the file is one.
+    /// The value on rank zero: a step's value may differ between ranks, but there is one file.
     fn of_rank_zero(self, trainer: &TrainerState) -> Result<Candidate, Error> {
         if !trainer.is_distributed() {
             return Ok(self);
@@ -43,18 +43,18 @@ impl Candidate {
     }
 }
 
-/// A save to be asked for.
+/// A save to be requested.
 pub(super) struct Plan {
     pub request: SaveRequest,
     place: Place,
-    /// The name of the last checkpoint, if this is one.
+    /// The name of the `last` checkpoint, if this is one.
     last: Option<PathBuf>,
 }
 
 impl ModelCheckpoint {
-    /// What would be saved now.
+    /// What a save at this moment would contain.
     pub(super) fn candidate(&self, trainer: &mut TrainerState) -> Result<Candidate, Error> {
-        // The epoch in hand, also once it is completed.
+        // The current epoch, also after it is completed.
         let epoch = trainer.progress().epoch.current.ready.saturating_sub(1) as i64;
         let step = trainer.global_step() as i64;
         let metrics = trainer.callback_metrics()?;
@@ -105,7 +105,7 @@ impl ModelCheckpoint {
             return Ok(None);
         };
         let mut top = self.kept().top.clone();
-        // It comes again, unless that one was better.
+        // The trigger fires again unless that checkpoint was better.
         let again = self.written_at_this_step(trainer, &candidate.name).filter(|path| !top.has_better(path, current));
         top.forget(again.as_slice());
         if top.accepts(current) {
@@ -156,13 +156,13 @@ impl ModelCheckpoint {
         Ok(Plan { request, place: Place::Latest, last: None })
     }
 
-    /// A checkpoint under the template's name, outside the ranking.
+    /// A checkpoint named by the template, outside the ranking.
     pub(super) fn save_anyway(&self, trainer: &mut TrainerState, candidate: &Candidate) -> Result<Plan, Error> {
         let request = SaveRequest::new(self.free_path(trainer, &candidate.name, None)?);
         Ok(Plan { request, place: Place::Outside, last: None })
     }
 
-    /// Adds `last.ckpt` to what is planned, or plans it alone.
+    /// Adds `last.ckpt` to the planned save, or plans it alone.
     pub(super) fn with_last(
         &self,
         trainer: &mut TrainerState,
@@ -186,14 +186,14 @@ impl ModelCheckpoint {
             }
             None => Plan { request: SaveRequest::new(&path), place: Place::Outside, last: None },
         };
-        // Before the others: it may be a link to one of them.
+        // First, because it may be a link to one of the others.
         let removable = previous.filter(|old| self.may_remove(trainer, old, &path));
         plan.request.remove.splice(0..0, removable.map(Path::to_path_buf));
         plan.last = Some(path);
         Ok(Some(plan))
     }
 
-    /// Hands a request to the trainer, who writes it as soon as the hook returns.
+    /// Passes a request to the trainer, which writes the file as soon as the hook returns.
     pub(super) fn submit(&mut self, trainer: &mut TrainerState, plan: Option<Plan>) {
         let Some(Plan { mut request, place, last }) = plan else { return };
         request.weights_only = self.options.save_weights_only;
@@ -208,7 +208,7 @@ impl ModelCheckpoint {
         trainer.request_checkpoint(request);
     }
 
-    /// `name` in the folder, with the first version at which no file is there; `own` may be overwritten.
+    /// `name` in the folder, with the first version suffix that is not taken; `own` may be overwritten.
     fn free_path(&self, trainer: &mut TrainerState, name: &str, own: Option<&Path>) -> Result<PathBuf, Error> {
         self.free_path_beside(trainer, name, own, None)
     }
@@ -234,14 +234,14 @@ impl ModelCheckpoint {
         Ok(path)
     }
 
-    /// Where a name leads if the run wrote it at this step before it was resumed from an earlier one.
+    /// The file of a name if the run wrote it at this step before it was resumed from an earlier one.
     fn written_at_this_step(&self, trainer: &TrainerState, name: &str) -> Option<PathBuf> {
         let path = self.dirpath.as_deref()?.join(format!("{name}{}", self.options.file_extension));
         let step = self.written_later.get(&path)?;
         (u64::try_from(*step) == Ok(trainer.global_step())).then_some(path)
     }
 
-    /// The `last` checkpoints of a folder, of whatever version, and that of an interrupted run.
+    /// The `last` checkpoints of a folder, of any version, and that of an interrupted run.
     pub(super) fn find_last(&self, trainer: &mut TrainerState, folder: &Path) -> Vec<PathBuf> {
         let Ok(last) = Template::parse(&self.options.checkpoint_name_last) else { return Vec::new() };
         let is_last = |path: &Path| {
@@ -254,8 +254,8 @@ impl ModelCheckpoint {
         files.into_iter().map(|file| file.path).filter(|path| is_last(path)).collect()
     }
 
-    /// Whether `old` is ours to remove: neither the new file, nor what the run was resumed from, nor elsewhere. A link goes
-    /// in any case: what it leads to may.
+    /// Whether `old` may be removed: it must not be the new file, the checkpoint the run was resumed from, or outside
+    /// the folder. A link may always be removed.
     fn may_remove(&self, trainer: &TrainerState, old: &Path, new: &Path) -> bool {
         let is = |other: &Path| absolute(other) == absolute(old);
         old != new
@@ -263,12 +263,12 @@ impl ModelCheckpoint {
             && self.dirpath.as_deref().is_some_and(|folder| absolute(old).starts_with(absolute(folder)))
     }
 
-    /// Writes the checkpoints kept and their values to a YAML file, `best_k_models.yaml` in their folder by default, and
-    /// returns its path.
+    /// Writes the checkpoints kept and their values to a YAML file, `best_k_models.yaml` in their folder by default,
+    /// and returns its path.
     ///
     /// # Errors
     ///
-    /// No folder yet, or one that cannot be written to.
+    /// If the folder is not known yet or cannot be written to.
     pub fn to_yaml(&self, path: Option<&Path>) -> Result<PathBuf, Error> {
         let path = match (path, &self.dirpath) {
             (Some(path), _) => path.to_path_buf(),
@@ -295,7 +295,7 @@ impl ModelCheckpoint {
     }
 }
 
-/// Whether a file is there, or asked for by another callback and about to be.
+/// Whether a file exists, or another callback requested it and it is about to be written.
 fn is_checkpoint_taken(trainer: &mut TrainerState, path: &Path) -> Result<bool, Error> {
     Ok(trainer.is_checkpoint_requested(path) || trainer.checkpoint_io().exists(path)?)
 }

@@ -10,7 +10,7 @@ use super::paths::is_named_in;
 use super::{Ledger, ModelCheckpoint, python_str};
 
 impl ModelCheckpoint {
-    /// What tells it apart from others: monitor, mode and triggers.
+    /// The options that identify the callback: monitor, mode and triggers.
     pub(super) fn lightning_state_key(&self) -> String {
         format!(
             "ModelCheckpoint{{'monitor': {}, 'mode': '{}', 'every_n_train_steps': {}, 'every_n_epochs': {}, 'train_time_interval': {}}}",
@@ -42,7 +42,8 @@ impl ModelCheckpoint {
         let mut kept = self.kept().clone();
         let folder = self.dirpath.clone().unwrap_or_default();
         let beside = self.loaded.as_ref().and_then(|loaded| loaded.path.parent().map(Path::to_path_buf));
-        // Those of the run in its folder; and the best of a run in another, if it is beside the checkpoint that names it.
+        // The files of the run in its folder, and the best of a run in another folder if it is beside the checkpoint
+        // that names it.
         let path = |value: Option<&Value>| path_of(value).filter(|path| is_named_in(path, &folder));
         let saved_dirpath = path_of(state.get("dirpath"));
         if saved_dirpath.is_some() && saved_dirpath != self.dirpath {

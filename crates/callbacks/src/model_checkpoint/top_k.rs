@@ -1,4 +1,4 @@
-//! [`TopK`]: which checkpoints are the best, and which one has to go.
+//! [`TopK`]: the best checkpoints, and which one is removed next.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ pub(super) struct TopK {
     /// How many to keep; -1 for all.
     pub k: i64,
     pub models: Vec<(PathBuf, f64)>,
-    /// The one to go next, once there are `k`.
+    /// The next one to be removed, once there are `k`.
     pub kth_path: Option<PathBuf>,
     pub kth_value: f64,
 }
@@ -21,18 +21,19 @@ impl TopK {
         TopK { mode, k, models: Vec::new(), kth_path: None, kth_value: mode.worst() }
     }
 
-    /// Whether a checkpoint of this value would be kept: if fewer than `k` are as good. NaN is better than nothing.
+    /// Whether a checkpoint with this value would be kept: fewer than `k` are at least as good. Any value is better
+    /// than NaN.
     pub(super) fn accepts(&self, value: f64) -> bool {
         let as_good = self.models.iter().filter(|(_, held)| !self.mode.is_better(value, *held)).count();
         self.has_room() || usize::try_from(self.k).is_ok_and(|k| as_good < k)
     }
 
-    /// Whether a checkpoint is held, with a better value than this.
+    /// Whether a checkpoint with a better value than this is kept.
     pub(super) fn has_better(&self, path: &Path, value: f64) -> bool {
         self.models.iter().any(|(model, held)| model == path && self.mode.is_better(*held, value))
     }
 
-    /// Forgets the worst until there is room for one more, and returns them.
+    /// Removes the worst until there is room for one more, and returns the removed ones.
     pub(super) fn make_room(&mut self) -> Vec<PathBuf> {
         let mut evicted = Vec::new();
         while !self.has_room()
@@ -44,19 +45,19 @@ impl TopK {
         evicted
     }
 
-    /// Forgets some.
+    /// Removes the given checkpoints.
     pub(super) fn forget(&mut self, evicted: &[PathBuf]) {
         self.models.retain(|(path, _)| !evicted.contains(path));
     }
 
-    /// Keeps those of which `is_there` says so.
+    /// Keeps those for which `is_there` returns `true`.
     pub(super) fn retain(&mut self, is_there: impl Fn(&Path) -> bool) {
         self.models.retain(|(path, _)| is_there(path));
         (self.kth_path, self.kth_value) = (None, self.mode.worst());
         self.note_kth();
     }
 
-    /// Adds a checkpoint and returns the value it is kept under: NaN ranks with the worst.
+    /// Adds a checkpoint and returns the value it is ranked by: NaN ranks as the worst.
     pub(super) fn insert(&mut self, path: &Path, value: f64) -> f64 {
         let value = if value.is_nan() { self.mode.worst() } else { value };
         match self.models.iter_mut().find(|(held, _)| held == path) {

@@ -1,4 +1,4 @@
-//! Modules out of names, and what an example pass tells of them.
+//! Modules derived from parameter names, and the operations of an example pass.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use fulgurite_torch::tch::Tensor;
 
 use super::summary::{LayerSummary, Summary};
 
-/// A parameter or buffer under one of its names.
+/// A parameter or buffer, and one of its names.
 struct Variable {
     name: String,
     tensor: Tensor,
@@ -19,7 +19,7 @@ struct Variable {
 }
 
 impl Variable {
-    /// The module it belongs to; empty for none.
+    /// The name of its module; empty for none.
     fn module(&self) -> &str {
         self.name.rsplit_once('.').map_or("", |(module, _)| module)
     }
@@ -33,7 +33,7 @@ impl Variable {
     }
 }
 
-/// Whether a module is another, or in it. Everything is in the root, whose name is empty.
+/// Whether a module is another one or nested in it. Everything is in the root, whose name is empty.
 fn contains(outer: &str, inner: &str) -> bool {
     match inner.strip_prefix(outer) {
         Some(rest) => outer.is_empty() || rest.is_empty() || rest.starts_with('.'),
@@ -114,7 +114,7 @@ fn layer(module: &str, modules: &[String], variables: &[Variable], pass: Option<
     }
 }
 
-/// What tells parameters apart that may be views of one another: tied ones begin at the same place.
+/// Identifies parameters that may be views of one another: tied ones start at the same address.
 fn memory(tensor: &Tensor) -> (usize, usize) {
     (tensor.data_ptr() as usize, tensor.numel())
 }
@@ -148,7 +148,7 @@ struct Use {
     out_size: Option<Vec<i64>>,
 }
 
-/// What an example pass did, module by module.
+/// The operations of an example pass, per module.
 struct Pass {
     uses: Vec<Use>,
     /// By the innermost module they belong to.
@@ -160,7 +160,7 @@ impl Pass {
         let owners = Owners::new(variables);
         let mut uses = Vec::new();
         let mut flops = BTreeMap::new();
-        // Operations without parameters wait until it is known which layer comes next.
+        // Operations without parameters are assigned once the next layer is known.
         let mut waiting = 0;
         let mut before: Option<String> = None;
         let mut times_used = HashMap::new();
@@ -193,14 +193,14 @@ impl Pass {
     }
 }
 
-/// What the program asked for, each with the cost of all that it called.
+/// The top-level operations, each with the cost of the operations it called.
 fn outermost(ops: &[OpRecord]) -> Vec<(&OpRecord, u64)> {
     let mut found: Vec<(&OpRecord, u64)> = Vec::new();
     for op in ops {
         if op.parent.is_none() {
             found.push((op, 0));
         }
-        // Whatever ran since belongs to the last one asked for: one thread runs the pass.
+        // Operations since then belong to the last top-level one: one thread runs the pass.
         if let Some((_, cost)) = found.last_mut() {
             *cost += op_flops(op);
         }
@@ -208,7 +208,7 @@ fn outermost(ops: &[OpRecord]) -> Vec<(&OpRecord, u64)> {
     found
 }
 
-/// The innermost module around both.
+/// The innermost module that contains both.
 fn common<'a>(a: &'a str, b: &str) -> &'a str {
     let mut shared = a;
     while !contains(shared, b) {
@@ -217,7 +217,7 @@ fn common<'a>(a: &'a str, b: &str) -> &'a str {
     shared
 }
 
-/// The modules that a piece of memory belongs to, in the order of their names.
+/// The modules that own a storage, ordered by name.
 struct Owners<'a>(HashMap<usize, Vec<&'a str>>);
 
 impl<'a> Owners<'a> {
@@ -238,8 +238,8 @@ impl<'a> Owners<'a> {
         self.0.get(&tensor.storage_id)
     }
 
-    /// The module whose parameter an operation uses. One that only looks at a parameter in another way uses nothing.
-    /// Tied parameters are taken to be used by their modules in turn.
+    /// The module whose parameter an operation uses. An operation that only takes a view of a parameter uses none. Tied
+    /// parameters are assigned to their modules in turn.
     fn module(&self, op: &OpRecord, times_used: &mut HashMap<usize, usize>) -> Option<String> {
         let inputs = op.input_tensors();
         let used = inputs.iter().find(|tensor| self.of(tensor).is_some())?;
@@ -254,13 +254,13 @@ impl<'a> Owners<'a> {
         Some((*module).to_owned())
     }
 
-    /// The shape of the first input that is no parameter.
+    /// The shape of the first input that is not a parameter.
     fn first_input(&self, op: &OpRecord) -> Option<Vec<i64>> {
         op.input_tensors().into_iter().find(|tensor| self.of(tensor).is_none()).map(|tensor| tensor.shape.clone())
     }
 }
 
-/// PyTorch's name of the layer that runs an operation.
+/// The PyTorch layer that runs an operation.
 fn type_of_op(op: &OpRecord) -> Option<String> {
     let spatial = |index: usize| op.input_shape(index).map(|shape| shape.len().saturating_sub(2));
     let name = match op.name.strip_prefix("aten::")? {
@@ -294,7 +294,7 @@ fn type_of_op(op: &OpRecord) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// PyTorch's name of a layer with such parameters, where only one layer has them.
+/// The PyTorch layer with such parameters, if there is only one.
 fn type_of_shapes(module: &str, variables: &[Variable]) -> Option<String> {
     let find = |name: &str| variables.iter().find(|v| v.module() == module && v.name.ends_with(&format!(".{name}")));
     if find("running_mean").is_some() {

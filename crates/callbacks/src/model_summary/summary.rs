@@ -1,22 +1,22 @@
-//! [`Summary`]: what a model consists of.
+//! [`Summary`]: the modules and parameters of a model.
 
-/// What a model consists of; its `Display` is the table that [`ModelSummary`](super::ModelSummary) prints.
+/// The modules and parameters of a model; its `Display` is the table printed by [`ModelSummary`](super::ModelSummary).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Summary {
-    /// The modules down to `max_depth`, each before what it consists of.
+    /// The modules down to `max_depth`, parents before children.
     pub layers: Vec<LayerSummary>,
-    /// Elements of parameters that belong to no module, because their names have no dot.
+    /// Number of parameters that belong to no module, because their names have no dot.
     pub other_parameters: u64,
-    /// Elements of all parameters, each counted once.
+    /// Total number of parameters, each counted once.
     pub total_parameters: u64,
-    /// Elements of parameters that require a gradient.
+    /// Number of trainable parameters.
     pub trainable_parameters: u64,
-    /// Memory of all parameters, in millions of bytes.
+    /// Size of all parameters in megabytes.
     pub model_size: f64,
-    /// Modules at any depth that are in training mode: all, as a summary is made of a module that is about to train.
+    /// Number of modules in training mode: all, since the summary is made before training.
     pub modules_in_train_mode: u64,
-    /// Modules at any depth that are in evaluation mode.
+    /// Number of modules in evaluation mode.
     pub modules_in_eval_mode: u64,
     /// Floating-point operations of the example pass, if the module has one.
     pub total_flops: Option<u64>,
@@ -29,16 +29,16 @@ pub struct Summary {
 pub struct LayerSummary {
     /// Its dotted name.
     pub name: String,
-    /// Its type in PyTorch's words, such as `Conv2d`, where it can be told.
+    /// The type of the PyTorch layer, such as `Conv2d`, if it can be determined.
     pub layer_type: Option<String>,
-    /// Elements of its parameters, with those of the modules in it.
+    /// Number of its parameters, including nested modules.
     pub num_parameters: u64,
-    /// Whether it has parameters, and none of them requires a gradient.
+    /// Whether it has parameters and none of them requires a gradient.
     pub is_frozen: bool,
     /// Floating-point operations of the example pass in it, if the module has one.
     pub flops: Option<u64>,
-    /// The shape of what went in.
+    /// The shape of the input.
     pub in_size: Option<Vec<i64>>,
-    /// The shape of what came out.
+    /// The shape of the output.
     pub out_size: Option<Vec<i64>>,
 }

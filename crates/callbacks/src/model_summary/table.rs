@@ -68,7 +68,7 @@ impl Summary {
     }
 }
 
-/// Of all columns; the last three are left out where there are no titles for them.
+/// The cells of all columns; the last three are omitted if they have no titles.
 fn cells(index: usize, layer: &LayerSummary) -> Vec<String> {
     let size = |size: &Option<Vec<i64>>| size.as_ref().map_or_else(|| UNKNOWN.to_owned(), |size| format!("{size:?}"));
     vec![

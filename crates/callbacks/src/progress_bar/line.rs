@@ -1,4 +1,4 @@
-//! [`Line`]: one line of progress, fitted to a width.
+//! [`Line`]: one progress line, fitted to a width.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,20 +9,20 @@ use fulgurite_torch::printable_in_line;
 const SHORTEST_BAR: usize = 8;
 const LONGEST_BAR: usize = 40;
 
-/// What a line can say.
+/// The parts of a progress line.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Line<'a> {
     pub label: &'a str,
     pub position: u64,
     pub total: Option<u64>,
     pub elapsed: Duration,
-    /// Steps per second, once known.
+    /// Steps per second, if known.
     pub rate: Option<f64>,
-    /// Names and written values.
+    /// Names and formatted values of metrics.
     pub metrics: &'a [(String, String)],
-    /// The logger's version.
+    /// The version of the logger.
     pub version: Option<&'a str>,
-    /// Nothing more is coming: no bar and no remaining time.
+    /// The task is finished: no bar and no remaining time.
     pub is_finished: bool,
 }
 
@@ -39,7 +39,7 @@ enum Piece {
 }
 
 impl Line<'_> {
-    /// Everything but the bar, however long: for a log file.
+    /// All parts except the bar, of any length: for a log file.
     pub(super) fn unfitted(&self) -> String {
         let pieces: Vec<_> = self.pieces().into_iter().filter(|piece| *piece != Piece::Bar).collect();
         self.write(&pieces, 0, false)

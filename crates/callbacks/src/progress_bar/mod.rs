@@ -1,4 +1,4 @@
-//! [`ProgressBar`]: how far the run is, how fast it goes, and what it has learned.
+//! [`ProgressBar`]: shows the progress, speed and metrics of a run.
 
 mod line;
 mod screen;
@@ -18,10 +18,10 @@ use self::line::value;
 use self::screen::Screen;
 use self::task::Task;
 
-/// How often to look whether a log file is due a line.
+/// How often to check whether a log line is due.
 const LINE_CHECK: Duration = Duration::from_secs(1);
 
-/// How far the run is, how fast it goes, and the values logged with `prog_bar`.
+/// Shows the progress and speed of the run, and the values logged with `prog_bar`.
 ///
 /// On a terminal a line moves, and validation nests below it:
 ///
@@ -51,9 +51,9 @@ pub struct ProgressBar {
     version: Option<String>,
     epoch: Option<Task>,
     eval: Option<Task>,
-    /// As last read.
+    /// The metrics as last read.
     metrics: Vec<(String, String)>,
-    /// When it is worth looking again.
+    /// The time of the next check.
     due: Instant,
     last_kept: Option<Instant>,
 }
@@ -66,7 +66,7 @@ const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
 #[setters(generate_delegates(ty = "ProgressBar", field = "options"))]
 #[non_exhaustive]
 pub struct ProgressBarOptions {
-    /// The time between two drawings; seconds in files. (In Lightning: batches.)
+    /// The refresh interval; seconds in files. (In Lightning: batches.)
     #[serde(with = "spelling::seconds")]
     #[schemars(with = "f64")]
     pub refresh_rate: Duration,
@@ -110,7 +110,7 @@ impl ProgressBar {
         }
     }
 
-    /// Draws, or prints the line a log file is due.
+    /// Draws the bar, or prints a log line if one is due.
     fn redraw(&mut self, trainer: &mut TrainerState, now: Instant) -> Result<()> {
         for task in self.epoch.iter_mut().chain(&mut self.eval) {
             task.measure(now);
@@ -131,12 +131,12 @@ impl ProgressBar {
         Ok(())
     }
 
-    /// The time between two drawings, which clocks can count.
+    /// The refresh interval, limited to what clocks can represent.
     fn period(&self) -> Duration {
         self.options.refresh_rate.min(A_YEAR)
     }
 
-    /// Draws at the beginning of something, unless the last drawing was hardly a moment ago.
+    /// Draws at the start of a task, unless the last draw was very recent.
     fn redraw_soon(&mut self, trainer: &mut TrainerState) -> Result<()> {
         let now = Instant::now();
         if now + self.period().mul_f32(0.8) >= self.due { self.redraw(trainer, now) } else { Ok(()) }
@@ -157,7 +157,7 @@ impl ProgressBar {
         }
     }
 
-    /// Prints the line of the task in hand, to stay.
+    /// Prints the final line of the current task.
     fn print_line(&mut self, trainer: &TrainerState, now: Instant, is_finished: bool) {
         let Some(task) = self.eval.as_ref().or(self.epoch.as_ref()) else { return };
         let line = if is_finished {
@@ -195,7 +195,7 @@ impl ProgressBar {
         self.epoch = trainer.is_global_zero().then(|| Task::begin(label, position, total));
     }
 
-    /// Prints the line of the epoch in hand, to stay.
+    /// Prints the final line of the current epoch.
     fn end_epoch(&mut self, trainer: &TrainerState, now: Instant) {
         self.leave_evaluation(now);
         self.print_line(trainer, now, true);

@@ -1,4 +1,4 @@
-//! [`Screen`]: where lines of progress move, if they can.
+//! [`Screen`]: the terminal area in which progress lines are redrawn.
 
 use ::console::{Term, colors_enabled_stderr};
 use indicatif::{MultiProgress, ProgressStyle};

@@ -1,10 +1,10 @@
-//! [`Task`]: something that takes many steps, and how fast it goes.
+//! [`Task`]: the progress and speed of an epoch or evaluation.
 
 use std::time::{Duration, Instant};
 
 use super::line::Line;
 
-/// Seconds that the shown rate looks back.
+/// The averaging window of the displayed rate, in seconds.
 const MEMORY: f64 = 15.0;
 /// Lines of a log file are at least this far apart.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -14,17 +14,17 @@ const LINE_INTERVAL_WITHOUT_TOTAL: Duration = Duration::from_secs(60);
 /// An epoch, or an evaluation.
 pub(super) struct Task {
     pub label: String,
-    /// The loader in hand, of several.
+    /// The current loader, if there are several.
     pub dataloader_idx: Option<usize>,
     pub position: u64,
     total: Option<u64>,
     first: u64,
     began: Instant,
-    /// When something else, such as validation, began to take the time.
+    /// When the task was paused, for example by validation.
     paused: Option<Instant>,
     time_paused: Duration,
     meter: Meter,
-    /// When the last line of a log file was written, and at which position.
+    /// When the last log line was written, and at which position.
     last_line: (Instant, u64),
 }
 
@@ -55,23 +55,23 @@ impl Task {
         }
     }
 
-    /// So many steps are done, which may be more than there were to be.
+    /// Sets the number of completed steps, which may exceed the expected total.
     pub(super) fn advance_to(&mut self, position: u64) {
         self.position = position;
         self.total = self.total.filter(|total| position <= *total);
     }
 
-    /// There are no more steps, however many there were to be.
+    /// Marks the task as complete, whatever the expected total.
     pub(super) fn complete(&mut self) {
         self.total = self.total.map(|_| self.position);
     }
 
-    /// Something else takes the time from now on.
+    /// Pauses the clock of the task.
     pub(super) fn pause(&mut self, now: Instant) {
         self.paused.get_or_insert(now);
     }
 
-    /// The task goes on.
+    /// Resumes the clock of the task.
     pub(super) fn resume(&mut self, now: Instant) {
         if let Some(since) = self.paused.take() {
             let pause = now - since;
@@ -80,14 +80,14 @@ impl Task {
         }
     }
 
-    /// Takes note of the steps since the last measurement.
+    /// Records the steps since the last measurement.
     pub(super) fn measure(&mut self, now: Instant) {
         if self.paused.is_none() {
             self.meter.measure(now, self.position);
         }
     }
 
-    /// Whether a log file is due a line: every tenth of the way, and not too often.
+    /// Whether a log line is due: every tenth of the total, rate-limited.
     pub(super) fn is_line_due(&mut self, now: Instant) -> bool {
         let (at, position) = self.last_line;
         let is_due = match self.total {
@@ -100,7 +100,7 @@ impl Task {
         is_due
     }
 
-    /// The line of a task on its way.
+    /// The line of a task in progress.
     pub(super) fn line<'a>(&self, label: &'a str, metrics: &'a [(String, String)], now: Instant) -> Line<'a> {
         Line {
             label,
@@ -114,7 +114,7 @@ impl Task {
         }
     }
 
-    /// The line of a task that is over, with its average rate.
+    /// The line of a finished task, with its average rate.
     pub(super) fn finished_line<'a>(&self, label: &'a str, metrics: &'a [(String, String)], now: Instant) -> Line<'a> {
         let elapsed = now - self.began;
         let seconds = elapsed.saturating_sub(self.time_paused).as_secs_f64();
@@ -126,7 +126,7 @@ impl Task {
         }
     }
 
-    /// The label, with the loader in hand where there are several.
+    /// The label, with the current loader if there are several.
     pub(super) fn full_label(&self) -> String {
         match self.dataloader_idx {
             Some(index) => format!("{} DataLoader {index}", self.label),

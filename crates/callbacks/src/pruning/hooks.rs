@@ -16,7 +16,7 @@ use super::{ModelPruning, ModelPruningOptions, PruningAmount};
 use crate::model_checkpoint::python_str;
 
 impl Callback for ModelPruning {
-    /// Two may prune different parameters.
+    /// Two instances may prune different parameters.
     fn state_key(&self) -> String {
         let quoted = |names: &[String]| names.iter().map(|name| python_str(name)).collect::<Vec<_>>().join(", ");
         let ModelPruningOptions { parameters_to_prune, parameter_names, .. } = &self.options;
@@ -187,7 +187,7 @@ impl ModelPruning {
         Ok(())
     }
 
-    /// What is left goes back to its first values, or gets new ones; optimizers keep what they know of it.
+    /// Resets the remaining values to their initial ones, or resamples them; the optimizer state is kept.
     fn apply_lottery_ticket_hypothesis(&mut self, module: &dyn ModuleView) -> Result<()> {
         if self.options.resample_parameters {
             resample(&mut self.parameters, module.vars(), self.resample_with.as_mut())?;
@@ -202,8 +202,8 @@ impl ModelPruning {
         self.parameters.iter_mut().try_for_each(Parameter::apply_mask)
     }
 
-    /// Clears what an optimizer remembers of what is pruned. Momentum would move it, also where no hook can undo that
-    /// before the next forward pass: between two steps of manual optimization.
+    /// Clears the optimizer state of pruned values. Momentum would change them, and between two steps of manual
+    /// optimization no hook can undo that before the next forward pass.
     fn clear_memory(&self, optimizer: &dyn Optimizer) -> Result<()> {
         // A state dict shares its tensors with the optimizer.
         let state = optimizer.state_dict();

@@ -1,16 +1,17 @@
-//! What to prune: `torch.nn.utils.prune`'s methods, number by number.
+//! Pruning methods, as in `torch.nn.utils.prune`.
 //!
-//! A mask is `bool`, true where a number is kept. Random choices draw from libtorch's generator exactly as PyTorch's do.
+//! A mask is `bool`, true where a number is kept. Random choices draw from libtorch's generator exactly as PyTorch's
+//! do.
 
 use fulgurite_torch::tch::{Kind, Tensor};
 
 use super::options::{ModelPruningOptions, PruningAmount, PruningFn};
 use fulgurite_engine::{Error, Result};
 
-/// A function of one's own from the numbers that are left, in a row, to the mask of those to keep.
+/// A function custom from the numbers that are left, in a row, to the mask of those to keep.
 pub(super) type CustomFn = Box<dyn FnMut(&Tensor, PruningAmount) -> Result<Tensor> + Send>;
 
-/// How numbers are chosen one by one.
+/// An unstructured pruning method.
 pub(super) enum Unstructured<'a> {
     Smallest,
     Random,

@@ -1,4 +1,4 @@
-//! [`ModelPruning`]: sets the least important parameters to zero, and keeps them there.
+//! [`ModelPruning`]: prunes the least important parameters.
 
 mod hooks;
 mod method;
@@ -19,18 +19,18 @@ use self::resample::ResampleFn;
 type ByEpoch<T> = Box<dyn FnMut(u64) -> T + Send>;
 type Filter = Box<dyn Fn(&str) -> bool + Send>;
 
-/// Sets parameters to zero while `fit` goes on, and keeps them there: Lightning's callback of this
+/// Sets parameters to zero during `fit`, and keeps them there: Lightning's callback of this
 /// name, with the methods of `torch.nn.utils.prune`.
 ///
 /// At the end of every epoch it prunes `amount` of what is left. With the lottery ticket hypothesis, which is on by
 /// default, the others then go back to the values they had when fit began. Pruned parameters get no gradient, and are
 /// zero again after every batch; the optimizer's memory of them is cleared.
 ///
-/// Other than in Lightning
+/// Differences from Lightning:
 ///
 /// - parameters are named as in the module's `VarStore`, and checkpoints hold them under these names, with zeros; never
 ///   as `weight_orig` and `weight_mask`. The masks, and the first values, are in the callback's state, so that a resumed
-///   run goes on as if it had not been interrupted;
+///   run continues as if it had not been interrupted;
 /// - `make_pruning_permanent(false)` keeps the masks in force for a later fit;
 /// - pruning looks at the parameters as they are (there, as they were in the last forward pass);
 /// - the first values are the same each time (there, on a CPU, they are trained on after the first time);
@@ -59,7 +59,7 @@ pub struct ModelPruning {
     method: Option<CustomFn>,
 
     parameters: Vec<Parameter>,
-    /// The state of a checkpoint, until the parameters are known.
+    /// State restored from a checkpoint, until the parameters are known.
     restored: Option<Dict>,
 }
 
@@ -99,7 +99,7 @@ impl ModelPruning {
         }
     }
 
-    /// Prunes by a function of one's own (Lightning's `BasePruningMethod`). It is given all numbers that are left, in a
+    /// Prunes by a function custom (Lightning's `BasePruningMethod`). It is given all numbers that are left, in a
     /// row, and the amount, and returns a tensor of the same length: 0 for each number to prune.
     pub fn with_method(method: impl FnMut(&Tensor, PruningAmount) -> Result<Tensor> + Send + 'static) -> ModelPruning {
         ModelPruning { method: Some(Box::new(method)), ..ModelPruning::new(PruningFn::L1Unstructured) }
@@ -195,7 +195,7 @@ impl ModelPruning {
     }
 }
 
-/// How numbers are chosen one by one; `None` when whole slices are.
+/// The unstructured pruning method; `None` for structured pruning.
 fn unstructured<'a>(options: &ModelPruningOptions, method: &'a mut Option<CustomFn>) -> Option<Unstructured<'a>> {
     match (method, options.pruning_fn) {
         (Some(method), _) => Some(Unstructured::Custom(method)),

@@ -1,4 +1,4 @@
-//! What [`ModelPruning`](super::ModelPruning) can be told.
+//! Options of [`ModelPruning`](super::ModelPruning).
 
 use std::fmt;
 
@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use fulgurite_engine::Error;
 
-/// How [`ModelPruning`](super::ModelPruning) chooses what to prune.
+/// The pruning method of [`ModelPruning`](super::ModelPruning).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PruningFn {
-    /// The numbers closest to zero.
+    /// L1 unstructured: the values closest to zero.
     #[default]
     L1Unstructured,
-    /// Any numbers.
+    /// Random unstructured: random values.
     RandomUnstructured,
     /// The slices along a dimension whose norm is smallest.
     LnStructured,
-    /// Any slices along a dimension.
+    /// Random slices along a dimension.
     RandomStructured,
 }
 
@@ -41,13 +41,13 @@ impl PruningFn {
 }
 
 /// How much to prune: a count (`usize`), or a fraction (`f64`) of what is not pruned yet. Structured pruning counts
-/// slices, and takes the fraction of those that are not pruned whole.
+/// slices, and the fraction is of those that are not completely pruned.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum PruningAmount {
-    /// This many.
+    /// An absolute count.
     Count(u64),
-    /// This share, 0.0 to 1.0, rounded to the nearest count.
+    /// A fraction, 0.0 to 1.0, rounded to the nearest count.
     Fraction(f64),
 }
 
@@ -84,7 +84,7 @@ impl PruningAmount {
         matches!(self, PruningAmount::Count(0)) || self == PruningAmount::Fraction(0.0)
     }
 
-    /// How many of `size` that is, rounded as Python does.
+    /// The count out of `size`, rounded as in Python.
     pub(super) fn of(self, size: i64, what: &str) -> Result<i64, Error> {
         self.check()?;
         match self {
@@ -113,7 +113,7 @@ impl PruningAmount {
 #[setters(strip_option, generate_delegates(ty = "super::ModelPruning", field = "options"))]
 #[non_exhaustive]
 pub struct ModelPruningOptions {
-    /// How to choose what to prune.
+    /// The pruning method.
     pub pruning_fn: PruningFn,
     /// The parameters to prune, by their names in the `VarStore`; empty for all that `parameter_names` selects.
     #[setters(skip)]
@@ -130,9 +130,9 @@ pub struct ModelPruningOptions {
     pub apply_pruning: bool,
     /// Whether masks are dropped when training ends, so that a later fit may train what was pruned.
     pub make_pruning_permanent: bool,
-    /// Whether the parameters that are left go back to their first values after each pruning.
+    /// Whether the remaining parameters are reset to their initial values after each pruning.
     pub use_lottery_ticket_hypothesis: bool,
-    /// Whether they get new random values instead.
+    /// Whether the remaining parameters are resampled instead.
     pub resample_parameters: bool,
     /// The dimension of structured pruning: 0 for the outputs of a layer. Negative ones count from the last.
     pub pruning_dim: Option<i64>,
@@ -165,7 +165,7 @@ impl Default for ModelPruningOptions {
 }
 
 impl ModelPruningOptions {
-    /// Whether the options agree with each other.
+    /// Validates the combination of options.
     pub(super) fn check(&self) -> Result<(), Error> {
         let name = self.pruning_fn.name();
         let wrong = |problem: String| Err(Error::Config(problem));

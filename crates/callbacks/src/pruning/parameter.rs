@@ -7,14 +7,14 @@ use fulgurite_torch::tch::{Kind, Tensor};
 /// A parameter to prune.
 pub(super) struct Parameter {
     pub name: String,
-    /// The module's own handle.
+    /// The module's tensor.
     pub tensor: Tensor,
     pub mask: Option<Mask>,
-    /// Its first values, on the CPU, if it may go back to them.
+    /// Its initial values, on the CPU, if it may be reset to them.
     pub original: Option<Tensor>,
 }
 
-/// What is pruned of a parameter.
+/// The mask of a parameter.
 pub(super) struct Mask {
     /// True where the parameter is kept.
     pub keep: Tensor,
@@ -41,7 +41,7 @@ impl Parameter {
         self.apply_mask()
     }
 
-    /// Zeroes what is pruned. Nothing of it remains, not even NaN.
+    /// Zeroes the pruned values, including NaN.
     pub(super) fn apply_mask(&mut self) -> Result<()> {
         let Some(mask) = &self.mask else { return Ok(()) };
         let _no_grad = NoGradGuard::new();
@@ -49,7 +49,7 @@ impl Parameter {
         Ok(())
     }
 
-    /// Zeroes the gradient of what is pruned.
+    /// Zeroes the gradient of the pruned values.
     pub(super) fn apply_mask_to_grad(&self) -> Result<()> {
         let Some(mask) = &self.mask else { return Ok(()) };
         let mut grad = self.tensor.f_grad()?;
@@ -60,7 +60,7 @@ impl Parameter {
         Ok(())
     }
 
-    /// How many are pruned, of how many.
+    /// The number of pruned values, and of all values.
     pub(super) fn pruned_count(&self) -> Result<(i64, i64)> {
         let Some(mask) = &self.mask else { return Ok((0, self.tensor.numel() as i64)) };
         Ok((mask.pruned.f_count_nonzero(None)?.f_int64_value(&[])?, self.tensor.numel() as i64))

@@ -1,4 +1,4 @@
-//! New random values for parameters, as their layers drew them first.
+//! Resampling of parameters with the initialization of their layers.
 
 use fulgurite_torch::grad::NoGradGuard;
 use fulgurite_torch::params;

@@ -32,14 +32,14 @@ pub struct EMAWeightAveraging {
 #[setters(strip_option, generate_delegates(ty = "EMAWeightAveraging", field = "options"))]
 #[non_exhaustive]
 pub struct EMAWeightAveragingOptions {
-    /// Where the averages are kept, such as `cpu` or `cuda:0`; without a value, where the module is.
+    /// The device of the averages, such as `cpu` or `cuda:0`; by default the device of the module.
     #[setters(skip)]
     pub device: Option<String>,
-    /// Whether buffers, such as the statistics of batch norms, are averaged too, or those of the last update taken.
+    /// Whether buffers, such as batch norm statistics, are averaged too, instead of copied at each update.
     pub use_buffers: bool,
-    /// What is kept of the average at an update, from 0.0 to 1.0.
+    /// The decay of the average, from 0.0 to 1.0.
     pub decay: f64,
-    /// Updates after every so many optimizer steps; 0 for none.
+    /// The number of optimizer steps between updates; 0 for none.
     pub update_every_n_steps: u64,
     /// The first optimizer step, counted from 0, after which to update.
     pub update_starting_at_step: Option<u64>,
@@ -110,13 +110,13 @@ impl EMAWeightAveraging {
         EMAWeightAveraging { weights: options.averaging(), options }
     }
 
-    /// Where the averages are kept, such as `"cpu"` or `"cuda:0"`; `None` for where the module is.
+    /// The device of the averages, such as `"cpu"` or `"cuda:0"`; `None` for the device of the module.
     pub fn device<'a>(mut self, device: impl Into<Option<&'a str>>) -> Self {
         self.options.device = device.into().map(str::to_owned);
         self
     }
 
-    /// How many values the averages hold.
+    /// The number of averaged values.
     pub fn n_averaged(&self) -> u64 {
         self.weights.n_averaged()
     }

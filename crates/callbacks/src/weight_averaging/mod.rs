@@ -1,4 +1,4 @@
-//! [`WeightAveraging`]: keeps an average of the weights, and validates and ends with it.
+//! [`WeightAveraging`]: averages the weights during training, and validates and ends with the average.
 
 mod ema;
 
@@ -17,7 +17,7 @@ use super::averaged_model::{AveragedModel, Averaging, Buffers, device};
 
 pub use ema::{EMAWeightAveraging, EMAWeightAveragingOptions};
 
-/// A moment at which [`WeightAveraging`] may take the weights into the average.
+/// A point at which [`WeightAveraging`] may update the average.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AveragingMoment {
     /// After this optimizer step, counted from 0.
@@ -26,12 +26,12 @@ pub enum AveragingMoment {
     Epoch(u64),
 }
 
-/// Keeps an average of the weights, as Lightning's callback of this name: after every optimizer step, or whenever
+/// Keeps an average of the weights, like Lightning's callback of the same name: after every optimizer step, or whenever
 /// [`should_update`](Self::should_update) says. All weights count the same unless [`avg_fn`](Self::avg_fn) says
 /// otherwise; [`EMAWeightAveraging`] keeps an exponential average.
 ///
 /// Validation within fit sees the averaged weights, and when training ends they become the module's. A checkpoint has
-/// them as `state_dict`, and the weights to go on training with as `current_model_state`; one with weights alone
+/// them as `state_dict`, and the weights to continue training with as `current_model_state`; one with weights alone
 /// (`save_weights_only`) has the averages.
 ///
 /// Differences from Lightning: a checkpoint of weights alone has the weights in training there, whose score is not the
@@ -52,9 +52,9 @@ pub struct WeightAveraging {
     should_update: Arc<dyn Fn(AveragingMoment) -> bool + Send + Sync>,
     average: Option<AveragedModel>,
     latest_update_step: u64,
-    /// The module has the averages, and the average the module's weights.
+    /// The averages are swapped into the module.
     swapped: bool,
-    /// Averages of a checkpoint, and how many values they hold, until fit starts.
+    /// Averages restored from a checkpoint and their count, until fit starts.
     restored: Option<(Dict, u64)>,
 }
 
@@ -64,10 +64,10 @@ pub struct WeightAveraging {
 #[setters(generate_delegates(ty = "WeightAveraging", field = "options"))]
 #[non_exhaustive]
 pub struct WeightAveragingOptions {
-    /// Where the averages are kept, such as `cpu` or `cuda:0`; without a value, where the module is.
+    /// The device of the averages, such as `cpu` or `cuda:0`; by default the device of the module.
     #[setters(skip)]
     pub device: Option<String>,
-    /// Whether buffers, such as the statistics of batch norms, are averaged too, or those of the last update taken.
+    /// Whether buffers, such as batch norm statistics, are averaged too, instead of copied at each update.
     pub use_buffers: bool,
 }
 
@@ -116,30 +116,31 @@ impl WeightAveraging {
         }
     }
 
-    /// Where the averages are kept, such as `"cpu"` or `"cuda:0"`; `None` for where the module is.
+    /// The device of the averages, such as `"cpu"` or `"cuda:0"`; `None` for the device of the module.
     pub fn device<'a>(mut self, device: impl Into<Option<&'a str>>) -> Self {
         self.options.device = device.into().map(str::to_owned);
         self
     }
 
-    /// How a tensor goes into its average: made of the average so far, the tensor, and how many values the average holds.
+    /// The averaging function: computes the new average from the current average, the tensor, and the number of
+    /// averaged values.
     pub fn avg_fn(mut self, avg_fn: impl Fn(&Tensor, &Tensor, u64) -> Result<Tensor> + Send + Sync + 'static) -> Self {
         self.averaging = Averaging::With(Arc::new(avg_fn));
         self
     }
 
-    /// When the weights go into the average. It is asked after each optimizer step and at the end of each epoch.
+    /// Decides when the average is updated. Called after each optimizer step and at the end of each epoch.
     pub fn should_update(mut self, should_update: impl Fn(AveragingMoment) -> bool + Send + Sync + 'static) -> Self {
         self.should_update = Arc::new(should_update);
         self
     }
 
-    /// How many values the averages hold.
+    /// The number of averaged values.
     pub fn n_averaged(&self) -> u64 {
         self.average.as_ref().map_or(0, AveragedModel::n_averaged)
     }
 
-    /// The average, once it holds anything.
+    /// The average; `None` before the first update.
     fn started(&mut self) -> Option<&mut AveragedModel> {
         self.average.as_mut().filter(|average| average.n_averaged() > 0)
     }
@@ -245,7 +246,7 @@ impl Callback for WeightAveraging {
             _ if swapped => Value::Dict(average.state_dict()),
             _ => std::mem::replace(state_dict, Value::Dict(average.state_dict())),
         };
-        // A file of weights alone has those that were validated.
+        // A weights-only file has the weights that were validated.
         if checkpoint.get("optimizer_states").is_none() {
             return Ok(());
         }

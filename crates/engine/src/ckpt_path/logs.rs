@@ -1,4 +1,4 @@
-//! Going on with the logs of the run that wrote a checkpoint.
+//! Continuing the logs of the run that wrote a checkpoint.
 
 use std::path::{Path, PathBuf};
 
@@ -12,9 +12,9 @@ use crate::progress::ResumePoint;
 use crate::state::TrainerState;
 
 impl TrainerState {
-    /// Has the loggers go on where the run that wrote a checkpoint logged: in the folder that the checkpoint lies in, or, for
-    /// one in `own_folders`, of which the configuration says that this run's checkpoints are there, where it says itself. A
-    /// checkpoint from elsewhere may be a stranger's, and says nothing of folders here.
+    /// Has the loggers continue where the run that wrote a checkpoint logged: in the folder that the checkpoint lies
+    /// in, or, for one in `own_folders`, of which the configuration says that this run's checkpoints are there, where
+    /// it says itself. A checkpoint from elsewhere may be a stranger's, and says nothing of folders here.
     pub(super) fn continue_logs(&mut self, path: &Path, checkpoint: &Dict, own_folders: &[PathBuf]) {
         let by_place: Vec<Option<String>> =
             self.fabric.loggers.iter().map(|logger| run_that_holds(logger.as_ref(), path)).collect();
@@ -37,7 +37,7 @@ impl TrainerState {
         self.fabric.loggers.iter().map(|logger| logger.version().into()).collect()
     }
 
-    /// Has the loggers drop what a run that this one goes on from logged after its checkpoint.
+    /// Has the loggers drop what a run that this one resumes from logged after its checkpoint.
     pub(crate) fn continue_logging(&mut self, resume: &ResumePoint) -> Result<(), Error> {
         // The x-axis counts from 0, and moves on when a batch is over.
         let last = self.fit.epoch.batches_that_stepped() as i64 - i64::from(!resume.batch_open);
@@ -55,7 +55,8 @@ fn run_that_holds(logger: &dyn Logger, path: &Path) -> Option<String> {
     logger.runs().into_iter().find(|run| is_here(run) && holds(&root.join(run), path))
 }
 
-/// Whether something lies in a folder, wherever links lead; in none if it is not there. URLs are compared as they stand.
+/// Whether something lies in a folder, wherever links lead; in none if it is not there. URLs are compared as they
+/// stand.
 fn holds(folder: &Path, path: &Path) -> bool {
     if is_url(folder) || is_url(path) {
         return path.starts_with(folder) && !path.components().any(|part| part.as_os_str() == "..");

@@ -1,4 +1,4 @@
-//! Which of several checkpoints a run goes on from.
+//! Which of several checkpoints a run resumes from.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -18,7 +18,7 @@ const MOST_TOLD: usize = 3;
 /// What a checkpoint must be to be chosen.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Wanted<'c> {
-    /// A fit can go on from it.
+    /// A fit can resume from it.
     pub resumable: bool,
     /// It is of a run of this configuration.
     pub configuration: Option<&'c Configuration>,
@@ -88,8 +88,8 @@ impl TrainerState {
         candidates
     }
 
-    /// The furthest of `candidates` that is wanted and whole; with a warning for each that is damaged and may have been it.
-    /// Where none is whole, the furthest beside them. `None` where none is wanted.
+    /// The furthest of `candidates` that is wanted and whole; with a warning for each that is damaged and may have been
+    /// it. Where none is whole, the furthest beside them. `None` where none is wanted.
     pub(super) fn choose(
         &mut self,
         mut candidates: Candidates,

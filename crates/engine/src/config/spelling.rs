@@ -14,7 +14,7 @@ use crate::error::Error;
 ///
 /// # Errors
 ///
-/// Any other form.
+/// If the text has any other form.
 pub fn parse_time(text: &str) -> Result<Duration, Error> {
     let parts: Vec<&str> = text.split(':').collect();
     let two_digits = |part: &&str| part.len() == 2;

@@ -1,5 +1,5 @@
-//! [`Diagnostics`]: mistakes that do not show. The trainer looks for them in the first batches, says what it found once, and
-//! stops looking.
+//! [`Diagnostics`]: mistakes that do not show. The trainer looks for them in the first batches, says what it found
+//! once, and stops looking.
 
 mod data_wait;
 mod dead_parameters;
@@ -20,7 +20,7 @@ pub(crate) struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Training begins.
+    /// Called when training begins.
     pub(crate) fn start(vars: &dyn Parameters) -> Diagnostics {
         Diagnostics { dead: DeadParameters::of(vars), wait: DataWait::default() }
     }

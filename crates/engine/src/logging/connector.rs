@@ -17,7 +17,7 @@ use crate::hook::Hook;
 pub(crate) struct Metrics {
     /// What the training loop logged since its epoch began.
     pub train: ResultStore,
-    /// What the evaluation in hand logged.
+    /// What the current evaluation logged.
     pub eval: ResultStore,
     /// Which of the two records.
     evaluating: bool,
@@ -61,7 +61,7 @@ impl Metrics {
         self.in_batch = false;
     }
 
-    /// A run goes on within an epoch, whose values are in demand at its end.
+    /// A run continues within an epoch, whose values are in demand at its end.
     pub(crate) fn resume_in_batch(&mut self) {
         self.in_batch = true;
     }
@@ -257,7 +257,7 @@ impl Metrics {
         write_row(&mut self.logged, loggers, row, x, epoch)
     }
 
-    /// Takes the epoch values of the evaluation loader in hand into callback and progress-bar metrics, and returns
+    /// Takes the epoch values of the current evaluation loader into callback and progress-bar metrics, and returns
     /// those for the loggers.
     pub(crate) fn take_eval_epoch(&mut self) -> Result<BTreeMap<String, f64>, Error> {
         // The bar keeps the last values of steps.

@@ -13,17 +13,18 @@ impl TrainerState {
     ///
     /// # Errors
     ///
-    /// A logger that cannot write.
+    /// If a logger cannot write.
     pub fn log_text(&mut self, tag: &str, text: &str) -> Result<()> {
         self.each_logger(|logger, step| logger.log_text(tag, text, step))
     }
 
     /// Records an image, `[C, H, W]` (C of 1, 3 or 4), float in 0..=1 or `u8` in 0..=255, as
-    /// [`log_text`](Self::log_text) does a text. [`make_grid`](fulgurite_fabric::loggers::make_grid) puts many into one.
+    /// [`log_text`](Self::log_text) does a text. [`make_grid`](fulgurite_fabric::loggers::make_grid) puts many into
+    /// one.
     ///
     /// # Errors
     ///
-    /// A tensor that is no image, a logger that cannot write.
+    /// If the tensor is not an image, or a logger cannot write.
     pub fn log_image(&mut self, tag: &str, image: &Tensor) -> Result<()> {
         self.each_logger(|logger, step| logger.log_image(tag, image, step))
     }
@@ -32,7 +33,7 @@ impl TrainerState {
     ///
     /// # Errors
     ///
-    /// An empty tensor, a logger that cannot write.
+    /// If the tensor is empty, or a logger cannot write.
     pub fn log_histogram(&mut self, tag: &str, values: &Tensor) -> Result<()> {
         self.each_logger(|logger, step| logger.log_histogram(tag, values, step))
     }
@@ -54,7 +55,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// A logger that cannot write.
+    /// If a logger cannot write.
     pub fn log_text(&mut self, tag: &str, text: &str) -> Result<()> {
         self.trainer().log_text(tag, text)
     }
@@ -63,7 +64,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// A tensor that is no image, a logger that cannot write.
+    /// If the tensor is not an image, or a logger cannot write.
     pub fn log_image(&mut self, tag: &str, image: &Tensor) -> Result<()> {
         self.trainer().log_image(tag, image)
     }
@@ -72,7 +73,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// An empty tensor, a logger that cannot write.
+    /// If the tensor is empty, or a logger cannot write.
     pub fn log_histogram(&mut self, tag: &str, values: &Tensor) -> Result<()> {
         self.trainer().log_histogram(tag, values)
     }

@@ -76,8 +76,8 @@ impl ResultStore {
         }
     }
 
-    /// Gives each metric among what the ranks save the value over all of them: a run that goes on from the end of an epoch
-    /// has no metric to merge their states with.
+    /// Gives each metric among what the ranks save the value over all of them: a run that resumes from the end of an
+    /// epoch has no metric to merge their states with.
     pub(crate) fn reduce_saved(&self, of_ranks: &mut [Value]) -> Result<(), Error> {
         for entry in self.entries.iter().filter(|entry| !entry.is_reset && entry.on_epoch && !entry.stays_on_its_rank())
         {

@@ -59,9 +59,9 @@ pub(crate) struct ResultStore {
     pub(super) entries: Vec<Entry>,
     /// Where the next `record` looks first: a step logs the same names in the same order every time.
     cursor: usize,
-    /// The loader in hand, when there are several.
+    /// The current loader, when there are several.
     pub dataloader_idx: Option<usize>,
-    /// Size of the batch in hand.
+    /// Size of the current batch.
     pub batch_size: Option<i64>,
 }
 
@@ -167,7 +167,7 @@ impl ResultStore {
     }
 
     /// Lends every entry that has a value: the latest of the step, or the reduced one of the epoch so far. With several
-    /// loaders, those of the loader in hand.
+    /// loaders, those of the current loader.
     pub(crate) fn visit<'s>(
         &'s self,
         on_step: bool,
@@ -483,8 +483,8 @@ impl Sums {
         });
     }
 
-    /// Accumulates without reading: in f64, where the device has it. A product in the value's own kind could be beyond its
-    /// range.
+    /// Accumulates without reading: in f64, where the device has it. A product in the value's own kind could be beyond
+    /// its range.
     fn add_tensor(&mut self, reduce: Reduce, t: &Tensor, weight: f64) -> Result<(), fulgurite_torch::tch::TchError> {
         self.weight += weight;
         let weighted = reduce == Reduce::Mean && weight != 1.0;

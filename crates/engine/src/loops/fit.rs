@@ -52,8 +52,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.state().renew_cut()
     }
 
-    /// Where a checkpoint says that training goes on. One of the end of an epoch is written before schedulers on a plateau
-    /// step and the epoch's values are dropped, so that is made up for.
+    /// Where a checkpoint says that training continues. One of the end of an epoch is written before schedulers on a
+    /// plateau step and the epoch's values are dropped, so that is made up for.
     fn resume(&mut self) -> Result<ResumePoint, Error> {
         let epochs = self.state().fit.epochs().current;
         if epochs.processed > epochs.completed && self.state().is_last_batch() {
@@ -62,7 +62,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(self.state().go_on_where_counters_say())
     }
 
-    /// In the middle of an epoch, or of a number of steps, a run goes on without a sanity check.
+    /// In the middle of an epoch, or of a number of steps, a run continues without a sanity check.
     fn sanity_check_is_due(&mut self, is_resumed: bool) -> bool {
         let state = self.state();
         let is_wanted = state.config.num_sanity_val_steps != 0 && state.enable_validation();
@@ -101,7 +101,7 @@ impl TrainerState {
         nothing
     }
 
-    /// Where restored counters say that the run goes on.
+    /// Where restored counters say that the run continues.
     fn go_on_where_counters_say(&mut self) -> ResumePoint {
         let mut progress = self.fit.progress();
         let resume = progress.resume();
@@ -115,8 +115,8 @@ impl TrainerState {
         resume
     }
 
-    /// The training loader of a run that goes on: it is asked for again when it would have been, and a place within an epoch of
-    /// other data is not the place where the run was.
+    /// The training loader of a run that is resumed: it is asked for again when it would have been, and a place within
+    /// an epoch of other data is not the place where the run was.
     fn compare_with_saved_data(&mut self, resume: Option<&ResumePoint>) {
         // It may have been asked for before a checkpoint said which epoch this is.
         let epoch = self.current_epoch();

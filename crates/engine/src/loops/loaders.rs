@@ -40,8 +40,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
     }
 
-    /// Whether loaders of training or of validation (`of_validation`) that were asked for in `epoch` are asked for again.
-    /// Those handed over cannot be.
+    /// Whether loaders of training or of validation (`of_validation`) that were asked for in `epoch` are asked for
+    /// again. Those passed cannot be.
     fn reload_is_due(&self, epoch: u64, of_validation: bool) -> bool {
         let state = &self.engine.state;
         let every = state.config.reload_dataloaders_every_n_epochs;
@@ -196,7 +196,7 @@ impl TrainerState {
         Ok(EvalLoaders { loaders, limits, in_common, epoch: self.current_epoch() })
     }
 
-    /// The x-axis of each of `now` evaluation loaders begins at 0, or goes on within a fit.
+    /// The x-axis of each of `now` evaluation loaders begins at 0, or continues within a fit.
     fn count_batches_of(&mut self, now: usize) {
         let before = self.evaluation().evaluated().len();
         let is_fit = self.position.is_fit();
@@ -218,8 +218,8 @@ impl TrainerState {
         num_batches.map(drop)
     }
 
-    /// How many batches of training there may be in an epoch, whatever the loader has. Where processes have numbers that they
-    /// are sure of, no more than all have.
+    /// How many batches of training there may be in an epoch, whatever the loader has. Where processes have numbers
+    /// that they are sure of, no more than all have.
     pub(super) fn most_training_batches(&self) -> Option<usize> {
         match self.training_data.len().exact() {
             Some(_) if self.is_distributed() => self.num_training_batches(),

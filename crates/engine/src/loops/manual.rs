@@ -49,7 +49,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// Those of the hooks, and autograd's.
+    /// If a hook or the backward pass fails.
     pub fn manual_backward<M: LightningModule>(&mut self, module: &mut M, loss: &Tensor) -> Result<()> {
         self.0.state.require_manual("manual_backward")?;
         Ok(self.0.backward(module, loss, 1.0)?)
@@ -61,7 +61,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// There is no such optimizer; what the hooks or the optimizer said.
+    /// If there is no such optimizer, or a hook or the optimizer fails.
     pub fn optimizer_step<M: LightningModule>(&mut self, module: &mut M, optimizer: usize) -> Result<OptimizerStep> {
         self.step_manually(module, optimizer, |engine, module, optimizer| {
             engine.state.fabric.unscale_gradients(optimizer)?;
@@ -72,12 +72,12 @@ impl Step<'_> {
         })
     }
 
-    /// Steps an optimizer that evaluates the loss itself, possibly several times (LBFGS). `closure` drops the gradients,
-    /// computes the loss, runs its backward pass and returns it. Returns the first loss.
+    /// Steps an optimizer that evaluates the loss itself, possibly several times (LBFGS). `closure` drops the
+    /// gradients, computes the loss, runs its backward pass and returns it. Returns the first loss.
     ///
     /// # Errors
     ///
-    /// There is no such optimizer; what the closure, the hooks or the optimizer said.
+    /// If there is no such optimizer, or the closure, a hook or the optimizer fails.
     pub fn optimizer_step_with<M: LightningModule>(
         &mut self,
         module: &mut M,
@@ -104,7 +104,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// There is no such optimizer.
+    /// If there is no such optimizer.
     pub fn zero_grad(&mut self, optimizer: usize) -> Result<()> {
         self.0.state.require_manual("zero_grad")?;
         Ok(self.0.lend_optimizer(optimizer, |_, optimizer| optimizer.zero_grad())?)
@@ -115,7 +115,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// There is no such optimizer.
+    /// If there is no such optimizer.
     pub fn toggle_optimizer(&mut self, optimizer: usize) -> Result<()> {
         self.0.state.require_manual("toggle_optimizer")?;
         Ok(self.0.state.fit.epoch.optimization.toggle(optimizer)?)
@@ -130,7 +130,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// There is no such optimizer, or libtorch refused.
+    /// If there is no such optimizer, or clipping fails.
     pub fn clip_gradients(
         &mut self,
         optimizer: usize,
@@ -147,12 +147,12 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// There is no such scheduler, or it refused.
+    /// If there is no such scheduler, or its step fails.
     pub fn lr_scheduler_step(&mut self, scheduler: usize, metric: Option<f64>) -> Result<()> {
         self.0.state.lr_scheduler_step(scheduler, metric)
     }
 
-    /// The optimizer whose turn it is, when several take turns.
+    /// The active optimizer, when several take turns.
     pub fn optimizer_idx(&self) -> usize {
         self.0.state.optimizer_idx()
     }

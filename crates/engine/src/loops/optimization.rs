@@ -77,7 +77,7 @@ impl<M: LightningModule> Evaluation<'_, M> {
 }
 
 impl Engine {
-    /// The optimization of one batch: a step of the optimizer whose turn it is, a contribution to its accumulation
+    /// The optimization of one batch: a step of the optimizer that is active, a contribution to its accumulation
     /// window, or whatever the module does itself.
     pub(crate) fn optimize<M: LightningModule>(&mut self, module: &mut M, batch: &M::Batch) -> Result<Loss, Error> {
         let _watch = self.state.config.detect_anomaly.then(AnomalyWatch::new).transpose()?;

@@ -24,7 +24,7 @@ pub(crate) enum SafePoint {
 }
 
 impl<M: LightningModule> Run<'_, '_, M> {
-    /// Ends the run if a signal asks for it, and leaves a checkpoint to go on from.
+    /// Ends the run if a signal asks for it, and leaves a checkpoint to resume from.
     pub(crate) fn shut_down_if_asked(&mut self, at: SafePoint) -> Result<(), Error> {
         let state = self.state();
         if !state.position.is_fit() {
@@ -49,7 +49,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
     }
 
-    /// Evaluates within fit. A signal ends the run, or the evaluation is done again where the run goes on.
+    /// Evaluates within fit. A signal ends the run, or the evaluation is done again where the run continues.
     pub(crate) fn evaluate_or_shut_down(&mut self, at: SafePoint) -> Result<Vec<EvalResults>, Error> {
         loop {
             match self.evaluate() {
@@ -63,8 +63,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
     }
 
-    /// Saves a run whose time is over in the middle of an epoch, before the hooks of the epoch's end, so that a run with more
-    /// time goes on within the epoch.
+    /// Saves a run whose time is over in the middle of an epoch, before the hooks of the epoch's end, so that a run
+    /// with more time continues within the epoch.
     pub(crate) fn save_if_time_is_over(&mut self) -> Result<(), Error> {
         let state = self.state();
         if state.requests.time_is_over() && !state.is_last_batch() && state.epoch_is_done() {
@@ -78,8 +78,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(())
     }
 
-    /// Writes the run to where callbacks want it, and where the scheduler's next run of the job finds it. The first path,
-    /// once the file is whole.
+    /// Writes the run to where callbacks want it, and where the scheduler's next run of the job finds it. The first
+    /// path, once the file is whole.
     fn save_for(&mut self, request: StopRequest, validation_pending: bool) -> Result<Option<PathBuf>, Error> {
         let paths = self.paths_for(request)?;
         // What was on its way before may fail, and these must not go with it.
@@ -127,8 +127,8 @@ impl TrainerState {
         }
     }
 
-    /// After a batch of an evaluation, of which processes may have different numbers: those learn of each other's signals that
-    /// `all_have`.
+    /// After a batch of an evaluation, of which processes may have different numbers: those learn of each other's
+    /// signals that `all_have`.
     pub(super) fn check_signals_synced(&mut self, all_have: bool) -> Result<(), Error> {
         if all_have {
             self.sync_requests()?;
@@ -144,7 +144,7 @@ impl TrainerState {
         Ok(())
     }
 
-    /// What callbacks wrote at the end of training does not go on within the epoch, so what does becomes the newest.
+    /// What callbacks wrote at the end of training does not continue within the epoch, so what does becomes the newest.
     pub(super) fn renew_cut(&mut self) -> Result<(), Error> {
         let Some(path) = self.shutdown.take_cut() else { return Ok(()) };
         let io = self.fabric.checkpoint_io();
@@ -154,7 +154,7 @@ impl TrainerState {
         Ok(())
     }
 
-    /// Asks for another run of the job. `false`: the scheduler refused, and this run goes on.
+    /// Asks for another run of the job. `false`: the scheduler refused, and this run continues.
     fn requeue_job(&mut self) -> bool {
         let Some(job) = self.shutdown.job().cloned() else { return false };
         if self.is_global_zero() {

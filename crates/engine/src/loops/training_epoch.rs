@@ -142,8 +142,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(flow)
     }
 
-    /// The data ended where none of its batches said so: before the first, or, where they changed since the checkpoint, at or
-    /// before the place that the run goes on from. What belongs to the end of the data is due all the same.
+    /// The data ended where none of its batches said so: before the first, or, where they changed since the checkpoint,
+    /// at or before the place that the run resumes from. What belongs to the end of the data is due all the same.
     fn end_without_batch(&mut self) -> Result<(), Error> {
         let state = self.state();
         let (epoch, done) = (state.current_epoch(), state.fit.epoch.batches().current.processed);
@@ -240,7 +240,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(())
     }
 
-    /// The plateau schedulers' step that a checkpoint was written before. A file of Lightning's holds no metrics to step by.
+    /// The plateau schedulers' step that a checkpoint was written before. A file of Lightning's holds no metrics to
+    /// step by.
     pub(crate) fn make_up_plateau_steps(&mut self, interval: Interval) -> Result<(), Error> {
         if self.state().callback_metrics()?.is_empty() { Ok(()) } else { self.step_schedulers(interval, true) }
     }
@@ -318,8 +319,8 @@ impl TrainerState {
         Ok(())
     }
 
-    /// Before a checkpoint: what this batch or epoch logged. It is over in the checkpoint, so a run that goes on from there
-    /// does not write it.
+    /// Before a checkpoint: what this batch or epoch logged. It is over in the checkpoint, so a run that resumes from
+    /// there does not write it.
     pub(crate) fn write_metrics_ahead(&mut self) -> Result<(), Error> {
         let (stepped, epoch) = (self.fit.epoch.batches_that_stepped() as i64, Some(self.current_epoch()));
         let (on_step, x) = match self.caller.hook() {

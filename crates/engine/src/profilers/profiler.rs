@@ -38,7 +38,7 @@ use crate::stage::{Stage, TrainerFn};
 /// ```
 #[expect(unused_variables, reason = "the defaults do nothing with their arguments")]
 pub trait Profiler: Any + Send {
-    /// An entry point begins. What an earlier one left open, because it failed, is forgotten.
+    /// Called when an entry point begins. What an earlier one left open, because it failed, is forgotten.
     fn setup(&mut self, run: &ProfiledRun) -> Result<()> {
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! [`Profiling`]: how the trainer tells its profiler what happens. Without a profiler this allocates nothing and reads no
-//! clock.
+//! [`Profiling`]: how the trainer tells its profiler what happens. Without a profiler this allocates nothing and reads
+//! no clock.
 
 use std::path::PathBuf;
 
@@ -57,7 +57,7 @@ impl Profiling {
         profiler.batch_end(stage).map_err(failed("at the end of a batch"))
     }
 
-    /// An entry point begins.
+    /// Called when an entry point begins.
     pub(crate) fn setup(&mut self, run: &ProfiledRun) -> Result<(), Error> {
         let Some(profiler) = self.0.as_deref_mut() else { return Ok(()) };
         profiler.setup(run).map_err(failed("in set-up"))

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 
 /// Measures how often and how long every action ran, and reports it as a table, the longest first.
 ///
-/// Actions nest, so their times add up to more than the run's. A report covers its entry point (Lightning's goes on
+/// Actions nest, so their times add up to more than the run's. A report covers its entry point (Lightning's continues
 /// where the one before ended), and an action may run within itself (Lightning refuses).
 ///
 /// ```

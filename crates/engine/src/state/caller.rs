@@ -42,7 +42,7 @@ impl Caller {
         std::mem::replace(self, Caller { hook, owner })
     }
 
-    /// The hook returned: within another hook, that one goes on; otherwise it stays known as the last.
+    /// The hook returned: within another hook, that one continues; otherwise it stays known as the last.
     pub(crate) fn leave(&mut self, outer: Caller) {
         match outer.owner {
             Owner::Trainer => self.owner = Owner::Trainer,

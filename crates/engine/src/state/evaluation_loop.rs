@@ -88,7 +88,7 @@ impl EvaluationLoop {
         self.step_missing
     }
 
-    /// An entry point begins.
+    /// Called when an entry point begins.
     pub(crate) fn expect_step(&mut self) {
         self.step_missing = false;
     }

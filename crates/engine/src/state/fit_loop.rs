@@ -25,7 +25,7 @@ pub(crate) struct TrainingEpochLoop {
 }
 
 impl FitLoop {
-    /// A fit begins. It goes on counting where an earlier one ended, as Lightning's does.
+    /// A fit begins. It continues counting where an earlier one ended, as Lightning's does.
     pub(crate) fn restart(&mut self, max_epochs: Option<u64>) {
         self.max_epochs = max_epochs;
         self.epoch.optimization.restart();

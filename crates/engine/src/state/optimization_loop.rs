@@ -127,7 +127,7 @@ impl OptimizationLoop {
         self.frequencies.iter().sum()
     }
 
-    /// The optimizer whose turn it is.
+    /// The active optimizer.
     pub(crate) fn optimizer_idx(&self) -> usize {
         self.optimizer_at(self.global_step())
     }

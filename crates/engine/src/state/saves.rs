@@ -14,7 +14,7 @@ pub enum OnSaveError {
     /// The error ends the run.
     #[default]
     Raise,
-    /// A warning says so, and training goes on. Earlier checkpoints stay.
+    /// A warning says so, and training continues. Earlier checkpoints stay.
     Warn,
 }
 
@@ -61,12 +61,12 @@ pub(crate) struct Saves {
     resumed_from: Option<PathBuf>,
     /// The checkpoint that was read last.
     loaded_from: Option<PathBuf>,
-    /// What tells the files of this run, and of those it goes on with, from others; none before the first checkpoint.
+    /// What tells the files of this run, and of those it continues with, from others; none before the first checkpoint.
     run_id: Option<String>,
 }
 
 impl Saves {
-    /// An entry point begins.
+    /// Called when an entry point begins.
     pub(crate) fn begin(&mut self) {
         self.requests.clear();
         self.resumed_from = None;

@@ -1,4 +1,4 @@
-//! [`Shutdown`]: the signals that end a run, and what its next run goes on from.
+//! [`Shutdown`]: the signals that end a run, and what its next run resumes from.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use fulgurite_fabric::environments::SlurmJob;
 
 use crate::signals::{Signal, Signals, StopRequest};
 
-/// How a run ends before its end, and what it leaves for the run that goes on.
+/// How a run ends before its end, and what it leaves for the run that is resumed.
 #[derive(Default)]
 pub(crate) struct Shutdown {
     pub signals: Signals,
@@ -14,16 +14,16 @@ pub(crate) struct Shutdown {
     job: Option<SlurmJob>,
     /// The scheduler was asked to run the job again.
     is_requeued: bool,
-    /// What a run that a signal ended is to go on from.
+    /// What a run that a signal ended is to resume from.
     checkpoint: Option<PathBuf>,
-    /// The run goes on with an earlier one, in whose folder it may be.
+    /// The run continues with an earlier one, in whose folder it may be.
     joins_earlier_run: bool,
     /// Where a run was saved whose time was over within an epoch.
     cut: Option<PathBuf>,
 }
 
 impl Shutdown {
-    /// The run is part of a scheduler's job, which is run again upon a signal.
+    /// The run is part of a scheduler's job, which is run again on a signal.
     pub(crate) fn set_job(&mut self, job: Option<SlurmJob>, requeue: Option<Signal>) {
         self.signals.requeue = job.as_ref().and(requeue);
         self.job = job;
@@ -33,14 +33,14 @@ impl Shutdown {
         self.job.as_ref()
     }
 
-    /// An entry point begins.
+    /// Called when an entry point begins.
     pub(crate) fn begin(&mut self) {
         self.is_requeued = false;
         self.checkpoint = None;
         self.cut = None;
     }
 
-    /// Whether the run goes on with an earlier one: it was given a checkpoint, or is part of a job.
+    /// Whether the run continues with an earlier one: it was given a checkpoint, or is part of a job.
     pub(crate) fn join_earlier_run(&mut self, from_checkpoint: bool) {
         self.joins_earlier_run = from_checkpoint || self.job.is_some();
     }
@@ -54,8 +54,8 @@ impl Shutdown {
         self.signals.request()
     }
 
-    /// Whether the next run of this job is to go on by itself: it was asked for, or the scheduler ends the job and may
-    /// run it again.
+    /// Whether the next run of this job is to continue by itself: it was asked for, or the scheduler ends the job and
+    /// may run it again.
     pub(crate) fn saves_for_next_job(&self, request: StopRequest) -> bool {
         match request {
             StopRequest::Requeue(_) => true,
@@ -63,7 +63,7 @@ impl Shutdown {
         }
     }
 
-    /// What a run that a signal ends is to go on from.
+    /// What a run that a signal ends is to resume from.
     pub(crate) fn set_checkpoint(&mut self, checkpoint: Option<PathBuf>) {
         self.checkpoint = checkpoint;
     }

@@ -72,7 +72,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
     }
 
-    /// Lets the module and its optimizer go on with the suggestion.
+    /// Lets the module and its optimizer continue with the suggestion.
     fn take_suggestion(&mut self, found: &LrFind, attribute: Option<&str>, update: bool) -> Result<(), Error> {
         let Some(lr) = found.suggestion() else {
             self.engine.state.warn(
@@ -100,7 +100,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 impl TrainerState {
-    /// Ranks saw other losses, and must go on with one learning rate.
+    /// Ranks saw other losses, and must continue with one learning rate.
     fn take_curve_of_rank_zero(&self, found: &mut LrFind) -> Result<(), Error> {
         if !self.is_distributed() {
             return Ok(());

@@ -5,18 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::curve::LrFind;
 use super::options::{BatchSizeFinderOptions, LearningRateFinderOptions};
 
-/// A trial that a callback asks for with [`TrainerState::request_tuning`](crate::TrainerState::request_tuning); it runs when
-/// the entry point is set up, before its loop begins.
+/// A trial that a callback asks for with [`TrainerState::request_tuning`](crate::TrainerState::request_tuning); it runs
+/// when the entry point is set up, before its loop begins.
 #[derive(Debug, Clone)]
 pub enum TuneRequest {
-    /// A learning-rate range test, in `fit` alone. A run that is resumed goes on with the learning rate it had.
+    /// A learning-rate range test, in `fit` alone. A run that is resumed continues with the learning rate it had.
     LearningRate {
         /// How it is done.
         options: LearningRateFinderOptions,
         /// Where its result goes.
         found: Reply<LrFind>,
     },
-    /// The largest batch size that fits. A run that is resumed goes on with the size that is in `size` already.
+    /// The largest batch size that fits. A run that is resumed continues with the size that is in `size` already.
     BatchSize {
         /// How it is searched.
         options: BatchSizeFinderOptions,

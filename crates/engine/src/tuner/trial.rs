@@ -174,7 +174,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(())
     }
 
-    /// A place in the data is one of batches of some size, so a run that is resumed goes on with the size that was found.
+    /// A place in the data is one of batches of some size, so a run that is resumed continues with the size that was
+    /// found.
     fn take_batch_size_of_checkpoint(
         &mut self,
         options: &BatchSizeFinderOptions,

@@ -24,7 +24,7 @@ pub(super) fn wrong<T>(message: String) -> Result<T, Error> {
 ///
 /// # Errors
 ///
-/// An option or a class that there is not.
+/// If an option or class does not exist.
 pub(super) fn normalize(layout: &Layout, node: &mut Node) -> Result<(), Error> {
     normalize_at(layout, node, layout.schema(), &mut Vec::new())
 }

@@ -54,11 +54,11 @@
 //! ```
 //!
 //! What is said later wins: the defaults of the options, [`Cli::defaults`], the hyper-parameters of a checkpoint (for
-//! validate, test and predict), the file `PL_CONFIG`, variables such as `PL_FIT__TRAINER__MAX_EPOCHS`, and the arguments
-//! from left to right, files among them. Structs and the options of a class are merged, lists replaced; `+=` adds to a
-//! list. A file may `include` others. Callbacks, loggers, optimizers and schedulers are named by class, with
-//! `class_path` and `init_args` in files; options on the command line go to the callback or logger named last, or to one
-//! by name (`--trainer.callbacks.EarlyStopping.patience 5`).
+//! validate, test and predict), the file `PL_CONFIG`, variables such as `PL_FIT__TRAINER__MAX_EPOCHS`, and the
+//! arguments from left to right, files among them. Structs and the options of a class are merged, lists replaced; `+=`
+//! adds to a list. A file may `include` others. Callbacks, loggers, optimizers and schedulers are named by class, with
+//! `class_path` and `init_args` in files; options on the command line go to the callback or logger named last, or to
+//! one by name (`--trainer.callbacks.EarlyStopping.patience 5`).
 //!
 //! The configuration is written to `config.yaml` beside the logs, and can be read again. Unlike Lightning's, a run
 //! without a logger writes none.
@@ -108,19 +108,19 @@ pub trait FromConfig: Sized {
     /// What can be configured. The documentation of its fields is their help; its default is theirs.
     type Config: Serialize + DeserializeOwned + JsonSchema + Default;
 
-    /// Makes it of its configuration.
+    /// Creates it from its configuration.
     ///
     /// # Errors
     ///
-    /// Whatever prevents it, such as an option that cannot be.
+    /// If it cannot be created, for example because of an invalid option.
     fn from_config(config: Self::Config) -> Result<Self>;
 }
 
 /// Writes `main` for the [`Cli`] that a function makes.
 ///
-/// `fulgurite::cli_main!(cli)` is `fn main() -> ExitCode { cli().run() }`, and answers `--help` and `completions` before
-/// libtorch is initialised, which alone takes ten times as long as the answer. `cli` makes the [`Cli`] and does nothing
-/// else.
+/// `fulgurite::cli_main!(cli)` is `fn main() -> ExitCode { cli().run() }`, and answers `--help` and `completions`
+/// before libtorch is initialised, which alone takes ten times as long as the answer. `cli` makes the [`Cli`] and does
+/// nothing else.
 #[macro_export]
 macro_rules! cli_main {
     ($cli:path) => {
@@ -149,7 +149,8 @@ type AfterFit<M, D> = BeforeFit<M, D>;
 type AfterEvaluation = Box<dyn FnMut(&mut Trainer, &[EvalResults]) -> Result<()>>;
 type AfterPredict<D> = Box<dyn FnMut(&mut Trainer, &mut D, &[Vec<Value>]) -> Result<()>>;
 
-/// The command line of a program that trains the model `M` on the data `D`. The [module](self) tells what it understands.
+/// The command line of a program that trains the model `M` on the data `D`. The [module](self) tells what it
+/// understands.
 #[must_use]
 pub struct Cli<M, D> {
     name: String,
@@ -202,46 +203,46 @@ where
         self
     }
 
-    /// The program's own defaults, a configuration file as text: `include_str!("defaults.yaml")`. Files, environment and
-    /// arguments change them.
+    /// The program's own defaults, a configuration file as text: `include_str!("defaults.yaml")`. Files, environment
+    /// and arguments change them.
     pub fn defaults(mut self, yaml: impl Into<String>) -> Self {
         self.defaults = Some(yaml.into());
         self
     }
 
-    /// Lets files and arguments name a callback of the program's own, by its [`class_name`](Configurable::class_name).
+    /// Lets files and arguments name a custom callback, by its [`class_name`](Configurable::class_name).
     pub fn callback<C: Callback + Configurable>(mut self) -> Self {
         self.registry.add_callback::<C>();
         self
     }
 
-    /// Lets files and arguments name a logger of the program's own, by its [`class_name`](Configurable::class_name).
+    /// Lets files and arguments name a custom logger, by its [`class_name`](Configurable::class_name).
     pub fn logger<L: Logger + Configurable>(mut self) -> Self {
         self.registry.add_logger::<L>();
         self
     }
 
-    /// Lets files and arguments name a profiler of the program's own, by its [`class_name`](Configurable::class_name).
+    /// Lets files and arguments name a custom profiler, by its [`class_name`](Configurable::class_name).
     pub fn profiler<P: Profiler + Configurable>(mut self) -> Self {
         self.registry.add_profiler::<P>();
         self
     }
 
-    /// Lets files and arguments name an optimizer of the program's own: a [`Rule`](crate::optim::Rule), or other options
+    /// Lets files and arguments name a custom optimizer: a [`Rule`](crate::optim::Rule), or other options
     /// that an optimizer is built of.
     pub fn optimizer<O: BuildOptimizer>(mut self) -> Self {
         self.registry.add_optimizer::<O>();
         self
     }
 
-    /// Lets files and arguments name a learning-rate scheduler of the program's own: a
+    /// Lets files and arguments name a custom learning-rate scheduler: a
     /// [`Schedule`](crate::optim::Schedule), or other options that a scheduler is built of.
     pub fn lr_scheduler<S: BuildLrScheduler>(mut self) -> Self {
         self.registry.add_lr_scheduler::<S>();
         self
     }
 
-    /// Lets files and arguments name a strategy of the program's own: [`Strategies::register`], whose error the program ends
+    /// Lets files and arguments name a custom strategy: [`Strategies::register`], whose error the program ends
     /// with.
     pub fn strategy(
         mut self,
@@ -254,8 +255,8 @@ where
         self
     }
 
-    /// Gives the option `target` the value of `source`, such as `data.context` and `model.context`. The target cannot be
-    /// set by itself.
+    /// Gives the option `target` the value of `source`, such as `data.context` and `model.context`. The target cannot
+    /// be set by itself.
     pub fn link(mut self, source: &str, target: &str) -> Self {
         self.links.push((source.to_owned(), target.to_owned()));
         self
@@ -318,8 +319,8 @@ where
         self
     }
 
-    /// Does what the arguments say. The exit code is 0, 1 when the run failed, 2 when the configuration is wrong, or 128
-    /// and the number of the signal that ended it: 130 for Ctrl-C, 143 for SIGTERM.
+    /// Does what the arguments say. The exit code is 0, 1 when the run failed, 2 when the configuration is wrong, or
+    /// 128 and the number of the signal that ended it: 130 for Ctrl-C, 143 for SIGTERM.
     pub fn run(self) -> ExitCode {
         self.start()
     }

@@ -5,8 +5,8 @@ use fulgurite_engine::{Error, ModuleView, Result, TrainerFn, TrainerState};
 use super::SaveConfig;
 use crate::callbacks::Callback;
 
-/// Writes `config.yaml` once, when a run begins. A run that goes on with an earlier one keeps the other's configuration
-/// under another name where it differs.
+/// Writes `config.yaml` once, when a run begins. A run that continues with an earlier one keeps the other's
+/// configuration under another name where it differs.
 pub(super) struct ConfigSaver {
     pub text: String,
     pub mode: SaveConfig,

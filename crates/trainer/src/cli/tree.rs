@@ -13,7 +13,7 @@ use super::schema::Schema;
 pub(super) enum Origin {
     /// The options' own default.
     Default,
-    /// A file, or the program's own defaults.
+    /// A file, or the program's defaults.
     File { name: Rc<str>, line: u64 },
     /// An environment variable.
     Env(Rc<str>),

@@ -22,8 +22,8 @@ use crate::cli::FromConfig;
 
 /// `load_from_checkpoint`, for every module that can be made of its hyper-parameters.
 pub trait LoadFromCheckpoint: LightningModule + FromConfig {
-    /// A module of the weights and hyper-parameters of a checkpoint. [`Checkpoint`] does the same in steps, and can change
-    /// hyper-parameters, names and types on the way.
+    /// A module of the weights and hyper-parameters of a checkpoint. [`Checkpoint`] does the same in steps, and can
+    /// change hyper-parameters, names and types on the way.
     ///
     /// # Errors
     ///
@@ -43,9 +43,9 @@ const STATE_DICT_KEYS: [&str; 5] = ["state_dict", "model_state_dict", "model", "
 
 /// A checkpoint to load from: `load_from_checkpoint` of the original, in steps.
 ///
-/// It reads Lightning's `.ckpt`, PyTorch's `.pt` (a state dict, also one under `state_dict`, `model_state_dict`, `model`,
-/// `module` or `weights`), `.safetensors`, and a folder or index of shards. What a file is, its content says, not its
-/// name.
+/// It reads Lightning's `.ckpt`, PyTorch's `.pt` (a state dict, also one under `state_dict`, `model_state_dict`,
+/// `model`, `module` or `weights`), `.safetensors`, and a folder or index of shards. What a file is, its content says,
+/// not its name.
 ///
 /// A whole module, made of the hyper-parameters in the file, one of them changed:
 ///
@@ -131,14 +131,14 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// What is not there, damaged, no checkpoint, or holds more than plain data.
+    /// If the file does not exist, is damaged, is not a checkpoint, or holds more than plain data.
     pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint, Error> {
         let path = path.as_ref();
         Checkpoint::new(path, source::read(path, Checksums::Compared)?.value)
     }
 
-    /// [`open`](Checkpoint::open) that reads from the disk only what is taken, such as a small part of a large file, and
-    /// does not compare the checksums of tensors.
+    /// [`open`](Checkpoint::open) that reads from the disk only what is taken, such as a small part of a large file,
+    /// and does not compare the checksums of tensors.
     ///
     /// # Errors
     ///
@@ -152,7 +152,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// What `io` says; a checkpoint that is no dict.
+    /// If `io` cannot read it, or the checkpoint is not a dict.
     pub fn open_with(io: &mut dyn CheckpointIo, path: impl AsRef<Path>) -> Result<Checkpoint, Error> {
         let path = path.as_ref();
         Checkpoint::new(path, io.load(path)?)
@@ -188,7 +188,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// A file without any where they are looked for.
+    /// If the file has no weights at the expected key.
     pub fn state_dict(&self) -> Result<&Dict, Error> {
         find_state_dict(&self.contents, self.state_dict_key.as_deref()).map_err(|problem| self.wrong(problem))
     }
@@ -259,14 +259,15 @@ impl Checkpoint {
         self
     }
 
-    /// Renames what is in the file; `None` leaves it there. Renamings follow each other in the order they were asked for.
+    /// Renames what is in the file; `None` leaves it there. Renamings follow each other in the order they were asked
+    /// for.
     pub fn map_keys(mut self, rename: impl Fn(&str) -> Option<String> + Send + 'static) -> Checkpoint {
         self.keys.map(Box::new(rename));
         self
     }
 
-    /// Takes only this part of the model: a name, everything below it (`backbone` is `backbone.*` too), or a pattern with
-    /// `*` and `?`. The rest stays as it is and is not missing. Called again, it takes that part too.
+    /// Takes only this part of the model: a name, everything below it (`backbone` is `backbone.*` too), or a pattern
+    /// with `*` and `?`. The rest stays as it is and is not missing. Called again, it takes that part too.
     pub fn only(mut self, pattern: impl Into<String>) -> Checkpoint {
         self.keys.only(pattern.into());
         self
@@ -290,8 +291,8 @@ impl Checkpoint {
         self
     }
 
-    /// Converts the model's floating-point tensors to this kind. Otherwise they keep theirs, and values are converted to
-    /// it as they are copied.
+    /// Converts the model's floating-point tensors to this kind. Otherwise they keep theirs, and values are converted
+    /// to it as they are copied.
     pub fn dtype(mut self, dtype: Kind) -> Checkpoint {
         self.dtype = Some(dtype);
         self
@@ -301,13 +302,13 @@ impl Checkpoint {
 
     /// A module, made of its hyper-parameters and given its weights.
     ///
-    /// Hyper-parameters that its configuration does not have are left out. With [`strict(false)`](Checkpoint::strict) and
-    /// [`ignore_mismatched_sizes`](Checkpoint::ignore_mismatched_sizes) a warning says what the file did not have.
+    /// Hyper-parameters that its configuration does not have are left out. With [`strict(false)`](Checkpoint::strict)
+    /// and [`ignore_mismatched_sizes`](Checkpoint::ignore_mismatched_sizes) a warning says what the file did not have.
     ///
     /// # Errors
     ///
-    /// What [`hparams_as`](Checkpoint::hparams_as) and [`load_into`](Checkpoint::load_into) say, and what making the
-    /// module does.
+    /// As for [`hparams_as`](Checkpoint::hparams_as) and [`load_into`](Checkpoint::load_into), and if creating the
+    /// module fails.
     pub fn load<M: LightningModule + FromConfig>(&self) -> Result<M> {
         let config = hparams::parse_config::<M::Config>(self.hparams(), &self.overrides);
         self.finish(M::from_config(config.map_err(|problem| self.wrong(problem))?)?)
@@ -345,8 +346,8 @@ impl Checkpoint {
     ///
     /// Everything wrong at once, in PyTorch's words: names that only one of file and model has (unless
     /// [`strict(false)`](Checkpoint::strict)), other shapes (unless
-    /// [`ignore_mismatched_sizes`](Checkpoint::ignore_mismatched_sizes)), entries that are no tensors; two names that a
-    /// renaming makes one.
+    /// [`ignore_mismatched_sizes`](Checkpoint::ignore_mismatched_sizes)), entries that are not tensors; two names that
+    /// a renaming makes one.
     pub fn load_into(&self, vars: &dyn Parameters) -> Result<LoadReport, Error> {
         self.copy(self.state_dict()?, vars)
     }

@@ -76,7 +76,7 @@ pub(super) fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Names with what belongs to them, which goes on below itself where it is too long for the line.
+/// Names with what belongs to them, which continues below itself where it is too long for the line.
 pub(super) fn fields(rows: &[(String, String)], width: Option<usize>) -> String {
     let names: Vec<_> = rows.iter().map(|(name, _)| printable_in_line(name)).collect();
     let widest = names.iter().map(|name| columns(name)).max().unwrap_or(0).min(WIDEST);

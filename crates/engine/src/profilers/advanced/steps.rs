@@ -22,7 +22,7 @@ struct StageSteps {
     phases: [Histogram; PHASES],
 }
 
-/// The step in hand.
+/// The current step.
 #[derive(Debug, Clone)]
 struct Current {
     stage: Stage,

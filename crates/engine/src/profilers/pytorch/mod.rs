@@ -23,8 +23,9 @@ pub use self::schedule::ProfilerSchedule;
 /// table of operators.
 ///
 /// Training, validation, test and prediction have a schedule each: by default one batch is left alone, one is for the
-/// profiler to get ready in, and three are recorded. The trainer's actions are in the trace as `[pl][profile]…`, batches
-/// as `ProfilerStep#…`. A stage with fewer batches than the default schedule needs is recorded from its first batch.
+/// profiler to get ready in, and three are recorded. The trainer's actions are in the trace as `[pl][profile]…`,
+/// batches as `ProfilerStep#…`. A stage with fewer batches than the default schedule needs is recorded from its first
+/// batch.
 ///
 /// Files: `<stage>[-<filename>]-<train|validate|test|predict>.<milliseconds>.pt.trace.json`, and the report in
 /// `<stage>-<filename>.txt` if there is a file name. Lightning's `emit_nvtx`, `record_module_names`, `with_stack` and
@@ -173,7 +174,7 @@ impl PyTorchProfiler {
         folder.join(report::file_name(run, self.options.filename.as_deref(), Some(stage), &ending))
     }
 
-    /// Ends the ranges of the actions from this place on; the actions go on.
+    /// Ends the ranges of the actions from this place on; the actions continue.
     fn close_ranges(&mut self, from: usize) {
         for (_, in_trace) in self.open[from..].iter_mut().rev() {
             if std::mem::take(in_trace) {

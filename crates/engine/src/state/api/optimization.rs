@@ -38,7 +38,7 @@ impl TrainerState {
     ///
     /// # Errors
     ///
-    /// There is no such optimizer, or it is in the middle of a step.
+    /// If there is no such optimizer, or it is in use by a step.
     pub fn with_optimizer<T>(
         &mut self,
         index: usize,
@@ -47,7 +47,7 @@ impl TrainerState {
         self.lend_optimizer(index, work)
     }
 
-    /// The optimizer whose turn it is: 0, unless several take turns.
+    /// The active optimizer: 0, unless several take turns.
     pub fn optimizer_idx(&self) -> usize {
         self.fit.epoch.optimization.optimizer_idx()
     }
@@ -72,12 +72,12 @@ impl TrainerState {
         drop(self.fit.epoch.optimization.replace_schedulers(schedulers));
     }
 
-    /// Steps a scheduler in manual optimization, by its place in what `configure_optimizers` returned. `metric` is what a
-    /// scheduler on a plateau watches. In a step, call [`Step::lr_scheduler_step`](crate::Step::lr_scheduler_step).
+    /// Steps a scheduler in manual optimization, by its place in what `configure_optimizers` returned. `metric` is what
+    /// a scheduler on a plateau watches. In a step, call [`Step::lr_scheduler_step`](crate::Step::lr_scheduler_step).
     ///
     /// # Errors
     ///
-    /// There is no such scheduler, or it refused.
+    /// If there is no such scheduler, or its step fails.
     pub fn lr_scheduler_step(&mut self, scheduler: usize, metric: Option<f64>) -> Result<()> {
         self.require_manual("lr_scheduler_step")?;
         let (config, optimizer) = self.fit.epoch.optimization.scheduler_with_optimizer(scheduler)?;
@@ -123,13 +123,13 @@ impl TrainerState {
     ///
     /// # Errors
     ///
-    /// libtorch cannot copy the statistics.
+    /// If the statistics cannot be copied.
     pub fn begin_batch_norm_refresh(&mut self, vars: &dyn Parameters, batches: u64) -> Result<(), Error> {
         self.fit.epoch.optimization.set_refresh(BatchNormRefresh::new(vars, batches)?);
         Ok(())
     }
 
-    /// Training goes on as usual.
+    /// Training continues as usual.
     pub fn end_batch_norm_refresh(&mut self) {
         drop(self.fit.epoch.optimization.take_refresh());
     }

@@ -54,8 +54,8 @@ impl TrainerState {
         self.training_data.num_batches()
     }
 
-    /// Batches per loader after limits: of validation within fit, of the evaluation or prediction outside it. `None` for a
-    /// loader that does not know.
+    /// Batches per loader after limits: of validation within fit, of the evaluation or prediction outside it. `None`
+    /// for a loader that does not know.
     pub fn num_eval_batches(&self) -> &[Option<usize>] {
         self.evaluation().num_batches()
     }
@@ -70,7 +70,8 @@ impl TrainerState {
         self.num_eval_batches().iter().map(limit).collect()
     }
 
-    /// Which items of the dataset this prediction batch holds; `None` outside prediction, and where the loader cannot know.
+    /// Which items of the dataset this prediction batch holds; `None` outside prediction, and where the loader cannot
+    /// know.
     pub fn batch_indices(&self) -> Option<&[usize]> {
         self.position.batch_indices()
     }
@@ -86,13 +87,13 @@ impl TrainerState {
     }
 
     /// Optimizer steps that fit will take, with the changes of a
-    /// `GradientAccumulationScheduler`; `None` when nobody can know.
+    /// `GradientAccumulationScheduler`; `None` when it cannot be known.
     /// Lightning returns -1 or infinity then.
     ///
     /// # Errors
     ///
-    /// In `configure_optimizers`, that the training loader was not asked for yet. Return the error: the trainer asks for
-    /// the loader, and calls `configure_optimizers` again. Elsewhere it is known from `on_train_start` on.
+    /// In `configure_optimizers`, that the training loader was not asked for yet. Return the error: the trainer asks
+    /// for the loader, and calls `configure_optimizers` again. Elsewhere it is known from `on_train_start` on.
     pub fn estimated_stepping_batches(&self) -> Result<Option<u64>, TrainDataNeeded> {
         if !self.training_data.is_ready() && self.max_epochs().is_some() {
             self.training_data.want();
@@ -170,8 +171,8 @@ impl TrainerState {
         }
     }
 
-    /// Whether this batch is an epoch's `n`-th, `2n`-th, … An epoch that ends before the batch it was to have makes up at its
-    /// end for what was still to come.
+    /// Whether this batch is an epoch's `n`-th, `2n`-th, … An epoch that ends before the batch it was to have makes up
+    /// at its end for what was still to come.
     fn interval_is_over(&self, n: u64, total: Option<usize>) -> bool {
         let batch = self.fit.epoch.batches().current.ready;
         let is_cut_short = || self.is_last_batch() && total.is_some_and(|total| batch / n < total as u64 / n);

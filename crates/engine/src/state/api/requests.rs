@@ -7,14 +7,14 @@ use crate::state::{SaveRequest, TrainerState};
 use crate::tuner::TuneRequest;
 
 impl TrainerState {
-    /// Asks the run to stop after this batch, once `min_epochs` and `min_steps` are met. With several processes, any may
-    /// ask, and all stop after the batch in which they learn of it, which is the next.
+    /// Asks the run to stop after this batch, once `min_epochs` and `min_steps` are met. With several processes, any
+    /// may ask, and all stop after the batch in which they learn of it, which is the next.
     pub fn request_stop(&mut self, reason: impl Into<String>) {
         self.requests.stop(reason.into());
     }
 
-    /// Asks the run to stop because its time is over, which may be within an epoch: a checkpoint is written first that goes
-    /// on there.
+    /// Asks the run to stop because its time is over, which may be within an epoch: a checkpoint is written first that
+    /// goes on there.
     pub fn request_stop_for_time(&mut self, reason: impl Into<String>) {
         self.requests.note_time_is_over();
         self.request_stop(reason);
@@ -40,8 +40,8 @@ impl TrainerState {
         self.saves.is_requested(path)
     }
 
-    /// Asks for a trial of the tuner, from `setup`: it runs before the loop of the entry point begins. A batch size is looked
-    /// for before a learning rate, which depends on it.
+    /// Asks for a trial of the tuner, from `setup`: it runs before the loop of the entry point begins. A batch size is
+    /// looked for before a learning rate, which depends on it.
     pub fn request_tuning(&mut self, request: TuneRequest) {
         match request {
             TuneRequest::BatchSize { .. } => self.tune_requests.insert(0, request),
@@ -49,7 +49,7 @@ impl TrainerState {
         }
     }
 
-    /// Whether the run goes on with an earlier one, in whose folder it may be.
+    /// Whether the run continues with an earlier one, in whose folder it may be.
     pub fn joins_earlier_run(&self) -> bool {
         self.shutdown.joins_earlier_run()
     }
@@ -64,13 +64,13 @@ impl TrainerState {
         self.saves.loaded_from()
     }
 
-    /// What tells the checkpoints of this run, and of those it goes on with, from others; `None` before the first.
+    /// What tells the checkpoints of this run, and of those it continues with, from others; `None` before the first.
     pub fn run_id(&self) -> Option<&str> {
         self.saves.run_id()
     }
 
-    /// Whether a checkpoint can be written when `error` ends the run. One process's error leaves it alone, and the others in
-    /// the middle of a step; a signal they answer together.
+    /// Whether a checkpoint can be written when `error` ends the run. One process's error leaves it alone, and the
+    /// others in the middle of a step; a signal they answer together.
     pub fn can_save_after(&self, error: &Error) -> bool {
         let can = !self.is_distributed() || error.signal().is_some();
         if !can {
