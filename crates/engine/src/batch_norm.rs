@@ -1,11 +1,11 @@
-//! [`BatchNormRefresh`]: the statistics of batch norms computed anew, over an epoch in which nothing is trained.
+//! [`BatchNormRefresh`]: recomputes batch norm statistics over an epoch without updates.
 
 use fulgurite_torch::params::Parameters;
 use fulgurite_torch::tch::{Kind, Tensor};
 use fulgurite_torch::{TorchError, grad::NoGradGuard, params, to_host_f64};
 
-/// The running mean and variance of every batch norm, as the plain average of what batches have: what PyTorch computes
-/// with `momentum=None`.
+/// The running mean and variance of every batch norm, as the plain average over batches: what PyTorch computes with
+/// `momentum=None`.
 ///
 /// The momentum of `tch`'s layers cannot be changed from outside, nor read. A layer sets
 /// `running = (1 - momentum) * running + momentum * batch`, so from zero it leaves `momentum * batch`. The momentum is
@@ -13,15 +13,15 @@ use fulgurite_torch::{TorchError, grad::NoGradGuard, params, to_host_f64};
 /// `1 - momentum`.
 pub(crate) struct BatchNormRefresh {
     layers: Vec<Layer>,
-    /// Batches in the averages.
+    /// The number of batches in the averages.
     batches: u64,
     rehearsed: bool,
 }
 
 struct Layer {
-    /// Running mean and running variance.
+    /// The running mean and running variance.
     running: [Tensor; 2],
-    /// What they were; from the first batch on, their averages.
+    /// The previous values; from the first batch on, the averages.
     average: [Tensor; 2],
     /// `None` for a layer that the training step leaves alone.
     momentum: Option<f64>,
@@ -40,12 +40,12 @@ pub fn batch_norms(vars: &dyn Parameters) -> Vec<(String, [Tensor; 2])> {
 }
 
 impl BatchNormRefresh {
-    /// Whether the momenta are known.
+    /// Whether the momentum of each layer is known.
     pub(crate) fn is_rehearsed(&self) -> bool {
         self.rehearsed
     }
 
-    /// For the batch norms of a store, whose statistics are averages over `batches` batches already.
+    /// Creates a refresh for the batch norms of a store, whose statistics already average `batches` batches.
     pub(crate) fn new(vars: &dyn Parameters, batches: u64) -> Result<BatchNormRefresh, TorchError> {
         let layer = |(_, [mean, var]): (String, [Tensor; 2])| {
             let average = [copy(&mean)?, copy(&var)?];
@@ -55,7 +55,7 @@ impl BatchNormRefresh {
         Ok(BatchNormRefresh { layers, batches, rehearsed: false })
     }
 
-    /// Before a batch passes to find out the momenta.
+    /// Called before the batch that determines the momenta.
     pub(crate) fn before_rehearsal(&mut self) -> Result<(), TorchError> {
         let _no_grad = NoGradGuard::new();
         for Layer { running: [_, var], .. } in &mut self.layers {
@@ -64,13 +64,13 @@ impl BatchNormRefresh {
         Ok(())
     }
 
-    /// Takes the momenta from what is left.
+    /// Computes the momenta from the remaining values.
     pub(crate) fn after_rehearsal(&mut self) -> Result<(), TorchError> {
         let _no_grad = NoGradGuard::new();
         for layer in &mut self.layers {
             let var = &layer.running[1];
             let left = to_host_f64(&var.f_reshape([-1])?.f_select(0, 0)?)? / large(var.kind());
-            // Momenta are short numbers, and this one was rounded.
+            // Momenta have few digits, and this one was rounded.
             let digits = digits(var.kind());
             let momentum = ((1.0 - left) * digits).round() / digits;
             layer.momentum = (momentum > 0.0).then_some(momentum);
@@ -80,7 +80,7 @@ impl BatchNormRefresh {
         Ok(())
     }
 
-    /// Before a batch passes that counts.
+    /// Called before a batch that counts.
     pub(crate) fn before_batch(&mut self) -> Result<(), TorchError> {
         let _no_grad = NoGradGuard::new();
         for running in self.layers.iter_mut().filter(|layer| layer.momentum.is_some()).flat_map(|l| &mut l.running) {
@@ -89,7 +89,7 @@ impl BatchNormRefresh {
         Ok(())
     }
 
-    /// After the batch. If it failed, the averages stay what they were.
+    /// Called after the batch. If it failed, the averages are unchanged.
     pub(crate) fn after_batch(&mut self, passed: bool) -> Result<(), TorchError> {
         let _no_grad = NoGradGuard::new();
         self.batches += u64::from(passed);
@@ -121,12 +121,12 @@ fn copy(tensor: &Tensor) -> Result<Tensor, TorchError> {
     Ok(copy)
 }
 
-/// A power of two next to which the variance of a batch is nothing.
+/// A power of two much larger than the variance of any batch.
 fn large(kind: Kind) -> f64 {
     if kind == Kind::Half { 2f64.powi(14) } else { 2f64.powi(100) }
 }
 
-/// One over the last digit of a momentum that is sure.
+/// The inverse of the smallest digit of a momentum that is reliable.
 fn digits(kind: Kind) -> f64 {
     match kind {
         Kind::Double => 1e12,

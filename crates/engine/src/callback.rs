@@ -1,4 +1,4 @@
-//! [`Callback`]: something that watches a run, and may step in.
+//! [`Callback`]: hooks that extend the trainer.
 
 use std::any::{Any, TypeId};
 
@@ -14,7 +14,7 @@ use crate::module_view::ModuleView;
 use crate::stage::TrainerFn;
 use crate::state::TrainerState;
 
-/// A callback that the trainer adds by itself, unless one is there that stands for it.
+/// A callback that the trainer adds by default, unless another callback replaces it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DefaultCallback {
@@ -120,19 +120,19 @@ macro_rules! eval_batch_end_hooks {
     note = "write `impl Callback for {Self} {{ ... }}` with the hooks it cares about; all have defaults"
 )]
 pub trait Callback: Any + Send {
-    /// What it writes, if it writes checkpoints. Such a callback is called after all others, and stands for the
-    /// `ModelCheckpoint` that the trainer would add.
+    /// The [`Checkpointer`], if the callback writes checkpoints. Such a callback is called after all others, and
+    /// replaces the `ModelCheckpoint` that the trainer would add.
     fn checkpointer(&self) -> Option<&dyn Checkpointer> {
         None
     }
 
-    /// The trainer's own callback that it stands for; there can be one of each.
+    /// The default callback that this one replaces; there can be one of each.
     fn stands_for(&self) -> Option<DefaultCallback> {
         None
     }
 
-    /// Whether it looks at what the module logs at the end of a training epoch: its
-    /// [`on_train_epoch_end`](Callback::on_train_epoch_end) is called after the module's. So are those of
+    /// Whether the callback reads what the module logs at the end of a training epoch: its
+    /// [`on_train_epoch_end`](Callback::on_train_epoch_end) is then called after the module's. This is always so for
     /// checkpointers.
     fn reads_epoch_end_of_module(&self) -> bool {
         false
@@ -292,9 +292,9 @@ pub trait Callback: Any + Send {
         Ok(())
     }
 
-    /// Called when a checkpoint could not be written, with the request and the error. Of a checkpoint that is written
-    /// in the background this is known only later, after a batch or at the end, when others may have been asked for
-    /// already.
+    /// Called when a checkpoint could not be written, with the request and the error. For checkpoints written in the
+    /// background the error is reported later, after a batch or at the end of the run, when other checkpoints may
+    /// already have been requested.
     fn on_checkpoint_failed(
         &mut self,
         trainer: &mut TrainerState,
@@ -305,9 +305,9 @@ pub trait Callback: Any + Send {
         Ok(())
     }
 
-    /// Called before a checkpoint is written; entries may be added. One of weights alone has no `optimizer_states`, and
-    /// whatever takes the place of the weights in a whole one takes it there, too. (Lightning does not call it for
-    /// those.)
+    /// Called before a checkpoint is written; entries may be added. A weights-only checkpoint has no
+    /// `optimizer_states`. A callback that replaces the weights must do so in both kinds. (Lightning does not call this
+    /// hook for weights-only checkpoints.)
     fn on_save_checkpoint(
         &mut self,
         trainer: &mut TrainerState,

@@ -1,4 +1,4 @@
-//! Checkpoints: gathering a run into one value, and bringing it back.
+//! Saving the state of a run to a checkpoint, and restoring it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
@@ -19,11 +19,11 @@ use crate::saved::{Missing, Saved, count, wrong_type};
 use crate::scope::Scope;
 use crate::state::{Owner, SavedData, TrainerState, Window};
 
-/// The version of Lightning whose layout the checkpoints have.
+/// The Lightning version whose checkpoint layout is used.
 pub const LIGHTNING_VERSION: &str = "2.6.6";
 
 impl<M: LightningModule> Run<'_, '_, M> {
-    /// The run as one value, under Lightning's keys.
+    /// The state of the run as one value, under Lightning's keys.
     pub(crate) fn dump_checkpoint(&mut self, weights_only: bool) -> Result<Dict, Error> {
         let state = &mut self.engine.state;
         let mut checkpoint = Dict::new()
@@ -119,7 +119,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let before = data.state_dict().map_err(text)?;
         let Some(saved) = checkpoint.dict_unless(data.name(), before.is_empty())? else { return Ok(()) };
         let loaded = self.engine.on_data_module(Hook::LoadStateDict, *data, |data, _| {
-            // Its error is one of the file.
+            // An error here is attributed to the file.
             Ok(data.load_state_dict(saved.entries).map_err(|error| error.to_string()))
         });
         let refused = loaded.map_err(text).flatten();
@@ -160,8 +160,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(())
     }
 
-    /// Brings back everything else: progress, optimizers, schedulers, metric accumulators and random numbers. Says what was
-    /// missing.
+    /// Restores everything else: progress, optimizers, schedulers, metric accumulators and random number generators.
+    /// Reports what was missing.
     pub(crate) fn restore_training(&mut self, path: &Path, checkpoint: &Dict, missing: &Missing) -> Result<(), Error> {
         let wrong = |problem: String| Error::Checkpoint { path: path.into(), problem };
         let unusable = |problem: String| wrong(format!("cannot be resumed from: {problem}"));
@@ -209,7 +209,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 impl TrainerState {
-    /// The counters, as a run that resumes needs them: a validation that is not over is begun again.
+    /// The counters as needed for resuming: an unfinished validation starts again.
     fn progress_to_resume(&self) -> Progress {
         let mut progress = self.fit.progress();
         if self.fit.epoch.validation.is_unfinished() {
@@ -218,25 +218,25 @@ impl TrainerState {
         progress
     }
 
-    /// Whether gradients are kept from one batch to the next: in an open accumulation window, or by the module.
+    /// Whether gradients are kept between batches: in an open accumulation window, or by the module.
     fn has_open_gradients(&self) -> bool {
         self.fit.epoch.optimization.window().batches > 0 || !self.automatic_optimization()
     }
 
-    /// The optimizers' states, as the strategy wants them.
+    /// The optimizer states, in the form that the strategy saves.
     fn optimizer_states(&mut self) -> Result<Vec<Value>, Error> {
         let (fabric, optimizers) = (&mut self.fabric, self.fit.epoch.optimization.optimizers());
         optimizers.map(|optimizer| Ok(Value::Dict(fabric.optimizer_state_dict(optimizer)?))).collect()
     }
 
-    /// What exact resume needs of each rank by itself: it differs from rank to rank.
+    /// The per-rank state needed for exact resume.
     fn of_this_rank(&self) -> Result<Dict, Error> {
         let before = self.fit.epoch.validation.before();
         let rng = before.map_or_else(|| RngState::capture().map(|rng| rng.to_value()), |b| Ok(b.rng.to_value()))?;
         Ok(Dict::new().with("rng", rng).with("metrics", self.metrics.train.state_dict()))
     }
 
-    /// What exact resume needs and Lightning does not save.
+    /// The state needed for exact resume that Lightning does not save.
     fn beyond_lightning(&mut self) -> Result<Dict, Error> {
         let validation = &self.fit.epoch.validation;
         let evaluated = validation.before().map_or(validation.evaluated(), |before| &before.evaluated);
@@ -264,7 +264,7 @@ impl TrainerState {
             .with("run_id", run_id))
     }
 
-    /// The name by which the run knows its checkpoints, the same on all ranks.
+    /// The identifier of the run in its checkpoints, the same on all ranks.
     fn id_of_run(&mut self) -> Result<String, Error> {
         if let Some(id) = self.run_id() {
             return Ok(id.to_owned());
@@ -275,9 +275,10 @@ impl TrainerState {
         Ok(id)
     }
 
-    /// What a checkpoint holds of this rank; of the only one, where it was written by one and is read by one.
+    /// This rank's part of a checkpoint, or the only part, if one process wrote it and one process reads it.
     ///
-    /// With another number of ranks, an epoch can be begun, and not be continued: the parts of the data are other ones.
+    /// With a different number of ranks, training can resume only between epochs, because the data is partitioned
+    /// differently.
     fn saved_of_this_rank<'c>(&self, more: &Saved<'c>) -> Result<Option<Saved<'c>>, String> {
         let (before, now) = (more.count("world_size")?.unwrap_or(1), self.fabric.world_size() as u64);
         if before == 1 && now == 1 {
@@ -299,8 +300,8 @@ impl TrainerState {
         Ok(None)
     }
 
-    /// What all the ranks of another number logged in the epoch whose end is due; rank zero holds it for the ranks there
-    /// are now.
+    /// The values logged by all ranks in the epoch that is about to end, after the number of ranks changed; rank zero
+    /// provides them.
     fn restore_metrics_of_all(&mut self, more: &Saved) -> Result<(), String> {
         if !self.is_global_zero() {
             return Ok(());
@@ -409,13 +410,13 @@ impl TrainerState {
     }
 }
 
-/// Tells runs apart, also those that begin at the same moment with the same seed.
+/// Distinguishes runs, also those that start at the same moment with the same seed.
 fn new_run_id() -> String {
     let random = || RandomState::new().build_hasher().finish();
     format!("{:016x}{:016x}", random(), random())
 }
 
-/// What goes wrong below, in a sentence.
+/// The error of a nested operation, as a sentence.
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
@@ -435,7 +436,7 @@ fn parameters_with_state(optimizers: &[Value]) -> Vec<Value> {
     optimizers.iter().map(keys).collect()
 }
 
-/// Notes the states that were there when the checkpoint was written.
+/// Records the states that existed when the checkpoint was written.
 fn check_parameters_with_state(saved: &Saved, more: &Saved) -> Result<(), String> {
     let Some(of_optimizers) = more.list("with_state")? else { return Ok(()) };
     for (at, keys) in of_optimizers.iter().enumerate() {
@@ -445,7 +446,7 @@ fn check_parameters_with_state(saved: &Saved, more: &Saved) -> Result<(), String
         let Some(states) = optimizer.dict("state")? else { continue };
         for (place, key) in keys.iter().enumerate() {
             let shown = match key {
-                // An optimizer of the user's may name its states as it likes.
+                // A custom optimizer may name its states freely.
                 Value::Str(text) => text.clone(),
                 key => count(&format!("{name}[{place}]"), key)?.to_string(),
             };
@@ -457,7 +458,7 @@ fn check_parameters_with_state(saved: &Saved, more: &Saved) -> Result<(), String
     Ok(())
 }
 
-/// The gradients, by the names of their parameters; `None` of a parameter that has none.
+/// The gradients by parameter name; `None` for a parameter without one.
 fn gradients(vars: &dyn Parameters) -> Dict {
     let of = |(name, parameter): (String, Tensor)| -> (Value, Value) {
         let grad = parameter.grad();
@@ -466,7 +467,7 @@ fn gradients(vars: &dyn Parameters) -> Dict {
     params::named_parameters(vars).into_iter().map(of).collect()
 }
 
-/// Puts gradients back, `scaled` from the loss scale they were saved with to the one of this run.
+/// Restores gradients, rescaled from the loss scale they were saved with to that of this run.
 fn restore_gradients(vars: &dyn Parameters, saved: &Saved, scaled: f64) -> Result<(), String> {
     let parameters = params::named_parameters(vars);
     for (name, parameter) in &parameters {

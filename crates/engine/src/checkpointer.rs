@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::state::TrainerState;
 
-/// A callback that writes checkpoints, as the trainer sees it when it looks for one to begin with, or has to end.
+/// A callback that writes checkpoints, as seen by the trainer when it looks for a checkpoint to start from or must save
+/// on shutdown.
 ///
 /// ```
 /// use std::path::PathBuf;
@@ -34,7 +35,7 @@ use crate::state::TrainerState;
 /// ```
 #[expect(unused_variables, reason = "the defaults do nothing with their arguments")]
 pub trait Checkpointer {
-    /// The files that `ckpt_path("last")` chooses the furthest of. Asked before [`setup`](crate::Callback::setup).
+    /// The candidate files for `ckpt_path("last")`. Called before [`setup`](crate::Callback::setup).
     fn last_checkpoints(&self, trainer: &mut TrainerState) -> Vec<PathBuf>;
 
     /// Whether a fit that is given no `ckpt_path` resumes from the furthest of these: what a crash left.
@@ -42,22 +43,23 @@ pub trait Checkpointer {
         false
     }
 
-    /// The best checkpoint it has written: what `ckpt_path("best")` means.
+    /// The best checkpoint written so far: the target of `ckpt_path("best")`.
     fn best_model_path(&self) -> Option<&Path> {
         None
     }
 
-    /// The file in which it wants the run saved when a signal ends a fit.
+    /// The file to save the run to when a signal ends a fit.
     fn interrupted_checkpoint(&self) -> Option<PathBuf> {
         None
     }
 
-    /// Whether a file may be one of its checkpoints, by its name; those that end with `.ckpt` are looked at anyway.
+    /// Whether a file may be one of its checkpoints, judging by the name; files that end with `.ckpt` are always
+    /// considered.
     fn names_checkpoint(&self, path: &Path) -> bool {
         false
     }
 
-    /// How many folders the names of its checkpoints have, below the folder that they are in.
+    /// The number of folder levels in the names of its checkpoints, below the checkpoint folder.
     fn checkpoint_depth(&self) -> usize {
         0
     }

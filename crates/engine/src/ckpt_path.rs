@@ -1,4 +1,4 @@
-//! Which checkpoint `ckpt_path` means, and what is done where it is damaged.
+//! Resolves `ckpt_path` to a checkpoint, and handles damaged files.
 
 mod configuration;
 mod files;
@@ -32,7 +32,7 @@ const DEPTH_OF_RUNS: usize = 3;
 const DEPTH_OF_NAMES: usize = 2;
 
 impl Engine {
-    /// The file that `ckpt_path` means; `None` for a start without one.
+    /// The file that `ckpt_path` resolves to; `None` to start from scratch.
     pub(crate) fn resolve_ckpt_path(
         &mut self,
         ckpt_path: Option<String>,
@@ -122,7 +122,7 @@ impl Engine {
         best.first().map(|path| path.to_path_buf())
     }
 
-    /// The last checkpoints of some callbacks.
+    /// The last checkpoints of the given callbacks.
     fn last_checkpoints(&mut self, which: impl Fn(&dyn Checkpointer) -> bool) -> Result<Vec<StoredFile>, Error> {
         let Engine { state, callbacks, .. } = self;
         let checkpointers = callbacks.iter().filter_map(|callback| callback.checkpointer());
@@ -155,14 +155,14 @@ impl Engine {
         Ok(files)
     }
 
-    /// The folders that callbacks were told to write to.
+    /// The folders that callbacks are configured to write to.
     fn folders_of_callbacks(&self) -> Vec<PathBuf> {
         let named: Vec<PathBuf> =
             self.checkpointers().filter_map(|checkpointer| checkpointer.interrupted_checkpoint()).collect();
         folders_of(&named)
     }
 
-    /// How many folders the names of this run's checkpoints have.
+    /// The number of folder levels in the names of this run's checkpoints.
     fn depth_of_names(&self) -> usize {
         self.checkpointers().map(|checkpointer| checkpointer.checkpoint_depth()).max().unwrap_or(0)
     }
@@ -171,7 +171,7 @@ impl Engine {
         is_checkpoint(path) || self.checkpointers().any(|checkpointer| checkpointer.names_checkpoint(path))
     }
 
-    /// The furthest of some files that is whole.
+    /// The intact file with the most progress.
     fn choose_path(&mut self, files: Vec<StoredFile>) -> Result<Option<PathBuf>, Error> {
         let candidates = self.state.rank(files);
         Ok(self.state.choose(candidates, Wanted::default())?.map(|chosen| chosen.path))
@@ -221,7 +221,7 @@ impl Configuration {
 }
 
 impl TrainerState {
-    /// Reads a checkpoint. Of a damaged one the error tells which to take instead.
+    /// Reads a checkpoint. If it is damaged, the error names the one to use instead.
     pub(crate) fn load_checkpoint(&mut self, path: &Path) -> Result<Value, Error> {
         let error = match self.fabric.load_checkpoint(path) {
             Ok(checkpoint) => {

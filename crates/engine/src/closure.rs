@@ -1,4 +1,4 @@
-//! [`OptimizerClosure`]: what an optimizer calls to learn the loss.
+//! [`OptimizerClosure`]: the closure that an optimizer calls to evaluate the loss.
 
 use fulgurite_fabric::OptimizerStep;
 use fulgurite_optim::{OptimError, Optimizer};
@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::state::TrainerState;
 
-/// Runs the training step and the backward pass of a batch: what an optimizer calls to learn the loss.
+/// Runs the training step and the backward pass of a batch: the closure that an optimizer calls to evaluate the loss.
 pub struct OptimizerClosure<'a, M> {
     engine: &'a mut Engine,
     evaluate: &'a mut dyn FnMut(&mut Engine, &mut M, &mut dyn Optimizer) -> Result<Tensor, Error>,
@@ -23,12 +23,12 @@ impl<'a, M> OptimizerClosure<'a, M> {
         OptimizerClosure { engine, evaluate, step: OptimizerStep::Taken }
     }
 
-    /// What became of the step.
+    /// The outcome of the step.
     pub(crate) fn step_taken(&self) -> OptimizerStep {
         self.step
     }
 
-    /// Steps `optimizer`, with this as its closure.
+    /// Steps `optimizer` with this closure.
     ///
     /// # Errors
     ///

@@ -18,19 +18,20 @@ use crate::error::Error;
 
 pub use spelling::parse_time;
 
-/// What is made of options that are data: every callback, logger and profiler that a file or a command line can name.
+/// A type that is built from serializable options: every callback, logger and profiler that a file or a command line
+/// can name.
 ///
 /// The options' fields are documented and have defaults once, in the struct; setters, YAML and help texts follow.
 pub trait Configurable: Sized {
-    /// Other names of the class in files, such as Lightning's where that is spelled differently.
+    /// Aliases of the class name in files, such as Lightning's if it is spelled differently.
     const ALIASES: &'static [&'static str] = &[];
 
-    /// The name of the class in files and on the command line. The type's name by default.
+    /// The class name in files and on the command line. Defaults to the type's name.
     fn class_name() -> &'static str {
         fulgurite_torch::short_type_name::<Self>()
     }
 
-    /// Its options, all with defaults.
+    /// The options of the class, all with defaults.
     type Options: Serialize + DeserializeOwned + JsonSchema + Default;
 
     /// Creates it from its options.
@@ -47,9 +48,9 @@ pub trait Configurable: Sized {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Limit {
-    /// At most this many.
+    /// At most this many batches.
     Batches(u64),
-    /// This fraction, 0.0 to 1.0, rounded down.
+    /// This fraction of the batches, 0.0 to 1.0, rounded down.
     Fraction(f64),
 }
 
@@ -73,10 +74,10 @@ pub enum ValCheckInterval {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GradientClipAlgorithm {
-    /// All together, to a global L2 norm.
+    /// Clip by global L2 norm.
     #[default]
     Norm,
-    /// Each element, to a range around zero.
+    /// Clip each element to a symmetric range.
     Value,
 }
 
@@ -84,16 +85,16 @@ pub enum GradientClipAlgorithm {
 /// In files: `false`, `warn` or `true`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Deterministic {
-    /// Yes.
+    /// Nondeterministic operations are allowed.
     #[default]
     False,
-    /// Yes, with a warning.
+    /// Nondeterministic operations are allowed, with a warning.
     Warn,
-    /// No: such an operation is an error.
+    /// Nondeterministic operations are errors.
     True,
 }
 
-/// Every argument of the trainer, as data: what the builder fills, and what YAML and checkpoints hold.
+/// Every argument of the trainer, as data: filled in by the builder, and stored in YAML files and checkpoints.
 ///
 /// Names, defaults and meaning are Lightning's; where they differ, the field says so.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Setters, ExportSetters)]
@@ -144,7 +145,8 @@ pub struct TrainerConfig {
     pub check_val_every_n_epoch: Option<u64>,
     /// Validation batches per loader to run before training; -1 for all.
     pub num_sanity_val_steps: i64,
-    /// Ask for the training and validation loaders again every n epochs; 0 for once. Loaders passed are kept.
+    /// Reload the training and validation loaders every n epochs; 0 to load them once. Loaders passed directly are
+    /// kept.
     pub reload_dataloaders_every_n_epochs: u64,
     /// Write step metrics every n optimizer steps; 0 for never.
     pub log_every_n_steps: u64,
@@ -157,9 +159,10 @@ pub struct TrainerConfig {
     pub gradient_clip_algorithm: GradientClipAlgorithm,
     /// Whether operations without a deterministic implementation are allowed.
     pub deterministic: Deterministic,
-    /// Let cuDNN try out its convolution algorithms. `None` leaves it as it is, or off where `deterministic` is on.
+    /// Let cuDNN benchmark its convolution algorithms. `None` leaves the setting unchanged, or disables it if
+    /// `deterministic` is on.
     pub benchmark: Option<bool>,
-    /// Look for the operation that made the first NaN, forward or backward, or an infinite loss; slow.
+    /// Find the operation that produced the first NaN in the forward or backward pass, or an infinite loss; slow.
     pub detect_anomaly: bool,
     /// Show a progress bar; on by default.
     pub enable_progress_bar: Option<bool>,
@@ -169,35 +172,34 @@ pub struct TrainerConfig {
     pub enable_checkpointing: Option<bool>,
     /// Send the hyper-parameters of module and data module to the loggers when a run begins.
     pub enable_autolog_hparams: bool,
-    /// Where logs and checkpoints go when neither specifies otherwise; the current folder by default.
+    /// The default folder of logs and checkpoints; the current folder if not set.
     #[setters(into)]
     pub default_root_dir: Option<PathBuf>,
     /// `cpu`, `cuda`, `mps`, `gpu` or `auto`.
     #[setters(into)]
     pub accelerator: String,
-    /// Which devices of each machine, with a process for each: a number, a list, -1 for all, or `auto`.
+    /// The devices of each machine, with one process per device: a number, a list, -1 for all, or `auto`.
     #[setters(into)]
     pub devices: Devices,
-    /// How processes work together: `auto`, `single_device`, `ddp` or `ddp_find_unused_parameters_true`, or
-    /// `DdpOptions`.
+    /// The strategy: `auto`, `single_device`, `ddp` or `ddp_find_unused_parameters_true`, or `DdpOptions`.
     #[setters(into)]
     #[schemars(with = "String")]
     pub strategy: StrategyChoice,
-    /// Machines in the run.
+    /// The number of machines in the run.
     pub num_nodes: u64,
-    /// Make batch norms in training see the batches of all processes as one. Nothing special where there is one.
+    /// Synchronize batch norm statistics across all processes. Has no effect with one process.
     pub sync_batchnorm: bool,
-    /// The kinds of numbers: `32-true`, `bf16-mixed`, `16-mixed`, `bf16-true`, `16-true` or `64-true`.
+    /// The precision: `32-true`, `bf16-mixed`, `16-mixed`, `bf16-true`, `16-true` or `64-true`.
     #[setters(into)]
     pub precision: String,
-    /// Give every process its own part of the data. Without, loaders see to that themselves.
+    /// Give every process its own shard of the data. If off, loaders must do so themselves.
     pub use_distributed_sampler: bool,
     /// Evaluate under libtorch's inference mode (outside fit), not only without gradients.
     pub inference_mode: bool,
-    /// Measure where the time goes: `simple`, `advanced` or `pytorch`.
+    /// The profiler: `simple`, `advanced` or `pytorch`.
     #[setters(skip)]
     pub profiler: Option<String>,
-    /// Nothing but the loop, to measure its overhead.
+    /// Run only the bare loop, to measure its overhead.
     pub barebones: bool,
 }
 
@@ -248,7 +250,7 @@ impl Default for TrainerConfig {
 }
 
 impl TrainerConfig {
-    /// Checks every argument alone and against the others.
+    /// Validates every argument, alone and in combination.
     ///
     /// # Errors
     ///
@@ -351,7 +353,7 @@ impl TrainerConfig {
         Ok(())
     }
 
-    /// The configuration a run follows: with `fast_dev_run`, `overfit_batches` and `barebones` spelled out.
+    /// The effective configuration of a run, with `fast_dev_run`, `overfit_batches` and `barebones` resolved.
     pub fn resolved(mut self) -> TrainerConfig {
         if let overfit @ (Limit::Batches(1..) | Limit::Fraction(_)) = self.overfit_batches
             && overfit != Limit::Fraction(0.0)
@@ -417,8 +419,7 @@ impl Limit {
         }
     }
 
-    /// How many batches this allows of a loader that may have another number than the `expected`, which this allowed of
-    /// the length that it said.
+    /// The limit for a loader whose length may differ from the announced one, for which it was `expected`.
     pub(crate) fn of_any_length(self, expected: Option<usize>) -> Option<usize> {
         match self {
             Limit::Batches(n) => Some(usize::try_from(n).unwrap_or(usize::MAX)),
@@ -435,14 +436,14 @@ impl Limit {
 macro_rules! limit_from {
     ($($int:ty),*) => {
         $(
-            /// A number of batches; a negative one is none.
+            /// A number of batches; a negative number becomes 0.
             impl From<$int> for Limit {
                 fn from(batches: $int) -> Limit {
                     Limit::Batches(u64::try_from(batches).unwrap_or(0))
                 }
             }
 
-            /// A number of batches; a negative one is 0, which validation refuses.
+            /// A number of batches; a negative number becomes 0, which validation rejects.
             impl From<$int> for ValCheckInterval {
                 fn from(batches: $int) -> ValCheckInterval {
                     ValCheckInterval::Batches(u64::try_from(batches).unwrap_or(0))

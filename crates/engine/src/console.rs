@@ -1,5 +1,5 @@
-//! [`Console`]: the one place that writes to the terminal, so that lines and bars do not tear each other, and so that no
-//! text of a stranger's is obeyed by it.
+//! [`Console`]: the only writer to the terminal, so that lines and bars do not interleave and untrusted text is
+//! escaped.
 
 use std::collections::HashSet;
 use std::io::IsTerminal;
@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fulgurite_torch::printable;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
-/// Where a run's lines and bars go: standard error, or memory. Clones share it.
+/// The output of a run's messages and bars: standard error, or memory. Clones share it.
 ///
-/// Control characters are printed escaped ([`printable`]): lines speak of names and texts of files.
+/// Control characters are escaped ([`printable`]), because messages contain names and texts from files.
 #[derive(Clone)]
 pub struct Console(Arc<Inner>);
 
@@ -26,12 +26,12 @@ enum Sink {
 }
 
 impl Console {
-    /// Standard error; bars are drawn there if it is a terminal.
+    /// Writes to standard error; bars are drawn if it is a terminal.
     pub fn stderr() -> Console {
         Console::new(Sink::Stderr, ProgressDrawTarget::stderr())
     }
 
-    /// Memory, to be read with [`Console::contents`]; no bars.
+    /// Writes to memory, readable with [`Console::contents`]; draws no bars.
     pub fn memory() -> Console {
         Console::new(Sink::Memory(Mutex::default()), ProgressDrawTarget::hidden())
     }
@@ -40,17 +40,17 @@ impl Console {
         Console(Arc::new(Inner { bars: MultiProgress::with_draw_target(target), sink, warned: Mutex::default() }))
     }
 
-    /// Whether bars can move here: a terminal, as opposed to a pipe or a file.
+    /// Whether bars can be redrawn: in a terminal, as opposed to a pipe or a file.
     pub fn is_terminal(&self) -> bool {
         matches!(self.0.sink, Sink::Stderr) && std::io::stderr().is_terminal()
     }
 
-    /// The bars.
+    /// The progress bars.
     pub fn bars(&self) -> &MultiProgress {
         &self.0.bars
     }
 
-    /// Prints a line, above the bars if there are any.
+    /// Prints a line, above any bars.
     #[expect(clippy::print_stderr, reason = "this is the reporter")]
     pub fn print(&self, line: &str) {
         let line = printable(line);
@@ -64,12 +64,12 @@ impl Console {
         }
     }
 
-    /// Prints to standard output what the program was asked for, such as its help.
+    /// Prints requested output, such as help, to standard output.
     pub fn print_out(&self, text: &str) {
         use std::io::Write;
         let text = printable(text);
         match &self.0.sink {
-            // A reader that went away has read enough.
+            // The reader may close the pipe early.
             Sink::Stderr => drop(std::io::stdout().write_all(text.as_bytes())),
             Sink::Memory(contents) => contents.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text),
         }
@@ -86,7 +86,7 @@ impl Console {
         }
     }
 
-    /// What was printed to memory so far.
+    /// The text printed to memory so far.
     pub fn contents(&self) -> String {
         match &self.0.sink {
             Sink::Stderr => String::new(),

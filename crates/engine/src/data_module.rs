@@ -1,4 +1,4 @@
-//! Where batches come from: [`LightningDataModule`], or loaders passed directly.
+//! [`LightningDataModule`], and loaders passed directly to an entry point.
 
 use fulgurite_data::{Batch, BoxLoader, CombinedLoader, DataLoader, FnLoader, IntoLoader, IterableDataLoader, Limited};
 use fulgurite_torch::{Dict, Value};
@@ -7,7 +7,7 @@ use crate::error::{BoxError, Error, NotImplemented, Result, not_implemented};
 use crate::stage::TrainerFn;
 use crate::state::TrainerState;
 
-/// The loaders of a stage. Any loader converts into it; [`and`](Loaders::and) adds another.
+/// The loaders of a stage. Any loader converts into `Loaders`; [`and`](Loaders::and) adds another.
 ///
 /// ```
 /// use fulgurite::prelude::*;
@@ -24,7 +24,8 @@ impl<B> Loaders<B> {
         Loaders(Vec::new())
     }
 
-    /// One more: an evaluation walks them one after the other, and tells them apart by `dataloader_idx`.
+    /// Adds a loader. An evaluation iterates over the loaders one after the other, and distinguishes them by
+    /// `dataloader_idx`.
     #[must_use]
     pub fn and(mut self, loader: impl IntoLoader<Batch = B>) -> Loaders<B>
     where
@@ -60,7 +61,7 @@ impl<L: IntoLoader> From<L> for Loaders<L::Batch> {
 /// ```
 #[expect(unused_variables, reason = "the defaults of hooks do nothing with their arguments")]
 pub trait LightningDataModule: Send {
-    /// What its loaders yield.
+    /// The batch type of its loaders.
     type Batch: Batch;
 
     /// Downloads and prepares data, once per node. What is assigned here is not seen by other processes.
@@ -118,7 +119,7 @@ pub trait LightningDataModule: Send {
         Ok(Dict::new())
     }
 
-    /// Changes a hyper-parameter, such as the batch size, for the tuner. `false`: there is none of that name.
+    /// Sets a hyper-parameter, such as the batch size, for the tuner. Returns `false` if there is none with that name.
     fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {
         Ok(false)
     }
@@ -135,7 +136,7 @@ pub trait LightningDataModule: Send {
 pub struct Data<'a, B>(pub(crate) Source<'a, B>);
 
 impl<B> Data<'_, B> {
-    /// Validation loaders for a fit that trains on the module's own loader.
+    /// Validation loaders for a fit that uses the module's own training loader.
     ///
     /// ```
     /// # use fulgurite::prelude::*;
@@ -159,7 +160,7 @@ pub(crate) enum Source<'a, B> {
     DataModule(&'a mut dyn LightningDataModule<Batch = B>),
     /// What was passed for the entry point, and for validation within fit.
     Loaders(Handed<B>, Handed<B>),
-    /// The module's own methods.
+    /// The module's own loader methods.
     Module,
 }
 
@@ -174,11 +175,11 @@ impl<B> Source<'_, B> {
 
 /// Loaders that were passed for a stage.
 pub(crate) enum Handed<B> {
-    /// None were: those of the module are used.
+    /// No loaders were passed: the module's are used.
     Nothing,
-    /// Not read yet.
+    /// The loaders were not taken yet.
     Loaders(Loaders<B>),
-    /// The run has them.
+    /// The run has taken the loaders.
     Taken,
 }
 
@@ -192,13 +193,13 @@ impl<B> Handed<B> {
     }
 }
 
-/// What an entry point accepts as its data.
+/// Types that an entry point accepts as data.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not data for batches of `{B}`",
     note = "hand over `&mut` a `LightningDataModule`, a `DataLoader`, `(train, val)` loaders, `Loaders`, `Data::val` of validation loaders alone, or `()` for the module's own loader methods; the loader's batch must be the module's `Batch`"
 )]
 pub trait IntoData<'a, B> {
-    /// The conversion.
+    /// Converts the value into [`Data`].
     fn into_data(self) -> Data<'a, B>;
 }
 
@@ -286,7 +287,7 @@ where
     }
 }
 
-/// Asks a data source for the loaders of a stage. `None`: there are none.
+/// Requests the loaders of a stage from a data source. `None` if it has none.
 pub(crate) fn request<B>(loaders: Result<Loaders<B>>) -> Result<Option<Loaders<B>>, BoxError> {
     match loaders {
         Ok(Loaders(list)) if list.is_empty() => Ok(None),

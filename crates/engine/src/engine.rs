@@ -1,4 +1,4 @@
-//! [`Engine`]: the trainer's state, its callbacks, and what makes the optimizers.
+//! [`Engine`]: the trainer's state, its callbacks, and the optimizer factory.
 
 use fulgurite_fabric::Fabric;
 use fulgurite_fabric::environments::SlurmJob;
@@ -15,19 +15,19 @@ use crate::scope::Scope;
 use crate::signals::Signal;
 use crate::state::TrainerState;
 
-/// Makes the optimizers in place of the module.
+/// Creates the optimizers instead of the module's `configure_optimizers`.
 pub type OptimizerFactory = Box<dyn FnMut(&dyn Parameters, &TrainerState) -> Result<Optimizers, Error>>;
 
-/// What runs modules over data, with nothing that was not handed to it: a `Trainer` without defaults.
+/// Runs modules over data, using only the parts it was given: a `Trainer` without defaults.
 pub struct Engine {
     pub(crate) state: TrainerState,
     pub(crate) callbacks: Vec<Box<dyn Callback>>,
     pub(crate) optimizer_factory: Option<OptimizerFactory>,
-    /// The module's callbacks were seen: a further entry point replaces its own by their like.
+    /// Whether the module's callbacks were added: a later entry point replaces them with new ones.
     pub(crate) module_callbacks_merged: bool,
 }
 
-/// What an [`Engine`] is made of.
+/// The parts of an [`Engine`].
 pub struct EngineParts {
     /// The arguments, resolved.
     pub config: TrainerConfig,
@@ -35,20 +35,20 @@ pub struct EngineParts {
     pub fabric: Fabric,
     /// Where lines and bars go.
     pub console: Console,
-    /// What measures.
+    /// The profiler.
     pub profiler: Option<Box<dyn Profiler>>,
-    /// What watches.
+    /// The callbacks.
     pub callbacks: Vec<Box<dyn Callback>>,
-    /// What makes the optimizers in place of the module.
+    /// The optimizer factory that replaces the module's `configure_optimizers`.
     pub optimizers: Option<OptimizerFactory>,
     /// The scheduler's job that this run is part of.
     pub job: Option<SlurmJob>,
-    /// The signal on which the job is to be run again.
+    /// The signal on which the job is requeued.
     pub requeue_signal: Option<Signal>,
 }
 
 impl Engine {
-    /// An engine of these parts.
+    /// Creates an engine from its parts.
     pub fn new(parts: EngineParts) -> Engine {
         let EngineParts { config, fabric, console, profiler, callbacks, optimizers, job, requeue_signal } = parts;
         let mut state = TrainerState::new(config, fabric, console, profiler);
@@ -61,7 +61,7 @@ impl Engine {
         &self.state
     }
 
-    /// The same, to ask for something or to change it.
+    /// The trainer's state, mutably, for requests and changes.
     pub fn state_mut(&mut self) -> &mut TrainerState {
         &mut self.state
     }

@@ -1,4 +1,4 @@
-//! The entry points: what runs from set-up to teardown, for `Trainer` and `Tuner`.
+//! The entry points: each runs from set-up to teardown, for `Trainer` and `Tuner`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;

@@ -8,18 +8,18 @@ use crate::error::Error;
 
 const PREFIX: &str = "PL_TRAINER_";
 
-/// What the environment says of the trainer's arguments.
+/// Trainer arguments from environment variables.
 #[derive(Default)]
 pub struct Environment {
     /// The arguments.
     pub config: TrainerConfig,
-    /// Variables that look like an argument's and are not.
+    /// Variables that look like arguments but match none.
     pub unknown: Vec<String>,
 }
 
 impl TrainerConfig {
-    /// Lightning's defaults, with those of the environment in their place: the variable `PL_TRAINER_MAX_EPOCHS` is the
-    /// argument `max_epochs`, and so on. `Trainer::builder` begins with it.
+    /// Lightning's defaults, overridden by the environment: the variable `PL_TRAINER_MAX_EPOCHS` sets the argument
+    /// `max_epochs`, and so on. `Trainer::builder` starts from this.
     ///
     /// # Errors
     ///
@@ -29,7 +29,7 @@ impl TrainerConfig {
     }
 }
 
-/// The variables of this process that are about the trainer.
+/// The trainer's environment variables of this process.
 pub fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok().filter(|name| name.starts_with(PREFIX))?;
@@ -37,13 +37,13 @@ pub fn variables() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// What became of the argument that a variable is about, if Lightning once had it.
+/// The replacement of a removed Lightning argument that a variable refers to.
 pub fn fate(variable: &str) -> Option<&'static str> {
     ended::fate(Place::Argument, variable.strip_prefix(PREFIX)?)
 }
 
 impl Environment {
-    /// What some variables say.
+    /// Parses the given variables.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl Environment {
     }
 }
 
-/// A value as YAML writes it on one line: true, 3, 0.5, null, [0, 1], or else a text.
+/// A value as written in YAML on one line: true, 3, 0.5, null, [0, 1], or a string.
 fn literal(text: &str) -> Value {
     match text.trim() {
         "true" | "True" => Value::Bool(true),
@@ -148,7 +148,7 @@ mod tests {
                 "the environment variable PL_TRAINER_MAX_STEPS=many is no value of `max_steps`; write one, such as its default -1, or unset it"
             ],
         );
-        // Nothing is no null: a script's variable that is not set is no request for 1000 epochs.
+        // An empty value is not null: an unset variable in a script must not select 1000 epochs.
         for empty in ["", " "] {
             for name in ["MAX_EPOCHS", "DETECT_ANOMALY", "ENABLE_PROGRESS_BAR", "GRADIENT_CLIP_VAL", "DETERMINISTIC"] {
                 let message = of(&[(name, empty)]).err().map(|error| error.to_string()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! [`Error`]: why a run could not start or had to end.
+//! [`Error`]: the error type of a run.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,22 +10,22 @@ use fulgurite_torch::{TorchError, printable};
 use crate::hook::Hook;
 use crate::signals::Signal;
 
-/// Any error: what user code returns. `?` turns everything into one.
+/// Any error: the error type of user code. `?` converts every error into it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The result of user code: of a module's steps and hooks, and of a callback's.
+/// The result of user code: the steps and hooks of modules, and the hooks of callbacks.
 pub type Result<T, E = BoxError> = std::result::Result<T, E>;
 
 /// Why a run could not start, or had to end.
 ///
-/// Whatever a hook of the user's returned is the [`source`](std::error::Error::source), unharmed.
+/// An error returned by a user's hook is available unchanged as the [`source`](std::error::Error::source).
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A trainer argument, or a combination of arguments, that cannot be.
+    /// An invalid trainer argument or combination of arguments.
     #[error("{0}")]
     Config(String),
-    /// A method that this entry point needs and the module does not have.
+    /// The module does not implement a method that this entry point needs.
     #[error("{entry} needs `{method}`, and `{module}` does not implement it; implement `LightningModule::{method}`{}", hint(.method))]
     MissingMethod {
         /// The entry point, such as `fit`.
@@ -46,7 +46,7 @@ pub enum Error {
         epoch: Option<u64>,
         /// The batch of the epoch, 0-based, when there was one.
         batch_idx: Option<usize>,
-        /// What it returned.
+        /// The error it returned.
         source: BoxError,
     },
     /// A hook of a module or callback panicked.
@@ -60,47 +60,47 @@ pub enum Error {
         epoch: Option<u64>,
         /// The batch of the epoch, 0-based, when there was one.
         batch_idx: Option<usize>,
-        /// What the panic said.
+        /// The panic message.
         message: String,
     },
-    /// What `training_step` returned cannot be trained on.
+    /// The loss that `training_step` returned is invalid.
     #[error("training_step of `{module}` returned {problem}")]
     Loss {
         /// The module's type.
         module: String,
-        /// What is wrong and what to do.
+        /// What is wrong, and what to do instead.
         problem: String,
     },
     /// A value could not be logged.
     #[error("log({name:?}) in {hook}: {problem}")]
     Log {
-        /// The name it was to be logged under.
+        /// The metric name.
         name: String,
-        /// Where.
+        /// The hook in which it was logged.
         hook: Hook,
-        /// What is wrong and what to do.
+        /// What is wrong, and what to do instead.
         problem: String,
     },
     /// A value to monitor was never logged.
     #[error("{who} monitors `{monitor}`, which was not logged; logged so far: {}. {}", list(.available), how_to_log(.monitor, *.without_validation))]
     MissingMonitor {
-        /// Who monitors it.
+        /// What monitors it, such as a callback.
         who: String,
         /// The name.
         monitor: String,
-        /// What was logged.
+        /// The names of the metrics that were logged.
         available: Vec<String>,
-        /// There was no validation batch, so nothing could be logged in one.
+        /// Whether there was no validation batch, so that nothing could be logged in one.
         without_validation: bool,
     },
-    /// A loader could not give a batch.
+    /// A loader failed to produce a batch.
     #[error("the {stage} data loader failed at batch {batch_idx}: {source}")]
     Data {
         /// The stage, such as `training`.
         stage: &'static str,
         /// The batch, 0-based.
         batch_idx: usize,
-        /// What it said.
+        /// The underlying error.
         source: fulgurite_data::DataError,
     },
     /// A checkpoint cannot be used.
@@ -108,7 +108,7 @@ pub enum Error {
     Checkpoint {
         /// The file.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// What is wrong, and what to do instead.
         problem: String,
     },
     /// Ctrl-C ended an evaluation or a prediction, which have no partial result. (`fit` returns `Outcome::Interrupted`.)
@@ -122,43 +122,43 @@ pub enum Error {
     Profiler {
         /// What it was doing, such as `in its summary`.
         doing: &'static str,
-        /// What it said.
+        /// The underlying error.
         source: BoxError,
     },
-    /// The fabric could not do what was asked.
+    /// An error of the fabric.
     #[error(transparent)]
     Fabric(#[from] FabricError),
     /// A logger could not write.
     #[error(transparent)]
     Logger(#[from] LoggerError),
-    /// An optimizer or scheduler refused its settings or state.
+    /// An optimizer or scheduler rejected its settings or state.
     #[error(transparent)]
     Optim(#[from] fulgurite_optim::OptimError),
     /// A metric could not be computed.
     #[error(transparent)]
     Metric(#[from] fulgurite_metrics::MetricError),
-    /// libtorch refused an operation.
+    /// A libtorch operation failed.
     #[error(transparent)]
     Torch(#[from] TorchError),
 }
 
-/// What the default of a method returns, by which the trainer knows that there is none. User code never sees it.
+/// The error returned by the default of an optional method, which tells the trainer that the method is not implemented.
+/// Not visible to user code.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not implemented")]
 pub(crate) struct NotImplemented(&'static str);
 
-/// What the default of a method that the trainer can do without returns. A module that knows only when it runs what it has,
-/// such as one that stands for another, returns it too.
+/// The error returned by the default of an optional method. A module that only knows at run time which methods it has,
+/// such as a wrapper, can return it too.
 ///
 /// # Errors
 ///
-/// Always.
+/// Always returns an error.
 pub fn not_implemented<T>(method: &'static str) -> Result<T> {
     Err(NotImplemented(method).into())
 }
 
-/// The number of training batches was asked for before the training loader is there.
-/// `configure_optimizers` returns it, and is called again once the loader is there.
+/// The number of training batches was requested before the training loader was available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the number of training batches is not known yet; return this error from `configure_optimizers`, which is then called again, or ask from `on_train_start` on"
@@ -166,8 +166,7 @@ pub fn not_implemented<T>(method: &'static str) -> Result<T> {
 pub struct TrainDataNeeded;
 
 impl Error {
-    /// The signal that ended the run, if that is what happened. A `main` may exit with its
-    /// [`exit_code`](Signal::exit_code).
+    /// The signal that ended the run, if one did. A `main` may exit with its [`exit_code`](Signal::exit_code).
     pub fn signal(&self) -> Option<Signal> {
         match self {
             Error::Interrupted => Some(Signal::Interrupt),
@@ -183,7 +182,7 @@ impl Error {
         }
     }
 
-    /// Whether other processes of the run did not answer.
+    /// Whether other processes of the run did not respond.
     pub(crate) fn is_of_lost_ranks(&self) -> bool {
         use fulgurite_torch::distributed::DistributedError::{ConnectionLost, RanksMissing, Timeout};
 
@@ -205,15 +204,15 @@ impl Error {
         search(self)
     }
 
-    /// The method whose default was called, if that is what failed.
+    /// The method that is not implemented, if that is the cause.
     pub(crate) fn not_implemented(&self) -> Option<&'static str> {
         let Error::Hook { source, .. } = self else { return None };
         source.downcast_ref().map(|NotImplemented(method)| *method)
     }
 }
 
-/// The message and its causes, so that a `main` that returns an error prints something readable. What a terminal would
-/// obey is escaped: messages quote files and other processes.
+/// The message and its causes, so that a `main` that returns an error prints something readable. Control characters are
+/// escaped, because messages quote files and other processes.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&printable(&self.to_string()))
@@ -229,7 +228,7 @@ fn at(epoch: &Option<u64>, batch_idx: &Option<usize>) -> String {
     }
 }
 
-/// What to do about a value that was not logged.
+/// Advice for a value that was not logged.
 fn how_to_log(name: &str, without_validation: bool) -> String {
     if without_validation {
         return format!(

@@ -1,10 +1,10 @@
-//! [`Hook`]: every moment of a run at which a module or a callback is called.
+//! [`Hook`]: the hooks of modules and callbacks.
 
 use std::fmt;
 
 macro_rules! hooks {
     ($($(#[$doc:meta])* $variant:ident = $name:literal => $logging:ident,)*) => {
-        /// A moment of a run at which a module or a callback is called.
+        /// A hook: a point of a run at which the module or callbacks are called.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Hook {
@@ -12,14 +12,14 @@ macro_rules! hooks {
         }
 
         impl Hook {
-            /// Lightning's name of it, such as `on_train_batch_end`.
+            /// Lightning's name of the hook, such as `on_train_batch_end`.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Hook::$variant => $name,)*
                 }
             }
 
-            /// The hook of that name.
+            /// The hook with the given name.
             pub(crate) fn from_name(name: &str) -> Option<Hook> {
                 match name {
                     $($name => Some(Hook::$variant),)*
@@ -27,7 +27,7 @@ macro_rules! hooks {
                 }
             }
 
-            /// What may be logged there, and how by default.
+            /// Which logging options are allowed in the hook, and their defaults.
             pub fn logging(self) -> Logging {
                 match self {
                     $(Hook::$variant => Logging::$logging,)*
@@ -37,7 +37,7 @@ macro_rules! hooks {
     };
 }
 
-/// What may be logged in a hook, and how by default.
+/// The logging options allowed in a hook, and their defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Logging {
     /// Per step by default; either is allowed.
@@ -46,7 +46,7 @@ pub enum Logging {
     Epoch,
     /// Per epoch only.
     EpochOnly,
-    /// Not at all.
+    /// Logging is not allowed.
     Forbidden,
 }
 
@@ -59,13 +59,13 @@ hooks! {
     ConfigureCallbacks = "configure_callbacks" => Forbidden,
     /// Download and prepare data, once per node.
     PrepareData = "prepare_data" => Forbidden,
-    /// Every process, at the start of an entry point.
+    /// In every process, at the start of an entry point.
     Setup = "setup" => Forbidden,
     /// Build the model late.
     ConfigureModel = "configure_model" => Forbidden,
     /// Optimizers and schedulers.
     ConfigureOptimizers = "configure_optimizers" => Forbidden,
-    /// Every process, at the end of an entry point.
+    /// In every process, at the end of an entry point.
     Teardown = "teardown" => Forbidden,
     /// The training loader is asked for.
     TrainDataloader = "train_dataloader" => Forbidden,
@@ -103,9 +103,9 @@ hooks! {
     OnTrainBatchEnd = "on_train_batch_end" => Step,
     /// The loss of a batch.
     TrainingStep = "training_step" => Step,
-    /// Gradients are about to be dropped.
+    /// Before gradients are zeroed.
     OnBeforeZeroGrad = "on_before_zero_grad" => Step,
-    /// Gradients are dropped.
+    /// Gradients are zeroed.
     OptimizerZeroGrad = "optimizer_zero_grad" => Step,
     /// Before the backward pass.
     OnBeforeBackward = "on_before_backward" => Step,
@@ -113,19 +113,19 @@ hooks! {
     Backward = "backward" => Step,
     /// Called after the backward pass.
     OnAfterBackward = "on_after_backward" => Step,
-    /// The gradients are complete and not yet clipped.
+    /// Before the optimizer step; gradients are not clipped yet.
     OnBeforeOptimizerStep = "on_before_optimizer_step" => Step,
-    /// Clipping.
+    /// Gradient clipping.
     ConfigureGradientClipping = "configure_gradient_clipping" => Step,
-    /// The optimizer moves.
+    /// The optimizer step.
     OptimizerStep = "optimizer_step" => Step,
-    /// A scheduler moves.
+    /// The scheduler step.
     LrSchedulerStep = "lr_scheduler_step" => Forbidden,
     /// Switches the module to evaluation mode for validation.
     OnValidationModelEval = "on_validation_model_eval" => Forbidden,
     /// Switches the module back to training mode after validation.
     OnValidationModelTrain = "on_validation_model_train" => Forbidden,
-    /// Gradients are dropped before validation.
+    /// Gradients are zeroed before validation.
     OnValidationModelZeroGrad = "on_validation_model_zero_grad" => Forbidden,
     /// Called when validation begins.
     OnValidationStart = "on_validation_start" => EpochOnly,

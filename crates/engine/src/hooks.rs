@@ -1,4 +1,4 @@
-//! How hooks are called: on callbacks, on the module, on the data module.
+//! Calling hooks on callbacks, on the module and on the data module.
 
 use fulgurite_data::Batch;
 use fulgurite_fabric::Pass;
@@ -69,7 +69,7 @@ impl Engine {
         self.in_module(hook, module, |engine, module| call(module, &mut engine.state))
     }
 
-    /// Calls a step of the module, in what strategy and precision surround it with.
+    /// Calls a step of the module within the contexts of strategy and precision.
     pub(crate) fn on_step<M: LightningModule, T>(
         &mut self,
         hook: Hook,
@@ -81,7 +81,7 @@ impl Engine {
         self.in_module(hook, module, |engine, module| call(module, &mut Step(engine)))
     }
 
-    /// Calls something of the module that needs more than the trainer's state.
+    /// Calls a method of the module that needs more than the trainer's state.
     pub(crate) fn in_module<M: LightningModule, T>(
         &mut self,
         hook: Hook,

@@ -1,5 +1,6 @@
-//! What runs a module over data: the loops, the state that hooks see, and the traits of modules, data modules, callbacks and
-//! profilers. Programs use it through the crate `fulgurite`, which adds the `Trainer` with its defaults.
+//! The engine that runs a module over data: the loops, the state that hooks see, and the traits of modules, data
+//! modules, callbacks and profilers. Programs use it through the crate `fulgurite`, which adds the `Trainer` with its
+//! defaults.
 
 mod batch_norm;
 mod callback;

@@ -1,4 +1,4 @@
-//! What every entry point does around its own work: set-up before it, teardown after it, however it ends.
+//! Set-up before and teardown after every entry point.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +22,7 @@ use crate::stage::TrainerFn;
 use crate::state::{Owner, Position, TrainerState};
 
 impl Engine {
-    /// A fresh start of an entry point; what the last one logged is forgotten.
+    /// Resets the state at the start of an entry point; what the last one logged is dropped.
     pub(crate) fn prepare(&mut self, entry: TrainerFn) -> Result<(), Error> {
         let state = &mut self.state;
         state.position = Position::at_start_of(entry);
@@ -40,7 +40,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The epochs of a fit. Lightning's default holds where nothing limits the run.
+    /// The epoch limit of a fit. Lightning's default applies if nothing else limits the run.
     fn epoch_limit(&self) -> Option<u64> {
         let config = &self.state.config;
         let is_unlimited = config.max_epochs.is_none()
@@ -82,7 +82,7 @@ impl Engine {
 }
 
 impl<M: LightningModule> Run<'_, '_, M> {
-    /// Everything before the stage runs.
+    /// Set-up: everything before the stage runs.
     pub(crate) fn begin(&mut self, ckpt_path: Option<PathBuf>) -> Result<(), Error> {
         let stage = self.state().entry_point();
         let is_fit = stage == TrainerFn::Fit;
@@ -128,7 +128,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(self.engine.state.fabric.strategy().barrier("prepare_data")?)
     }
 
-    /// Everything after it, whether it succeeded or not. An error of its own counts only if there was none before.
+    /// Teardown: everything after the stage, also after an error. Its own error is returned only if there was none
+    /// before.
     pub(crate) fn end<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
         let status = match &outcome {
             Ok(_) => RunStatus::Success,
@@ -151,12 +152,12 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let stage = self.state().entry_point();
         let is_fit = stage == TrainerFn::Fit;
         let mut results = Vec::new();
-        // A step that panicked did not get to it.
+        // A step that panicked did not reset it.
         self.state().fit.epoch.optimization.untoggle();
         if let Some(error) = error.filter(|error| error.signal().is_none()) {
-            // The other processes may have no error, and be waiting for this one somewhere else.
+            // The other processes may not have failed, and may be waiting for this one elsewhere.
             self.engine.state.fabric.abandon();
-            // Callbacks save what is not saved, so they must know what is.
+            // Callbacks save what is unsaved, so they must know what failed.
             results.push(self.attempt(Self::wait_for_saves));
             self.on_every_callback(Hook::OnException, &mut results, |c, t, m| c.on_exception(t, m, error));
             results.push(self.attempt(|run| run.data_hook(Hook::OnException, |data, t| data.on_exception(t, error))));
@@ -235,7 +236,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 impl Engine {
-    /// What a panic outside the hooks of users becomes.
+    /// The error for a panic outside of user hooks.
     pub(crate) fn panic_error(&self, module: &str, payload: &(dyn Any + Send)) -> Error {
         let owner = match self.state.caller.owner() {
             Owner::Callback(index) => self.callbacks.get(index).map(|callback| callback.state_key()),
@@ -248,7 +249,7 @@ impl Engine {
 }
 
 impl TrainerState {
-    /// The profiler learns what it measures.
+    /// Tells the profiler about the run it measures.
     pub(crate) fn start_profiler(&mut self) -> Result<(), Error> {
         if !self.profiling.is_on() {
             return Ok(());
@@ -259,7 +260,7 @@ impl TrainerState {
         self.profiling.setup(&ProfiledRun { entry_point, log_dir, rank, device })
     }
 
-    /// The entry point ended, somehow: the profiler's report goes to its file, or to the console.
+    /// The entry point ended, also after an error: the profiler's report goes to its file, or to the console.
     fn report_profile(&mut self) -> Result<(), Error> {
         if let Some(report) = self.profiling.report()? {
             self.print(&report);

@@ -1,9 +1,9 @@
-//! [`Loss`]: what a training step returns.
+//! [`Loss`]: the result of a training step.
 
 use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value};
 
-/// The loss of a batch, and whatever else `on_train_batch_end` should see. A scalar tensor converts into it.
+/// The loss of a batch, and further outputs for `on_train_batch_end`. A scalar tensor converts into it.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Loss {
@@ -18,13 +18,13 @@ impl Loss {
         Loss { loss: Some(loss), ..Loss::default() }
     }
 
-    /// Nothing to learn from this batch: no backward pass for it.
+    /// Skips this batch: no backward pass is run.
     pub fn skip() -> Loss {
         Loss::default()
     }
 
-    /// How much this batch weighs among the others of its accumulation window, such as its number of tokens when the
-    /// loss is their mean. Without it each batch weighs the same.
+    /// The weight of this batch within its accumulation window, such as its number of tokens if the loss is their mean.
+    /// By default all batches have the same weight.
     pub fn weight(mut self, weight: f64) -> Loss {
         self.weight = Some(weight);
         self

@@ -1,4 +1,4 @@
-//! [`LightningModule`]: what is learned.
+//! [`LightningModule`]: the model and its training logic.
 
 use std::any::Any;
 
@@ -19,7 +19,7 @@ use crate::stage::TrainerFn;
 use crate::state::TrainerState;
 use crate::step::Step;
 
-/// Whether the rest of an epoch is trained.
+/// Whether training continues with this batch and the rest of the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BatchFlow {
     /// Train on this batch.
@@ -29,7 +29,7 @@ pub enum BatchFlow {
     EndEpoch,
 }
 
-/// What is learned: parameters, the loss of a batch, and the optimizer that lowers it.
+/// A model and its training logic: the parameters, the loss of a batch, and the optimizer that minimizes it.
 ///
 /// Two methods make a module that trains: [`vars`](Self::vars) and [`training_step`](Self::training_step), with
 /// [`configure_optimizers`](Self::configure_optimizers). Every other method has a default. A default step reports
@@ -64,7 +64,7 @@ pub enum BatchFlow {
     note = "implement `fulgurite::LightningModule` for it: `type Batch`, `vars`, `training_step` and `configure_optimizers`"
 )]
 pub trait LightningModule: Any + Send + Sized {
-    /// What its steps receive, and what its loaders must yield.
+    /// The batch type of the steps and loaders.
     type Batch: Batch;
 
     /// The parameters and buffers: usually the [`nn::VarStore`](fulgurite_torch::tch::nn::VarStore) that its layers
@@ -127,7 +127,7 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(Dict::new())
     }
 
-    /// Changes a hyper-parameter, for the tuner. `false`: there is none of that name.
+    /// Sets a hyper-parameter, for the tuner. Returns `false` if there is none with that name.
     fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {
         Ok(false)
     }
@@ -161,7 +161,7 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(())
     }
 
-    /// Builds the model late: after [`setup`](Self::setup), before a checkpoint is read. Called in every entry point.
+    /// Creates layers late: after [`setup`](Self::setup), before a checkpoint is read. Called in every entry point.
     fn configure_model(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
@@ -186,7 +186,7 @@ pub trait LightningModule: Any + Send + Sized {
         not_implemented("predict_dataloader")
     }
 
-    /// Changes a batch before it moves to the device.
+    /// Transforms a batch before it is moved to the device.
     fn on_before_batch_transfer(
         &mut self,
         trainer: &mut TrainerState,
@@ -207,7 +207,7 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(batch.to_device(device))
     }
 
-    /// Changes a batch on the device.
+    /// Transforms a batch on the device.
     fn on_after_batch_transfer(
         &mut self,
         trainer: &mut TrainerState,

@@ -1,4 +1,4 @@
-//! [`ModuleView`]: any module, as callbacks see it.
+//! [`ModuleView`]: a module as seen by callbacks.
 
 use std::any::Any;
 
@@ -8,7 +8,7 @@ use fulgurite_torch::{Dict, Value};
 
 use crate::error::Result;
 
-/// What a callback sees of any module.
+/// The view of any module that callbacks receive.
 pub trait ModuleView {
     /// The module's type name.
     fn name(&self) -> &str;
@@ -19,7 +19,7 @@ pub trait ModuleView {
     /// Its hyper-parameters.
     fn hparams(&self) -> Result<Dict>;
 
-    /// Changes a hyper-parameter. `false`: there is none of that name.
+    /// Sets a hyper-parameter. Returns `false` if there is none with that name.
     fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool>;
 
     /// Whether the trainer runs backward passes and optimizers.
@@ -31,9 +31,9 @@ pub trait ModuleView {
     /// One forward pass over example inputs; `None` where the module has none.
     fn example_forward(&mut self) -> Result<Option<Tensor>>;
 
-    /// Floating-point operations of one training batch, if it says.
+    /// Floating-point operations of one training batch, if the module reports them.
     fn flops_per_batch(&self) -> Option<f64>;
 
-    /// The module itself, to be downcast by a callback that knows it.
+    /// The module itself, for downcasting.
     fn as_any_mut(&mut self) -> &mut dyn Any;
 }

@@ -1,4 +1,4 @@
-//! What `configure_optimizers` returned, and whether it can be trained with.
+//! Validation of what `configure_optimizers` returned.
 
 use std::collections::HashSet;
 
@@ -119,7 +119,7 @@ fn turns(frequencies: &[Option<u64>]) -> Result<Vec<u64>, Error> {
     }
 }
 
-/// What the trainer cannot do for a module that steps its optimizers itself.
+/// Arguments that do not apply to manual optimization.
 fn check_manual(config: &crate::TrainerConfig) -> Result<(), Error> {
     let wrong = |message: String| Err(Error::Config(message));
     if let Some(value) = config.gradient_clip_val.filter(|value| *value > 0.0) {

@@ -1,4 +1,4 @@
-//! [`Outcome`]: how a fit ended.
+//! [`Outcome`]: the result of a fit.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Termination};
@@ -12,21 +12,21 @@ use crate::state::TrainerState;
 pub enum Outcome {
     /// A limit of the run was reached.
     Finished,
-    /// Someone asked it to stop, for this reason.
+    /// Training was stopped by a request, for this reason.
     Stopped(String),
     /// The user pressed Ctrl-C.
     Interrupted {
-        /// The checkpoint to resume from, if checkpoints are written.
+        /// The checkpoint to resume from, if one was written.
         checkpoint: Option<PathBuf>,
     },
-    /// A signal asked it to end: SIGTERM, or SIGHUP.
+    /// A signal ended it: SIGTERM or SIGHUP.
     Terminated {
         /// The signal.
         signal: Signal,
-        /// The checkpoint to resume from, if checkpoints are written.
+        /// The checkpoint to resume from, if one was written.
         checkpoint: Option<PathBuf>,
     },
-    /// The scheduler said that the job's time is almost over, and was asked to run it again.
+    /// The job was about to reach its time limit and was requeued.
     Requeued {
         /// The signal.
         signal: Signal,
@@ -45,7 +45,7 @@ impl Outcome {
         }
     }
 
-    /// What the process exits with by convention: 0, or 128 and the signal's number (130 for Ctrl-C, 143 for SIGTERM).
+    /// The exit code by convention: 0, or 128 plus the signal's number (130 for Ctrl-C, 143 for SIGTERM).
     pub fn exit_code(&self) -> ExitCode {
         self.signal().map_or(ExitCode::SUCCESS, Signal::exit_code)
     }

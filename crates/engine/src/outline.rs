@@ -1,4 +1,4 @@
-//! [`Outline`]: what a checkpoint says of itself beside its tensors.
+//! [`Outline`]: the contents of a checkpoint apart from its tensors.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use fulgurite_torch::{Dict, Value};
 #[derive(Clone, Copy)]
 pub struct Outline<'c>(pub &'c Dict);
 
-/// How far the run had come that wrote a checkpoint; what is greater is further.
+/// The progress of the run that wrote a checkpoint; greater is further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reach {
     /// Optimizer steps and batches over the whole run.
@@ -30,7 +30,7 @@ impl<'c> Outline<'c> {
         self.0.get("optimizer_states").is_some()
     }
 
-    /// How far the run had come.
+    /// The progress of the run.
     pub fn reach(self) -> Reach {
         const NOTHING: &Dict = &Dict::new();
         let dict = |of: &'c Dict, key: &str| of.dict(key).unwrap_or(NOTHING);

@@ -1,20 +1,20 @@
-//! [`Progress`]: how far a run has come, counted as Lightning's checkpoints count it.
+//! [`Progress`]: the counters of a run, as in Lightning's checkpoints.
 
 use fulgurite_torch::Dict;
 
 use crate::saved::Saved;
 
-/// How often something began, started after its start hook, did its work and completed after its end hook.
+/// Counts how often something was ready, started, processed and completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counter {
-    /// Begun.
+    /// Ready: it has begun.
     pub ready: u64,
-    /// Past the start hook.
+    /// Started: its start hook has run.
     pub started: u64,
-    /// Worked through.
+    /// Processed: its work is done.
     pub processed: u64,
-    /// Past the end hook.
+    /// Completed: its end hook has run.
     pub completed: u64,
 }
 
@@ -22,13 +22,13 @@ pub struct Counter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Since fit began, over restarts.
+    /// Since the start of fit, over restarts.
     pub total: Counter,
     /// Since the enclosing loop began.
     pub current: Counter,
 }
 
-/// How far a run has come.
+/// The progress of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Progress {
@@ -40,7 +40,7 @@ pub struct Progress {
     pub optimizer_step: Counters,
     /// Optimizer steps that the module took itself.
     pub manual_step: Counters,
-    /// Times the gradients were dropped.
+    /// Calls of `zero_grad`.
     pub zero_grad: Counters,
     /// Scheduler steps.
     pub scheduler: Counters,
@@ -52,7 +52,7 @@ pub struct Progress {
     pub batches_that_stepped: u64,
 }
 
-/// Where a restored run continues.
+/// The position at which a restored run resumes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ResumePoint {
     /// Within an epoch, whose start hooks are not called again.

@@ -1,4 +1,4 @@
-//! A run of several processes: what they agree on, and what rank zero decides for all.
+//! Runs with several processes: agreement between ranks, and decisions of rank zero.
 
 use fulgurite_data::{Batch, BoxLoader, Remainder, Shard};
 use fulgurite_fabric::loggers::Logger;
@@ -17,7 +17,8 @@ mod follower;
 use follower::FollowerLogger;
 
 impl Engine {
-    /// Other processes did not answer, and that ended the run. Each machine says so: its user may see no other.
+    /// Reports that other processes did not respond, which ended the run. Every machine prints this, since its user may
+    /// see no other output.
     pub(crate) fn say_how_to_go_on(&self) {
         let saves = self.checkpointers().next().is_some();
         if saves && self.state.fabric.local_rank() == 0 {

@@ -1,5 +1,5 @@
-//! [`Saved`]: what a run that is resumed reads of its checkpoint. What is of another type than it must be is an error
-//! that names the entry; what is missing is noted, because the run then does not continue exactly where it was.
+//! [`Saved`]: typed access to the entries of a checkpoint. An entry of the wrong type is an error that names it; a
+//! missing entry is recorded, because exact resume is then impossible.
 
 use std::cell::RefCell;
 
@@ -7,7 +7,7 @@ use fulgurite_torch::{Dict, Value};
 
 use crate::error::BoxError;
 
-/// What a checkpoint does not have, and exact resume needs.
+/// Entries that exact resume needs and the checkpoint lacks.
 #[derive(Debug, Default)]
 pub(crate) struct Missing {
     names: RefCell<Vec<String>>,
@@ -105,7 +105,7 @@ impl<'c> Saved<'c> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    /// An entry, whatever it is.
+    /// An entry of any type.
     pub(crate) fn value(&self, key: &str) -> Option<&'c Value> {
         let value = self.entries.get(key);
         if value.is_none() {
@@ -130,7 +130,7 @@ impl<'c> Saved<'c> {
         self.typed(key, "list", Value::as_list)
     }
 
-    /// A list of texts.
+    /// A list of strings.
     pub(crate) fn texts(&self, key: &str) -> Result<Vec<&'c str>, Wrong> {
         let items = self.list(key)?.unwrap_or_default().iter().enumerate();
         let text = |(at, item): (usize, &'c Value)| {
@@ -139,7 +139,7 @@ impl<'c> Saved<'c> {
         items.map(text).collect()
     }
 
-    /// A number of things.
+    /// A count.
     pub(crate) fn count(&self, key: &str) -> Result<Option<u64>, Wrong> {
         self.value(key).map(|value| count(&self.name(key), value)).transpose()
     }
@@ -149,7 +149,7 @@ impl<'c> Saved<'c> {
         self.count(key)?.ok_or_else(|| format!("there is no entry `{}`", self.name(key)))
     }
 
-    /// A number of things, or `None`.
+    /// A count, or `None`.
     pub(crate) fn optional_count(&self, key: &str) -> Result<Option<u64>, Wrong> {
         match self.value(key) {
             None | Some(Value::None) => Ok(None),
@@ -157,7 +157,7 @@ impl<'c> Saved<'c> {
         }
     }
 
-    /// Text, or `None`.
+    /// A string, or `None`.
     pub(crate) fn optional_text(&self, key: &str) -> Result<Option<&'c str>, Wrong> {
         match self.value(key) {
             Some(Value::None) => Ok(None),
@@ -217,7 +217,7 @@ impl<'c> Saved<'c> {
 ///
 /// # Errors
 ///
-/// There is no list of that name; an item of another type.
+/// If there is no list with that name, or an item has another type.
 pub fn list_of<'s, T>(
     state: &'s Dict,
     key: &str,
@@ -229,7 +229,7 @@ pub fn list_of<'s, T>(
     items.map(item).collect()
 }
 
-/// A number of things under `name`.
+/// A count under `name`.
 pub(crate) fn count(name: &str, value: &Value) -> Result<u64, Wrong> {
     let number = value.as_int().ok_or_else(|| wrong_type(name, value, "int"))?;
     u64::try_from(number).map_err(|_| format!("entry `{name}` is {number}, expected 0 or more"))

@@ -1,4 +1,4 @@
-//! Writing the checkpoints that callbacks ask for, and what happens when one cannot be written.
+//! Writes the checkpoints that callbacks request, and handles failures.
 
 use fulgurite_fabric::Commit;
 use fulgurite_torch::Value;
@@ -43,7 +43,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(())
     }
 
-    /// What became of the checkpoints that are written in the background.
+    /// Handles the results of checkpoints written in the background.
     pub(crate) fn poll_saves(&mut self) -> Result<(), Error> {
         while let Some(failure) = self.state().checkpoint_io().poll() {
             let on_error = self.state().saves.take_tolerance(&failure.commit);

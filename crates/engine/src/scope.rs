@@ -1,4 +1,4 @@
-//! [`Scope`]: running a hook, or anything else after which the trainer must be as it was before.
+//! [`Scope`]: runs a hook or other work, and restores the trainer's state afterwards.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -10,7 +10,8 @@ use crate::hook::Hook;
 use crate::stage::Stage;
 use crate::state::{Owner, TrainerState};
 
-/// Whatever holds the trainer's state. Each method runs `work`, and sees to what surrounds it however `work` ends.
+/// Types that hold the trainer's state. Each method runs `work`, and restores what it changed, also after an error or
+/// panic.
 pub(crate) trait Scope: Sized {
     /// The trainer's state.
     fn state(&mut self) -> &mut TrainerState;
@@ -94,7 +95,7 @@ impl Scope for TrainerState {
 }
 
 impl TrainerState {
-    /// The error of a hook. What is already one of ours, such as a missing monitor, says enough by itself.
+    /// Wraps the error of a hook. Errors of this crate, such as a missing monitor, are returned unchanged.
     pub(crate) fn hook_error(&self, hook: Hook, owner: Owner, name: impl FnOnce() -> String, error: BoxError) -> Error {
         let source = match error.downcast::<Error>() {
             Ok(ours) => return *ours,
@@ -106,7 +107,7 @@ impl TrainerState {
         Error::Hook { owner: name(), hook, epoch, batch_idx, source }
     }
 
-    /// What a panic in a hook becomes.
+    /// The error for a panic in a hook.
     pub(crate) fn panic_error(&self, hook: Hook, owner: String, payload: &(dyn Any + Send)) -> Error {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let message = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned();

@@ -1,4 +1,4 @@
-//! Signals: a handler only sets a flag, which the run looks at between batches.
+//! Signals: handlers only set a flag, which the run checks between batches.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -20,7 +20,7 @@ fn bit(signal: Signal) -> u32 {
     1 << signal as u32
 }
 
-/// What a signal asks a run to do at the next safe point.
+/// The action to take at the next safe point after a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StopRequest {
     /// To leave: with a checkpoint, if there is something to keep.
@@ -29,11 +29,11 @@ pub(crate) enum StopRequest {
     Requeue(Signal),
 }
 
-/// The signals that came and were not answered yet.
+/// Pending signals.
 #[derive(Default)]
 pub(crate) struct Signals {
     came: [Arc<AtomicBool>; Signal::ALL.len()],
-    /// The one that asks for the job to run again.
+    /// The signal that requeues the job.
     pub requeue: Option<Signal>,
     /// What came to any process of the run, a bit each: what counts where there are several.
     agreed: Option<AtomicU32>,
@@ -77,7 +77,8 @@ impl Signals {
         }
     }
 
-    /// What is asked for. The end that a scheduler sends after the request for another run is part of that.
+    /// The requested action. A termination signal that the scheduler sends after the requeue signal is part of the
+    /// requeue.
     pub(crate) fn request(&self) -> Option<StopRequest> {
         if let Some(signal) = self.requeue.filter(|signal| self.has(*signal)) {
             return Some(StopRequest::Requeue(signal));
@@ -94,7 +95,7 @@ impl Signals {
         }
     }
 
-    /// The run has ended because of what came.
+    /// The run has ended because of a signal.
     pub(crate) fn answered(&self) {
         Signal::ALL.into_iter().for_each(|signal| self.forget(signal));
     }
@@ -228,7 +229,7 @@ impl Unanswered {
     }
 }
 
-/// Ends the process when a grace time is over that began with the first signal that asks for the end.
+/// Ends the process when the grace period after the first termination signal is over.
 struct Watchdog {
     signals: iterator::Handle,
     /// Closed by its drop.

@@ -1,9 +1,9 @@
-//! [`Stage`] and [`TrainerFn`]: what a run is doing, and what it was started for.
+//! [`Stage`] and [`TrainerFn`]: the current stage of a run, and its entry point.
 
 use crate::config::{Limit, TrainerConfig};
 use crate::hook::Hook;
 
-/// What a run is doing.
+/// The current stage of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// Training.
@@ -18,7 +18,7 @@ pub enum Stage {
     Predict,
 }
 
-/// The entry point of a run: what `setup` and `teardown` are told.
+/// The entry point of a run, passed to `setup` and `teardown`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TrainerFn {
     /// `fit`.
@@ -31,9 +31,9 @@ pub enum TrainerFn {
     Predict,
 }
 
-/// What the loops need to know of a stage.
+/// The description of a stage for the loops.
 pub(crate) struct StageInfo {
-    /// The stage in a sentence.
+    /// The name of the stage in messages.
     pub noun: &'static str,
     /// The method of the module that is called with each batch.
     pub step: Hook,
@@ -75,7 +75,7 @@ const PREDICTION: StageInfo = StageInfo {
 };
 
 impl Stage {
-    /// What the loops need to know of it.
+    /// The description of this stage for the loops.
     pub(crate) fn info(self) -> &'static StageInfo {
         match self {
             Stage::Train => &TRAINING,

@@ -1,6 +1,6 @@
-//! [`TrainerState`]: the trainer as hooks see it.
+//! [`TrainerState`]: the trainer's state as seen by hooks.
 //!
-//! Each of its parts owns its fields and keeps them consistent; `api` is what hooks may see and do.
+//! Each part owns its fields and maintains their invariants; `api` is the public interface for hooks.
 
 use std::path::{Path, PathBuf};
 
@@ -44,7 +44,7 @@ pub(crate) use shutdown::Shutdown;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use training_data::{Length, LoaderState, SavedData, TrainingData};
 
-/// The trainer as hooks and callbacks see it: where the run is, what was logged, and a few things they may ask for.
+/// The trainer's state as seen by hooks and callbacks: progress, logged metrics, and requests.
 pub struct TrainerState {
     pub(crate) config: TrainerConfig,
     pub(crate) fabric: Fabric,
@@ -96,7 +96,7 @@ impl TrainerState {
         }
     }
 
-    /// The trainer's arguments, with `fast_dev_run` and the like spelled out.
+    /// The effective arguments of the trainer, with `fast_dev_run` and the like resolved.
     pub fn config(&self) -> &TrainerConfig {
         &self.config
     }
@@ -106,12 +106,12 @@ impl TrainerState {
         &self.fabric
     }
 
-    /// What reads and writes checkpoint files.
+    /// The checkpoint I/O.
     pub fn checkpoint_io(&mut self) -> &mut dyn CheckpointIo {
         self.fabric.checkpoint_io()
     }
 
-    /// Gives a module the weights of a state dict, through the strategy.
+    /// Loads a state dict into a module, through the strategy.
     ///
     /// # Errors
     ///

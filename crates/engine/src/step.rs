@@ -1,4 +1,4 @@
-//! [`Step`]: what a module's step may see and do.
+//! [`Step`]: the argument of a module's steps.
 
 use fulgurite_metrics::LogValue;
 use fulgurite_torch::Value;
@@ -10,7 +10,7 @@ use crate::scope::Scope;
 use crate::stage::Stage;
 use crate::state::TrainerState;
 
-/// What a step of a module may see and do: where it is in the run, and `log`.
+/// The argument of a module's steps: the position in the run, and `log`.
 pub struct Step<'a>(pub(crate) &'a mut Engine);
 
 impl Step<'_> {
@@ -52,7 +52,7 @@ impl Step<'_> {
         self.0.state.batch_idx().unwrap_or(0)
     }
 
-    /// The loader, 0-based, when there are several.
+    /// The index of the loader, 0-based.
     pub fn dataloader_idx(&self) -> usize {
         self.0.state.position.dataloader_idx()
     }
@@ -67,12 +67,12 @@ impl Step<'_> {
         self.0.state.global_step()
     }
 
-    /// Whether this is training: what `forward_t` wants to know.
+    /// Whether this is training: the `train` argument of `forward_t`.
     pub fn is_training(&self) -> bool {
         self.0.state.stage() == Stage::Train
     }
 
-    /// What the run is doing.
+    /// The current stage.
     pub fn stage(&self) -> Stage {
         self.0.state.stage()
     }
@@ -87,7 +87,7 @@ impl Step<'_> {
         self.0.state.print(line);
     }
 
-    /// The rest of what the trainer knows.
+    /// The trainer's state.
     pub fn trainer(&mut self) -> &mut TrainerState {
         &mut self.0.state
     }

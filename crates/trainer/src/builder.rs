@@ -30,15 +30,15 @@ pub struct TrainerBuilder {
     loggers: Loggers,
     plugins: Vec<Plugin>,
     console: Option<Console>,
-    /// What was wrong with the environment's defaults.
+    /// The error in the environment's defaults.
     error: Option<Error>,
-    /// Variables of the environment that are about no argument.
+    /// Environment variables that match no argument.
     unknown_variables: Vec<String>,
     profiler: Option<Box<dyn Profiler>>,
     optimizers: Option<OptimizerFactory>,
-    /// What was asked for and is not in this version.
+    /// Requested features that this version does not have.
     missing: Vec<String>,
-    /// What processes are told that this one starts.
+    /// Environment variables for the processes that this one starts.
     rank_variables: BTreeMap<String, String>,
 }
 
@@ -46,7 +46,7 @@ fulgurite_engine::trainer_config_setters!(TrainerBuilder, config);
 
 #[derive(Default)]
 enum Loggers {
-    /// TensorBoard and CSV.
+    /// The default: TensorBoard and CSV.
     #[default]
     Default,
     Given(Vec<Box<dyn Logger>>),
@@ -61,7 +61,7 @@ impl Trainer {
 }
 
 impl TrainerBuilder {
-    /// A builder with the defaults of the environment, and Lightning's.
+    /// A builder with Lightning's defaults and those of the environment.
     pub(crate) fn new() -> TrainerBuilder {
         match Environment::of(environment::variables()) {
             Ok(Environment { config, unknown }) => {
@@ -71,7 +71,8 @@ impl TrainerBuilder {
         }
     }
 
-    /// All arguments at once, as a file or a command line gave them. [`TrainerConfig::from_env`] has the environment's.
+    /// Sets all arguments at once, as from a file or command line. [`TrainerConfig::from_env`] has those of the
+    /// environment.
     pub fn config(mut self, config: TrainerConfig) -> TrainerBuilder {
         self.config = config;
         self
@@ -83,7 +84,7 @@ impl TrainerBuilder {
         self
     }
 
-    /// Adds a callback that is boxed already, such as one that was chosen at run time.
+    /// Adds a boxed callback, such as one chosen at run time.
     pub fn boxed_callback(mut self, callback: Box<dyn Callback>) -> TrainerBuilder {
         self.callbacks.push(callback);
         self
@@ -95,7 +96,7 @@ impl TrainerBuilder {
         self.boxed_logger(Box::new(logger))
     }
 
-    /// Adds a logger that is boxed already, such as one that was chosen at run time.
+    /// Adds a boxed logger, such as one chosen at run time.
     pub fn boxed_logger(mut self, logger: Box<dyn Logger>) -> TrainerBuilder {
         match &mut self.loggers {
             Loggers::Given(loggers) => loggers.push(logger),
@@ -104,19 +105,19 @@ impl TrainerBuilder {
         self
     }
 
-    /// No logger (`logger=False`).
+    /// Disables logging (`logger=False`).
     pub fn no_logger(mut self) -> TrainerBuilder {
         self.loggers = Loggers::Given(Vec::new());
         self
     }
 
-    /// Adds a part of the trainer's foundation that takes the place of its own.
+    /// Adds a plugin, which replaces a part of the trainer.
     pub fn plugin(mut self, plugin: Plugin) -> TrainerBuilder {
         self.plugins.push(plugin);
         self
     }
 
-    /// Measures where the time goes: a profiler, or the name of one (`simple`, `advanced`, `pytorch`).
+    /// Sets the profiler, or its name (`simple`, `advanced`, `pytorch`).
     pub fn profiler(mut self, profiler: impl Into<ProfilerChoice>) -> TrainerBuilder {
         (self.config.profiler, self.profiler) = match profiler.into() {
             ProfilerChoice::Name(name) => (Some(name), None),
@@ -125,7 +126,8 @@ impl TrainerBuilder {
         self
     }
 
-    /// Makes the optimizers, in place of the module's `configure_optimizers`: as a command line does that names one.
+    /// Sets the optimizer factory, which replaces the module's `configure_optimizers`; used by the command line if an
+    /// optimizer is configured there.
     ///
     /// The factory gets the module's parameters. It may be called twice, when it asks for
     /// [`estimated_stepping_batches`](TrainerState::estimated_stepping_batches) and returns its error.
@@ -137,30 +139,30 @@ impl TrainerBuilder {
         self
     }
 
-    /// What was asked for and is not in this version, to be named beside what else is missing.
+    /// Adds a requested feature that this version does not have, to be reported together with others.
     pub(crate) fn missing(mut self, missing: Vec<String>) -> TrainerBuilder {
         self.missing = missing;
         self
     }
 
-    /// An environment variable that processes are told that this one starts.
+    /// Sets an environment variable for the processes that this one starts.
     pub(crate) fn rank_variable(mut self, name: &str, value: &str) -> TrainerBuilder {
         self.rank_variables.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// Where lines and bars go: standard error by default.
+    /// Sets the output of messages and bars; standard error by default.
     pub fn console(mut self, console: Console) -> TrainerBuilder {
         self.console = Some(console);
         self
     }
 
-    /// The trainer.
+    /// Builds the trainer.
     ///
     /// # Errors
     ///
-    /// An argument, or a pair of arguments, that cannot be; an environment variable that is none of its argument's
-    /// values; an accelerator that is not there; a log folder that cannot be written.
+    /// If an argument or combination of arguments or an environment variable is invalid, the accelerator is not
+    /// available, or the log folder cannot be written to.
     pub fn build(self) -> Result<Trainer, Error> {
         let TrainerBuilder {
             config,
@@ -178,7 +180,7 @@ impl TrainerBuilder {
         if let Some(error) = error {
             return Err(error);
         }
-        // Whoever asks for it later has nobody to tell.
+        // A later reader could not report the error.
         rng::env_seed().map_err(|error| Error::Config(error.to_string()))?;
         config.validate()?;
         requirements::check(&config, &missing)?;
@@ -229,7 +231,7 @@ fn in_common(config: &TrainerConfig) -> BTreeMap<String, String> {
     common.map(|(name, value)| (name, value.to_string())).collect()
 }
 
-/// Says what arguments mean that are easily mistaken.
+/// Explains arguments that are easily misunderstood.
 fn explain(config: &TrainerConfig, console: &Console) {
     if config.fast_dev_run > 0 {
         console.print(&format!(
@@ -266,7 +268,7 @@ fn explain(config: &TrainerConfig, console: &Console) {
     }
 }
 
-/// Puts the user's parts in the place of the trainer's.
+/// Installs the plugins.
 fn install(plugins: Vec<Plugin>, config: &TrainerConfig, fabric: &mut Fabric) -> Result<SlurmRequeue, Error> {
     let (mut has_precision, mut has_io) = (false, false);
     let mut slurm = None;

@@ -1,4 +1,4 @@
-//! Callbacks: things that watch a run, and may step in.
+//! Callbacks: hooks that extend the trainer.
 
 pub use fulgurite_callbacks::*;
 pub use fulgurite_engine::{Callback, Checkpointer, DefaultCallback};

@@ -1,4 +1,4 @@
-//! [`EntryPoint`]: a call of the trainer, with its options.
+//! [`EntryPoint`]: an entry point of the trainer, with its options.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use fulgurite_torch::Value;
 
 use crate::report;
 
-/// A call of an entry point that is being put together: `trainer.ckpt_path("best").test(&mut model, &mut data)?`.
+/// An entry point with options, not run yet: `trainer.ckpt_path("best").test(&mut model, &mut data)?`.
 #[must_use = "nothing runs before `fit`, `validate`, `test` or `predict` is called on it"]
 pub struct EntryPoint<'t> {
     engine: &'t mut Engine,
@@ -16,7 +16,7 @@ pub struct EntryPoint<'t> {
     return_predictions: bool,
 }
 
-/// The checkpoint that an entry point begins with, if any: a word such as `best`, or a path.
+/// The checkpoint that an entry point starts from, if any: a keyword such as `best`, or a path.
 pub struct CkptPath(pub(crate) Option<String>);
 
 impl From<&str> for CkptPath {
@@ -66,8 +66,7 @@ impl<'t> EntryPoint<'t> {
         EntryPoint { engine, ckpt_path: None, verbose: true, return_predictions: true }
     }
 
-    /// The checkpoint that the entry point begins with. `fit` continues where it was written; the others take its
-    /// weights.
+    /// Sets the checkpoint that the entry point starts from. `fit` resumes from it; the others load its weights.
     ///
     /// | value | meaning |
     /// |---|---|
@@ -78,21 +77,21 @@ impl<'t> EntryPoint<'t> {
     /// | a folder | the furthest whole checkpoint of this run folder, or of the runs in this folder; a fresh start when there is none |
     /// | anything else | the path of a file |
     ///
-    /// The furthest has the most optimizer steps, and then batches; of equals it is the newest. Where it is damaged, a
-    /// warning says so, and the furthest whole one is taken. `hpc`, `auto` and a folder also continue with the logs of
-    /// the run that wrote the file: what it logged later is dropped.
+    /// The furthest has the most optimizer steps, and then batches; ties are broken by time. If it is damaged, a
+    /// warning says so, and the furthest intact one is used. `hpc`, `auto` and a folder also continue the logs of the
+    /// run that wrote the file, without what it logged later.
     pub fn ckpt_path(mut self, ckpt_path: impl Into<CkptPath>) -> EntryPoint<'t> {
         self.ckpt_path = ckpt_path.into().0;
         self
     }
 
-    /// Whether `validate` and `test` print their results (they do).
+    /// Whether `validate` and `test` print their results (on by default).
     pub fn verbose(mut self, verbose: bool) -> EntryPoint<'t> {
         self.verbose = verbose;
         self
     }
 
-    /// Whether `predict` returns its predictions (it does), or only makes them, for callbacks to see.
+    /// Whether `predict` returns its predictions (on by default), or only passes them to callbacks.
     pub fn return_predictions(mut self, return_predictions: bool) -> EntryPoint<'t> {
         self.return_predictions = return_predictions;
         self
@@ -138,8 +137,8 @@ impl<'t> EntryPoint<'t> {
         self.evaluate(TrainerFn::Test, module, data)
     }
 
-    /// The predictions of `module`, per loader and batch, on the CPU; none with
-    /// [`return_predictions(false)`](EntryPoint::return_predictions).
+    /// Runs prediction and returns the predictions of `module`, per loader and batch, on the CPU; none with
+    /// [`return_predictions(false)`](Trainer::return_predictions).
     ///
     /// # Errors
     ///

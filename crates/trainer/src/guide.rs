@@ -1,4 +1,4 @@
-//! The guide's pages, whose programs are compiled and run as tests.
+//! The pages of the guide, whose programs are compiled and run as tests.
 
 macro_rules! pages {
     ($($page:ident = $path:literal;)*) => {

@@ -1,7 +1,7 @@
 //! Fulgurite: PyTorch Lightning in Rust, on libtorch.
 //!
-//! You write a [`LightningModule`] (what is learned) and a [`LightningDataModule`] (where data comes from); the
-//! [`Trainer`] does the rest. Everything a program usually needs is in [`prelude`].
+//! You write a [`LightningModule`] (the model) and a [`LightningDataModule`] (the data); the [`Trainer`] does the rest.
+//! Everything a program usually needs is in [`prelude`].
 
 mod builder;
 pub mod callbacks;

@@ -1,11 +1,11 @@
-//! [`Plugin`]: a part of the trainer's foundation that the user brings.
+//! [`Plugin`]: a replacement for a part of the trainer.
 
 use fulgurite_fabric::{CheckpointIo, Precision};
 
 use fulgurite_engine::SlurmRequeue;
 
-/// A part that takes the place of the trainer's own: hand it to [`TrainerBuilder::plugin`](crate::TrainerBuilder::plugin).
-/// There can be one of a kind.
+/// A replacement for a part of the trainer, passed to [`TrainerBuilder::plugin`](crate::TrainerBuilder::plugin). There
+/// can be one of each kind.
 ///
 /// ```
 /// use std::path::Path;
@@ -43,17 +43,17 @@ pub(crate) enum Kind {
 }
 
 impl Plugin {
-    /// How numbers are represented, instead of the argument `precision`.
+    /// A custom precision, instead of the argument `precision`.
     pub fn precision(precision: impl Precision + 'static) -> Plugin {
         Plugin(Kind::Precision(Box::new(precision)))
     }
 
-    /// Where checkpoints go and come from.
+    /// A custom checkpoint I/O.
     pub fn checkpoint_io(checkpoint_io: impl CheckpointIo + 'static) -> Plugin {
         Plugin(Kind::CheckpointIo(Box::new(checkpoint_io)))
     }
 
-    /// How the run behaves in a job of the SLURM scheduler.
+    /// The requeue settings for SLURM jobs.
     pub fn slurm(environment: SlurmRequeue) -> Plugin {
         Plugin(Kind::Slurm(environment))
     }

@@ -1,4 +1,4 @@
-//! What a training program usually needs: `use fulgurite::prelude::*;`
+//! The items that a training program usually needs: `use fulgurite::prelude::*;`
 
 pub use crate::callbacks::{
     BackboneFinetuning, Callback, EMAWeightAveraging, EarlyStopping, GradientAccumulationScheduler,

@@ -1,4 +1,4 @@
-//! What a configuration asks for and is not here: one sentence that names all of it.
+//! Reports everything that a configuration needs and that is not available, in one sentence.
 
 use fulgurite_engine::Error;
 use fulgurite_engine::config::TrainerConfig;
@@ -7,7 +7,7 @@ use fulgurite_fabric::{FabricError, accelerator};
 
 const PRECISIONS_ELSEWHERE: [&str; 2] = ["transformer-engine", "transformer-engine-float16"];
 
-/// Checks what the machine and this version have to offer. `missing` is what somebody found missing before.
+/// Checks that the machine and this version support the configuration. `missing` lists what was found missing before.
 ///
 /// # Errors
 ///

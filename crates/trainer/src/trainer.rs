@@ -1,4 +1,4 @@
-//! [`Trainer`]: the entry points.
+//! [`Trainer`]: runs a module over data.
 
 use std::any::Any;
 use std::path::PathBuf;
@@ -33,22 +33,22 @@ impl Trainer {
         Trainer { engine }
     }
 
-    /// An entry point from a checkpoint: [`EntryPoint::ckpt_path`] has the words that it may be, such as `best`.
+    /// Sets the checkpoint of an entry point; see [`EntryPoint::ckpt_path`] for keywords such as `best`.
     pub fn ckpt_path(&mut self, ckpt_path: impl Into<CkptPath>) -> EntryPoint<'_> {
         self.entry_point().ckpt_path(ckpt_path)
     }
 
-    /// An evaluation that prints its results (it does by default), or does not.
+    /// Sets whether an evaluation prints its results (on by default).
     pub fn verbose(&mut self, verbose: bool) -> EntryPoint<'_> {
         self.entry_point().verbose(verbose)
     }
 
-    /// A prediction that returns its predictions (it does by default), or only makes them, for callbacks to see.
+    /// Sets whether `predict` returns its predictions (on by default), or only passes them to callbacks.
     pub fn return_predictions(&mut self, return_predictions: bool) -> EntryPoint<'_> {
         self.entry_point().return_predictions(return_predictions)
     }
 
-    /// An entry point without options yet.
+    /// An entry point without options.
     pub fn entry_point(&mut self) -> EntryPoint<'_> {
         EntryPoint::new(&mut self.engine)
     }
@@ -93,7 +93,7 @@ impl Trainer {
         self.entry_point().test(module, data)
     }
 
-    /// The predictions of `module`, per loader and batch, on the CPU; none with
+    /// Runs prediction and returns the predictions of `module`, per loader and batch, on the CPU; none with
     /// [`return_predictions(false)`](Trainer::return_predictions).
     ///
     /// # Errors
@@ -107,13 +107,13 @@ impl Trainer {
         self.entry_point().predict(module, data)
     }
 
-    /// What runs it: for a tuner.
+    /// The engine, for a tuner.
     pub(crate) fn engine(&mut self) -> &mut Engine {
         &mut self.engine
     }
 
-    /// Writes a checkpoint of `module` and of what this trainer knows; with `weights_only` without optimizers,
-    /// schedulers and callbacks. The state of a data module is not in it. Within a run a hook asks for one with
+    /// Writes a checkpoint of `module` and the trainer's state; with `weights_only`, without optimizers, schedulers and
+    /// callbacks. It does not contain the state of a data module. During a run, a hook requests a checkpoint with
     /// [`TrainerState::request_checkpoint`].
     ///
     /// # Errors
@@ -140,7 +140,7 @@ impl Trainer {
         self.engine.state()
     }
 
-    /// The same, to ask for something or to change it.
+    /// The trainer's state, mutably, for requests and changes.
     pub fn state_mut(&mut self) -> &mut TrainerState {
         self.engine.state_mut()
     }

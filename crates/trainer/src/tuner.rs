@@ -1,4 +1,4 @@
-//! The tuner: a learning rate and a batch size found by trying, on the model and the data they are for.
+//! The tuner: finds a learning rate and a batch size by trial runs.
 
 use fulgurite_engine::{Error, IntoData, LightningModule, TrainerFn};
 
@@ -9,8 +9,8 @@ pub use fulgurite_engine::tuner::{
 use crate::entry_point::CkptPath;
 use crate::trainer::Trainer;
 
-/// Finds a learning rate or a batch size by short trial runs. Model, optimizers, random numbers and counters are
-/// afterwards what they were before.
+/// Finds a learning rate or a batch size with short trial runs. Afterwards, model, optimizers, random number generators
+/// and counters are restored.
 ///
 /// ```no_run
 /// # use fulgurite::prelude::*;
@@ -32,13 +32,13 @@ pub struct Tuner<'a> {
 }
 
 impl<'a> Tuner<'a> {
-    /// A tuner that runs its trials with the arguments of `trainer`.
+    /// Creates a tuner that runs its trials with the arguments of `trainer`.
     pub fn new(trainer: &'a mut Trainer) -> Tuner<'a> {
         Tuner { trainer, ckpt_path: None }
     }
 
-    /// The checkpoint whose weights the trials begin with, as [`EntryPoint::ckpt_path`](crate::EntryPoint::ckpt_path)
-    /// has it.
+    /// Sets the checkpoint whose weights the trials start from, as in
+    /// [`EntryPoint::ckpt_path`](crate::EntryPoint::ckpt_path).
     pub fn ckpt_path(&mut self, ckpt_path: impl Into<CkptPath>) -> &mut Tuner<'a> {
         self.ckpt_path = ckpt_path.into().0;
         self

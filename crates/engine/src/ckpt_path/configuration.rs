@@ -1,17 +1,17 @@
-//! [`Configuration`]: whether a checkpoint is of a run like this one.
+//! [`Configuration`]: whether a checkpoint belongs to a run with the same configuration.
 
 use fulgurite_torch::{Dict, Value};
 
 use crate::outline::in_a_sentence;
 
-/// Hyper-parameters that say how data is loaded, and not which: another machine may want others.
+/// Hyper-parameters that affect how data is loaded but not which data; they may differ between machines.
 const OF_THE_MACHINE: [&str; 4] = ["num_workers", "pin_memory", "persistent_workers", "prefetch_factor"];
 
-/// More differences than these are not told.
+/// The maximum number of differences in a message.
 const MOST_TOLD: usize = 5;
 
-/// What a run is told apart by: the hyper-parameters of its module and of its data module, as they were when it began. The
-/// trainer's arguments, such as `max_epochs` and `devices`, may change between restarts.
+/// The identity of a run: the hyper-parameters of its module and data module when it began. The trainer's arguments,
+/// such as `max_epochs` and `devices`, may change between restarts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Configuration {
     module: Dict,
@@ -19,7 +19,7 @@ pub(crate) struct Configuration {
 }
 
 impl Configuration {
-    /// Of the hyper-parameters of a module and a data module.
+    /// Creates it from the hyper-parameters of a module and a data module.
     pub(super) fn new(module: Dict, data: Dict) -> Configuration {
         let plain = |hparams: Dict| match Value::Dict(hparams).without_tensors() {
             Value::Dict(hparams) => hparams,
@@ -28,13 +28,13 @@ impl Configuration {
         Configuration { module: plain(module), data: plain(data) }
     }
 
-    /// For a checkpoint. Its `hyper_parameters` are those of when it was written, which a tuner may have changed.
+    /// The state for a checkpoint.
     pub(crate) fn to_value(&self) -> Value {
         Value::Dict(Dict::new().with("module", self.module.clone()).with("data", self.data.clone()))
     }
 
-    /// How the run of a checkpoint differs, in a sentence; `None` if it does not. What one of the two says nothing of, such
-    /// as all hyper-parameters of the data, is no difference.
+    /// How the run of a checkpoint differs, as a sentence; `None` if it does not. Hyper-parameters that only one of the
+    /// two has are not compared if all of that group are missing.
     pub(super) fn difference(&self, checkpoint: &Dict) -> Option<String> {
         let began = checkpoint.dict("fulgurite").and_then(|more| more.dict("configuration"));
         let (module, data) = match began {
@@ -79,7 +79,8 @@ fn differences(here: &Dict, there: &Dict, all: &mut Vec<String>) {
     all.extend(new.map(|(key, ours)| format!("no {}, which is {} here", name(key), in_a_sentence(ours))));
 }
 
-/// Equal, where 1 is 1.0, a tuple is a list and NaN is NaN: YAML, Python and this program need not agree on these.
+/// Equality in which 1 equals 1.0, a tuple equals a list and NaN equals NaN: YAML, Python and this program differ in
+/// these.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::List(a) | Value::Tuple(a), Value::List(b) | Value::Tuple(b)) => {

@@ -1,4 +1,4 @@
-//! What the paths of files say.
+//! Information from file paths.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ pub(super) fn is_checkpoint(path: &Path) -> bool {
     path.to_str().is_some_and(|path| path.ends_with(EXTENSION))
 }
 
-/// The folders that files lie in.
+/// The parent folders of files.
 pub(super) fn folders_of(paths: &[PathBuf]) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = paths.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect();
     folders.sort();

@@ -32,7 +32,7 @@ impl TrainerState {
         }
     }
 
-    /// Which run of each logger this is, for checkpoints.
+    /// The run of each logger, for checkpoints.
     pub(crate) fn log_versions(&self) -> Vec<Value> {
         self.fabric.loggers.iter().map(|logger| logger.version().into()).collect()
     }

@@ -1,4 +1,4 @@
-//! Which of several checkpoints a run resumes from.
+//! Selects the checkpoint that a run resumes from among several.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -12,10 +12,10 @@ use crate::error::Error;
 use crate::outline::{Outline, Reach};
 use crate::state::TrainerState;
 
-/// More folders than these are not told of.
+/// The maximum number of folders in a message.
 const MOST_TOLD: usize = 3;
 
-/// What a checkpoint must be to be chosen.
+/// The criteria for choosing a checkpoint.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Wanted<'c> {
     /// A fit can resume from it.
@@ -34,7 +34,7 @@ impl Wanted<'_> {
     }
 }
 
-/// A checkpoint that can be chosen.
+/// A candidate checkpoint.
 pub(super) struct Candidate {
     pub path: PathBuf,
     modified: SystemTime,
@@ -43,23 +43,23 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// By how far the run had come; of equals by time, and then by name.
+    /// Orders by progress, then by time, and then by name.
     fn rank(&self) -> (Reach, SystemTime, &Path) {
         (Outline(&self.checkpoint).reach(), self.modified, &self.path)
     }
 }
 
-/// Checkpoints in the order in which they are tried.
+/// Candidates in the order in which they are tried.
 #[derive(Default)]
 pub(super) struct Candidates {
-    /// The furthest first.
+    /// The one with the most progress first.
     readable: Vec<Candidate>,
     /// Damaged ones, of which only the time is known; the newest first.
     damaged: Vec<StoredFile>,
 }
 
 impl Candidates {
-    /// Takes out what is not wanted.
+    /// Removes candidates that do not match.
     fn drop_unwanted(&mut self, wanted: Wanted<'_>) -> Vec<Candidate> {
         self.readable.extract_if(.., |candidate| !wanted.accepts(candidate)).collect()
     }
@@ -71,7 +71,7 @@ impl Candidates {
 }
 
 impl TrainerState {
-    /// Looks into files, without reading their tensors.
+    /// Inspects files without reading their tensors.
     pub(super) fn rank(&mut self, files: impl IntoIterator<Item = StoredFile>) -> Candidates {
         let mut candidates = Candidates::default();
         for file in files {
@@ -122,7 +122,7 @@ impl TrainerState {
         whole
     }
 
-    /// The furthest of some files that is whole.
+    /// The intact file with the most progress.
     pub(super) fn furthest_whole(&mut self, files: impl IntoIterator<Item = StoredFile>) -> Option<PathBuf> {
         let mut candidates = self.rank(files).readable.into_iter().map(|candidate| candidate.path);
         candidates.find(|path| self.fabric.checkpoint_io().verify(path).is_ok())

@@ -1,4 +1,4 @@
-//! The fabric's loggers, as classes that a file or a command line can name.
+//! The fabric's loggers as [`Configurable`](super::Configurable) classes.
 
 use fulgurite_fabric::loggers::{CsvLogger, CsvLoggerOptions, TensorBoardLogger, TensorBoardLoggerOptions};
 

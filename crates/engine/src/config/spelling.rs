@@ -1,4 +1,4 @@
-//! How arguments are spelt in files where that is not how they are held.
+//! Serialization of arguments whose form in files differs from their type.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::Deterministic;
 use crate::error::Error;
 
-/// A time as Lightning writes it: `DD:HH:MM:SS`, hours, minutes and seconds of two digits.
+/// A duration in Lightning's format: `DD:HH:MM:SS`, with two digits for hours, minutes and seconds.
 ///
 /// # Errors
 ///
@@ -18,7 +18,7 @@ use crate::error::Error;
 pub fn parse_time(text: &str) -> Result<Duration, Error> {
     let parts: Vec<&str> = text.split(':').collect();
     let two_digits = |part: &&str| part.len() == 2;
-    // With more days than fit there, seconds could not be counted.
+    // More days would overflow the number of seconds.
     let numbers: Option<Vec<u64>> = parts.iter().map(|part| part.parse::<u32>().ok().map(u64::from)).collect();
     match numbers.as_deref() {
         Some(&[days, hours, minutes, seconds])
@@ -38,26 +38,26 @@ fn format_time(time: Duration) -> String {
     format!("{days:02}:{hours:02}:{:02}:{:02}", seconds / 60 % 60, seconds % 60)
 }
 
-/// A time as `DD:HH:MM:SS`. For `#[serde(with = ...)]`.
+/// A duration as `DD:HH:MM:SS`. For `#[serde(with = ...)]`.
 pub mod time {
     use super::{Deserialize, Deserializer, Duration, Serializer, de::Error, format_time, parse_time};
 
-    /// Writes it.
+    /// Serializes the value.
     pub fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&format_time(*time))
     }
 
-    /// Reads it.
+    /// Deserializes the value.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         parse_time(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 
-/// A time as `DD:HH:MM:SS`, or none. For `#[serde(with = ...)]`.
+/// An optional duration as `DD:HH:MM:SS`. For `#[serde(with = ...)]`.
 pub mod optional_time {
     use super::{Deserialize, Deserializer, Duration, Serializer, de::Error, format_time, parse_time};
 
-    /// Writes it.
+    /// Serializes the value.
     pub fn serialize<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
         match time {
             Some(time) => serializer.serialize_some(&format_time(*time)),
@@ -65,22 +65,22 @@ pub mod optional_time {
         }
     }
 
-    /// Reads it.
+    /// Deserializes the value.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
         Option::<String>::deserialize(deserializer)?.map(|text| parse_time(&text).map_err(D::Error::custom)).transpose()
     }
 }
 
-/// Seconds. For `#[serde(with = ...)]`.
+/// A duration in seconds. For `#[serde(with = ...)]`.
 pub mod seconds {
     use super::{Deserialize, Deserializer, Duration, Serializer, de::Error};
 
-    /// Writes it.
+    /// Serializes the value.
     pub fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_f64(time.as_secs_f64())
     }
 
-    /// Reads it.
+    /// Deserializes the value.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(D::Error::custom)
     }

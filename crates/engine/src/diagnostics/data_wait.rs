@@ -1,26 +1,26 @@
-//! [`DataWait`]: whether training waits for its data.
+//! [`DataWait`]: detects whether training is limited by data loading.
 
 use std::time::{Duration, Instant};
 
-/// Batches that are not measured: workers start, kernels are chosen.
+/// Warm-up batches that are not measured: workers start, kernels are selected.
 const WARM_UP: u32 = 5;
-/// Batches after which there is enough to say, at the end of an epoch and within one.
+/// The minimum number of measured batches for a report, at the end of an epoch and within one.
 const ENOUGH: u32 = 30;
 const PLENTY: u32 = 200;
-/// Shorter waits than this are not worth a worker.
+/// Shorter waits than this do not justify a worker.
 const SHORTEST: Duration = Duration::from_micros(500);
 
-/// How long training waited for data, and how long it worked, over its first batches.
+/// Time spent waiting for data and time spent training, over the first batches.
 #[derive(Debug, Default)]
 pub(super) struct DataWait {
     waited: Duration,
     worked: Duration,
-    /// Batches worked on, with those of the warm-up.
+    /// The number of batches, including the warm-up.
     batches: u32,
     reported: bool,
 }
 
-/// What time was spent on.
+/// The phase that time is attributed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Waiting for the next batch.
@@ -58,7 +58,7 @@ impl DataWait {
         !self.reported && self.batches >= enough
     }
 
-    /// What to warn of, once: that most of the time went into waiting.
+    /// The warning, once: most of the time was spent waiting for data.
     pub(super) fn report(&mut self) -> Option<String> {
         self.reported = true;
         let batches = self.batches.saturating_sub(WARM_UP).max(1);
@@ -84,7 +84,7 @@ mod tests {
     fn run(batches: u32, wait: Duration, work: Duration) -> DataWait {
         let mut measured = DataWait::default();
         for batch in 0..batches {
-            // What comes first is slow, and must not count.
+            // The first batches are slow, and must not count.
             let factor = if batch < WARM_UP { 1000 } else { 1 };
             measured.record(Phase::Wait, wait * factor);
             measured.record(Phase::Work, work);

@@ -1,10 +1,10 @@
-//! [`DeadParameters`]: trainable parameters that no loss depends on.
+//! [`DeadParameters`]: detects trainable parameters that never receive a gradient.
 
 use fulgurite_torch::params;
 use fulgurite_torch::params::Parameters;
 use fulgurite_torch::tch::Tensor;
 
-/// How many names a warning lists.
+/// The maximum number of names in a warning.
 const LISTED: usize = 20;
 
 /// The trainable parameters that have had no gradient yet.
@@ -23,7 +23,7 @@ impl DeadParameters {
         DeadParameters { unseen, trained: false }
     }
 
-    /// Crosses off those that have a gradient: after a backward pass, or before an optimizer steps.
+    /// Removes the parameters that have a gradient: after a backward pass, or before an optimizer step.
     pub(super) fn look(&mut self) {
         if self.unseen.is_empty() {
             return;
@@ -33,7 +33,7 @@ impl DeadParameters {
         self.trained |= self.unseen.len() < before;
     }
 
-    /// What to warn of, once: those that never had a gradient and are not frozen.
+    /// The warning, once: the parameters that never had a gradient and are not frozen.
     pub(super) fn report(&mut self, epoch: u64) -> Option<String> {
         let unseen = std::mem::take(&mut self.unseen);
         let dead: Vec<String> =

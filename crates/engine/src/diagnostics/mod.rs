@@ -1,5 +1,4 @@
-//! [`Diagnostics`]: mistakes that do not show. The trainer looks for them in the first batches, says what it found
-//! once, and stops looking.
+//! [`Diagnostics`]: checks for silent mistakes during the first batches. Each finding is reported once.
 
 mod data_wait;
 mod dead_parameters;
@@ -12,7 +11,7 @@ use dead_parameters::DeadParameters;
 use fulgurite_torch::params::Parameters;
 use fulgurite_torch::tch::{Cuda, Device};
 
-/// What a fit is being watched for.
+/// The checks of a fit.
 #[derive(Debug, Default)]
 pub(crate) struct Diagnostics {
     dead: DeadParameters,
@@ -51,7 +50,7 @@ impl Diagnostics {
             return None;
         }
         if let Device::Cuda(index) = device {
-            // What the GPU has yet to do is work too.
+            // Pending GPU work counts as training time.
             let timer = self.wait.start_timer();
             Cuda::synchronize(index as i64);
             self.wait.stop_timer(Phase::Work, timer);

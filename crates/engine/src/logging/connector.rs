@@ -1,4 +1,4 @@
-//! [`Metrics`]: from recorded values to loggers, progress bar and callbacks.
+//! [`Metrics`]: passes recorded values to loggers, progress bar and callbacks.
 
 use std::collections::BTreeMap;
 
@@ -15,34 +15,34 @@ use crate::hook::Hook;
 /// Everything logged in a run.
 #[derive(Default)]
 pub(crate) struct Metrics {
-    /// What the training loop logged since its epoch began.
+    /// Values logged by the training loop in this epoch.
     pub train: ResultStore,
-    /// What the current evaluation logged.
+    /// Values logged by the current evaluation.
     pub eval: ResultStore,
-    /// Which of the two records.
+    /// Which of the two is active.
     evaluating: bool,
-    /// Between the start and the end of a batch: values of the step are in demand, not of the epoch.
+    /// Whether a batch is in progress: per-step values are then current, not per-epoch values.
     in_batch: bool,
-    /// What that was in the training that an evaluation interrupts.
+    /// The same for the training that an evaluation interrupts.
     interrupted_in_batch: bool,
     /// `log` does nothing (barebones).
     disabled: bool,
-    /// Values of rank zero alone are not recorded here.
+    /// Whether rank-zero-only values are skipped on this process.
     is_other_rank: bool,
     callback: BTreeMap<String, LoggedValue>,
-    /// In the order first logged, which is the order shown.
+    /// In the order first logged, which is the display order.
     bar: IndexMap<String, LoggedValue>,
     logged: BTreeMap<String, f64>,
-    /// Names that were sent to the loggers ahead of their time: see [`Metrics::write_early`].
+    /// Names that were already sent to the loggers: see [`Metrics::write_early`].
     early: Vec<String>,
     error: Option<Error>,
 }
 
-/// What a logger call carries; inline, so that a step's few values need no allocation.
+/// The values of a logger call; inline, so that a step's few values need no allocation.
 pub(crate) type Row<'a> = SmallVec<[(&'a str, f64); 16]>;
 
 impl Metrics {
-    /// Nothing logged yet; nothing ever will be when `disabled`.
+    /// Creates an empty store, which records nothing if `disabled`.
     pub(crate) fn new(disabled: bool, is_other_rank: bool) -> Metrics {
         Metrics { disabled, is_other_rank, ..Metrics::default() }
     }
@@ -56,12 +56,12 @@ impl Metrics {
         store.dataloader_idx = dataloader_idx;
     }
 
-    /// From now on, values of the epoch are in demand.
+    /// Switches to per-epoch values.
     pub(crate) fn end_batches(&mut self) {
         self.in_batch = false;
     }
 
-    /// A run continues within an epoch, whose values are in demand at its end.
+    /// A run resumes within an epoch, whose values are needed at its end.
     pub(crate) fn resume_in_batch(&mut self) {
         self.in_batch = true;
     }
@@ -86,28 +86,28 @@ impl Metrics {
         self.in_batch = std::mem::take(&mut self.interrupted_in_batch);
     }
 
-    /// Samples in this batch.
+    /// The number of samples in this batch.
     pub(crate) fn batch_size(&self) -> Option<u64> {
         let store = if self.evaluating { &self.eval } else { &self.train };
         store.batch_size.and_then(|size| u64::try_from(size).ok())
     }
 
-    /// The store that records.
+    /// The active store.
     fn store(&mut self) -> &mut ResultStore {
         if self.evaluating { &mut self.eval } else { &mut self.train }
     }
 
-    /// The same; `None` where `log` does nothing.
+    /// The active store, mutably; `None` if `log` does nothing.
     pub(super) fn recording_store(&mut self) -> Option<&mut ResultStore> {
         (!self.disabled).then(|| self.store())
     }
 
-    /// Whether what is logged is of training.
+    /// Whether logged values belong to training.
     pub(super) fn records_training(&self) -> bool {
         !self.disabled && !self.evaluating
     }
 
-    /// Whether `log` does nothing from now on. Returns whether it did nothing before.
+    /// Enables or disables `log`. Returns whether it was disabled before.
     pub(crate) fn set_disabled(&mut self, disabled: bool) -> bool {
         std::mem::replace(&mut self.disabled, disabled)
     }
@@ -123,7 +123,7 @@ impl Metrics {
         }
     }
 
-    /// What was wrong with a `log` call since the last time this was asked.
+    /// The error of a `log` call since the last time this was called.
     pub(crate) fn take_error(&mut self) -> Result<(), Error> {
         match self.error.take() {
             Some(error) => Err(error),
@@ -136,7 +136,7 @@ impl Metrics {
         let Metrics { train, eval, callback, bar, evaluating, in_batch, .. } = self;
         let store = if *evaluating { eval } else { train };
         store.visit(*in_batch, &mut |item| {
-            // Values of an evaluation's steps are for loggers alone.
+            // Per-step values of an evaluation go to loggers only.
             if !(*evaluating && *in_batch) {
                 put(callback, item.name, &item.value);
                 put(callback, item.forked_name, &item.value);
@@ -173,17 +173,17 @@ impl Metrics {
         put(&mut self.callback, name, &LoggedValue::Number(value));
     }
 
-    /// What [`callback_metrics`](Self::callback_metrics) returns, for a checkpoint.
+    /// The state of [`callback_metrics`](Self::callback_metrics), for a checkpoint.
     pub(crate) fn callback_state(&mut self) -> Result<Dict, Error> {
         let metrics = self.callback_metrics()?.iter();
         Ok(metrics.map(|(name, value)| (name.as_str().into(), value.to_value())).collect())
     }
 
-    /// Brings back what [`callback_state`](Self::callback_state) returned.
+    /// Restores the state returned by [`callback_state`](Self::callback_state).
     ///
     /// # Errors
     ///
-    /// The name of what is no number.
+    /// If a value is not a number; the error names it.
     pub(crate) fn restore_callback_state<'s>(&mut self, saved: &'s Dict) -> Result<(), &'s str> {
         for (name, value) in saved.iter() {
             let name = name.as_str().unwrap_or_default();
@@ -192,12 +192,12 @@ impl Metrics {
         Ok(())
     }
 
-    /// Forgets everything: a new entry point begins.
+    /// Clears everything at the start of an entry point.
     pub(crate) fn clear(&mut self) {
         *self = Metrics::new(self.disabled, self.is_other_rank);
     }
 
-    /// Writes the values in demand to every logger. This is where the host waits for the device.
+    /// Writes the current values to every logger. This is where the host waits for the device.
     ///
     /// `x` is the default position on the x-axis; a logged value named `step` takes its place, and otherwise `epoch`
     /// is added.
@@ -257,10 +257,10 @@ impl Metrics {
         write_row(&mut self.logged, loggers, row, x, epoch)
     }
 
-    /// Takes the epoch values of the current evaluation loader into callback and progress-bar metrics, and returns
-    /// those for the loggers.
+    /// Adds the epoch values of the current evaluation loader to callback and progress-bar metrics, and returns those
+    /// for the loggers.
     pub(crate) fn take_eval_epoch(&mut self) -> Result<BTreeMap<String, f64>, Error> {
-        // The bar keeps the last values of steps.
+        // The bar keeps the last per-step values.
         self.refresh()?;
         self.in_batch = false;
         self.refresh()?;
@@ -290,7 +290,7 @@ impl Metrics {
     }
 }
 
-/// Notes what is logged, and sends it to every logger.
+/// Records the logged values, and sends them to every logger.
 fn write_row(
     logged: &mut BTreeMap<String, f64>,
     loggers: &mut [Box<dyn Logger>],

@@ -9,34 +9,34 @@ use crate::hook::Hook;
 macro_rules! options {
     ($type:ident) => {
         impl $type<'_> {
-            /// Also records the value of the step.
+            /// Also records the per-step value.
             pub fn on_step(mut self) -> Self {
                 self.options.on_step = Some(true);
                 self
             }
 
-            /// Also reduces the values of the epoch to one.
+            /// Also records the value reduced over the epoch.
             pub fn on_epoch(mut self) -> Self {
                 self.options.on_epoch = Some(true);
                 self
             }
 
-            /// Records the value of the step, and none of the epoch.
+            /// Records only the per-step value.
             pub fn step_only(mut self) -> Self {
                 self.options.on_step = Some(true);
                 self.options.on_epoch = Some(false);
                 self
             }
 
-            /// Reduces the values of the epoch to one, and records none of the step.
+            /// Records only the value reduced over the epoch.
             pub fn epoch_only(mut self) -> Self {
                 self.options.on_step = Some(false);
                 self.options.on_epoch = Some(true);
                 self
             }
 
-            /// Records neither (`on_step=False, on_epoch=False` of the original), which is an error: here for
-            /// callers that compute the two flags.
+            /// Records neither (`on_step=False, on_epoch=False` in Lightning), which is an error: for callers that
+            /// compute the two flags.
             pub fn when(mut self, on_step: bool, on_epoch: bool) -> Self {
                 self.options.on_step = Some(on_step);
                 self.options.on_epoch = Some(on_epoch);
@@ -55,7 +55,7 @@ macro_rules! options {
                 self
             }
 
-            /// How the values of an epoch become one: the mean, weighted by batch size, by default.
+            /// The reduction over an epoch: the mean, weighted by batch size, by default.
             pub fn reduce(mut self, reduce: Reduce) -> Self {
                 self.options.reduce = reduce;
                 self
@@ -67,8 +67,8 @@ macro_rules! options {
                 self
             }
 
-            /// Whether it is reduced over all processes of a run. Without this, the value of the epoch is, and that of the
-            /// step is not: reducing it makes the processes wait for each other whenever it is written.
+            /// Whether the per-step value is reduced over all processes; the processes then wait for each other
+            /// whenever it is written. Values of an epoch are always reduced.
             pub fn sync_dist(mut self, sync: bool) -> Self {
                 self.options.sync_dist = Some(sync);
                 self
@@ -80,7 +80,7 @@ macro_rules! options {
                 self
             }
 
-            /// Records it on rank zero alone.
+            /// Records it on rank zero only.
             pub fn rank_zero_only(mut self) -> Self {
                 self.options.rank_zero_only = true;
                 self

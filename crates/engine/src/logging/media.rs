@@ -1,4 +1,4 @@
-//! Texts, images and histograms, straight to the loggers.
+//! Logging of texts, images and histograms, directly to the loggers.
 
 use fulgurite_fabric::loggers::{Logger, LoggerError};
 use fulgurite_torch::tch::Tensor;

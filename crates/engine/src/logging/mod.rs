@@ -1,4 +1,4 @@
-//! Logging: what `step.log` records, reduces and hands to loggers, progress bar and callbacks.
+//! Logging: records and reduces the values of `step.log`, and passes them to loggers, progress bar and callbacks.
 
 mod connector;
 mod entry;

@@ -2,7 +2,8 @@
 
 use fulgurite_torch::{Dict, Value, ValueError};
 
-/// How the values logged under one name during an epoch become one.
+/// How the values logged under one name during an epoch are reduced. Unlike [`ReduceOp`](fulgurite_fabric::ReduceOp),
+/// its mean is weighted by batch size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reduce {
     /// Mean, weighted by batch size.
@@ -47,12 +48,12 @@ impl Default for LogOptions {
 }
 
 impl LogOptions {
-    /// Whether one entry can take both; the size of a batch is each batch's own.
+    /// Whether one entry can hold values of both options; batch sizes may differ.
     pub(super) fn agree_with(&self, other: &LogOptions) -> bool {
         LogOptions { batch_size: other.batch_size, ..*self } == *other
     }
 
-    /// For a checkpoint.
+    /// The state for a checkpoint.
     pub(super) fn to_dict(self) -> Dict {
         Dict::new()
             .with("on_step", self.on_step)
@@ -65,7 +66,7 @@ impl LogOptions {
             .with("rank_zero_only", self.rank_zero_only)
     }
 
-    /// What [`to_dict`](Self::to_dict) returned.
+    /// Restores the options from [`to_dict`](Self::to_dict).
     pub(super) fn from_dict(saved: &Dict) -> Result<LogOptions, ValueError> {
         let choice = |name: &str| optional(saved, name, "bool", Value::as_bool);
         Ok(LogOptions {

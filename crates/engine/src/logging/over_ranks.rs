@@ -1,4 +1,4 @@
-//! Values of an epoch over all ranks: one exchange for all names, weighted by what each rank really saw.
+//! Reduces the values of an epoch over all ranks: one exchange for all names, weighted by what each rank accumulated.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::hook::Hook;
 
 impl Metrics {
-    /// Reduces the values of this epoch over all ranks. Every rank must come here, whatever it logged.
+    /// Reduces the values of this epoch over all ranks. Every rank must call this.
     pub(crate) fn reduce_over_ranks(&mut self, strategy: &dyn Strategy) -> Result<(), Error> {
         let Some(store) = self.recording_store().filter(|_| strategy.ranks().world_size > 1) else { return Ok(()) };
         let of_ranks = strategy.all_gather_values(Value::List(store.of_this_rank()))?;
@@ -35,14 +35,14 @@ impl Metrics {
     }
 }
 
-/// What a rank accumulated values of.
+/// The identity of an accumulated value.
 fn keys(of_rank: &Value) -> BTreeSet<&str> {
     let contributions = of_rank.as_list().unwrap_or_default().iter().filter_map(Value::as_dict);
     contributions.filter_map(|contribution| contribution.str("key").ok()).collect()
 }
 
 impl ResultStore {
-    /// What this rank accumulated.
+    /// The values accumulated on this rank.
     fn of_this_rank(&self) -> Vec<Value> {
         self.entries.iter().filter(|entry| entry.is_reduced_over_ranks()).map(|entry| entry.contribution()).collect()
     }
@@ -147,7 +147,7 @@ impl Entry {
         })
     }
 
-    /// Adds what another rank accumulated. The value of a metric is the one over all ranks already.
+    /// Adds the values accumulated on another rank. Metric values are already reduced over all ranks.
     fn add_another_ranks(&mut self, other: &Entry) {
         let stays = self.stays_on_its_rank();
         if let (Accumulated::Values(sums), Accumulated::Values(more)) = (&mut self.accumulated, &other.accumulated)
@@ -158,7 +158,7 @@ impl Entry {
         }
     }
 
-    /// The same on every rank.
+    /// Identical on every rank.
     fn key(&self) -> String {
         format!("{} {}", self.hook.name(), self.names[0])
     }

@@ -1,4 +1,4 @@
-//! [`ResultStore`]: the values logged during one loop, kept on the device until someone asks.
+//! [`ResultStore`]: the values logged during one loop, kept on the device until they are read.
 
 use fulgurite_metrics::{LogValue, Metric};
 use fulgurite_torch::tch::{Device, Kind, Tensor};
@@ -9,17 +9,17 @@ use super::{LogOptions, Reduce};
 use crate::error::Error;
 use crate::hook::{Hook, Logging};
 
-/// A logged number: on the device, until it is read.
+/// A logged number, on the device until it is read.
 #[derive(Debug)]
 pub enum LoggedValue {
-    /// A number of the host.
+    /// A number on the host.
     Number(f64),
     /// A one-element tensor, not read yet.
     Tensor(Tensor),
 }
 
 impl LoggedValue {
-    /// The number; waits for the device if it is there.
+    /// The number; waits for the device if needed.
     pub fn to_f64(&self) -> f64 {
         match self {
             LoggedValue::Number(x) => *x,
@@ -57,7 +57,7 @@ impl Clone for LoggedValue {
 #[derive(Default)]
 pub(crate) struct ResultStore {
     pub(super) entries: Vec<Entry>,
-    /// Where the next `record` looks first: a step logs the same names in the same order every time.
+    /// The index where the next `record` looks first: a step logs the same names in the same order every time.
     cursor: usize,
     /// The current loader, when there are several.
     pub dataloader_idx: Option<usize>,
@@ -84,12 +84,12 @@ pub(super) struct Entry {
     /// Keys with the loader's suffix: plain, of the step, of the epoch.
     pub(super) names: [String; 3],
     pub(super) latest: Option<LoggedValue>,
-    /// It is the one over all ranks.
+    /// Whether the value is reduced over all ranks.
     pub(super) latest_is_reduced: bool,
     pub(super) accumulated: Accumulated,
     /// The value of the epoch over all ranks, until something is recorded again.
     pub(super) over_ranks: Option<LoggedValue>,
-    /// Nothing was recorded since the last reset.
+    /// Whether nothing was recorded since the last reset.
     pub(super) is_reset: bool,
 }
 
@@ -195,7 +195,7 @@ impl ResultStore {
         Ok(())
     }
 
-    /// Forgets all values, and resets the metric objects; the names stay.
+    /// Clears all values and resets the metric objects; the names stay.
     pub(crate) fn reset(&mut self) {
         self.entries.retain(|entry| !matches!(entry.accumulated, Accumulated::Restored { .. }));
         self.entries.iter_mut().for_each(Entry::reset);
@@ -215,11 +215,11 @@ impl ResultStore {
         Value::List(entries.map(Value::Dict).collect())
     }
 
-    /// Brings back what [`state_dict`](ResultStore::state_dict) returned, into an empty store.
+    /// Restores the state returned by [`state_dict`](ResultStore::state_dict) into an empty store.
     ///
     /// # Errors
     ///
-    /// The place of what is not a logged value, and why.
+    /// If an entry is not a logged value; the error names the entry.
     pub(crate) fn restore(&mut self, saved: &[Value]) -> Result<(), (usize, String)> {
         for (at, value) in saved.iter().enumerate() {
             let state = value.as_dict().ok_or_else(|| (at, format!("it is {}, expected dict", value.type_name())))?;

@@ -1,4 +1,4 @@
-//! An epoch in which nothing is trained, for the statistics of batch norms.
+//! An epoch without updates that recomputes batch norm statistics.
 
 use fulgurite_torch::TorchError;
 use fulgurite_torch::rng::RngState;

@@ -1,4 +1,4 @@
-//! [`Batches`]: one pass over a loader, with a limit, that knows its last batch when it yields it.
+//! [`Batches`]: one pass over a loader, with a limit and a flag for the last batch.
 
 use fulgurite_data::{Batch, BatchIter, DataError, Loader};
 
@@ -11,16 +11,16 @@ use crate::state::TrainerState;
 pub(crate) struct Batches<B> {
     iter: BatchIter<B>,
     next_idx: usize,
-    /// How many there may be in all.
+    /// The maximum number of batches.
     limit: Option<usize>,
-    /// How many the loader says that an epoch has.
+    /// The length reported by the loader.
     said: Option<usize>,
     /// The loader may have another number of batches than it says, so one is fetched ahead to know whether another comes.
     looks_ahead: bool,
     ahead: Option<Result<B, DataError>>,
 }
 
-/// A loader that does not have as many batches as it said.
+/// A loader whose length differs from the reported one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Surprise {
     pub said: usize,
@@ -36,7 +36,7 @@ pub(crate) struct Numbered<B> {
 }
 
 impl<B: Batch> Batches<B> {
-    /// The batches of `epoch`, without the first `skip`, and no more than `limit` in all.
+    /// Iterates over the batches of `epoch`, without the first `skip`, up to `limit` in total.
     pub(crate) fn new(
         loader: &dyn Loader<Batch = B>,
         epoch: u64,
@@ -91,7 +91,7 @@ impl<B: Batch> Batches<B> {
         }
     }
 
-    /// How many there may be in all.
+    /// The maximum number of batches.
     pub(crate) fn limit(&self) -> Option<usize> {
         self.limit
     }
@@ -124,7 +124,7 @@ impl TrainerState {
         next.map_err(|source| Error::Data { stage: stage.info().noun, batch_idx: batches.next_idx(), source })
     }
 
-    /// Says, once, that a loader does not have as many batches as it says.
+    /// Warns, once, that the length of a loader differs from the reported one.
     fn warn_of_length(&self, Surprise { said, gave }: Surprise) {
         let gave = gave.map_or("more".to_owned(), |gave| gave.to_string());
         self.warn(&format!(

@@ -17,7 +17,7 @@ use crate::state::TrainerState;
 /// The values of one loader by name, as `validate` and `test` return them.
 pub type EvalResults = BTreeMap<String, f64>;
 
-/// Calls the hooks of test or of validation.
+/// Calls the hooks of test or validation.
 macro_rules! eval_hook {
     ($run:ident, $hook:ident, $method:ident ( $($arg:expr),* )) => {
         paste::paste! {
@@ -38,7 +38,7 @@ macro_rules! eval_hook {
     };
 }
 
-/// The same, of the module alone.
+/// The same, for the module only.
 macro_rules! eval_module_hook {
     ($run:ident, $hook:ident, $method:ident) => {
         paste::paste! {
@@ -51,7 +51,7 @@ macro_rules! eval_module_hook {
     };
 }
 
-/// Gradients are off while this lives.
+/// A guard that disables gradients.
 pub(crate) enum GradientsOff {
     Inference { _guard: InferenceModeGuard },
     NoGrad { _guard: NoGradGuard },

@@ -14,7 +14,7 @@ use crate::stage::Stage;
 use crate::state::TrainerState;
 
 impl<M: LightningModule> Run<'_, '_, M> {
-    /// Fit, from the sanity check to the end of training.
+    /// Runs fit, from the sanity check to the end of training.
     pub(crate) fn fit(&mut self) -> Result<(), Error> {
         let is_resumed = self.state().resumed_from().is_some();
         if self.sanity_check_is_due(is_resumed) {
@@ -70,7 +70,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         is_wanted && (!is_resumed || is_between_epochs)
     }
 
-    /// A few validation batches before training, to find mistakes early. Nothing of it is kept.
+    /// Runs a few validation batches before training, to find mistakes early. All effects are discarded.
     fn sanity_check(&mut self) -> Result<(), Error> {
         let state = self.state();
         let before = state.snapshot()?;
@@ -158,7 +158,7 @@ impl TrainerState {
         }
     }
 
-    /// Says which parameters get no gradient, once each optimizer had its turn or training is over.
+    /// Reports parameters without gradient, once each optimizer was active or training is over.
     pub(super) fn report_dead_parameters(&mut self, training_is_over: bool) {
         if !training_is_over && self.global_step() < self.fit.epoch.optimization.cycle() {
             return;

@@ -1,4 +1,4 @@
-//! The loaders of a stage: where they come from, and how many batches of each are used.
+//! The loaders of a stage: their source, and how many batches of each are used.
 
 use fulgurite_data::{Batch, BoxLoader, Loader, Remainder};
 
@@ -80,7 +80,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(())
     }
 
-    /// An error where an entry point needs loaders and there are none.
+    /// The error if an entry point needs loaders and there are none.
     pub(crate) fn require_eval_data(&self, entry: TrainerFn) -> Result<(), Error> {
         let stage = entry.stage();
         if self.eval.is_some() || stage.limit(&self.engine.state.config).is_zero() {

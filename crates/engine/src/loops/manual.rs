@@ -1,4 +1,4 @@
-//! Manual optimization: what a module calls in `training_step` when it steps its optimizers itself.
+//! Manual optimization: methods for modules that step their optimizers in `training_step`.
 
 use fulgurite_fabric::{FabricError, OptimizerStep, Pass};
 use fulgurite_optim::{OptimError, Optimizer};
@@ -55,9 +55,9 @@ impl Step<'_> {
         Ok(self.0.backward(module, loss, 1.0)?)
     }
 
-    /// Steps an optimizer, with the hook before it. Every such step counts in
-    /// [`global_step`](Step::global_step), whichever optimizer takes it, except a skipped one: in precision `16-mixed`
-    /// a step with an infinite gradient is, and schedulers should not move then either.
+    /// Steps an optimizer, preceded by its hook. Every such step increments [`global_step`](Step::global_step),
+    /// whichever optimizer takes it, except a skipped one: with precision `16-mixed`, a step with an infinite gradient
+    /// is skipped, and schedulers should not step then either.
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl Step<'_> {
         })
     }
 
-    /// Steps an optimizer that evaluates the loss itself, possibly several times (LBFGS). `closure` drops the
+    /// Steps an optimizer that evaluates the loss itself, possibly several times (LBFGS). `closure` zeroes the
     /// gradients, computes the loss, runs its backward pass and returns it. Returns the first loss.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl Step<'_> {
         })
     }
 
-    /// Drops the gradients of an optimizer's parameters.
+    /// Zeroes the gradients of an optimizer's parameters.
     ///
     /// # Errors
     ///
@@ -110,8 +110,8 @@ impl Step<'_> {
         Ok(self.0.lend_optimizer(optimizer, |_, optimizer| optimizer.zero_grad())?)
     }
 
-    /// Lets gradients reach this optimizer's parameters, and none that only others have, until
-    /// [`untoggle_optimizer`](Step::untoggle_optimizer) or the end of the step.
+    /// Makes only this optimizer's parameters require gradients, until [`untoggle_optimizer`](Step::untoggle_optimizer)
+    /// or the end of the step. Parameters of other optimizers that it does not share are disabled.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl Step<'_> {
         Ok(self.0.state.fit.epoch.optimization.toggle(optimizer)?)
     }
 
-    /// Gives back the gradients that [`toggle_optimizer`](Step::toggle_optimizer) took.
+    /// Reverts [`toggle_optimizer`](Step::toggle_optimizer).
     pub fn untoggle_optimizer(&mut self) {
         self.0.state.fit.epoch.optimization.untoggle();
     }
@@ -194,7 +194,7 @@ impl Engine {
         )))
     }
 
-    /// A training step that sees to its optimizers itself; its loss, if it returns one, is only reported.
+    /// A training step with manual optimization; its loss, if it returns one, is only reported.
     pub(crate) fn optimize_manually<M: LightningModule>(
         &mut self,
         module: &mut M,

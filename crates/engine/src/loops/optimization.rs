@@ -137,7 +137,7 @@ impl Engine {
         Ok(outputs)
     }
 
-    /// Training without an optimizer: the step runs, and counts, and nothing is updated.
+    /// Training without an optimizer: the step runs and is counted, but nothing is updated.
     fn without_optimizer<M: LightningModule>(&mut self, module: &mut M, batch: &M::Batch) -> Result<Loss, Error> {
         let outputs = self.training_step(module, batch)?;
         if !self.state.is_accumulating() {
@@ -189,7 +189,7 @@ impl Engine {
         )))
     }
 
-    /// A batch without a loss, where the other ranks wait for this one's gradients: zeros.
+    /// A skipped batch while other ranks wait for this one's gradients: zero gradients.
     fn contribute_nothing<M: LightningModule>(&mut self, module: &M) -> Result<(), Error> {
         let trained = params::trainable_parameters(module.vars()).into_iter().filter(Tensor::requires_grad);
         let nothing = trained.map(|parameter| parameter.f_sum(None)?.f_mul_scalar(0.0));
@@ -267,7 +267,7 @@ pub(crate) fn torch(error: fulgurite_torch::tch::TchError) -> Error {
     Error::Torch(error.into())
 }
 
-/// Adds the forward operation to what libtorch says of a NaN in the backward pass.
+/// Adds the forward operation to libtorch's error for a NaN in the backward pass.
 fn explain_anomaly<M: LightningModule>(module: &M, error: Error) -> Error {
     match error {
         Error::Hook { owner, hook, epoch, batch_idx, source } => {

@@ -1,4 +1,4 @@
-//! [`Run`]: one entry point in progress: engine, module and data together.
+//! [`Run`]: an entry point in progress, with engine, module and data.
 
 use fulgurite_data::BoxLoader;
 
@@ -21,7 +21,7 @@ pub(crate) struct Run<'a, 'd, M: LightningModule> {
     pub eval: Option<EvalLoaders<M::Batch>>,
 }
 
-/// The loaders of an evaluation, and how far each may be read.
+/// The loaders of an evaluation, and the limit of each.
 pub(crate) struct EvalLoaders<B> {
     pub loaders: Vec<BoxLoader<B>>,
     pub limits: Vec<Option<usize>>,
@@ -86,7 +86,7 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
 }
 
 impl TrainerState {
-    /// The run as it is now, apart from the model.
+    /// Takes a snapshot of the run, apart from the model.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, Error> {
         Ok(Snapshot {
             progress: self.fit.progress(),
@@ -96,7 +96,7 @@ impl TrainerState {
         })
     }
 
-    /// The run is what it was, apart from the model.
+    /// Restores the run to a snapshot, apart from the model.
     pub(crate) fn restore(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
         self.fit.set_progress(&snapshot.progress);
         self.fit.epoch.optimization.set_window(snapshot.window);

@@ -1,4 +1,4 @@
-//! Ending a run at a safe point, because a signal asks for it or its time is over.
+//! Shutdown: ends a run at a safe point because of a signal or a time limit.
 
 use std::path::{Path, PathBuf};
 
@@ -10,14 +10,14 @@ use crate::signals::{Signal, StopRequest};
 use crate::stage::Stage;
 use crate::state::{SaveRequest, TrainerState};
 
-/// Where a run can end before its end.
+/// The safe points at which a run can end early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SafePoint {
-    /// Nothing was done yet that is worth keeping.
+    /// Before anything was trained.
     Beginning,
     /// After a training batch.
     Batch,
-    /// Within a validation, which is then still to be done.
+    /// Within a validation, which is repeated after resuming.
     Validation,
     /// Between two epochs.
     Epochs,
@@ -136,7 +136,7 @@ impl TrainerState {
         self.check_signals()
     }
 
-    /// Back to where this validation began.
+    /// Restores the state before this validation.
     fn begin_validation_again(&mut self) -> Result<(), Error> {
         let Some(before) = self.fit.epoch.validation.take_before() else { return Ok(()) };
         self.restore(&before)?;

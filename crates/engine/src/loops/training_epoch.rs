@@ -17,7 +17,7 @@ use crate::stage::Stage;
 use crate::state::TrainerState;
 
 impl<M: LightningModule> Run<'_, '_, M> {
-    /// One epoch; the rest of one, when resuming.
+    /// Runs one epoch, or the rest of one when resuming.
     pub(crate) fn train_epoch(&mut self, resume: Option<ResumePoint>) -> Result<(), Error> {
         self.reload_train_data()?;
         self.note_loader_state()?;
@@ -274,7 +274,7 @@ impl TrainerState {
             || self.should_stop() && self.can_stop_early()
     }
 
-    /// The batch is over for the loggers' x-axis.
+    /// Advances the x-axis of the loggers after the batch.
     fn close_batch(&mut self) {
         if !self.is_accumulating() {
             self.fit.epoch.count_window();
@@ -303,7 +303,7 @@ impl TrainerState {
         !self.is_accumulating() && !self.fabric.loggers.is_empty() && is_time()
     }
 
-    /// Writes the values in demand to every logger.
+    /// Writes the current values to every logger.
     pub(super) fn write_metrics(&mut self, on_step: bool, x: i64, epoch: Option<u64>) -> Result<(), Error> {
         self.profiled(
             |_| "log_metrics".to_owned(),

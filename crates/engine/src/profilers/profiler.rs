@@ -1,4 +1,4 @@
-//! [`Profiler`]: what is told when an action begins and ends.
+//! [`Profiler`]: measures the actions of a run.
 
 use std::any::Any;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ pub trait Profiler: Any + Send {
         Ok(())
     }
 
-    /// An action begins.
+    /// Called when an action begins.
     fn start(&mut self, action: &str);
 
     /// The action that began last under this name ends; those that began after it were left by an error, and end too.
@@ -54,12 +54,12 @@ pub trait Profiler: Any + Send {
         Ok(())
     }
 
-    /// The batch is done.
+    /// Called after the batch.
     fn batch_end(&mut self, stage: Stage) -> Result<()> {
         Ok(())
     }
 
-    /// The report on the entry point; empty for none.
+    /// The report of the entry point; empty for none.
     fn summary(&mut self) -> Result<String> {
         Ok(String::new())
     }
@@ -69,7 +69,7 @@ pub trait Profiler: Any + Send {
         None
     }
 
-    /// The entry point ended, however it ended: what still runs is stopped.
+    /// Called when the entry point ends, also after an error: running actions are stopped.
     fn teardown(&mut self) -> Result<()> {
         Ok(())
     }

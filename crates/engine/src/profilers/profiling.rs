@@ -1,5 +1,4 @@
-//! [`Profiling`]: how the trainer tells its profiler what happens. Without a profiler this allocates nothing and reads
-//! no clock.
+//! [`Profiling`]: calls the trainer's profiler. Without one it allocates nothing and reads no clock.
 
 use std::path::PathBuf;
 
@@ -51,7 +50,7 @@ impl Profiling {
         profiler.batch_start(stage, batches).map_err(failed("at the start of a batch"))
     }
 
-    /// The batch is done.
+    /// Called after the batch.
     pub(crate) fn batch_end(&mut self, stage: Stage) -> Result<(), Error> {
         let Some(profiler) = self.0.as_deref_mut() else { return Ok(()) };
         profiler.batch_end(stage).map_err(failed("at the end of a batch"))
@@ -75,7 +74,7 @@ impl Profiling {
         }
     }
 
-    /// Nothing is measured any more.
+    /// Stops measuring.
     pub(crate) fn teardown(&mut self) -> Result<(), Error> {
         self.0.as_deref_mut().map_or(Ok(()), |profiler| profiler.teardown().map_err(failed("in teardown")))
     }

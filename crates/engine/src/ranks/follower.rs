@@ -1,11 +1,11 @@
-//! [`FollowerLogger`]: stands for a logger of rank zero on the other ranks.
+//! [`FollowerLogger`]: represents a logger of rank zero on the other ranks.
 
 use std::path::{Path, PathBuf};
 
 use fulgurite_fabric::loggers::{Logger, LoggerError, RunStatus};
 use fulgurite_torch::{Dict, Value};
 
-/// Knows what a logger of rank zero is called and where it writes, and writes nothing.
+/// Has the name and folder of a logger on rank zero, and writes nothing.
 #[derive(Debug, Default)]
 pub(super) struct FollowerLogger {
     name: String,
@@ -15,7 +15,7 @@ pub(super) struct FollowerLogger {
     runs: Vec<String>,
 }
 
-/// What the others are to know of a logger.
+/// The logger information that rank zero broadcasts.
 pub(super) fn describe(logger: &dyn Logger) -> Value {
     let path = |path: Option<&Path>| path.map(|path| path.to_string_lossy().into_owned());
     let runs: Vec<Value> = logger.runs().iter().map(|run| run.as_str().into()).collect();

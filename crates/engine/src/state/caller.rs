@@ -1,18 +1,18 @@
-//! [`Caller`]: whose hook is running.
+//! [`Caller`]: the hook that is running, and its owner.
 
 use crate::hook::Hook;
 
-/// Whose method is running.
+/// The owner of the running method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
     Trainer,
     Module,
     DataModule,
-    /// The callback at this place.
+    /// The callback at this index.
     Callback(usize),
 }
 
-/// The hook that is running, and whose it is: what is logged, and what fails, is attributed to it.
+/// The running hook and its owner, to which logged values and errors are attributed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Caller {
     hook: Hook,
@@ -31,7 +31,7 @@ impl Caller {
         self.hook
     }
 
-    /// Whose it is; the trainer's between two hooks.
+    /// The owner of the hook; the trainer between two hooks.
     pub(crate) fn owner(&self) -> Owner {
         self.owner
     }

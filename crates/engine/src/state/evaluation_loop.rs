@@ -1,4 +1,4 @@
-//! [`EvaluationLoop`]: what an evaluation counts, and what validation within fit goes by.
+//! [`EvaluationLoop`]: counters and limits of an evaluation.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! [`FitLoop`] and [`TrainingEpochLoop`]: what the loops of `fit` count. They contain each other as Lightning's do.
+//! [`FitLoop`] and [`TrainingEpochLoop`]: the counters of the loops of `fit`, nested as in Lightning.
 
 use crate::progress::{Counters, Progress};
 use crate::state::evaluation_loop::EvaluationLoop;
@@ -7,7 +7,7 @@ use crate::state::optimization_loop::OptimizationLoop;
 /// The loop over epochs.
 #[derive(Default)]
 pub(crate) struct FitLoop {
-    /// How many there are at most.
+    /// The maximum number of epochs.
     max_epochs: Option<u64>,
     epochs: Counters,
     pub epoch: TrainingEpochLoop,

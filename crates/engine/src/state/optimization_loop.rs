@@ -1,4 +1,4 @@
-//! [`OptimizationLoop`]: optimizers, schedulers, and the accumulation window that is open.
+//! [`OptimizationLoop`]: optimizers, schedulers and the accumulation window.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use crate::batch_norm::BatchNormRefresh;
 use crate::error::Error;
 use crate::progress::{Counters, Progress};
 
-/// What one optimization step needs, and how many there were.
+/// The state of optimization steps, and their counters.
 #[derive(Default)]
 pub(crate) struct OptimizationLoop {
-    /// Each is absent while a step has it.
+    /// Each is absent while a step uses it.
     optimizers: Vec<Option<Box<dyn Optimizer>>>,
     schedulers: Vec<LrSchedulerConfig>,
     /// For how many steps each optimizer has its turn; empty when there is one, or the module steps them itself.
@@ -72,32 +72,32 @@ impl OptimizationLoop {
 
     // Optimizers ------------------------------------------------------------------------------------------------------
 
-    /// How many there are.
+    /// The number of optimizers.
     pub(crate) fn num_optimizers(&self) -> usize {
         self.optimizers.len()
     }
 
-    /// Those that no step has.
+    /// The optimizers that are not in use.
     pub(crate) fn optimizers(&self) -> impl Iterator<Item = &(dyn Optimizer + 'static)> {
         self.optimizers.iter().flatten().map(Box::as_ref)
     }
 
-    /// Those that no step has, to be changed.
+    /// The optimizers that are not in use, mutably.
     pub(crate) fn optimizers_mut(&mut self) -> impl Iterator<Item = &mut (dyn Optimizer + 'static)> {
         self.optimizers.iter_mut().filter_map(|slot| slot.as_deref_mut())
     }
 
-    /// One of them, unless a step has it.
+    /// The optimizer at an index, unless it is in use.
     pub(crate) fn optimizer(&self, index: usize) -> Option<&(dyn Optimizer + 'static)> {
         self.optimizers.get(index)?.as_deref()
     }
 
-    /// One of them to be changed, unless a step has it.
+    /// The optimizer at an index, mutably, unless it is in use.
     pub(crate) fn optimizer_mut(&mut self, index: usize) -> Option<&mut (dyn Optimizer + 'static)> {
         self.optimizers.get_mut(index)?.as_deref_mut()
     }
 
-    /// The first that a step has.
+    /// The first optimizer that is in use.
     pub(crate) fn lent(&self) -> Option<usize> {
         self.optimizers.iter().position(Option::is_none)
     }
@@ -175,7 +175,7 @@ impl OptimizationLoop {
         Ok(())
     }
 
-    /// Gives back the gradients that [`toggle`](Self::toggle) took.
+    /// Reverts [`toggle`](Self::toggle).
     pub(crate) fn untoggle(&mut self) {
         for parameter in self.toggled.drain(..) {
             let _same_tensor = parameter.set_requires_grad(true);
@@ -349,12 +349,12 @@ impl OptimizationLoop {
     }
 }
 
-/// An optimizer was named that is not there.
+/// The error for an optimizer index that is out of range.
 fn no_optimizer(index: usize, there: usize) -> Error {
     Error::Config(format!("there is no optimizer {index}: configure_optimizers returned {there}, counted from 0"))
 }
 
-/// An optimizer was asked for while something else has it.
+/// The error for an optimizer that is in use.
 fn in_a_step(index: usize) -> Error {
     Error::Config(format!("optimizer {index} is in the middle of a step already"))
 }

@@ -1,8 +1,8 @@
-//! [`Position`]: where a run is.
+//! [`Position`]: the position of a run.
 
 use crate::stage::{Stage, TrainerFn};
 
-/// Where a run is: entry point, stage and batch.
+/// The position of a run: entry point, stage and batch.
 #[derive(Debug)]
 pub(crate) struct Position {
     entry: TrainerFn,

@@ -1,4 +1,4 @@
-//! [`Requests`]: what any rank may ask of the run, and what all ranks agreed on.
+//! [`Requests`]: requests of ranks, and those that all ranks agreed on.
 
 use fulgurite_fabric::FabricError;
 use fulgurite_fabric::strategy::Consensus;
@@ -10,7 +10,7 @@ use crate::state::shutdown::Shutdown;
 pub(crate) struct Requests {
     /// There while a run has several processes.
     consensus: Option<Consensus>,
-    /// Why the run is to stop.
+    /// The reason for stopping the run.
     stop: Option<String>,
     time_is_over: bool,
     /// All validate after this batch, because it is time.
@@ -18,7 +18,7 @@ pub(crate) struct Requests {
     local: Local,
 }
 
-/// What this rank asks for, and the others do not know yet.
+/// Requests of this rank that the others do not know yet.
 #[derive(Default)]
 struct Local {
     stop: Option<String>,
@@ -27,7 +27,7 @@ struct Local {
     called_to_validate: bool,
 }
 
-// The questions, as bits. Those of the signals follow.
+// The requests as bits, followed by those of the signals.
 const STOP: u32 = 1;
 const TIME_IS_OVER: u32 = 1 << 1;
 const VALIDATE: u32 = 1 << 2;
@@ -44,13 +44,13 @@ impl Requests {
         self.consensus.is_some()
     }
 
-    /// Asks the run to stop: at once, or when all ranks know.
+    /// Requests the run to stop: at once, or when all ranks know.
     pub(crate) fn stop(&mut self, reason: String) {
         let slot = if self.needs_consensus() { &mut self.local.stop } else { &mut self.stop };
         slot.get_or_insert(reason);
     }
 
-    /// Why the run is to stop.
+    /// The reason for stopping the run.
     pub(crate) fn stop_reason(&self) -> Option<&str> {
         self.stop.as_deref()
     }
@@ -98,7 +98,7 @@ impl Requests {
         self.validate = false;
     }
 
-    /// Tells the other ranks what this one asks for, and learns what they ask for.
+    /// Exchanges the requests of this rank with those of the others.
     pub(crate) fn sync(
         &mut self,
         shutdown: &mut Shutdown,

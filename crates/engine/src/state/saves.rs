@@ -1,4 +1,4 @@
-//! [`Saves`]: checkpoints that callbacks ask for, and the files that a run knows of.
+//! [`Saves`]: requested checkpoints, and the checkpoint files that a run knows.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -7,22 +7,22 @@ use fulgurite_fabric::{Alias, Commit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What happens when a checkpoint cannot be written.
+/// What to do if a checkpoint cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnSaveError {
     /// The error ends the run.
     #[default]
     Raise,
-    /// A warning says so, and training continues. Earlier checkpoints stay.
+    /// Warns, and training continues. Earlier checkpoints stay.
     Warn,
 }
 
-/// A checkpoint to be written as soon as the callback that asks for it returns.
+/// A request for a checkpoint, which is written as soon as the callback's hook returns.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct SaveRequest {
-    /// Where.
+    /// The path to write to.
     pub path: PathBuf,
     /// Leave out optimizers, schedulers and callbacks.
     pub weights_only: bool,
@@ -30,9 +30,9 @@ pub struct SaveRequest {
     pub also: Option<PathBuf>,
     /// Make the second name a symbolic link.
     pub link: bool,
-    /// Files to remove once the new one is whole.
+    /// Files to remove once the new one is complete.
     pub remove: Vec<PathBuf>,
-    /// What happens when it cannot be written.
+    /// What to do if it cannot be written.
     pub on_error: OnSaveError,
 }
 
@@ -40,7 +40,7 @@ impl SaveRequest {
     /// More saves than are ever written at the same time.
     pub const MOST_IN_FLIGHT: usize = 64;
 
-    /// The whole run, to `path`.
+    /// A full checkpoint, written to `path`.
     pub fn new(path: impl Into<PathBuf>) -> SaveRequest {
         SaveRequest { path: path.into(), ..SaveRequest::default() }
     }
@@ -59,7 +59,7 @@ pub(crate) struct Saves {
     /// The latest saves whose failure is only warned of: one that is written in the background fails later.
     tolerated: VecDeque<Commit>,
     resumed_from: Option<PathBuf>,
-    /// The checkpoint that was read last.
+    /// The checkpoint that was last read.
     loaded_from: Option<PathBuf>,
     /// What tells the files of this run, and of those it continues with, from others; none before the first checkpoint.
     run_id: Option<String>,

@@ -1,4 +1,4 @@
-//! [`Shutdown`]: the signals that end a run, and what its next run resumes from.
+//! [`Shutdown`]: early ends of a run, and what its next run resumes from.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! [`Snapshot`]: the run at a moment that it may go back to.
+//! [`Snapshot`]: a state of the run that can be restored.
 
 use fulgurite_torch::rng::RngState;
 

@@ -1,23 +1,23 @@
-//! [`TrainingData`]: what is known of the training loader, and how many of its batches make an epoch.
+//! [`TrainingData`]: the training loader, and the number of batches per epoch.
 
 use std::cell::Cell;
 
 use fulgurite_data::{Batch, BoxLoader};
 use fulgurite_torch::Dict;
 
-/// The training loader, before and after it was asked for.
+/// The training loader, before and after it was requested.
 #[derive(Debug, Default)]
 pub(crate) struct TrainingData {
     is_ready: bool,
-    /// Its length was asked for before it was there.
+    /// Whether its length was requested before the loader was available.
     is_wanted: Cell<bool>,
-    /// The epoch in which it was asked for.
+    /// The epoch in which it was requested.
     epoch: u64,
     /// The least that it has in any process, and whether all are sure of theirs.
     len: Length,
-    /// How many of its batches make an epoch, after limits.
+    /// The number of batches per epoch, after limits.
     num_batches: Option<usize>,
-    /// What the run that is resumed had.
+    /// The training data of the run that was resumed.
     saved: Option<SavedData>,
     loader_state: LoaderState,
     /// The loader's own states of the run that is resumed.
@@ -36,25 +36,25 @@ pub(crate) struct LoaderState {
 /// The length of a loader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Length {
-    /// What it says, if it does.
+    /// The reported length, if any.
     pub said: Option<usize>,
-    /// It cannot have another.
+    /// Whether the reported length is exact.
     pub is_exact: bool,
 }
 
-/// What a checkpoint remembers of the training loader.
+/// The state of the training loader in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SavedData {
-    /// The epoch in which it was asked for.
+    /// The epoch in which it was requested.
     pub epoch: u64,
-    /// How many batches it said it had.
+    /// The reported number of batches.
     pub len: Option<usize>,
-    /// How many of them made an epoch.
+    /// The number of batches per epoch.
     pub batches: Option<usize>,
 }
 
 impl TrainingData {
-    /// The loader is asked for. Returns whether it was before.
+    /// Marks the loader as requested. Returns whether it was before.
     pub(crate) fn ask(&mut self) -> bool {
         std::mem::replace(&mut self.is_ready, true)
     }
@@ -63,7 +63,7 @@ impl TrainingData {
         self.is_ready
     }
 
-    /// The loader is to be asked for again.
+    /// Marks the loader to be requested again.
     pub(crate) fn renew(&mut self) {
         self.is_ready = false;
     }
@@ -74,17 +74,17 @@ impl TrainingData {
         *self = TrainingData { saved, saved_loader, ..TrainingData::default() };
     }
 
-    /// Somebody asks for the length of a loader that is not there.
+    /// Records a request for the length of a loader that is not available yet.
     pub(crate) fn want(&self) {
         self.is_wanted.set(true);
     }
 
-    /// Whether somebody asked since the last time this was asked.
+    /// Whether the length was requested since the last call.
     pub(crate) fn take_wanted(&self) -> bool {
         self.is_wanted.take()
     }
 
-    /// The epoch in which the loader was asked for.
+    /// The epoch in which the loader was requested.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -101,7 +101,7 @@ impl TrainingData {
         self.num_batches
     }
 
-    /// How long the loader is, and how many of its batches make an epoch.
+    /// Sets the length of the loader, and the number of batches per epoch.
     pub(crate) fn set_len(&mut self, len: Length, num_batches: Option<usize>) {
         (self.len, self.num_batches) = (len, num_batches);
     }
@@ -111,7 +111,7 @@ impl TrainingData {
         self.num_batches = Some(0);
     }
 
-    /// What the run that is resumed had.
+    /// The training data of the run that was resumed.
     pub(crate) fn set_saved(&mut self, saved: Option<SavedData>) {
         self.saved = saved;
     }
@@ -155,12 +155,12 @@ impl Length {
 }
 
 impl SavedData {
-    /// For a checkpoint.
+    /// The state for a checkpoint.
     pub(crate) fn to_dict(self) -> Dict {
         Dict::new().with("epoch", self.epoch).with("len", self.len).with("batches", self.batches)
     }
 
-    /// In a sentence.
+    /// Describes it in a sentence.
     pub(crate) fn describe(self) -> String {
         let number = |count: Option<usize>| count.map_or("an unknown number of".to_owned(), |count| count.to_string());
         match self.len == self.batches {

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::loops::Run;
 use crate::module::LightningModule;
 
-/// What a trial of one batch size said.
+/// The result of a trial with one batch size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trial {
     /// It fits.
@@ -20,7 +20,7 @@ enum Trial {
 }
 
 impl<M: LightningModule> Run<'_, '_, M> {
-    /// The largest batch size that fits, which the hyper-parameter is set to.
+    /// Finds the largest batch size that fits, and sets the hyper-parameter to it.
     pub(crate) fn scale_batch_size(&mut self, options: &BatchSizeFinderOptions) -> Result<Option<u64>, Error> {
         options.validate()?;
         let state = &self.engine.state;
@@ -130,7 +130,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     }
 }
 
-/// Whether an error, however deep in a hook, is an allocator's that found no memory.
+/// Whether an error, at any depth, is an out-of-memory error.
 fn is_out_of_memory(error: &Error) -> bool {
     let text = error.to_string();
     ["out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"]

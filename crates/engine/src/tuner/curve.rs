@@ -1,4 +1,4 @@
-//! [`LrFind`]: what a learning-rate range test found.
+//! [`LrFind`]: the result of a learning-rate range test.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::options::LrFindMode;
 use super::plot::{self, Curve};
 use crate::error::Error;
 
-/// What a learning-rate range test found.
+/// The result of a learning-rate range test.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct LrFind {
@@ -14,12 +14,12 @@ pub struct LrFind {
     pub lr: Vec<f64>,
     /// The smoothed loss after each step; NaN for a batch that was skipped.
     pub loss: Vec<f64>,
-    /// How the rate rose.
+    /// How the learning rate was increased.
     pub mode: LrFindMode,
 }
 
 impl LrFind {
-    /// The rate at which the loss falls fastest; `None` with fewer than two usable points.
+    /// The learning rate at which the loss falls fastest; `None` with fewer than two usable points.
     pub fn suggestion(&self) -> Option<f64> {
         self.suggestion_between(10, 1)
     }
@@ -55,7 +55,7 @@ impl LrFind {
     ///
     /// # Errors
     ///
-    /// The file cannot be written.
+    /// If the file cannot be written.
     pub fn save_plot(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         plot::svg(&self.curve(), path.as_ref())
     }

@@ -100,7 +100,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 impl TrainerState {
-    /// Ranks saw other losses, and must continue with one learning rate.
+    /// Ranks had different losses, and must continue with one learning rate.
     fn take_curve_of_rank_zero(&self, found: &mut LrFind) -> Result<(), Error> {
         if !self.is_distributed() {
             return Ok(());
@@ -117,13 +117,13 @@ impl TrainerState {
     }
 }
 
-/// Raises the learning rate, and notes the smoothed loss.
+/// Increases the learning rate, and records the smoothed loss.
 struct RangeTest {
     options: LearningRateFinderOptions,
     /// The step that the run was at before.
     first_step: u64,
     average: f64,
-    /// How many losses it is of.
+    /// The number of losses in the average.
     averaged: f64,
     /// The first smoothed loss, and the best.
     first_and_best: Option<(f64, f64)>,
@@ -131,7 +131,7 @@ struct RangeTest {
 }
 
 impl RangeTest {
-    /// How much of the average a new loss leaves as it is.
+    /// The decay of the moving average of the loss.
     const SMOOTHING: f64 = 0.98;
 
     fn new(options: LearningRateFinderOptions, first_step: u64) -> RangeTest {

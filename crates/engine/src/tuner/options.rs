@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-/// How the learning rate rises.
+/// How the learning rate is increased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LrFindMode {
-    /// By the same factor each step.
+    /// By a constant factor per step.
     #[default]
     Exponential,
-    /// By the same amount each step.
+    /// By a constant amount per step.
     Linear,
 }
 
@@ -25,13 +25,13 @@ pub enum LrFindMode {
 #[setters(strip_option)]
 #[non_exhaustive]
 pub struct LearningRateFinderOptions {
-    /// The rate to begin with.
+    /// The initial learning rate.
     pub min_lr: f64,
-    /// The rate to end with.
+    /// The final learning rate.
     pub max_lr: f64,
-    /// Optimizer steps from the one to the other.
+    /// The number of optimizer steps between the two.
     pub num_training: u64,
-    /// Whether the rate rises exponentially or linearly.
+    /// Whether the learning rate increases exponentially or linearly.
     pub mode: LrFindMode,
     /// The test ends early when the smoothed loss is above this many times its best; none for never. Where the loss goes below
     /// zero, times means nothing: the test ends when the loss is above its best by this many times, less one, the larger of
@@ -60,11 +60,11 @@ impl Default for LearningRateFinderOptions {
 }
 
 impl LearningRateFinderOptions {
-    /// Checks the options against each other.
+    /// Validates the options.
     ///
     /// # Errors
     ///
-    /// What cannot be, and what to write instead.
+    /// If an option is invalid; the message says what to write instead.
     pub fn validate(&self) -> Result<(), Error> {
         let wrong = |message: String| Err(Error::Config(message));
         let (min, max) = (self.min_lr, self.max_lr);
@@ -99,10 +99,10 @@ impl LearningRateFinderOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ScaleMode {
-    /// Doubled until memory runs out.
+    /// Double the size until memory runs out.
     #[default]
     Power,
-    /// Doubled until memory runs out, then halved in between.
+    /// Double the size until memory runs out, then do a binary search.
     BinSearch,
 }
 
@@ -113,13 +113,13 @@ pub enum ScaleMode {
 #[setters(strip_option)]
 #[non_exhaustive]
 pub struct BatchSizeFinderOptions {
-    /// Whether the size is doubled only, or searched to the last sample after that.
+    /// Whether to double the size only, or to refine it by binary search.
     pub mode: ScaleMode,
-    /// Steps to try each size with.
+    /// The number of steps per trial.
     pub steps_per_trial: u64,
-    /// The size to begin with.
+    /// The initial batch size.
     pub init_val: u64,
-    /// Sizes to try at most.
+    /// The maximum number of trials.
     pub max_trials: u64,
     /// The hyper-parameter of data module or module that is the batch size.
     #[setters(into)]
@@ -145,11 +145,11 @@ impl Default for BatchSizeFinderOptions {
 }
 
 impl BatchSizeFinderOptions {
-    /// Checks the options against each other.
+    /// Validates the options.
     ///
     /// # Errors
     ///
-    /// What cannot be, and what to write instead.
+    /// If an option is invalid; the message says what to write instead.
     pub fn validate(&self) -> Result<(), Error> {
         let wrong = |message: String| Err(Error::Config(message));
         if !(0.0..1.0).contains(&self.margin) {

@@ -1,4 +1,4 @@
-//! Trials: short runs after which everything is as it was.
+//! Trials: short runs after which the state is restored.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +21,7 @@ use crate::stage::{Stage, TrainerFn};
 use crate::state::{Position, Snapshot};
 use crate::tuner::{BatchSizeFinderOptions, Reply, TuneRequest};
 
-/// What the trials change and must not keep.
+/// The state that trials change and that is restored afterwards.
 pub(super) struct Before {
     weights: Dict,
     /// What the module adds to a checkpoint, for state of its own.
@@ -67,7 +67,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(before)
     }
 
-    /// Puts the model, its optimizers, random numbers and counters back, as after every trial.
+    /// Restores the model, optimizers, random number generators and counters, as after every trial.
     pub(super) fn rewind(&mut self, before: &Before) -> Result<(), Error> {
         no_grad(|| params::load_state_dict(self.module.vars(), &before.weights, true))?;
         let mut module = before.module.clone();
@@ -86,7 +86,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         state.restore(&before.run)
     }
 
-    /// Puts back the rest too: the trials are over.
+    /// Restores the rest too, after the last trial.
     pub(super) fn put_back(&mut self, mut before: Before) -> Result<(), Error> {
         let rewound = self.rewind(&before);
         let state = &mut self.engine.state;
@@ -156,7 +156,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 impl<M: LightningModule> Run<'_, '_, M> {
-    /// Runs the trials that callbacks asked for, and tells them what was found.
+    /// Runs the trials that callbacks requested, and passes them the results.
     pub(crate) fn serve_tuning(&mut self) -> Result<(), Error> {
         let is_resumed = self.state().resumed_from().is_some();
         for request in mem::take(&mut self.engine.state.tune_requests) {

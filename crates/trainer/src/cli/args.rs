@@ -1,20 +1,20 @@
-//! Command-line arguments, before anyone knows what they mean.
+//! Command-line arguments, before they are resolved against the schema.
 
 use super::check::{nearest, wrong};
 use super::layout::Subcommand;
 use fulgurite_engine::Error;
 
-/// What the arguments ask for.
+/// The request of the arguments.
 #[derive(Debug, PartialEq)]
 pub(super) enum Request {
-    /// Text to print: help of the program or of a subcommand.
+    /// Print help of the program or a subcommand.
     Help(Option<Subcommand>),
     /// The options of a class: `--optimizer.help AdamW`.
     ClassHelp {
         option: String,
         class: Option<String>,
     },
-    /// The script that completes arguments in a shell.
+    /// Print the shell completion script.
     Completions(String),
     Run(RunRequest),
 }
@@ -27,7 +27,7 @@ pub(super) struct RunRequest {
     pub print_config: Option<Vec<String>>,
 }
 
-/// An argument, in the order given.
+/// One argument, in the given order.
 #[derive(Debug, PartialEq)]
 pub(super) enum Argument {
     /// A file for the whole program, with a section for each subcommand.
@@ -38,7 +38,7 @@ pub(super) enum Argument {
     Set { name: String, append: bool, value: Option<String> },
 }
 
-/// Reads the arguments that follow the program's name.
+/// Parses the arguments after the program's name.
 pub(super) fn parse(args: &[String]) -> Result<Request, Error> {
     let mut args = args.iter().map(String::as_str).peekable();
     let mut arguments = Vec::new();
@@ -122,7 +122,7 @@ fn unknown_subcommand(given: &str) -> String {
     }
 }
 
-/// Whether [`Cli::answer`](super::Cli::answer) has an answer, unless something is wrong.
+/// Whether [`Cli::answer`](super::Cli::answer) can answer, unless there is an error.
 #[doc(hidden)]
 pub fn is_answered_early(args: &[String]) -> bool {
     matches!(parse(args), Ok(Request::Help(_) | Request::ClassHelp { .. } | Request::Completions(_)))

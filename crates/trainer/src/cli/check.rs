@@ -1,4 +1,4 @@
-//! Checking a configuration: unknown options, and values of the wrong type, with suggestions.
+//! Validation of configurations: unknown options and values of the wrong type, with suggestions.
 
 use std::rc::Rc;
 
@@ -44,7 +44,7 @@ fn normalize_at(layout: &Layout, node: &mut Node, schema: Schema<'_>, path: &mut
         }
         return wrong(format!("{origin}: `{}` takes options by name, not {}", path.join("."), shown(&node.to_json())));
     };
-    // Null for what has no null means: as if it were not there. Lightning's own files say so often.
+    // Null for an option that is not nullable means that it is unset. Lightning's own files often contain this.
     entries.retain(|key, value| !is_inert(key, value));
     entries.retain(|key, value| !value.is_null() || schema.field(key).is_none_or(Schema::accepts_null_or_class));
     for (key, value) in entries {
@@ -86,7 +86,7 @@ fn settle(node: &mut Node, schema: Schema<'_>) {
     }
 }
 
-/// Whether Lightning's own files say this, and it means nothing.
+/// Whether Lightning's own files contain this without effect.
 fn is_inert(key: &str, value: &Node) -> bool {
     INERT.contains(&key) && (value.is_null() || matches!(value.content, Content::Scalar(Value::Bool(false))))
 }
@@ -101,7 +101,7 @@ fn is_class_of_strategies(name: &str) -> bool {
     name.ends_with("Strategy") && !Strategies::names().iter().any(|known| known == name)
 }
 
-/// What stands in the place of a class without being one.
+/// A value in place of a class.
 pub(super) fn plain_names(kind: Kind) -> Vec<String> {
     match kind {
         Kind::Strategy => Strategies::names(),
@@ -230,7 +230,7 @@ pub(super) fn unknown_class(layout: &Layout, origin: &Origin, kind: Kind, name: 
     Error::Config(format!("{origin}: there is no {} `{name}`; {advice}", kind.name()))
 }
 
-/// The name that was meant, if one is near.
+/// The suggested name, if one is similar.
 pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = given.to_ascii_lowercase().replace('-', "_");
     let scored = known.into_iter().map(|name| (strsim::jaro_winkler(&lower, &name.to_ascii_lowercase()), name));

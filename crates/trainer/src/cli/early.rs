@@ -1,4 +1,4 @@
-//! Answers that need no run, and so no libtorch.
+//! Answers that need neither a run nor libtorch.
 
 use fulgurite_engine::{LightningDataModule, LightningModule};
 
@@ -13,7 +13,7 @@ where
     M: LightningModule + FromConfig,
     D: LightningDataModule<Batch = M::Batch> + FromConfig,
 {
-    /// The text that the arguments ask for, if that is all they ask for.
+    /// The requested text, if the arguments request only text.
     #[doc(hidden)]
     pub fn answer(mut self) -> Option<String> {
         let args = self.args.take()?;

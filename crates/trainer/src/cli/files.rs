@@ -13,14 +13,14 @@ use super::tree::{Content, Node};
 use super::yaml;
 use fulgurite_engine::Error;
 
-/// Where the ranks of a run find what their launcher read and they cannot read again.
+/// Where ranks find files that their launcher read and they cannot read again.
 pub(crate) const PASSED: &str = "FULGURITE_PASSED_CONFIG";
 
-/// The longest file: far more than anybody writes.
+/// The maximum size of a file.
 const MAX_LENGTH: u64 = 16 << 20;
 /// The longest text that can be passed on, all together: half of what Linux allows a variable.
 const MAX_PASSED: u64 = 60 << 10;
-/// How many files may include one another in a row.
+/// The maximum include depth.
 const MAX_DEPTH: usize = 64;
 
 /// Configuration files. What cannot be read twice, such as the pipe of `--config <(…)`, is read once and kept, for this
@@ -29,7 +29,7 @@ pub(super) struct Files {
     kept: RefCell<BTreeMap<String, String>>,
 }
 
-/// What several files that include one another come to.
+/// The result of reading files that include one another.
 #[derive(Default)]
 struct Found {
     /// The last comes first.
@@ -38,14 +38,14 @@ struct Found {
 }
 
 impl Files {
-    /// With what the launcher of this process has passed on.
+    /// Creates it with the texts passed by the launcher of this process.
     pub(super) fn new() -> Files {
         let passed = std::env::var(PASSED).ok().filter(|_| environments::is_supervised());
         let kept = passed.and_then(|passed| serde_json::from_str(&passed).ok()).unwrap_or_default();
         Files { kept: RefCell::new(kept) }
     }
 
-    /// What ranks need to be told, if anything.
+    /// The texts to pass to ranks, if any.
     pub(super) fn passed(&self) -> Option<String> {
         let kept = self.kept.borrow();
         (!kept.is_empty()).then(|| serde_json::json!(*kept).to_string())
@@ -109,7 +109,7 @@ impl Files {
         Ok(())
     }
 
-    /// The text of what can be read once, read now or before.
+    /// The text of a file that can be read only once, read now or before.
     fn keep(&self, path: &Path, name: &str) -> Result<String, String> {
         if let Some(text) = self.kept.borrow().get(name) {
             return Ok(text.clone());

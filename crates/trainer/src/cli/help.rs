@@ -10,7 +10,7 @@ use super::registry::Class;
 use super::schema::{Schema, short};
 use fulgurite_engine::Error;
 
-/// What help calls the program.
+/// The program name in help texts.
 pub(super) struct Program<'a> {
     pub name: &'a str,
     pub about: &'a str,
@@ -145,7 +145,7 @@ fn argument(layout: &Layout, name: &str, schema: Schema<'_>) -> Vec<Arg> {
     vec![arg, of_classes.help(format!("An option of the {} named last", kind.name()))]
 }
 
-/// What an option is and what it is by default.
+/// The documentation and default of an option.
 fn described(schema: Schema<'_>) -> String {
     match schema.default() {
         Some(default) => format!("{} [default: {}]", schema.doc(), short(default)),

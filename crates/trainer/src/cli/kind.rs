@@ -1,8 +1,8 @@
-//! [`Kind`]: what a class is.
+//! [`Kind`]: the kind of a class.
 
 use fulgurite_fabric::ended::{self, Place};
 
-/// What a class is.
+/// The kind of a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Callback,
@@ -18,7 +18,7 @@ impl Kind {
     pub(super) const ALL: [Kind; 7] =
         [Kind::Callback, Kind::Logger, Kind::Optimizer, Kind::Scheduler, Kind::Plugin, Kind::Profiler, Kind::Strategy];
 
-    /// Where classes stand in a configuration.
+    /// Where classes occur in a configuration.
     pub(super) const PLACES: [(&'static [&'static str], Kind); 7] = [
         (&["optimizer"], Kind::Optimizer),
         (&["lr_scheduler"], Kind::Scheduler),
@@ -57,7 +57,7 @@ impl Kind {
         Kind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// What became of a class of Lightning's that ended.
+    /// The replacement of a removed Lightning class.
     pub(super) fn fate(self, class_path: &str) -> Option<&'static str> {
         let place = match self {
             Kind::Callback => Place::Callback,
@@ -69,7 +69,7 @@ impl Kind {
         ended::fate(place, class_path)
     }
 
-    /// What Lightning has under names of its own, and this version does not have.
+    /// Lightning classes that this version does not have.
     pub(super) fn elsewhere(self) -> &'static [&'static str] {
         match self {
             Kind::Callback => &["LambdaCallback"],

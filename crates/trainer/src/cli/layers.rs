@@ -27,7 +27,7 @@ pub(super) struct Sources<'a> {
     pub files: &'a Files,
 }
 
-/// The configuration that all sources together say.
+/// The merged configuration of all sources.
 pub(super) fn resolve(layout: &Layout, sources: Sources<'_>) -> Result<Node, Error> {
     let mut config = Config { layout, files: sources.files, root: layout.defaults() };
     if let Some(text) = sources.program {

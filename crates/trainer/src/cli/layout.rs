@@ -1,4 +1,4 @@
-//! [`Layout`]: everything that can be configured, as one schema, and its defaults.
+//! [`Layout`]: the schema of all options, and their defaults.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use super::tree::{Node, Origin};
 use super::tune::TuneOptions;
 use fulgurite_engine::config::TrainerConfig;
 
-/// The options of a scheduler that are not its class's own.
+/// Scheduler options outside of its class.
 pub(super) const SCHEDULER_KEYS: [&str; 5] = ["interval", "frequency", "monitor", "strict", "name"];
 
 /// Arguments of Lightning's trainer that this version does not have.
@@ -28,7 +28,7 @@ pub(super) const INERT_OF_STRATEGIES: [(&str, &str); 5] = [
     ("start_method", "\"popen\""),
 ];
 
-/// What the program is asked to do.
+/// The subcommand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subcommand {
     Fit,
@@ -62,7 +62,7 @@ impl Subcommand {
         }
     }
 
-    /// Whether a group of options means something to it.
+    /// Whether a group of options applies to it.
     pub(super) fn takes(self, group: &str) -> bool {
         match group {
             "verbose" => matches!(self, Subcommand::Validate | Subcommand::Test),

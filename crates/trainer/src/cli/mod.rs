@@ -1,6 +1,6 @@
 //! A command line for any training program: subcommands, configuration files, environment, help and completion.
 //!
-//! A program says how its model and its data are made of a configuration ([`FromConfig`]), and hands `main` over:
+//! A program defines how its model and data are created from a configuration ([`FromConfig`]), and delegates `main`:
 //!
 //! ```no_run,standalone_crate
 //! use fulgurite::cli::{Cli, FromConfig};
@@ -42,7 +42,7 @@
 //! fulgurite::cli_main!(cli);
 //! ```
 //!
-//! It now understands
+//! It now accepts
 //!
 //! ```sh
 //! classifier fit --config laptop.yaml --trainer.max_epochs 3 --model.hidden 64
@@ -53,12 +53,12 @@
 //! classifier completions bash
 //! ```
 //!
-//! What is said later wins: the defaults of the options, [`Cli::defaults`], the hyper-parameters of a checkpoint (for
-//! validate, test and predict), the file `PL_CONFIG`, variables such as `PL_FIT__TRAINER__MAX_EPOCHS`, and the
-//! arguments from left to right, files among them. Structs and the options of a class are merged, lists replaced; `+=`
-//! adds to a list. A file may `include` others. Callbacks, loggers, optimizers and schedulers are named by class, with
-//! `class_path` and `init_args` in files; options on the command line go to the callback or logger named last, or to
-//! one by name (`--trainer.callbacks.EarlyStopping.patience 5`).
+//! Later sources override earlier ones: the defaults of the options, [`Cli::defaults`], the hyper-parameters of a
+//! checkpoint (for validate, test and predict), the file `PL_CONFIG`, variables such as `PL_FIT__TRAINER__MAX_EPOCHS`,
+//! and the arguments from left to right, including files. Structs and the options of a class are merged, lists
+//! replaced; `+=` appends to a list. A file may `include` others. Callbacks, loggers, optimizers and schedulers are
+//! named by class, with `class_path` and `init_args` in files; options on the command line apply to the last named
+//! callback or logger, or to one by name (`--trainer.callbacks.EarlyStopping.patience 5`).
 //!
 //! The configuration is written to `config.yaml` beside the logs, and can be read again. Unlike Lightning's, a run
 //! without a logger writes none.
@@ -103,9 +103,9 @@ use crate::callbacks::Callback;
 use crate::loggers::Logger;
 use crate::trainer::Trainer;
 
-/// What the command line can make: a model or data.
+/// Types that the command line can create: a model or data.
 pub trait FromConfig: Sized {
-    /// What can be configured. The documentation of its fields is their help; its default is theirs.
+    /// The configuration. The documentation of its fields is the help text; its default provides the defaults.
     type Config: Serialize + DeserializeOwned + JsonSchema + Default;
 
     /// Creates it from its configuration.
@@ -132,15 +132,15 @@ macro_rules! cli_main {
     };
 }
 
-/// What happens when a `config.yaml` is there already.
+/// What to do if a `config.yaml` exists already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SaveConfig {
-    /// It is an error.
+    /// Return an error.
     #[default]
     New,
-    /// It is overwritten.
+    /// Overwrite it.
     Overwrite,
-    /// No configuration is saved at all.
+    /// Do not save the configuration.
     Off,
 }
 
@@ -149,15 +149,15 @@ type AfterFit<M, D> = BeforeFit<M, D>;
 type AfterEvaluation = Box<dyn FnMut(&mut Trainer, &[EvalResults]) -> Result<()>>;
 type AfterPredict<D> = Box<dyn FnMut(&mut Trainer, &mut D, &[Vec<Value>]) -> Result<()>>;
 
-/// The command line of a program that trains the model `M` on the data `D`. The [module](self) tells what it
-/// understands.
+/// The command line of a program that trains the model `M` on the data `D`. See the [module documentation](self) for
+/// the accepted arguments.
 #[must_use]
 pub struct Cli<M, D> {
     name: String,
     about: String,
     defaults: Option<String>,
     registry: Registry,
-    /// The first registration that was refused.
+    /// The first registration that failed.
     refused: Option<Error>,
     links: Vec<(String, String)>,
     save_config: SaveConfig,
@@ -176,7 +176,7 @@ where
     M: LightningModule + FromConfig,
     D: LightningDataModule<Batch = M::Batch> + FromConfig,
 {
-    /// For a program of this name.
+    /// Creates the command line of a program with this name.
     pub fn new(name: impl Into<String>) -> Cli<M, D> {
         Cli {
             name: name.into(),
@@ -197,53 +197,53 @@ where
         }
     }
 
-    /// What the program does, for its help.
+    /// Sets the description of the program in its help.
     pub fn about(mut self, about: impl Into<String>) -> Self {
         self.about = about.into();
         self
     }
 
-    /// The program's own defaults, a configuration file as text: `include_str!("defaults.yaml")`. Files, environment
-    /// and arguments change them.
+    /// Sets the program's defaults, as the text of a configuration file: `include_str!("defaults.yaml")`. Files,
+    /// environment and arguments override them.
     pub fn defaults(mut self, yaml: impl Into<String>) -> Self {
         self.defaults = Some(yaml.into());
         self
     }
 
-    /// Lets files and arguments name a custom callback, by its [`class_name`](Configurable::class_name).
+    /// Registers a callback for files and arguments, by its [`class_name`](Configurable::class_name).
     pub fn callback<C: Callback + Configurable>(mut self) -> Self {
         self.registry.add_callback::<C>();
         self
     }
 
-    /// Lets files and arguments name a custom logger, by its [`class_name`](Configurable::class_name).
+    /// Registers a logger for files and arguments, by its [`class_name`](Configurable::class_name).
     pub fn logger<L: Logger + Configurable>(mut self) -> Self {
         self.registry.add_logger::<L>();
         self
     }
 
-    /// Lets files and arguments name a custom profiler, by its [`class_name`](Configurable::class_name).
+    /// Registers a profiler for files and arguments, by its [`class_name`](Configurable::class_name).
     pub fn profiler<P: Profiler + Configurable>(mut self) -> Self {
         self.registry.add_profiler::<P>();
         self
     }
 
-    /// Lets files and arguments name a custom optimizer: a [`Rule`](crate::optim::Rule), or other options
-    /// that an optimizer is built of.
+    /// Registers an optimizer for files and arguments: a [`Rule`](crate::optim::Rule), or other options that an
+    /// optimizer is built from.
     pub fn optimizer<O: BuildOptimizer>(mut self) -> Self {
         self.registry.add_optimizer::<O>();
         self
     }
 
-    /// Lets files and arguments name a custom learning-rate scheduler: a
-    /// [`Schedule`](crate::optim::Schedule), or other options that a scheduler is built of.
+    /// Registers a learning-rate scheduler for files and arguments: a [`Schedule`](crate::optim::Schedule), or other
+    /// options that a scheduler is built from.
     pub fn lr_scheduler<S: BuildLrScheduler>(mut self) -> Self {
         self.registry.add_lr_scheduler::<S>();
         self
     }
 
-    /// Lets files and arguments name a custom strategy: [`Strategies::register`], whose error the program ends
-    /// with.
+    /// Registers a strategy for files and arguments, as [`Strategies::register`]. If that fails, the program ends with
+    /// its error.
     pub fn strategy(
         mut self,
         name: &str,
@@ -262,7 +262,7 @@ where
         self
     }
 
-    /// Changes the trainer once its configuration is known, such as by a callback that is always there.
+    /// Modifies the trainer after it is configured, for example to add a callback.
     pub fn trainer(mut self, change: impl FnOnce(TrainerBuilder) -> TrainerBuilder + 'static) -> Self {
         self.trainer = Some(Box::new(change));
         self
@@ -301,26 +301,26 @@ where
         self
     }
 
-    /// These arguments, without the program's name, and not those of the process.
+    /// Sets the arguments, without the program's name, instead of those of the process.
     pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args = Some(args.into_iter().map(Into::into).collect());
         self
     }
 
-    /// These environment variables, and not those of the process.
+    /// Sets the environment variables, instead of those of the process.
     pub fn env<S: Into<String>>(mut self, variables: impl IntoIterator<Item = (S, S)>) -> Self {
         self.env = Some(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect());
         self
     }
 
-    /// Where everything is printed: standard output and error by default.
+    /// Sets the output; standard output and error by default.
     pub fn console(mut self, console: Console) -> Self {
         self.console = console;
         self
     }
 
-    /// Does what the arguments say. The exit code is 0, 1 when the run failed, 2 when the configuration is wrong, or
-    /// 128 and the number of the signal that ended it: 130 for Ctrl-C, 143 for SIGTERM.
+    /// Runs the program. The exit code is 0, 1 when the run failed, 2 when the configuration is wrong, or 128 plus the
+    /// number of the signal that ended it: 130 for Ctrl-C, 143 for SIGTERM.
     pub fn run(self) -> ExitCode {
         self.start()
     }

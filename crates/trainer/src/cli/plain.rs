@@ -1,6 +1,6 @@
-//! Texts that YAML needs no quotes around.
+//! Strings that need no quotes in YAML.
 
-/// Whether a text can stand without quotes.
+/// Whether a string needs no quotes.
 pub(super) fn is_plain(text: &str) -> bool {
     let special = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '/' || first == '_')

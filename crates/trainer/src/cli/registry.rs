@@ -20,13 +20,13 @@ use super::schema::{Schema, options_schema};
 use crate::callbacks::*;
 use crate::plugin::Plugin;
 
-/// Where in its options something is wrong, and what.
+/// An error in a class's options, and its path.
 pub(super) struct Misfit {
     pub path: Vec<String>,
     pub message: String,
 }
 
-/// What a class makes of its options.
+/// The constructor of a class.
 pub(super) enum Made {
     Callback(Box<dyn Callback>),
     Logger(Box<dyn Logger>),
@@ -37,12 +37,12 @@ pub(super) enum Made {
     Strategy(StrategyChoice),
 }
 
-/// Makes the optimizer of parameters.
+/// Creates the optimizer for parameters.
 pub(super) type MakeOptimizer = Box<dyn Fn(Vec<ParamGroupConfig>) -> Result<Box<dyn Optimizer>, OptimError>>;
 
 type BuiltScheduler = Result<Box<dyn LrScheduler>, OptimError>;
 
-/// Makes a scheduler, which may ask for the length of the run.
+/// Creates a scheduler, which may request the length of the run.
 pub(super) struct MakeScheduler {
     pub make: Box<dyn Fn(&mut dyn FnMut() -> Option<u32>) -> BuiltScheduler>,
     pub needs_metric: bool,
@@ -51,15 +51,15 @@ pub(super) struct MakeScheduler {
 type Make = Box<dyn Fn(Value) -> Result<Made, Failure>>;
 type Check = Box<dyn Fn(Value) -> Result<(), Misfit>>;
 
-/// Why a class could not be made.
+/// Why a class could not be created.
 pub(super) enum Failure {
     /// An option has the wrong type.
     Misfit(Misfit),
-    /// The options cannot be.
+    /// The options are invalid.
     Refused(Error),
 }
 
-/// A class, its options, and how it is made of them.
+/// A class, its options, and its constructor.
 pub(super) struct Class {
     pub kind: Kind,
     pub name: String,
@@ -204,7 +204,7 @@ impl Registry {
         });
     }
 
-    /// A class takes the place of an earlier one of its name.
+    /// Adds a class, replacing an earlier one with its name.
     fn insert(&mut self, class: Class) {
         self.0.retain(|held| held.kind != class.kind || held.name != class.name);
         self.0.push(class);

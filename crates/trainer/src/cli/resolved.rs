@@ -1,4 +1,4 @@
-//! [`Resolved`]: a configuration that is complete, and what is made of it.
+//! [`Resolved`]: a complete configuration, and the objects created from it.
 
 use fulgurite_engine::Error;
 use fulgurite_engine::config::TrainerConfig;
@@ -26,14 +26,14 @@ pub(super) struct Resolved {
     pub passed: Option<String>,
 }
 
-/// Which loggers were asked for.
+/// The requested loggers.
 pub(super) enum Loggers {
-    /// TensorBoard and CSV.
+    /// The default: TensorBoard and CSV.
     Default,
     Given(Vec<Box<dyn Logger>>),
 }
 
-/// What the command line says of optimization.
+/// The optimization settings of the command line.
 pub(super) struct Optimization {
     pub optimizer: MakeOptimizer,
     pub scheduler: Option<Schedule>,
@@ -94,7 +94,7 @@ impl Resolved {
         Ok(config)
     }
 
-    /// `null` and `false` do not seed.
+    /// `null` and `false` disable seeding.
     pub(super) fn seed(&self, layout: &Layout) -> Result<Option<u64>, Error> {
         #[derive(serde::Deserialize)]
         #[serde(untagged)]
@@ -266,7 +266,7 @@ impl Resolved {
     }
 }
 
-/// Makes the class of a node; nothing of null.
+/// Creates the object of a node; `None` for null.
 fn make(layout: &Layout, node: &Node, kind: Kind) -> Result<Option<Made>, Error> {
     let Some(name) = node.get("class_path").and_then(Node::as_str) else { return Ok(None) };
     let Some(class) = layout.registry.find(kind, name) else { return Ok(None) };

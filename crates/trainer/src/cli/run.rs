@@ -25,13 +25,13 @@ use super::tune::TuneOptions;
 use super::{Cli, FromConfig};
 use crate::trainer::Trainer;
 
-/// What the arguments come down to.
+/// The outcome of the arguments.
 enum Plan<M, D> {
     Print(String),
     Run(Box<Settings<M, D>>),
 }
 
-/// Everything a run is made of.
+/// The parts of a run.
 struct Settings<M, D> {
     subcommand: Subcommand,
     seed: Option<u64>,
@@ -75,7 +75,7 @@ where
         }
     }
 
-    /// What is printed where nothing is run.
+    /// Text that is printed instead of running anything.
     pub(super) fn printed(&mut self, layout: &Layout) -> Option<String> {
         match self.plan(layout) {
             Ok(Plan::Print(text)) => Some(text),

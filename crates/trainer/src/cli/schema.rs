@@ -1,4 +1,4 @@
-//! [`Schema`]: what is known of an option: its type, default and documentation, from its JSON schema.
+//! [`Schema`]: the type, default and documentation of an option, from its JSON schema.
 
 use serde_json::{Map, Value, json};
 
@@ -108,7 +108,7 @@ impl<'a> Schema<'a> {
         without_links(&paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
     }
 
-    /// Types named by `type`.
+    /// The types in `type`.
     fn type_names(self) -> Vec<&'a str> {
         match self.0.get("type") {
             Some(Value::String(name)) => vec![name],

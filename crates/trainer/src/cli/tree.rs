@@ -1,4 +1,4 @@
-//! [`Node`]: a configuration as a tree that knows where each value came from.
+//! [`Node`]: a configuration as a tree with the origin of each value.
 
 use std::fmt;
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::schema::Schema;
 
-/// Where a value was said.
+/// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
     /// The options' own default.
@@ -35,7 +35,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A value and where it was said.
+/// A value and its origin.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub content: Content,
@@ -47,7 +47,7 @@ pub(super) struct Node {
 
 #[derive(Debug, Clone)]
 pub(super) enum Content {
-    /// Anything without parts.
+    /// A scalar.
     Scalar(Value),
     List(Vec<Node>),
     Map(IndexMap<String, Node>),
@@ -133,8 +133,8 @@ impl Node {
         node
     }
 
-    /// Lays `over` over this: options that it says take the place of these. Structs are merged, everything else is
-    /// replaced; of a class the options are merged, unless it becomes another class.
+    /// Merges `over` into this node: its options override these. Structs are merged, everything else is replaced; the
+    /// options of a class are merged, unless the class changes.
     pub(super) fn merge(&mut self, over: Node, schema: Schema<'_>) {
         if schema.classes().is_some() && self.is_same_class(&over) {
             return self.merge_class(over);

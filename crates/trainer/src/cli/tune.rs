@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::trainer::Trainer;
 use crate::tuner::{BatchSizeFinderOptions, LearningRateFinderOptions, Tuner};
 
-/// What is looked for.
+/// The target of the search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Method {
@@ -22,7 +22,7 @@ enum Method {
     Both,
 }
 
-/// What `tune` looks for, and how.
+/// The options of `tune`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct TuneOptions {

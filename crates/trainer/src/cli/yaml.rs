@@ -1,4 +1,4 @@
-//! YAML: reading it with its lines, and writing it with comments.
+//! YAML: reading with line numbers, and writing with comments.
 
 use std::fmt;
 use std::rc::Rc;
@@ -14,10 +14,10 @@ use super::schema::Schema;
 use super::tree::{Content, Node, Origin};
 use fulgurite_engine::Error;
 
-/// How many values aliases may repeat: a few lines can ask for billions.
+/// The maximum number of values repeated by aliases: a few lines could expand to billions.
 const MAX_REPEATED: usize = 100_000;
 
-/// Reads a text. `name` is what messages call it.
+/// Parses a text. `name` is used in messages.
 pub(super) fn read(text: &str, name: &str) -> Result<Node, Error> {
     let name: Rc<str> = name.into();
     if text.trim().is_empty() {
@@ -32,8 +32,8 @@ pub(super) fn read(text: &str, name: &str) -> Result<Node, Error> {
     Ok(parsed.node(text, &|line| Origin::File { name: name.clone(), line }))
 }
 
-/// A value on the command line or in a variable: YAML, or text if it is none. Only what says so is null: an empty text is
-/// none.
+/// Parses a value from the command line or a variable: YAML, or a string if it is not valid YAML. An empty text is not
+/// null.
 pub(super) fn read_value(text: &str, origin: &Origin) -> Node {
     let parsed = parse(text).map(|parsed| parsed.node(text, &|_| origin.clone())).ok();
     let says_null = ["null", "Null", "NULL", "~"].contains(&text.trim());
@@ -50,7 +50,7 @@ fn parse(text: &str) -> Result<Parsed, serde_saphyr::Error> {
 
 // Reading -------------------------------------------------------------------------------------------------------------
 
-/// A value, and where it is in the text.
+/// A value, and its location in the text.
 struct Parsed(Spanned<ParsedContent>);
 
 enum ParsedContent {

@@ -1,4 +1,4 @@
-//! From the hyper-parameters of a file to a struct of the user's.
+//! Converts the hyper-parameters of a file to a user's struct.
 
 use fulgurite_torch::{Dict, Value};
 use schemars::JsonSchema;
@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 type Overrides<'a> = &'a [(String, Value)];
 
-/// The hyper-parameters under `key` with what was changed of them.
+/// The hyper-parameters under `key`, with changes applied.
 pub(super) fn merged(contents: &Dict, key: &str, overrides: Overrides<'_>) -> Dict {
     let mut hparams = contents.dict(key).cloned().unwrap_or_default();
     for (name, value) in overrides {
@@ -16,7 +16,7 @@ pub(super) fn merged(contents: &Dict, key: &str, overrides: Overrides<'_>) -> Di
     hparams
 }
 
-/// Sets `name`, or what a path such as `optimizer.lr` leads to.
+/// Sets `name`, or the entry at a path such as `optimizer.lr`.
 fn set(hparams: &mut Dict, name: &str, value: &Value) {
     if hparams.get(name).is_none()
         && let Some((first, rest)) = name.split_once('.')

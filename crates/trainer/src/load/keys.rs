@@ -1,4 +1,4 @@
-//! [`Keys`]: from the names in a file to those of a model.
+//! [`Keys`]: maps the names in a file to those of a model.
 
 use std::collections::HashMap;
 
@@ -34,7 +34,7 @@ impl Keys {
         self.except.push(pattern);
     }
 
-    /// Whether this name of the model takes part.
+    /// Whether this name of the model is selected.
     pub(crate) fn selects(&self, name: &str) -> bool {
         let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, name));
         (self.only.is_empty() || any(&self.only)) && !any(&self.except)

@@ -1,4 +1,4 @@
-//! [`Checkpoint`]: a file, and what a program takes out of it: hyper-parameters, a whole module, or some weights.
+//! [`Checkpoint`]: loads hyper-parameters, a whole module, or some weights from a file.
 
 mod hparams;
 mod keys;
@@ -22,12 +22,12 @@ use crate::cli::FromConfig;
 
 /// `load_from_checkpoint`, for every module that can be made of its hyper-parameters.
 pub trait LoadFromCheckpoint: LightningModule + FromConfig {
-    /// A module of the weights and hyper-parameters of a checkpoint. [`Checkpoint`] does the same in steps, and can
-    /// change hyper-parameters, names and types on the way.
+    /// Creates a module from the hyper-parameters and weights of a checkpoint. [`Checkpoint`] does the same in steps,
+    /// and can change hyper-parameters, names and types on the way.
     ///
     /// # Errors
     ///
-    /// As [`Checkpoint::open`] and [`Checkpoint::load`].
+    /// As for [`Checkpoint::open`] and [`Checkpoint::load`].
     fn load_from_checkpoint(path: impl AsRef<Path>) -> Result<Self> {
         Checkpoint::open(path)?.load()
     }
@@ -38,16 +38,16 @@ impl<M: LightningModule + FromConfig> LoadFromCheckpoint for M {}
 /// The key that every Lightning checkpoint has.
 pub(crate) const VERSION_KEY: &str = "pytorch-lightning_version";
 
-/// Where PyTorch programs put a state dict among other things.
+/// Common keys of a state dict in PyTorch files.
 const STATE_DICT_KEYS: [&str; 5] = ["state_dict", "model_state_dict", "model", "module", "weights"];
 
-/// A checkpoint to load from: `load_from_checkpoint` of the original, in steps.
+/// A checkpoint to load from: Lightning's `load_from_checkpoint`, in steps.
 ///
 /// It reads Lightning's `.ckpt`, PyTorch's `.pt` (a state dict, also one under `state_dict`, `model_state_dict`,
-/// `model`, `module` or `weights`), `.safetensors`, and a folder or index of shards. What a file is, its content says,
-/// not its name.
+/// `model`, `module` or `weights`), `.safetensors`, and a folder or index of shards. The format is detected from the
+/// content, not from the name.
 ///
-/// A whole module, made of the hyper-parameters in the file, one of them changed:
+/// A whole module, created from the hyper-parameters in the file, one of them changed:
 ///
 /// ```
 /// use fulgurite::prelude::*;
@@ -111,7 +111,7 @@ const STATE_DICT_KEYS: [&str; 5] = ["state_dict", "model_state_dict", "model", "
 /// # Ok(()) }
 /// ```
 ///
-/// Reading executes nothing that a file says. The file is mapped, so that loading takes no memory beside the model's.
+/// Reading a file never executes code. The file is memory-mapped, so that loading takes no memory besides the model's.
 #[must_use]
 pub struct Checkpoint {
     path: PathBuf,
@@ -127,7 +127,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a file, or a folder of shards, on this machine. Its checksums are compared, for which it is read once.
+    /// Opens a local file or folder of shards. Its checksums are verified, for which the file is read once.
     ///
     /// # Errors
     ///
@@ -137,8 +137,8 @@ impl Checkpoint {
         Checkpoint::new(path, source::read(path, Checksums::Compared)?.value)
     }
 
-    /// [`open`](Checkpoint::open) that reads from the disk only what is taken, such as a small part of a large file,
-    /// and does not compare the checksums of tensors.
+    /// Like [`open`](Checkpoint::open), but reads only the parts that are used, such as a small part of a large file,
+    /// and does not verify the checksums of tensors.
     ///
     /// # Errors
     ///
@@ -148,7 +148,7 @@ impl Checkpoint {
         Checkpoint::new(path, source::read(path, Checksums::Ignored)?.value)
     }
 
-    /// Opens what `io` finds at `path`, such as a URL of an object store.
+    /// Opens `path` with `io`, such as a URL of an object store.
     ///
     /// # Errors
     ///
@@ -179,7 +179,7 @@ impl Checkpoint {
 
     // What it holds ---------------------------------------------------------------------------------------------------
 
-    /// Everything in the file. The tensors are read when they are used.
+    /// The whole content of the file. Tensors are read when they are used.
     pub fn contents(&self) -> &Dict {
         &self.contents
     }
@@ -193,12 +193,12 @@ impl Checkpoint {
         find_state_dict(&self.contents, self.state_dict_key.as_deref()).map_err(|problem| self.wrong(problem))
     }
 
-    /// The module's hyper-parameters, with what [`hparam`](Checkpoint::hparam) changed; none where the file has none.
+    /// The module's hyper-parameters, with the changes of [`hparam`](Checkpoint::hparam); empty if the file has none.
     pub fn hparams(&self) -> Dict {
         hparams::merged(&self.contents, "hyper_parameters", &self.overrides)
     }
 
-    /// The data module's hyper-parameters, with what [`datamodule_hparam`](Checkpoint::datamodule_hparam) changed.
+    /// The data module's hyper-parameters, with the changes of [`datamodule_hparam`](Checkpoint::datamodule_hparam).
     pub fn datamodule_hparams(&self) -> Dict {
         hparams::merged(&self.contents, "datamodule_hyper_parameters", &self.datamodule_overrides)
     }
@@ -207,8 +207,8 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// A hyper-parameter that is missing or of another type; one that was set with [`hparam`](Checkpoint::hparam) and
-    /// that the struct does not have.
+    /// If a hyper-parameter is missing or has another type, or one that was set with [`hparam`](Checkpoint::hparam)
+    /// does not exist in the struct.
     pub fn hparams_as<H: DeserializeOwned>(&self) -> Result<H, Error> {
         hparams::parse(&self.hparams(), &self.overrides).map_err(|problem| self.wrong(problem))
     }
@@ -224,75 +224,74 @@ impl Checkpoint {
 
     // How it is taken -------------------------------------------------------------------------------------------------
 
-    /// Changes a hyper-parameter, or adds one. `optimizer.lr` is `lr` within `optimizer`.
+    /// Sets a hyper-parameter. `optimizer.lr` is `lr` within `optimizer`.
     pub fn hparam(mut self, name: impl Into<String>, value: impl Into<Value>) -> Checkpoint {
         self.overrides.push((name.into(), value.into()));
         self
     }
 
-    /// Changes a hyper-parameter of the data module, or adds one.
+    /// Sets a hyper-parameter of the data module.
     pub fn datamodule_hparam(mut self, name: impl Into<String>, value: impl Into<Value>) -> Checkpoint {
         self.datamodule_overrides.push((name.into(), value.into()));
         self
     }
 
-    /// Whether names that only one of file and model has are an error (they are).
+    /// Whether names that exist only in the file or only in the model are an error (on by default).
     pub fn strict(mut self, strict: bool) -> Checkpoint {
         self.lenient = !strict;
         self
     }
 
-    /// Where in the file the weights are, such as `current_model_state` (what was averaged) or `ema.model`.
+    /// The key of the weights in the file, such as `current_model_state` (the weights in training) or `ema.model`.
     pub fn state_dict_key(mut self, key: impl Into<String>) -> Checkpoint {
         self.state_dict_key = Some(key.into());
         self
     }
 
-    /// Takes `prefix` off the names in the file that begin with it.
+    /// Strips `prefix` from the names in the file.
     pub fn strip_prefix(self, prefix: impl Into<String>) -> Checkpoint {
         self.replace_prefix(prefix, "")
     }
 
-    /// Begins names in the file that begin with `from` with `to` instead; an empty `from` is before every name.
+    /// Replaces the prefix `from` of names in the file by `to`; an empty `from` adds `to` to every name.
     pub fn replace_prefix(mut self, from: impl Into<String>, to: impl Into<String>) -> Checkpoint {
         self.keys.replace_prefix(from.into(), to.into());
         self
     }
 
-    /// Renames what is in the file; `None` leaves it there. Renamings follow each other in the order they were asked
-    /// for.
+    /// Renames entries of the file; `None` skips an entry. Renamings are applied in the order of the calls.
     pub fn map_keys(mut self, rename: impl Fn(&str) -> Option<String> + Send + 'static) -> Checkpoint {
         self.keys.map(Box::new(rename));
         self
     }
 
-    /// Takes only this part of the model: a name, everything below it (`backbone` is `backbone.*` too), or a pattern
-    /// with `*` and `?`. The rest stays as it is and is not missing. Called again, it takes that part too.
+    /// Loads only this part of the model: a name, everything below it (`backbone` includes `backbone.*`), or a pattern
+    /// with `*` and `?`. The rest is unchanged and does not count as missing. Repeated calls add parts.
     pub fn only(mut self, pattern: impl Into<String>) -> Checkpoint {
         self.keys.only(pattern.into());
         self
     }
 
-    /// Leaves this part of the model as it is; a pattern as in [`only`](Checkpoint::only).
+    /// Skips this part of the model; a pattern as in [`only`](Checkpoint::only).
     pub fn except(mut self, pattern: impl Into<String>) -> Checkpoint {
         self.keys.except(pattern.into());
         self
     }
 
-    /// Whether tensors that have another shape in the file stay as they are, instead of being an error.
+    /// Whether tensors with another shape in the file are skipped, instead of being an error.
     pub fn ignore_mismatched_sizes(mut self, ignore: bool) -> Checkpoint {
         self.ignore_mismatched_sizes = ignore;
         self
     }
 
-    /// Moves the model to this device. Otherwise it stays where it was made.
+    /// Moves the model to this device. By default it stays where it was created.
     pub fn map_location(mut self, device: Device) -> Checkpoint {
         self.map_location = Some(device);
         self
     }
 
-    /// Converts the model's floating-point tensors to this kind. Otherwise they keep theirs, and values are converted
-    /// to it as they are copied.
+    /// Converts the model's floating-point tensors to this kind. By default they keep theirs, and values are converted
+    /// when they are copied.
     pub fn dtype(mut self, dtype: Kind) -> Checkpoint {
         self.dtype = Some(dtype);
         self
@@ -300,7 +299,7 @@ impl Checkpoint {
 
     // Taking it -------------------------------------------------------------------------------------------------------
 
-    /// A module, made of its hyper-parameters and given its weights.
+    /// Creates a module from its hyper-parameters, and loads its weights.
     ///
     /// Hyper-parameters that its configuration does not have are left out. With [`strict(false)`](Checkpoint::strict)
     /// and [`ignore_mismatched_sizes`](Checkpoint::ignore_mismatched_sizes) a warning says what the file did not have.
@@ -314,8 +313,8 @@ impl Checkpoint {
         self.finish(M::from_config(config.map_err(|problem| self.wrong(problem))?)?)
     }
 
-    /// A module, made by a function of its hyper-parameters and given its weights. The function can change them too:
-    /// `load_with(|hparams: Hparams| Classifier::new(Hparams { lr: 3e-4, ..hparams }))`.
+    /// Creates a module with a function of its hyper-parameters, and loads its weights. The function can also change
+    /// them: `load_with(|hparams: Hparams| Classifier::new(Hparams { lr: 3e-4, ..hparams }))`.
     ///
     /// # Errors
     ///
@@ -338,7 +337,7 @@ impl Checkpoint {
         Ok(module)
     }
 
-    /// Copies weights into a model that is there already, and says what was copied and what was not.
+    /// Copies weights into an existing model, and reports what was copied.
     ///
     /// Everything is checked before anything is copied.
     ///
@@ -379,7 +378,7 @@ impl Checkpoint {
         Ok(report)
     }
 
-    /// A data module, made of its hyper-parameters and given its state.
+    /// Creates a data module from its hyper-parameters, and restores its state.
     ///
     /// # Errors
     ///
@@ -389,7 +388,7 @@ impl Checkpoint {
         self.finish_datamodule(D::from_config(config.map_err(|problem| self.wrong(problem))?)?)
     }
 
-    /// A data module, made by a function of its hyper-parameters and given its state.
+    /// Creates a data module with a function of its hyper-parameters, and restores its state.
     ///
     /// # Errors
     ///

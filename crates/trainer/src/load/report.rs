@@ -1,31 +1,31 @@
-//! [`LoadReport`]: what was copied into a model, and what was not.
+//! [`LoadReport`]: what was copied into a model, and what was skipped.
 
 use std::collections::HashMap;
 
 use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value};
 
-/// What [`Checkpoint::load_into`](super::Checkpoint::load_into) copied, and what it did not.
+/// What [`Checkpoint::load_into`](super::Checkpoint::load_into) copied, and what it skipped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadReport {
-    /// The model's names of what was copied.
+    /// The names in the model of copied tensors.
     pub loaded_keys: Vec<String>,
-    /// In the model, and not in the file.
+    /// Names in the model that are missing in the file.
     pub missing_keys: Vec<String>,
-    /// In the file, under the name that the renaming gave it, and not in the model.
+    /// Names in the file, after renaming, that are not in the model.
     pub unexpected_keys: Vec<String>,
-    /// Of another shape, so not copied.
+    /// Tensors that were not copied because their shapes differ.
     pub mismatched: Vec<SizeMismatch>,
-    /// In the file, under its name there, and not asked for.
+    /// Names in the file that were not selected.
     pub skipped_keys: Vec<String>,
 }
 
-/// A tensor that has another shape in the file than in the model.
+/// A tensor whose shapes in the file and in the model differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SizeMismatch {
-    /// The model's name of it.
+    /// Its name in the model.
     pub key: String,
     /// Its shape in the file.
     pub checkpoint: Vec<i64>,
@@ -47,7 +47,7 @@ impl LoadReport {
         wanted.into_iter().filter(fits).collect()
     }
 
-    /// What a user should know who asked for a module and not for a report.
+    /// The warning for a user who loaded a module without a report.
     pub(super) fn warning(&self) -> Option<String> {
         let mismatched = self
             .mismatched

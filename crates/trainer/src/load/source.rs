@@ -1,4 +1,4 @@
-//! Reading checkpoints of every format: the one place that knows which there are.
+//! Reading checkpoints of every format: the only place that knows the formats.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
@@ -11,14 +11,14 @@ use serde_json::Value as Json;
 
 use fulgurite_engine::Error;
 
-/// What a file is, as its content says.
+/// The format of a file, detected from its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     /// PyTorch's zip format.
     Torch,
-    /// Tensors alone, without checksums.
+    /// Safetensors: tensors only, without checksums.
     Safetensors,
-    /// Shards and an index of them.
+    /// An index of shards.
     Shards,
 }
 

@@ -1,10 +1,10 @@
-//! [`Findings`]: what a tool found.
+//! [`Findings`]: the result of a tool.
 
-/// What a tool found.
+/// The result of a tool.
 pub(super) struct Findings {
-    /// For standard output.
+    /// The text for standard output.
     pub text: String,
-    /// Whether everything is as one would hope. If not, the program ends with 1.
+    /// Whether no problem was found. Otherwise the program exits with 1.
     pub good: bool,
 }
 

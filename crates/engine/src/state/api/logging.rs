@@ -1,4 +1,4 @@
-//! What hooks log, and what was logged.
+//! Logging in hooks, and access to logged metrics.
 
 use std::collections::BTreeMap;
 
@@ -48,12 +48,12 @@ impl TrainerState {
         self.metrics.progress_bar_metrics()
     }
 
-    /// What was last sent to loggers.
+    /// The values last sent to loggers.
     pub fn logged_metrics(&self) -> &BTreeMap<String, f64> {
         self.metrics.logged_metrics()
     }
 
-    /// Makes a value known to monitoring callbacks without logging it.
+    /// Sets a value for callbacks that monitor it, without logging it.
     pub fn set_callback_metric(&mut self, name: &str, value: f64) {
         self.metrics.set_callback_metric(name, value);
     }
@@ -77,8 +77,8 @@ impl TrainerState {
         self.metrics.write_row(&mut self.fabric.loggers, row.collect(), x as i64, epoch)
     }
 
-    /// Whether what is logged per step is written now: at every `log_every_n_steps`-th optimizer step of training, or
-    /// batch of an evaluation.
+    /// Whether per-step metrics are written now: at every `log_every_n_steps`-th optimizer step of training, or batch
+    /// of an evaluation.
     pub fn should_update_logs(&self) -> bool {
         let n = self.config.log_every_n_steps;
         let count = match self.position.stage() {
@@ -89,7 +89,7 @@ impl TrainerState {
         n > 0 && (count.is_multiple_of(n) || self.should_stop())
     }
 
-    /// Samples in this batch, as [`Batch::size`](fulgurite_data::Batch::size) counts them.
+    /// The number of samples in this batch, as counted by [`Batch::size`](fulgurite_data::Batch::size).
     pub fn batch_size(&self) -> Option<u64> {
         self.metrics.batch_size()
     }

@@ -1,4 +1,4 @@
-//! What hooks may see and do, by subject.
+//! The public interface of the trainer's state, by subject.
 
 mod logging;
 mod optimization;

@@ -1,4 +1,4 @@
-//! Optimizers and schedulers, and what a step by hand is made of.
+//! Access to optimizers and schedulers, and the building blocks of manual optimization.
 
 use std::collections::BTreeMap;
 
@@ -14,22 +14,22 @@ use crate::scope::Scope;
 use crate::state::TrainerState;
 
 impl TrainerState {
-    /// How many optimizers `configure_optimizers` returned.
+    /// The number of optimizers that `configure_optimizers` returned.
     pub fn num_optimizers(&self) -> usize {
         self.fit.epoch.optimization.num_optimizers()
     }
 
-    /// The optimizers that no step is using right now.
+    /// The optimizers that are not in use by a step.
     pub fn optimizers(&mut self) -> impl Iterator<Item = &mut (dyn Optimizer + 'static)> {
         self.fit.epoch.optimization.optimizers_mut()
     }
 
-    /// One of them; `None` when there are fewer, or it is in the middle of a step.
+    /// The optimizer at an index; `None` if there is none, or it is in use by a step.
     pub fn optimizer(&self, index: usize) -> Option<&(dyn Optimizer + 'static)> {
         self.fit.epoch.optimization.optimizer(index)
     }
 
-    /// One of them, to be changed; `None` when there are fewer, or it is in the middle of a step.
+    /// The optimizer at an index, mutably; `None` if there is none, or it is in use by a step.
     pub fn optimizer_mut(&mut self, index: usize) -> Option<&mut (dyn Optimizer + 'static)> {
         self.fit.epoch.optimization.optimizer_mut(index)
     }
@@ -52,12 +52,12 @@ impl TrainerState {
         self.fit.epoch.optimization.optimizer_idx()
     }
 
-    /// The optimizer that is in the middle of a step.
+    /// The optimizer that is in use by a step.
     pub fn stepping_optimizer(&self) -> Option<usize> {
         self.fit.epoch.optimization.lent()
     }
 
-    /// Whether the trainer runs backward passes and optimizers, and not the module.
+    /// Whether optimization is automatic: the trainer, not the module, runs backward passes and optimizers.
     pub fn automatic_optimization(&self) -> bool {
         !self.fit.epoch.optimization.is_manual()
     }
@@ -67,7 +67,7 @@ impl TrainerState {
         self.fit.epoch.optimization.schedulers()
     }
 
-    /// Puts other schedulers in the place of the module's.
+    /// Replaces the schedulers.
     pub fn set_lr_schedulers(&mut self, schedulers: Vec<LrSchedulerConfig>) {
         drop(self.fit.epoch.optimization.replace_schedulers(schedulers));
     }
@@ -84,7 +84,7 @@ impl TrainerState {
         Ok(config.scheduler.step(optimizer, metric)?)
     }
 
-    /// An error unless the module steps its optimizers itself.
+    /// Returns an error unless the module uses manual optimization.
     pub(crate) fn require_manual(&self, method: &str) -> Result<(), Error> {
         if !self.automatic_optimization() {
             return Ok(());
@@ -94,7 +94,7 @@ impl TrainerState {
         )))
     }
 
-    /// How many batches make an optimizer step in this epoch.
+    /// The number of batches per optimizer step in this epoch.
     pub fn accumulate_grad_batches(&self) -> u64 {
         self.fit.epoch.optimization.accumulation_in(self.current_epoch(), self.config.accumulate_grad_batches)
     }
@@ -118,8 +118,8 @@ impl TrainerState {
         self.fit.epoch.optimization.step_skipped()
     }
 
-    /// From now on batches are passed through `training_step` to compute the statistics of batch norms, and nothing is
-    /// updated. The statistics there are averages over `batches` batches already.
+    /// Switches to recomputing batch norm statistics: from now on batches pass through `training_step` without updates.
+    /// The current statistics already average `batches` batches.
     ///
     /// # Errors
     ///
@@ -129,17 +129,17 @@ impl TrainerState {
         Ok(())
     }
 
-    /// Training continues as usual.
+    /// Switches back to normal training.
     pub fn end_batch_norm_refresh(&mut self) {
         drop(self.fit.epoch.optimization.take_refresh());
     }
 
-    /// The backward pass of a loss, as the precision wants it. The loss that hooks are given has its scale already.
+    /// Runs the backward pass of a loss through the precision. The loss passed to hooks is already scaled.
     pub fn backward(&mut self, loss: &Tensor) -> Result<()> {
         Ok(self.fabric.backward_scaled(loss)?)
     }
 
-    /// Drops all gradients.
+    /// Zeroes all gradients.
     pub fn zero_grad(&mut self) {
         self.optimizers().for_each(|optimizer| optimizer.zero_grad());
     }

@@ -1,4 +1,4 @@
-//! Where the run is, and how far it is to its end.
+//! The position of the run, and its limits.
 
 use crate::config::ValCheckInterval;
 use crate::error::TrainDataNeeded;
@@ -24,12 +24,12 @@ impl TrainerState {
         progress
     }
 
-    /// What the run is doing.
+    /// The current stage.
     pub fn stage(&self) -> Stage {
         self.position.stage()
     }
 
-    /// The entry point it began with.
+    /// The entry point of the run.
     pub fn entry_point(&self) -> TrainerFn {
         self.position.entry()
     }
@@ -81,7 +81,7 @@ impl TrainerState {
         self.fit.max_epochs()
     }
 
-    /// Another epoch limit from now on.
+    /// Sets the epoch limit.
     pub fn set_max_epochs(&mut self, max_epochs: Option<u64>) {
         self.fit.set_max_epochs(max_epochs);
     }

@@ -1,4 +1,4 @@
-//! A run of several processes, as hooks see it.
+//! Runs with several processes, as seen by hooks.
 
 use fulgurite_torch::Value;
 
@@ -11,7 +11,7 @@ impl TrainerState {
         self.fabric.world_size() > 1
     }
 
-    /// A number as rank zero has it. Every rank must ask.
+    /// Broadcasts a number from rank zero. Every rank must call this.
     ///
     /// # Errors
     ///
@@ -21,7 +21,7 @@ impl TrainerState {
         Ok(told.as_float().unwrap_or(value))
     }
 
-    /// What rank zero decides. Every rank must ask.
+    /// Broadcasts a decision of rank zero. Every rank must call this.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What hooks may ask for: the end of the run, a checkpoint, a trial of the tuner.
+//! Requests that hooks can make: to stop the run, to write a checkpoint, to run a trial of the tuner.
 
 use std::path::Path;
 
@@ -7,41 +7,41 @@ use crate::state::{SaveRequest, TrainerState};
 use crate::tuner::TuneRequest;
 
 impl TrainerState {
-    /// Asks the run to stop after this batch, once `min_epochs` and `min_steps` are met. With several processes, any
-    /// may ask, and all stop after the batch in which they learn of it, which is the next.
+    /// Requests the run to stop after this batch, once `min_epochs` and `min_steps` are reached. With several processes
+    /// any may request it, and all stop one batch later, when all have been informed.
     pub fn request_stop(&mut self, reason: impl Into<String>) {
         self.requests.stop(reason.into());
     }
 
-    /// Asks the run to stop because its time is over, which may be within an epoch: a checkpoint is written first that
-    /// goes on there.
+    /// Requests the run to stop because its time limit is reached, possibly within an epoch: a checkpoint is written
+    /// first from which training can resume there.
     pub fn request_stop_for_time(&mut self, reason: impl Into<String>) {
         self.requests.note_time_is_over();
         self.request_stop(reason);
     }
 
-    /// Whether the run is to stop.
+    /// Whether a stop of the run was requested.
     pub fn should_stop(&self) -> bool {
         self.requests.stop_reason().is_some()
     }
 
-    /// Whether a signal (Ctrl-C, SIGTERM) asks the run to end.
+    /// Whether a signal (Ctrl-C, SIGTERM) requested the end of the run.
     pub fn is_interrupted(&self) -> bool {
         self.shutdown.request().is_some()
     }
 
-    /// Asks for a checkpoint, written as soon as this hook returns.
+    /// Requests a checkpoint, which is written as soon as this hook returns.
     pub fn request_checkpoint(&mut self, request: SaveRequest) {
         self.saves.request(request);
     }
 
-    /// Whether a checkpoint with this path was asked for, and is about to be written.
+    /// Whether a checkpoint with this path was requested, and is about to be written.
     pub fn is_checkpoint_requested(&self, path: &Path) -> bool {
         self.saves.is_requested(path)
     }
 
-    /// Asks for a trial of the tuner, from `setup`: it runs before the loop of the entry point begins. A batch size is
-    /// looked for before a learning rate, which depends on it.
+    /// Requests a trial of the tuner, from `setup`: it runs before the loop of the entry point begins. A batch size is
+    /// searched before a learning rate, which depends on it.
     pub fn request_tuning(&mut self, request: TuneRequest) {
         match request {
             TuneRequest::BatchSize { .. } => self.tune_requests.insert(0, request),
@@ -59,7 +59,7 @@ impl TrainerState {
         self.saves.resumed_from()
     }
 
-    /// The checkpoint that was read last.
+    /// The checkpoint that was last read.
     pub fn loaded_from(&self) -> Option<&Path> {
         self.saves.loaded_from()
     }

@@ -19,19 +19,19 @@ fn classes_explain_their_options() {
         callback `EarlyStopping`
 
           --trainer.callbacks.monitor <str>
-                  The logged value to watch. [default: ""]
+                  The name of the metric to monitor. [default: ""]
 
           --trainer.callbacks.min_delta <float>
-                  What the value must change by to count as improved: more than this. [default: 0.0]
+                  The minimum change that counts as an improvement; the change must be greater than this. [default: 0.0]
 
           --trainer.callbacks.patience <int>
                   Checks (not epochs) without improvement after which the run ends. [default: 3]
 
           --trainer.callbacks.mode <min|max>
-                  Whether less or more is better. [default: min]
+                  Whether a lower or a higher value is better. [default: min]
 
           --trainer.callbacks.strict <bool>
-                  Whether a value that was not logged is an error, or the check is left out. [default: true]
+                  Whether a missing value is an error, or the check is skipped. [default: true]
 
           --trainer.callbacks.check_finite <bool>
                   Whether NaN and infinity end the run. [default: true]
