@@ -25,22 +25,10 @@ pub use consensus::Consensus;
 pub use context_guard::ContextGuard;
 pub use ddp::DdpStrategy;
 pub use ddp_options::{Compression, DdpOptions};
+pub use fulgurite_torch::distributed::ReduceOp;
 pub(crate) use registry::SINGLE_DEVICE;
 pub use registry::{Groups, NoOptions, Strategies, StrategyContext, StrategyFactory, options_schema};
 pub use single_device::SingleDeviceStrategy;
-
-/// How values of several processes become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReduceOp {
-    /// The mean.
-    Mean,
-    /// The sum.
-    Sum,
-    /// The smallest.
-    Min,
-    /// The greatest.
-    Max,
-}
 
 /// Where a process is among those of its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
