@@ -283,7 +283,7 @@ mod tests {
         let error = accelerator("ipu").map(|_| ()).unwrap_err().to_string();
         assert_eq!(
             error,
-            "accelerator `ipu` is no more: IPUs left Lightning for the package lightning-graphcore; write `cpu`, `cuda` or \
+            "accelerator `ipu` was removed: IPUs left Lightning for the package lightning-graphcore; write `cpu`, `cuda` or \
              `mps`"
         );
     }

@@ -33,7 +33,7 @@ pub enum FabricError {
         advice: String,
     },
     /// A name that Lightning once had.
-    #[error("{what} `{given}` is no more: {fate}")]
+    #[error("{what} `{given}` was removed: {fate}")]
     Ended {
         /// The setting, such as `strategy`.
         what: &'static str,

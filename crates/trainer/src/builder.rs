@@ -204,7 +204,7 @@ impl TrainerBuilder {
             explain(&given, &console);
             let unknown = |variable: String| match environment::fate(&variable) {
                 Some(fate) => {
-                    format!("the environment variable {variable} is about an argument that is no more: {fate}")
+                    format!("the environment variable {variable} is about an argument that was removed: {fate}")
                 }
                 None => format!("the environment variable {variable} is about no argument of the trainer"),
             };
@@ -223,7 +223,7 @@ impl TrainerBuilder {
     }
 }
 
-/// What all processes of a run must be told alike; the folder is rank zero's.
+/// The settings that must be the same in all processes of a run; the folder is rank zero's.
 fn in_common(config: &TrainerConfig) -> BTreeMap<String, String> {
     let arguments =
         serde_json::to_value(config).ok().and_then(|config| config.as_object().cloned()).unwrap_or_default();

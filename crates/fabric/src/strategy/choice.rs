@@ -144,7 +144,7 @@ impl<'de> Deserialize<'de> for StrategyChoice {
                 Some(name) if Strategies::names().iter().any(|known| known == name) => (name.to_owned(), init_args),
                 _ => {
                     return Err(de::Error::custom(match ended::fate(Place::Strategy, &class_path) {
-                        Some(fate) => format!("strategy `{class_path}` is no more: {fate}"),
+                        Some(fate) => format!("strategy `{class_path}` was removed: {fate}"),
                         None => format!("there is no class of strategies `{class_path}`; write {CLASS}"),
                     }));
                 }

@@ -259,7 +259,7 @@ mod tests {
     fn names_that_are_not_strategies_say_what_to_write() {
         assert!(refused("ddp_spawn_find_unused_parameters_true").contains("write `ddp_find_unused_parameters_true`"));
         assert_eq!(refused("dp").split(':').next(), Some("strategy `dp` is no more"));
-        assert_eq!(refused("bagua"), "strategy `bagua` is no more: Lightning 2.3 removed Bagua; write `ddp`");
+        assert_eq!(refused("bagua"), "strategy `bagua` was removed: Lightning 2.3 removed Bagua; write `ddp`");
         assert_eq!(refused("fsdp"), "this version does not support strategy `fsdp` yet");
         assert!(refused("single").contains("did you mean `single_device`?"));
         assert!(refused("zzz").starts_with("unknown strategy `zzz`; choose one of auto, single_device, ddp"));

@@ -206,7 +206,7 @@ pub(super) fn unknown_option<S: AsRef<str>>(origin: &Origin, path: &[S], known: 
     if let ["trainer", argument] = path[..]
         && let Some(fate) = ended::fate(Place::Argument, argument)
     {
-        return Error::Config(format!("{origin}: `trainer.{argument}` is no more: {fate}"));
+        return Error::Config(format!("{origin}: `trainer.{argument}` was removed: {fate}"));
     }
     let advice = match nearest(last, known.iter().copied()) {
         Some(name) => format!("did you mean `{}`?", full(name)),
@@ -218,7 +218,7 @@ pub(super) fn unknown_option<S: AsRef<str>>(origin: &Origin, path: &[S], known: 
 
 pub(super) fn unknown_class(layout: &Layout, origin: &Origin, kind: Kind, name: &str) -> Error {
     if let Some(fate) = kind.fate(name) {
-        return Error::Config(format!("{origin}: {} `{name}` is no more: {fate}", kind.name()));
+        return Error::Config(format!("{origin}: {} `{name}` was removed: {fate}", kind.name()));
     }
     let by_name = plain_names(kind);
     let mut names = layout.registry.names(kind);

@@ -137,7 +137,7 @@ fn modules_that_lack_something() {
     check(
         quiet().build().unwrap().fit(&mut module(), ()),
         expect![
-            "fit needs `train_dataloader`, and `Module` does not implement it; implement `LightningModule::train_dataloader`, or hand a loader to `fit`"
+            "fit needs `train_dataloader`, and `Module` does not implement it; implement `LightningModule::train_dataloader`, or pass a loader to `fit`"
         ],
     );
     check(
@@ -325,13 +325,13 @@ fn arguments_that_cannot_be() {
     check_arguments(
         |t| t.accelerator("hpu"),
         expect![
-            "accelerator `hpu` is no more: Lightning 2.5 removed HPUs with the package lightning-habana; write `cpu`, `cuda` or `mps`"
+            "accelerator `hpu` was removed: Lightning 2.5 removed HPUs with the package lightning-habana; write `cpu`, `cuda` or `mps`"
         ],
     );
     check_arguments(
         |t| t.strategy("dp"),
         expect![
-            "strategy `dp` is no more: Lightning 2.0 removed DataParallel, which had one process for all devices; write `ddp`, which has one for each"
+            "strategy `dp` was removed: Lightning 2.0 removed DataParallel, which had one process for all devices; write `ddp`, which has one for each"
         ],
     );
     check_arguments(

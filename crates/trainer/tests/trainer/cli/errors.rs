@@ -241,7 +241,7 @@ fn values_that_cannot_be_are_refused_before_anything_runs() {
     args(
         "fit --trainer.num_nodes 0",
         expect![[r#"
-        error: num_nodes=0 is no machine at all; write 1
+        error: num_nodes=0 means no machine; write 1
     "#]],
     );
     args(
@@ -380,55 +380,55 @@ fn names_that_lightning_once_had() {
     args(
         "fit --trainer.accelerator ipu",
         expect![[r#"
-            error: accelerator `ipu` is no more: IPUs left Lightning for the package lightning-graphcore; write `cpu`, `cuda` or `mps`
+            error: accelerator `ipu` was removed: IPUs left Lightning for the package lightning-graphcore; write `cpu`, `cuda` or `mps`
         "#]],
     );
     args(
         "fit --trainer.accelerator ddp",
         expect![[r#"
-            error: accelerator `ddp` is no more: since Lightning 1.7 the accelerator is a kind of device only; write the name as `strategy`, and `cpu` or `gpu` here
+            error: accelerator `ddp` was removed: since Lightning 1.7 the accelerator is a kind of device only; write the name as `strategy`, and `cpu` or `gpu` here
         "#]],
     );
     args(
         "fit --trainer.strategy horovod",
         expect![[r#"
-            error: strategy `horovod` is no more: Lightning 2.0 removed Horovod; write `ddp`
+            error: strategy `horovod` was removed: Lightning 2.0 removed Horovod; write `ddp`
         "#]],
     );
     args(
         "fit --trainer.strategy ColossalAIStrategy",
         expect![[r#"
-            error: --trainer.strategy: strategy `ColossalAIStrategy` is no more: Lightning 2.0 moved ColossalAI to the package lightning-colossalai; write `ddp` for a model that fits on a device
+            error: --trainer.strategy: strategy `ColossalAIStrategy` was removed: Lightning 2.0 moved ColossalAI to the package lightning-colossalai; write `ddp` for a model that fits on a device
         "#]],
     );
     args(
         "fit --trainer.plugins ApexMixedPrecisionPlugin",
         expect![[r#"
-            error: --trainer.plugins: plugin `ApexMixedPrecisionPlugin` is no more: Lightning 2.0 replaced it by the argument `precision`; write `16-mixed` or `bf16-mixed` there
+            error: --trainer.plugins: plugin `ApexMixedPrecisionPlugin` was removed: Lightning 2.0 replaced it by the argument `precision`; write `16-mixed` or `bf16-mixed` there
         "#]],
     );
     args(
         "fit --trainer.gpus 2",
         expect![[r#"
-            error: --trainer.gpus: `trainer.gpus` is no more: Lightning 2.0 removed it; write `accelerator: gpu` and how many as `devices`
+            error: --trainer.gpus: `trainer.gpus` was removed: Lightning 2.0 removed it; write `accelerator: gpu` and how many as `devices`
         "#]],
     );
     file(
         "trainer:\n  strategy: bagua\n  amp_level: O2\n",
         expect![[r#"
-            error: @a.yaml:3: `trainer.amp_level` is no more: Lightning 2.0 removed Apex; write `16-mixed` or `bf16-mixed` as `precision`
+            error: @a.yaml:3: `trainer.amp_level` was removed: Lightning 2.0 removed Apex; write `16-mixed` or `bf16-mixed` as `precision`
         "#]],
     );
     file(
         "trainer:\n  logger: lightning.pytorch.loggers.NeptuneLogger\n",
         expect![[r#"
-            error: @a.yaml:2: logger `NeptuneLogger` is no more: Lightning 2.6 removed it; write `TensorBoardLogger` or `CSVLogger`
+            error: @a.yaml:2: logger `NeptuneLogger` was removed: Lightning 2.6 removed it; write `TensorBoardLogger` or `CSVLogger`
         "#]],
     );
     file(
         "trainer:\n  callbacks:\n    - class_path: pytorch_lightning.callbacks.GPUStatsMonitor\n",
         expect![[r#"
-            error: @a.yaml:3: callback `GPUStatsMonitor` is no more: Lightning 1.7 removed it; write `DeviceStatsMonitor`
+            error: @a.yaml:3: callback `GPUStatsMonitor` was removed: Lightning 1.7 removed it; write `DeviceStatsMonitor`
         "#]],
     );
 }
