@@ -234,7 +234,7 @@ impl Group {
     }
 }
 
-/// Whole numbers, such as counters: averaged in double precision, and cut off.
+/// Integers, such as counters: averaged in double precision and truncated.
 fn averaged_number(averaging: &Averaging, average: &Tensor, live: &Tensor, n: u64) -> Result<Tensor> {
     let here = live.f_to_device(average.device()).map_err(TorchError::from)?;
     let weight = match averaging {

@@ -87,7 +87,7 @@ impl OnExceptionCheckpoint {
         let problem = if dirpath.as_os_str().is_empty() {
             "OnExceptionCheckpoint needs `dirpath`, the folder to save to: an error may come before a run has one"
         } else if filename.is_empty() {
-            "OnExceptionCheckpoint::filename(\"\") is no name for a file; leave it out, or write one without extension"
+            "OnExceptionCheckpoint::filename(\"\") is not a file name; leave it out, or write one without extension"
         } else {
             return Ok(());
         };

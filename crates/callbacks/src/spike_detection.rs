@@ -16,7 +16,7 @@ use super::Mode;
 /// The error that [`SpikeDetection`] ends a run with.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
-    "training spike: the loss of batch {batch_idx} is {loss}, after a running mean of {mean}; batches {batches:?} are noted in {}. Resume from a checkpoint written before them and leave out the batches noted there (for example with `Loss::skip()` in training_step), or raise `rtol`",
+    "training spike: the loss of batch {batch_idx} is {loss}, after a running mean of {mean}; batches {batches:?} are recorded in {}. Resume from a checkpoint written before them and skip the batches recorded there (for example with `Loss::skip()` in training_step), or raise `rtol`",
     .path.display()
 )]
 #[non_exhaustive]

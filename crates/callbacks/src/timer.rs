@@ -143,7 +143,7 @@ impl Callback for Timer {
         Ok(())
     }
 
-    /// Whatever the interval: a resumed run may have no time left.
+    /// Checked for every interval: a resumed run may have no time left.
     fn on_fit_start(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
         self.clocks[Stage::Train as usize] = Clock::default();
         self.check(trainer);

@@ -22,7 +22,7 @@ use crate::module::LightningModule;
 use crate::stage::TrainerFn;
 use crate::state::TrainerState;
 
-/// Of checkpoints that the next run of a scheduler's job resumes from, followed by a number.
+/// The prefix of checkpoints for the next run of a scheduler's job, followed by a number.
 const HPC_PREFIX: &str = "hpc_ckpt_";
 
 /// A root folder holds experiments, those hold runs, and those hold `checkpoints`.
@@ -69,7 +69,7 @@ impl Engine {
                 let rehearsal = self.state.config.fast_dev_run > 0;
                 let all = if rehearsal { Vec::new() } else { self.own_checkpoints()? };
                 let nothing =
-                    if all.is_empty() { "there is no checkpoint yet" } else { "there is no checkpoint to go on from" };
+                    if all.is_empty() { "there is no checkpoint yet" } else { "there is no checkpoint to resume from" };
                 return self.go_on_or_start(all, Some(configuration), nothing);
             }
             registry if registry == "registry" || registry.starts_with("registry:") => {
@@ -100,14 +100,14 @@ impl Engine {
             let all = self.state.hpc_checkpoints()?;
             if let Some(path) = self.go_on(all, None)? {
                 self.state
-                    .print(&format!("job {job} goes on from {}; set ckpt_path to start from another", path.display()));
+                    .print(&format!("job {job} resumes from {}; set ckpt_path to start from another", path.display()));
                 return Ok(Some(path));
             }
         }
         let left = self.last_checkpoints(|checkpointer| checkpointer.resumes_by_itself())?;
         let Some(left) = self.choose_path(left)? else { return Ok(None) };
         self.state.warn(&format!(
-            "an error ended the last run, so this one goes on from {}; set ckpt_path to start from another",
+            "an error ended the last run, so this one resumes from {}; set ckpt_path to start from another",
             left.display()
         ));
         Ok(Some(left))
@@ -242,7 +242,7 @@ impl TrainerState {
         })
     }
 
-    /// Where a run of a scheduler's job is saved for the next: after the highest number that is there.
+    /// The file in which a scheduler's job is saved for its next run: one above the highest existing number.
     pub(crate) fn next_hpc_path(&mut self) -> Result<PathBuf, Error> {
         let numbers = self.hpc_checkpoints()?.into_iter().filter_map(|file| hpc_number(&file.path));
         let highest = numbers.max().unwrap_or(0);

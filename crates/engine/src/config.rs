@@ -70,7 +70,7 @@ pub enum ValCheckInterval {
     ),
 }
 
-/// How gradients are clipped.
+/// The gradient clipping algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GradientClipAlgorithm {
@@ -153,9 +153,9 @@ pub struct TrainerConfig {
     /// Batches per optimizer step. A short last window of an epoch is averaged over the batches it has (Lightning
     /// divides it by the full number).
     pub accumulate_grad_batches: u64,
-    /// Where to clip gradients; nothing is clipped when it is `None` or not above zero.
+    /// The gradient clipping value; gradients are not clipped if it is `None` or not positive.
     pub gradient_clip_val: Option<f64>,
-    /// How to clip gradients.
+    /// The gradient clipping algorithm.
     pub gradient_clip_algorithm: GradientClipAlgorithm,
     /// Whether operations without a deterministic implementation are allowed.
     pub deterministic: Deterministic,
@@ -325,7 +325,7 @@ impl TrainerConfig {
             return wrong("default_root_dir is empty; write a folder, such as `.`, or leave it out".into());
         }
         if self.num_nodes == 0 {
-            return wrong("num_nodes=0 is no machine at all; write 1".into());
+            return wrong("num_nodes=0 means no machine; write 1".into());
         }
         if self.accumulate_grad_batches == 0 {
             return wrong("accumulate_grad_batches=0 would never step; write 1 or more".into());

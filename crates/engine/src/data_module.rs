@@ -150,7 +150,7 @@ impl<B> Data<'_, B> {
         Data(Source::Loaders(Handed::Nothing, Handed::Loaders(loaders.into())))
     }
 
-    /// What was passed for the entry point itself.
+    /// The data passed for the entry point itself.
     fn of_entry_point(loaders: Loaders<B>) -> Self {
         Data(Source::Loaders(Handed::Loaders(loaders), Handed::Nothing))
     }
@@ -158,7 +158,7 @@ impl<B> Data<'_, B> {
 
 pub(crate) enum Source<'a, B> {
     DataModule(&'a mut dyn LightningDataModule<Batch = B>),
-    /// What was passed for the entry point, and for validation within fit.
+    /// The data passed for the entry point, and for validation within fit.
     Loaders(Handed<B>, Handed<B>),
     /// The module's own loader methods.
     Module,
@@ -196,7 +196,7 @@ impl<B> Handed<B> {
 /// Types that an entry point accepts as data.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not data for batches of `{B}`",
-    note = "hand over `&mut` a `LightningDataModule`, a `DataLoader`, `(train, val)` loaders, `Loaders`, `Data::val` of validation loaders alone, or `()` for the module's own loader methods; the loader's batch must be the module's `Batch`"
+    note = "pass `&mut` a `LightningDataModule`, a `DataLoader`, `(train, val)` loaders, `Loaders`, `Data::val` of validation loaders alone, or `()` for the module's own loader methods; the loader's batch must be the module's `Batch`"
 )]
 pub trait IntoData<'a, B> {
     /// Converts the value into [`Data`].

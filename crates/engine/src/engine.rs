@@ -33,7 +33,7 @@ pub struct EngineParts {
     pub config: TrainerConfig,
     /// The fabric, with its loggers.
     pub fabric: Fabric,
-    /// Where lines and bars go.
+    /// The console.
     pub console: Console,
     /// The profiler.
     pub profiler: Option<Box<dyn Profiler>>,

@@ -144,7 +144,7 @@ impl Engine {
         run.wait_for_saves()
     }
 
-    /// What every entry point does, whatever happens in it: set-up, the run itself, teardown.
+    /// The frame of every entry point: set-up, the run itself, teardown.
     fn enter<M: LightningModule, T>(
         &mut self,
         entry: TrainerFn,

@@ -66,7 +66,7 @@ impl Environment {
                 let example = known.get(&argument).filter(|default| !default.is_null());
                 let example = example.map_or(String::new(), |default| format!(", such as its default {default}"));
                 return Err(Error::Config(format!(
-                    "the environment variable {name}={text} is no value of `{argument}`; write one{example}, or unset it"
+                    "the environment variable {name}={text} is not a valid value of `{argument}`; write one{example}, or unset it"
                 )));
             };
             arguments.insert(argument, value);
@@ -145,28 +145,31 @@ mod tests {
             "MAX_STEPS",
             "many",
             expect![
-                "the environment variable PL_TRAINER_MAX_STEPS=many is no value of `max_steps`; write one, such as its default -1, or unset it"
+                "the environment variable PL_TRAINER_MAX_STEPS=many is not a valid value of `max_steps`; write one, such as its default -1, or unset it"
             ],
         );
         // An empty value is not null: an unset variable in a script must not select 1000 epochs.
         for empty in ["", " "] {
             for name in ["MAX_EPOCHS", "DETECT_ANOMALY", "ENABLE_PROGRESS_BAR", "GRADIENT_CLIP_VAL", "DETERMINISTIC"] {
                 let message = of(&[(name, empty)]).err().map(|error| error.to_string()).unwrap_or_default();
-                assert!(message.contains(&format!("PL_TRAINER_{name}={empty} is no value of")), "{name}: {message}");
+                assert!(
+                    message.contains(&format!("PL_TRAINER_{name}={empty} is not a valid value of")),
+                    "{name}: {message}"
+                );
             }
         }
         refused(
             "MAX_TIME",
             "1h",
             expect![
-                "the environment variable PL_TRAINER_MAX_TIME=1h is no value of `max_time`; write one, or unset it"
+                "the environment variable PL_TRAINER_MAX_TIME=1h is not a valid value of `max_time`; write one, or unset it"
             ],
         );
         refused(
             "GRADIENT_CLIP_ALGORITHM",
             "cut",
             expect![[
-                r#"the environment variable PL_TRAINER_GRADIENT_CLIP_ALGORITHM=cut is no value of `gradient_clip_algorithm`; write one, such as its default "norm", or unset it"#
+                r#"the environment variable PL_TRAINER_GRADIENT_CLIP_ALGORITHM=cut is not a valid value of `gradient_clip_algorithm`; write one, such as its default "norm", or unset it"#
             ]],
         );
     }

@@ -245,7 +245,7 @@ fn list(names: &[String]) -> String {
 fn hint(method: &str) -> &'static str {
     match method {
         "configure_optimizers" => ", or return `Optimizers::none()` from it to train without one",
-        "train_dataloader" => ", or hand a loader to `fit`",
+        "train_dataloader" => ", or pass a loader to `fit`",
         _ => "",
     }
 }

@@ -61,7 +61,7 @@ impl Engine {
         let is_first = more.is_empty() || !std::mem::replace(&mut self.module_callbacks_merged, true);
         if !names.is_empty() && is_first {
             let names = names.join(", ");
-            self.state.print(&format!("the module's `configure_callbacks` takes the place of the trainer's {names}"));
+            self.state.print(&format!("the module's `configure_callbacks` replaces the trainer's {names}"));
         }
         self.callbacks.retain(|old| !replaced(old.as_ref()));
         self.callbacks.extend(more);

@@ -102,7 +102,7 @@ fn check_parameters(optimizers: &[Box<dyn Optimizer>], vars: &dyn Parameters, mo
     Ok(())
 }
 
-/// For how many steps each of several optimizers has its turn.
+/// The number of consecutive steps of each of several optimizers.
 fn turns(frequencies: &[Option<u64>]) -> Result<Vec<u64>, Error> {
     match frequencies {
         [] | [_] => Ok(Vec::new()),

@@ -58,7 +58,7 @@ impl Termination for Outcome {
 }
 
 impl TrainerState {
-    /// How a fit ended that a signal ended.
+    /// The outcome of a fit that was ended by a signal.
     pub(crate) fn outcome_of(&mut self, signal: Signal) -> Outcome {
         let checkpoint = self.shutdown.take_checkpoint();
         if self.shutdown.is_requeued() {
@@ -67,7 +67,7 @@ impl TrainerState {
         let is_interrupt = signal == Signal::Interrupt;
         if let Some(path) = checkpoint.as_deref().map(Path::display) {
             let what = if is_interrupt { "interrupted".to_owned() } else { format!("ended by {signal}") };
-            self.print(&format!("{what}; go on from {path}"));
+            self.print(&format!("{what}; resume from {path}"));
         }
         if is_interrupt { Outcome::Interrupted { checkpoint } } else { Outcome::Terminated { signal, checkpoint } }
     }

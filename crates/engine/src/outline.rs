@@ -14,7 +14,7 @@ pub struct Outline<'c>(pub &'c Dict);
 pub struct Reach {
     /// Optimizer steps and batches over the whole run.
     pub position: (i64, i64),
-    /// It continues within an epoch, or after a whole one; not after one that was cut short.
+    /// Whether it resumes within an epoch or after a complete one, not after one that was cut short.
     goes_on: bool,
     epoch: i64,
 }
@@ -47,7 +47,7 @@ impl<'c> Outline<'c> {
         }
     }
 
-    /// What tells the files of a run, and of those that went on with it, from others.
+    /// The identifier shared by the files of a run and of the runs resumed from it.
     pub fn run_id(self) -> Option<&'c str> {
         self.0.dict("fulgurite").ok()?.str("run_id").ok()
     }
@@ -57,7 +57,7 @@ impl<'c> Outline<'c> {
         self.0.dict("callbacks").ok()?.dict(state_key).ok()
     }
 
-    /// Which run of each logger it belongs to, as far as these are plain names.
+    /// The run of each logger, as far as these are plain names.
     pub(crate) fn log_versions(self) -> Vec<Option<&'c str>> {
         let held = self.0.dict("fulgurite").and_then(|more| more.list("log_versions")).unwrap_or_default();
         held.iter().map(|version| version.as_str().filter(|name| is_plain_name(name))).collect()
@@ -66,7 +66,7 @@ impl<'c> Outline<'c> {
 
 /// Whether a text can only be the name of something in a folder, and of nothing elsewhere.
 pub(crate) fn is_plain_name(text: &str) -> bool {
-    /// What file systems take.
+    /// The maximum length of a file name.
     const LONGEST: usize = 255;
     let of_path = Path::new(text).file_name().and_then(|name| name.to_str());
     of_path == Some(text) && text.len() <= LONGEST && !text.contains(['\\', ':']) && !text.contains(char::is_control)

@@ -23,7 +23,7 @@ impl Engine {
         let saves = self.checkpointers().next().is_some();
         if saves && self.state.fabric.local_rank() == 0 {
             self.state.console().print(
-                "other processes of the run are lost; start it again on all machines with ckpt_path=\"auto\" (--resume), and it goes on from its newest checkpoint",
+                "other processes of the run are lost; start it again on all machines with ckpt_path=\"auto\" (--resume), and it resumes from its newest checkpoint",
             );
         }
     }
@@ -80,7 +80,7 @@ impl TrainerState {
         match loader.shard(shard.remainder(remainder)) {
             Some(part) => *loader = part,
             None => self.warn(
-                "a loader is no DataLoader of numbered items, so every process reads all of it; let each read its own part, or ignore this if they do",
+                "a loader is not a DataLoader of numbered items, so every process reads all of it; let each read its own part, or ignore this if they do",
             ),
         }
         Ok(())

@@ -11,7 +11,7 @@ use crate::error::BoxError;
 #[derive(Debug, Default)]
 pub(crate) struct Missing {
     names: RefCell<Vec<String>>,
-    /// It is one of Lightning's own, which lacks much, and that is said once for all.
+    /// Whether the checkpoint was written by Lightning; the many missing entries are then reported as one.
     is_of_lightning: bool,
 }
 
@@ -23,7 +23,7 @@ pub(crate) struct Saved<'c> {
     missing: &'c Missing,
 }
 
-/// What is wrong with an entry, in a sentence that names it.
+/// An error about an entry, as a sentence that names it.
 type Wrong = String;
 
 impl Missing {
@@ -83,7 +83,7 @@ impl Missing {
     pub(crate) fn warning(&self, is_rank_zero: bool) -> Option<String> {
         if self.is_of_lightning && is_rank_zero {
             return Some(
-                "the checkpoint has no entry `fulgurite`, as those of Lightning itself have none: the state of random numbers, the seed of the data's order, and what was logged and accumulated since the epoch or the window began are not in it, so the run goes on, and not exactly where it was".into(),
+                "the checkpoint has no entry `fulgurite`, as those of Lightning itself have none: the state of random numbers, the seed of the data's order, and what was logged and accumulated since the epoch or the window began are not in it, so the run does not resume exactly where it was".into(),
             );
         }
         let names = self.names.borrow();
@@ -94,7 +94,7 @@ impl Missing {
             listed.push(format!("and {} more", names.len() - Self::LISTED));
         }
         (!names.is_empty()).then(|| {
-            format!("the run does not go on exactly where it was, because the checkpoint lacks {}", listed.join(", "))
+            format!("the run does not resume exactly where it was, because the checkpoint lacks {}", listed.join(", "))
         })
     }
 }
@@ -275,7 +275,7 @@ mod tests {
         assert_eq!((more.float("scale"), more.optional_text("why")), (Ok(None), Ok(None)));
         assert_eq!(
             missing.warning(true).unwrap(),
-            "the run does not go on exactly where it was, because the checkpoint lacks `fulgurite.scale`, `fulgurite.why`"
+            "the run does not resume exactly where it was, because the checkpoint lacks `fulgurite.scale`, `fulgurite.why`"
         );
     }
 

@@ -71,7 +71,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if on_error == OnSaveError::Raise {
             return Err(error);
         }
-        self.state().warn(&format!("a save failed, and the run goes on; earlier checkpoints stay: {error}"));
+        self.state().warn(&format!("a save failed, and the run continues; earlier checkpoints stay: {error}"));
         Ok(())
     }
 }

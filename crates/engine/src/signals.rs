@@ -15,7 +15,7 @@ use crate::console::Console;
 
 pub use fulgurite_fabric::signals::Signal;
 
-/// Its place among those that processes tell each other of.
+/// Its bit in the flags exchanged between processes.
 fn bit(signal: Signal) -> u32 {
     1 << signal as u32
 }
@@ -23,9 +23,9 @@ fn bit(signal: Signal) -> u32 {
 /// The action to take at the next safe point after a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StopRequest {
-    /// To leave: with a checkpoint, if there is something to keep.
+    /// Shut down, with a checkpoint if there is something to save.
     Leave(Signal),
-    /// To leave, and to have the job run again.
+    /// Shut down, and requeue the job.
     Requeue(Signal),
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Signals {
     came: [Arc<AtomicBool>; Signal::ALL.len()],
     /// The signal that requeues the job.
     pub requeue: Option<Signal>,
-    /// What came to any process of the run, a bit each: what counts where there are several.
+    /// The signals received by any process of the run, as bits: what counts with several processes.
     agreed: Option<AtomicU32>,
 }
 
@@ -52,7 +52,7 @@ impl Signals {
         }
     }
 
-    /// What came to this process, a bit each.
+    /// The signals received by this process, as bits.
     pub(crate) fn came_here(&self) -> u32 {
         let came = |signal: &Signal| self.flag(*signal).load(Ordering::Relaxed);
         Signal::ALL.into_iter().filter(came).fold(0, |bits, signal| bits | bit(signal))
@@ -170,7 +170,7 @@ impl Drop for SignalGuard {
     }
 }
 
-/// What the runs of a process share.
+/// The state shared by the runs of a process.
 struct Process {
     runs: usize,
     /// Set while no run is there.
@@ -265,7 +265,7 @@ fn end_process(signal: Signal, grace: Duration, console: Console) -> ! {
     // Whoever hangs may hold the console.
     let (said, wait) = mpsc::channel();
     let message = format!(
-        "{signal} came {} s ago, and the run has not ended, so the process is ended now; the last whole checkpoint is the one to go on from",
+        "{signal} came {} s ago, and the run has not ended, so the process is ended now; the last whole checkpoint is the one to resume from",
         grace.as_secs_f64()
     );
     _ = thread::Builder::new().spawn(move || {

@@ -41,7 +41,7 @@ pub(crate) struct StageInfo {
     pub loader: Hook,
     /// The argument that limits its batches.
     pub limit_name: &'static str,
-    /// What a profiler calls the fetching of a batch.
+    /// The profiler's name for fetching a batch.
     pub fetch_action: &'static str,
 }
 

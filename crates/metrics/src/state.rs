@@ -21,7 +21,8 @@ impl Field {
     }
 }
 
-/// How two tensors of the same field are reduced to one.
+/// How two tensors of the same field are reduced to one. Unlike the `ReduceOp` of collective operations, it can concatenate,
+/// and its mean is weighted by the number of updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reduction {
     /// Sum.

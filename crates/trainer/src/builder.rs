@@ -223,7 +223,7 @@ impl TrainerBuilder {
     }
 }
 
-/// What all processes of a run must be told alike; the folder is rank zero's.
+/// The settings that must be the same in all processes of a run; the folder is rank zero's.
 fn in_common(config: &TrainerConfig) -> BTreeMap<String, String> {
     let arguments =
         serde_json::to_value(config).ok().and_then(|config| config.as_object().cloned()).unwrap_or_default();

@@ -138,7 +138,7 @@ impl<'t> EntryPoint<'t> {
     }
 
     /// Runs prediction and returns the predictions of `module`, per loader and batch, on the CPU; none with
-    /// [`return_predictions(false)`](Trainer::return_predictions).
+    /// [`return_predictions(false)`](EntryPoint::return_predictions).
     ///
     /// # Errors
     ///

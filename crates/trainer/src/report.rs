@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ::console::{Alignment, Term, measure_text_width, pad_str};
 
-/// Columns where the terminal does not say.
+/// The default number of columns.
 const WIDTH: usize = 120;
 const SPACE_BETWEEN_COLUMNS: usize = 4;
-/// Where the terminal has room for two of them.
+/// Column width if the terminal has room for two of them.
 const NARROWEST_COLUMN: usize = 25;
 
 /// The values of each loader, side by side: one row per name, without the loader's suffix.

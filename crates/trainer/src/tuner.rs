@@ -77,7 +77,7 @@ impl<'a> Tuner<'a> {
         self.scale_batch_size_for(TrainerFn::Fit, module, data, options)
     }
 
-    /// The same, for the steps of another entry point than `fit`.
+    /// Like [`scale_batch_size`](Tuner::scale_batch_size), for the steps of an entry point other than `fit`.
     ///
     /// # Errors
     ///

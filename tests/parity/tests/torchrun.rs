@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fulgurite_fabric::FabricError;
 use fulgurite_fabric::environments::{self, ClusterEnvironment};
-use fulgurite_torch::distributed::{GroupOptions, ProcessGroup, Reduction};
+use fulgurite_torch::distributed::{GroupOptions, ProcessGroup, ReduceOp};
 use fulgurite_torch::tch::{Kind, Tensor};
 use program::{PLAN, Plan, Report};
 
@@ -52,7 +52,7 @@ fn work(environment: &dyn ClusterEnvironment, words: &[String]) -> Result<(), Fa
     let store = environments::rendezvous(environment, &[("fact", &fact)], Duration::from_secs(60))?;
     let group = ProcessGroup::new(&store, rank, size, &GroupOptions::default())?;
     let sum = Tensor::full([2], rank as i64 + 1, (Kind::Float, fulgurite_torch::tch::Device::Cpu));
-    group.all_reduce(&sum, Reduction::Sum)?;
+    group.all_reduce(&sum, ReduceOp::Sum)?;
     if let ["die", folder] = words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         let mark = Path::new(folder).join("died");
         if rank == 1 && !mark.exists() {

@@ -78,7 +78,7 @@ pub struct BackboneFinetuningOptions {
     pub backbone_initial_lr: Option<f64>,
     /// Whether the backbone's learning rate stops growing where it meets the head's.
     pub should_align: bool,
-    /// What the head's learning rate is divided by where no other option gives the backbone's.
+    /// The divisor of the head's learning rate, if no other option sets the backbone's.
     pub initial_denom_lr: f64,
     /// Whether the backbone's batch norms join the backbone's group, unless they are in another.
     pub train_bn: bool,

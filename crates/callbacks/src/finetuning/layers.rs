@@ -75,12 +75,12 @@ pub fn filter_params(
     Ok(parameters(vars, paths)?.into_iter().filter(wanted).map(|(parameter, _)| parameter).collect())
 }
 
-/// How [`unfreeze_and_add_param_group`] trains what it unfreezes.
+/// Options of [`unfreeze_and_add_param_group`].
 #[derive(Debug, Clone, Copy)]
 pub struct Unfreeze {
     /// The learning rate of the new group; without a value, that of the first group divided by `initial_denom_lr`.
     pub lr: Option<f64>,
-    /// What the first group's learning rate is divided by.
+    /// The divisor of the first group's learning rate.
     pub initial_denom_lr: f64,
     /// Whether the batch norms' parameters join the group.
     pub train_bn: bool,

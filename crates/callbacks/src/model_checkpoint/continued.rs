@@ -124,7 +124,7 @@ impl ModelCheckpoint {
         };
         if !names.is_empty() {
             trainer.warn(&format!(
-                "the run goes back to {}, and what it wrote after that is replaced as it goes on: {shown}{others}; give \
+                "the run goes back to {}, and what it wrote after that is replaced as it continues: {shown}{others}; give \
                  another dirpath to keep them",
                 loaded.path.display()
             ));

@@ -281,14 +281,14 @@ impl ModelCheckpoint {
                 .stepping_batches()
                 .filter(|_| trainer.automatic_optimization())
                 .filter(|to| !comes(n_steps, trainer.global_step(), *to))?;
-            return Some(format!("every_n_train_steps={n_steps} does not come in a run of {steps} steps; lower it"));
+            return Some(format!("every_n_train_steps={n_steps} does not occur in a run of {steps} steps; lower it"));
         }
         if n_epochs == 0 {
             return None;
         }
         let epochs = trainer.max_epochs().filter(|to| !comes(n_epochs, trainer.current_epoch(), *to));
         if let Some(epochs) = epochs.filter(|_| !self.has_default_trigger()) {
-            return Some(format!("every_n_epochs={n_epochs} does not come in a run of {epochs} epochs; lower it"));
+            return Some(format!("every_n_epochs={n_epochs} does not occur in a run of {epochs} epochs; lower it"));
         }
         let waits = !self.saves_on_train_epoch_end(trainer) && !trainer.validates();
         waits.then(|| NO_VALIDATION.into())

@@ -24,7 +24,7 @@ impl<'a> Template<'a> {
             };
             let (key, spec) = field.split_once(':').unwrap_or((field, ""));
             if key.is_empty() || key.contains('{') || before.contains('}') {
-                return Err(wrong("has braces that are no field; write fields as `{val_loss:.2f}`"));
+                return Err(wrong("has braces that are not a field; write fields as `{val_loss:.2f}`"));
             }
             let spec = Spec::parse(spec).map_err(|problem| wrong(&format!("has the field `{key}`, and {problem}")))?;
             parts.push(Part::Text(before));
@@ -144,9 +144,12 @@ mod tests {
         for (template, expected) in [
             ("{epoch", "the file name `{epoch` has a `{` without its `}`; write fields as `{val_loss:.2f}`"),
             ("epoch}", "the file name `epoch}` has a `}` without its `{`; write fields as `{val_loss:.2f}`"),
-            ("{}", "the file name `{}` has braces that are no field; write fields as `{val_loss:.2f}`"),
-            ("{{epoch}}", "the file name `{{epoch}}` has braces that are no field; write fields as `{val_loss:.2f}`"),
-            ("}{epoch}", "the file name `}{epoch}` has braces that are no field; write fields as `{val_loss:.2f}`"),
+            ("{}", "the file name `{}` has braces that are not a field; write fields as `{val_loss:.2f}`"),
+            (
+                "{{epoch}}",
+                "the file name `{{epoch}}` has braces that are not a field; write fields as `{val_loss:.2f}`",
+            ),
+            ("}{epoch}", "the file name `}{epoch}` has braces that are not a field; write fields as `{val_loss:.2f}`"),
             (
                 "{acc:.2x}",
                 "the file name `{acc:.2x}` has the field `acc`, and `.2x` is not a number format; write `[[fill]align][sign][0][width][.precision][d|f|e|g|%]`, such as `.2f` or `03d`",

@@ -52,7 +52,7 @@ pub(super) struct Plan {
 }
 
 impl ModelCheckpoint {
-    /// What a save at this moment would contain.
+    /// The subject of a save at this moment.
     pub(super) fn candidate(&self, trainer: &mut TrainerState) -> Result<Candidate, Error> {
         // The current epoch, also after it is completed.
         let epoch = trainer.progress().epoch.current.ready.saturating_sub(1) as i64;

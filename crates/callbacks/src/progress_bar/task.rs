@@ -8,7 +8,7 @@ use super::line::Line;
 const MEMORY: f64 = 15.0;
 /// Lines of a log file are at least this far apart.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
-/// As above, where no total says how far along a step is.
+/// The same, if the total is unknown.
 const LINE_INTERVAL_WITHOUT_TOTAL: Duration = Duration::from_secs(60);
 
 /// An epoch, or an evaluation.

@@ -45,7 +45,7 @@ impl Callback for ModelPruning {
         self.options.check()?;
         if self.method.is_some() && !self.options.use_global_unstructured {
             return Err(Error::Config(
-                "a pruning method of one's own is given the numbers of all parameters together; leave use_global_unstructured on".into(),
+                "a custom pruning method is given the numbers of all parameters together; leave use_global_unstructured on".into(),
             )
             .into());
         }

@@ -100,7 +100,7 @@ impl PruningAmount {
     pub(super) fn check(self) -> Result<(), Error> {
         match self {
             PruningAmount::Fraction(fraction) if !(0.0..=1.0).contains(&fraction) => Err(Error::Config(format!(
-                "ModelPruning::amount({fraction:?}) is no share of the parameters; write a fraction from 0.0 to 1.0, or a count"
+                "ModelPruning::amount({fraction:?}) is not a fraction of the parameters; write a fraction from 0.0 to 1.0, or a count"
             ))),
             _ => Ok(()),
         }

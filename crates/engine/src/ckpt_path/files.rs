@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Of checkpoints.
+/// The file extension of checkpoints.
 pub(super) const EXTENSION: &str = ".ckpt";
 
 /// Whether a file may be a checkpoint, by its name.

@@ -18,9 +18,9 @@ const MOST_TOLD: usize = 3;
 /// The criteria for choosing a checkpoint.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Wanted<'c> {
-    /// A fit can resume from it.
+    /// Whether a fit can resume from it.
     pub resumable: bool,
-    /// It is of a run of this configuration.
+    /// Whether it belongs to a run with this configuration.
     pub configuration: Option<&'c Configuration>,
 }
 
@@ -138,7 +138,7 @@ impl TrainerState {
                 told.push(folder);
                 let name = other.path.display();
                 self.warn(&format!(
-                    "{name} is passed over, because its run had other hyper-parameters: {difference}; give its path to go on with it"
+                    "{name} is skipped, because its run had other hyper-parameters: {difference}; give its path to resume from it"
                 ));
             }
         }

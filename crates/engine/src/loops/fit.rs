@@ -101,7 +101,7 @@ impl TrainerState {
         nothing
     }
 
-    /// Where restored counters say that the run continues.
+    /// The position at which restored counters resume.
     fn go_on_where_counters_say(&mut self) -> ResumePoint {
         let mut progress = self.fit.progress();
         let resume = progress.resume();
@@ -131,7 +131,7 @@ impl TrainerState {
             return;
         }
         self.warn(&format!(
-            "the training data have changed: when the checkpoint was written after batch {done} of an epoch, there were {before}, and now there are {now}; the run goes on after as many batches of the new ones, which is not exactly where it was",
+            "the training data have changed: when the checkpoint was written after batch {done} of an epoch, there were {before}, and now there are {now}; the run resumes after as many batches of the new ones, which is not exactly where it was",
             done = resume.batches,
             before = saved.describe(),
             now = now.describe(),

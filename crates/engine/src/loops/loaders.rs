@@ -59,7 +59,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         !limited && !matches!(&self.data, Source::Loaders(_, Handed::Loaders(Loaders(list))) if list.is_empty())
     }
 
-    /// Asks for the evaluation loaders of `stage`, unless they are there, and works out their limits.
+    /// Requests the evaluation loaders of `stage`, unless they are loaded, and determines their limits.
     pub(crate) fn setup_eval_data(&mut self, stage: Stage) -> Result<(), Error> {
         let asked_in = self.eval.as_ref().map(|eval| eval.epoch);
         let reload = asked_in.is_some_and(|epoch| self.reload_is_due(epoch, true));
@@ -92,7 +92,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     // Training --------------------------------------------------------------------------------------------------------
 
-    /// Asks for the training loader, and works out how many of its batches make an epoch.
+    /// Requests the training loader, and determines the number of batches per epoch.
     pub(crate) fn setup_train_data(&mut self) -> Result<(), Error> {
         if self.engine.state.training_data.ask() {
             return Ok(());
@@ -145,7 +145,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(loader)
     }
 
-    /// Asks for the training loader again, if that is due; and for its length, which may be another in each epoch.
+    /// Reloads the training loader, if that is due, and updates its length, which may differ between epochs.
     pub(crate) fn reload_train_data(&mut self) -> Result<(), Error> {
         let Some(loader) = &self.train_loader else { return Ok(()) };
         if self.reload_is_due(self.engine.state.training_data.epoch(), false) {

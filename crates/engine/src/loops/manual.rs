@@ -189,7 +189,7 @@ impl Engine {
             return Ok(());
         }
         Err(Error::Config(format!(
-            "optimizer_step_with evaluates the loss several times, which the gradient scaler of precision {} cannot follow; call optimizer_step after the backward pass, or take precision bf16-mixed",
+            "optimizer_step_with evaluates the loss several times, which the gradient scaler of precision {} cannot follow; call optimizer_step after the backward pass, or use precision bf16-mixed",
             precision.name()
         )))
     }

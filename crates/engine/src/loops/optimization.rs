@@ -36,12 +36,12 @@ impl<M: LightningModule> Evaluation<'_, M> {
         if self.outputs.is_some() && self.window.batches > 0 {
             let window = engine.state.accumulate_grad_batches();
             return Err(Error::Config(format!(
-                "the optimizer evaluates the loss several times per step, and accumulate_grad_batches={window} has dropped the earlier batches of the window by then; set it to 1, or take another optimizer"
+                "the optimizer evaluates the loss several times per step, and accumulate_grad_batches={window} has dropped the earlier batches of the window by then; set it to 1, or use another optimizer"
             )));
         }
         if self.outputs.is_some() && engine.state.fabric.precision().evaluates_first() {
             return Err(Error::Config(format!(
-                "optimizer_step evaluates the loss several times per step, which the gradient scaler of precision {} cannot follow; evaluate it once, or take precision bf16-mixed",
+                "optimizer_step evaluates the loss several times per step, which the gradient scaler of precision {} cannot follow; evaluate it once, or use precision bf16-mixed",
                 engine.state.fabric.precision().name()
             )));
         }

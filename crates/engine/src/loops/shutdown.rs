@@ -112,7 +112,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 impl TrainerState {
-    /// For what leaves no checkpoint: an error if a signal asks for the end.
+    /// For entry points that write no checkpoint: returns an error if a signal requested the end.
     fn check_signals(&self) -> Result<(), Error> {
         match self.shutdown.request() {
             None => Ok(()),
@@ -150,7 +150,7 @@ impl TrainerState {
         let io = self.fabric.checkpoint_io();
         let checkpoint = io.load(&path)?;
         io.save(&checkpoint, &path)?;
-        self.print(&format!("the time was over within an epoch; go on from {}", path.display()));
+        self.print(&format!("the time was over within an epoch; resume from {}", path.display()));
         Ok(())
     }
 
@@ -160,11 +160,11 @@ impl TrainerState {
         if self.is_global_zero() {
             if let Err(answer) = job.requeue() {
                 self.shutdown.signals.forget_requeue();
-                self.warn(&format!("the job is not requeued, so training goes on: {answer}"));
+                self.warn(&format!("the job is not requeued, so training continues: {answer}"));
                 return false;
             }
             let from = self.shutdown.checkpoint().map(Path::display);
-            let from = from.map_or("starts afresh".to_owned(), |path| format!("goes on from {path}"));
+            let from = from.map_or("starts afresh".to_owned(), |path| format!("resumes from {path}"));
             self.print(&format!("job {job} is requeued; its next run {from}"));
         }
         self.shutdown.set_requeued();

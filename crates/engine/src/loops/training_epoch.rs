@@ -73,7 +73,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let Some(loader) = &self.train_loader else { return Ok(None) };
         if resume.batches > 0 && !loader.is_repeatable() {
             state.warn(&format!(
-                "the training loader reads a stream that is not the same each time, so the run cannot go on exactly where it was: {} batches of the stream are read and dropped",
+                "the training loader reads a stream that is not the same each time, so the run cannot resume exactly where it was: {} batches of the stream are read and dropped",
                 resume.batches
             ));
         }
@@ -83,7 +83,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         batches.map(Some).map_err(|source| Error::Data { stage, batch_idx: resume.batches, source })
     }
 
-    /// What was due after the batch that a checkpoint was written after.
+    /// Does what was due after the batch at which a checkpoint was written.
     fn make_up_for(&mut self, resume: &ResumePoint) -> Result<(), Error> {
         if resume.validation_pending {
             self.validate_if_due()?;
@@ -156,7 +156,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             left_out => format!(", without a step for the {left_out} batch(es) of the open accumulation window"),
         };
         state.warn(&format!(
-            "the run goes on after batch {done} of epoch {epoch}, and the training loader has no further one, so the epoch ends here{window}"
+            "the run resumes after batch {done} of epoch {epoch}, and the training loader has no further one, so the epoch ends here{window}"
         ));
         let was_validated = state.validation_is_due();
         state.fit.epoch.end_with_this_batch();
@@ -354,7 +354,7 @@ impl TrainerState {
             && count.is_multiple_of(config.frequency.max(1))
     }
 
-    /// What a scheduler on a plateau waits for: outer `None` when it must not step now.
+    /// The metric of a plateau scheduler; outer `None` if it must not step now.
     fn plateau_metric(&mut self, index: usize) -> Result<Option<Option<f64>>, Error> {
         let config = &self.lr_schedulers()[index];
         if !config.scheduler.needs_metric() {

@@ -17,13 +17,13 @@ pub fn profiler(name: &str) -> Result<Box<dyn Profiler>, Error> {
         "advanced" => Ok(Box::new(AdvancedProfiler::new())),
         "pytorch" => Ok(Box::new(PyTorchProfiler::new())),
         _ => Err(Error::Config(format!(
-            "profiler={name} is not known; write one of {}, or hand over a `Profiler`",
+            "profiler={name} is not known; write one of {}, or pass a `Profiler`",
             PROFILERS.join(", ")
         ))),
     }
 }
 
-/// What `TrainerBuilder::profiler` accepts: a profiler, or the name of one.
+/// The argument of `TrainerBuilder::profiler`: a profiler, or the name of one.
 pub enum ProfilerChoice {
     /// The name of one.
     Name(String),

@@ -81,7 +81,7 @@ pub trait Profiler: Any + Send {
 pub struct ProfiledRun {
     /// The entry point.
     pub entry_point: TrainerFn,
-    /// Where files go when the profiler was given no folder.
+    /// The default folder of the profiler's files.
     pub log_dir: PathBuf,
     /// This process among several of its node; `None` when it is alone.
     pub rank: Option<usize>,

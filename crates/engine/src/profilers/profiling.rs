@@ -9,7 +9,7 @@ use crate::stage::Stage;
 /// The trainer's profiler, if it has one.
 pub(crate) struct Profiling(Option<Box<dyn Profiler>>);
 
-/// An action that has begun, and must be handed to [`Profiling::stop`]. `None`: nobody measures.
+/// A started action, which must be passed to [`Profiling::stop`]. `None` without a profiler.
 #[must_use]
 pub(crate) struct Action(Option<String>);
 
@@ -22,13 +22,13 @@ impl Profiling {
         self.0.is_some()
     }
 
-    /// An action begins, if anybody measures. One with an empty name is not measured.
+    /// Starts an action, if there is a profiler. An action with an empty name is not measured.
     pub(crate) fn start(&mut self, name: impl FnOnce() -> String) -> Action {
         let name = self.is_on().then(name);
         self.start_named(name)
     }
 
-    /// The same, with its name if anybody measures.
+    /// The same, with a name that is only computed if there is a profiler.
     pub(crate) fn start_named(&mut self, name: Option<String>) -> Action {
         let name = name.filter(|name| !name.is_empty());
         if let (Some(profiler), Some(name)) = (self.0.as_deref_mut(), &name) {
@@ -37,7 +37,7 @@ impl Profiling {
         Action(name)
     }
 
-    /// The action ends.
+    /// Stops an action.
     pub(crate) fn stop(&mut self, action: Action) {
         if let (Some(profiler), Some(name)) = (self.0.as_deref_mut(), action.0) {
             profiler.stop(&name);

@@ -1,4 +1,4 @@
-//! Where a profiler's report goes, and how it is laid out.
+//! The destination and layout of profiler reports.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -37,7 +37,7 @@ pub(super) fn file_name(run: Option<&ProfiledRun>, filename: Option<&str>, more:
     format!("{}{ending}", if clean.is_empty() { "profile" } else { clean })
 }
 
-/// Where the report of a run goes: a file if there is a name for it.
+/// The destination of a run's report: a file if there is a name for it.
 pub(super) fn report_path(
     run: Option<&ProfiledRun>,
     dirpath: Option<&Path>,

@@ -63,9 +63,9 @@ impl Default for SimpleProfilerOptions {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ActionRecord {
-    /// How often.
+    /// The number of calls.
     pub calls: u64,
-    /// How long, all calls together.
+    /// The total time of all calls.
     pub total: Duration,
 }
 
@@ -83,7 +83,7 @@ impl SimpleProfiler {
         SimpleProfiler::default()
     }
 
-    /// What was measured of the last entry point, in the order first seen.
+    /// The measurements of the last entry point, in the order first seen.
     pub fn records(&self) -> impl Iterator<Item = (&str, ActionRecord)> {
         self.records.iter().map(|(action, record)| (action.as_str(), *record))
     }

@@ -143,7 +143,7 @@ impl EvaluationLoop {
         self.has_run = true;
     }
 
-    /// What the check before training counted does not count.
+    /// Resets the counters after the sanity check.
     pub(crate) fn forget_run(&mut self, evaluated: Vec<i64>) {
         self.batches = Counters::default();
         self.has_run = false;

@@ -17,7 +17,8 @@ pub(crate) struct OptimizationLoop {
     /// Each is absent while a step uses it.
     optimizers: Vec<Option<Box<dyn Optimizer>>>,
     schedulers: Vec<LrSchedulerConfig>,
-    /// For how many steps each optimizer has its turn; empty when there is one, or the module steps them itself.
+    /// The number of consecutive steps of each optimizer; empty if there is one, or the module uses manual
+    /// optimization.
     frequencies: Vec<u64>,
     /// Whether the module steps the optimizers itself.
     is_manual: bool,
@@ -43,7 +44,7 @@ pub(crate) struct Window {
     pub weight: f64,
 }
 
-/// What `configure_optimizers` returned, checked.
+/// The validated result of `configure_optimizers`.
 pub(crate) struct Configured {
     pub optimizers: Vec<Box<dyn Optimizer>>,
     pub schedulers: Vec<LrSchedulerConfig>,

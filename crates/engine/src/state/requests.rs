@@ -23,7 +23,7 @@ pub(crate) struct Requests {
 struct Local {
     stop: Option<String>,
     time_is_over: bool,
-    /// It has said that it is time to validate, and not heard it back.
+    /// Whether this rank has requested a validation that is not confirmed yet.
     called_to_validate: bool,
 }
 
@@ -55,7 +55,7 @@ impl Requests {
         self.stop.as_deref()
     }
 
-    /// What the run would be without a request to stop; [`put_stop`](Self::put_stop) puts it back.
+    /// Takes the stop request; [`put_stop`](Self::put_stop) restores it.
     pub(crate) fn take_stop(&mut self) -> Option<String> {
         self.stop.take()
     }

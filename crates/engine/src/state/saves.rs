@@ -45,7 +45,7 @@ impl SaveRequest {
         SaveRequest { path: path.into(), ..SaveRequest::default() }
     }
 
-    /// What the checkpoint I/O is to do with the files.
+    /// The file operations for the checkpoint I/O.
     pub fn commit(&self) -> Commit {
         let alias = self.also.clone().map(|path| Alias { path, link: self.link });
         Commit { path: self.path.clone(), alias, remove: self.remove.clone() }
@@ -61,7 +61,8 @@ pub(crate) struct Saves {
     resumed_from: Option<PathBuf>,
     /// The checkpoint that was last read.
     loaded_from: Option<PathBuf>,
-    /// What tells the files of this run, and of those it continues with, from others; none before the first checkpoint.
+    /// The identifier shared by the files of this run and of the runs it was resumed from; `None` before the first
+    /// checkpoint.
     run_id: Option<String>,
 }
 
@@ -96,7 +97,7 @@ impl Saves {
         self.tolerated.push_back(commit);
     }
 
-    /// What is done about a save that failed.
+    /// What to do about a failed save.
     pub(crate) fn take_tolerance(&mut self, commit: &Commit) -> OnSaveError {
         match self.tolerated.iter().position(|tolerated| tolerated == commit) {
             Some(index) => {
@@ -107,7 +108,7 @@ impl Saves {
         }
     }
 
-    /// Nothing is being written any more.
+    /// Marks all saves as finished.
     pub(crate) fn all_written(&mut self) {
         self.tolerated.clear();
     }

@@ -6,7 +6,7 @@ use fulgurite_fabric::environments::SlurmJob;
 
 use crate::signals::{Signal, Signals, StopRequest};
 
-/// How a run ends before its end, and what it leaves for the run that is resumed.
+/// The early end of a run, and what the next run resumes from.
 #[derive(Default)]
 pub(crate) struct Shutdown {
     pub signals: Signals,
@@ -14,11 +14,11 @@ pub(crate) struct Shutdown {
     job: Option<SlurmJob>,
     /// The scheduler was asked to run the job again.
     is_requeued: bool,
-    /// What a run that a signal ended is to resume from.
+    /// The checkpoint from which to resume a run that was ended by a signal.
     checkpoint: Option<PathBuf>,
     /// The run continues with an earlier one, in whose folder it may be.
     joins_earlier_run: bool,
-    /// Where a run was saved whose time was over within an epoch.
+    /// The checkpoint of a run whose time limit was reached within an epoch.
     cut: Option<PathBuf>,
 }
 
@@ -49,7 +49,7 @@ impl Shutdown {
         self.joins_earlier_run
     }
 
-    /// What a signal asks for.
+    /// The action requested by a signal.
     pub(crate) fn request(&self) -> Option<StopRequest> {
         self.signals.request()
     }
@@ -63,7 +63,7 @@ impl Shutdown {
         }
     }
 
-    /// What a run that a signal ends is to resume from.
+    /// Sets the checkpoint from which to resume a run that was ended by a signal.
     pub(crate) fn set_checkpoint(&mut self, checkpoint: Option<PathBuf>) {
         self.checkpoint = checkpoint;
     }
@@ -85,7 +85,7 @@ impl Shutdown {
         self.is_requeued
     }
 
-    /// Where a run was saved whose time was over within an epoch.
+    /// The checkpoint of a run whose time limit was reached within an epoch.
     pub(crate) fn set_cut(&mut self, cut: Option<PathBuf>) {
         self.cut = cut;
     }

@@ -12,9 +12,9 @@ use crate::module::LightningModule;
 /// The result of a trial with one batch size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trial {
-    /// It fits.
+    /// The batch size fits.
     Fits,
-    /// It fits, and so does every larger one, because a batch holds all the data.
+    /// The batch size fits, and so does every larger one, because a batch holds all the data.
     HoldsEverything,
     OutOfMemory,
 }
@@ -35,7 +35,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         if matches!(self.data, Source::Loaders(..)) {
             return Err(Error::Config(
-                "the batch-size finder makes the loaders anew with another batch size, and these were handed over ready-made; give a data module, or `()` and the module's own loader methods".into(),
+                "the batch-size finder makes the loaders anew with another batch size, and these were passed directly; give a data module, or `()` and the module's own loader methods".into(),
             ));
         }
         let configured = self.hparam(&options.batch_arg_name)?;

@@ -72,7 +72,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
     }
 
-    /// Lets the module and its optimizer continue with the suggestion.
+    /// Sets the suggested learning rate in the module and its optimizer.
     fn take_suggestion(&mut self, found: &LrFind, attribute: Option<&str>, update: bool) -> Result<(), Error> {
         let Some(lr) = found.suggestion() else {
             self.engine.state.warn(

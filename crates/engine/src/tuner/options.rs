@@ -124,7 +124,7 @@ pub struct BatchSizeFinderOptions {
     /// The hyper-parameter of data module or module that is the batch size.
     #[setters(into)]
     pub batch_arg_name: String,
-    /// Which part of the size found by `binsearch` is left out, to be safe.
+    /// The fraction by which the size found by `binsearch` is reduced, as a safety margin.
     pub margin: f64,
     /// The largest size to try.
     pub max_val: u64,

@@ -24,7 +24,7 @@ use crate::tuner::{BatchSizeFinderOptions, Reply, TuneRequest};
 /// The state that trials change and that is restored afterwards.
 pub(super) struct Before {
     weights: Dict,
-    /// What the module adds to a checkpoint, for state of its own.
+    /// What the module adds to a checkpoint, for its own state.
     module: Dict,
     optimizers: Vec<Dict>,
     precision: Dict,
@@ -35,7 +35,7 @@ pub(super) struct Before {
     validates: bool,
     callbacks: Vec<Box<dyn Callback>>,
     loggers: Vec<Box<dyn Logger>>,
-    /// What was logged: by a run that is resumed, before it.
+    /// The logged values, including those of the run that was resumed.
     metrics: Metrics,
 }
 
@@ -183,7 +183,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     ) -> Result<(), Error> {
         let Some(size) = size.get() else {
             self.engine.state.warn(
-                "the batch-size finder is left out: a run that is resumed goes on with batches of the size it had, and the checkpoint does not know one that was found; set it, or start afresh",
+                "the batch-size finder is left out: a run that is resumed continues with batches of the size it had, and the checkpoint does not know one that was found; set it, or start afresh",
             );
             return Ok(());
         };

@@ -97,7 +97,7 @@ pub enum ScalerError {
     },
     /// However small the scale, gradients are infinite or NaN.
     #[error(
-        "the gradients are infinite or NaN in every step, although the loss scale is down to {scale:e}: the loss itself cannot be finite; find out why with `detect_anomaly`, lower the learning rate, or take precision bf16-mixed"
+        "the gradients are infinite or NaN in every step, although the loss scale is down to {scale:e}: the loss itself cannot be finite; find out why with `detect_anomaly`, lower the learning rate, or use precision bf16-mixed"
     )]
     NeverFinite {
         /// The scale.

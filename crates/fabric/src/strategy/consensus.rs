@@ -1,6 +1,6 @@
 //! [`Consensus`]: what ranks agree on between steps.
 
-use fulgurite_torch::distributed::{ProcessGroup, Reduction, Work};
+use fulgurite_torch::distributed::{ProcessGroup, ReduceOp, Work};
 use fulgurite_torch::tch::Tensor;
 
 use crate::FabricError;
@@ -55,7 +55,7 @@ impl Consensus {
     fn begin(&mut self, answers: u32) -> Result<(), FabricError> {
         let bits: [u8; QUESTIONS] = std::array::from_fn(|question| (answers >> question & 1) as u8);
         let answers = Tensor::f_from_slice(&bits)?;
-        let work = self.group.all_reduce_async(&answers, Reduction::Max)?;
+        let work = self.group.all_reduce_async(&answers, ReduceOp::Max)?;
         self.pending = Some(Pending { work, answers });
         Ok(())
     }

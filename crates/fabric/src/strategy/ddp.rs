@@ -1,8 +1,6 @@
 //! [`DdpStrategy`]: one module per process, one mean of their gradients.
 
-use fulgurite_torch::distributed::{
-    ProcessGroup, Reducer, ReducerOptions, Reduction, SyncBatchNorm, verify_parameters,
-};
+use fulgurite_torch::distributed::{ProcessGroup, Reducer, ReducerOptions, SyncBatchNorm, verify_parameters};
 use fulgurite_torch::params::Parameters;
 use fulgurite_torch::params::{named_buffers, named_parameters};
 use fulgurite_torch::tch::{Device, Tensor, no_grad};
@@ -131,19 +129,13 @@ impl Strategy for DdpStrategy {
     fn reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Tensor, FabricError> {
         let tensor = tensor.f_detach()?;
         let reduced = tensor.f_to_device_(self.device, tensor.f_kind()?, false, true)?.f_contiguous()?;
-        let op = match op {
-            ReduceOp::Mean => Reduction::Mean,
-            ReduceOp::Sum => Reduction::Sum,
-            ReduceOp::Min => Reduction::Min,
-            ReduceOp::Max => Reduction::Max,
-        };
         self.group.all_reduce(&reduced, op)?;
         Ok(reduced)
     }
 
     fn reduce_boolean_decision(&self, decision: bool, all: bool) -> Result<bool, FabricError> {
         let decision = Tensor::from_slice(&[u8::from(decision)]);
-        self.control.all_reduce(&decision, if all { Reduction::Min } else { Reduction::Max })?;
+        self.control.all_reduce(&decision, if all { ReduceOp::Min } else { ReduceOp::Max })?;
         Ok(u8::try_from(&decision)? != 0)
     }
 

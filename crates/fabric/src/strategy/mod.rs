@@ -26,23 +26,11 @@ pub use consensus::Consensus;
 pub use context_guard::ContextGuard;
 pub use ddp::DdpStrategy;
 pub use ddp_options::{Compression, DdpOptions};
+pub use fulgurite_torch::distributed::ReduceOp;
 pub use options::Options;
 pub(crate) use registry::SINGLE_DEVICE;
 pub use registry::{Groups, NoOptions, Strategies, StrategyContext, StrategyFactory, options_schema};
 pub use single_device::SingleDeviceStrategy;
-
-/// How the values of several processes are reduced to one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReduceOp {
-    /// The arithmetic mean.
-    Mean,
-    /// The sum.
-    Sum,
-    /// The minimum.
-    Min,
-    /// The maximum.
-    Max,
-}
 
 /// The ranks of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,7 +28,7 @@ unsafe extern "C" {
 
 /// How the tensors of all ranks are reduced to one; `torch.distributed.ReduceOp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Reduction {
+pub enum ReduceOp {
     /// The sum.
     #[default]
     Sum = 0,
@@ -79,7 +79,7 @@ impl Operation {
 /// An operation with its arguments; what is not said is not used.
 struct Call<'a> {
     operation: Operation,
-    reduction: Reduction,
+    reduction: ReduceOp,
     peer: usize,
     tag: i32,
     inputs: &'a [&'a Tensor],
@@ -88,7 +88,7 @@ struct Call<'a> {
 
 impl Call<'_> {
     fn new(operation: Operation) -> Self {
-        Call { operation, reduction: Reduction::Sum, peer: 0, tag: 0, inputs: &[], outputs: &[] }
+        Call { operation, reduction: ReduceOp::Sum, peer: 0, tag: 0, inputs: &[], outputs: &[] }
     }
 }
 
@@ -132,7 +132,7 @@ impl ProcessGroup {
     /// # Errors
     ///
     /// See above; the mean of integers.
-    pub fn all_reduce(&self, tensor: &Tensor, reduction: Reduction) -> Result<(), TorchError> {
+    pub fn all_reduce(&self, tensor: &Tensor, reduction: ReduceOp) -> Result<(), TorchError> {
         self.all_reduce_async(tensor, reduction)?.wait()
     }
 
@@ -141,7 +141,7 @@ impl ProcessGroup {
     /// # Errors
     ///
     /// See above.
-    pub fn all_reduce_async(&self, tensor: &Tensor, reduction: Reduction) -> Result<Work, TorchError> {
+    pub fn all_reduce_async(&self, tensor: &Tensor, reduction: ReduceOp) -> Result<Work, TorchError> {
         self.start(Call { reduction, outputs: &[tensor], ..Call::new(Operation::AllReduce) })
     }
 
@@ -150,7 +150,7 @@ impl ProcessGroup {
     /// # Errors
     ///
     /// See above; the mean of integers.
-    pub fn reduce(&self, tensor: &Tensor, destination: usize, reduction: Reduction) -> Result<(), TorchError> {
+    pub fn reduce(&self, tensor: &Tensor, destination: usize, reduction: ReduceOp) -> Result<(), TorchError> {
         self.reduce_async(tensor, destination, reduction)?.wait()
     }
 
@@ -159,7 +159,7 @@ impl ProcessGroup {
     /// # Errors
     ///
     /// See above.
-    pub fn reduce_async(&self, tensor: &Tensor, destination: usize, reduction: Reduction) -> Result<Work, TorchError> {
+    pub fn reduce_async(&self, tensor: &Tensor, destination: usize, reduction: ReduceOp) -> Result<Work, TorchError> {
         self.start(Call { reduction, peer: destination, outputs: &[tensor], ..Call::new(Operation::Reduce) })
     }
 
@@ -190,7 +190,7 @@ impl ProcessGroup {
     /// # Errors
     ///
     /// See above; the mean of integers.
-    pub fn reduce_scatter(&self, tensors: &[Tensor], reduction: Reduction) -> Result<Tensor, TorchError> {
+    pub fn reduce_scatter(&self, tensors: &[Tensor], reduction: ReduceOp) -> Result<Tensor, TorchError> {
         self.reduce_scatter_async(tensors, reduction)?.wait()
     }
 
@@ -199,7 +199,7 @@ impl ProcessGroup {
     /// # Errors
     ///
     /// See above.
-    pub fn reduce_scatter_async(&self, tensors: &[Tensor], reduction: Reduction) -> Result<Work<Tensor>, TorchError> {
+    pub fn reduce_scatter_async(&self, tensors: &[Tensor], reduction: ReduceOp) -> Result<Work<Tensor>, TorchError> {
         let operation = Operation::ReduceScatter;
         self.check_one_for_each(operation, tensors, true)?;
         let mine = empty_like(&tensors[0])?;
@@ -397,7 +397,7 @@ impl ProcessGroup {
         if tensors().any(|tensor| !tensor.defined()) {
             return Err(self.argument(operation, "a tensor is undefined".into()));
         }
-        if call.reduction == Reduction::Mean
+        if call.reduction == ReduceOp::Mean
             && let Some(integers) = tensors().find(|tensor| !is_divisible(tensor.kind()))
         {
             let problem = format!("there is no mean of {:?}; convert to Float, or ask for the sum", integers.kind());

@@ -15,7 +15,7 @@ mod sync_batch_norm;
 mod verify;
 mod work;
 
-pub use collectives::Reduction;
+pub use collectives::ReduceOp;
 pub use error::DistributedError;
 pub use process_group::{Backend, GroupOptions, ProcessGroup};
 pub use reducer::{Compression, Reducer, ReducerOptions};

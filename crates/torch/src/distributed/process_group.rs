@@ -116,7 +116,7 @@ impl Default for GroupOptions {
 /// Dropping a group while an operation is running does not wait for it.
 ///
 /// ```
-/// use fulgurite_torch::distributed::{GroupOptions, ProcessGroup, Reduction, Store, TcpStoreOptions};
+/// use fulgurite_torch::distributed::{GroupOptions, ProcessGroup, ReduceOp, Store, TcpStoreOptions};
 /// use fulgurite_torch::tch::Tensor;
 ///
 /// let store = Store::tcp(TcpStoreOptions { port: 0, is_server: true, ..Default::default() })?;
@@ -127,7 +127,7 @@ impl Default for GroupOptions {
 ///         scope.spawn(move || {
 ///             let group = ProcessGroup::new(store, rank, 2, &GroupOptions::default()).unwrap();
 ///             let number = Tensor::from(rank as f32 + 1.0);
-///             group.all_reduce(&number, Reduction::Sum).unwrap();
+///             group.all_reduce(&number, ReduceOp::Sum).unwrap();
 ///             assert_eq!(number, Tensor::from(3f32));
 ///         });
 ///     }

@@ -26,12 +26,12 @@ unsafe extern "C" {
 /// Dropping a work does not stop the operation, and leaves it open what is in its tensors.
 ///
 /// ```
-/// # use fulgurite_torch::distributed::{GroupOptions, ProcessGroup, Reduction, Store, TcpStoreOptions};
+/// # use fulgurite_torch::distributed::{GroupOptions, ProcessGroup, ReduceOp, Store, TcpStoreOptions};
 /// # use fulgurite_torch::tch::Tensor;
 /// # let store = Store::tcp(TcpStoreOptions { port: 0, is_server: true, ..Default::default() })?;
 /// # let group = ProcessGroup::new(&store, 0, 1, &GroupOptions::default())?;
 /// let sum = Tensor::from(3f32);
-/// let work = group.all_reduce_async(&sum, Reduction::Sum)?;
+/// let work = group.all_reduce_async(&sum, ReduceOp::Sum)?;
 /// // Something else can be done here.
 /// work.wait()?;
 /// assert_eq!(sum, Tensor::from(3f32));

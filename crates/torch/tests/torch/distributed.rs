@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fulgurite_torch::TorchError;
-use fulgurite_torch::distributed::{Backend, GroupOptions, ProcessGroup, Reduction, Store, TcpStoreOptions, Work};
+use fulgurite_torch::distributed::{Backend, GroupOptions, ProcessGroup, ReduceOp, Store, TcpStoreOptions, Work};
 use fulgurite_torch::tch::{Device, Kind, Tensor};
 
 fn server(timeout: Duration) -> Store {
@@ -53,11 +53,11 @@ mod collectives {
             assert_eq!(tensor, floats(&[2.0, 10.0]));
 
             for (reduction, expected) in [
-                (Reduction::Sum, [3.0, 30.0]),
-                (Reduction::Mean, [1.0, 10.0]),
-                (Reduction::Min, [0.0, 10.0]),
-                (Reduction::Max, [2.0, 10.0]),
-                (Reduction::Product, [0.0, 1000.0]),
+                (ReduceOp::Sum, [3.0, 30.0]),
+                (ReduceOp::Mean, [1.0, 10.0]),
+                (ReduceOp::Min, [0.0, 10.0]),
+                (ReduceOp::Max, [2.0, 10.0]),
+                (ReduceOp::Product, [0.0, 1000.0]),
             ] {
                 let tensor = own();
                 group.all_reduce(&tensor, reduction).unwrap();
@@ -65,7 +65,7 @@ mod collectives {
             }
 
             let tensor = own();
-            group.reduce(&tensor, 1, Reduction::Mean).unwrap();
+            group.reduce(&tensor, 1, ReduceOp::Mean).unwrap();
             assert_eq!(tensor, if rank == 1 { floats(&[1.0, 10.0]) } else { own() });
 
             let gathered = group.all_gather(&own()).unwrap();
@@ -75,9 +75,9 @@ mod collectives {
             assert_eq!(gathered.map(|all| all.len()), (rank == 1).then_some(3));
 
             let parts: Vec<Tensor> = (0..3).map(|to| floats(&[(10 * rank + to) as f32])).collect();
-            let sum = group.reduce_scatter(&parts, Reduction::Sum).unwrap();
+            let sum = group.reduce_scatter(&parts, ReduceOp::Sum).unwrap();
             assert_eq!(sum, floats(&[(30 + 3 * rank) as f32]));
-            let mean = group.reduce_scatter(&parts, Reduction::Mean).unwrap();
+            let mean = group.reduce_scatter(&parts, ReduceOp::Mean).unwrap();
             assert_eq!(mean, floats(&[(10 + rank) as f32]));
 
             let mine = floats(&[0.0]);
@@ -137,14 +137,14 @@ mod collectives {
             let columns = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
             let column = columns.select(1, group.rank() as i64);
             let _ = column.shallow_clone().fill_(1.0);
-            group.all_reduce(&columns.tr(), Reduction::Sum).unwrap();
-            group.all_reduce(&columns.select(1, 2), Reduction::Sum).unwrap();
+            group.all_reduce(&columns.tr(), ReduceOp::Sum).unwrap();
+            group.all_reduce(&columns.select(1, 2), ReduceOp::Sum).unwrap();
             assert_eq!(columns, floats(&[1.0, 1.0, 0.0, 1.0, 1.0, 0.0]).view([2, 3]));
             group.broadcast(&Tensor::zeros([0, 3], (Kind::Float, Device::Cpu)), 0).unwrap();
-            group.all_reduce(&Tensor::from(1.5f64), Reduction::Max).unwrap();
+            group.all_reduce(&Tensor::from(1.5f64), ReduceOp::Max).unwrap();
             for kind in [Kind::Half, Kind::BFloat16] {
                 let tensor = floats(&[1.0, 2.0]).to_kind(kind);
-                group.all_reduce(&tensor, Reduction::Mean).unwrap();
+                group.all_reduce(&tensor, ReduceOp::Mean).unwrap();
                 assert_eq!(tensor, floats(&[1.0, 2.0]).to_kind(kind));
             }
         });
@@ -166,7 +166,7 @@ mod collectives {
         ranks(2, &patient(), |group| {
             let tensors: Vec<Tensor> = (0..8).map(|i| Tensor::from(i as f32)).collect();
             let works: Vec<Work> =
-                tensors.iter().map(|tensor| group.all_reduce_async(tensor, Reduction::Sum).unwrap()).collect();
+                tensors.iter().map(|tensor| group.all_reduce_async(tensor, ReduceOp::Sum).unwrap()).collect();
             let gathered = group.all_gather_async(&floats(&[group.rank() as f32])).unwrap();
             for mut work in works {
                 assert!(work.wait_for(LONG).unwrap());
@@ -183,14 +183,14 @@ mod collectives {
         ranks(2, &patient(), |group| {
             let tensor = floats(&[1.0]);
             if group.rank() == 0 {
-                let mut work = group.all_reduce_async(&tensor, Reduction::Sum).unwrap();
+                let mut work = group.all_reduce_async(&tensor, ReduceOp::Sum).unwrap();
                 assert!(!work.wait_for(Duration::from_millis(20)).unwrap());
                 assert!(!work.is_completed());
                 group.store().unwrap().set("go", b"").unwrap();
                 work.wait().unwrap();
             } else {
                 group.store().unwrap().get("go").unwrap();
-                group.all_reduce(&tensor, Reduction::Sum).unwrap();
+                group.all_reduce(&tensor, ReduceOp::Sum).unwrap();
             }
             assert_eq!(tensor, floats(&[2.0]));
         });
@@ -219,7 +219,7 @@ mod collectives {
             for part in outer.iter().chain(&again) {
                 assert_eq!((part.rank(), part.size(), part.name()), (rank / 2, 2, "default[0, 2]"));
                 let tensor = floats(&[rank as f32]);
-                part.all_reduce(&tensor, Reduction::Max).unwrap();
+                part.all_reduce(&tensor, ReduceOp::Max).unwrap();
                 assert_eq!(tensor, floats(&[2.0]));
             }
             group.barrier().unwrap();
@@ -236,10 +236,10 @@ mod collectives {
     fn a_group_of_one_needs_nobody() {
         ranks(1, &patient(), |group| {
             let tensor = floats(&[4.0]);
-            group.all_reduce(&tensor, Reduction::Mean).unwrap();
+            group.all_reduce(&tensor, ReduceOp::Mean).unwrap();
             group.broadcast(&tensor, 0).unwrap();
             assert_eq!(group.all_gather(&tensor).unwrap(), [floats(&[4.0])]);
-            assert_eq!(group.reduce_scatter(&[tensor.copy()], Reduction::Sum).unwrap(), tensor);
+            assert_eq!(group.reduce_scatter(&[tensor.copy()], ReduceOp::Sum).unwrap(), tensor);
             group.barrier().unwrap();
         });
     }
@@ -254,7 +254,7 @@ mod collectives {
                     scope.spawn(move || {
                         let group = ProcessGroup::new(store, rank, 2, &patient()).unwrap();
                         let tensor = floats(&[round as f32]);
-                        group.all_reduce(&tensor, Reduction::Sum).unwrap();
+                        group.all_reduce(&tensor, ReduceOp::Sum).unwrap();
                         assert_eq!(tensor, floats(&[2.0 * round as f32]));
                     });
                 }
@@ -286,15 +286,15 @@ mod errors {
             };
             assert_eq!(said(group.broadcast(&tensor, 2)), "there is no rank 2; ranks count from 0");
             assert_eq!(
-                said(group.all_reduce(&integers, Reduction::Mean)),
+                said(group.all_reduce(&integers, ReduceOp::Mean)),
                 "there is no mean of Int64; convert to Float, or ask for the sum"
             );
             assert_eq!(
-                said(group.reduce_scatter(&[tensor.copy()], Reduction::Sum).map(drop)),
+                said(group.reduce_scatter(&[tensor.copy()], ReduceOp::Sum).map(drop)),
                 "1 tensors were given, and every rank needs one"
             );
             assert_eq!(
-                said(group.reduce_scatter(&[tensor.copy(), floats(&[1.0, 2.0])], Reduction::Sum).map(drop)),
+                said(group.reduce_scatter(&[tensor.copy(), floats(&[1.0, 2.0])], ReduceOp::Sum).map(drop)),
                 "the tensors differ: one is [1] of Float, another [2] of Float"
             );
             let wrong = if group.rank() == 0 { None } else { Some(&[][..]) };
@@ -348,7 +348,7 @@ mod errors {
     fn an_operation_that_another_rank_does_not_call_times_out() {
         let messages = ranks(2, &impatient(), |group| {
             if group.rank() == 0 {
-                let error = group.all_reduce(&floats(&[1.0]), Reduction::Sum).unwrap_err();
+                let error = group.all_reduce(&floats(&[1.0]), ReduceOp::Sum).unwrap_err();
                 group.store().unwrap().set("done", b"").unwrap();
                 Some(error.to_string())
             } else {
@@ -366,7 +366,7 @@ mod errors {
         let messages = ranks(3, &impatient(), |group| {
             let result = match group.rank() {
                 2 => group.broadcast(&floats(&[1.0]), 0),
-                _ => group.all_reduce(&floats(&[1.0]), Reduction::Sum),
+                _ => group.all_reduce(&floats(&[1.0]), ReduceOp::Sum),
             };
             result.err().map(|error| error.to_string()).unwrap_or_default()
         });
@@ -379,7 +379,7 @@ mod errors {
         let start = Instant::now();
         let messages = ranks(2, &patient(), |group| {
             group.barrier().unwrap();
-            (group.rank() == 0).then(|| group.all_reduce(&floats(&[1.0]), Reduction::Sum).unwrap_err().to_string())
+            (group.rank() == 0).then(|| group.all_reduce(&floats(&[1.0]), ReduceOp::Sum).unwrap_err().to_string())
         });
         let message = messages[0].as_ref().unwrap();
         assert!(
@@ -396,7 +396,7 @@ mod errors {
             if group.rank() == 0 {
                 let store = group.store().unwrap();
                 for _ in 0..4 {
-                    drop(group.all_reduce_async(&floats(&[1.0]), Reduction::Sum).unwrap());
+                    drop(group.all_reduce_async(&floats(&[1.0]), ReduceOp::Sum).unwrap());
                 }
                 drop(group);
                 store.set("dropped", b"").unwrap();
@@ -427,7 +427,7 @@ mod debug {
     fn what_is_right_works_as_without() {
         ranks(2, &watchful(), |group| {
             let tensor = floats(&[group.rank() as f32]);
-            group.all_reduce(&tensor, Reduction::Sum).unwrap();
+            group.all_reduce(&tensor, ReduceOp::Sum).unwrap();
             assert_eq!(tensor, floats(&[1.0]));
             assert_eq!(group.all_gather_bytes(b"ab").unwrap().len(), 2);
             group.barrier().unwrap();
@@ -438,7 +438,7 @@ mod debug {
     fn shapes_that_differ_are_shown() {
         let messages = ranks(2, &watchful(), |group| {
             let tensor = Tensor::zeros([2 + group.rank() as i64], (Kind::Float, Device::Cpu));
-            group.all_reduce(&tensor, Reduction::Sum).unwrap_err().to_string()
+            group.all_reduce(&tensor, ReduceOp::Sum).unwrap_err().to_string()
         });
         for (rank, message) in messages.iter().enumerate() {
             let begin =
@@ -453,7 +453,7 @@ mod debug {
         let messages = ranks(2, &watchful(), |group| {
             let tensor = floats(&[1.0]);
             let result =
-                if group.rank() == 0 { group.all_reduce(&tensor, Reduction::Sum) } else { group.broadcast(&tensor, 0) };
+                if group.rank() == 0 { group.all_reduce(&tensor, ReduceOp::Sum) } else { group.broadcast(&tensor, 0) };
             result.unwrap_err().to_string()
         });
         assert!(messages[0].contains("ALLREDUCE") && messages[0].contains("BROADCAST"), "{}", messages[0]);
@@ -465,7 +465,7 @@ mod debug {
             let skips = group.rank() == 2;
             (!skips)
                 .then(|| {
-                    let error = group.all_reduce(&floats(&[1.0]), Reduction::Sum).unwrap_err().to_string();
+                    let error = group.all_reduce(&floats(&[1.0]), ReduceOp::Sum).unwrap_err().to_string();
                     if group.rank() == 0 {
                         group.store().unwrap().set("done", b"").unwrap();
                     }

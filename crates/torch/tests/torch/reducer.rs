@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use fulgurite_torch::distributed::{Compression, ProcessGroup, Reducer, ReducerOptions, Reduction, verify_parameters};
+use fulgurite_torch::distributed::{Compression, ProcessGroup, ReduceOp, Reducer, ReducerOptions, verify_parameters};
 use fulgurite_torch::grad::{self, backward};
 use fulgurite_torch::profiler;
 use fulgurite_torch::tch::{self, Device, Kind, Tensor};
@@ -315,7 +315,7 @@ fn gradients_of_many_backward_passes_agree_to_the_bit() {
             descend(&net);
         }
         let worst = loss(&net, &x, &y).detach();
-        group.all_reduce(&worst, Reduction::Max).unwrap();
+        group.all_reduce(&worst, ReduceOp::Max).unwrap();
         vec![worst.double_value(&[]).to_string()]
     };
     let Some(said) = processes("reducer::gradients_of_many_backward_passes_agree_to_the_bit", run) else { return };

@@ -299,7 +299,7 @@ impl Config<'_> {
         }
     }
 
-    /// Which class an option is of, if that is said, and its own name.
+    /// The class that an option belongs to, if given, and the name of the option.
     fn class_option<'p>(
         &self,
         place: &[&str],

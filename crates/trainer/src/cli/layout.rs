@@ -101,7 +101,7 @@ impl Layout {
             fields.insert("plugins".into(), plugins);
         }
         trainer["description"] = "The trainer.".into();
-        let optimizer = "The optimizer, by class; takes the place of the model's own.";
+        let optimizer = "The optimizer, by class; replaces the model's.";
         let scheduler = "The learning-rate scheduler of `optimizer`, by class.";
         let schema = json!({ "properties": {
             "seed_everything": {
@@ -117,7 +117,7 @@ impl Layout {
             "ckpt_path": {
                 "type": ["string", "null"],
                 "default": null,
-                "description": "The checkpoint to start from: a file, a run folder, `best`, `last`, `hpc` or `auto`. Fit goes on where it was written; the others take its weights.",
+                "description": "The checkpoint to start from: a file, a run folder, `best`, `last`, `hpc` or `auto`. Fit resumes from it; the others load its weights.",
             },
             "verbose": {
                 "type": "boolean",

@@ -22,7 +22,7 @@ use crate::plugin::Plugin;
 /// A complete configuration.
 pub(super) struct Resolved {
     pub root: Node,
-    /// What ranks need to be told to come to the same.
+    /// What ranks need to resolve the same configuration.
     pub passed: Option<String>,
 }
 

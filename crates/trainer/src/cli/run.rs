@@ -1,4 +1,4 @@
-//! From arguments to a run.
+//! Creates a run from the arguments.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -16,12 +16,12 @@ pub(super) fn class_slot(kind: Kind, is_list: bool, default: Value, description:
 pub(super) struct Schema<'a>(pub &'a Value);
 
 impl<'a> Schema<'a> {
-    /// What kind of classes stands here, if any.
+    /// The kind of classes expected here, if any.
     pub(super) fn classes(self) -> Option<Kind> {
         Kind::from_name(self.0.get("x-classes")?.as_str()?)
     }
 
-    /// Whether several classes may stand here.
+    /// Whether several classes are allowed here.
     pub(super) fn is_class_list(self) -> bool {
         self.0.get("x-list") == Some(&Value::Bool(true))
     }

@@ -125,7 +125,7 @@ fn read_shards(index: &Path, checksums: Checksums) -> Result<Source, Error> {
     let text = text.map_err(|error| wrong(index, format!("cannot be read: {error}")))?;
     let parsed: Json = serde_json::from_str(&text).map_err(|error| wrong(index, format!("is not JSON: {error}")))?;
     let malformed =
-        || wrong(index, "is no index of shards: `weight_map` does not say which file has which tensor".into());
+        || wrong(index, "is not an index of shards: `weight_map` does not say which file has which tensor".into());
     let map = parsed.get("weight_map").and_then(Json::as_object).ok_or_else(malformed)?;
     let folder = index.parent().unwrap_or(Path::new(""));
     let mut shards: HashMap<&str, HashMap<String, Value>> = HashMap::new();

@@ -82,7 +82,7 @@ impl Convert {
     }
 }
 
-/// What a file's name asks for.
+/// The format requested by a file's extension.
 #[derive(Clone, Copy, PartialEq)]
 enum Target {
     Lightning,
@@ -125,7 +125,7 @@ impl Change {
             weights = self.written_out(weights).map_err(wrong)?;
             if !others.is_empty() {
                 let names: Vec<String> = others.iter().map(|(name, _)| text::value(name)).collect();
-                notes.push(format!("left out, because they are no tensors: {}", names.join(", ")));
+                notes.push(format!("left out, because they are not tensors: {}", names.join(", ")));
             }
         }
         let left_out = |kept: &dyn Fn(&str) -> bool| {

@@ -88,7 +88,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &Console, wid
     }
 }
 
-/// What is wrong with the arguments, in a line; the help, where there were none.
+/// The error in the arguments, in one line; the help, if there were none.
 fn mistake(error: &clap::Error) -> String {
     let text = error.to_string();
     match error.kind() {

@@ -255,7 +255,7 @@ fn entries(checkpoint: &Dict, key: &str) -> Vec<(String, String)> {
     dict.iter().map(|(name, value)| (text::value(name), described(value))).collect()
 }
 
-/// What the loops have counted.
+/// The counters of the loops.
 fn progress(checkpoint: &Dict) -> Table {
     let mut table = Table::new(&["loop", "", ">ready", ">started", ">processed", ">completed"]);
     if let Ok(loops) = checkpoint.dict("loops") {

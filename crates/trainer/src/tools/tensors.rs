@@ -8,7 +8,7 @@ use fulgurite_torch::{TorchError, Value};
 
 use super::dtype::dtype_name;
 
-/// Bytes of a way that are written out.
+/// The maximum length of a printed path, in bytes.
 const LONGEST_WAY: usize = 1000;
 
 /// A tree as a list of what is at its ends, each with the way to it.
@@ -55,7 +55,7 @@ pub(super) fn bytes(tensor: &Tensor) -> u64 {
     (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64
 }
 
-/// Where a tensor lies and how it is seen: the same for tied tensors.
+/// The memory location and view of a tensor: the same for tied tensors.
 pub(super) type Place = (usize, Vec<i64>, Vec<i64>, &'static str);
 
 pub(super) fn place(tensor: &Tensor) -> Place {

@@ -5,7 +5,7 @@ use fulgurite_torch::{Dict, Value, printable_in_line};
 
 use super::dtype::dtype_name;
 
-/// Items of a list that are written out.
+/// The maximum number of list items that are printed.
 const ITEMS: usize = 8;
 /// A column that is too wide gets no narrower than this.
 const NARROWEST: usize = 12;

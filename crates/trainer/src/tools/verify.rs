@@ -16,7 +16,7 @@ pub(super) struct Verify {
     files: Vec<PathBuf>,
 }
 
-/// How the names of checkpoints end.
+/// The file extensions of checkpoints.
 const EXTENSIONS: [&str; 5] = ["ckpt", "pt", "pth", "bin", "safetensors"];
 
 impl Verify {

@@ -54,12 +54,12 @@ pub(crate) fn requeues_and_resumes() {
     let plan = "default_loggers signal=SIGUSR1";
     let first = cluster.run(&format!("{plan} batch=3"), JOB);
     first.said(&["SIGUSR1 in batch", "saved hpc_ckpt_1.ckpt", "teardown after batch 3", &requeued(1)]).with_code(138);
-    assert!(first.errors.contains("job 4711 is requeued; its next run goes on from"), "{}", first.errors);
+    assert!(first.errors.contains("job 4711 is requeued; its next run resumes from"), "{}", first.errors);
     assert_eq!(cluster.asked(), "requeue 4711\n");
     // In validation, after the fourth batch of the run.
     let second = cluster.run(&format!("{plan} validation=1 seed=3"), JOB);
     second.said(&["SIGUSR1 in validation", "saved hpc_ckpt_2.ckpt", "teardown after batch 1", &requeued(2)]);
-    assert!(second.errors.contains("job 4711 goes on from"), "{}", second.errors);
+    assert!(second.errors.contains("job 4711 resumes from"), "{}", second.errors);
     let third = cluster.run(&format!("{plan} seed=4"), JOB);
     assert_eq!(third.results(), straight(plan).results(), "{}", third.errors);
     assert_eq!(cluster.asked(), "requeue 4711\nrequeue 4711\n");
@@ -81,7 +81,7 @@ pub(crate) fn goes_on_when_the_scheduler_refuses() {
         let ended = cluster.run(&format!("csv signal=SIGUSR1 {moment}"), JOB);
         assert_eq!(ended.results(), straight("csv").results(), "{}", ended.errors);
         assert!(ended.lines.contains(&format!("teardown after batch {trained}")));
-        let warning = "the job is not requeued, so training goes on: `scontrol requeue 4711` ended with exit status: 1: Access denied (3 attempts)";
+        let warning = "the job is not requeued, so training continues: `scontrol requeue 4711` ended with exit status: 1: Access denied (3 attempts)";
         assert!(ended.errors.contains(warning), "{}", ended.errors);
         assert_eq!(cluster.asked(), "requeue 4711\n".repeat(3));
         assert!(cluster.path().join("hpc_ckpt_1.ckpt").exists());

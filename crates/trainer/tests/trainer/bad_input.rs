@@ -137,7 +137,7 @@ fn modules_that_lack_something() {
     check(
         quiet().build().unwrap().fit(&mut module(), ()),
         expect![
-            "fit needs `train_dataloader`, and `Module` does not implement it; implement `LightningModule::train_dataloader`, or hand a loader to `fit`"
+            "fit needs `train_dataloader`, and `Module` does not implement it; implement `LightningModule::train_dataloader`, or pass a loader to `fit`"
         ],
     );
     check(

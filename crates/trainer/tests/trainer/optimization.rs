@@ -158,7 +158,7 @@ fn an_optimizer_may_evaluate_a_batch_several_times() {
     let error = quiet().accumulate_grad_batches(2).build().unwrap().fit(&mut module, batches(&[1.0, 1.0])).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the optimizer evaluates the loss several times per step, and accumulate_grad_batches=2 has dropped the earlier batches of the window by then; set it to 1, or take another optimizer"
+        "the optimizer evaluates the loss several times per step, and accumulate_grad_batches=2 has dropped the earlier batches of the window by then; set it to 1, or use another optimizer"
     );
 }
 

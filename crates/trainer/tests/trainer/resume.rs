@@ -307,7 +307,7 @@ fn fit(setup: Setup, ckpt_path: Option<&Path>, change: impl FnOnce(TrainerBuilde
     let mut trainer = change(builder).build().unwrap();
     let mut net = Net::new(setup);
     trainer.ckpt_path(ckpt_path).fit(&mut net, ()).unwrap();
-    assert!(!console.contents().contains("does not go on exactly"), "{}", console.contents());
+    assert!(!console.contents().contains("does not resume exactly"), "{}", console.contents());
     let weights = params::named_parameters(&net.vars);
     let weights = weights.iter().flat_map(|(_, w)| Vec::<f32>::try_from(w.detach().flatten(0, -1)).unwrap());
     let rows = logger.take().into_iter().filter_map(|call| match call {
@@ -467,7 +467,7 @@ fn a_stream_that_cannot_be_repeated_is_warned_of_once() {
             .build()
             .unwrap();
         trainer.ckpt_path(resume.then_some(path.as_path())).fit(&mut Net::new(PLAIN), loader).unwrap();
-        console.contents().matches("cannot go on exactly where it was: 3 batches").count()
+        console.contents().matches("cannot resume exactly where it was: 3 batches").count()
     };
     assert_eq!((run(false), run(true)), (0, 1));
 }

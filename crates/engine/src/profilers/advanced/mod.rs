@@ -80,7 +80,7 @@ struct OpenAction {
     start: u64,
     /// Time of the actions inside it.
     inside: u64,
-    /// Its own phase, or that of what is around it.
+    /// The phase of the action, or that of the enclosing action.
     phase: Phase,
 }
 

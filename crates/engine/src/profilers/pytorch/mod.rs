@@ -54,7 +54,7 @@ pub struct PyTorchProfiler {
     traces: Vec<PathBuf>,
 }
 
-/// How far a stage has come.
+/// The progress of a stage.
 #[derive(Debug, Clone, Copy, Default)]
 struct StageProgress {
     /// Batches seen.

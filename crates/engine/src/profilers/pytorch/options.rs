@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::schedule::ProfilerSchedule;
 
-/// What the table of key averages is sorted by, the greatest first.
+/// The sort key of the table of key averages, in descending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -37,7 +37,7 @@ impl Default for ProfilerSchedule {
     }
 }
 
-/// What to do with a batch.
+/// The action for a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BatchAction {
     Leave,
@@ -62,7 +62,7 @@ impl ProfilerSchedule {
         self.wait + self.warmup + self.active
     }
 
-    /// What to do with a batch, 0-based.
+    /// The action for a batch, by its 0-based index.
     pub(super) fn action(&self, batch: u64) -> BatchAction {
         let Some(batch) = batch.checked_sub(self.skip_first) else { return BatchAction::Leave };
         if self.repeat > 0 && batch / self.cycle() >= self.repeat {

@@ -17,7 +17,7 @@ impl TrainerState {
         self.fit.epoch.optimization.global_step()
     }
 
-    /// How far the run has come, in every unit.
+    /// The progress of the run, in every unit.
     pub fn progress(&self) -> Progress {
         let mut progress = self.fit.progress();
         progress.val_batch = *self.evaluation().batches();
@@ -187,7 +187,7 @@ impl TrainerState {
         if !met && self.should_stop() {
             let min_steps = self.config.min_steps.map_or("none".to_owned(), |n| n.to_string());
             self.warn(&format!(
-                "the run was asked to stop before min_epochs={min_epochs} and min_steps={min_steps} were met; training goes on until they are"
+                "the run was asked to stop before min_epochs={min_epochs} and min_steps={min_steps} were met; training continues until they are"
             ));
         }
         met

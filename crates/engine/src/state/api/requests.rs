@@ -64,7 +64,8 @@ impl TrainerState {
         self.saves.loaded_from()
     }
 
-    /// What tells the checkpoints of this run, and of those it continues with, from others; `None` before the first.
+    /// The identifier shared by the checkpoints of this run and of the runs it was resumed from; `None` before the
+    /// first checkpoint.
     pub fn run_id(&self) -> Option<&str> {
         self.saves.run_id()
     }

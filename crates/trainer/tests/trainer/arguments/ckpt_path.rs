@@ -169,7 +169,7 @@ fn after_a_crash_fit_goes_on_by_itself() {
     trainer.save_checkpoint(&mut module, &path, false).unwrap();
     let (trained, said) = fit();
     assert_eq!(trained, 1);
-    expect!["warning: an error ended the last run, so this one goes on from ROOT/crash.ckpt; set ckpt_path to start from another"]
+    expect!["warning: an error ended the last run, so this one resumes from ROOT/crash.ckpt; set ckpt_path to start from another"]
         .assert_eq(&said.lines().next().unwrap().replace(root.path().to_str().unwrap(), "ROOT"));
     // Only fit does.
     let mut module = weight();

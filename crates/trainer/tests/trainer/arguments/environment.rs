@@ -48,8 +48,7 @@ fn it_gives_defaults_and_arguments_win() {
 
 #[test]
 fn a_wrong_value_and_an_unknown_variable_are_named() {
-    let refused =
-        "the environment variable PL_TRAINER_MAX_EPOCHS=three is no value of `max_epochs`; write one, or unset it";
+    let refused = "the environment variable PL_TRAINER_MAX_EPOCHS=three is not a valid value of `max_epochs`; write one, or unset it";
     assert_eq!(with(&[("PL_TRAINER_MAX_EPOCHS", "three")]), format!("{refused}\nErr({refused})"));
     assert_eq!(
         with(&[("PL_TRAINER_MAX_EPOCH", "3")]),
@@ -60,7 +59,8 @@ fn a_wrong_value_and_an_unknown_variable_are_named() {
         "None 7 None\nwarning: the environment variable PL_TRAINER_GPUS is about an argument that no longer exists: Lightning 2.0 \
          removed it; write `accelerator: gpu` and how many as `devices`\nOk(None)"
     );
-    let empty = "the environment variable PL_TRAINER_MAX_EPOCHS= is no value of `max_epochs`; write one, or unset it";
+    let empty =
+        "the environment variable PL_TRAINER_MAX_EPOCHS= is not a valid value of `max_epochs`; write one, or unset it";
     assert_eq!(with(&[("PL_TRAINER_MAX_EPOCHS", "")]), format!("{empty}\nErr({empty})"));
     assert_eq!(
         with(&[("PL_GLOBAL_SEED", "")]),

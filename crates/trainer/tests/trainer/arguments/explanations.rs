@@ -147,9 +147,7 @@ fn callbacks_that_the_modules_replace() {
     let replaced: Vec<&str> = said.lines().filter(|line| line.contains("configure_callbacks")).collect();
     assert_eq!(
         replaced,
-        [
-            "the module's `configure_callbacks` takes the place of the trainer's EarlyStopping{'monitor': 'other', 'mode': 'min'}"
-        ]
+        ["the module's `configure_callbacks` replaces the trainer's EarlyStopping{'monitor': 'other', 'mode': 'min'}"]
     );
 }
 

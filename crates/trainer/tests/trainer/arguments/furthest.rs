@@ -198,9 +198,9 @@ fn auto_goes_on_with_runs_of_the_same_hyper_parameters_alone() {
     // Seen before: "Finished", and nothing trained.
     let (trained, said) = fit(0.2, 2, "auto");
     assert_eq!(trained, 4);
-    let passed = "ROOT/lightning_logs/version_0/checkpoints/epoch=2-step=6.ckpt is passed over, because its run had other hyper-parameters: lr=0.1 instead of 0.2; give its path to go on with it";
+    let passed = "ROOT/lightning_logs/version_0/checkpoints/epoch=2-step=6.ckpt is skipped, because its run had other hyper-parameters: lr=0.1 instead of 0.2; give its path to resume from it";
     assert!(said.contains(passed), "{said}");
-    assert!(said.contains("there is no checkpoint to go on from, so this is a fresh start"), "{said}");
+    assert!(said.contains("there is no checkpoint to resume from, so this is a fresh start"), "{said}");
     // What may change: each goes on with its own, in its folder, to another number of epochs.
     for (lr, epochs, trained) in [(0.1, 4, 2), (0.2, 4, 4)] {
         assert_eq!(fit(lr, epochs, "auto").0, trained);

@@ -115,7 +115,7 @@ fn kept(checkpoint: ModelCheckpoint, losses: &[f64], lag: usize, failing: &[&'st
         .build()
         .unwrap();
     trainer.fit(&mut Scripted::new(losses), (batches(4), batches(1))).unwrap();
-    assert_eq!(console.contents().matches("warning: a save failed, and the run goes on").count(), failing.len());
+    assert_eq!(console.contents().matches("warning: a save failed, and the run continues").count(), failing.len());
 
     let said = trainer.callback::<ModelCheckpoint>().unwrap();
     let models: Vec<String> =

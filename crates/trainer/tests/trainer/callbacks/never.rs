@@ -66,13 +66,13 @@ fn a_trigger_that_cannot_come_is_told_of() {
             new().every_n_train_steps(13),
             unchanged,
             1,
-            format!("{will} every_n_train_steps=13 does not come in a run of 12 steps; lower it"),
+            format!("{will} every_n_train_steps=13 does not occur in a run of 12 steps; lower it"),
         ),
         (
             new().every_n_epochs(5),
             unchanged,
             1,
-            format!("{will} every_n_epochs=5 does not come in a run of 4 epochs; lower it"),
+            format!("{will} every_n_epochs=5 does not occur in a run of 4 epochs; lower it"),
         ),
         (
             new().save_on_train_epoch_end(false),

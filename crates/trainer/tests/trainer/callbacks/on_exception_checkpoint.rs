@@ -125,5 +125,5 @@ fn options_are_checked() {
     let nameless = OnExceptionCheckpoint::new("/tmp").filename("");
     let mut trainer = quiet(Path::new("/tmp")).max_epochs(1).callback(nameless).build().unwrap();
     let error = trainer.fit(&mut Scripted::new(&[1.0]), (batches(1), batches(1))).unwrap_err().to_string();
-    assert!(error.contains("is no name for a file"), "{error}");
+    assert!(error.contains("is not a file name"), "{error}");
 }

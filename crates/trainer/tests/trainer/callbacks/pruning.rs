@@ -333,13 +333,13 @@ fn what_cannot_be_is_refused() {
     refused(
         plain().amount(1.5),
         expect![
-            "ModelPruning::amount(1.5) is no share of the parameters; write a fraction from 0.0 to 1.0, or a count"
+            "ModelPruning::amount(1.5) is not a fraction of the parameters; write a fraction from 0.0 to 1.0, or a count"
         ],
     );
     refused(
         plain().amount(-1),
         expect![
-            "ModelPruning::amount(-1.0) is no share of the parameters; write a fraction from 0.0 to 1.0, or a count"
+            "ModelPruning::amount(-1.0) is not a fraction of the parameters; write a fraction from 0.0 to 1.0, or a count"
         ],
     );
     refused(

@@ -78,7 +78,7 @@ fn going_back_replaces_what_was_written_since() {
     let said = trainer.state().console().contents();
     let told = said.lines().filter(|line| line.contains("what it wrote after that is replaced"));
     let told: Vec<&str> =
-        told.filter_map(|line| line.split_once("goes on: ")?.1.split_once(';')).map(|(n, _)| n).collect();
+        told.filter_map(|line| line.split_once("continues: ")?.1.split_once(';')).map(|(n, _)| n).collect();
     assert_eq!(told, ["epoch=2-step=6.ckpt, epoch=1-step=4.ckpt", "epoch=2-step=6.ckpt"], "{said}");
     fit(root, latest(), &[1.0], 4, first());
     assert_eq!(files(&best), ["epoch=3-step=8@8", "last@8"]);

@@ -164,7 +164,7 @@ fn what_an_error_is_said_to_have_left_is_removed_only_if_it_is_a_checkpoint() {
     fs::write(&notes, "precious").unwrap();
     let builder = quiet(folder.path()).max_epochs(1).callback(OnExceptionCheckpoint::new(folder.path()));
     let mut trainer = builder.build().unwrap();
-    // A text is no checkpoint to go on from, which is an error; the one that is named is.
+    // A text is no checkpoint to resume from, which is an error; the one that is named is.
     trainer
         .ckpt_path(stranger(&folder.path().join("from"), |_| {}))
         .fit(&mut Scripted::new(&[1.0]), (batches(3), batches(1)))

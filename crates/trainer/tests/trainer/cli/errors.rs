@@ -241,7 +241,7 @@ fn values_that_cannot_be_are_refused_before_anything_runs() {
     args(
         "fit --trainer.num_nodes 0",
         expect![[r#"
-        error: num_nodes=0 is no machine at all; write 1
+        error: num_nodes=0 means no machine; write 1
     "#]],
     );
     args(

@@ -185,5 +185,5 @@ fn a_closure_and_a_scaler_do_not_go_together() {
     let mut bowl = Bowl(Pair::new(|_, _, _| Ok(())));
     bowl.0.trace.push("sgd");
     let error = quiet().plugin(fp16()).build().unwrap().fit(&mut bowl, batches(&[3.0])).unwrap_err();
-    expect!["optimizer_step_with evaluates the loss several times, which the gradient scaler of precision 16-mixed cannot follow; call optimizer_step after the backward pass, or take precision bf16-mixed"].assert_eq(&error.to_string());
+    expect!["optimizer_step_with evaluates the loss several times, which the gradient scaler of precision 16-mixed cannot follow; call optimizer_step after the backward pass, or use precision bf16-mixed"].assert_eq(&error.to_string());
 }

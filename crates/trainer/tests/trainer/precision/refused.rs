@@ -61,7 +61,7 @@ fn a_loss_is_evaluated_once_per_step() {
         &mut Twice(Weight::new()),
         &[1.0],
         expect![
-            "optimizer_step evaluates the loss several times per step, which the gradient scaler of precision 16-mixed cannot follow; evaluate it once, or take precision bf16-mixed"
+            "optimizer_step evaluates the loss several times per step, which the gradient scaler of precision 16-mixed cannot follow; evaluate it once, or use precision bf16-mixed"
         ],
     );
 }
@@ -75,7 +75,7 @@ fn a_loss_that_is_never_finite_ends_the_run() {
         &mut Weight::new(),
         &[INF],
         expect![
-            "Weight::optimizer_step failed (epoch 17, batch 0): the gradients are infinite or NaN in every step, although the loss scale is down to 3.0517578125e-5: the loss itself cannot be finite; find out why with `detect_anomaly`, lower the learning rate, or take precision bf16-mixed"
+            "Weight::optimizer_step failed (epoch 17, batch 0): the gradients are infinite or NaN in every step, although the loss scale is down to 3.0517578125e-5: the loss itself cannot be finite; find out why with `detect_anomaly`, lower the learning rate, or use precision bf16-mixed"
         ],
     );
 }

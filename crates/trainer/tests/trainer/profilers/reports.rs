@@ -112,7 +112,7 @@ fn refused(build: impl FnOnce(fulgurite::TrainerBuilder) -> fulgurite::TrainerBu
 fn what_cannot_be_is_said() {
     refused(
         |b| b.profiler("simpel"),
-        expect!["profiler=simpel is not known; write one of simple, advanced, pytorch, or hand over a `Profiler`"],
+        expect!["profiler=simpel is not known; write one of simple, advanced, pytorch, or pass a `Profiler`"],
     );
     refused(
         |b| b.barebones(true).profiler("simple"),
@@ -125,7 +125,7 @@ fn what_cannot_be_is_said() {
     let config: TrainerConfig = serde_json::from_value(serde_json::json!({ "profiler": "xla" })).unwrap();
     refused(
         |b| b.config(config),
-        expect!["profiler=xla is not known; write one of simple, advanced, pytorch, or hand over a `Profiler`"],
+        expect!["profiler=xla is not known; write one of simple, advanced, pytorch, or pass a `Profiler`"],
     );
 }
 

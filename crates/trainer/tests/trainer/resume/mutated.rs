@@ -1,5 +1,5 @@
 //! A checkpoint of which one entry is missing, or of another type. The run that goes on from it ends with an error, or says
-//! that it does not go on exactly; both name the entry. What may change without a word is listed.
+//! that it does not resume exactly; both name the entry. What may change without a word is listed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -212,7 +212,7 @@ fn no_entry_that_matters_is_passed_over() {
     assert_eq!(run(None, Some(&whole)).1, Ok(()));
     let (said, outcome) = run(Some(&whole), None);
     assert_eq!(outcome, Ok(()));
-    assert!(!said.contains("not go on exactly"), "{said}");
+    assert!(!said.contains("not resume exactly"), "{said}");
 
     let checkpoint = serialization::load(&whole).unwrap();
     let mut places = Vec::new();

@@ -234,7 +234,7 @@ fn what_cannot_be_is_said() {
     let mut trainer = quiet().build().unwrap();
     let loader = DataLoader::new(samples(8)).batch_size(2);
     let error = Tuner::new(&mut trainer).scale_batch_size(&mut net, loader, Default::default()).unwrap_err();
-    expect!["the batch-size finder makes the loaders anew with another batch size, and these were handed over ready-made; give a data module, or `()` and the module's own loader methods"]
+    expect!["the batch-size finder makes the loaders anew with another batch size, and these were passed directly; give a data module, or `()` and the module's own loader methods"]
         .assert_eq(&error.to_string());
     let options = BatchSizeFinderOptions::default().batch_arg_name("samples");
     let error = Tuner::new(&mut trainer).scale_batch_size(&mut net, (), options).unwrap_err();
