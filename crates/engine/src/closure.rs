@@ -8,18 +8,18 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::state::TrainerState;
 
+/// Evaluates the loss of the batch.
+type Evaluate<'a, M> = dyn FnMut(&mut Engine, &mut M, &mut dyn Optimizer) -> Result<Tensor, Error> + 'a;
+
 /// Runs the training step and the backward pass of a batch: the closure that an optimizer calls to evaluate the loss.
 pub struct OptimizerClosure<'a, M> {
     engine: &'a mut Engine,
-    evaluate: &'a mut dyn FnMut(&mut Engine, &mut M, &mut dyn Optimizer) -> Result<Tensor, Error>,
+    evaluate: &'a mut Evaluate<'a, M>,
     step: OptimizerStep,
 }
 
 impl<'a, M> OptimizerClosure<'a, M> {
-    pub(crate) fn new(
-        engine: &'a mut Engine,
-        evaluate: &'a mut dyn FnMut(&mut Engine, &mut M, &mut dyn Optimizer) -> Result<Tensor, Error>,
-    ) -> OptimizerClosure<'a, M> {
+    pub(crate) fn new(engine: &'a mut Engine, evaluate: &'a mut Evaluate<'a, M>) -> OptimizerClosure<'a, M> {
         OptimizerClosure { engine, evaluate, step: OptimizerStep::Taken }
     }
 

@@ -9,7 +9,6 @@ use fulgurite::torch::Dict;
 use fulgurite::{Console, TrainerBuilder};
 
 /// A trainer of one epoch on the CPU that prints into memory, and writes nothing.
-#[must_use]
 pub fn quiet() -> TrainerBuilder {
     Trainer::builder()
         .max_epochs(1)
@@ -22,26 +21,22 @@ pub fn quiet() -> TrainerBuilder {
 }
 
 /// Batches that are one number each.
-#[must_use]
 pub fn batches(values: &[f64]) -> Vec<Tensor> {
     values.iter().map(|&x| Tensor::from(x as f32)).collect()
 }
 
 /// This many batches of ones.
-#[must_use]
 pub fn ones(n: usize, shape: [i64; 2]) -> Vec<Tensor> {
     (0..n).map(|_| Tensor::ones(shape, (Kind::Float, Device::Cpu))).collect()
 }
 
 /// Batches of `size` inputs and targets, which `data` has under `<which>_x` and `<which>_y`.
-#[must_use]
 pub fn pairs(data: &Dict, which: &str, size: i64) -> Vec<(Tensor, Tensor)> {
     let tensor = |name: &str| data.tensor(&format!("{which}_{name}")).unwrap().split(size, 0);
     tensor("x").into_iter().zip(tensor("y")).collect()
 }
 
 /// Scalar parameters of these names, all 1.
-#[must_use]
 pub fn scalars<const N: usize>(names: [&str; N]) -> (nn::VarStore, [Tensor; N]) {
     let vars = nn::VarStore::new(Device::Cpu);
     let made = names.map(|name| vars.root().var(name, &[], nn::Init::Const(1.0)));
@@ -49,7 +44,6 @@ pub fn scalars<const N: usize>(names: [&str; N]) -> (nn::VarStore, [Tensor; N]) 
 }
 
 /// This test program again, to run one test of it, which is named with its modules.
-#[must_use]
 pub fn this_program(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture"]);
@@ -58,7 +52,6 @@ pub fn this_program(test: &str) -> Command {
 
 /// The `main` of a test program that handles its own processes or signals: runs the tests whose names contain an argument,
 /// or all, but those that contain what follows `--skip`.
-#[must_use]
 pub fn run_named(tests: &[(&str, fn())]) -> ExitCode {
     let (mut chosen, mut skipped) = (Vec::new(), Vec::new());
     let mut args = std::env::args().skip(1);

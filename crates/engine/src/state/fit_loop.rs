@@ -57,12 +57,14 @@ impl FitLoop {
 
     /// All counters.
     pub(crate) fn progress(&self) -> Progress {
-        let mut progress = Progress::default();
-        progress.epoch = self.epochs;
-        progress.batch = self.epoch.batches;
-        progress.is_last_batch = self.epoch.is_last_batch;
-        progress.batches_that_stepped = self.epoch.batches_that_stepped;
-        progress.scheduler = self.epoch.scheduler_steps;
+        let mut progress = Progress {
+            epoch: self.epochs,
+            batch: self.epoch.batches,
+            is_last_batch: self.epoch.is_last_batch,
+            batches_that_stepped: self.epoch.batches_that_stepped,
+            scheduler: self.epoch.scheduler_steps,
+            ..Progress::default()
+        };
         self.epoch.optimization.add_progress(&mut progress);
         self.epoch.validation.add_progress(&mut progress);
         progress

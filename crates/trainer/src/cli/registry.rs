@@ -42,9 +42,12 @@ pub(super) type MakeOptimizer = Box<dyn Fn(Vec<ParamGroupConfig>) -> Result<Box<
 
 type BuiltScheduler = Result<Box<dyn LrScheduler>, OptimError>;
 
+/// The length of the run, in the units of the scheduler's interval.
+type RunLength<'a> = dyn FnMut() -> Option<u32> + 'a;
+
 /// Creates a scheduler, which may request the length of the run.
 pub(super) struct MakeScheduler {
-    pub make: Box<dyn Fn(&mut dyn FnMut() -> Option<u32>) -> BuiltScheduler>,
+    pub make: Box<dyn Fn(&mut RunLength) -> BuiltScheduler>,
     pub needs_metric: bool,
 }
 
