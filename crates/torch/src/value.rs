@@ -470,6 +470,22 @@ impl<A: Into<Value>, B: Into<Value>> From<(A, B)> for Value {
     }
 }
 
+impl From<Opaque> for Value {
+    fn from(object: Opaque) -> Value {
+        Value::Opaque(object)
+    }
+}
+
+impl Value {
+    /// The object, if this is one that is not plain data.
+    pub fn as_opaque(&self) -> Option<&Opaque> {
+        match self {
+            Value::Opaque(object) => Some(object),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,8 +4,6 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use super::Value;
-
 /// An object that is not plain data, such as one of another language, within a tree of plain data. Hyper-parameters,
 /// predictions and the outputs of steps may hold it. Loggers show the name of its type, and it cannot be written to a
 /// file. Cloning it clones the handle; it equals itself alone.
@@ -60,25 +58,10 @@ impl PartialEq for Opaque {
     }
 }
 
-impl From<Opaque> for Value {
-    fn from(object: Opaque) -> Value {
-        Value::Opaque(object)
-    }
-}
-
-impl Value {
-    /// The object, if this is one that is not plain data.
-    pub fn as_opaque(&self) -> Option<&Opaque> {
-        match self {
-            Value::Opaque(object) => Some(object),
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Value;
     use crate::{Dict, serialization};
 
     #[test]
