@@ -206,7 +206,7 @@ fn one_rust_type_may_stand_for_several_classes_of_callbacks() {
     assert_eq!(
         said,
         [
-            "the module's `configure_callbacks` takes the place of the trainer's Watch",
+            "the module's `configure_callbacks` replaces the trainer's Watch",
             "Stop of the trainer",
             "Watch of the module"
         ]
