@@ -32,8 +32,9 @@ const TEST: &str = "test --release --config profile.release.package.fulgurite.op
                     --config profile.release.package.fulgurite-object-stores.opt-level=0 \
                     --config profile.release.package.fulgurite-optim.opt-level=0 \
                     --config profile.release.package.fulgurite-parity.opt-level=0 \
-                    --config profile.release.package.recipes.opt-level=0 \
-                    --config profile.release.package.fulgurite-torture.opt-level=0";
+                    --config profile.release.package.fulgurite-test-support.opt-level=0 \
+                    --config profile.release.package.fulgurite-torture.opt-level=0 \
+                    --config profile.release.package.recipes.opt-level=0";
 
 struct Machine(TempDir);
 

@@ -114,6 +114,7 @@ impl ModelSummary {
     /// # impl LightningModule for Line {
     /// #     type Batch = Tensor;
     /// #     fn vars(&self) -> &dyn Parameters { &self.vars }
+    /// #     fn training_step(&mut self, _: Self::Batch, _: &mut Step) -> Result<Loss> { Ok(Loss::skip()) }
     /// #     fn example_forward(&mut self) -> Result<Tensor> {
     /// #         Ok(Tensor::ones([8, 4], (Kind::Float, self.vars.device())).apply(&self.fc))
     /// #     }

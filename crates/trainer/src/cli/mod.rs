@@ -9,6 +9,7 @@
 //! # impl LightningModule for Classifier {
 //! #     type Batch = (Tensor, Tensor);
 //! #     fn vars(&self) -> &dyn Parameters { &self.vars }
+//! #     fn training_step(&mut self, _: Self::Batch, _: &mut Step) -> Result<Loss> { Ok(Loss::skip()) }
 //! # }
 //! # struct Points;
 //! # impl LightningDataModule for Points { type Batch = (Tensor, Tensor); }

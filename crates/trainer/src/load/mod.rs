@@ -74,6 +74,7 @@ const STATE_DICT_KEYS: [&str; 5] = ["state_dict", "model_state_dict", "model", "
 ///     fn vars(&self) -> &dyn Parameters { &self.vars }
 ///
 ///     fn hparams(&self) -> Result<Dict> { Ok(Dict::from_serialize(&self.hparams)) }
+/// #   fn training_step(&mut self, _: Self::Batch, _: &mut Step) -> Result<Loss> { Ok(Loss::skip()) }
 /// }
 ///
 /// # fn main() -> Result<()> {
