@@ -72,6 +72,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     /// Runs a few validation batches before training, to find mistakes early. All effects are discarded.
     fn sanity_check(&mut self) -> Result<(), Error> {
+        // Whether the module has validation loaders beside a training loader that was given is known once they are asked for.
+        if self.data.is_handed_over(false) && !self.data.is_handed_over(true) {
+            self.setup_eval_data(Stage::SanityCheck)?;
+            if !self.state().enable_validation() {
+                return Ok(());
+            }
+        }
         let state = self.state();
         let before = state.snapshot()?;
         let metrics = Metrics::new(state.config.barebones, !state.is_global_zero());
