@@ -19,6 +19,16 @@ use crate::state::SaveRequest;
 use crate::tuner::{BatchSizeFinderOptions, LearningRateFinderOptions, LrFind};
 
 impl Engine {
+    /// Starts the processes of the run, where the arguments ask for several and nobody has started them; every entry
+    /// point does so first. See [`Fabric::launch`](fulgurite_fabric::Fabric::launch).
+    ///
+    /// # Errors
+    ///
+    /// If the processes cannot be started.
+    pub fn launch(&mut self) -> Result<(), Error> {
+        Ok(self.state.fabric.launch()?)
+    }
+
     /// Trains `module`, from `ckpt_path` where one is given.
     ///
     /// # Errors
@@ -138,6 +148,7 @@ impl Engine {
         path: PathBuf,
         weights_only: bool,
     ) -> Result<(), Error> {
+        self.launch()?;
         let request = SaveRequest { weights_only, ..SaveRequest::new(path) };
         let mut run = Run::new(self, module, Source::Module);
         run.save(&request)?;
@@ -153,6 +164,7 @@ impl Engine {
         ckpt_path: Option<String>,
         body: impl FnOnce(&mut Run<'_, '_, M>) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        self.launch()?;
         self.prepare(entry)?;
         self.state.share_global_seed()?;
         self.state.follow_loggers_of_rank_zero()?;

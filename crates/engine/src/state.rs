@@ -130,7 +130,7 @@ impl TrainerState {
         self.fabric.device()
     }
 
-    /// Whether this process writes logs and checkpoints.
+    /// Whether this process writes logs and checkpoints: rank zero does, and before the ranks are started no process does.
     pub fn is_global_zero(&self) -> bool {
         self.fabric.is_global_zero()
     }

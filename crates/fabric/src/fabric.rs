@@ -9,6 +9,7 @@ use fulgurite_torch::params::{IncompatibleKeys, Parameters};
 use fulgurite_torch::tch::Device;
 use fulgurite_torch::{Dict, Value, params};
 
+use crate::launcher::{self, LaunchPlan};
 use crate::loggers::Logger;
 use crate::strategy::{ContextGuard, Ranks};
 use crate::{CheckpointIo, Commit, FabricError, Precision, RankZeroCheckpointIo, Strategy};
@@ -35,6 +36,8 @@ pub struct Fabric {
     strategy: Box<dyn Strategy>,
     precision: Box<dyn Precision>,
     checkpoint_io: Box<dyn CheckpointIo>,
+    /// How the processes of the run are started, where this is none of them.
+    launch_plan: Option<LaunchPlan>,
     warnings: Vec<String>,
     /// Whether backward passes end with the mean of the gradients of all processes.
     syncs_gradients: bool,
@@ -45,6 +48,26 @@ pub struct Fabric {
 }
 
 impl Fabric {
+    /// Starts the processes of the run, where the configuration asks for several and nobody has started them: the program
+    /// starts itself once for each. This call does not return then. It ends the process with their exit code when they have
+    /// ended, without running destructors. Otherwise it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the processes cannot be started; see [`launcher::launch`].
+    pub fn launch(&mut self) -> Result<(), FabricError> {
+        match &self.launch_plan {
+            // What comes after this is the ranks' work.
+            Some(plan) => std::process::exit(launcher::launch(plan)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether this process is one of the run: the only one, or one that was started for it.
+    pub fn is_launched(&self) -> bool {
+        self.launch_plan.is_none()
+    }
+
     /// The accelerator's name.
     pub fn accelerator(&self) -> &'static str {
         self.accelerator
@@ -110,12 +133,12 @@ impl Fabric {
         self.num_nodes
     }
 
-    /// The number of processes.
+    /// The number of processes that the run has, started or not.
     pub fn world_size(&self) -> usize {
         self.ranks().world_size
     }
 
-    /// The rank of this process among all processes.
+    /// The rank of this process among all processes; 0 before they are [started](Fabric::launch).
     pub fn global_rank(&self) -> usize {
         self.ranks().global
     }
@@ -130,9 +153,10 @@ impl Fabric {
         self.ranks().node
     }
 
-    /// Whether this process writes logs and checkpoints.
+    /// Whether this process writes logs and checkpoints: rank zero does, and before the ranks are
+    /// [started](Fabric::launch) no process does.
     pub fn is_global_zero(&self) -> bool {
-        self.global_rank() == 0
+        self.is_launched() && self.global_rank() == 0
     }
 
     /// Moves the parameters to the device and converts them to the precision, in place: every layer follows. With several

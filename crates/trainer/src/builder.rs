@@ -157,7 +157,8 @@ impl TrainerBuilder {
         self
     }
 
-    /// Builds the trainer.
+    /// Builds the trainer. Where the arguments ask for several processes, the first entry point starts them; see
+    /// [`Trainer::launch`].
     ///
     /// # Errors
     ///
@@ -198,7 +199,7 @@ impl TrainerBuilder {
             .precision(&config.precision)
             .configuration(in_common(&config))
             .rank_variables(rank_variables);
-        let mut fabric = fabric.build()?;
+        let mut fabric = fabric.configure()?;
         let warnings = fabric.take_warnings();
         if fabric.is_global_zero() {
             explain(&given, &console);

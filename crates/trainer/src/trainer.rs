@@ -33,6 +33,20 @@ impl Trainer {
         Trainer { engine }
     }
 
+    /// Starts the processes of the run, where the arguments ask for several and nobody has started them: the program starts
+    /// itself once for each. Every entry point does so first; call it earlier so that the processes alone do what follows,
+    /// such as creating a large model.
+    ///
+    /// Where it starts processes it does not return: it ends the program with their exit code when they have ended,
+    /// without running destructors. Otherwise it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the processes cannot be started.
+    pub fn launch(&mut self) -> Result<(), Error> {
+        self.engine.launch()
+    }
+
     /// Sets the checkpoint of an entry point; see [`EntryPoint::ckpt_path`] for keywords such as `best`.
     pub fn ckpt_path(&mut self, ckpt_path: impl Into<CkptPath>) -> EntryPoint<'_> {
         self.entry_point().ckpt_path(ckpt_path)

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use derive_setters::Setters;
 use fulgurite_torch::distributed::{Backend, GroupOptions, ProcessGroup};
 use fulgurite_torch::runtime;
+use fulgurite_torch::tch::Device;
 
 use super::{Fabric, on_rank_zero};
 use crate::environments::{self, ClusterEnvironment};
-use crate::launcher::{self, LaunchPlan};
+use crate::launcher::LaunchPlan;
 use crate::precision::Named;
-use crate::strategy::{Groups, Ranks, SINGLE_DEVICE, Strategies, StrategyChoice, StrategyContext};
+use crate::strategy::{
+    Groups, Ranks, SINGLE_DEVICE, Strategies, Strategy, StrategyChoice, StrategyContext, Unlaunched,
+};
 use crate::{DefaultCheckpointIo, Devices, FabricError, accelerator, precision};
 
 /// The configuration of a [`Fabric`]. Created by [`Fabric::builder`].
@@ -60,14 +63,29 @@ impl Fabric {
 }
 
 impl FabricBuilder {
-    /// The fabric. Where the configuration asks for several processes that nobody has started, the program starts itself
-    /// once for each: this call does not return then, and ends the process with their exit code when they have ended.
+    /// The fabric, [launched](Fabric::launch): where the configuration asks for several processes that nobody has started,
+    /// this call starts them, and does not return.
+    ///
+    /// # Errors
+    ///
+    /// As [`configure`](FabricBuilder::configure) and [`Fabric::launch`].
+    pub fn build(self) -> Result<Fabric, FabricError> {
+        let mut fabric = self.configure()?;
+        fabric.launch()?;
+        Ok(fabric)
+    }
+
+    /// The fabric, which starts processes only when it is [launched](Fabric::launch). In a process that was started for the
+    /// run this meets the others.
+    ///
+    /// Also tunes a process of the run once: see [`runtime::tune_allocator`](fulgurite_torch::runtime::tune_allocator) and
+    /// [`runtime::adapt_waiting`](fulgurite_torch::runtime::adapt_waiting).
     ///
     /// # Errors
     ///
     /// Unknown names; an accelerator or device this machine does not have; environment variables that contradict the
     /// arguments; a process that never came.
-    pub fn build(self) -> Result<Fabric, FabricError> {
+    pub fn configure(self) -> Result<Fabric, FabricError> {
         let accelerator = accelerator::accelerator(&self.accelerator)?;
         Strategies::check(self.strategy.name())?;
         Strategies::check_options(self.strategy.name(), self.strategy.options())?;
@@ -83,45 +101,67 @@ impl FabricBuilder {
         if is_single && world_size > 1 {
             return Err(Strategies::refuse_single_device(world_size));
         }
-        let connected = match world_size {
-            1 => None,
-            _ if !is_process => {
-                let plan = LaunchPlan::new(environment.as_ref(), devices.len(), self.num_nodes)?
-                    .timeout(self.strategy.timeout()?);
-                let plan = self.rank_variables.iter().fold(plan, |plan, (name, value)| plan.variable(name, value));
-                // What comes after this is the ranks' work.
-                std::process::exit(launcher::launch(&plan)?)
-            }
-            _ => {
-                environment.validate_settings(devices.len(), self.num_nodes)?;
-                Some(self.connect(environment.as_ref(), accelerator.name())?)
-            }
+        let launch_plan = match world_size > 1 && !is_process {
+            true => Some(self.launch_plan(environment.as_ref(), devices.len())?),
+            false => None,
         };
-        runtime::tune_allocator();
-        runtime::adapt_waiting();
-        let (ranks, groups) = connected.map_or((Ranks::ALONE, None), |(ranks, groups)| (ranks, Some(groups)));
-        let device = devices[ranks.local];
+        let (device, strategy) = match &launch_plan {
+            Some(plan) => {
+                let ranks =
+                    Ranks { node: environment.place().node_rank, world_size: plan.world_size(), ..Ranks::ALONE };
+                let strategy = Unlaunched::new(self.strategy.name().to_owned(), devices[0], ranks);
+                (devices[0], Box::new(strategy) as Box<dyn Strategy>)
+            }
+            None => self.strategy(environment.as_ref(), accelerator.name(), &devices, world_size)?,
+        };
         let Named { precision, warnings } = precision::precision(&self.precision, device)?;
-        let context = StrategyContext {
-            name: self.strategy.name().to_owned(),
-            device,
-            ranks,
-            groups,
-            options: self.strategy.options().clone(),
-            sync_batchnorm: self.sync_batchnorm,
-        };
-        let strategy = Strategies::make(context)?;
         Ok(Fabric {
             accelerator: accelerator.name(),
             num_nodes: self.num_nodes,
             precision,
             checkpoint_io: on_rank_zero(strategy.as_ref(), Box::new(DefaultCheckpointIo::new())),
             strategy,
+            launch_plan,
             warnings,
             syncs_gradients: true,
             loggers: Vec::new(),
             callbacks: Vec::new(),
         })
+    }
+
+    fn launch_plan(&self, environment: &dyn ClusterEnvironment, devices: usize) -> Result<LaunchPlan, FabricError> {
+        let plan = LaunchPlan::new(environment, devices, self.num_nodes)?.timeout(self.strategy.timeout()?);
+        Ok(self.rank_variables.iter().fold(plan, |plan, (name, value)| plan.variable(name, value)))
+    }
+
+    /// The device and strategy of a process of the run.
+    fn strategy(
+        &self,
+        environment: &dyn ClusterEnvironment,
+        accelerator: &'static str,
+        devices: &[Device],
+        world_size: usize,
+    ) -> Result<(Device, Box<dyn Strategy>), FabricError> {
+        let (ranks, groups) = match world_size {
+            1 => (Ranks::ALONE, None),
+            _ => {
+                environment.validate_settings(devices.len(), self.num_nodes)?;
+                let (ranks, groups) = self.connect(environment, accelerator)?;
+                (ranks, Some(groups))
+            }
+        };
+        runtime::tune_allocator();
+        runtime::adapt_waiting();
+        let device = devices[ranks.local];
+        let strategy = Strategies::make(StrategyContext {
+            name: self.strategy.name().to_owned(),
+            device,
+            ranks,
+            groups,
+            options: self.strategy.options().clone(),
+            sync_batchnorm: self.sync_batchnorm,
+        })?;
+        Ok((device, strategy))
     }
 
     /// Meets the other processes.

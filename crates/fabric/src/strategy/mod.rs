@@ -8,6 +8,7 @@ mod ddp_options;
 mod options;
 mod registry;
 mod single_device;
+mod unlaunched;
 
 use std::path::Path;
 
@@ -31,6 +32,7 @@ pub use options::Options;
 pub(crate) use registry::SINGLE_DEVICE;
 pub use registry::{Groups, NoOptions, Strategies, StrategyContext, StrategyFactory, options_schema};
 pub use single_device::SingleDeviceStrategy;
+pub(crate) use unlaunched::Unlaunched;
 
 /// The ranks of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -142,6 +142,8 @@ where
     fn execute(mut self, layout: &Layout, settings: Settings<M::Config, D::Config>) -> Result<Option<Outcome>> {
         let Settings { subcommand, seed, trainer: config, model, data, resolved } = settings;
         let mut trainer = self.build_trainer(layout, &resolved, config)?;
+        // The model and the data are the ranks' alone.
+        trainer.launch()?;
         if let Some(seed) = seed {
             rng::seed_everything(seed)?;
         }

@@ -9,9 +9,10 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use fulgurite::Trainer;
 use fulgurite::fabric::DdpOptions;
 use fulgurite::torch::{Dict, Value, serialization};
-use program::{BEGAN, PLAN, Plan, Report};
+use program::{BEGAN, BUILT, PLAN, Plan, Report};
 
 /// Not a test of its own: what the processes run that the tests start.
 #[test]
@@ -96,6 +97,24 @@ fn as_one_with_the_doubled_batch(plan: Plan) {
 #[test]
 fn two_ranks_do_what_one_does_with_the_doubled_batch() {
     as_one_with_the_doubled_batch(Plan::default());
+}
+
+#[test]
+fn ranks_are_started_by_the_run_and_not_with_the_trainer() {
+    let folder = folder();
+    reports(&Plan { folder: folder.path().into(), ..Plan::default() }, 2);
+    let built = std::fs::read_to_string(folder.path().join(BUILT)).unwrap();
+    let mut lines: Vec<&str> = built.lines().collect();
+    assert_eq!(lines[0], "launched false, zero false, of 2");
+    lines[1..].sort_unstable();
+    assert_eq!(lines[1..], ["launched true, zero false, of 2", "launched true, zero true, of 2"]);
+
+    let trainer = Trainer::builder().accelerator("cpu").devices(2).no_logger().build().unwrap();
+    let error = trainer.state().broadcast_number(1.0).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "a broadcast needs the 2 processes of the run, which are not started yet; call `launch` before it"
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What every rank runs: a small training program, told by variables what to do, which writes down what came of it.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +22,9 @@ pub(crate) const PLAN: &str = "FULGURITE_TEST_PLAN";
 
 /// The file that says that slow batches have begun.
 pub(crate) const BEGAN: &str = "began";
+
+/// The file with what each process knew once its trainer was built.
+pub(crate) const BUILT: &str = "built";
 
 /// A run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -388,7 +392,16 @@ pub(crate) fn run_from_env() -> Option<Result<()>> {
     Some(serde_json::from_str(&plan).map_err(Into::into).and_then(|plan| run(&plan)))
 }
 
-/// Where a plan asks for several processes, this is called in each of them.
+/// Notes what the trainer is once it is built, a line for each process.
+fn note_building(plan: &Plan, trainer: &Trainer) -> Result<()> {
+    let fabric = trainer.state().fabric();
+    let (world_size, is_zero) = (fabric.world_size(), fabric.is_global_zero());
+    let line = format!("launched {}, zero {is_zero}, of {world_size}\n", fabric.is_launched());
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(plan.folder.join(BUILT))?;
+    Ok(file.write_all(line.as_bytes())?)
+}
+
+/// Where a plan asks for several processes, this is called in each of them, and before in the one that starts them.
 fn run(plan: &Plan) -> Result<()> {
     rng::seed_everything(plan.seed)?;
     let mut trainer = Trainer::builder()
@@ -432,6 +445,7 @@ fn run(plan: &Plan) -> Result<()> {
         trainer = trainer.callback(EMAWeightAveraging::new().decay(0.8)).callback(best).enable_checkpointing(true);
     }
     let mut trainer = trainer.build()?;
+    note_building(plan, &trainer)?;
     let mut net = Net::new(plan);
     let outcome = trainer.ckpt_path(plan.ckpt_path.as_ref()).fit(&mut net, ())?;
     let flat = |tensors: Vec<(String, Tensor)>| {
