@@ -21,7 +21,7 @@ struct Args {
     latent: i64,
     /// Epochs to train at most.
     #[arg(long, default_value_t = 30)]
-    max_epochs: i64,
+    max_epochs: u64,
     /// Digits per step.
     #[arg(long, default_value_t = 64)]
     batch_size: usize,

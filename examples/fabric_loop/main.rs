@@ -22,7 +22,7 @@ struct Args {
     plain: bool,
     /// Processes.
     #[arg(long, default_value_t = 1)]
-    devices: i64,
+    devices: usize,
     /// cpu, cuda, mps or auto.
     #[arg(long, default_value = "auto")]
     accelerator: String,

@@ -28,7 +28,7 @@ struct Args {
     width: i64,
     /// Epochs to train at most.
     #[arg(long, default_value_t = 80)]
-    max_epochs: i64,
+    max_epochs: u32,
     /// Digits per step.
     #[arg(long, default_value_t = 64)]
     batch_size: usize,
@@ -153,7 +153,7 @@ impl LightningModule for Gan {
     }
 
     fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
-        let epochs = u32::try_from(self.args.max_epochs).unwrap_or(1).max(1);
+        let epochs = self.args.max_epochs.max(1);
         let optimizer = |part| {
             let adam = Adam::new(params::parameters_of(&self.vars, part)).lr(self.args.lr).betas(0.5, 0.999);
             Optimizers::from(adam).scheduler(CosineAnnealingLR::new(epochs))
@@ -180,7 +180,7 @@ fn main() -> anyhow::Result<()> {
 
     let mut model = Gan::new(&args);
     let mut trainer = Trainer::builder()
-        .max_epochs(args.max_epochs)
+        .max_epochs(u64::from(args.max_epochs))
         .log_every_n_steps(10)
         .accelerator(&args.accelerator)
         .default_root_dir(&args.default_root_dir)

@@ -23,7 +23,7 @@ pub(super) use paths::real_path;
 pub(super) use python_format::python_float;
 
 use fulgurite_engine::Error;
-use fulgurite_engine::config::Configurable;
+use fulgurite_engine::config::{Configurable, Maximum};
 use ledger::{Kept, Ledger};
 use loaded::{Loaded, WrittenLater};
 use top_k::TopK;
@@ -137,9 +137,10 @@ impl ModelCheckpoint {
         ModelCheckpoint::with_options(ModelCheckpointOptions { mode, ..self.options })
     }
 
-    /// How many checkpoints to keep: 1 by default, 0 for none, -1 for all. Other values need a monitor.
-    pub fn save_top_k(self, k: i64) -> Self {
-        ModelCheckpoint::with_options(ModelCheckpointOptions { save_top_k: k, ..self.options })
+    /// How many checkpoints to keep: 1 by default, 0 for none, [`Maximum::Unlimited`] for all. Other values need a
+    /// monitor.
+    pub fn save_top_k(self, k: impl Into<Maximum>) -> Self {
+        ModelCheckpoint::with_options(ModelCheckpointOptions { save_top_k: k.into(), ..self.options })
     }
 }
 

@@ -7,7 +7,7 @@ mod table;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use derive_setters::Setters;
-use fulgurite_engine::config::Configurable;
+use fulgurite_engine::config::{Configurable, Maximum};
 use fulgurite_engine::{Callback, DefaultCallback, Error, ModuleView, Result, TrainerState};
 use fulgurite_torch::grad::NoGradGuard;
 use fulgurite_torch::record::{OpRecord, record_ops};
@@ -54,7 +54,7 @@ pub use summary::{LayerSummary, Summary};
 /// ```
 /// use fulgurite::prelude::*;
 ///
-/// let trainer = Trainer::builder().callback(ModelSummary::new().max_depth(-1));
+/// let trainer = Trainer::builder().callback(ModelSummary::new().max_depth(Maximum::Unlimited));
 /// ```
 #[derive(Debug, Clone, Default)]
 #[must_use]
@@ -69,12 +69,15 @@ pub struct ModelSummary {
 #[non_exhaustive]
 pub struct ModelSummaryOptions {
     /// The maximum depth of nested modules: 0 for the totals alone, -1 for all levels.
-    pub max_depth: i64,
+    ///
+    /// In Rust, all levels are [`Maximum::Unlimited`].
+    #[setters(into)]
+    pub max_depth: Maximum,
 }
 
 impl Default for ModelSummaryOptions {
     fn default() -> ModelSummaryOptions {
-        ModelSummaryOptions { max_depth: 1 }
+        ModelSummaryOptions { max_depth: Maximum::Of(1) }
     }
 }
 
@@ -83,19 +86,7 @@ impl Configurable for ModelSummary {
     type Options = ModelSummaryOptions;
 
     fn from_options(options: ModelSummaryOptions) -> Result<ModelSummary, Error> {
-        options.check()?;
         Ok(ModelSummary { options })
-    }
-}
-
-impl ModelSummaryOptions {
-    fn check(&self) -> Result<(), Error> {
-        match self.max_depth {
-            -1.. => Ok(()),
-            depth => Err(Error::Config(format!(
-                "max_depth={depth} of ModelSummary is below -1; write how deep to look, 0 for the totals alone, or -1 for everything"
-            ))),
-        }
     }
 }
 
@@ -122,7 +113,7 @@ impl ModelSummary {
     /// # let vars = nn::VarStore::new(Device::Cpu);
     /// # let fc = nn::linear(vars.root() / "fc", 4, 2, Default::default());
     /// # let mut module = Line { vars, fc };
-    /// let summary = ModelSummary::new().max_depth(-1).of(&mut module)?;
+    /// let summary = ModelSummary::new().max_depth(Maximum::Unlimited).of(&mut module)?;
     /// assert_eq!(summary.total_parameters, 10);
     /// assert_eq!(summary.layers[0].layer_type.as_deref(), Some("Linear"));
     /// assert_eq!(summary.total_flops, Some(2 * 8 * 4 * 2));
@@ -131,9 +122,8 @@ impl ModelSummary {
     ///
     /// # Errors
     ///
-    /// If `max_depth` is below -1, or `example_forward` fails.
+    /// If `example_forward` fails.
     pub fn of(&self, module: &mut dyn ModuleView) -> Result<Summary> {
-        self.options.check()?;
         let ops = example_ops(module)?;
         Ok(layers::summarize(module.vars(), ops.as_deref(), self.options.max_depth))
     }
@@ -154,7 +144,6 @@ impl ModelSummary {
             module.name(),
             trainer.fabric().precision().name()
         ));
-        self.options.check()?;
         Ok(layers::summarize(module.vars(), None, self.options.max_depth))
     }
 }

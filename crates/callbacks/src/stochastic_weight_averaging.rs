@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use derive_setters::Setters;
-use fulgurite_engine::config::Configurable;
+use fulgurite_engine::config::{Configurable, Maximum};
 use fulgurite_engine::{Callback, Error, ModuleView, Result, TrainerFn, TrainerState, batch_norms};
 use fulgurite_optim::{AnnealStrategy, Interval, LrScheduler, LrSchedulerConfig, SWALR};
 use fulgurite_torch::tch::Tensor;
@@ -43,8 +43,8 @@ pub struct StochasticWeightAveraging {
     initialized: bool,
     /// The first epoch, counted from 0, whose weights are averaged.
     swa_start: u64,
-    /// `max_epochs` without the extra epoch; `None` for no limit.
-    max_epochs: Option<u64>,
+    /// `max_epochs` without the extra epoch.
+    max_epochs: Maximum,
     refreshes_batch_norm: bool,
     latest_update_epoch: Option<u64>,
     /// State restored from a checkpoint, until fit starts.
@@ -187,11 +187,11 @@ impl StochasticWeightAveragingOptions {
     }
 
     /// The first epoch to average, counted from 0.
-    fn start(&self, max_epochs: Option<u64>) -> Result<u64, Error> {
+    fn start(&self, max_epochs: Maximum) -> Result<u64, Error> {
         let start = match (self.swa_epoch_start, max_epochs) {
             (EpochStart::Epoch(epoch), _) => epoch,
-            (EpochStart::Fraction(fraction), Some(epochs)) => (epochs as f64 * fraction) as u64,
-            (EpochStart::Fraction(fraction), None) => {
+            (EpochStart::Fraction(fraction), Maximum::Of(epochs)) => (epochs as f64 * fraction) as u64,
+            (EpochStart::Fraction(fraction), Maximum::Unlimited) => {
                 return Err(Error::Config(format!(
                     "{NAME}: swa_epoch_start is {fraction}, a part of max_epochs, and max_epochs=-1 has no parts; write a number of epochs"
                 )));
@@ -200,7 +200,7 @@ impl StochasticWeightAveragingOptions {
         Ok(start.saturating_sub(1))
     }
 
-    fn scheduler(&self, groups: usize, max_epochs: Option<u64>) -> Result<(Vec<f64>, SWALR), Error> {
+    fn scheduler(&self, groups: usize, max_epochs: Maximum) -> Result<(Vec<f64>, SWALR), Error> {
         let lrs = match &self.swa_lrs {
             SwaLrs::Same(lr) => vec![*lr; groups],
             SwaLrs::Each(lrs) if lrs.len() == groups => lrs.clone(),
@@ -213,7 +213,8 @@ impl StochasticWeightAveragingOptions {
         };
         // PyTorch's initial count; visible only in checkpoints.
         let scheduler = SWALR::new(lrs.clone()).anneal_epochs(self.annealing_epochs);
-        let scheduler = match (self.annealing_strategy, max_epochs.and_then(|epochs| u32::try_from(epochs).ok())) {
+        let epochs = max_epochs.finite().and_then(|epochs| u32::try_from(epochs).ok());
+        let scheduler = match (self.annealing_strategy, epochs) {
             (AnnealingStrategy::Linear, _) => scheduler.anneal_strategy(AnnealStrategy::Linear),
             (AnnealingStrategy::Cos, Some(epochs)) => scheduler.last_epoch(epochs),
             (AnnealingStrategy::Cos, None) => scheduler,
@@ -238,7 +239,7 @@ impl StochasticWeightAveraging {
             average: None,
             initialized: false,
             swa_start: 0,
-            max_epochs: None,
+            max_epochs: Maximum::Unlimited,
             refreshes_batch_norm: false,
             latest_update_epoch: None,
             restored: None,
@@ -264,12 +265,12 @@ impl StochasticWeightAveraging {
     }
 
     fn is_active(&self, epoch: u64) -> bool {
-        epoch >= self.swa_start && self.max_epochs.is_none_or(|epochs| epoch < epochs)
+        epoch >= self.swa_start && !self.max_epochs.is_reached_by(epoch)
     }
 
     /// Whether `epoch` is the extra one.
     fn is_refresh(&self, epoch: u64) -> bool {
-        self.refreshes_batch_norm && self.max_epochs == Some(epoch)
+        self.refreshes_batch_norm && self.max_epochs == Maximum::Of(epoch)
     }
 
     /// Replaces the module's scheduler with the SWA scheduler.
@@ -347,10 +348,12 @@ impl Callback for StochasticWeightAveraging {
     fn on_fit_start(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView) -> Result<()> {
         self.max_epochs = trainer.max_epochs();
         self.swa_start = self.options.start(self.max_epochs)?;
-        self.refreshes_batch_norm = self.max_epochs.is_some() && !batch_norms(module.vars()).is_empty();
+        self.refreshes_batch_norm = self.max_epochs != Maximum::Unlimited && !batch_norms(module.vars()).is_empty();
         self.check(trainer, module)?;
-        if self.refreshes_batch_norm {
-            trainer.set_max_epochs(self.max_epochs.map(|epochs| epochs + 1));
+        if self.refreshes_batch_norm
+            && let Maximum::Of(epochs) = self.max_epochs
+        {
+            trainer.set_max_epochs(epochs.saturating_add(1));
         }
         let device = self.options.device.as_deref().map(|name| device(NAME, name)).transpose()?;
         let mut average = AveragedModel::new(module.vars(), device, Buffers::Leave, self.averaging.clone())?;
@@ -416,7 +419,8 @@ impl Callback for StochasticWeightAveraging {
             trainer.set_max_epochs(self.max_epochs);
         }
         let epochs = trainer.current_epoch();
-        let done = self.max_epochs.is_none_or(|max| epochs == max + u64::from(self.refreshes_batch_norm));
+        let extra = u64::from(self.refreshes_batch_norm);
+        let done = self.max_epochs.finite().is_none_or(|max| epochs == max.saturating_add(extra));
         match &mut self.average {
             Some(average) if done && !self.refreshes_batch_norm && average.n_averaged() > 0 => {
                 average.copy_to_model(false)?;

@@ -178,7 +178,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         state.fit.set_progress(&progress);
         state.restore_optimizers(&saved, &wrong)?;
         let epoch = progress.epoch.current.processed;
-        if let Some(max_epochs) = state.max_epochs().filter(|max| epoch > *max) {
+        if let Some(max_epochs) = state.max_epochs().finite().filter(|max| epoch > *max) {
             return Err(wrong(format!("is at epoch {epoch}, beyond max_epochs={max_epochs}; raise max_epochs")));
         }
         state.restore_precision(&saved).map_err(unusable)?;

@@ -1,6 +1,7 @@
 //! [`TrainerConfig`]: every argument of the trainer, as data.
 
 mod loggers;
+mod maximum;
 pub mod spelling;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
+pub use maximum::Maximum;
 pub use spelling::parse_time;
 
 /// A type that is built from serializable options: every callback, logger and profiler that a file or a command line
@@ -103,11 +105,17 @@ pub enum Deterministic {
 #[non_exhaustive]
 pub struct TrainerConfig {
     /// Epochs to train at most; -1 for no limit. Without any limit at all it is 1000.
-    pub max_epochs: Option<i64>,
+    ///
+    /// In Rust, no limit is [`Maximum::Unlimited`].
+    #[setters(into)]
+    pub max_epochs: Option<Maximum>,
     /// Epochs to train before anything may stop the run.
     pub min_epochs: Option<u64>,
     /// Optimizer steps to train at most; -1 for no limit.
-    pub max_steps: i64,
+    ///
+    /// In Rust, no limit is [`Maximum::Unlimited`].
+    #[setters(into)]
+    pub max_steps: Maximum,
     /// Optimizer steps to train before anything may stop the run.
     pub min_steps: Option<u64>,
     /// Time to train at most, checked after every batch; `DD:HH:MM:SS` in text.
@@ -144,7 +152,10 @@ pub struct TrainerConfig {
     #[setters(strip_option = false, into)]
     pub check_val_every_n_epoch: Option<u64>,
     /// Validation batches per loader to run before training; -1 for all.
-    pub num_sanity_val_steps: i64,
+    ///
+    /// In Rust, all are [`Maximum::Unlimited`].
+    #[setters(into)]
+    pub num_sanity_val_steps: Maximum,
     /// Reload the training and validation loaders every n epochs; 0 to load them once. Loaders passed directly are
     /// kept.
     pub reload_dataloaders_every_n_epochs: u64,
@@ -179,6 +190,8 @@ pub struct TrainerConfig {
     #[setters(into)]
     pub accelerator: String,
     /// The devices of each machine, with one process per device: a number, a list, -1 for all, or `auto`.
+    ///
+    /// In Rust, all are [`Devices::All`].
     #[setters(into)]
     pub devices: Devices,
     /// The strategy: `auto`, `single_device`, `ddp` or `ddp_find_unused_parameters_true`, or `DdpOptions`.
@@ -209,7 +222,7 @@ impl Default for TrainerConfig {
         TrainerConfig {
             max_epochs: None,
             min_epochs: None,
-            max_steps: -1,
+            max_steps: Maximum::Unlimited,
             min_steps: None,
             max_time: None,
             termination_grace_period: None,
@@ -221,7 +234,7 @@ impl Default for TrainerConfig {
             overfit_batches: Limit::Batches(0),
             val_check_interval: ValCheckInterval::Fraction(1.0),
             check_val_every_n_epoch: Some(1),
-            num_sanity_val_steps: 2,
+            num_sanity_val_steps: Maximum::Of(2),
             reload_dataloaders_every_n_epochs: 0,
             log_every_n_steps: 50,
             accumulate_grad_batches: 1,
@@ -257,20 +270,13 @@ impl TrainerConfig {
     /// For the first invalid argument or combination of arguments; the message says what to write instead.
     pub fn validate(&self) -> Result<(), Error> {
         let wrong = |message: String| Err(Error::Config(message));
-        if let Some(max_epochs) = self.max_epochs.filter(|&n| n < -1) {
-            return wrong(format!("max_epochs={max_epochs} is below -1; write a number of epochs, or -1 for no limit"));
-        }
-        if self.max_steps < -1 {
-            let max_steps = self.max_steps;
-            return wrong(format!("max_steps={max_steps} is below -1; write a number of steps, or -1 for no limit"));
-        }
-        if let (Some(min), Some(max)) = (self.min_epochs, self.max_epochs.filter(|&n| n >= 0))
-            && min > max.unsigned_abs()
+        if let (Some(min), Some(Maximum::Of(max))) = (self.min_epochs, self.max_epochs)
+            && min > max
         {
             return wrong(format!("min_epochs={min} is above max_epochs={max}; lower the one or raise the other"));
         }
-        if let (Some(min), max @ 0..) = (self.min_steps, self.max_steps)
-            && min > max.unsigned_abs()
+        if let (Some(min), Maximum::Of(max)) = (self.min_steps, self.max_steps)
+            && min > max
         {
             return wrong(format!("min_steps={min} is above max_steps={max}; lower the one or raise the other"));
         }
@@ -314,12 +320,6 @@ impl TrainerConfig {
             return wrong(
                 "check_val_every_n_epoch=0 never comes; to turn validation off set limit_val_batches to 0".into(),
             );
-        }
-        if self.num_sanity_val_steps < -1 {
-            let steps = self.num_sanity_val_steps;
-            return wrong(format!(
-                "num_sanity_val_steps={steps} is below -1; write a number of batches, or -1 for all"
-            ));
         }
         if self.default_root_dir.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
             return wrong("default_root_dir is empty; write a folder, such as `.`, or leave it out".into());
@@ -367,9 +367,9 @@ impl TrainerConfig {
         if self.fast_dev_run > 0 {
             self.limit_test_batches = Limit::Batches(self.fast_dev_run);
             self.limit_predict_batches = Limit::Batches(self.fast_dev_run);
-            self.max_steps = i64::try_from(self.fast_dev_run).unwrap_or(i64::MAX);
-            self.max_epochs = Some(1);
-            self.num_sanity_val_steps = 0;
+            self.max_steps = Maximum::Of(self.fast_dev_run);
+            self.max_epochs = Some(Maximum::Of(1));
+            self.num_sanity_val_steps = Maximum::Of(0);
             self.val_check_interval = ValCheckInterval::Fraction(1.0);
             self.check_val_every_n_epoch = Some(1);
         }
@@ -377,7 +377,7 @@ impl TrainerConfig {
             self.enable_checkpointing = Some(false);
             self.enable_progress_bar = Some(false);
             self.enable_model_summary = Some(false);
-            self.num_sanity_val_steps = 0;
+            self.num_sanity_val_steps = Maximum::Of(0);
             self.log_every_n_steps = 0;
         }
         self

@@ -58,16 +58,20 @@ impl Environment {
                 unknown.push(name);
                 continue;
             }
-            let value = [literal(&text), Value::String(text.clone())].into_iter().find_map(|value| {
+            let check = |value: &Value| {
                 let alone = Map::from_iter([(argument.clone(), value.clone())]);
-                serde_json::from_value::<TrainerConfig>(Value::Object(alone)).ok().map(|_| value)
-            });
-            let Some(value) = value else {
-                let example = known.get(&argument).filter(|default| !default.is_null());
-                let example = example.map_or(String::new(), |default| format!(", such as its default {default}"));
-                return Err(Error::Config(format!(
-                    "the environment variable {name}={text} is not a valid value of `{argument}`; write one{example}, or unset it"
-                )));
+                serde_json::from_value::<TrainerConfig>(Value::Object(alone)).map(drop)
+            };
+            let (value, as_text) = (literal(&text), Value::String(text.clone()));
+            let value = match check(&value) {
+                Ok(()) => value,
+                Err(_) if check(&as_text).is_ok() => as_text,
+                Err(error) => {
+                    let advice = advice_of(&error.to_string(), known.get(&argument));
+                    return Err(Error::Config(format!(
+                        "the environment variable {name}={text} is not a valid value of `{argument}`{advice}"
+                    )));
+                }
             };
             arguments.insert(argument, value);
         }
@@ -75,6 +79,16 @@ impl Environment {
             .map_err(|error| Error::Config(format!("the environment variables {PREFIX}*: {error}")))?;
         unknown.sort();
         Ok(Environment { config, unknown })
+    }
+}
+
+/// What to write instead, after the reason if it is the argument's own and not a type's.
+fn advice_of(error: &str, default: Option<&Value>) -> String {
+    let is_of_type = ["invalid ", "unknown variant", "data did not match"].iter().any(|start| error.starts_with(start));
+    match default.filter(|default| !default.is_null()) {
+        _ if !is_of_type => format!(": {error}"),
+        Some(default) => format!("; write one, such as its default {default}, or unset it"),
+        None => "; write one, or unset it".into(),
     }
 }
 
@@ -95,7 +109,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{Deterministic, Limit, ValCheckInterval};
+    use crate::config::{Deterministic, Limit, Maximum, ValCheckInterval};
 
     fn of(variables: &[(&str, &str)]) -> Result<Environment, Error> {
         Environment::of(variables.iter().map(|(name, value)| (format!("{PREFIX}{name}"), (*value).to_owned())))
@@ -107,9 +121,9 @@ mod tests {
 
     #[test]
     fn values_are_literals_or_else_texts() {
-        assert_eq!(config("MAX_EPOCHS", "3").max_epochs, Some(3));
+        assert_eq!(config("MAX_EPOCHS", "3").max_epochs, Some(Maximum::Of(3)));
         assert_eq!(config("MAX_EPOCHS", "None").max_epochs, None);
-        assert_eq!(config("MAX_STEPS", " -1 ").max_steps, -1);
+        assert_eq!(config("MAX_STEPS", " -1 ").max_steps, Maximum::Unlimited);
         assert_eq!(config("LIMIT_TRAIN_BATCHES", "1").limit_train_batches, Limit::Batches(1));
         assert_eq!(config("LIMIT_TRAIN_BATCHES", "1.0").limit_train_batches, Limit::Fraction(1.0));
         assert_eq!(config("CHECK_VAL_EVERY_N_EPOCH", "null").check_val_every_n_epoch, None);
@@ -129,7 +143,7 @@ mod tests {
     #[test]
     fn several_variables_and_unknown_ones() {
         let both = of(&[("MAX_EPOCHS", "3"), ("MAX_EPOCH", "4"), ("BAREBONES", "true")]).unwrap();
-        assert_eq!((both.config.max_epochs, both.config.barebones), (Some(3), true));
+        assert_eq!((both.config.max_epochs, both.config.barebones), (Some(Maximum::Of(3)), true));
         assert_eq!(both.unknown, ["PL_TRAINER_MAX_EPOCH"]);
         assert_eq!(of(&[]).unwrap().config, TrainerConfig::default());
     }
@@ -148,6 +162,13 @@ mod tests {
                 "the environment variable PL_TRAINER_MAX_STEPS=many is not a valid value of `max_steps`; write one, such as its default -1, or unset it"
             ],
         );
+        refused(
+            "MAX_EPOCHS",
+            "-2",
+            expect![
+                "the environment variable PL_TRAINER_MAX_EPOCHS=-2 is not a valid value of `max_epochs`: -2 is below -1; write 0 or more, or -1 for no limit"
+            ],
+        );
         // An empty value is not null: an unset variable in a script must not select 1000 epochs.
         for empty in ["", " "] {
             for name in ["MAX_EPOCHS", "DETECT_ANOMALY", "ENABLE_PROGRESS_BAR", "GRADIENT_CLIP_VAL", "DETERMINISTIC"] {
@@ -162,7 +183,7 @@ mod tests {
             "MAX_TIME",
             "1h",
             expect![
-                "the environment variable PL_TRAINER_MAX_TIME=1h is not a valid value of `max_time`; write one, or unset it"
+                "the environment variable PL_TRAINER_MAX_TIME=1h is not a valid value of `max_time`: `1h` is not a time; write DD:HH:MM:SS, such as 00:12:00:00 for twelve hours"
             ],
         );
         refused(

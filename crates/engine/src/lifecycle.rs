@@ -9,7 +9,7 @@ use fulgurite_torch::grad;
 use fulgurite_torch::tch::Cuda;
 
 use crate::callback::{Callback, DefaultCallback};
-use crate::config::Deterministic;
+use crate::config::{Deterministic, Maximum};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::hook::Hook;
@@ -41,16 +41,16 @@ impl Engine {
     }
 
     /// The epoch limit of a fit. Lightning's default applies if nothing else limits the run.
-    fn epoch_limit(&self) -> Option<u64> {
+    fn epoch_limit(&self) -> Maximum {
         let config = &self.state.config;
         let is_unlimited = config.max_epochs.is_none()
-            && config.max_steps == -1
+            && config.max_steps == Maximum::Unlimited
             && !self.callbacks.iter().any(|callback| callback.stands_for() == Some(DefaultCallback::Timer));
         if is_unlimited {
-            self.state.warn("neither max_epochs, max_steps nor max_time is set: training for 1000 epochs; set max_epochs to -1 for no limit");
-            return Some(1000);
+            self.state.warn("neither max_epochs, max_steps nor max_time is set: training for 1000 epochs; for no limit set max_epochs to `Maximum::Unlimited`, or -1 in files");
+            return Maximum::Of(1000);
         }
-        config.max_epochs.and_then(|epochs| u64::try_from(epochs).ok())
+        config.max_epochs.unwrap_or(Maximum::Unlimited)
     }
 
     /// Adds the module's callbacks, which take the place of those of the same class, and puts all in order.

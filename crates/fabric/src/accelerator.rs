@@ -116,16 +116,18 @@ fn usable() -> Vec<&'static str> {
 /// The maximum number of processes of a node.
 const MAX_PROCESSES: usize = 4096;
 
-/// Which devices of an accelerator to use: `auto`, a count, `-1` for all, or a list of indices (`"0,"`).
+/// Which devices of an accelerator to use: one, a count, all, or a list of indices.
 ///
-/// In files: `auto`, `1`, `"0,"` or `[0]`.
+/// In files and as text: `auto`, `1`, `-1` for all, and `"0,"` or `[0]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Devices {
     /// One device; under a launcher such as `torchrun`, one device per process that it started.
     #[default]
     Auto,
-    /// The first n devices, or all of them (-1).
-    Count(i64),
+    /// All devices.
+    All,
+    /// The first n devices.
+    Count(usize),
     /// The devices with these indices.
     Indices(Vec<usize>),
 }
@@ -134,12 +136,12 @@ impl Devices {
     /// The devices that the processes of one node use, one each, in the order of their local ranks. `started` is how
     /// many processes of a node somebody else has started, where that is known: what `auto` means then.
     ///
-    /// A count on the CPU is a number of processes. Elsewhere it is the first so many devices, and -1 all.
+    /// A count on the CPU is a number of processes. Elsewhere it is the first so many devices.
     ///
     /// # Errors
     ///
-    /// Fails if no device is requested, more devices than exist, a device that does not exist, or more than 4096
-    /// processes.
+    /// Fails if no device is requested, all of the CPU, more devices than exist, a device that does not exist, or more
+    /// than 4096 processes.
     pub fn resolve(&self, accelerator: &dyn Accelerator, started: Option<usize>) -> Result<Vec<Device>, FabricError> {
         let (available, has_copies) = (accelerator.available(), accelerator.is_shared());
         let too_many =
@@ -158,15 +160,13 @@ impl Devices {
         let indices: Vec<usize> = match self {
             Devices::Auto => first(started.unwrap_or(1))?,
             Devices::Count(0) => return Err(FabricError::NoDevice),
-            Devices::Count(-1) if has_copies => {
+            Devices::All if has_copies => {
                 return Err(FabricError::Setting(
                     "devices=-1 was asked for, and processes on the CPU are as many as you like; write a number".into(),
                 ));
             }
-            Devices::Count(-1) => first(available)?,
-            Devices::Count(n) => {
-                first(usize::try_from(*n).map_err(|_| FabricError::DeviceList { given: n.to_string() })?)?
-            }
+            Devices::All => first(available)?,
+            Devices::Count(n) => first(*n)?,
             Devices::Indices(indices) if indices.is_empty() => return Err(FabricError::NoDevice),
             Devices::Indices(indices) if indices.len() > MAX_PROCESSES => return Err(beyond(indices.len())),
             Devices::Indices(indices) => indices.clone(),
@@ -190,8 +190,8 @@ impl Devices {
     }
 }
 
-impl From<i64> for Devices {
-    fn from(count: i64) -> Devices {
+impl From<usize> for Devices {
+    fn from(count: usize) -> Devices {
         Devices::Count(count)
     }
 }
@@ -206,7 +206,8 @@ impl Serialize for Devices {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Devices::Auto => serializer.serialize_str("auto"),
-            Devices::Count(count) => serializer.serialize_i64(*count),
+            Devices::All => serializer.serialize_i64(-1),
+            Devices::Count(count) => count.serialize(serializer),
             Devices::Indices(indices) => indices.serialize(serializer),
         }
     }
@@ -217,12 +218,14 @@ impl<'de> Deserialize<'de> for Devices {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Spelling {
-            Count(i64),
+            Count(usize),
+            Negative(i64),
             Indices(Vec<usize>),
             Text(String),
         }
         Ok(match Spelling::deserialize(deserializer)? {
             Spelling::Count(count) => Devices::Count(count),
+            Spelling::Negative(number) => number.to_string().parse().map_err(serde::de::Error::custom)?,
             Spelling::Indices(indices) => Devices::Indices(indices),
             Spelling::Text(text) => text.parse().map_err(serde::de::Error::custom)?,
         })
@@ -238,7 +241,7 @@ impl JsonSchema for Devices {
         json_schema!({
             "anyOf": [
                 { "const": "auto" },
-                { "type": "integer" },
+                { "type": "integer", "minimum": -1 },
                 { "type": "array", "items": { "type": "integer", "minimum": 0 } },
                 { "type": "string" },
             ]
@@ -253,6 +256,8 @@ impl FromStr for Devices {
         let bad = || FabricError::DeviceList { given: text.into() };
         if text == "auto" {
             Ok(Devices::Auto)
+        } else if text == "-1" {
+            Ok(Devices::All)
         } else if text.contains(',') {
             let indices = text.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::parse);
             Ok(Devices::Indices(indices.collect::<Result<_, _>>().map_err(|_| bad())?))
@@ -336,10 +341,24 @@ mod tests {
             gpu("9223372036854775807").unwrap_err(),
             "devices=9223372036854775807 was asked for, and accelerator `cuda` has 2 here; set devices to 2 or fewer"
         );
+        assert!(cpu("-2").unwrap_err().starts_with("devices=\"-2\" is not a device list"));
         assert!(
-            cpu("9223372036854775808").unwrap_err().starts_with("devices=\"9223372036854775808\" is not a device list")
+            cpu("18446744073709551616")
+                .unwrap_err()
+                .starts_with("devices=\"18446744073709551616\" is not a device list")
         );
         assert!(gpu("9223372036854775807,").unwrap_err().starts_with("device 9223372036854775807 was asked for"));
         assert!(cpu("two").unwrap_err().starts_with("devices=\"two\" is not a device list"));
+    }
+
+    #[test]
+    fn files_write_minus_one_for_all_devices() {
+        let all = [(Devices::Auto, "\"auto\""), (Devices::All, "-1"), (2.into(), "2"), (vec![0].into(), "[0]")];
+        for (devices, written) in all {
+            assert_eq!(serde_json::to_string(&devices).unwrap(), written);
+            assert_eq!(serde_json::from_str::<Devices>(written).unwrap(), devices);
+        }
+        let below = serde_json::from_str::<Devices>("-2").unwrap_err().to_string();
+        assert!(below.starts_with("devices=\"-2\" is not a device list"), "{below}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fulgurite_engine::config::{Deterministic, GradientClipAlgorithm, Limit, TrainerConfig, ValCheckInterval};
+use fulgurite_engine::config::{Deterministic, GradientClipAlgorithm, Limit, Maximum, TrainerConfig, ValCheckInterval};
 use fulgurite_engine::environment::{self, Environment};
 use fulgurite_engine::profilers::{self, Profiler, ProfilerChoice};
 use fulgurite_engine::{Console, Engine, EngineParts, Error, OptimizerFactory, SlurmRequeue, TrainerState};

@@ -21,6 +21,7 @@ pub mod tuner;
 pub use builder::TrainerBuilder;
 pub use entry_point::{CkptPath, EntryPoint};
 pub use fulgurite_data as data;
+pub use fulgurite_engine::config::Maximum;
 pub use fulgurite_engine::{
     BatchFlow, BoxError, Callback, CallbackIdentity, Checkpointer, Console, Counter, Counters, Data, Error,
     EvalResults, Hook, IntoData, LightningDataModule, LightningModule, Loaders, Logging, Loss, ModuleView, OnSaveError,

@@ -14,6 +14,6 @@ pub use crate::profilers::{AdvancedProfiler, Profiler, PyTorchProfiler, SimplePr
 pub use crate::tch::{self, Device, Kind, Tensor, nn, nn::Module as _, nn::ModuleT as _};
 pub use crate::torch::{Dict, Value};
 pub use crate::{
-    Checkpoint, Error, LightningDataModule, LightningModule, LoadFromCheckpoint as _, Loaders, Loss, NamedTensors,
-    Outcome, Parameters, Result, Stage, Step, Trainer, TrainerFn, TrainerState, seed_everything,
+    Checkpoint, Error, LightningDataModule, LightningModule, LoadFromCheckpoint as _, Loaders, Loss, Maximum,
+    NamedTensors, Outcome, Parameters, Result, Stage, Step, Trainer, TrainerFn, TrainerState, seed_everything,
 };

@@ -46,7 +46,7 @@ pub struct Options {
     pub asynchronous: bool,
     /// How many ranks train.
     #[arg(long, default_value_t = 1)]
-    pub devices: i64,
+    pub devices: usize,
 }
 
 /// Points and their class, with noise: what an item is depends on the epoch.
@@ -160,7 +160,7 @@ pub fn train(options: &Options) -> Result<()> {
         Plugin::checkpoint_io(io)
     };
     let mut trainer = Trainer::builder()
-        .max_epochs(EPOCHS as i64)
+        .max_epochs(EPOCHS)
         .accelerator("cpu")
         .devices(options.devices)
         .accumulate_grad_batches(2)

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use fulgurite_engine::config::Maximum;
 use fulgurite_engine::{Error, Outline, Reach, TrainerState};
 use fulgurite_torch::Value;
 
@@ -99,7 +100,7 @@ impl ModelCheckpoint {
                 },
                 LaterPlace::Last if kept.last_model_path.is_none() => kept.last_model_path = Some(path),
                 LaterPlace::Latest if kept.best_model_path.is_none() => kept.best_model_path = Some(path),
-                LaterPlace::Latest if self.options.save_top_k != 1 => {}
+                LaterPlace::Latest if self.options.save_top_k != Maximum::Of(1) => {}
                 // First, because it may be a link to one of the others.
                 LaterPlace::Last => overdue.insert(0, path),
                 LaterPlace::Latest => overdue.push(path),

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use fulgurite_engine::config::ValCheckInterval;
+use fulgurite_engine::config::{Maximum, ValCheckInterval};
 use fulgurite_engine::{Callback, Checkpointer, Error, Loss, ModuleView, Result, TrainerFn, TrainerState};
 use fulgurite_fabric::Commit;
 use fulgurite_torch::Dict;
@@ -69,7 +69,7 @@ impl Callback for ModelCheckpoint {
     fn setup(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, stage: TrainerFn) -> Result<()> {
         self.check_options()?;
         let folder = self.dirpath.get_or_insert_with(|| default_checkpoint_dir(trainer));
-        let may_save = stage == TrainerFn::Fit && self.options.save_top_k != 0 && trainer.config().fast_dev_run == 0;
+        let may_save = stage == TrainerFn::Fit && !self.options.keeps_none() && trainer.config().fast_dev_run == 0;
         if may_save && trainer.checkpoint_io().list(folder).is_ok_and(|files| !files.is_empty()) {
             trainer.warn(&format!("the checkpoint folder {} exists and is not empty", folder.display()));
         }
@@ -157,7 +157,7 @@ impl Callback for ModelCheckpoint {
         }
         let saves_latest = self.has_default_trigger()
             && self.options.monitor.is_none()
-            && self.options.save_top_k != 0
+            && !self.options.keeps_none()
             && self.options.save_on_train_epoch_end.is_none();
         let is_saved = trainer.global_step() == self.kept().last_step_saved;
         if !is_saved && (self.deferred || saves_latest) {
@@ -286,7 +286,7 @@ impl ModelCheckpoint {
         if n_epochs == 0 {
             return None;
         }
-        let epochs = trainer.max_epochs().filter(|to| !comes(n_epochs, trainer.current_epoch(), *to));
+        let epochs = trainer.max_epochs().finite().filter(|to| !comes(n_epochs, trainer.current_epoch(), *to));
         if let Some(epochs) = epochs.filter(|_| !self.has_default_trigger()) {
             return Some(format!("every_n_epochs={n_epochs} does not occur in a run of {epochs} epochs; lower it"));
         }
@@ -311,20 +311,16 @@ impl ModelCheckpoint {
     }
 
     fn is_meant_to_save_nothing(&self, trainer: &TrainerState) -> bool {
-        trainer.config().fast_dev_run > 0 || self.options.save_top_k == 0
+        trainer.config().fast_dev_run > 0 || self.options.keeps_none()
     }
 
     /// Validates the options, each alone and in combination.
     fn check_options(&self) -> Result<(), Error> {
-        let k = self.options.save_top_k;
-        if k < -1 {
+        if self.options.monitor.is_none()
+            && let Maximum::Of(k @ 2..) = self.options.save_top_k
+        {
             return Err(Error::Config(format!(
-                "ModelCheckpoint::save_top_k({k}) is below -1; write how many checkpoints to keep, 0 for none or -1 for all"
-            )));
-        }
-        if self.options.monitor.is_none() && !(-1..=1).contains(&k) {
-            return Err(Error::Config(format!(
-                "ModelCheckpoint::save_top_k({k}) ranks checkpoints, and there is nothing to rank them by; name a value with `ModelCheckpoint::monitor(\"val_loss\")`, or keep 0, 1 or all (-1)"
+                "ModelCheckpoint::save_top_k({k}) ranks checkpoints, and there is nothing to rank them by; name a value with `ModelCheckpoint::monitor(\"val_loss\")`, or keep 0, 1 or all (`Maximum::Unlimited`, -1 in files)"
             )));
         }
         let triggers = [

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use derive_setters::Setters;
 use fulgurite_engine::OnSaveError;
-use fulgurite_engine::config::spelling;
+use fulgurite_engine::config::{Maximum, spelling};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Error, Unexpected};
 use serde::{Deserialize, Serialize, Serializer};
@@ -43,8 +43,10 @@ pub struct ModelCheckpointOptions {
     /// it.
     pub on_save_error: OnSaveError,
     /// How many checkpoints to keep: 0 for none, -1 for all. Values other than these and 1 need a monitor.
+    ///
+    /// In Rust, all are [`Maximum::Unlimited`].
     #[setters(skip)]
-    pub save_top_k: i64,
+    pub save_top_k: Maximum,
     /// Saves only weights and hyper-parameters. Such a file can be evaluated, but not resumed from.
     pub save_weights_only: bool,
     /// Whether a lower or a higher monitored value is better.
@@ -91,7 +93,7 @@ impl Default for ModelCheckpointOptions {
             save_last: None,
             save_on_exception: false,
             on_save_error: OnSaveError::Raise,
-            save_top_k: 1,
+            save_top_k: Maximum::Of(1),
             save_weights_only: false,
             mode: Mode::Min,
             auto_insert_metric_name: true,
@@ -105,6 +107,13 @@ impl Default for ModelCheckpointOptions {
             checkpoint_name_last: "last".into(),
             file_extension: ".ckpt".into(),
         }
+    }
+}
+
+impl ModelCheckpointOptions {
+    /// Whether neither the best nor the latest are kept.
+    pub(super) fn keeps_none(&self) -> bool {
+        self.save_top_k == Maximum::Of(0)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fulgurite_engine::config::Maximum;
 use fulgurite_engine::{Error, Result, SaveRequest, Stage, TrainerState};
 use fulgurite_torch::{Dict, Value};
 
@@ -92,7 +93,7 @@ impl ModelCheckpoint {
         trainer: &mut TrainerState,
         candidate: &Candidate,
     ) -> Result<Option<Plan>, Error> {
-        if self.options.save_top_k == 0 {
+        if self.options.keeps_none() {
             return Ok(None);
         }
         let Some(monitor) = self.options.monitor.clone() else { return self.save_latest(trainer, candidate).map(Some) };
@@ -113,7 +114,7 @@ impl ModelCheckpoint {
         }
         if self.options.verbose {
             let Candidate { epoch, step, .. } = candidate;
-            let k = self.options.save_top_k;
+            let k = top.k.finite().unwrap_or(top.models.len() as u64);
             trainer.print(&format!("Epoch {epoch}, global step {step}: {} was not in top {k}", python_str(&monitor)));
         }
         Ok(None)
@@ -133,7 +134,7 @@ impl ModelCheckpoint {
         let current = top.insert(&path, current);
         if self.options.verbose {
             let Candidate { epoch, step, .. } = candidate;
-            let k = if top.k == -1 { top.models.len() as i64 } else { top.k };
+            let k = top.k.finite().unwrap_or(top.models.len() as u64);
             let best = top.best().map_or(current, |(_, score)| *score);
             trainer.print(&format!(
                 "Epoch {epoch}, global step {step}: {} reached {current:.5} (best {best:.5}), saving model to {} as top {k}",
@@ -151,7 +152,8 @@ impl ModelCheckpoint {
         let again = self.written_at_this_step(trainer, &candidate.name);
         let path = self.free_path(trainer, &candidate.name, again.as_deref().or(previous))?;
         let mut request = SaveRequest::new(&path);
-        let removable = previous.filter(|old| self.options.save_top_k == 1 && self.may_remove(trainer, old, &path));
+        let removable =
+            previous.filter(|old| self.options.save_top_k == Maximum::Of(1) && self.may_remove(trainer, old, &path));
         request.remove.extend(removable.map(Path::to_path_buf));
         Ok(Plan { request, place: Place::Latest, last: None })
     }
@@ -170,7 +172,7 @@ impl ModelCheckpoint {
         plan: Option<Plan>,
     ) -> Result<Option<Plan>, Error> {
         let Some(save_last) = self.options.save_last else { return Ok(plan) };
-        let link = save_last == SaveLast::Link && self.options.save_top_k != 0;
+        let link = save_last == SaveLast::Link && !self.options.keeps_none();
         if plan.is_none() && link && self.kept().last_checkpoint_saved.is_some() {
             // The link leads to the newest checkpoint already.
             return Ok(None);

@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use fulgurite_engine::config::Maximum;
+
 use super::Mode;
 
 /// The best checkpoints so far, in the order they were written.
 #[derive(Debug, Clone)]
 pub(super) struct TopK {
     pub mode: Mode,
-    /// How many to keep; -1 for all.
-    pub k: i64,
+    /// How many to keep.
+    pub k: Maximum,
     pub models: Vec<(PathBuf, f64)>,
     /// The next one to be removed, once there are `k`.
     pub kth_path: Option<PathBuf>,
@@ -17,7 +19,7 @@ pub(super) struct TopK {
 }
 
 impl TopK {
-    pub(super) fn new(mode: Mode, k: i64) -> TopK {
+    pub(super) fn new(mode: Mode, k: Maximum) -> TopK {
         TopK { mode, k, models: Vec::new(), kth_path: None, kth_value: mode.worst() }
     }
 
@@ -25,7 +27,7 @@ impl TopK {
     /// than NaN.
     pub(super) fn accepts(&self, value: f64) -> bool {
         let as_good = self.models.iter().filter(|(_, held)| !self.mode.is_better(value, *held)).count();
-        self.has_room() || usize::try_from(self.k).is_ok_and(|k| as_good < k)
+        self.has_room() || !self.k.is_reached_by(as_good as u64)
     }
 
     /// Whether a checkpoint with a better value than this is kept.
@@ -69,7 +71,7 @@ impl TopK {
     }
 
     fn note_kth(&mut self) {
-        if (self.k == -1 || !self.has_room())
+        if (self.k == Maximum::Unlimited || !self.has_room())
             && let Some((path, value)) = self.worst().cloned()
         {
             (self.kth_path, self.kth_value) = (Some(path), value);
@@ -87,7 +89,7 @@ impl TopK {
     }
 
     fn has_room(&self) -> bool {
-        usize::try_from(self.k).map_or(true, |k| self.models.len() < k)
+        !self.k.is_reached_by(self.models.len() as u64)
     }
 }
 
@@ -95,13 +97,13 @@ impl TopK {
 mod tests {
     use std::path::Path;
 
-    use super::{Mode, TopK};
+    use super::{Maximum, Mode, TopK};
 
     const NAN: f64 = f64::NAN;
     const INF: f64 = f64::INFINITY;
 
     /// Offers the values one after the other as `0`, `1`, …; returns which are kept, the best and the one to go next.
-    fn offer(mode: Mode, k: i64, values: &[f64]) -> (Vec<String>, Option<String>, Option<String>) {
+    fn offer(mode: Mode, k: Maximum, values: &[f64]) -> (Vec<String>, Option<String>, Option<String>) {
         let mut top = TopK::new(mode, k);
         for (index, value) in values.iter().enumerate() {
             if top.accepts(*value) {
@@ -120,37 +122,37 @@ mod tests {
     /// Every row is what `ModelCheckpoint` of Lightning 2.6.6 keeps of these values.
     #[test]
     fn the_best_are_kept() {
-        let (min, max) = (Mode::Min, Mode::Max);
+        let (min, max, all) = (Mode::Min, Mode::Max, Maximum::Unlimited);
         for (mode, k, values, kept, best, kth) in [
-            (min, 1, &[3.0, 2.0, 4.0][..], "1=2", "1", "1"),
-            (max, 1, &[3.0, 2.0, 4.0], "2=4", "2", "2"),
-            (min, 2, &[3.0, 2.0, 4.0], "0=3 1=2", "1", "0"),
-            (min, 2, &[3.0, 2.0, 2.5, 1.0], "1=2 3=1", "3", "1"),
-            (min, 3, &[3.0, 2.0], "0=3 1=2", "1", "-"),
+            (min, Maximum::Of(1), &[3.0, 2.0, 4.0][..], "1=2", "1", "1"),
+            (max, Maximum::Of(1), &[3.0, 2.0, 4.0], "2=4", "2", "2"),
+            (min, Maximum::Of(2), &[3.0, 2.0, 4.0], "0=3 1=2", "1", "0"),
+            (min, Maximum::Of(2), &[3.0, 2.0, 2.5, 1.0], "1=2 3=1", "3", "1"),
+            (min, Maximum::Of(3), &[3.0, 2.0], "0=3 1=2", "1", "-"),
             // Ties: an equal value does not replace, and of equals the oldest is best and first to go.
-            (min, 1, &[2.0, 2.0], "0=2", "0", "0"),
-            (min, 2, &[2.0, 2.0, 1.0], "1=2 2=1", "2", "1"),
-            (max, 3, &[1.0, 1.0, 1.0, 2.0], "1=1 2=1 3=2", "3", "1"),
+            (min, Maximum::Of(1), &[2.0, 2.0], "0=2", "0", "0"),
+            (min, Maximum::Of(2), &[2.0, 2.0, 1.0], "1=2 2=1", "2", "1"),
+            (max, Maximum::Of(3), &[1.0, 1.0, 1.0, 2.0], "1=1 2=1 3=2", "3", "1"),
             // NaN takes a free place as the worst there can be, and beats nothing.
-            (min, 1, &[NAN, 5.0, NAN], "1=5", "1", "1"),
-            (min, 2, &[1.0, NAN, 7.0, NAN], "0=1 2=7", "0", "2"),
-            (max, 2, &[NAN, 0.5], "0=-inf 1=0.5", "1", "0"),
-            (min, 2, &[NAN, NAN, INF], "0=inf 1=inf", "0", "0"),
+            (min, Maximum::Of(1), &[NAN, 5.0, NAN], "1=5", "1", "1"),
+            (min, Maximum::Of(2), &[1.0, NAN, 7.0, NAN], "0=1 2=7", "0", "2"),
+            (max, Maximum::Of(2), &[NAN, 0.5], "0=-inf 1=0.5", "1", "0"),
+            (min, Maximum::Of(2), &[NAN, NAN, INF], "0=inf 1=inf", "0", "0"),
             // All are kept.
-            (min, -1, &[3.0, NAN, 2.0], "0=3 1=inf 2=2", "2", "1"),
-            (max, -1, &[3.0, 3.0], "0=3 1=3", "0", "0"),
-            (min, 0, &[3.0], "", "-", "-"),
+            (min, all, &[3.0, NAN, 2.0], "0=3 1=inf 2=2", "2", "1"),
+            (max, all, &[3.0, 3.0], "0=3 1=3", "0", "0"),
+            (min, Maximum::Of(0), &[3.0], "", "-", "-"),
         ] {
             let (models, found_best, found_kth) = offer(mode, k, values);
             let or_dash = |path: Option<String>| path.unwrap_or_else(|| "-".into());
             let found = (models.join(" "), or_dash(found_best), or_dash(found_kth));
-            assert_eq!(found, (kept.into(), best.into(), kth.into()), "{mode:?} {k} {values:?}");
+            assert_eq!(found, (kept.into(), best.into(), kth.into()), "{mode:?} {k:?} {values:?}");
         }
     }
 
     #[test]
     fn a_smaller_k_than_that_of_the_run_resumed_from_removes_those_too_many() {
-        let mut top = TopK::new(Mode::Min, 1);
+        let mut top = TopK::new(Mode::Min, Maximum::Of(1));
         top.models = vec![("a".into(), 1.0), ("b".into(), 3.0), ("c".into(), 2.0)];
         assert_eq!([0.5, 1.0, 1.5].map(|value| top.accepts(value)), [true, false, false]);
         assert_eq!(top.make_room(), [Path::new("b"), Path::new("c"), Path::new("a")]);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use fulgurite_engine::config::Maximum;
 use fulgurite_torch::flops::op_flops;
 use fulgurite_torch::params::Parameters;
 use fulgurite_torch::params::{named_buffers, named_parameters, tied_names};
@@ -50,11 +51,11 @@ fn variables(vars: &dyn Parameters) -> Vec<Variable> {
     all
 }
 
-pub(super) fn summarize(vars: &dyn Parameters, ops: Option<&[OpRecord]>, max_depth: i64) -> Summary {
+pub(super) fn summarize(vars: &dyn Parameters, ops: Option<&[OpRecord]>, max_depth: Maximum) -> Summary {
     let variables = variables(vars);
     let modules = modules(&variables);
     let pass = ops.map(|ops| Pass::new(ops, &variables));
-    let is_shown = |module: &&String| max_depth < 0 || (module.split('.').count() as i64) <= max_depth;
+    let is_shown = |module: &&String| max_depth.allows(module.split('.').count() as u64);
     let layers = modules.iter().filter(is_shown).map(|module| layer(module, &modules, &variables, pass.as_ref()));
     let (total, trainable, bytes) = totals(&variables);
     Summary {

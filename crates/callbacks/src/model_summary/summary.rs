@@ -1,5 +1,7 @@
 //! [`Summary`]: the modules and parameters of a model.
 
+use fulgurite_engine::config::Maximum;
+
 /// The modules and parameters of a model; its `Display` is the table printed by [`ModelSummary`](super::ModelSummary).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -20,7 +22,7 @@ pub struct Summary {
     pub modules_in_eval_mode: u64,
     /// Floating-point operations of the example pass, if the module has one.
     pub total_flops: Option<u64>,
-    pub(super) max_depth: i64,
+    pub(super) max_depth: Maximum,
 }
 
 /// One module of a [`Summary`].

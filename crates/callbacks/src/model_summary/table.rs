@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use fulgurite_engine::config::Maximum;
+
 use super::{LayerSummary, Summary};
 
 const UNKNOWN: &str = "?";
@@ -30,7 +32,7 @@ impl fmt::Display for Summary {
 impl Summary {
     /// Header, rules and rows; nothing for a summary of the totals alone.
     fn table(&self) -> Vec<String> {
-        if self.max_depth == 0 {
+        if self.max_depth == Maximum::Of(0) {
             return Vec::new();
         }
         let mut header = vec!["", "Name", "Type", "Params", "Mode"];

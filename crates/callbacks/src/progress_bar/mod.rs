@@ -8,7 +8,7 @@ use std::any::Any;
 use std::time::{Duration, Instant};
 
 use derive_setters::Setters;
-use fulgurite_engine::config::{Configurable, spelling};
+use fulgurite_engine::config::{Configurable, Maximum, spelling};
 use fulgurite_engine::{Callback, DefaultCallback, Error, Loss, ModuleView, Result, Stage, TrainerFn, TrainerState};
 use fulgurite_torch::Value;
 use schemars::JsonSchema;
@@ -187,7 +187,7 @@ impl ProgressBar {
 
     fn begin_epoch(&mut self, trainer: &TrainerState, position: u64) {
         let epoch = trainer.current_epoch();
-        let label = match trainer.max_epochs().and_then(|epochs| epochs.checked_sub(1)) {
+        let label = match trainer.max_epochs().finite().and_then(|epochs| epochs.checked_sub(1)) {
             Some(last) => format!("Epoch {epoch}/{last}"),
             None => format!("Epoch {epoch}"),
         };
@@ -216,13 +216,11 @@ impl ProgressBar {
             (_, TrainerFn::Fit) => "  Validation",
             _ => "Validation",
         };
-        let most = match (trainer.stage(), usize::try_from(trainer.config().num_sanity_val_steps)) {
-            (Stage::SanityCheck, Ok(steps)) => Some(steps),
-            _ => None,
+        let batches = match trainer.stage() {
+            Stage::SanityCheck => trainer.num_sanity_val_batches(),
+            _ => trainer.num_eval_batches().to_vec(),
         };
-        let limits = trainer.num_eval_batches().iter();
-        let limits = limits.map(|limit| limit.map_or(most, |limit| Some(most.map_or(limit, |most| limit.min(most)))));
-        let total = limits.sum::<Option<usize>>().map(|n| n as u64);
+        let total = batches.into_iter().sum::<Option<usize>>().map(|n| n as u64);
         self.eval = Some(Task::begin(label.to_owned(), 0, total));
         if let Some(epoch) = &mut self.epoch {
             let now = Instant::now();
@@ -350,7 +348,7 @@ impl Callback for ProgressBar {
     fn on_train_epoch_end(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
         let now = Instant::now();
         let is_soon = self.last_kept.is_some_and(|kept| now < kept + self.options.refresh_rate);
-        let is_last = Some(trainer.current_epoch() + 1) == trainer.max_epochs();
+        let is_last = trainer.max_epochs() == Maximum::Of(trainer.current_epoch() + 1);
         if (is_last || self.options.leave && !is_soon) && self.epoch.is_some() {
             self.read_metrics(trainer)?;
             self.end_epoch(trainer, now);

@@ -3,6 +3,7 @@
 use fulgurite_optim::Interval;
 
 use super::{Run, SafePoint};
+use crate::config::Maximum;
 use crate::diagnostics::Diagnostics;
 use crate::error::Error;
 use crate::hook::Hook;
@@ -65,8 +66,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// In the middle of an epoch, or of a number of steps, a run continues without a sanity check.
     fn sanity_check_is_due(&mut self, is_resumed: bool) -> bool {
         let state = self.state();
-        let is_wanted = state.config.num_sanity_val_steps != 0 && state.enable_validation();
-        let is_between_epochs = state.config.max_steps < 0 && !state.fit.progress().epoch_is_open();
+        let is_wanted = state.config.num_sanity_val_steps != Maximum::Of(0) && state.enable_validation();
+        let is_between_epochs = state.config.max_steps == Maximum::Unlimited && !state.fit.progress().epoch_is_open();
         is_wanted && (!is_resumed || is_between_epochs)
     }
 
@@ -147,12 +148,11 @@ impl TrainerState {
 
     /// Whether a limit of the run is reached, or someone's request to stop can be granted.
     pub(crate) fn fit_is_done(&self) -> bool {
-        let max_steps = u64::try_from(self.config.max_steps).ok();
-        if max_steps.is_some_and(|max| self.global_step() >= max) {
-            self.say(&format!("`Trainer.fit` stopped: `max_steps={}` reached.", self.config.max_steps));
+        if let Some(max) = self.config.max_steps.finite().filter(|max| self.global_step() >= *max) {
+            self.say(&format!("`Trainer.fit` stopped: `max_steps={max}` reached."));
             return true;
         }
-        if let Some(max) = self.max_epochs().filter(|max| self.fit.epochs().current.processed >= *max) {
+        if let Some(max) = self.max_epochs().finite().filter(|max| self.fit.epochs().current.processed >= *max) {
             self.say(&format!("`Trainer.fit` stopped: `max_epochs={max}` reached."));
             return true;
         }

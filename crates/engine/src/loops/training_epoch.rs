@@ -269,7 +269,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
 impl TrainerState {
     pub(super) fn epoch_is_done(&self) -> bool {
-        u64::try_from(self.config.max_steps).is_ok_and(|max| self.global_step() >= max)
+        self.config.max_steps.is_reached_by(self.global_step())
             || self.is_last_batch()
             || self.should_stop() && self.can_stop_early()
     }

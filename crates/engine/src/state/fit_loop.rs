@@ -1,5 +1,6 @@
 //! [`FitLoop`] and [`TrainingEpochLoop`]: the counters of the loops of `fit`, nested as in Lightning.
 
+use crate::config::Maximum;
 use crate::progress::{Counters, Progress};
 use crate::state::evaluation_loop::EvaluationLoop;
 use crate::state::optimization_loop::OptimizationLoop;
@@ -8,7 +9,7 @@ use crate::state::optimization_loop::OptimizationLoop;
 #[derive(Default)]
 pub(crate) struct FitLoop {
     /// The maximum number of epochs.
-    max_epochs: Option<u64>,
+    max_epochs: Maximum,
     epochs: Counters,
     pub epoch: TrainingEpochLoop,
 }
@@ -26,18 +27,18 @@ pub(crate) struct TrainingEpochLoop {
 
 impl FitLoop {
     /// A fit begins. It continues counting where an earlier one ended, as Lightning's does.
-    pub(crate) fn restart(&mut self, max_epochs: Option<u64>) {
+    pub(crate) fn restart(&mut self, max_epochs: Maximum) {
         self.max_epochs = max_epochs;
         self.epoch.optimization.restart();
         self.epoch.validation.restart();
     }
 
-    pub(crate) fn max_epochs(&self) -> Option<u64> {
+    pub(crate) fn max_epochs(&self) -> Maximum {
         self.max_epochs
     }
 
     /// Another limit. Returns the one before.
-    pub(crate) fn set_max_epochs(&mut self, max_epochs: Option<u64>) -> Option<u64> {
+    pub(crate) fn set_max_epochs(&mut self, max_epochs: Maximum) -> Maximum {
         std::mem::replace(&mut self.max_epochs, max_epochs)
     }
 

@@ -9,7 +9,7 @@ use fulgurite_torch::tch::no_grad;
 use fulgurite_torch::{Dict, Value, params};
 
 use crate::callback::Callback;
-use crate::config::{Limit, TrainerConfig};
+use crate::config::{Limit, Maximum, TrainerConfig};
 use crate::data_module::Source;
 use crate::error::Error;
 use crate::hook::Hook;
@@ -31,7 +31,7 @@ pub(super) struct Before {
     schedulers: Vec<LrSchedulerConfig>,
     run: Snapshot,
     config: TrainerConfig,
-    max_epochs: Option<u64>,
+    max_epochs: Maximum,
     validates: bool,
     callbacks: Vec<Box<dyn Callback>>,
     loggers: Vec<Box<dyn Logger>>,
@@ -105,8 +105,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
     pub(super) fn trial(&mut self, steps: u64) -> Result<(), Error> {
         let state = &mut self.engine.state;
         let steps_from_here = state.global_step() + steps;
-        state.config.max_steps = i64::try_from(steps_from_here).unwrap_or(i64::MAX);
-        state.set_max_epochs(None);
+        state.config.max_steps = Maximum::Of(steps_from_here);
+        state.set_max_epochs(Maximum::Unlimited);
         (state.config.min_epochs, state.config.min_steps) = (None, None);
         state.config.log_every_n_steps = 0;
         let entry = state.entry_point();

@@ -234,7 +234,7 @@ fn configure(optimization: &Optimization, vars: &dyn Parameters, trainer: &Train
                 unknown = Some(Error::Config(error.to_string()));
                 None
             }),
-            Interval::Epoch => trainer.max_epochs(),
+            Interval::Epoch => trainer.max_epochs().finite(),
         };
         length.and_then(|length| u32::try_from(length).ok())
     };

@@ -151,7 +151,7 @@ fn the_extra_epoch_of_weight_averaging_draws_as_if_each_batch_passed_once() {
         }
     }
 
-    let drawn = |epochs: i64, averages: bool| {
+    let drawn = |epochs: u64, averages: bool| {
         let vars = nn::VarStore::new(Device::Cpu);
         let norm = nn::batch_norm1d(vars.root(), 2, Default::default());
         let mut module = Draws { vars, norm, drawn: Vec::new() };

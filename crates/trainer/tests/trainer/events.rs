@@ -184,7 +184,7 @@ fn check(events: String, expected: Expect) {
 fn run_length() {
     check(events_of(2, |t| t.max_epochs(2)), expect!["[0: 0* 1* v3][1: 0* 1* v3]"]);
     check(events_of(2, |t| t.max_epochs(0)), expect![""]);
-    check(events_of(2, |t| t.max_epochs(-1).max_steps(3)), expect!["[0: 0* 1* v3][1: 0*]"]);
+    check(events_of(2, |t| t.max_epochs(Maximum::Unlimited).max_steps(3)), expect!["[0: 0* 1* v3][1: 0*]"]);
     check(events_of(2, |t| t.max_epochs(9).max_steps(0)), expect![""]);
     check(
         events_of(2, |t| t.max_epochs(9).max_steps(2).accumulate_grad_batches(2)),
@@ -204,7 +204,7 @@ fn run_length() {
 #[test]
 fn sanity_check() {
     check(events_of(1, |t| t.num_sanity_val_steps(2)), expect!["s2[0: 0* v3]"]);
-    check(events_of(1, |t| t.num_sanity_val_steps(-1)), expect!["s3[0: 0* v3]"]);
+    check(events_of(1, |t| t.num_sanity_val_steps(Maximum::Unlimited)), expect!["s3[0: 0* v3]"]);
     check(events_of(1, |t| t.num_sanity_val_steps(2).limit_val_batches(1)), expect!["s1[0: 0* v1]"]);
 }
 

@@ -178,8 +178,9 @@ fn one_name_for_several_loaders_is_an_error() {
 fn resumed(step: u64, callback: impl Callback) -> (Trainer, Weight) {
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = ModelCheckpoint::new().dirpath(folder.path()).filename("{step}").every_n_train_steps(1);
-    let checkpoints = checkpoints.save_top_k(-1);
-    let at_epoch_end = ModelCheckpoint::new().dirpath(folder.path()).filename("end-{step}").save_top_k(-1);
+    let checkpoints = checkpoints.save_top_k(Maximum::Unlimited);
+    let at_epoch_end =
+        ModelCheckpoint::new().dirpath(folder.path()).filename("end-{step}").save_top_k(Maximum::Unlimited);
     let root = folder.path();
     let quiet = || quiet().default_root_dir(root).enable_checkpointing(true).no_logger().num_sanity_val_steps(1);
     let mut trainer = quiet().max_epochs(2).callback(checkpoints).callback(at_epoch_end).build().unwrap();

@@ -476,7 +476,8 @@ fn a_stream_that_cannot_be_repeated_is_warned_of_once() {
 #[test]
 fn model_checkpoints_can_be_resumed_from() {
     let folder = tempfile::tempdir().unwrap();
-    let every_two = || ModelCheckpoint::new().dirpath(folder.path()).every_n_train_steps(4).save_top_k(-1);
+    let every_two =
+        || ModelCheckpoint::new().dirpath(folder.path()).every_n_train_steps(4).save_top_k(Maximum::Unlimited);
     let straight = fit(PLAIN, None, |trainer| trainer.enable_checkpointing(true).callback(every_two()));
     for (epoch, step) in [(0, 4), (1, 8), (1, 12), (2, 16)] {
         let path = folder.path().join(format!("epoch={epoch}-step={step}.ckpt"));

@@ -191,8 +191,8 @@ fn run(case: Case, data: &Dict, folder: &Path, from: Option<&str>) -> Json {
         .enable_model_summary(false)
         .console(Console::memory())
         .callback(Record::default())
-        .callback(steps.every_n_train_steps(1).save_top_k(-1))
-        .callback(best.save_top_k(-1))
+        .callback(steps.every_n_train_steps(1).save_top_k(Maximum::Unlimited))
+        .callback(best.save_top_k(Maximum::Unlimited))
         .callback(EarlyStopping::monitor("val_loss").patience(3))
         .build()
         .unwrap();

@@ -91,7 +91,7 @@ fn a_run_is_lightnings() {
         .log_every_n_steps(1)
         .accelerator("cpu")
         .logger(CsvLogger::new(root.path()))
-        .callback(ModelCheckpoint::new().dirpath(root.path()).every_n_train_steps(5).save_top_k(-1))
+        .callback(ModelCheckpoint::new().dirpath(root.path()).every_n_train_steps(5).save_top_k(Maximum::Unlimited))
         .callback(LearningRateMonitor::new())
         .enable_progress_bar(false)
         .enable_model_summary(false)

@@ -83,7 +83,7 @@ fn gpt() -> Model {
 }
 
 fn ours(mut model: Model) -> Json {
-    let summary = ModelSummary::new().max_depth(-1).of(&mut model).unwrap();
+    let summary = ModelSummary::new().max_depth(Maximum::Unlimited).of(&mut model).unwrap();
     let size = |size: &Option<Vec<i64>>| size.as_ref().map_or(json!("?"), |size| json!(size));
     let layers = summary.layers.iter().map(|layer| {
         json!({

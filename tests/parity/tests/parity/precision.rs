@@ -260,7 +260,7 @@ fn batches(data: &Dict, which: &str) -> Vec<Batch> {
     x.into_iter().zip(y).zip(f).map(|((x, y), f)| (x, y, f)).collect()
 }
 
-fn ours(data: &Dict, precision: &str, epochs: i64, folder: &Path, ckpt_path: Option<&Path>) -> Json {
+fn ours(data: &Dict, precision: &str, epochs: u64, folder: &Path, ckpt_path: Option<&Path>) -> Json {
     let rows = Rows::default();
     let builder = Trainer::builder()
         .max_epochs(epochs)
@@ -305,7 +305,7 @@ fn ours(data: &Dict, precision: &str, epochs: i64, folder: &Path, ckpt_path: Opt
     })
 }
 
-fn theirs(data: &Path, precision: &str, epochs: i64, folder: &Path, ckpt_path: Option<&Path>) -> Json {
+fn theirs(data: &Path, precision: &str, epochs: u64, folder: &Path, ckpt_path: Option<&Path>) -> Json {
     let epochs = epochs.to_string();
     let mut arguments = vec!["train", data.to_str().unwrap(), precision, &epochs, folder.to_str().unwrap()];
     arguments.extend(ckpt_path.map(|path| path.to_str().unwrap()));

@@ -112,7 +112,7 @@ fn run(data: &Dict, case: &Json) -> Json {
         Ok(())
     });
     // What the masks are is in the checkpoint's state of the callback, so every epoch's is kept.
-    let checkpoint = ModelCheckpoint::new().dirpath(folder.path()).save_top_k(-1).filename("{epoch}");
+    let checkpoint = ModelCheckpoint::new().dirpath(folder.path()).save_top_k(Maximum::Unlimited).filename("{epoch}");
     let mut trainer = Trainer::builder()
         .max_epochs(4)
         .num_sanity_val_steps(0)

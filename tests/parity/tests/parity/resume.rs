@@ -86,7 +86,7 @@ fn keys(value: &Value) -> Json {
 }
 
 /// What the script does, here.
-fn run(data: &Dict, optimizer: &'static str, epochs: i64, folder: &Path, ckpt_path: Option<&Path>) -> Json {
+fn run(data: &Dict, optimizer: &'static str, epochs: u64, folder: &Path, ckpt_path: Option<&Path>) -> Json {
     let logger = MemoryLogger::new();
     let checkpoint = ModelCheckpoint::monitor("val_loss").dirpath(folder).filename("ours");
     let mut trainer = Trainer::builder()
@@ -130,7 +130,7 @@ fn run(data: &Dict, optimizer: &'static str, epochs: i64, folder: &Path, ckpt_pa
     })
 }
 
-fn theirs(data: &Path, optimizer: &str, epochs: i64, folder: &Path, ckpt_path: Option<&Path>) -> Json {
+fn theirs(data: &Path, optimizer: &str, epochs: u64, folder: &Path, ckpt_path: Option<&Path>) -> Json {
     let epochs = epochs.to_string();
     let mut arguments = vec![data.to_str().unwrap(), optimizer, &epochs, folder.to_str().unwrap()];
     arguments.extend(ckpt_path.map(|path| path.to_str().unwrap()));

@@ -233,7 +233,7 @@ fn checkpoint(options: &Json, folder: &Path) -> ModelCheckpoint {
         checkpoint = match key.as_str() {
             "monitor" | "mode" => checkpoint,
             "filename" => checkpoint.filename(value.as_str().unwrap()),
-            "save_top_k" => checkpoint.save_top_k(value.as_i64().unwrap()),
+            "save_top_k" => checkpoint.save_top_k(count.map_or(Maximum::Unlimited, Maximum::Of)),
             "save_last" => checkpoint.save_last(flag.unwrap().then_some(fulgurite::callbacks::SaveLast::Copy)),
             "auto_insert_metric_name" => checkpoint.auto_insert_metric_name(flag.unwrap()),
             "every_n_train_steps" => checkpoint.every_n_train_steps(count.unwrap()),

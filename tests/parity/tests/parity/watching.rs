@@ -178,10 +178,10 @@ fn watch(case: &Json) -> Vec<Row> {
     let trainer = &case["trainer"];
     let number = |key: &str| trainer[key].as_u64().unwrap();
     let mut builder = quiet(root.path())
-        .max_epochs(number("max_epochs") as i64)
+        .max_epochs(number("max_epochs"))
         .log_every_n_steps(number("log_every_n_steps"))
         .accumulate_grad_batches(number("accumulate_grad_batches"))
-        .num_sanity_val_steps(number("num_sanity_val_steps") as i64)
+        .num_sanity_val_steps(number("num_sanity_val_steps"))
         .logger(logger.clone())
         .callback(monitor)
         .callback(DeviceStatsMonitor::new());

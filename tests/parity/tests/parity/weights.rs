@@ -24,7 +24,7 @@ struct Case {
     momentum: f64,
     optimizer: &'static str,
     scheduler: bool,
-    epochs: i64,
+    epochs: u64,
 }
 
 impl Case {
@@ -238,7 +238,10 @@ fn data(case: &Case) -> Dict {
 
 /// What the script does, here.
 fn run(case: &Case, data: &Dict, folder: &Path, from: Option<&str>) -> Json {
-    let saver = ModelCheckpoint::new().dirpath(folder).filename(format!("{}-ours-{{epoch}}", case.name)).save_top_k(-1);
+    let saver = ModelCheckpoint::new()
+        .dirpath(folder)
+        .filename(format!("{}-ours-{{epoch}}", case.name))
+        .save_top_k(Maximum::Unlimited);
     let builder = Trainer::builder()
         .max_epochs(case.epochs)
         .num_sanity_val_steps(0)

@@ -69,10 +69,6 @@ impl Configurable for PyTorchProfiler {
         if let Some(schedule) = &options.schedule {
             schedule.check()?;
         }
-        if options.row_limit < -1 {
-            let rows = options.row_limit;
-            return Err(Error::Config(format!("row_limit={rows} is below -1; write a number of rows, or -1 for all")));
-        }
         if options.group_by_input_shapes && !options.record_shapes {
             return Err(Error::Config(
                 "group_by_input_shapes needs the shapes; set record_shapes to true, or leave it out".into(),

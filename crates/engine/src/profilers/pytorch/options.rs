@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::ProfilerSchedule;
+use crate::config::Maximum;
 
 /// The sort key of the table of key averages, in descending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -54,7 +55,10 @@ pub struct PyTorchProfilerOptions {
     /// Whether to write traces.
     pub export_to_chrome: bool,
     /// Rows of the table; -1 for all.
-    pub row_limit: i64,
+    ///
+    /// In Rust, all are [`Maximum::Unlimited`].
+    #[setters(into)]
+    pub row_limit: Maximum,
     /// What the table is sorted by; `cuda_time_total` on a CUDA device and `cpu_time_total` elsewhere by default.
     pub sort_by_key: Option<SortKey>,
     /// Which batches are recorded.
@@ -74,7 +78,7 @@ impl Default for PyTorchProfilerOptions {
             filename: None,
             group_by_input_shapes: false,
             export_to_chrome: true,
-            row_limit: 20,
+            row_limit: Maximum::Of(20),
             sort_by_key: None,
             schedule: None,
             record_shapes: false,

@@ -47,7 +47,8 @@ pub(super) fn key_averages_table(
     let has_device_time = rows.iter().any(|row| row.self_device_time_total > 0);
     let columns = columns(&rows, options, self_cpu, has_device_time.then_some(self_device));
 
-    let shown = usize::try_from(options.row_limit).unwrap_or(usize::MAX);
+    let limit = options.row_limit.finite().and_then(|rows| usize::try_from(rows).ok());
+    let shown = limit.unwrap_or(usize::MAX);
     let cells: Vec<Vec<String>> =
         rows.iter().take(shown).map(|row| columns.iter().map(|(_, cell)| cell(row)).collect()).collect();
     let width = |column: usize| {
@@ -67,7 +68,12 @@ pub(super) fn key_averages_table(
     }
     let _ = writeln!(out, "{rule}");
     if shown < rows.len() {
-        let _ = writeln!(out, "{} of {} rows; row_limit=-1 shows all", cells.len(), rows.len());
+        let _ = writeln!(
+            out,
+            "{} of {} rows; row_limit=-1 (in Rust `Maximum::Unlimited`) shows all",
+            cells.len(),
+            rows.len()
+        );
     }
     let _ = writeln!(out, "Self CPU time total: {}", time(self_cpu));
     if has_device_time {
@@ -162,6 +168,7 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
+    use crate::config::Maximum;
 
     fn rows() -> Vec<KeyAverage> {
         let row = |name: &str, calls, total, own| KeyAverage {
@@ -187,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_plain_table() {
-        let options = PyTorchProfilerOptions { row_limit: 2, ..Default::default() };
+        let options = PyTorchProfilerOptions { row_limit: Maximum::Of(2), ..Default::default() };
         expect![[r#"
             ------------  ------------  ------------  ------------  ------------  ------------  ------------  ------------
                     Name    Self CPU %      Self CPU   CPU total %     CPU total  CPU time avg    # of Calls  Total MFLOPs
@@ -195,7 +202,7 @@ mod tests {
             aten::linear         4.38%      40.000us        98.65%     900.000us     300.000us             3            --
              aten::addmm        94.26%     860.000us        94.26%     860.000us     286.666us             3         1.234
             ------------  ------------  ------------  ------------  ------------  ------------  ------------  ------------
-            2 of 3 rows; row_limit=-1 shows all
+            2 of 3 rows; row_limit=-1 (in Rust `Maximum::Unlimited`) shows all
             Self CPU time total: 912.345us
         "#]].assert_eq(&key_averages_table(rows(), &options, SortKey::CpuTimeTotal));
     }
@@ -203,7 +210,7 @@ mod tests {
     #[test]
     fn the_table_with_memory_shapes_and_calls_first() {
         let options = PyTorchProfilerOptions {
-            row_limit: -1,
+            row_limit: Maximum::Unlimited,
             profile_memory: true,
             record_shapes: true,
             group_by_input_shapes: true,

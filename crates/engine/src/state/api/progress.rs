@@ -1,6 +1,6 @@
 //! The position of the run, and its limits.
 
-use crate::config::ValCheckInterval;
+use crate::config::{Maximum, ValCheckInterval};
 use crate::error::TrainDataNeeded;
 use crate::progress::Progress;
 use crate::stage::{Stage, TrainerFn};
@@ -62,11 +62,9 @@ impl TrainerState {
 
     /// Validation batches per loader of the check before training.
     pub fn num_sanity_val_batches(&self) -> Vec<Option<usize>> {
-        let steps = usize::try_from(self.config.num_sanity_val_steps).unwrap_or(usize::MAX);
-        let limit = |batches: &Option<usize>| match batches {
-            None if steps == usize::MAX => None,
-            batches => Some(batches.map_or(steps, |batches| batches.min(steps))),
-        };
+        let steps = self.config.num_sanity_val_steps.finite();
+        let steps = steps.map(|steps| usize::try_from(steps).unwrap_or(usize::MAX));
+        let limit = |batches: &Option<usize>| batches.iter().chain(&steps).min().copied();
         self.num_eval_batches().iter().map(limit).collect()
     }
 
@@ -76,14 +74,14 @@ impl TrainerState {
         self.position.batch_indices()
     }
 
-    /// The epoch limit in force; `None` for none.
-    pub fn max_epochs(&self) -> Option<u64> {
+    /// The epoch limit in force.
+    pub fn max_epochs(&self) -> Maximum {
         self.fit.max_epochs()
     }
 
     /// Sets the epoch limit.
-    pub fn set_max_epochs(&mut self, max_epochs: Option<u64>) {
-        self.fit.set_max_epochs(max_epochs);
+    pub fn set_max_epochs(&mut self, max_epochs: impl Into<Maximum>) {
+        self.fit.set_max_epochs(max_epochs.into());
     }
 
     /// Optimizer steps that fit will take, with the changes of a
@@ -95,7 +93,7 @@ impl TrainerState {
     /// In `configure_optimizers`, that the training loader was not asked for yet. Return the error: the trainer asks
     /// for the loader, and calls `configure_optimizers` again. Elsewhere it is known from `on_train_start` on.
     pub fn estimated_stepping_batches(&self) -> Result<Option<u64>, TrainDataNeeded> {
-        if !self.training_data.is_ready() && self.max_epochs().is_some() {
+        if !self.training_data.is_ready() && self.max_epochs() != Maximum::Unlimited {
             self.training_data.want();
             return Err(TrainDataNeeded);
         }
@@ -104,13 +102,12 @@ impl TrainerState {
 
     /// The same as far as it is known now, without asking for the loader.
     pub fn stepping_batches(&self) -> Option<u64> {
-        let max_steps = u64::try_from(self.config.max_steps).ok();
         let otherwise = self.config.accumulate_grad_batches;
         let of_epochs = |epochs: u64, batches: usize| {
             self.fit.epoch.optimization.steps_of_epochs(epochs.max(1), batches as u64, otherwise)
         };
-        let by_epochs = self.max_epochs().zip(self.num_training_batches()).map(|(e, batches)| of_epochs(e, batches));
-        match (by_epochs, max_steps) {
+        let epochs = self.max_epochs().finite().zip(self.num_training_batches());
+        match (epochs.map(|(epochs, batches)| of_epochs(epochs, batches)), self.config.max_steps.finite()) {
             (Some(steps), Some(max)) => Some(steps.min(max)),
             (steps, max) => steps.or(max),
         }

@@ -28,7 +28,7 @@ fn child() {
     let said = match builder.build() {
         Ok(trainer) => {
             let config = trainer.state().config();
-            format!("{:?} {} {:?}", config.max_epochs, config.max_steps, config.enable_progress_bar)
+            format!("{:?} {:?} {:?}", config.max_epochs, config.max_steps, config.enable_progress_bar)
         }
         Err(error) => error.to_string(),
     };
@@ -40,10 +40,10 @@ fn child() {
 
 #[test]
 fn it_gives_defaults_and_arguments_win() {
-    assert_eq!(with(&[]), "None 7 None\nOk(None)");
+    assert_eq!(with(&[]), "None Of(7) None\nOk(None)");
     let variables =
         [("PL_TRAINER_MAX_EPOCHS", "3"), ("PL_TRAINER_MAX_STEPS", "9"), ("PL_TRAINER_ENABLE_PROGRESS_BAR", "False")];
-    assert_eq!(with(&variables), "Some(3) 7 Some(false)\nOk(Some(3))");
+    assert_eq!(with(&variables), "Some(Of(3)) Of(7) Some(false)\nOk(Some(Of(3)))");
 }
 
 #[test]
@@ -52,11 +52,11 @@ fn a_wrong_value_and_an_unknown_variable_are_named() {
     assert_eq!(with(&[("PL_TRAINER_MAX_EPOCHS", "three")]), format!("{refused}\nErr({refused})"));
     assert_eq!(
         with(&[("PL_TRAINER_MAX_EPOCH", "3")]),
-        "None 7 None\nwarning: the environment variable PL_TRAINER_MAX_EPOCH is about no argument of the trainer\nOk(None)"
+        "None Of(7) None\nwarning: the environment variable PL_TRAINER_MAX_EPOCH is about no argument of the trainer\nOk(None)"
     );
     assert_eq!(
         with(&[("PL_TRAINER_GPUS", "3")]),
-        "None 7 None\nwarning: the environment variable PL_TRAINER_GPUS is about an argument that no longer exists: Lightning 2.0 \
+        "None Of(7) None\nwarning: the environment variable PL_TRAINER_GPUS is about an argument that no longer exists: Lightning 2.0 \
          removed it; write `accelerator: gpu` and how many as `devices`\nOk(None)"
     );
     let empty =

@@ -17,11 +17,11 @@ fn with(checkpoint: ModelCheckpoint, root: &Path) -> TrainerBuilder {
 
 /// All epochs of a run.
 fn all() -> ModelCheckpoint {
-    ModelCheckpoint::new().save_top_k(-1)
+    ModelCheckpoint::new().save_top_k(Maximum::Unlimited)
 }
 
 /// Fits up to `epochs` epochs of two batches; returns from which step the run went on, and what it said.
-fn fit(builder: TrainerBuilder, epochs: i64, ckpt_path: &str, mut module: Weight) -> (Option<PathBuf>, String) {
+fn fit(builder: TrainerBuilder, epochs: u64, ckpt_path: &str, mut module: Weight) -> (Option<PathBuf>, String) {
     let console = Console::memory();
     let mut trainer = builder.max_epochs(epochs).console(console.clone()).build().unwrap();
     trainer
@@ -183,7 +183,7 @@ impl LightningModule for Configured {
 #[test]
 fn auto_goes_on_with_runs_of_the_same_hyper_parameters_alone() {
     let root = tempfile::tempdir().unwrap();
-    let fit = |lr: f64, epochs: i64, ckpt_path: &str| {
+    let fit = |lr: f64, epochs: u64, ckpt_path: &str| {
         let console = Console::memory();
         let builder = quiet().default_root_dir(root.path()).enable_checkpointing(true).console(console.clone());
         let mut trainer = builder.logger(CsvLogger::new(root.path())).max_epochs(epochs).build().unwrap();

@@ -168,12 +168,16 @@ fn windows() -> TrainerBuilder {
 fn an_epoch_of_fewer_batches_than_were_trained_on_ends_as_an_epoch_does() {
     let folder = tempfile::tempdir().unwrap();
     let numbers = |n: usize| (0..n).map(|x| x as f64).collect::<Vec<_>>();
-    let every = ModelCheckpoint::new().dirpath(folder.path()).every_n_train_steps(4).save_top_k(-1).filename("{step}");
+    let every = ModelCheckpoint::new()
+        .dirpath(folder.path())
+        .every_n_train_steps(4)
+        .save_top_k(Maximum::Unlimited)
+        .filename("{step}");
     let mut trainer = windows().enable_checkpointing(true).callback(every).build().unwrap();
     trainer.fit(&mut scheduled(), (batches(&numbers(20)), batches(&[1.0]))).unwrap();
     let path = folder.path().join("step=4.ckpt");
     let resume = |left: usize, console: &Console, saved: &Path| {
-        let best = ModelCheckpoint::monitor("loss").dirpath(saved).save_top_k(-1);
+        let best = ModelCheckpoint::monitor("loss").dirpath(saved).save_top_k(Maximum::Unlimited);
         let trainer = windows().enable_checkpointing(true).callback(best).console(console.clone());
         let (mut module, mut trainer) = (scheduled(), trainer.build().unwrap());
         trainer.ckpt_path(path.to_str().unwrap()).fit(&mut module, (batches(&numbers(left)), batches(&[1.0]))).unwrap();
@@ -221,7 +225,11 @@ impl LightningDataModule for Growing {
 #[test]
 fn loaders_that_grow_with_each_epoch_begin_small_where_a_run_is_resumed() {
     let folder = tempfile::tempdir().unwrap();
-    let every = ModelCheckpoint::new().dirpath(folder.path()).every_n_train_steps(1).save_top_k(-1).filename("{step}");
+    let every = ModelCheckpoint::new()
+        .dirpath(folder.path())
+        .every_n_train_steps(1)
+        .save_top_k(Maximum::Unlimited)
+        .filename("{step}");
     let growing = |trainer: TrainerBuilder| trainer.max_epochs(3).reload_dataloaders_every_n_epochs(1);
     let mut module = scheduled();
     let mut trainer = growing(quiet()).enable_checkpointing(true).callback(every).build().unwrap();
@@ -242,7 +250,11 @@ fn loaders_that_grow_with_each_epoch_begin_small_where_a_run_is_resumed() {
 #[test]
 fn loaders_are_asked_for_again_when_they_would_have_been() {
     let folder = tempfile::tempdir().unwrap();
-    let every = ModelCheckpoint::new().dirpath(folder.path()).every_n_train_steps(1).save_top_k(-1).filename("{step}");
+    let every = ModelCheckpoint::new()
+        .dirpath(folder.path())
+        .every_n_train_steps(1)
+        .save_top_k(Maximum::Unlimited)
+        .filename("{step}");
     let two = |trainer: TrainerBuilder| trainer.max_epochs(4).reload_dataloaders_every_n_epochs(2);
     let mut data = Growing(0);
     two(quiet()).enable_checkpointing(true).callback(every).build().unwrap().fit(&mut scheduled(), &mut data).unwrap();
@@ -269,9 +281,11 @@ fn an_epoch_without_a_batch_says_so() {
 
 #[test]
 fn a_run_on_a_loader_of_wrong_length_resumes_where_it_was() {
-    for (says, max_epochs, max_steps) in [(7, 3, -1), (3, 3, -1), (7, 9, 7), (3, 9, 7)] {
+    let all = Maximum::Unlimited;
+    let cases = [(7, 3, all), (3, 3, all), (7, 9, Maximum::Of(7)), (3, 9, Maximum::Of(7))];
+    for (says, max_epochs, max_steps) in cases {
         let folder = tempfile::tempdir().unwrap();
-        let every = || ModelCheckpoint::new().every_n_train_steps(1).save_top_k(-1).filename("{step}");
+        let every = || ModelCheckpoint::new().every_n_train_steps(1).save_top_k(Maximum::Unlimited).filename("{step}");
         let fit = |from: Option<u64>| {
             let trainer = windows().max_epochs(max_epochs).max_steps(max_steps).enable_checkpointing(true);
             let saved = tempfile::tempdir().unwrap();

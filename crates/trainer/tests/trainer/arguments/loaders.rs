@@ -116,7 +116,11 @@ fn training_and_validation_on_loaders_walked_together() {
 fn a_run_on_combined_loaders_resumes_exactly() {
     let root = tempfile::tempdir().unwrap();
     let data = || pair(&[1.0, 2.0, 3.0, 4.0, 5.0], &[0.5, 0.25]);
-    let every = ModelCheckpoint::new().dirpath(root.path()).every_n_train_steps(1).save_top_k(-1).filename("{step}");
+    let every = ModelCheckpoint::new()
+        .dirpath(root.path())
+        .every_n_train_steps(1)
+        .save_top_k(Maximum::Unlimited)
+        .filename("{step}");
     let mut whole = Pairs(weight(), Vec::new());
     quiet().enable_checkpointing(true).callback(every).build().unwrap().fit(&mut whole, data()).unwrap();
     for step in 1..5 {
@@ -161,7 +165,7 @@ impl LightningDataModule for Renewed {
 
 #[test]
 fn loaders_are_asked_for_again() {
-    let run = |every: u64, sanity: i64| {
+    let run = |every: u64, sanity: u64| {
         let (mut module, mut data) = (weight(), Renewed::default());
         let mut trainer = quiet()
             .max_epochs(5)

@@ -9,7 +9,7 @@ use crate::callbacks::scripted::{Scripted, batches, quiet};
 
 /// Optimizer steps of a run over `epochs` epochs of five batches: what was estimated, and what was taken.
 #[track_caller]
-fn steps(scheduling: &[(u64, u64)], epochs: i64, max_steps: i64, expected: u64) {
+fn steps(scheduling: &[(u64, u64)], epochs: u64, max_steps: Maximum, expected: u64) {
     let scheduler = GradientAccumulationScheduler::new(scheduling.iter().copied());
     let folder = tempfile::tempdir().unwrap();
     let builder = quiet(folder.path()).max_epochs(epochs).max_steps(max_steps).enable_checkpointing(false);
@@ -21,17 +21,19 @@ fn steps(scheduling: &[(u64, u64)], epochs: i64, max_steps: i64, expected: u64) 
 
 #[test]
 fn steps_are_taken_and_estimated_by_the_schedule() {
-    steps(&[(1, 2)], 2, -1, 5 + 3);
-    steps(&[(0, 4), (2, 1), (3, 5)], 5, -1, 2 + 2 + 5 + 1 + 1);
-    steps(&[(7, 3)], 2, -1, 10);
-    steps(&[(1, 5)], 4, 6, 6);
+    let all = Maximum::Unlimited;
+    steps(&[(1, 2)], 2, all, 5 + 3);
+    steps(&[(0, 4), (2, 1), (3, 5)], 5, all, 2 + 2 + 5 + 1 + 1);
+    steps(&[(7, 3)], 2, all, 10);
+    steps(&[(1, 5)], 4, Maximum::Of(6), 6);
 }
 
 #[test]
 fn a_run_resumed_within_an_epoch_keeps_its_factor() {
     let folder = tempfile::tempdir().unwrap();
     let fit = |ckpt_path: Option<&str>| {
-        let checkpoint = ModelCheckpoint::new().dirpath(folder.path()).every_n_train_steps(6).save_top_k(-1);
+        let checkpoint =
+            ModelCheckpoint::new().dirpath(folder.path()).every_n_train_steps(6).save_top_k(Maximum::Unlimited);
         let builder = quiet(folder.path()).max_epochs(2).callback(checkpoint.filename("at-{step}"));
         let mut trainer = builder.callback(GradientAccumulationScheduler::new([(1, 2)])).build().unwrap();
         let mut module = Scripted::new(&[1.0]);

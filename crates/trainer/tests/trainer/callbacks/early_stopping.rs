@@ -148,7 +148,7 @@ fn a_value_that_is_not_logged() {
 #[test]
 fn a_resumed_run_goes_on_counting() {
     let folder = tempfile::tempdir().unwrap();
-    let fit = |epochs: i64, losses: &[f64], from: Option<&Path>| {
+    let fit = |epochs: u64, losses: &[f64], from: Option<&Path>| {
         let checkpoint = ModelCheckpoint::new().dirpath(folder.path());
         let builder = quiet(folder.path()).max_epochs(epochs).callback(val_loss().patience(2)).callback(checkpoint);
         let mut trainer = builder.build().unwrap();

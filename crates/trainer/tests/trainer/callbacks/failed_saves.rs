@@ -385,7 +385,7 @@ fn at_no_moment_does_a_name_lead_nowhere_or_is_the_last_good_file_gone() {
 #[test]
 fn what_is_gone_when_a_run_is_resumed_is_forgotten() {
     let folder = tempfile::tempdir().unwrap();
-    let fit = |epochs: i64, from: Option<&str>| {
+    let fit = |epochs: u64, from: Option<&str>| {
         let checkpoint = ModelCheckpoint::monitor("val_loss").dirpath(folder.path()).save_top_k(3).filename("{step}");
         let builder = quiet(folder.path()).max_epochs(epochs).callback(checkpoint.auto_insert_metric_name(false));
         let mut trainer = builder.build().unwrap();
@@ -438,7 +438,7 @@ fn a_disk_that_fills_up_keeps_what_is_on_it() {
             return;
         };
         let folder = disk.0.path();
-        let checkpoint = ModelCheckpoint::new().dirpath(folder).every_n_train_steps(1).save_top_k(-1);
+        let checkpoint = ModelCheckpoint::new().dirpath(folder).every_n_train_steps(1).save_top_k(Maximum::Unlimited);
         let console = Console::memory();
         let builder = quiet(folder).max_epochs(5).console(console.clone());
         let mut trainer = builder.callback(checkpoint.on_save_error(on_error)).build().unwrap();

@@ -88,7 +88,8 @@ fn fit(builder: TrainerBuilder, full: &Arc<AtomicBool>, fills_up: bool, ckpt_pat
         Ok(())
     });
     // Warning of saves that fail is no reason to go on without a log.
-    let checkpoint = ModelCheckpoint::new().every_n_train_steps(10).save_top_k(-1).on_save_error(OnSaveError::Warn);
+    let checkpoint =
+        ModelCheckpoint::new().every_n_train_steps(10).save_top_k(Maximum::Unlimited).on_save_error(OnSaveError::Warn);
     let builder = builder.log_every_n_steps(1).max_epochs(1).limit_val_batches(0).callback(fill).callback(checkpoint);
     let mut trainer = builder.build().unwrap();
     let fitted = trainer.ckpt_path(ckpt_path).fit(&mut Scripted::new(&[1.0]), (batches(60), batches(1)));

@@ -87,7 +87,7 @@ fn norms_are_read_together_and_survive_a_checkpoint_unread() {
     assert_eq!(host_reads() - before, 2);
 
     // Saved after 12 steps, of which the last 4 are not looked at yet.
-    let fit = |steps: i64, gradients: &[f64], from: Option<&str>| {
+    let fit = |steps: Maximum, gradients: &[f64], from: Option<&str>| {
         let checkpoint = ModelCheckpoint::new().dirpath(folder.path()).filename("{step}").every_n_train_steps(12);
         let builder = quiet(folder.path()).max_epochs(1).max_steps(steps).callback(checkpoint).callback(seldom());
         let mut trainer = builder.build().unwrap();
@@ -95,10 +95,10 @@ fn norms_are_read_together_and_survive_a_checkpoint_unread() {
         let outcome = trainer.fit(&mut Watched::new(), Loaders::from(values(gradients))).unwrap();
         (trainer.callback::<GradientNorm>().unwrap().state_dict(), outcome)
     };
-    fit(12, &[1.0; 20], None);
+    fit(Maximum::Of(12), &[1.0; 20], None);
     let mut gradients = vec![1.0; 20];
     gradients[12] = 150.0;
-    let (_, outcome) = fit(-1, &gradients, Some("step=12.ckpt"));
+    let (_, outcome) = fit(Maximum::Unlimited, &gradients, Some("step=12.ckpt"));
     assert!(matches!(outcome, Outcome::Stopped(reason) if reason.contains("batch 12 explode")));
 }
 

@@ -86,9 +86,9 @@ fn the_best_or_the_latest_are_kept() {
     case(val_loss()).expect("saved at 4 8; epoch=1-step=8@8; best epoch=1-step=8");
     case(val_loss().mode(Mode::Max)).expect("saved at 4; epoch=0-step=4@4; best epoch=0-step=4");
     case(val_loss().save_top_k(2)).expect("saved at 4 8 12; epoch=1-step=8@8 epoch=2-step=12@12; best epoch=1-step=8");
-    case(val_loss().save_top_k(-1))
+    case(val_loss().save_top_k(Maximum::Unlimited))
         .expect("saved at 4 8 12; epoch=0-step=4@4 epoch=1-step=8@8 epoch=2-step=12@12; best epoch=1-step=8");
-    case(ModelCheckpoint::new().save_top_k(-1))
+    case(ModelCheckpoint::new().save_top_k(Maximum::Unlimited))
         .expect("saved at 4 8 12; epoch=0-step=4@4 epoch=1-step=8@8 epoch=2-step=12@12; best epoch=2-step=12");
     case(ModelCheckpoint::new().save_top_k(0)).expect("saved at ; ; best -");
     case(val_loss().save_top_k(2))
@@ -118,7 +118,7 @@ fn last_is_a_second_name_of_the_newest_checkpoint() {
 
 #[test]
 fn triggers() {
-    let all = || ModelCheckpoint::new().save_top_k(-1);
+    let all = || ModelCheckpoint::new().save_top_k(Maximum::Unlimited);
     case(ModelCheckpoint::new().every_n_epochs(2)).expect("saved at 8; epoch=1-step=8@8; best epoch=1-step=8");
     case(all().every_n_epochs(2))
         .trainer(|trainer| trainer.max_epochs(4))
@@ -143,7 +143,7 @@ fn triggers() {
 
 #[test]
 fn epochs_are_saved_after_validation_if_that_runs_within_them() {
-    let all = || ModelCheckpoint::new().save_top_k(-1);
+    let all = || ModelCheckpoint::new().save_top_k(Maximum::Unlimited);
     let after_each = "saved at 2 4 6 8 10 12; epoch=0-step=2@2 epoch=0-step=4@4 epoch=1-step=6@6 epoch=1-step=8@8 epoch=2-step=10@10 epoch=2-step=12@12; best epoch=2-step=12";
     let epochs = "saved at 4 8 12; epoch=0-step=4@4 epoch=1-step=8@8 epoch=2-step=12@12; best epoch=2-step=12";
     case(all()).trainer(|trainer| trainer.val_check_interval(2)).expect(after_each);
@@ -164,7 +164,7 @@ fn the_last_update_of_a_run_is_saved() {
         .trainer(|trainer| trainer.val_check_interval(2).accumulate_grad_batches(3).max_epochs(1))
         .batches(7)
         .expect("saved at 1 2 3; epoch=0-step=3@3; best epoch=0-step=3");
-    case(ModelCheckpoint::new().save_top_k(-1))
+    case(ModelCheckpoint::new().save_top_k(Maximum::Unlimited))
         .trainer(|trainer| trainer.check_val_every_n_epoch(2))
         .expect("saved at 8 12; epoch=1-step=8@8 epoch=2-step=12@12; best epoch=2-step=12");
     case(val_loss().save_last(SaveLast::Copy))
@@ -177,7 +177,7 @@ fn the_last_update_of_a_run_is_saved() {
 #[test]
 fn issue_20919_a_step_trigger_waits_for_the_validation_of_its_step() {
     let fresh = "saved at 4 6 8 10 12; epoch=0-step=4@4 epoch=1-step=6@6 epoch=1-step=8@8 epoch=2-step=10@10 epoch=2-step=12@12; best epoch=1-step=8";
-    let every_two = || val_loss().save_top_k(-1).every_n_train_steps(2);
+    let every_two = || val_loss().save_top_k(Maximum::Unlimited).every_n_train_steps(2);
     case(every_two().save_on_train_epoch_end(false)).expect(fresh);
     // Lightning does not wait here, and loses the save of step 4.
     case(every_two()).expect(fresh);
@@ -193,7 +193,7 @@ fn issue_20919_a_step_trigger_waits_for_the_validation_of_its_step() {
 
 #[test]
 fn a_monitored_value_of_training_needs_no_validation() {
-    case(ModelCheckpoint::monitor("train_loss").save_top_k(-1).every_n_train_steps(3))
+    case(ModelCheckpoint::monitor("train_loss").save_top_k(Maximum::Unlimited).every_n_train_steps(3))
         .trainer(|trainer| trainer.limit_val_batches(0))
         .expect("saved at 3 6 9 12; epoch=0-step=3@3 epoch=1-step=6@6 epoch=2-step=12@12 epoch=2-step=9@9; best epoch=2-step=12");
 }
@@ -201,10 +201,10 @@ fn a_monitored_value_of_training_needs_no_validation() {
 #[test]
 fn names_and_versions() {
     let latest = || ModelCheckpoint::new().filename("x");
-    case(latest().save_top_k(-1)).expect("saved at 4 8 12; x@12; best x");
+    case(latest().save_top_k(Maximum::Unlimited)).expect("saved at 4 8 12; x@12; best x");
     case(latest()).expect("saved at 4 8 12; x@12; best x");
     case(val_loss().save_top_k(2).filename("x")).expect("saved at 4 8 12; x-v1@8 x@12; best x-v1");
-    case(latest().save_top_k(-1).enable_version_counter(false)).expect("saved at 4 8 12; x@12; best x");
+    case(latest().save_top_k(Maximum::Unlimited).enable_version_counter(false)).expect("saved at 4 8 12; x@12; best x");
     case(val_loss().save_top_k(2).filename("{epoch}-{val_loss:.2f}"))
         .expect("saved at 4 8 12; epoch=1-val_loss=1.00@8 epoch=2-val_loss=2.00@12; best epoch=1-val_loss=1.00");
     case(val_loss().filename("{val_loss:.1f}/m").auto_insert_metric_name(false))
@@ -330,7 +330,7 @@ fn a_checkpoint_knows_itself_and_resuming_goes_on_ranking() {
 fn the_file_resumed_from_is_not_removed() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = || ModelCheckpoint::new().dirpath(folder.path());
-    let fit = |epochs: i64, from: Option<&Path>| {
+    let fit = |epochs: u64, from: Option<&Path>| {
         let mut trainer = quiet(folder.path()).max_epochs(epochs).callback(checkpoint()).build().unwrap();
         trainer.ckpt_path(from).fit(&mut Scripted::new(&[1.0]), (batches(2), batches(1))).unwrap();
         trainer.best_model_path().unwrap()
@@ -410,12 +410,8 @@ fn what_cannot_be_is_refused_at_the_start() {
     let new = ModelCheckpoint::new;
     for (checkpoint, expected) in [
         (
-            new().save_top_k(-2),
-            "ModelCheckpoint::save_top_k(-2) is below -1; write how many checkpoints to keep, 0 for none or -1 for all",
-        ),
-        (
             new().save_top_k(3),
-            "ModelCheckpoint::save_top_k(3) ranks checkpoints, and there is nothing to rank them by; name a value with `ModelCheckpoint::monitor(\"val_loss\")`, or keep 0, 1 or all (-1)",
+            "ModelCheckpoint::save_top_k(3) ranks checkpoints, and there is nothing to rank them by; name a value with `ModelCheckpoint::monitor(\"val_loss\")`, or keep 0, 1 or all (`Maximum::Unlimited`, -1 in files)",
         ),
         (
             new().every_n_epochs(1).every_n_train_steps(2),

@@ -38,7 +38,7 @@ type Change = fn(TrainerBuilder) -> TrainerBuilder;
 
 #[test]
 fn without_validation_epochs_are_saved_at_their_end() {
-    let monitor = || ModelCheckpoint::monitor("train_loss").save_top_k(-1);
+    let monitor = || ModelCheckpoint::monitor("train_loss").save_top_k(Maximum::Unlimited);
     let epochs = ["epoch=0-step=3.ckpt", "epoch=1-step=6.ckpt", "epoch=2-step=9.ckpt", "epoch=3-step=12.ckpt"];
     let ways: [(Change, usize); 4] = [
         (|t| t.check_val_every_n_epoch(2).limit_val_batches(0), 1),

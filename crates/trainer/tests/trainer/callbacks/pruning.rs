@@ -88,7 +88,7 @@ fn batches(n: i64) -> Vec<Tensor> {
     (0..n).map(|i| Tensor::arange(8, (Kind::Float, Device::Cpu)).reshape([2, 4]) / 8 + i).collect()
 }
 
-fn trainer(pruning: ModelPruning, epochs: i64) -> Trainer {
+fn trainer(pruning: ModelPruning, epochs: u64) -> Trainer {
     let folder = tempfile::tempdir().unwrap();
     let builder = quiet(folder.path()).max_epochs(epochs).enable_checkpointing(false);
     builder.callback(pruning).build().unwrap()
@@ -170,7 +170,7 @@ fn masks_are_dropped_or_kept_for_a_later_fit() {
             trainer.request_stop("one epoch per fit");
             Ok(())
         });
-        let builder = quiet(folder.path()).max_epochs(-1).enable_checkpointing(false);
+        let builder = quiet(folder.path()).max_epochs(Maximum::Unlimited).enable_checkpointing(false);
         let mut trainer = builder.callback(once).callback(one_epoch).build().unwrap();
         let mut net = Net::new();
         trainer.fit(&mut net, batches(2)).unwrap();
@@ -187,10 +187,11 @@ fn masks_are_dropped_or_kept_for_a_later_fit() {
 fn a_resumed_run_goes_on_with_its_masks_and_first_values() {
     for lottery in [false, true] {
         let folder = tempfile::tempdir().unwrap();
-        let run = |epochs: i64, net: &mut Net, from: Option<&str>| {
+        let run = |epochs: u64, net: &mut Net, from: Option<&str>| {
             let pruning = ModelPruning::new(PruningFn::L1Unstructured).amount(0.3);
             let pruning = pruning.use_lottery_ticket_hypothesis(lottery);
-            let checkpoint = ModelCheckpoint::new().dirpath(folder.path()).filename("{epoch}").save_top_k(-1);
+            let checkpoint =
+                ModelCheckpoint::new().dirpath(folder.path()).filename("{epoch}").save_top_k(Maximum::Unlimited);
             let builder = quiet(folder.path()).max_epochs(epochs).callback(pruning).callback(checkpoint);
             let mut trainer = builder.build().unwrap();
             trainer.ckpt_path(from.map(|from| folder.path().join(from))).fit(net, batches(3)).unwrap();

@@ -54,7 +54,8 @@ fn a_loss_that_is_not_finite_is_a_spike_and_never_part_of_the_mean() {
 
 /// Fits with checkpoints after every step; returns the batches noted in the file, and the error.
 fn fit(root: &Path, losses: &[f64], from: Option<&Path>) -> (String, Option<String>) {
-    let checkpoint = ModelCheckpoint::new().dirpath(root).filename("{step}").save_top_k(-1).every_n_train_steps(1);
+    let checkpoint =
+        ModelCheckpoint::new().dirpath(root).filename("{step}").save_top_k(Maximum::Unlimited).every_n_train_steps(1);
     let builder = quiet(root).max_epochs(1).callback(checkpoint).callback(SpikeDetection::new());
     let mut trainer = builder.build().unwrap();
     let outcome = trainer.ckpt_path(from).fit(&mut Watched::new(), Loaders::from(values(losses)));

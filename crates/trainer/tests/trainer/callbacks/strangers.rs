@@ -17,7 +17,7 @@ fn callback() -> ModelCheckpoint {
 }
 
 /// Logs to `root`, and keeps its checkpoints beside the logs or in `dirpath`.
-fn fit(root: &Path, dirpath: Option<&Path>, epochs: i64, ckpt_path: Option<&Path>) -> Trainer {
+fn fit(root: &Path, dirpath: Option<&Path>, epochs: u64, ckpt_path: Option<&Path>) -> Trainer {
     let checkpoint = dirpath.map_or_else(callback, |dirpath| callback().dirpath(dirpath));
     let builder = quiet(root).logger(CsvLogger::new(root)).max_epochs(epochs).callback(checkpoint);
     let mut trainer = builder.log_every_n_steps(1).build().unwrap();

@@ -47,7 +47,7 @@ fn losses_are_read_together_and_the_first_is_named() {
 #[test]
 fn what_was_not_looked_at_is_before_validation_and_checkpoints() {
     let folder = tempfile::tempdir().unwrap();
-    let checkpoint = ModelCheckpoint::new().dirpath(folder.path()).filename("{epoch}").save_top_k(-1);
+    let checkpoint = ModelCheckpoint::new().dirpath(folder.path()).filename("{epoch}").save_top_k(Maximum::Unlimited);
     let builder = quiet(folder.path()).max_epochs(3).callback(TerminateOnNaN::new().every_n_steps(1000));
     let mut trainer = builder.callback(checkpoint).build().unwrap();
     let mut losses = vec![1.0, f64::NAN];

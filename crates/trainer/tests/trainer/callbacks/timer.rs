@@ -56,7 +56,7 @@ fn stages_are_measured() {
 #[test]
 fn a_resumed_run_has_what_is_left() {
     let folder = tempfile::tempdir().unwrap();
-    let fit = |timer: Timer, epochs: i64, from: Option<&Path>| {
+    let fit = |timer: Timer, epochs: u64, from: Option<&Path>| {
         let checkpoint = ModelCheckpoint::new().dirpath(folder.path());
         let builder = quiet(folder.path()).max_epochs(epochs).callback(timer).callback(checkpoint);
         let mut trainer = builder.build().unwrap();

@@ -179,7 +179,7 @@ fn the_extra_epoch_trains_nothing_and_counts_its_batches_once() {
     trainer.fit(&mut net, (batches(3), batches(2))).unwrap();
     // The first batch of the extra epoch passes twice.
     assert_eq!(net.steps, 3 * 3 + 3 + 1);
-    assert_eq!((trainer.state().current_epoch(), trainer.state().max_epochs()), (4, Some(3)));
+    assert_eq!((trainer.state().current_epoch(), trainer.state().max_epochs()), (4, Maximum::Of(3)));
     assert_eq!(trainer.state().global_step(), 3 * 3 + 1);
     let epoch_rows = logger.take().into_iter().filter(|call| match call {
         Logged::Metrics { metrics, .. } => metrics.iter().any(|(name, _)| name == "loss_epoch"),
@@ -325,7 +325,7 @@ fn what_cannot_be_is_refused() {
         ],
     );
     refused(
-        |trainer| trainer.max_epochs(-1).max_steps(3).callback(StochasticWeightAveraging::new(0.1)),
+        |trainer| trainer.max_epochs(Maximum::Unlimited).max_steps(3).callback(StochasticWeightAveraging::new(0.1)),
         expect![
             "StochasticWeightAveraging: swa_epoch_start is 0.8, a part of max_epochs, and max_epochs=-1 has no parts; write a number of epochs"
         ],

@@ -235,8 +235,20 @@ fn values_that_cannot_be_are_refused_before_anything_runs() {
     args(
         "fit --trainer.max_epochs -2",
         expect![[r#"
-        error: max_epochs=-2 is below -1; write a number of epochs, or -1 for no limit
-    "#]],
+            error: --trainer.max_epochs: `trainer.max_epochs` cannot be `-2`: -2 is below -1; write 0 or more, or -1 for no limit
+        "#]],
+    );
+    args(
+        "fit --trainer.callbacks+=ModelCheckpoint --trainer.callbacks.save_top_k=-2",
+        expect![[r#"
+            error: --trainer.callbacks.save_top_k: `ModelCheckpoint.save_top_k` cannot be `-2`: -2 is below -1; write 0 or more, or -1 for no limit
+        "#]],
+    );
+    args(
+        "fit --trainer.devices -2",
+        expect![[r#"
+            error: --trainer.devices: `trainer.devices` cannot be `-2`: devices="-2" is not a device list; write a count (1), a list of indices ("0," or "0,1"), -1 or "auto"
+        "#]],
     );
     args(
         "fit --trainer.num_nodes 0",

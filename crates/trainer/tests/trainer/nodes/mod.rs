@@ -104,10 +104,10 @@ fn reports(folder: &Path, ranks: usize) -> Vec<Report> {
 /// The same ranks on one machine.
 fn on_one_node(plan: &Plan) -> Vec<Report> {
     let folder = tempfile::tempdir().unwrap();
-    let ranks = plan.devices * plan.num_nodes as i64;
+    let ranks = plan.devices * usize::try_from(plan.num_nodes).unwrap();
     let plan = Plan { folder: folder.path().into(), devices: ranks, num_nodes: 1, ..plan.clone() };
     start(Command::new(std::env::current_exe().unwrap()), &plan, folder.path().join("log")).succeed();
-    reports(folder.path(), usize::try_from(ranks).unwrap())
+    reports(folder.path(), ranks)
 }
 
 /// The steps after which the checkpoints in a folder were written.
@@ -131,7 +131,7 @@ fn two_nodes_do_what_one_does_with_as_many_ranks() {
         let folder = tempfile::tempdir().unwrap();
         let plan = Plan { folder: folder.path().into(), devices, num_nodes: 2, ..Plan::default() };
         _ = start_on(&network, &plan).map(Running::succeed);
-        assert_same(&reports(folder.path(), 2 * devices as usize), &on_one_node(&plan));
+        assert_same(&reports(folder.path(), 2 * devices), &on_one_node(&plan));
     }
 }
 

@@ -366,7 +366,8 @@ fn what_is_for_manual_optimization_alone() {
 
 /// Asks for checkpoints every step.
 fn saves(root: &std::path::Path) -> fulgurite::TrainerBuilder {
-    let every = ModelCheckpoint::new().dirpath(root).every_n_train_steps(1).save_top_k(-1).filename("{step}");
+    let every =
+        ModelCheckpoint::new().dirpath(root).every_n_train_steps(1).save_top_k(Maximum::Unlimited).filename("{step}");
     quiet().enable_checkpointing(true).callback(every)
 }
 

@@ -92,7 +92,7 @@ fn limits_count() {
         module.heard[0]
     };
     assert_eq!(heard(quiet().max_epochs(2).max_steps(7)), Some(7));
-    assert_eq!(heard(quiet().max_epochs(-1).max_steps(7)), Some(7));
+    assert_eq!(heard(quiet().max_epochs(Maximum::Unlimited).max_steps(7)), Some(7));
     assert_eq!(heard(quiet().max_epochs(2).limit_train_batches(3)), Some(6));
     assert_eq!(heard(quiet().max_epochs(2).limit_train_batches(0.5)), Some(10));
     assert_eq!(heard(quiet().max_epochs(2).limit_train_batches(0)), Some(0));
@@ -103,7 +103,8 @@ fn limits_count() {
 #[test]
 fn nobody_knows_the_length_of_an_endless_run() {
     let mut module = asks();
-    let mut trainer = quiet().max_epochs(-1).callback(Timer::new(std::time::Duration::ZERO)).build().unwrap();
+    let mut trainer =
+        quiet().max_epochs(Maximum::Unlimited).callback(Timer::new(std::time::Duration::ZERO)).build().unwrap();
     trainer.fit(&mut module, batches(&[0.1])).unwrap();
     assert_eq!((module.heard, module.configured), (vec![None], 1));
 }

@@ -61,7 +61,7 @@ impl LightningModule for Turns {
     }
 }
 
-fn trace(frequencies: &'static [u64], epochs: i64, n: usize, window: u64) -> String {
+fn trace(frequencies: &'static [u64], epochs: u64, n: usize, window: u64) -> String {
     let mut module = Turns::new(frequencies);
     let mut trainer = quiet().max_epochs(epochs).accumulate_grad_batches(window).build().unwrap();
     trainer.fit(&mut module, batches(&vec![0.1; n])).unwrap();
@@ -105,7 +105,11 @@ fn schedulers_count_the_steps_of_their_own_optimizer() {
 fn a_resumed_run_goes_on_with_the_turn() {
     let root = tempfile::tempdir().unwrap();
     let data = || batches(&[0.1, 0.2, 0.3, 0.4]);
-    let every = ModelCheckpoint::new().dirpath(root.path()).every_n_train_steps(1).save_top_k(-1).filename("{step}");
+    let every = ModelCheckpoint::new()
+        .dirpath(root.path())
+        .every_n_train_steps(1)
+        .save_top_k(Maximum::Unlimited)
+        .filename("{step}");
     let mut whole = Turns::new(&[1, 2]);
     quiet().enable_checkpointing(true).callback(every).max_epochs(2).build().unwrap().fit(&mut whole, data()).unwrap();
     assert_eq!(whole.trace, "[0*1*1*0*[1*1*0*1*");

@@ -69,7 +69,7 @@ fn a_loss_is_evaluated_once_per_step() {
 /// With `max_steps` alone such a run would never end, as skipped steps do not count.
 #[test]
 fn a_loss_that_is_never_finite_ends_the_run() {
-    let endless = quiet().max_epochs(-1).max_steps(10).plugin(fp16());
+    let endless = quiet().max_epochs(Maximum::Unlimited).max_steps(10).plugin(fp16());
     refused(
         endless,
         &mut Weight::new(),

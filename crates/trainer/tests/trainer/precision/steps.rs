@@ -143,7 +143,7 @@ fn a_batch_without_a_loss_leaves_the_scale_alone() {
 #[test]
 fn steps_that_were_skipped_do_not_count_towards_max_steps() {
     let mut module = Weight::new();
-    let mut trainer = quiet().max_epochs(-1).max_steps(2).plugin(fp16()).build().unwrap();
+    let mut trainer = quiet().max_epochs(Maximum::Unlimited).max_steps(2).plugin(fp16()).build().unwrap();
     trainer.fit(&mut module, batches(&[1.0, INF, INF, 2.0, 1.0])).unwrap();
     let step = trainer.state().progress().optimizer_step.total;
     assert_eq!((module.w(), step.ready, step.completed), (2.0 - 0.5 - 1.0, 4, 2));

@@ -179,7 +179,6 @@ fn options_that_cannot_be_are_said_when_the_run_begins() {
             PyTorchProfiler::new().schedule(ProfilerSchedule { active: 0, ..ProfilerSchedule::default() }),
             "schedule.active=0 would record nothing; write 1 or more",
         ),
-        (PyTorchProfiler::new().row_limit(-2), "row_limit=-2 is below -1; write a number of rows, or -1 for all"),
         (
             PyTorchProfiler::new().group_by_input_shapes(true),
             "group_by_input_shapes needs the shapes; set record_shapes to true, or leave it out",

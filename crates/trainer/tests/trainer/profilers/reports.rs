@@ -149,5 +149,5 @@ fn options_are_data() {
     let pytorch: PyTorchProfilerOptions =
         serde_json::from_str(r#"{"sort_by_key": "self_cpu_time_total", "schedule": {"active": 5}}"#).unwrap();
     let schedule = pytorch.schedule.unwrap();
-    assert_eq!((schedule.wait, schedule.warmup, schedule.active, pytorch.row_limit), (1, 1, 5, 20));
+    assert_eq!((schedule.wait, schedule.warmup, schedule.active, pytorch.row_limit), (1, 1, 5, 20.into()));
 }

@@ -31,13 +31,13 @@ pub(crate) const BUILT: &str = "built";
 #[serde(default)]
 pub(crate) struct Plan {
     pub folder: PathBuf,
-    pub devices: i64,
+    pub devices: usize,
     pub num_nodes: u64,
     pub strategy: StrategyChoice,
     pub batch_size: usize,
     /// Items of the training data.
     pub items: usize,
-    pub epochs: i64,
+    pub epochs: u64,
     pub accumulate: u64,
     pub dropout: f64,
     /// A batch norm after the first layer.
@@ -437,7 +437,8 @@ fn run(plan: &Plan) -> Result<()> {
         }));
     }
     if let Some(steps) = plan.save_every {
-        let checkpoints = ModelCheckpoint::new().dirpath(plan.folder.join("saved")).filename("{step}").save_top_k(-1);
+        let checkpoints =
+            ModelCheckpoint::new().dirpath(plan.folder.join("saved")).filename("{step}").save_top_k(Maximum::Unlimited);
         trainer = trainer.callback(checkpoints.every_n_train_steps(steps).save_last(SaveLast::Link));
     }
     if plan.ema {

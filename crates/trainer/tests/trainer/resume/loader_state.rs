@@ -90,7 +90,7 @@ fn resumes_exactly<B: fulgurite::data::Batch>(data: impl Fn() -> BoxLoader<B>, t
     let root = tempfile::tempdir().unwrap();
     let trainer = || quiet().max_epochs(3);
     let saves = |builder: TrainerBuilder| {
-        let every = || ModelCheckpoint::new().dirpath(root.path()).save_top_k(-1);
+        let every = || ModelCheckpoint::new().dirpath(root.path()).save_top_k(Maximum::Unlimited);
         let batches = every().every_n_train_steps(1).filename("batch-{step}");
         let epochs = every().every_n_epochs(1).save_on_train_epoch_end(true).filename("epoch-{step}");
         builder.enable_checkpointing(true).callback(batches).callback(epochs)

@@ -193,8 +193,11 @@ fn a_run_that_is_resumed_keeps_the_size_that_was_found_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let fit = |from: Option<&str>, finder: BatchSizeFinder| {
         let mut net = Net { memory: 20, ..Net::new() };
-        let every =
-            ModelCheckpoint::new().dirpath(folder.path()).every_n_train_steps(3).save_top_k(-1).filename("{step}");
+        let every = ModelCheckpoint::new()
+            .dirpath(folder.path())
+            .every_n_train_steps(3)
+            .save_top_k(Maximum::Unlimited)
+            .filename("{step}");
         let trainer = quiet().enable_checkpointing(true).callback(every).callback(finder);
         let mut trainer = trainer.build().unwrap();
         trainer.ckpt_path(from.map(|name| folder.path().join(name))).fit(&mut net, ()).unwrap();

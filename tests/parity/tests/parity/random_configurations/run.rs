@@ -127,7 +127,7 @@ fn model_checkpoint(options: &Json) -> ModelCheckpoint {
         checkpoint = match key.as_str() {
             "name" | "monitor" | "mode" => checkpoint,
             "filename" => checkpoint.filename(value.as_str().unwrap()),
-            "save_top_k" => checkpoint.save_top_k(value.as_i64().unwrap()),
+            "save_top_k" => checkpoint.save_top_k(count.map_or(Maximum::Unlimited, Maximum::Of)),
             "save_last" => checkpoint.save_last(match flag {
                 None => Some(SaveLast::Link),
                 Some(on) => on.then_some(SaveLast::Copy),
