@@ -90,7 +90,7 @@ fn hand_written(model: &Model, batches: Vec<Pair>, mut stopwatch: Stopwatch) -> 
     let mut optimizer: Box<dyn Optimizer> = AdamW::new(&model.vars).build()?;
     for batch in &batches {
         let loss = model.loss(batch);
-        optimizer.zero_grad();
+        optimizer.zero_grad()?;
         loss.backward();
         optimizer.step()?;
         stopwatch.step_ended();

@@ -56,7 +56,7 @@ fn plain(args: &Args) -> Result<()> {
         let mut last = f64::NAN;
         for batch in loader.iter(epoch, 0)? {
             let (images, labels) = batch?.to_device(vars.device());
-            optimizer.zero_grad();
+            optimizer.zero_grad()?;
             let loss = net.forward(&images).cross_entropy_for_logits(&labels);
             loss.backward();
             optimizer.step()?;
@@ -82,7 +82,7 @@ fn on_fabric(args: &Args) -> Result<()> {
         let mut last = Tensor::from(f64::NAN);
         for batch in loader.iter(epoch, 0)? {
             let (images, labels) = fabric.to_device(batch?);
-            optimizer.zero_grad();
+            optimizer.zero_grad()?;
             let loss = fabric.forward(|| net.forward(&images).cross_entropy_for_logits(&labels))?;
             fabric.backward(&loss)?; // 4
             fabric.optimizer_step(optimizer.as_mut())?; // 5
@@ -91,7 +91,7 @@ fn on_fabric(args: &Args) -> Result<()> {
         let loss = fabric.all_reduce(&last, ReduceOp::Mean)?.double_value(&[]);
         fabric.print(&format!("epoch {epoch}: loss {loss:.4}"));
     }
-    let state = Dict::new().with("model", params::state_dict(&vars)?).with("optimizer", optimizer.state_dict());
+    let state = Dict::new().with("model", params::state_dict(&vars)?).with("optimizer", optimizer.state_dict()?);
     fabric.save("fabric_loop.ckpt", &state)?;
     let processes = fabric.world_size();
     fabric.print(&format!("{processes} process(es) on {:?}; saved fabric_loop.ckpt", fabric.device()));

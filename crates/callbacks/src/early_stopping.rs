@@ -177,14 +177,14 @@ impl Callback for EarlyStopping {
         )
     }
 
-    fn state_dict(&self) -> Dict {
-        Dict::new()
+    fn state_dict(&self) -> Result<Dict> {
+        Ok(Dict::new()
             .with("wait_count", self.wait_count)
             .with("stopped_epoch", self.stopped_epoch)
             .with("best_score", Tensor::from(self.best_score()))
             .with("patience", self.options.patience)
             .with("stopping_reason", self.stopping_reason as i64)
-            .with("stopping_reason_message", self.stopping_reason_message.clone())
+            .with("stopping_reason_message", self.stopping_reason_message.clone()))
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {

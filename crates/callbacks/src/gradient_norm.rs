@@ -222,7 +222,7 @@ impl GradientNorm {
 }
 
 impl Callback for GradientNorm {
-    fn state_dict(&self) -> Dict {
+    fn state_dict(&self) -> Result<Dict> {
         let floats = |values: &VecDeque<f64>| values.iter().map(|value| Value::Float(*value)).collect::<Vec<_>>();
         let tensors = |values: &[Tensor]| values.iter().map(Value::from).collect::<Vec<_>>();
         let totals = self.totals.iter().map(|total| {
@@ -230,7 +230,7 @@ impl Callback for GradientNorm {
                 Dict::new().with("window", floats(&total.window)).with("unread", tensors(total.unread.values())),
             )
         });
-        Dict::new().with("totals", totals.collect::<Vec<_>>())
+        Ok(Dict::new().with("totals", totals.collect::<Vec<_>>()))
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {

@@ -177,9 +177,9 @@ impl SpikeDetection {
 }
 
 impl Callback for SpikeDetection {
-    fn state_dict(&self) -> Dict {
+    fn state_dict(&self) -> Result<Dict> {
         let path = self.options.exclude_batches_path.as_ref().map(|path| path.to_string_lossy().into_owned());
-        Dict::new()
+        Ok(Dict::new()
             .with("last_val", self.last_val)
             .with("mode", self.options.mode.name())
             .with("warmup", self.options.warmup)
@@ -191,7 +191,7 @@ impl Callback for SpikeDetection {
                 "running",
                 Dict::new().with("values", self.window.iter().map(|v| Value::Float(*v)).collect::<Vec<_>>()),
             )
-            .with("mean", Dict::new())
+            .with("mean", Dict::new()))
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {

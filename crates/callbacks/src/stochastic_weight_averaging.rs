@@ -318,13 +318,13 @@ impl StochasticWeightAveraging {
 }
 
 impl Callback for StochasticWeightAveraging {
-    fn state_dict(&self) -> Dict {
+    fn state_dict(&self) -> Result<Dict> {
         let average = self.average.as_ref().map(AveragedModel::state_dict);
-        Dict::new()
+        Ok(Dict::new()
             .with("n_averaged", self.n_averaged())
             .with("latest_update_epoch", self.latest_update_epoch.map_or(-1, |epoch| epoch as i64))
             .with("scheduler_state", ())
-            .with("average_model_state", average.map_or(Value::None, Value::Dict))
+            .with("average_model_state", average.map_or(Value::None, Value::Dict)))
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
@@ -444,7 +444,7 @@ impl Callback for StochasticWeightAveraging {
             && let Some(Value::Dict(callbacks)) = checkpoint.get_mut("callbacks")
             && let Some(Value::Dict(own)) = callbacks.get_mut(NAME)
         {
-            own.set("scheduler_state", scheduler.scheduler.state_dict());
+            own.set("scheduler_state", scheduler.scheduler.state_dict()?);
         }
         Ok(())
     }

@@ -132,9 +132,9 @@ impl Callback for Timer {
         Some(DefaultCallback::Timer)
     }
 
-    fn state_dict(&self) -> Dict {
+    fn state_dict(&self) -> Result<Dict> {
         let elapsed = |stage: Stage| (key(stage).into(), self.time_elapsed(stage).as_secs_f64().into());
-        Dict::new().with("time_elapsed", STAGES.into_iter().map(elapsed).collect::<Dict>())
+        Ok(Dict::new().with("time_elapsed", STAGES.into_iter().map(elapsed).collect::<Dict>()))
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {

@@ -102,9 +102,9 @@ impl Callback for BatchSizeFinder {
         Ok(())
     }
 
-    fn state_dict(&self) -> Dict {
+    fn state_dict(&self) -> Result<Dict> {
         let found = self.optimal_batch_size.get().and_then(|size| i64::try_from(size).ok());
-        found.map_or_else(Dict::new, |size| Dict::new().with("optimal_batch_size", size))
+        Ok(found.map_or_else(Dict::new, |size| Dict::new().with("optimal_batch_size", size)))
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {

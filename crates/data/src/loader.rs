@@ -1,6 +1,6 @@
 //! [`Loader`]: a source of batches that can be iterated once per epoch, from any position.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fulgurite_torch::Dict;
 
@@ -104,12 +104,13 @@ pub trait Loader: Send {
         Limited { loader: self, batches }
     }
 
-    /// The batches of `epoch` in every epoch, whether they are shuffled, or a stream that differs each time.
+    /// The batches of `epoch` in every epoch, whether they are shuffled, or a stream that differs each time. Of a loader
+    /// with a [`state`](Loader::state), every pass is the first one.
     fn repeat_epoch(self, epoch: u64) -> RepeatedEpoch<Self>
     where
         Self: Sized,
     {
-        RepeatedEpoch { loader: self, epoch }
+        RepeatedEpoch { epoch, inner: Mutex::new(Repeated { loader: self, first: None }) }
     }
 }
 
@@ -222,50 +223,73 @@ impl<L: Loader> Loader for Limited<L> {
 }
 
 /// One epoch of another loader, again and again. Made by [`Loader::repeat_epoch`].
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct RepeatedEpoch<L> {
-    loader: L,
     epoch: u64,
+    inner: Mutex<Repeated<L>>,
+}
+
+#[derive(Debug)]
+struct Repeated<L> {
+    loader: L,
+    /// The state that the first pass began with, if the loader has one: every pass begins with it.
+    first: Option<Dict>,
+}
+
+impl<L: Loader> RepeatedEpoch<L> {
+    fn lock(&self) -> MutexGuard<'_, Repeated<L>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<L: Loader + 'static> Loader for RepeatedEpoch<L> {
     type Batch = L::Batch;
 
     fn len(&self) -> Option<usize> {
-        self.loader.len()
+        self.lock().loader.len()
     }
 
     fn len_is_exact(&self) -> bool {
-        self.loader.len_is_exact()
+        self.lock().loader.len_is_exact()
     }
 
     fn iter(&self, _: u64, skip: usize) -> Result<BatchIter<L::Batch>, DataError> {
-        self.loader.iter(self.epoch, skip)
+        let Repeated { loader, first } = &mut *self.lock();
+        match first {
+            Some(first) => loader.restore(first)?,
+            None => *first = loader.state()?,
+        }
+        loader.iter(self.epoch, skip)
     }
 
     fn state(&self) -> Result<Option<Dict>, DataError> {
-        self.loader.state()
+        let Repeated { loader, first } = &*self.lock();
+        first.clone().map_or_else(|| loader.state(), |first| Ok(Some(first)))
     }
 
     fn restore(&mut self, state: &Dict) -> Result<(), DataError> {
-        self.loader.restore(state)
+        let Repeated { loader, first } = &mut *self.lock();
+        loader.restore(state)?;
+        *first = Some(state.clone());
+        Ok(())
     }
 
     fn batch_indices(&self, _: u64) -> Option<SampleIter<Vec<usize>>> {
-        self.loader.batch_indices(self.epoch)
+        self.lock().loader.batch_indices(self.epoch)
     }
 
     fn is_repeatable(&self) -> bool {
-        self.loader.is_repeatable()
+        self.lock().loader.is_repeatable()
     }
 
     fn sequence(&self) -> Option<Vec<BoxLoader<L::Batch>>> {
         let of_each = |loader: BoxLoader<L::Batch>| Box::new(loader.repeat_epoch(self.epoch)) as BoxLoader<L::Batch>;
-        Some(self.loader.sequence()?.into_iter().map(of_each).collect())
+        Some(self.lock().loader.sequence()?.into_iter().map(of_each).collect())
     }
 
     fn shard(&self, shard: Shard) -> Option<BoxLoader<L::Batch>> {
-        self.loader.shard(shard).map(|loader| Box::new(loader.repeat_epoch(self.epoch)) as BoxLoader<L::Batch>)
+        let part = self.lock().loader.shard(shard)?;
+        Some(Box::new(part.repeat_epoch(self.epoch)))
     }
 }
 

@@ -152,8 +152,8 @@ pub trait Callback: Any + Send {
     }
 
     /// State to save in checkpoints; empty for none.
-    fn state_dict(&self) -> Dict {
-        Dict::new()
+    fn state_dict(&self) -> Result<Dict> {
+        Ok(Dict::new())
     }
 
     /// Restores the state returned by [`state_dict`](Callback::state_dict).

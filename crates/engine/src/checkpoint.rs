@@ -33,14 +33,12 @@ impl<M: LightningModule> Run<'_, '_, M> {
             .with("state_dict", state.fabric.module_state_dict(self.module.vars())?)
             .with("loops", state.progress_to_resume().state_dict());
         if !weights_only {
-            let with_state = self.engine.callbacks.iter().map(|c| (c.state_key(), c.state_dict()));
-            let callbacks: Dict =
-                with_state.filter(|(_, s)| !s.is_empty()).map(|(k, s)| (k.into(), s.into())).collect();
+            let callbacks = state.states_of(&self.engine.callbacks)?;
             let optimizers = state.optimizer_states()?;
-            let schedulers = state.lr_schedulers().iter().map(|c| Value::Dict(c.scheduler.state_dict()));
+            let schedulers = state.lr_schedulers().iter().map(|c| c.scheduler.state_dict().map(Value::Dict));
             checkpoint.set("callbacks", callbacks);
             checkpoint.set("optimizer_states", optimizers);
-            checkpoint.set("lr_schedulers", schedulers.collect::<Vec<_>>());
+            checkpoint.set("lr_schedulers", schedulers.collect::<Result<Vec<_>, _>>()?);
             let precision = state.fabric.precision();
             let scaler = precision.state_dict()?;
             if !scaler.is_empty() {
@@ -134,8 +132,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         wrong: &dyn Fn(String) -> Error,
     ) -> Result<(), Error> {
         if checkpoint.get("callbacks").is_none() {
-            let with_state = self.engine.callbacks.iter().any(|callback| !callback.state_dict().is_empty());
-            if with_state {
+            if !self.engine.state.states_of(&self.engine.callbacks)?.is_empty() {
                 missing.note("callbacks".into());
             }
             return Ok(());
@@ -143,11 +140,14 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.engine
             .on_callbacks(Hook::OnLoadCheckpoint, self.module, |c, t, m| c.on_load_checkpoint(t, m, checkpoint))?;
         let Some(saved) = missing.reader(checkpoint).dict("callbacks").map_err(wrong)? else { return Ok(()) };
-        self.engine.on_callbacks(Hook::LoadStateDict, self.module, |c, _, _| {
-            let Some(saved) = saved.dict_unless(&c.state_key(), c.state_dict().is_empty())? else { return Ok(()) };
-            c.load_state_dict(saved.entries)?;
-            Ok(saved.compare(&c.state_dict())?)
-        })?;
+        for index in 0..self.engine.callbacks.len() {
+            self.engine.on_callback(index, Hook::LoadStateDict, self.module, |c, t, _| {
+                let has_none = t.state_of(index, c)?.is_empty();
+                let Some(saved) = saved.dict_unless(&c.state_key(), has_none)? else { return Ok(()) };
+                c.load_state_dict(saved.entries)?;
+                Ok(saved.compare(&t.state_of(index, c)?)?)
+            })?;
+        }
         let states = saved.entries;
         let here: Vec<String> = self.engine.callbacks.iter().map(|c| c.state_key()).collect();
         let absent: Vec<&str> = states.keys().filter(|key| !here.iter().any(|k| k == key)).collect();
@@ -233,7 +233,7 @@ impl TrainerState {
     fn of_this_rank(&self) -> Result<Dict, Error> {
         let before = self.fit.epoch.validation.before();
         let rng = before.map_or_else(|| RngState::capture().map(|rng| rng.to_value()), |b| Ok(b.rng.to_value()))?;
-        Ok(Dict::new().with("rng", rng).with("metrics", self.metrics.train.state_dict()))
+        Ok(Dict::new().with("rng", rng).with("metrics", self.metrics.train.state_dict()?))
     }
 
     /// The state needed for exact resume that Lightning does not save.
@@ -354,7 +354,7 @@ impl TrainerState {
         for (at, config) in self.fit.epoch.optimization.schedulers_mut().iter_mut().enumerate() {
             let Some(saved) = saved.dict_at("lr_schedulers", at).map_err(unusable)? else { continue };
             config.scheduler.load_state_dict(saved.entries)?;
-            saved.compare(&config.scheduler.state_dict()).map_err(unusable)?;
+            saved.compare(&config.scheduler.state_dict()?).map_err(unusable)?;
         }
         Ok(())
     }

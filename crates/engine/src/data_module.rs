@@ -1,6 +1,6 @@
 //! [`LightningDataModule`], and loaders passed directly to an entry point.
 
-use fulgurite_data::{Batch, BoxLoader, CombinedLoader, DataLoader, FnLoader, IntoLoader, IterableDataLoader, Limited};
+use fulgurite_data::{Batch, BoxLoader, IntoLoader, Loader};
 use fulgurite_torch::{Dict, Value};
 
 use crate::error::{BoxError, Error, NotImplemented, Result, not_implemented};
@@ -193,15 +193,20 @@ impl<B> Handed<B> {
     }
 }
 
-/// Types that an entry point accepts as data.
+/// Types that an entry point accepts as data. `K` is inferred: it tells the implementation for every [`Loader`] from the
+/// others.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not data for batches of `{B}`",
-    note = "pass `&mut` a `LightningDataModule`, a `DataLoader`, `(train, val)` loaders, `Loaders`, `Data::val` of validation loaders alone, or `()` for the module's own loader methods; the loader's batch must be the module's `Batch`"
+    note = "pass `&mut` a `LightningDataModule`, a `Loader` such as a `DataLoader`, `(train, val)` loaders, `Loaders`, `Data::val` of validation loaders alone, or `()` for the module's own loader methods; the loader's batch must be the module's `Batch`"
 )]
-pub trait IntoData<'a, B> {
+pub trait IntoData<'a, B, K = ()> {
     /// Converts the value into [`Data`].
     fn into_data(self) -> Data<'a, B>;
 }
+
+/// Of [`IntoData`]: the value is a loader.
+#[derive(Debug)]
+pub enum OneLoader {}
 
 impl<'a, B: Batch, D: LightningDataModule<Batch = B>> IntoData<'a, B> for &'a mut D {
     fn into_data(self) -> Data<'a, B> {
@@ -233,45 +238,7 @@ impl<'a, B: Batch> IntoData<'a, B> for Vec<B> {
     }
 }
 
-impl<'a, B: Batch> IntoData<'a, B> for CombinedLoader<B> {
-    fn into_data(self) -> Data<'a, B> {
-        Data::of_entry_point(self.into())
-    }
-}
-
-impl<'a, B: Batch> IntoData<'a, B> for BoxLoader<B> {
-    fn into_data(self) -> Data<'a, B> {
-        Data::of_entry_point(self.into())
-    }
-}
-
-macro_rules! one_loader {
-    ($($loader:ident),*) => {
-        $(impl<'a, B: Batch, D, C> IntoData<'a, B> for $loader<D, C>
-        where
-            $loader<D, C>: IntoLoader<Batch = B>,
-        {
-            fn into_data(self) -> Data<'a, B> {
-                Data::of_entry_point(self.into())
-            }
-        })*
-    };
-}
-one_loader!(DataLoader, IterableDataLoader);
-
-impl<'a, B: Batch, F> IntoData<'a, B> for FnLoader<F>
-where
-    FnLoader<F>: IntoLoader<Batch = B>,
-{
-    fn into_data(self) -> Data<'a, B> {
-        Data::of_entry_point(self.into())
-    }
-}
-
-impl<'a, B: Batch, L> IntoData<'a, B> for Limited<L>
-where
-    Limited<L>: IntoLoader<Batch = B>,
-{
+impl<'a, B: Batch, L: Loader<Batch = B> + 'static> IntoData<'a, B, OneLoader> for L {
     fn into_data(self) -> Data<'a, B> {
         Data::of_entry_point(self.into())
     }

@@ -16,7 +16,7 @@ use crate::signals::Signal;
 use crate::state::TrainerState;
 
 /// Creates the optimizers instead of the module's `configure_optimizers`.
-pub type OptimizerFactory = Box<dyn FnMut(&dyn Parameters, &TrainerState) -> Result<Optimizers, Error>>;
+pub type OptimizerFactory = Box<dyn FnMut(&dyn Parameters, &TrainerState) -> Result<Optimizers, Error> + Send>;
 
 /// Runs modules over data, using only the parts it was given: a `Trainer` without defaults.
 pub struct Engine {

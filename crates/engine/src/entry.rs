@@ -34,10 +34,10 @@ impl Engine {
     /// # Errors
     ///
     /// If the arguments, data or module are invalid, or a hook fails. Teardown has run by then.
-    pub fn fit<'a, M: LightningModule>(
+    pub fn fit<'a, M: LightningModule, K>(
         &mut self,
         module: &mut M,
-        data: impl IntoData<'a, M::Batch>,
+        data: impl IntoData<'a, M::Batch, K>,
         ckpt_path: Option<String>,
     ) -> Result<Outcome, Error> {
         let outcome = self.enter(TrainerFn::Fit, module, data.into_data().0, ckpt_path, |run| run.fit());
@@ -64,11 +64,11 @@ impl Engine {
     /// # Errors
     ///
     /// As for [`fit`](Engine::fit).
-    pub fn evaluate<'a, M: LightningModule>(
+    pub fn evaluate<'a, M: LightningModule, K>(
         &mut self,
         entry: TrainerFn,
         module: &mut M,
-        data: impl IntoData<'a, M::Batch>,
+        data: impl IntoData<'a, M::Batch, K>,
         ckpt_path: Option<String>,
     ) -> Result<Vec<EvalResults>, Error> {
         let name = LightningModule::name(module).to_owned();
@@ -89,10 +89,10 @@ impl Engine {
     /// # Errors
     ///
     /// As for [`fit`](Engine::fit).
-    pub fn predict<'a, M: LightningModule>(
+    pub fn predict<'a, M: LightningModule, K>(
         &mut self,
         module: &mut M,
-        data: impl IntoData<'a, M::Batch>,
+        data: impl IntoData<'a, M::Batch, K>,
         ckpt_path: Option<String>,
         keep: bool,
     ) -> Result<Vec<Vec<Value>>, Error> {
@@ -109,10 +109,10 @@ impl Engine {
     ///
     /// If options are invalid, the module does not have exactly one optimizer, the hyper-parameter does not exist, or a
     /// step fails in a trial.
-    pub fn lr_find<'a, M: LightningModule>(
+    pub fn lr_find<'a, M: LightningModule, K>(
         &mut self,
         module: &mut M,
-        data: impl IntoData<'a, M::Batch>,
+        data: impl IntoData<'a, M::Batch, K>,
         ckpt_path: Option<String>,
         options: &LearningRateFinderOptions,
     ) -> Result<Option<LrFind>, Error> {
@@ -125,11 +125,11 @@ impl Engine {
     ///
     /// If options are invalid, loaders were passed directly, the hyper-parameter does not exist, or a step fails in a
     /// trial for another reason than memory.
-    pub fn scale_batch_size<'a, M: LightningModule>(
+    pub fn scale_batch_size<'a, M: LightningModule, K>(
         &mut self,
         entry: TrainerFn,
         module: &mut M,
-        data: impl IntoData<'a, M::Batch>,
+        data: impl IntoData<'a, M::Batch, K>,
         ckpt_path: Option<String>,
         options: &BatchSizeFinderOptions,
     ) -> Result<Option<u64>, Error> {

@@ -1,5 +1,7 @@
 //! Calling hooks on callbacks, on the module and on the data module.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use fulgurite_data::Batch;
 use fulgurite_fabric::Pass;
 use fulgurite_torch::Dict;
@@ -143,6 +145,27 @@ impl Engine {
 }
 
 impl TrainerState {
+    /// The state of a callback. Lightning's profilers do not measure it.
+    pub(crate) fn state_of(&self, index: usize, callback: &dyn Callback) -> Result<Dict, Error> {
+        let name = || callback.state_key();
+        match catch_unwind(AssertUnwindSafe(|| callback.state_dict())) {
+            Ok(state) => state.map_err(|e| self.hook_error(Hook::StateDict, Owner::Callback(index), name, e)),
+            Err(panic) => Err(self.panic_error(Hook::StateDict, name(), panic.as_ref())),
+        }
+    }
+
+    /// The states of the callbacks that have one, by their keys.
+    pub(crate) fn states_of(&self, callbacks: &[Box<dyn Callback>]) -> Result<Dict, Error> {
+        let mut states = Dict::new();
+        for (index, callback) in callbacks.iter().enumerate() {
+            let state = self.state_of(index, callback.as_ref())?;
+            if !state.is_empty() {
+                states.set(callback.state_key(), state);
+            }
+        }
+        Ok(states)
+    }
+
     /// The module's hyper-parameters.
     pub(crate) fn hparams_of(&self, module: &dyn ModuleView) -> Result<Dict, Error> {
         let name = || module.name().to_owned();

@@ -47,7 +47,7 @@ pub use checkpointer::Checkpointer;
 pub use closure::OptimizerClosure;
 pub use config::TrainerConfig;
 pub use console::Console;
-pub use data_module::{Data, IntoData, LightningDataModule, Loaders};
+pub use data_module::{Data, IntoData, LightningDataModule, Loaders, OneLoader};
 pub use engine::{Engine, EngineParts, OptimizerFactory};
 pub use error::{BoxError, Error, Result, TrainDataNeeded, not_implemented};
 pub use hook::{Hook, Logging};

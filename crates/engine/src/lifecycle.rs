@@ -69,8 +69,9 @@ impl Engine {
         for (index, callback) in self.callbacks.iter().enumerate() {
             let key = callback.state_key();
             let twin = self.callbacks[..index].iter().find(|other| other.state_key() == key);
+            let state_of = |callback: &dyn Callback| self.state.state_of(index, callback);
             if let Some(twin) = twin
-                && !(callback.state_dict().is_empty() && twin.state_dict().is_empty())
+                && !(state_of(callback.as_ref())?.is_empty() && state_of(twin.as_ref())?.is_empty())
             {
                 return Err(Error::Config(format!(
                     "two callbacks have the state key `{key}`, so a checkpoint could not tell them apart; give them different arguments, or implement `Callback::state_key`"
@@ -108,7 +109,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.hook(Hook::OnFitStart, |c, t, m| c.on_fit_start(t, m), |m, t| m.on_fit_start(t))?;
         }
         self.log_hyperparams()?;
-        self.engine.state.zero_grad();
+        self.engine.state.zero_grad()?;
         if is_fit && let Some((path, (checkpoint, missing))) = checkpoint {
             self.restore_training(&path, &checkpoint, &missing)?;
             self.engine.state.print(&format!("resumed from {}", path.display()));

@@ -279,8 +279,7 @@ pub trait LightningModule: Any + Send + Sized {
 
     /// Zeroes the gradients.
     fn optimizer_zero_grad(&mut self, trainer: &mut TrainerState, optimizer: &mut dyn Optimizer) -> Result<()> {
-        optimizer.zero_grad();
-        Ok(())
+        Ok(optimizer.zero_grad()?)
     }
 
     /// Called before the backward pass of `loss`, which is not divided by the accumulation window. In precision
@@ -350,8 +349,7 @@ pub trait LightningModule: Any + Send + Sized {
 
     /// Zeroes the gradients before validation, to save memory.
     fn on_validation_model_zero_grad(&mut self, trainer: &mut TrainerState) -> Result<()> {
-        trainer.zero_grad();
-        Ok(())
+        Ok(trainer.zero_grad()?)
     }
 
     /// Called when validation begins.

@@ -29,9 +29,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
     }
 
     fn write_checkpoint(&mut self, request: &SaveRequest) -> Result<(), Error> {
-        let checkpoint = Value::Dict(self.dump_checkpoint(request.weights_only)?);
-        let state = self.state();
         let commit = request.commit();
+        // What cannot be gathered is an error of the program, not of a disk that may be full for a while.
+        let checkpoint = match self.dump_checkpoint(request.weights_only) {
+            Ok(checkpoint) => Value::Dict(checkpoint),
+            Err(error) => return self.save_failed(&commit, error, OnSaveError::Raise),
+        };
+        let state = self.state();
         if let Err(error) = state.save_loggers() {
             return self.save_failed(&commit, error, OnSaveError::Raise);
         }

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use fulgurite_fabric::strategy::Strategy;
 use fulgurite_optim::Optimizer;
 
 use crate::error::{BoxError, Error, Result};
@@ -27,7 +28,7 @@ pub(crate) trait Scope: Sized {
     ) -> Result<T, Error> {
         let state = self.state();
         let strategy = state.fabric.strategy();
-        let action = state.profiling.start(|| action_of(hook, owner, &name(subject), strategy.name()));
+        let action = state.profiling.start(|| action_of(hook, owner, &name(subject), strategy));
         let outer = state.caller.enter(hook, owner);
         let returned = catch_unwind(AssertUnwindSafe(|| work(self, subject)));
         let state = self.state();
@@ -54,7 +55,7 @@ pub(crate) trait Scope: Sized {
 
     /// Runs `work` as an action of the strategy.
     fn profiled_strategy<T>(&mut self, action: &str, work: impl FnOnce(&mut Self) -> T) -> T {
-        self.profiled(|state| strategy_action(state.fabric.strategy().name(), action), work)
+        self.profiled(|state| strategy_action(state.fabric.strategy(), action), work)
     }
 
     /// Runs `work` in another stage.
@@ -121,7 +122,7 @@ impl TrainerState {
 
 /// Lightning's name of a hook in a profile. It calls the steps through its strategy, and they are named after it; the empty
 /// name is of a part of another action.
-fn action_of(hook: Hook, owner: Owner, name: &str, strategy: &str) -> String {
+fn action_of(hook: Hook, owner: Owner, name: &str, strategy: &dyn Strategy) -> String {
     match (owner, hook) {
         (Owner::Module, Hook::TrainingStep | Hook::ValidationStep | Hook::TestStep | Hook::PredictStep) => {
             strategy_action(strategy, hook.name())
@@ -134,28 +135,7 @@ fn action_of(hook: Hook, owner: Owner, name: &str, strategy: &str) -> String {
     }
 }
 
-/// An action of Lightning's class of a strategy: `SingleDeviceStrategy` of `single_device`, `DDPStrategy` of `ddp`.
-fn strategy_action(strategy: &str, action: &str) -> String {
-    let word = |word: &str| match word {
-        "ddp" | "fsdp" | "xla" => word.to_uppercase(),
-        word => word.chars().take(1).flat_map(char::to_uppercase).chain(word.chars().skip(1)).collect(),
-    };
-    let class: String = strategy.split('_').map(word).collect();
-    format!("[Strategy]{class}Strategy.{action}")
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn strategies_have_lightnings_classes() {
-        let actions = ["single_device", "ddp", "fsdp"].map(|strategy| super::strategy_action(strategy, "backward"));
-        assert_eq!(
-            actions,
-            [
-                "[Strategy]SingleDeviceStrategy.backward",
-                "[Strategy]DDPStrategy.backward",
-                "[Strategy]FSDPStrategy.backward"
-            ]
-        );
-    }
+/// An action of a strategy.
+fn strategy_action(strategy: &dyn Strategy, action: &str) -> String {
+    format!("[Strategy]{}.{action}", strategy.class_name())
 }

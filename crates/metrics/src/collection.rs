@@ -109,13 +109,21 @@ impl MetricCollection {
     }
 
     /// Resets the states.
-    pub fn reset(&self) {
-        self.iter().for_each(|(_, metric)| metric.reset());
+    ///
+    /// # Errors
+    ///
+    /// The error of the first metric that cannot be reset.
+    pub fn reset(&self) -> Result<(), MetricError> {
+        self.iter().try_for_each(|(_, metric)| metric.reset())
     }
 
     /// The accumulated states by name.
-    pub fn state_dict(&self) -> Dict {
-        self.iter().map(|(name, metric)| (name.into(), metric.state_dict().into())).collect()
+    ///
+    /// # Errors
+    ///
+    /// The error of the first metric whose state cannot be had.
+    pub fn state_dict(&self) -> Result<Dict, MetricError> {
+        self.iter().map(|(name, metric)| Ok((name.into(), metric.state_dict()?.into()))).collect()
     }
 
     /// Restores accumulated states.

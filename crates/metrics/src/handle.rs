@@ -248,8 +248,9 @@ impl<D: Definition> Metric for Handle<D> {
         self.lock().batch_value.as_ref().map(Tensor::shallow_clone)
     }
 
-    fn reset(&self) {
+    fn reset(&self) -> Result<(), MetricError> {
         self.reset();
+        Ok(())
     }
 
     fn share(&self) -> Box<dyn Metric> {
@@ -260,8 +261,8 @@ impl<D: Definition> Metric for Handle<D> {
         Arc::as_ptr(&self.shared).addr()
     }
 
-    fn state_dict(&self) -> Dict {
-        State::to_dict(self.lock().state.as_ref(), self.definition.fields())
+    fn state_dict(&self) -> Result<Dict, MetricError> {
+        Ok(State::to_dict(self.lock().state.as_ref(), self.definition.fields()))
     }
 
     fn load_state_dict(&self, state: &Dict) -> Result<(), MetricError> {

@@ -21,7 +21,11 @@ pub trait Metric: Send {
     fn batch_value(&self) -> Option<Tensor>;
 
     /// Resets the state.
-    fn reset(&self);
+    ///
+    /// # Errors
+    ///
+    /// The metric is one from elsewhere, and cannot be reset.
+    fn reset(&self) -> Result<(), MetricError>;
 
     /// A second handle to the same state.
     fn share(&self) -> Box<dyn Metric>;
@@ -35,7 +39,11 @@ pub trait Metric: Send {
     }
 
     /// The accumulated state. What is accumulated later does not change it.
-    fn state_dict(&self) -> Dict;
+    ///
+    /// # Errors
+    ///
+    /// The metric is one from elsewhere, and its state cannot be had.
+    fn state_dict(&self) -> Result<Dict, MetricError>;
 
     /// Restores an accumulated state.
     ///

@@ -19,7 +19,7 @@
 //!     Optimizers::from(AdamW::new(&vs).lr(1e-2).weight_decay(0.1)).scheduler(cosine).build()?;
 //! let optimizer = optimizers[0].as_mut();
 //! for _ in 0..100 {
-//!     optimizer.zero_grad();
+//!     optimizer.zero_grad()?;
 //!     (layer.forward(&x) - &y).square().mean(Kind::Float).backward();
 //!     optimizer.step()?;
 //!     schedulers[0].scheduler.step(optimizer, None)?;

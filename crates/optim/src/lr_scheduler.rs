@@ -39,7 +39,11 @@ pub trait LrScheduler: Any + Send {
     fn last_lr(&self) -> &[f64];
 
     /// The state, in PyTorch's layout and names.
-    fn state_dict(&self) -> Dict;
+    ///
+    /// # Errors
+    ///
+    /// The scheduler is one from elsewhere, and its state cannot be had. Those of this crate always have one.
+    fn state_dict(&self) -> Result<Dict, OptimError>;
 
     /// Restores what [`state_dict`](LrScheduler::state_dict), here or in PyTorch, returned.
     ///

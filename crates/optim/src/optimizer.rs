@@ -58,10 +58,18 @@ pub trait Optimizer: Any + Send {
     fn step_with(&mut self, closure: Closure<'_>) -> Result<Tensor, OptimError>;
 
     /// Resets the gradients to none, as PyTorch does by default.
-    fn zero_grad(&mut self);
+    ///
+    /// # Errors
+    ///
+    /// libtorch refuses, or the optimizer is one from elsewhere and fails.
+    fn zero_grad(&mut self) -> Result<(), OptimError>;
 
     /// `{"state": {0: {...}, ...}, "param_groups": [{..., "params": [0, ...]}, ...]}`, PyTorch's layout and names.
-    fn state_dict(&self) -> Dict;
+    ///
+    /// # Errors
+    ///
+    /// The optimizer is one from elsewhere, and its state cannot be had. Those of this crate always have one.
+    fn state_dict(&self) -> Result<Dict, OptimError>;
 
     /// Restores what [`state_dict`](Optimizer::state_dict), here or in PyTorch, returned.
     ///

@@ -72,7 +72,7 @@ impl<R: Rule> RuleOptimizer<R> {
             moved |= !partition.collect()?;
         }
         if moved {
-            let state = self.state_dict();
+            let state = self.state_dict()?;
             self.rebuild_partitions()?;
             self.load_state_dict(&state)?;
             for partition in &mut self.partitions {
@@ -126,14 +126,14 @@ impl<R: Rule> Optimizer for RuleOptimizer<R> {
         Ok(loss)
     }
 
-    fn zero_grad(&mut self) {
+    fn zero_grad(&mut self) -> Result<(), OptimError> {
         for partition in &mut self.partitions {
-            // It fails for undefined tensors only, and those are no parameters.
-            let _ = foreach::drop_grads(&mut partition.all.params);
+            foreach::drop_grads(&mut partition.all.params)?;
         }
+        Ok(())
     }
 
-    fn state_dict(&self) -> Dict {
+    fn state_dict(&self) -> Result<Dict, OptimError> {
         let mut state = Dict::new();
         let mut param_groups = Vec::with_capacity(self.groups.len());
         let mut offset = 0;
@@ -149,7 +149,7 @@ impl<R: Rule> Optimizer for RuleOptimizer<R> {
             param_groups.push(state_dict::save_group(group, rule, offset));
             offset += group.params.len();
         }
-        Dict::new().with("state", state).with("param_groups", param_groups)
+        Ok(Dict::new().with("state", state).with("param_groups", param_groups))
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<(), OptimError> {

@@ -133,7 +133,7 @@ impl TrainerBuilder {
     /// [`estimated_stepping_batches`](TrainerState::estimated_stepping_batches) and returns its error.
     pub fn optimizers(
         mut self,
-        factory: impl FnMut(&dyn Parameters, &TrainerState) -> Result<Optimizers, Error> + 'static,
+        factory: impl FnMut(&dyn Parameters, &TrainerState) -> Result<Optimizers, Error> + Send + 'static,
     ) -> TrainerBuilder {
         self.optimizers = Some(Box::new(factory));
         self

@@ -103,10 +103,10 @@ impl<'t> EntryPoint<'t> {
     /// # Errors
     ///
     /// If the arguments, data or module are invalid, or a hook fails. Teardown has run by then.
-    pub fn fit<'a, M: LightningModule>(
+    pub fn fit<'a, M: LightningModule, K>(
         self,
         module: &mut M,
-        data: impl IntoData<'a, M::Batch>,
+        data: impl IntoData<'a, M::Batch, K>,
     ) -> Result<Outcome, Error> {
         self.engine.fit(module, data, self.ckpt_path)
     }
@@ -116,10 +116,10 @@ impl<'t> EntryPoint<'t> {
     /// # Errors
     ///
     /// As for [`fit`](EntryPoint::fit).
-    pub fn validate<'a, M: LightningModule>(
+    pub fn validate<'a, M: LightningModule, K>(
         self,
         module: &mut M,
-        data: impl IntoData<'a, M::Batch>,
+        data: impl IntoData<'a, M::Batch, K>,
     ) -> Result<Vec<EvalResults>, Error> {
         self.evaluate(TrainerFn::Validate, module, data)
     }
@@ -129,10 +129,10 @@ impl<'t> EntryPoint<'t> {
     /// # Errors
     ///
     /// As for [`fit`](EntryPoint::fit).
-    pub fn test<'a, M: LightningModule>(
+    pub fn test<'a, M: LightningModule, K>(
         self,
         module: &mut M,
-        data: impl IntoData<'a, M::Batch>,
+        data: impl IntoData<'a, M::Batch, K>,
     ) -> Result<Vec<EvalResults>, Error> {
         self.evaluate(TrainerFn::Test, module, data)
     }
@@ -143,19 +143,19 @@ impl<'t> EntryPoint<'t> {
     /// # Errors
     ///
     /// As for [`fit`](EntryPoint::fit).
-    pub fn predict<'a, M: LightningModule>(
+    pub fn predict<'a, M: LightningModule, K>(
         self,
         module: &mut M,
-        data: impl IntoData<'a, M::Batch>,
+        data: impl IntoData<'a, M::Batch, K>,
     ) -> Result<Vec<Vec<Value>>, Error> {
         self.engine.predict(module, data, self.ckpt_path, self.return_predictions)
     }
 
-    fn evaluate<'a, M: LightningModule>(
+    fn evaluate<'a, M: LightningModule, K>(
         self,
         entry: TrainerFn,
         module: &mut M,
-        data: impl IntoData<'a, M::Batch>,
+        data: impl IntoData<'a, M::Batch, K>,
     ) -> Result<Vec<EvalResults>, Error> {
         let results = self.engine.evaluate(entry, module, data, self.ckpt_path)?;
         if self.verbose && !results.is_empty() {

@@ -25,7 +25,7 @@ pub use fulgurite_engine::config::Maximum;
 pub use fulgurite_engine::{
     BatchFlow, BoxError, Callback, CallbackIdentity, Checkpointer, Console, Counter, Counters, Data, Error,
     EvalResults, Hook, IntoData, LightningDataModule, LightningModule, Loaders, Logging, Loss, ModuleView, OnSaveError,
-    OptimizerClosure, Outcome, Outline, Progress, Reach, Result, SaveRequest, Signal, SlurmRequeue,
+    OneLoader, OptimizerClosure, Outcome, Outline, Progress, Reach, Result, SaveRequest, Signal, SlurmRequeue,
     SlurmRequeueOptions, Stage, Step, TrainDataNeeded, TrainerConfig, TrainerFn, TrainerState, not_implemented,
 };
 pub use fulgurite_engine::{config, logging, profilers};

@@ -73,10 +73,10 @@ impl Trainer {
     /// # Errors
     ///
     /// If the arguments, data or module are invalid, or a hook fails. Teardown has run by then.
-    pub fn fit<'a, M: LightningModule>(
+    pub fn fit<'a, M: LightningModule, K>(
         &mut self,
         module: &mut M,
-        data: impl IntoData<'a, M::Batch>,
+        data: impl IntoData<'a, M::Batch, K>,
     ) -> Result<Outcome, Error> {
         self.entry_point().fit(module, data)
     }
@@ -86,10 +86,10 @@ impl Trainer {
     /// # Errors
     ///
     /// As for [`fit`](Trainer::fit).
-    pub fn validate<'a, M: LightningModule>(
+    pub fn validate<'a, M: LightningModule, K>(
         &mut self,
         module: &mut M,
-        data: impl IntoData<'a, M::Batch>,
+        data: impl IntoData<'a, M::Batch, K>,
     ) -> Result<Vec<EvalResults>, Error> {
         self.entry_point().validate(module, data)
     }
@@ -99,10 +99,10 @@ impl Trainer {
     /// # Errors
     ///
     /// As for [`fit`](Trainer::fit).
-    pub fn test<'a, M: LightningModule>(
+    pub fn test<'a, M: LightningModule, K>(
         &mut self,
         module: &mut M,
-        data: impl IntoData<'a, M::Batch>,
+        data: impl IntoData<'a, M::Batch, K>,
     ) -> Result<Vec<EvalResults>, Error> {
         self.entry_point().test(module, data)
     }
@@ -113,10 +113,10 @@ impl Trainer {
     /// # Errors
     ///
     /// As for [`fit`](Trainer::fit).
-    pub fn predict<'a, M: LightningModule>(
+    pub fn predict<'a, M: LightningModule, K>(
         &mut self,
         module: &mut M,
-        data: impl IntoData<'a, M::Batch>,
+        data: impl IntoData<'a, M::Batch, K>,
     ) -> Result<Vec<Vec<Value>>, Error> {
         self.entry_point().predict(module, data)
     }

@@ -52,10 +52,10 @@ impl<'a> Tuner<'a> {
     ///
     /// If options are invalid, the module does not have exactly one optimizer, the hyper-parameter does not exist, or a
     /// step fails in a trial.
-    pub fn lr_find<'d, M: LightningModule>(
+    pub fn lr_find<'d, M: LightningModule, K>(
         &mut self,
         module: &mut M,
-        data: impl IntoData<'d, M::Batch>,
+        data: impl IntoData<'d, M::Batch, K>,
         options: LearningRateFinderOptions,
     ) -> Result<Option<LrFind>, Error> {
         self.trainer.engine().lr_find(module, data, self.ckpt_path.clone(), &options)
@@ -68,10 +68,10 @@ impl<'a> Tuner<'a> {
     ///
     /// If options are invalid, loaders were passed directly, the hyper-parameter does not exist, or a step fails in a
     /// trial for a reason other than memory.
-    pub fn scale_batch_size<'d, M: LightningModule>(
+    pub fn scale_batch_size<'d, M: LightningModule, K>(
         &mut self,
         module: &mut M,
-        data: impl IntoData<'d, M::Batch>,
+        data: impl IntoData<'d, M::Batch, K>,
         options: BatchSizeFinderOptions,
     ) -> Result<Option<u64>, Error> {
         self.scale_batch_size_for(TrainerFn::Fit, module, data, options)
@@ -82,11 +82,11 @@ impl<'a> Tuner<'a> {
     /// # Errors
     ///
     /// As for [`scale_batch_size`](Tuner::scale_batch_size).
-    pub fn scale_batch_size_for<'d, M: LightningModule>(
+    pub fn scale_batch_size_for<'d, M: LightningModule, K>(
         &mut self,
         entry: TrainerFn,
         module: &mut M,
-        data: impl IntoData<'d, M::Batch>,
+        data: impl IntoData<'d, M::Batch, K>,
         options: BatchSizeFinderOptions,
     ) -> Result<Option<u64>, Error> {
         self.trainer.engine().scale_batch_size(entry, module, data, self.ckpt_path.clone(), &options)

@@ -47,8 +47,8 @@ impl Callback for Announce {
     }
 
     // What a resumed run needs to know.
-    fn state_dict(&self) -> Dict {
-        Dict::new().with("epochs", self.epochs)
+    fn state_dict(&self) -> Result<Dict> {
+        Ok(Dict::new().with("epochs", self.epochs))
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {

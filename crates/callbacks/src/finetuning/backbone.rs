@@ -168,8 +168,8 @@ impl Finetuning for Backbone {
         "BackboneFinetuning".into()
     }
 
-    fn state_dict(&self) -> Dict {
-        Dict::new().with("previous_backbone_lr", self.previous_backbone_lr)
+    fn state_dict(&self) -> Result<Dict> {
+        Ok(Dict::new().with("previous_backbone_lr", self.previous_backbone_lr))
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {

@@ -65,7 +65,7 @@ impl GroupRecords {
         let names: HashMap<usize, &str> =
             named.iter().map(|(name, tensor)| (tensor_id(tensor), name.as_str())).collect();
         let name = |tensor: &Tensor| names.get(&tensor_id(tensor)).copied().map_or(Value::None, Value::from);
-        let state = optimizer.state_dict();
+        let state = optimizer.state_dict()?;
         let entries = state.list("param_groups")?.iter().filter_map(Value::as_dict).zip(optimizer.param_groups());
         let records = self.groups.entry(index).or_default();
         for (entry, group) in entries.skip(if known { before } else { 0 }) {

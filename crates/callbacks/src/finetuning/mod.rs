@@ -81,8 +81,8 @@ pub trait Finetuning: Send + 'static {
     }
 
     /// State to save in checkpoints, besides the parameter groups.
-    fn state_dict(&self) -> Dict {
-        Dict::new()
+    fn state_dict(&self) -> Result<Dict> {
+        Ok(Dict::new())
     }
 
     /// Restores the state returned by [`state_dict`](Finetuning::state_dict).
@@ -118,12 +118,12 @@ impl<F: Finetuning> Callback for BaseFinetuning<F> {
         self.finetuning.state_key()
     }
 
-    fn state_dict(&self) -> Dict {
+    fn state_dict(&self) -> Result<Dict> {
         let mut state = self.records.state_dict();
-        for (key, value) in self.finetuning.state_dict().iter() {
+        for (key, value) in self.finetuning.state_dict()?.iter() {
             state.set(key.clone(), value.clone());
         }
-        state
+        Ok(state)
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {

@@ -48,8 +48,8 @@ impl Callback for ModelCheckpoint {
         self.lightning_state_key()
     }
 
-    fn state_dict(&self) -> Dict {
-        self.lightning_state()
+    fn state_dict(&self) -> Result<Dict> {
+        Ok(self.lightning_state())
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {

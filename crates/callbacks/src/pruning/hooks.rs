@@ -28,11 +28,11 @@ impl Callback for ModelPruning {
         format!("ModelPruning{{'{option}': [{}]}}", quoted(names))
     }
 
-    fn state_dict(&self) -> Dict {
+    fn state_dict(&self) -> Result<Dict> {
         let masks: Dict = self.masks().map(|(name, keep)| (name.into(), keep.into())).collect();
         let originals =
             self.parameters.iter().filter_map(|p| Some((p.name.as_str().into(), p.original.as_ref()?.into())));
-        Dict::new().with("masks", masks).with("original_parameters", originals.collect::<Dict>())
+        Ok(Dict::new().with("masks", masks).with("original_parameters", originals.collect::<Dict>()))
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
@@ -206,7 +206,7 @@ impl ModelPruning {
     /// optimization no hook can undo that before the next forward pass.
     fn clear_memory(&self, optimizer: &dyn Optimizer) -> Result<()> {
         // A state dict shares its tensors with the optimizer.
-        let state = optimizer.state_dict();
+        let state = optimizer.state_dict()?;
         let entries = state.dict("state")?;
         let params = optimizer.param_groups().iter().flat_map(|group| &group.params);
         for (index, param) in params.enumerate() {

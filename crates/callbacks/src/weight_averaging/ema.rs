@@ -123,7 +123,7 @@ impl EMAWeightAveraging {
 }
 
 impl Callback for EMAWeightAveraging {
-    fn state_dict(&self) -> Dict {
+    fn state_dict(&self) -> Result<Dict> {
         self.weights.state_dict()
     }
 

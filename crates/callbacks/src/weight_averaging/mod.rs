@@ -155,8 +155,8 @@ impl WeightAveraging {
 }
 
 impl Callback for WeightAveraging {
-    fn state_dict(&self) -> Dict {
-        Dict::new().with("latest_update_step", self.latest_update_step)
+    fn state_dict(&self) -> Result<Dict> {
+        Ok(Dict::new().with("latest_update_step", self.latest_update_step))
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {

@@ -80,10 +80,11 @@ impl Metrics {
     }
 
     /// The evaluation is over: training records again.
-    pub(crate) fn end_evaluation(&mut self) {
-        self.eval.reset();
+    pub(crate) fn end_evaluation(&mut self) -> Result<(), Error> {
+        let reset = self.eval.reset();
         self.evaluating = false;
         self.in_batch = std::mem::take(&mut self.interrupted_in_batch);
+        reset
     }
 
     /// The number of samples in this batch.

@@ -16,7 +16,7 @@ impl Metrics {
     /// Reduces the values of this epoch over all ranks. Every rank must call this.
     pub(crate) fn reduce_over_ranks(&mut self, strategy: &dyn Strategy) -> Result<(), Error> {
         let Some(store) = self.recording_store().filter(|_| strategy.ranks().world_size > 1) else { return Ok(()) };
-        let of_ranks = strategy.all_gather_values(Value::List(store.of_this_rank()))?;
+        let of_ranks = strategy.all_gather_values(Value::List(store.of_this_rank()?))?;
         let keys: Vec<BTreeSet<&str>> = of_ranks.iter().map(keys).collect();
         store.take_over(&of_ranks)?;
         if keys.windows(2).any(|pair| pair[0] != pair[1]) {
@@ -43,7 +43,7 @@ fn keys(of_rank: &Value) -> BTreeSet<&str> {
 
 impl ResultStore {
     /// The values accumulated on this rank.
-    fn of_this_rank(&self) -> Vec<Value> {
+    fn of_this_rank(&self) -> Result<Vec<Value>, Error> {
         self.entries.iter().filter(|entry| entry.is_reduced_over_ranks()).map(|entry| entry.contribution()).collect()
     }
 
@@ -163,16 +163,16 @@ impl Entry {
         format!("{} {}", self.hook.name(), self.names[0])
     }
 
-    fn contribution(&self) -> Value {
+    fn contribution(&self) -> Result<Value, Error> {
         let contribution = Dict::new().with("key", self.key());
-        Value::Dict(match &self.accumulated {
+        Ok(Value::Dict(match &self.accumulated {
             Accumulated::Values(sums) => {
                 let total = sums.total(self.options.reduce).map(|total| total.to_f64());
                 contribution.with("total", total).with("weight", sums.weight)
             }
-            Accumulated::Metric(metric) => contribution.with("metric", metric.state_dict()),
+            Accumulated::Metric(metric) => contribution.with("metric", metric.state_dict()?),
             Accumulated::Restored { state, .. } => contribution.with("metric", state.clone()),
-        })
+        }))
     }
 
     fn outcome(&self) -> Option<Value> {
@@ -236,7 +236,7 @@ fn over_ranks_of_step(strategy: &dyn Strategy, local: &Tensor, reduce: Reduce) -
 
 /// The value of a metric over what several ranks accumulated; its own state stays as it is.
 fn over_ranks(metric: &dyn Metric, states: &[&Dict]) -> Result<Tensor, Error> {
-    let own = metric.state_dict();
+    let own = metric.state_dict()?;
     let device = own.iter().find_map(|(_, value)| value.as_tensor().map(Tensor::device)).unwrap_or(Device::Cpu);
     let merged = states.iter().enumerate().try_for_each(|(rank, state)| {
         let state = state.map_tensors(&mut |tensor| tensor.to_device(device));

@@ -195,13 +195,14 @@ impl ResultStore {
         Ok(())
     }
 
-    /// Clears all values and resets the metric objects; the names stay.
-    pub(crate) fn reset(&mut self) {
+    /// Clears all values and resets the metric objects; the names stay. All are reset, and the first error is returned.
+    pub(crate) fn reset(&mut self) -> Result<(), Error> {
         self.entries.retain(|entry| !matches!(entry.accumulated, Accumulated::Restored { .. }));
-        self.entries.iter_mut().for_each(Entry::reset);
+        let outcome = self.entries.iter_mut().fold(Ok(()), |outcome, entry| outcome.and(entry.reset()));
         self.dataloader_idx = None;
         self.batch_size = None;
         self.start_batch();
+        outcome
     }
 
     /// A new batch begins: names come in their order again.
@@ -210,9 +211,13 @@ impl ResultStore {
     }
 
     /// The accumulated values, for a checkpoint in the middle of an epoch.
-    pub(crate) fn state_dict(&self) -> Value {
-        let entries = self.entries.iter().filter(|entry| !entry.is_reset).map(Entry::state_dict);
-        Value::List(entries.map(Value::Dict).collect())
+    ///
+    /// # Errors
+    ///
+    /// If a metric fails to give its state.
+    pub(crate) fn state_dict(&self) -> Result<Value, Error> {
+        let entries = self.entries.iter().filter(|entry| !entry.is_reset);
+        Ok(Value::List(entries.map(|entry| entry.state_dict().map(Value::Dict)).collect::<Result<_, _>>()?))
     }
 
     /// Restores the state returned by [`state_dict`](ResultStore::state_dict) into an empty store.
@@ -379,34 +384,35 @@ impl Entry {
         ))
     }
 
-    fn reset(&mut self) {
+    fn reset(&mut self) -> Result<(), Error> {
         self.latest = None;
         self.latest_is_reduced = false;
         self.over_ranks = None;
         self.is_reset = true;
         match &mut self.accumulated {
             Accumulated::Values(sums) => *sums = Sums::default(),
-            Accumulated::Metric(metric) => metric.reset(),
+            Accumulated::Metric(metric) => metric.reset()?,
             Accumulated::Restored { .. } => {}
         }
+        Ok(())
     }
 
-    fn state_dict(&self) -> Dict {
+    fn state_dict(&self) -> Result<Dict, Error> {
         let state = Dict::new()
             .with("hook", self.hook.name())
             .with("name", self.logged_as.as_str())
             .with("options", self.options.to_dict())
             .with("latest", self.latest.as_ref().map(LoggedValue::to_value));
-        match &self.accumulated {
+        Ok(match &self.accumulated {
             Accumulated::Metric(metric) => {
-                state.with("value", metric.compute().ok()).with("metric", metric.state_dict())
+                state.with("value", metric.compute().ok()).with("metric", metric.state_dict()?)
             }
             Accumulated::Restored { value, state: metric } => state.with("value", value).with("metric", metric.clone()),
             Accumulated::Values(sums) => state
                 .with("host", sums.host)
                 .with("device", sums.device.as_ref().map(Tensor::shallow_clone))
                 .with("weight", sums.weight),
-        }
+        })
     }
 
     /// The entry again; `None` of a metric that could not be computed.

@@ -72,8 +72,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let _gradients_off = state.gradients_off();
         self.state().begin_evaluation()?;
         let outcome = self.evaluate_loaders(&limits);
-        self.state().end_evaluation();
-        outcome
+        let ended = self.state().end_evaluation();
+        outcome.and_then(|results| ended.map(|()| results))
     }
 
     fn evaluate_loaders(&mut self, limits: &[Option<usize>]) -> Result<Vec<EvalResults>, Error> {
@@ -180,12 +180,13 @@ impl TrainerState {
         Ok(())
     }
 
-    fn end_evaluation(&mut self) {
-        self.metrics.end_evaluation();
+    fn end_evaluation(&mut self) -> Result<(), Error> {
+        let reset = self.metrics.end_evaluation();
         self.position.end_evaluation();
         if !self.is_sanity_checking() {
             self.evaluation_mut().end();
         }
+        reset
     }
 
     /// The values that were logged per epoch, of all ranks.

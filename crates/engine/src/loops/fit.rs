@@ -60,7 +60,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if epochs.processed > epochs.completed && self.state().is_last_batch() {
             self.make_up_plateau_steps(Interval::Epoch)?;
         }
-        Ok(self.state().go_on_where_counters_say())
+        self.state().go_on_where_counters_say()
     }
 
     /// In the middle of an epoch, or of a number of steps, a run continues without a sanity check.
@@ -110,7 +110,7 @@ impl TrainerState {
     }
 
     /// The position at which restored counters resume.
-    fn go_on_where_counters_say(&mut self) -> ResumePoint {
+    fn go_on_where_counters_say(&mut self) -> Result<ResumePoint, Error> {
         let mut progress = self.fit.progress();
         let resume = progress.resume();
         self.fit.set_progress(&progress);
@@ -118,9 +118,9 @@ impl TrainerState {
             // The epoch's values so far are not in demand before its end.
             self.metrics.resume_in_batch();
         } else {
-            self.metrics.train.reset();
+            self.metrics.train.reset()?;
         }
-        resume
+        Ok(resume)
     }
 
     /// The training loader of a run that is resumed: it is asked for again when it would have been, and a place within

@@ -1,5 +1,7 @@
 //! The state of a training loader whose order depends on more than the seed and the epoch.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use fulgurite_data::{Batch, BoxLoader, DataError, Loader};
 use fulgurite_torch::Dict;
 
@@ -36,17 +38,29 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(Some(Dict::new().with("began", began).with("next", next)))
     }
 
-    /// Runs `work`, and puts the state of the training loader back.
-    pub(crate) fn keeping_loader_state<T>(
+    /// Runs `work`, and puts the states of the loaders back, even after a panic.
+    pub(crate) fn keeping_loader_states<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let before = state_of(self.train_loader.as_ref())?;
-        let worked = work(self);
-        if let (Some(before), Some(loader)) = (before, &mut self.train_loader) {
-            loader.restore(&before).map_err(|source| of_loader(0, source))?;
-        }
-        worked
+        let before = self.loaders_mut().map(|loader| loader.state()).collect::<Result<Vec<_>, _>>();
+        let before = before.map_err(|source| self.of_stage(source))?;
+        let worked = catch_unwind(AssertUnwindSafe(|| work(self)));
+        let restored = self.loaders_mut().zip(&before).try_for_each(|(loader, before)| match before {
+            Some(before) => loader.restore(before),
+            None => Ok(()),
+        });
+        let worked = worked.unwrap_or_else(|panic| resume_unwind(panic))?;
+        restored.map_err(|source| self.of_stage(source)).map(|()| worked)
+    }
+
+    fn loaders_mut(&mut self) -> impl Iterator<Item = &mut BoxLoader<M::Batch>> {
+        let eval = self.eval.iter_mut().flat_map(|eval| &mut eval.loaders);
+        self.train_loader.iter_mut().chain(eval)
+    }
+
+    fn of_stage(&self, source: DataError) -> Error {
+        Error::Data { stage: self.engine.state.stage().info().noun, batch_idx: 0, source }
     }
 
     /// The training loader of a run that goes on is what it was: within an epoch when that began, and else as it was then.

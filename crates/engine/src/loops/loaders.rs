@@ -236,8 +236,9 @@ impl TrainerState {
         } else if is_shuffled {
             self.warn("overfit_batches needs the same batches every epoch, so each is read as the first");
         }
-        // A stream may have other records in each epoch, and cannot say so.
-        let is_certain = loader.batch_indices(0).is_some() && !loader.is_shuffled();
+        // A stream may have other records in each epoch, and cannot say so; a state changes with every pass.
+        let has_no_state = matches!(loader.state(), Ok(None));
+        let is_certain = loader.batch_indices(0).is_some() && !loader.is_shuffled() && has_no_state;
         if is_certain { loader } else { Box::new(loader.repeat_epoch(0)) }
     }
 

@@ -104,10 +104,10 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// If there is no such optimizer.
+    /// If there is no such optimizer, or as [`Optimizer::zero_grad`](fulgurite_optim::Optimizer::zero_grad).
     pub fn zero_grad(&mut self, optimizer: usize) -> Result<()> {
         self.0.state.require_manual("zero_grad")?;
-        Ok(self.0.lend_optimizer(optimizer, |_, optimizer| optimizer.zero_grad())?)
+        Ok(self.0.lend_optimizer(optimizer, |_, optimizer| optimizer.zero_grad())??)
     }
 
     /// Makes only this optimizer's parameters require gradients, until [`untoggle_optimizer`](Step::untoggle_optimizer)

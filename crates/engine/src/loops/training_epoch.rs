@@ -315,8 +315,7 @@ impl TrainerState {
         let x = self.fit.epoch.batches_that_stepped() as i64 - 1;
         let epoch = self.current_epoch();
         self.write_metrics(false, x, Some(epoch))?;
-        self.metrics.train.reset();
-        Ok(())
+        self.metrics.train.reset()
     }
 
     /// Before a checkpoint: what this batch or epoch logged. It is over in the checkpoint, so a run that resumes from

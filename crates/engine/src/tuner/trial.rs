@@ -52,7 +52,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let before = Before {
             weights,
             module: copy(&module),
-            optimizers: state.optimizers().map(|optimizer| copy(&optimizer.state_dict())).collect(),
+            optimizers: state.optimizers().map(|o| Ok(copy(&o.state_dict()?))).collect::<Result<_, Error>>()?,
             precision: state.fabric.precision().state_dict()?,
             schedulers: state.fit.epoch.optimization.replace_schedulers(Vec::new()),
             run,
@@ -79,7 +79,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if !before.precision.is_empty() {
             state.fabric.precision_mut().load_state_dict(&before.precision)?;
         }
-        state.zero_grad();
+        state.zero_grad()?;
         drop(state.requests.take_stop());
         state.position = Position::at_start_of(state.entry_point());
         state.metrics.clear();
@@ -114,15 +114,15 @@ impl<M: LightningModule> Run<'_, '_, M> {
             TrainerFn::Fit => {
                 self.state().fit.epoch.validation.set_enabled(false);
                 self.setup_train_data()?;
-                self.keeping_loader_state(|run| run.train(None))
+                self.keeping_loader_states(|run| run.train(None))
             }
             TrainerFn::Validate | TrainerFn::Test => {
                 self.setup_eval_trial(entry.stage(), steps)?;
-                self.evaluate().map(drop)
+                self.keeping_loader_states(|run| run.evaluate()).map(drop)
             }
             TrainerFn::Predict => {
                 self.setup_eval_trial(entry.stage(), steps)?;
-                self.predict(false).map(drop)
+                self.keeping_loader_states(|run| run.predict(false)).map(drop)
             }
         }));
         tried.unwrap_or_else(|payload| Err(self.engine.panic_error(self.module.name(), payload.as_ref())))

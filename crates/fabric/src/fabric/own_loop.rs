@@ -30,7 +30,7 @@ use crate::{Commit, FabricError, Pass, ReduceOp};
 /// let loader = fabric.setup_dataloader(DataLoader::new(InMemory::new((0..64).map(|x| x as f32))).batch_size(8))?;
 /// for batch in loader.iter(0, 0)? {
 ///     let x = fabric.to_device(batch?).unsqueeze(1);
-///     optimizer.zero_grad();
+///     optimizer.zero_grad()?;
 ///     let loss = fabric.forward(|| (x.apply(&layer) - &x).square().mean(x.kind()))?;
 ///     fabric.backward(&loss)?;
 ///     fabric.optimizer_step(optimizer.as_mut())?;

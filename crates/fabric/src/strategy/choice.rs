@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 
 use super::options::{self, Options};
-use super::{DdpOptions, Strategies};
+use super::registry::DDP;
+use super::{DdpOptions, DdpStrategy, Strategies};
 use crate::FabricError;
 use crate::ended::{self, Place};
 
@@ -52,6 +53,28 @@ impl StrategyChoice {
         &self.options
     }
 
+    /// The same, with what the name says of options as options.
+    ///
+    /// ```
+    /// use fulgurite_fabric::strategy::StrategyChoice;
+    ///
+    /// let choice = StrategyChoice::from("ddp").option("find_unused_parameters", true);
+    /// assert_eq!(StrategyChoice::from("ddp_find_unused_parameters_true").spelt_out(), choice);
+    /// ```
+    #[must_use]
+    pub fn spelt_out(mut self) -> StrategyChoice {
+        if let Some((name, options)) = Strategies::alias(&self.name) {
+            self.name = name.to_owned();
+            self.options.extend(options);
+        }
+        self
+    }
+
+    /// The class that takes its options in files: `DdpStrategy` for `ddp`, and otherwise the name itself.
+    pub fn class_path(&self) -> &str {
+        if self.name == DDP { CLASS } else { &self.name }
+    }
+
     /// How long processes wait for each other: the option `timeout`, of any strategy that has one, or half an hour.
     pub(crate) fn timeout(&self) -> Result<Duration, FabricError> {
         let timeout = self.options.get("timeout").map(|timeout| ("timeout".to_owned(), timeout.clone()));
@@ -92,7 +115,7 @@ impl From<DdpOptions> for StrategyChoice {
             _ => Options::new(),
         });
         options.retain(|name, value| default.get(name) != Some(value));
-        StrategyChoice::new("ddp", options)
+        StrategyChoice::new(DDP, options)
     }
 }
 
@@ -127,8 +150,7 @@ impl Serialize for StrategyChoice {
         if self.options.is_empty() {
             return self.name.serialize(serializer);
         }
-        let class_path = if self.name == "ddp" { CLASS.into() } else { self.name.clone() };
-        Class { class_path, init_args: self.options.clone() }.serialize(serializer)
+        Class { class_path: self.class_path().to_owned(), init_args: self.options.clone() }.serialize(serializer)
     }
 }
 
@@ -138,7 +160,7 @@ impl<'de> Deserialize<'de> for StrategyChoice {
             Spelt::Name(name) => return Ok(name.into()),
             Spelt::Named(Named { name, options }) => (name, options),
             Spelt::Class(Class { class_path, init_args }) => match class_path.rsplit('.').next() {
-                Some(CLASS | "DDPStrategy") => ("ddp".to_owned(), init_args),
+                Some(CLASS | DdpStrategy::CLASS_NAME) => (DDP.to_owned(), init_args),
                 Some(name) if Strategies::names().iter().any(|known| known == name) => (name.to_owned(), init_args),
                 _ => {
                     return Err(de::Error::custom(match ended::fate(Place::Strategy, &class_path) {
@@ -149,7 +171,7 @@ impl<'de> Deserialize<'de> for StrategyChoice {
             },
         };
         match name.as_str() {
-            "ddp" => options::parse::<DdpOptions>(&name, &options).map(Into::into).map_err(de::Error::custom),
+            DDP => options::parse::<DdpOptions>(&name, &options).map(Into::into).map_err(de::Error::custom),
             _ => Ok(StrategyChoice::new(name, options)),
         }
     }

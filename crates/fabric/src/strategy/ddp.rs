@@ -35,6 +35,9 @@ struct Training {
 }
 
 impl DdpStrategy {
+    /// Lightning's name of the class.
+    pub const CLASS_NAME: &str = "DDPStrategy";
+
     /// A strategy over a group whose backend sends tensors of `device`, and one on the CPU, which may be the same.
     pub fn new(
         name: impl Into<String>,
@@ -94,6 +97,10 @@ fn from_bytes(bytes: Vec<u8>) -> Result<Value, FabricError> {
 impl Strategy for DdpStrategy {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn class_name(&self) -> String {
+        DdpStrategy::CLASS_NAME.to_owned()
     }
 
     fn device(&self) -> Device {

@@ -63,6 +63,16 @@ pub trait Strategy: Send {
     /// The registered name, such as `single_device`.
     fn name(&self) -> &str;
 
+    /// Its class, by which profiles name what it does. Made from the name by default: `SingleDeviceStrategy` of
+    /// `single_device`.
+    fn class_name(&self) -> String {
+        let capitalized = |word: &str| {
+            let mut letters = word.chars();
+            letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect::<String>()
+        };
+        self.name().split('_').map(capitalized).collect::<String>() + "Strategy"
+    }
+
     /// The device of this process.
     fn device(&self) -> Device;
 
@@ -274,9 +284,9 @@ pub trait Strategy: Send {
     ///
     /// # Errors
     ///
-    /// Fails if the state has to be gathered from several processes, and one of them is gone.
+    /// As [`Optimizer::state_dict`], or if the state has to be gathered from several processes, and one of them is gone.
     fn optimizer_state_dict(&mut self, optimizer: &dyn Optimizer) -> Result<Dict, FabricError> {
-        Ok(optimizer.state_dict())
+        Ok(optimizer.state_dict()?)
     }
 
     /// Restores what [`optimizer_state_dict`](Strategy::optimizer_state_dict) returned.

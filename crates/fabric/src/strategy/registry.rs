@@ -75,12 +75,34 @@ struct Entry {
 static REGISTERED: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 
 pub(crate) const SINGLE_DEVICE: &str = "single_device";
-const FIND_UNUSED: &str = "_find_unused_parameters_true";
-const ALL_USED: &str = "_find_unused_parameters_false";
+pub(super) const DDP: &str = "ddp";
 
 /// The built-in strategies.
-const BUILT_IN: [&str; 5] =
-    ["auto", SINGLE_DEVICE, "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true"];
+const BUILT_IN: [&str; 5] = ["auto", SINGLE_DEVICE, DDP, ALIASES[0].name, ALIASES[1].name];
+
+/// A name that stands for a strategy with an option.
+struct Alias {
+    name: &'static str,
+    strategy: &'static str,
+    option: (&'static str, bool),
+}
+
+const ALIASES: [Alias; 2] = [
+    Alias { name: "ddp_find_unused_parameters_false", strategy: DDP, option: ("find_unused_parameters", false) },
+    Alias { name: "ddp_find_unused_parameters_true", strategy: DDP, option: ("find_unused_parameters", true) },
+];
+
+impl Alias {
+    fn options(&self) -> Options {
+        let (option, value) = self.option;
+        Options::from_iter([(option.to_owned(), value.into())])
+    }
+
+    /// Whether the strategy is the same without the option.
+    fn says_the_default(&self) -> bool {
+        parse::<DdpOptions>(self.strategy, &self.options()).is_ok_and(|options| options == DdpOptions::default())
+    }
+}
 
 /// Lightning's that mean something else in a compiled program, and what to write.
 const SPAWNED: [&str; 3] = ["ddp_spawn", "ddp_fork", "ddp_notebook"];
@@ -106,6 +128,17 @@ impl Strategies {
     pub fn names() -> Vec<String> {
         let registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
         BUILT_IN.map(str::to_owned).into_iter().chain(registered.iter().map(|entry| entry.name.clone())).collect()
+    }
+
+    /// The names of built-in strategies that differ from each other.
+    pub fn built_in() -> Vec<&'static str> {
+        let is_another = |name: &&str| !ALIASES.iter().any(|alias| alias.name == *name && alias.says_the_default());
+        BUILT_IN.into_iter().filter(is_another).collect()
+    }
+
+    /// The strategy and the options that a name stands for; `None` for a name that is a strategy's own.
+    pub(super) fn alias(name: &str) -> Option<(&'static str, Options)> {
+        ALIASES.iter().find(|alias| alias.name == name).map(|alias| (alias.strategy, alias.options()))
     }
 
     /// Registers a strategy without options, in place of one that was registered under the same name before.
@@ -190,7 +223,7 @@ impl Strategies {
     /// # Errors
     ///
     /// Fails if the name is unknown, or if the strategy does not accept the context.
-    pub fn make(context: StrategyContext) -> Result<Box<dyn Strategy>, FabricError> {
+    pub fn make(mut context: StrategyContext) -> Result<Box<dyn Strategy>, FabricError> {
         Strategies::check(&context.name)?;
         let world_size = context.ranks.world_size;
         if let Some(entry) = Strategies::registered(&context.name) {
@@ -199,15 +232,16 @@ impl Strategies {
         if context.name == SINGLE_DEVICE {
             context.parse_options::<NoOptions>()?;
         }
-        let mut ddp: DdpOptions = context.parse_options()?;
+        if let Some((_, options)) = Strategies::alias(&context.name) {
+            context.options.extend(options);
+        }
+        let ddp: DdpOptions = context.parse_options()?;
         let StrategyContext { name, device, ranks, groups, sync_batchnorm, .. } = context;
         match groups {
             None => Ok(Box::new(SingleDeviceStrategy::new(device))),
             Some(_) if name == SINGLE_DEVICE => Err(Strategies::refuse_single_device(world_size)),
             Some(Groups { device: group, control }) => {
-                ddp.find_unused_parameters |= name.ends_with(FIND_UNUSED);
-                ddp.find_unused_parameters &= !name.ends_with(ALL_USED);
-                let name = if name == "auto" { "ddp".to_owned() } else { name };
+                let name = if name == "auto" { DDP.to_owned() } else { name };
                 let mut strategy = DdpStrategy::new(name, ddp, device, ranks, group, control);
                 if sync_batchnorm {
                     strategy.synchronize_batch_norms()?;
@@ -263,6 +297,12 @@ mod tests {
     }
 
     #[test]
+    fn built_in_names_that_differ() {
+        let different = ["auto", "single_device", "ddp", "ddp_find_unused_parameters_true"];
+        assert_eq!(Strategies::built_in(), different);
+    }
+
+    #[test]
     fn a_strategy_of_ones_own() {
         struct Mine;
         impl Strategy for Mine {
@@ -282,7 +322,9 @@ mod tests {
             options: Options::new(),
             sync_batchnorm: false,
         };
-        assert_eq!(Strategies::make(context).unwrap().name(), "mine");
+        let mine = Strategies::make(context).unwrap();
+        assert_eq!((mine.name(), mine.class_name().as_str()), ("mine", "MineStrategy"));
+        assert_eq!(SingleDeviceStrategy::new(Device::Cpu).class_name(), "SingleDeviceStrategy");
         let error = Strategies::register("ddp", |_| Ok(Box::new(Mine))).unwrap_err().to_string();
         assert_eq!(error, "the strategy `ddp` is built in; choose another name");
     }

@@ -137,7 +137,7 @@ fn a_state_goes_on_where_it_was() {
     let options = GradScalerOptions::default().init_scale(8.0).growth_interval(3);
     let mut one = GradScaler::new(options).unwrap();
     let mut step = |scaler: &mut GradScaler, x: f64| {
-        optimizer.zero_grad();
+        optimizer.zero_grad().unwrap();
         scaler.scale(&loss(&w, x)).unwrap().backward();
         let _ = scaler.step(optimizer.as_mut()).unwrap();
         scaler.update().unwrap();

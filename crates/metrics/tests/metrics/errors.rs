@@ -20,7 +20,7 @@ fn labels(shape: &[i64]) -> Tensor {
 fn refused<D: Definition + Supervised>(metric: Handle<D>, preds: &[i64], target: &[i64], message: &str) {
     let error = metric.update(&float(preds), &labels(target)).unwrap_err();
     assert_eq!(error.to_string(), message);
-    assert_eq!(metric.state_dict().int("updates").unwrap(), 0, "what is refused is not accumulated");
+    assert_eq!(metric.state_dict().unwrap().int("updates").unwrap(), 0, "what is refused is not accumulated");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn values() {
 fn states() {
     let acc = MulticlassAccuracy::new(3);
     acc.update(&labels(&[4]), &labels(&[4])).unwrap();
-    let saved = acc.state_dict();
+    let saved = acc.state_dict().unwrap();
     let message = |result: Result<(), MetricError>| result.unwrap_err().to_string();
 
     assert_eq!(

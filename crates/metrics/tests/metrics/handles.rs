@@ -27,7 +27,7 @@ fn clones_and_shares_accumulate_into_the_same_state() {
     assert_eq!(number(shared.compute()), 0.5);
     assert!(acc.same_state(&clone) && acc.same_state(&*shared));
 
-    shared.reset();
+    shared.reset().unwrap();
     clone.update(&classes(&[0]), &classes(&[0])).unwrap();
     assert_eq!(number(acc.compute()), 1.0);
 }
@@ -40,7 +40,7 @@ fn another_metric_or_setting_has_a_state_of_its_own() {
 
     assert!(!acc.same_state(&micro));
     assert!(!acc.same_state(&MulticlassAccuracy::new(3)));
-    assert_eq!(micro.state_dict().int("updates").unwrap(), 0);
+    assert_eq!(micro.state_dict().unwrap().int("updates").unwrap(), 0);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_million_small_values_do_not_lose_precision() {
     }
     mean.update(0.0).unwrap();
     let count = f64::from(17 << 20);
-    let sum = mean.state_dict().tensor("mean_value").unwrap().double_value(&[]);
+    let sum = mean.state_dict().unwrap().tensor("mean_value").unwrap().double_value(&[]);
     assert_eq!(sum, count, "f32 would be stuck at 2^24");
 }
 
@@ -87,7 +87,7 @@ fn nothing_kept_is_part_of_a_graph() {
     let scores = Tensor::from_slice(&[0.1f32, 0.9]).set_requires_grad(true);
     let value = auroc.forward(&scores, &classes(&[0, 1])).unwrap();
     assert!(!value.requires_grad());
-    let kept = auroc.state_dict();
+    let kept = auroc.state_dict().unwrap();
     assert!(!kept.list("preds").unwrap()[0].as_tensor().unwrap().requires_grad());
 }
 
@@ -108,17 +108,17 @@ fn a_restored_state_continues_as_if_nothing_had_happened() {
     let whole = MeanSquaredError::new();
     let (first, second) = ((noise(), noise()), (noise(), noise()));
     whole.update(&first.0, &first.1).unwrap();
-    let saved = whole.state_dict();
+    let saved = whole.state_dict().unwrap();
     whole.update(&second.0, &second.1).unwrap();
 
     let resumed = MeanSquaredError::new();
     resumed.load_state_dict(&saved).unwrap();
     resumed.update(&second.0, &second.1).unwrap();
     assert_eq!(number(resumed.compute()), number(whole.compute()));
-    assert_eq!(resumed.state_dict(), whole.state_dict());
+    assert_eq!(resumed.state_dict().unwrap(), whole.state_dict().unwrap());
     assert_eq!(saved.int("updates").unwrap(), 1, "the saved state did not go on");
 
-    resumed.load_state_dict(&MeanSquaredError::new().state_dict()).unwrap();
+    resumed.load_state_dict(&MeanSquaredError::new().state_dict().unwrap()).unwrap();
     assert!(number(resumed.compute()).is_nan(), "an empty state is restored as empty");
 }
 
@@ -139,15 +139,15 @@ fn merged_halves_are_the_whole() {
         whole.update(&scores, &target).unwrap();
         half.update(&scores, &target).unwrap();
     }
-    left.merge_state(&right.state_dict()).unwrap();
+    left.merge_state(&right.state_dict().unwrap()).unwrap();
     for ((name, merged), (_, expected)) in left.compute().unwrap().into_iter().zip(whole.compute().unwrap()) {
         assert_eq!(merged, expected, "{name}");
     }
 
     let empty = metrics();
-    empty.merge_state(&metrics().state_dict()).unwrap();
-    empty.merge_state(&whole.state_dict()).unwrap();
-    assert_eq!(empty.state_dict(), whole.state_dict());
+    empty.merge_state(&metrics().state_dict().unwrap()).unwrap();
+    empty.merge_state(&whole.state_dict().unwrap()).unwrap();
+    assert_eq!(empty.state_dict().unwrap(), whole.state_dict().unwrap());
 }
 
 /// One field of each reduction.
@@ -196,11 +196,11 @@ fn each_reduction_merges_in_its_way() {
     give(&one, &[1.0]);
     give(&other, &[2.0, 3.0]);
     give(&other, &[9.0]);
-    one.merge_state(&other.state_dict()).unwrap();
+    one.merge_state(&other.state_dict().unwrap()).unwrap();
     let value = Vec::<f64>::try_from(one.compute().unwrap()).unwrap();
     // Three updates of sums 1, 5 and 9.
     assert_eq!(value, [15.0, 5.0, 1.0, 9.0, 1.0, 2.0, 3.0, 9.0]);
-    assert_eq!(one.state_dict().int("updates").unwrap(), 3);
+    assert_eq!(one.state_dict().unwrap().int("updates").unwrap(), 3);
 }
 
 #[test]
@@ -215,9 +215,9 @@ fn a_collection_updates_resets_and_restores_every_metric() {
     let batch = values(metrics.forward(&scores, &classes(&[1, 2])).unwrap());
     assert_eq!(batch, [("top1".to_owned(), 0.5), ("top2".to_owned(), 1.0)]);
 
-    let saved = metrics.state_dict();
+    let saved = metrics.state_dict().unwrap();
     let clone = metrics.clone();
-    clone.reset();
+    clone.reset().unwrap();
     assert_eq!(values(metrics.compute().unwrap()), [("top1".to_owned(), 0.0), ("top2".to_owned(), 0.0)]);
     metrics.load_state_dict(&saved).unwrap();
     assert_eq!(values(clone.compute().unwrap()), batch);

@@ -24,7 +24,7 @@ pub type Adam = OptimizerBuilder<AdamOptions>;
 ///
 /// let weight = Tensor::ones([3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
 /// let mut optimizer = AdamW::new(vec![weight.shallow_clone()]).lr(0.1).betas(0.9, 0.95).weight_decay(0.0).build()?;
-/// optimizer.zero_grad();
+/// optimizer.zero_grad()?;
 /// weight.square().sum(None).backward();
 /// optimizer.step()?;
 /// assert!((weight.double_value(&[0]) - 0.9).abs() < 1e-6);

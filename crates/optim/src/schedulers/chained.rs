@@ -2,7 +2,7 @@
 
 use fulgurite_torch::Dict;
 
-use super::composite::{load_parts, reset_lrs};
+use super::composite::{load_parts, reset_lrs, save_parts};
 use super::scheduler::{ChainableScheduler, floats};
 use crate::{LrScheduler, OptimError, Optimizer};
 
@@ -71,10 +71,8 @@ impl LrScheduler for ChainedScheduler {
         &self.last_lr
     }
 
-    fn state_dict(&self) -> Dict {
-        Dict::new()
-            .with("_last_lr", self.last_lr.clone())
-            .with("_schedulers", self.parts.iter().map(|part| part.state_dict()).collect::<Vec<_>>())
+    fn state_dict(&self) -> Result<Dict, OptimError> {
+        Ok(Dict::new().with("_last_lr", self.last_lr.clone()).with("_schedulers", save_parts(&self.parts)?))
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<(), OptimError> {

@@ -1,9 +1,14 @@
 //! What schedulers that consist of others share.
 
-use fulgurite_torch::Dict;
+use fulgurite_torch::{Dict, Value};
 
 use super::scheduler::ChainableScheduler;
 use crate::{OptimError, Optimizer};
+
+/// The entries of `_schedulers`.
+pub(super) fn save_parts(parts: &[Box<dyn ChainableScheduler>]) -> Result<Vec<Value>, OptimError> {
+    parts.iter().map(|part| part.state_dict().map(Value::Dict)).collect()
+}
 
 /// Loads the entries of `_schedulers`.
 pub(super) fn load_parts(

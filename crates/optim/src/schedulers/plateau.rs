@@ -167,13 +167,13 @@ impl LrScheduler for ReduceLROnPlateau {
         &self.last_lr
     }
 
-    fn state_dict(&self) -> Dict {
+    fn state_dict(&self) -> Result<Dict, OptimError> {
         let options = &self.options;
         let default_min_lr = match &options.min_lr {
             PerGroup::Same(min_lr) => Value::Float(*min_lr),
             PerGroup::Each(_) => Value::None,
         };
-        Dict::new()
+        Ok(Dict::new()
             .with("factor", options.factor)
             .with("default_min_lr", default_min_lr)
             .with("min_lrs", self.min_lrs.clone())
@@ -188,7 +188,7 @@ impl LrScheduler for ReduceLROnPlateau {
             .with("threshold_mode", typed::to_value(&options.threshold_mode))
             .with("best", self.best())
             .with("cooldown_counter", self.cooldown_counter)
-            .with("num_bad_epochs", self.num_bad_epochs)
+            .with("num_bad_epochs", self.num_bad_epochs))
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<(), OptimError> {

@@ -281,7 +281,7 @@ impl<S: Schedule> LrScheduler for Scheduler<S> {
         &self.last_lr
     }
 
-    fn state_dict(&self) -> Dict {
+    fn state_dict(&self) -> Result<Dict, OptimError> {
         let mut state = Dict::new()
             .with("base_lrs", self.base_lrs.clone())
             .with("last_epoch", self.clock.last_epoch)
@@ -292,7 +292,7 @@ impl<S: Schedule> LrScheduler for Scheduler<S> {
         for (key, value) in self.options.save(&self.state) {
             state.push(key, value);
         }
-        state
+        Ok(state)
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<(), OptimError> {

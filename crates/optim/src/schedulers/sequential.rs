@@ -2,7 +2,7 @@
 
 use fulgurite_torch::Dict;
 
-use super::composite::{load_parts, reset_lrs};
+use super::composite::{load_parts, reset_lrs, save_parts};
 use super::scheduler::{ChainableScheduler, floats};
 use crate::error::ensure;
 use crate::{LrScheduler, OptimError, Optimizer, typed};
@@ -86,13 +86,13 @@ impl LrScheduler for SequentialLR {
         &self.last_lr
     }
 
-    fn state_dict(&self) -> Dict {
+    fn state_dict(&self) -> Result<Dict, OptimError> {
         let milestones: Vec<i64> = self.milestones.clone();
-        Dict::new()
+        Ok(Dict::new()
             .with("_milestones", milestones)
             .with("last_epoch", self.last_epoch)
             .with("_last_lr", self.last_lr.clone())
-            .with("_schedulers", self.parts.iter().map(|part| part.state_dict()).collect::<Vec<_>>())
+            .with("_schedulers", save_parts(&self.parts)?))
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<(), OptimError> {

@@ -13,6 +13,7 @@ use super::schema::Schema;
 use super::tree::{Content, Node, Origin};
 use super::yaml;
 use fulgurite_engine::Error;
+use fulgurite_fabric::strategy::StrategyChoice;
 
 /// Everything but the options' own defaults.
 pub(super) struct Sources<'a> {
@@ -259,26 +260,18 @@ impl Config<'_> {
         normalize(self.layout, &mut self.root)
     }
 
-    /// An option makes a class of a name: `ddp`, or that of a registered strategy.
+    /// An option makes a class of a name, with the options that the name stands for.
     fn strategy_of_a_name(&mut self, place: &[&str], origin: &Origin) {
         let node = place.iter().try_fold(&mut self.root, |node, part| node.as_map_mut()?.get_mut(*part));
         let Some(node) = node else { return };
-        let unused = match node.as_str() {
-            Some("ddp") => None,
-            Some("ddp_find_unused_parameters_true") => Some(true),
-            Some("ddp_find_unused_parameters_false") => Some(false),
-            Some(name) if self.layout.registry.find(Kind::Strategy, name).is_some() => {
-                let class_path = Node::scalar(name, origin);
-                let class = [("class_path".to_owned(), class_path), ("init_args".to_owned(), Node::map([], origin))];
-                *node = Node::map(class, origin);
-                return;
-            }
-            _ => return,
-        };
-        let unused = unused.map(|unused| ("find_unused_parameters".to_owned(), Node::scalar(unused, origin)));
+        let Some(choice) = node.as_str().map(|name| StrategyChoice::from(name).spelt_out()) else { return };
+        if self.layout.registry.find(Kind::Strategy, choice.class_path()).is_none() {
+            return;
+        }
+        let options = choice.options().iter().map(|(name, value)| (name.clone(), Node::from_json(value, origin)));
         let class = [
-            ("class_path".to_owned(), Node::scalar("DdpStrategy", origin)),
-            ("init_args".to_owned(), Node::map(unused, origin)),
+            ("class_path".to_owned(), Node::scalar(choice.class_path(), origin)),
+            ("init_args".to_owned(), Node::map(options, origin)),
         ];
         *node = Node::map(class, origin);
     }

@@ -8,6 +8,7 @@ use super::schema::{Schema, class_slot, options_schema};
 use super::tree::{Node, Origin};
 use super::tune::TuneOptions;
 use fulgurite_engine::config::TrainerConfig;
+use fulgurite_fabric::strategy::Strategies;
 
 /// Scheduler options outside of its class.
 pub(super) const SCHEDULER_KEYS: [&str; 5] = ["interval", "frequency", "monitor", "strict", "name"];
@@ -89,8 +90,9 @@ impl Layout {
         let logger = "Loggers, by class; true for TensorBoard and CSV files, false for none.";
         let logger = class_slot(Kind::Logger, true, json!(true), logger);
         let plugins = class_slot(Kind::Plugin, true, json!([]), "Parts of the trainer's foundation, by class.");
-        let strategy = "How processes work together: `auto`, `single_device`, `ddp`, `ddp_find_unused_parameters_true`, or a class.";
-        let strategy = class_slot(Kind::Strategy, false, json!("auto"), strategy);
+        let strategies: Vec<String> = Strategies::built_in().iter().map(|name| format!("`{name}`")).collect();
+        let strategy = format!("How processes work together: {}, or a class.", strategies.join(", "));
+        let strategy = class_slot(Kind::Strategy, false, json!("auto"), &strategy);
         let profiler = "Measure where the time goes: `simple`, `advanced`, `pytorch`, or a class.";
         let profiler = class_slot(Kind::Profiler, false, Value::Null, profiler);
         if let Some(fields) = trainer["properties"].as_object_mut() {

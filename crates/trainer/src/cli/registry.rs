@@ -38,7 +38,7 @@ pub(super) enum Made {
 }
 
 /// Creates the optimizer for parameters.
-pub(super) type MakeOptimizer = Box<dyn Fn(Vec<ParamGroupConfig>) -> Result<Box<dyn Optimizer>, OptimError>>;
+pub(super) type MakeOptimizer = Box<dyn Fn(Vec<ParamGroupConfig>) -> Result<Box<dyn Optimizer>, OptimError> + Send>;
 
 type BuiltScheduler = Result<Box<dyn LrScheduler>, OptimError>;
 
@@ -47,7 +47,7 @@ type RunLength<'a> = dyn FnMut() -> Option<u32> + 'a;
 
 /// Creates a scheduler, which may request the length of the run.
 pub(super) struct MakeScheduler {
-    pub make: Box<dyn Fn(&mut RunLength) -> BuiltScheduler>,
+    pub make: Box<dyn Fn(&mut RunLength) -> BuiltScheduler + Send>,
     pub needs_metric: bool,
 }
 

@@ -1,6 +1,7 @@
 //! Whatever fails, wherever: the error says who and where, everything is torn down, and the loggers are told.
 
 mod foreign;
+mod foreign_parts;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -197,7 +198,7 @@ macro_rules! trainer_hooks {
             }
 
             fn optimizer_zero_grad(&mut self, _: &mut TrainerState, optimizer: &mut dyn Optimizer) -> Result<()> {
-                optimizer.zero_grad();
+                optimizer.zero_grad()?;
                 self.at.reach("optimizer_zero_grad")
             }
 

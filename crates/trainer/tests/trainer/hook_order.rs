@@ -37,9 +37,9 @@ macro_rules! callback_hooks {
 }
 
 impl Callback for Recorder {
-    fn state_dict(&self) -> Dict {
+    fn state_dict(&self) -> Result<Dict> {
         self.0.push("Callback", "state_dict");
-        Dict::new().with("seen", 1)
+        Ok(Dict::new().with("seen", 1))
     }
 
     callback_hooks! {
@@ -193,8 +193,7 @@ impl LightningModule for Model {
 
     fn optimizer_zero_grad(&mut self, _: &mut TrainerState, optimizer: &mut dyn Optimizer) -> Result<()> {
         self.record("optimizer_zero_grad");
-        optimizer.zero_grad();
-        Ok(())
+        Ok(optimizer.zero_grad()?)
     }
 
     fn backward(&mut self, trainer: &mut TrainerState, loss: &Tensor) -> Result<()> {

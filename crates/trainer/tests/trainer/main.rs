@@ -9,6 +9,7 @@ mod callbacks;
 mod checkpoint_files;
 mod cli;
 mod determinism;
+mod drawing;
 mod events;
 mod examples;
 mod failures;

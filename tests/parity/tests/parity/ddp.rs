@@ -72,7 +72,7 @@ fn train(case: &str, group: &ProcessGroup, net: &[Tensor], [xs, ys]: &[Tensor; 2
         losses.push(loss.double_value(&[]));
         if reducer.require_sync() {
             optimizer.step().unwrap();
-            optimizer.zero_grad();
+            optimizer.zero_grad().unwrap();
         }
     }
     let weights = Tensor::cat(&net.iter().map(|weight| weight.detach().flatten(0, -1)).collect::<Vec<_>>(), 0);

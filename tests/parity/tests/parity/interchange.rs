@@ -205,7 +205,7 @@ fn run(case: Case, data: &Dict, folder: &Path, from: Option<&str>) -> Json {
     let record = trainer.callback::<Record>().unwrap();
     let (rows, val) = (record.rows.clone(), record.val.clone());
     let best = trainer.callbacks::<ModelCheckpoint>().find_map(ModelCheckpoint::best_model_score);
-    let stopping = Callback::state_dict(trainer.callback::<EarlyStopping>().unwrap());
+    let stopping = Callback::state_dict(trainer.callback::<EarlyStopping>().unwrap()).unwrap();
     let best_score = stopping.tensor("best_score").unwrap().double_value(&[]);
     let weights = params::state_dict(&net.vars).unwrap();
     let weights = weights.iter().map(|(name, value)| {

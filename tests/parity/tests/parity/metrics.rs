@@ -69,11 +69,11 @@ impl Case {
         compare("all, forwarded", forwarded.metric().compute(), &self.all)?;
 
         let [first, second] = halves;
-        first.metric().merge_state(&second.metric().state_dict()).unwrap();
+        first.metric().merge_state(&second.metric().state_dict().unwrap()).unwrap();
         compare("all, merged", first.metric().compute(), &self.all)?;
 
         let restored = self.metric();
-        restored.metric().load_state_dict(&updated.metric().state_dict()).unwrap();
+        restored.metric().load_state_dict(&updated.metric().state_dict().unwrap()).unwrap();
         match (restored.metric().compute(), updated.metric().compute()) {
             (Ok(a), Ok(b)) if !a.allclose(&b, 0.0, 0.0, true) => Err(format!("restored: {a:?} is not {b:?}")),
             (Ok(_), Err(error)) | (Err(error), Ok(_)) => Err(format!("restored: {error}")),

@@ -48,7 +48,7 @@ fn the_scaler_is_pytorchs_step_by_step() {
             17 => (1.0, 1e38),
             _ => (1.0, 1.0),
         };
-        optimizers.iter_mut().for_each(|optimizer| optimizer.zero_grad());
+        optimizers.iter_mut().for_each(|optimizer| optimizer.zero_grad().unwrap());
         let ours = (first[0].square().sum(Kind::Float) + first[1].exp().sum(Kind::Float)) * a;
         scaler.scale(&(ours + second[0].cos().sum(Kind::Float) * b)).unwrap().backward();
         if step % 2 == 0 {

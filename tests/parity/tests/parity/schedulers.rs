@@ -293,7 +293,9 @@ fn all_schedulers_are_pytorchs() {
         let (mut optimizer, mut scheduler) = attached(name, scheduler);
         let mut ours = vec![row(optimizer.as_ref())];
         ours.extend(run(optimizer.as_mut(), scheduler.as_mut(), 0..40));
-        let state = Dict::new().with("optimizer", optimizer.state_dict()).with("scheduler", scheduler.state_dict());
+        let state = Dict::new()
+            .with("optimizer", optimizer.state_dict().unwrap())
+            .with("scheduler", scheduler.state_dict().unwrap());
         saved.set(name, state.clone());
         ours.extend(run(optimizer.as_mut(), scheduler.as_mut(), 40..99));
         compare(name, "100 values", &ours, &rows(theirs));

@@ -140,8 +140,12 @@ impl TrainerState {
     }
 
     /// Zeroes all gradients.
-    pub fn zero_grad(&mut self) {
-        self.optimizers().for_each(|optimizer| optimizer.zero_grad());
+    ///
+    /// # Errors
+    ///
+    /// As [`Optimizer::zero_grad`].
+    pub fn zero_grad(&mut self) -> Result<(), Error> {
+        Ok(self.optimizers().try_for_each(|optimizer| optimizer.zero_grad())?)
     }
 
     /// Clips the gradients of an optimizer's parameters, without their scale; nothing without a positive value.

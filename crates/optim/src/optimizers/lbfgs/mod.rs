@@ -33,7 +33,7 @@ use crate::{GroupDefaults, IntoParamGroups, OptimError, Optimizer, Optimizers, P
 /// let x = Tensor::zeros([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
 /// let mut optimizer = LBFGS::new(vec![x.shallow_clone()]).line_search_fn(LineSearch::StrongWolfe).build()?;
 /// optimizer.step_with(&mut |optimizer| {
-///     optimizer.zero_grad();
+///     optimizer.zero_grad()?;
 ///     let loss = (&x - 3.0).square().sum(None);
 ///     loss.backward();
 ///     Ok(loss)
@@ -269,12 +269,11 @@ impl Optimizer for Lbfgs {
         Ok(first_loss)
     }
 
-    fn zero_grad(&mut self) {
-        // It fails for undefined tensors only, and those are no parameters.
-        let _ = foreach::drop_grads(&mut self.params);
+    fn zero_grad(&mut self) -> Result<(), OptimError> {
+        Ok(foreach::drop_grads(&mut self.params)?)
     }
 
-    fn state_dict(&self) -> Dict {
+    fn state_dict(&self) -> Result<Dict, OptimError> {
         let group = &self.groups[0];
         let mut entry = shared_settings(group);
         add_options(&mut entry, &self.options);
@@ -286,7 +285,7 @@ impl Optimizer for Lbfgs {
         if let Some(memory) = self.memory.save(self.options.history_size.into()) {
             state.push(0, memory);
         }
-        Dict::new().with("state", state).with("param_groups", vec![entry])
+        Ok(Dict::new().with("state", state).with("param_groups", vec![entry]))
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<(), OptimError> {

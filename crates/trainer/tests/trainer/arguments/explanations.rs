@@ -66,8 +66,8 @@ fn fewer_batches_than_the_logging_interval() {
 fn a_shuffled_loader_that_is_only_evaluated() {
     let console = Console::memory();
     let mut trainer = quiet().console(console.clone()).build().unwrap();
-    trainer.validate(&mut weight(), Shuffled(vec![1.0]).into_loader()).unwrap();
-    trainer.test(&mut weight(), Shuffled(vec![1.0]).into_loader()).unwrap();
+    trainer.validate(&mut weight(), Shuffled(vec![1.0])).unwrap();
+    trainer.test(&mut weight(), Shuffled(vec![1.0])).unwrap();
     let warnings: Vec<String> =
         console.contents().lines().filter(|line| line.starts_with("warning")).map(str::to_owned).collect();
     expect![[r#"

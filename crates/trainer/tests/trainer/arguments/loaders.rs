@@ -322,7 +322,7 @@ impl LightningModule for WithLoaders {
 /// As Lightning's `fit(model, train_loader)` does it.
 #[test]
 fn each_loader_that_is_not_handed_over_is_asked_of_the_module() {
-    fn run<'a>(data: impl IntoData<'a, Tensor>) -> String {
+    fn run<'a, K>(data: impl IntoData<'a, Tensor, K>) -> String {
         let mut module = WithLoaders { weight: weight(), asked: Vec::new() };
         let mut trainer =
             quiet().max_epochs(2).num_sanity_val_steps(0).reload_dataloaders_every_n_epochs(1).build().unwrap();

@@ -170,7 +170,7 @@ fn state_is_lightnings() {
         EarlyStopping::monitor("a\"b'c\\").state_key(),
         r#"EarlyStopping{'monitor': 'a"b\'c\\', 'mode': 'min'}"#
     );
-    let state = stopping.state_dict();
+    let state = stopping.state_dict().unwrap();
     let keys: Vec<&str> = state.keys().collect();
     assert_eq!(
         keys,

@@ -73,7 +73,7 @@ fn a_warning_is_said_once_and_what_exploded_is_not_part_of_the_mean() {
     assert!(text.contains("gradients of epoch 0, batch 10 explode") && text.contains("batch 13 vanish"), "{text}");
     assert_eq!(text.matches("GradientNorm:").count(), 2, "{text}");
     // Had the first 500 been taken in, the others would be ordinary.
-    let state = run.trainer.callback::<GradientNorm>().unwrap().state_dict();
+    let state = run.trainer.callback::<GradientNorm>().unwrap().state_dict().unwrap();
     let window = state.list("totals").unwrap()[0].as_dict().unwrap().list("window").unwrap();
     assert!(window.iter().all(|norm| norm.as_float().unwrap() <= 1.0));
 }
@@ -93,7 +93,7 @@ fn norms_are_read_together_and_survive_a_checkpoint_unread() {
         let mut trainer = builder.build().unwrap();
         from.map(|from| trainer.ckpt_path(folder.path().join(from).to_str().unwrap()));
         let outcome = trainer.fit(&mut Watched::new(), Loaders::from(values(gradients))).unwrap();
-        (trainer.callback::<GradientNorm>().unwrap().state_dict(), outcome)
+        (trainer.callback::<GradientNorm>().unwrap().state_dict().unwrap(), outcome)
     };
     fit(Maximum::Of(12), &[1.0; 20], None);
     let mut gradients = vec![1.0; 20];

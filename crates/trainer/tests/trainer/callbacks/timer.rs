@@ -48,7 +48,7 @@ fn stages_are_measured() {
     }
     assert!(timer.time_elapsed(Stage::Train) > timer.time_elapsed(Stage::Validate));
     assert_eq!((timer.start_time(Stage::Test), timer.time_elapsed(Stage::Test)), (None, Duration::ZERO));
-    let state = timer.state_dict();
+    let state = timer.state_dict().unwrap();
     let keys: Vec<&str> = state.dict("time_elapsed").unwrap().keys().collect();
     assert_eq!(keys, ["train", "sanity_check", "validate", "test", "predict"]);
 }

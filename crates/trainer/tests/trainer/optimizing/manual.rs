@@ -228,7 +228,7 @@ impl LightningModule for Bowl {
 
     fn training_step(&mut self, x: Tensor, step: &mut Step) -> Result<Loss> {
         let first = step.optimizer_step_with(self, 0, |module, step, optimizer| {
-            optimizer.zero_grad();
+            optimizer.zero_grad()?;
             let loss = (&module.0.a - &x).square();
             step.log("loss", &loss);
             step.manual_backward(module, &loss)?;

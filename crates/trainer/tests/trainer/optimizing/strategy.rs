@@ -100,7 +100,7 @@ impl Strategy for Doubling {
 
     fn optimizer_state_dict(&mut self, optimizer: &dyn Optimizer) -> std::result::Result<Dict, FabricError> {
         self.note("state of the optimizer");
-        Ok(optimizer.state_dict())
+        Ok(optimizer.state_dict()?)
     }
 
     fn load_optimizer_state_dict(

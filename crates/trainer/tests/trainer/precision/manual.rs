@@ -155,7 +155,7 @@ impl LightningModule for Bowl {
 
     fn training_step(&mut self, x: Tensor, step: &mut Step) -> Result<Loss> {
         let _first = step.optimizer_step_with(self, 0, |module, step, optimizer| {
-            optimizer.zero_grad();
+            optimizer.zero_grad()?;
             module.0.trace.push(format!("closure: {:?}", Autocast::current(Device::Cpu)?));
             let loss = (&module.0.a - &x).square();
             step.manual_backward(module, &loss)?;

@@ -1,53 +1,20 @@
 //! Loaders whose order depends on a generator of their own.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use fulgurite::data::{BatchIter, BoxLoader, CombinedLoader, DataError, IntoLoader, Loader};
+use fulgurite::callbacks::{BatchSizeFinder, LearningRateFinder};
+use fulgurite::data::{BoxLoader, CombinedLoader, IntoLoader, Loader};
 use fulgurite::prelude::*;
-use fulgurite::{Console, TrainerBuilder};
+use fulgurite::tuner::{BatchSizeFinderOptions, LearningRateFinderOptions, Tuner};
+use fulgurite::{Console, TrainerBuilder, TrainerFn};
 use fulgurite_test_support::quiet;
 
-/// Numbers from `from` on, in an order that each pass draws from a generator that goes on from the pass before.
-struct Drawing {
-    from: usize,
-    len: usize,
-    generator: Mutex<i64>,
-}
+use crate::drawing::Drawing;
 
-fn drawing(from: usize, len: usize) -> Drawing {
-    Drawing { from, len, generator: Mutex::new(from as i64) }
-}
-
-impl Loader for Drawing {
-    type Batch = Tensor;
-
-    fn len(&self) -> Option<usize> {
-        Some(self.len)
-    }
-
-    fn len_is_exact(&self) -> bool {
-        true
-    }
-
-    fn iter(&self, _: u64, skip: usize) -> std::result::Result<BatchIter<Tensor>, DataError> {
-        let mut generator = self.generator.lock().unwrap();
-        let mut order: Vec<usize> = (self.from..self.from + self.len).collect();
-        for at in (1..order.len()).rev() {
-            *generator = generator.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            order.swap(at, (*generator as u64 >> 33) as usize % (at + 1));
-        }
-        Ok(Box::new(order.into_iter().skip(skip).map(|number| Ok(Tensor::from(number as f32)))))
-    }
-
-    fn state(&self) -> std::result::Result<Option<Dict>, DataError> {
-        Ok(Some(Dict::new().with("generator", *self.generator.lock().unwrap())))
-    }
-
-    fn restore(&mut self, state: &Dict) -> std::result::Result<(), DataError> {
-        let generator = state.int("generator").map_err(|error| DataError::Setting(error.to_string()))?;
-        *self.generator.lock().unwrap() = generator;
-        Ok(())
-    }
+/// Numbers from `from` on.
+fn drawing(from: usize, len: usize) -> Drawing<Tensor> {
+    let generator = Arc::new(Mutex::new(from as i64));
+    Drawing { items: from..from + len, generator, batch: |number| Tensor::from(number as f32) }
 }
 
 /// Writes down what it is trained on.
@@ -87,8 +54,15 @@ fn number(tensor: &Tensor) -> String {
 
 /// Resumes a run from each of its checkpoints, after every batch and after every epoch.
 fn resumes_exactly<B: fulgurite::data::Batch>(data: impl Fn() -> BoxLoader<B>, text: fn(&B) -> String) -> Vec<String> {
+    resumes_exactly_with(|| quiet().max_epochs(3), data, text)
+}
+
+fn resumes_exactly_with<B: fulgurite::data::Batch>(
+    trainer: impl Fn() -> TrainerBuilder,
+    data: impl Fn() -> BoxLoader<B>,
+    text: fn(&B) -> String,
+) -> Vec<String> {
     let root = tempfile::tempdir().unwrap();
-    let trainer = || quiet().max_epochs(3);
     let saves = |builder: TrainerBuilder| {
         let every = || ModelCheckpoint::new().dirpath(root.path()).save_top_k(Maximum::Unlimited);
         let batches = every().every_n_train_steps(1).filename("batch-{step}");
@@ -122,16 +96,10 @@ fn a_loader_with_a_generator_of_its_own_resumes_exactly() {
     let path = root.path().join("after.ckpt");
     let mut trainer = quiet().max_epochs(1).build().unwrap();
     let mut first = seen(number);
-    trainer.fit(&mut first, drawing(0, 4).into_loader()).unwrap();
+    trainer.fit(&mut first, drawing(0, 4)).unwrap();
     trainer.save_checkpoint(&mut first, &path, false).unwrap();
     let mut rest = seen(number);
-    quiet()
-        .max_epochs(3)
-        .build()
-        .unwrap()
-        .ckpt_path(path.to_str().unwrap())
-        .fit(&mut rest, drawing(0, 4).into_loader())
-        .unwrap();
+    quiet().max_epochs(3).build().unwrap().ckpt_path(path.to_str().unwrap()).fit(&mut rest, drawing(0, 4)).unwrap();
     assert_eq!([first.seen, rest.seen].concat(), whole);
 }
 
@@ -159,4 +127,137 @@ fn a_checkpoint_without_the_state_of_the_loader_is_told() {
     };
     assert!(said(drawing(0, 2).into_loader()).contains("the training loader has a state of its own"));
     assert!(!said(stateless().into_loader()).contains("a state of its own"));
+}
+
+#[test]
+fn overfitting_repeats_the_first_epoch_of_such_a_loader() {
+    let overfit = || quiet().max_epochs(3).overfit_batches(3);
+    let whole = resumes_exactly_with(overfit, || drawing(0, 5).into_loader(), number);
+    assert_eq!((&whole[3..6], &whole[6..]), (&whole[..3], &whole[..3]));
+    let both = |(a, b): &(Tensor, Tensor)| format!("{}+{}", number(a), number(b));
+    let data = || CombinedLoader::max_size_cycle((drawing(0, 5), drawing(10, 2))).into_loader();
+    let whole = resumes_exactly_with(overfit, data, both);
+    assert_eq!((&whole[3..6], &whole[6..]), (&whole[..3], &whole[..3]));
+}
+
+/// A module whose loaders draw from one generator, as many batches as have this size.
+struct Tuned {
+    seen: Seen<Tensor>,
+    evaluated: Vec<String>,
+    generator: Arc<Mutex<i64>>,
+    lr: f64,
+    batch_size: i64,
+}
+
+/// Batches of more than this are too many for the memory.
+const MEMORY: i64 = 4;
+
+impl Tuned {
+    fn new() -> Tuned {
+        let generator = Arc::new(Mutex::new(3));
+        Tuned { seen: seen(number), evaluated: Vec::new(), generator, lr: 0.1, batch_size: 1 }
+    }
+
+    fn loader(&self) -> Drawing<Tensor> {
+        Drawing { generator: Arc::clone(&self.generator), ..drawing(0, 32 / self.batch_size as usize) }
+    }
+
+    fn use_memory(&self) {
+        assert!(self.batch_size <= MEMORY, "out of memory");
+    }
+}
+
+impl LightningModule for Tuned {
+    type Batch = Tensor;
+
+    fn vars(&self) -> &dyn Parameters {
+        self.seen.vars()
+    }
+
+    fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
+        Ok(self.loader().into())
+    }
+
+    fn predict_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Tensor>> {
+        Ok(self.loader().into())
+    }
+
+    fn training_step(&mut self, batch: Tensor, step: &mut Step) -> Result<Loss> {
+        self.use_memory();
+        self.seen.training_step(batch, step)
+    }
+
+    fn predict_step(&mut self, batch: Tensor, _: &mut Step) -> Result<Value> {
+        self.use_memory();
+        self.evaluated.push(number(&batch));
+        Ok(Value::None)
+    }
+
+    fn configure_optimizers(&mut self, trainer: &mut TrainerState) -> Result<Optimizers> {
+        self.seen.configure_optimizers(trainer)
+    }
+
+    fn hparams(&self) -> Result<Dict> {
+        Ok(Dict::new().with("lr", self.lr).with("batch_size", self.batch_size))
+    }
+
+    fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {
+        match name {
+            "lr" => self.lr = value.as_float().ok_or("no number")?,
+            "batch_size" => self.batch_size = value.as_int().ok_or("no number")?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// What is trained on after a trial.
+fn last<T: Clone>(seen: &[T], count: usize) -> Vec<T> {
+    seen[seen.len() - count..].to_vec()
+}
+
+#[test]
+fn the_learning_rate_finder_leaves_the_order_as_it_was() {
+    let fit = |builder: TrainerBuilder, module: &mut Tuned| {
+        builder.max_epochs(2).build().unwrap().fit(module, ()).unwrap();
+        last(&module.seen.seen, 64)
+    };
+    let untouched = fit(quiet(), &mut Tuned::new());
+    assert_ne!(untouched[..32], untouched[32..], "the generator goes on");
+    let options = || LearningRateFinderOptions::default().num_training(50);
+
+    let mut tuned = Tuned::new();
+    let mut trainer = quiet().build().unwrap();
+    Tuner::new(&mut trainer).lr_find(&mut tuned, (), options()).unwrap().unwrap();
+    assert_eq!(fit(quiet(), &mut tuned), untouched);
+
+    let finder = LearningRateFinder::new().num_training(50);
+    let mut tuned = Tuned::new();
+    assert_eq!(fit(quiet().callback(finder), &mut tuned), untouched);
+    assert!(tuned.seen.seen.len() > 64, "there was a trial");
+}
+
+#[test]
+fn the_batch_size_finder_leaves_the_order_as_it_was() {
+    let fit = |builder: TrainerBuilder, module: &mut Tuned| {
+        builder.max_epochs(2).build().unwrap().fit(module, ()).unwrap();
+        last(&module.seen.seen, 16)
+    };
+    let predict = |module: &mut Tuned| {
+        quiet().build().unwrap().predict(module, ()).unwrap();
+        last(&module.evaluated, 8)
+    };
+    let of_that_size = || Tuned { batch_size: MEMORY, ..Tuned::new() };
+    let (trained, predicted) = (fit(quiet(), &mut of_that_size()), predict(&mut of_that_size()));
+
+    let mut tuned = Tuned::new();
+    let mut trainer = quiet().build().unwrap();
+    let options = BatchSizeFinderOptions::default;
+    Tuner::new(&mut trainer).scale_batch_size(&mut tuned, (), options()).unwrap();
+    assert_eq!((tuned.batch_size, fit(quiet(), &mut tuned)), (MEMORY, trained.clone()));
+    assert_eq!(fit(quiet().callback(BatchSizeFinder::new()), &mut Tuned::new()), trained);
+
+    let mut tuned = Tuned::new();
+    Tuner::new(&mut trainer).scale_batch_size_for(TrainerFn::Predict, &mut tuned, (), options()).unwrap();
+    assert_eq!((tuned.batch_size, predict(&mut tuned)), (MEMORY, predicted));
 }

@@ -280,8 +280,7 @@ impl LightningModule for Net {
 
     fn optimizer_zero_grad(&mut self, trainer: &mut TrainerState, optimizer: &mut dyn Optimizer) -> Result<()> {
         self.script.act("Module", "optimizer_zero_grad", trainer, vec![]);
-        optimizer.zero_grad();
-        Ok(())
+        Ok(optimizer.zero_grad()?)
     }
 
     fn backward(&mut self, trainer: &mut TrainerState, loss: &Tensor) -> Result<()> {
@@ -322,8 +321,7 @@ impl LightningModule for Net {
 
     fn on_validation_model_zero_grad(&mut self, trainer: &mut TrainerState) -> Result<()> {
         self.script.act("Module", "on_validation_model_zero_grad", trainer, vec![]);
-        trainer.zero_grad();
-        Ok(())
+        Ok(trainer.zero_grad()?)
     }
 
     fn on_save_checkpoint(&mut self, _: &mut TrainerState, _: &mut Dict) -> Result<()> {
