@@ -1,4 +1,4 @@
-//! Checkpoint I/O: where a run's state goes and comes from.
+//! Checkpoint I/O: how the state of a run is stored.
 
 mod asynchronous;
 mod by_path;
@@ -27,30 +27,30 @@ pub use url::is_url;
 
 /// Writes, reads and removes checkpoints.
 ///
-/// Paths are local ones, or URLs where an implementation knows what to do with them.
+/// Paths are local paths, or URLs if an implementation supports them.
 pub trait CheckpointIo: Send {
-    /// Writes `checkpoint` to `path`; either the whole file is there afterwards, or what was there before.
+    /// Writes `checkpoint` to `path` atomically: on failure, the previous file is unchanged.
     ///
     /// # Errors
     ///
     /// Fails if the file cannot be written.
     fn save(&mut self, checkpoint: &Value, path: &Path) -> Result<(), FabricError>;
 
-    /// Reads the checkpoint at `path`, its tensors on the CPU.
+    /// Reads the checkpoint at `path`, with its tensors on the CPU.
     ///
     /// # Errors
     ///
     /// Fails if the file is missing, truncated, damaged, or not a checkpoint.
     fn load(&mut self, path: &Path) -> Result<Value, FabricError>;
 
-    /// Removes the checkpoint at `path`, if it is there.
+    /// Removes the checkpoint at `path`, if it exists.
     ///
     /// # Errors
     ///
     /// Fails if the file exists and cannot be removed.
     fn remove(&mut self, path: &Path) -> Result<(), FabricError>;
 
-    /// Gives the whole checkpoint at `path` a second name: the same content at once, or nothing changed.
+    /// Gives the checkpoint at `path` a second name, atomically.
     ///
     /// # Errors
     ///
@@ -60,8 +60,8 @@ pub trait CheckpointIo: Send {
         self.save(&checkpoint, &alias.path)
     }
 
-    /// Writes a checkpoint, then gives it its second name, then removes what it replaces. What comes later does not happen
-    /// if what comes earlier failed.
+    /// Writes a checkpoint, then gives it its second name, then removes the files it replaces. The first failure skips the
+    /// remaining steps.
     ///
     /// # Errors
     ///
@@ -74,20 +74,20 @@ pub trait CheckpointIo: Send {
         }
         for old in &commit.remove {
             self.remove(old)?;
-            // The names of checkpoints may have folders in them, which go with the last file.
+            // The names of checkpoints may contain folders, which are removed with their last file.
             let mut folders = old.ancestors().skip(1).take_while(|folder| !commit.path.starts_with(folder));
             while folders.next().is_some_and(|folder| self.remove_empty_folder(folder)) {}
         }
         Ok(())
     }
 
-    /// Removes a folder that holds nothing. `false` if it is still there, or there are no folders.
+    /// Removes an empty folder. Returns `false` if it still exists, or if the storage has no folders.
     fn remove_empty_folder(&mut self, folder: &Path) -> bool {
         let _ = folder;
         false
     }
 
-    /// Whether there is something at `path`.
+    /// Whether a file exists at `path`.
     ///
     /// # Errors
     ///
@@ -96,26 +96,26 @@ pub trait CheckpointIo: Send {
         Ok(path.exists())
     }
 
-    /// Reads the checkpoint at `path` and drops it: an error says why it cannot be used.
+    /// Reads the checkpoint at `path` and drops it, to check that it is usable.
     ///
     /// # Errors
     ///
-    /// As [`CheckpointIo::load`].
+    /// Fails as [`CheckpointIo::load`] does.
     fn verify(&mut self, path: &Path) -> Result<(), FabricError> {
         self.load(path).map(drop)
     }
 
-    /// What the checkpoint at `path` says beside its tensors, each of which is [`Value::None`]. Implement it where that takes
-    /// less than reading the whole checkpoint.
+    /// The content of the checkpoint at `path` without its tensors, each of which is [`Value::None`]. Implement it if that is
+    /// cheaper than reading the whole checkpoint.
     ///
     /// # Errors
     ///
-    /// As [`CheckpointIo::load`].
+    /// Fails as [`CheckpointIo::load`] does.
     fn outline(&mut self, path: &Path) -> Result<Value, FabricError> {
         self.load(path).map(Value::without_tensors)
     }
 
-    /// The files in a folder, and in those below it, down to `depth` of them, in no order.
+    /// The files in a folder, and in those below it, down to `depth` levels, in no particular order.
     ///
     /// # Errors
     ///
@@ -128,7 +128,7 @@ pub trait CheckpointIo: Send {
         Ok(files)
     }
 
-    /// The files in a folder, in no order; none if it is not there.
+    /// The files in a folder, in no particular order; none if the folder does not exist.
     ///
     /// # Errors
     ///
@@ -143,7 +143,7 @@ pub trait CheckpointIo: Send {
         None
     }
 
-    /// Waits until everything is written, and returns what failed, as [`CheckpointIo::poll`] does.
+    /// Waits until everything is written, and returns the first failure, as [`CheckpointIo::poll`] does.
     fn wait(&mut self) -> Option<CommitFailure> {
         self.poll()
     }
@@ -165,7 +165,7 @@ pub struct Commit {
 pub struct Alias {
     /// The path of the second name.
     pub path: PathBuf,
-    /// A symbolic link where there are such, instead of a file of its own.
+    /// Whether to create a symbolic link where supported, instead of a separate file.
     pub link: bool,
 }
 
@@ -189,7 +189,7 @@ pub struct CommitFailure {
     pub error: FabricError,
 }
 
-/// `.ckpt` files in PyTorch's own layout, on a local file system.
+/// `.ckpt` files in the format of PyTorch, on a local file system.
 #[derive(Debug, Clone)]
 pub struct TorchCheckpointIo {
     files: Arc<dyn FileSystem>,
@@ -202,12 +202,12 @@ impl Default for TorchCheckpointIo {
 }
 
 impl TorchCheckpointIo {
-    /// Files of this machine.
+    /// Uses the local file system.
     pub fn new() -> TorchCheckpointIo {
         TorchCheckpointIo::default()
     }
 
-    /// Writes through the calls of `files`. Reading goes to the local file system.
+    /// Writes through `files`. Reads from the local file system.
     pub fn on(files: Arc<dyn FileSystem>) -> TorchCheckpointIo {
         TorchCheckpointIo { files }
     }
@@ -216,9 +216,9 @@ impl TorchCheckpointIo {
 impl CheckpointIo for TorchCheckpointIo {
     fn save(&mut self, checkpoint: &Value, path: &Path) -> Result<(), FabricError> {
         if let Some(folder) = path.parent() {
-            self.files
-                .create_dir_all(folder)
-                .map_err(|error| failed(path, format!("its folder cannot be made: {error}; choose another dirpath")))?;
+            self.files.create_dir_all(folder).map_err(|error| {
+                failed(path, format!("its folder cannot be created: {error}; choose another dirpath"))
+            })?;
         }
         serialization::save_in(self.files.as_ref(), path, checkpoint).map_err(|error| failed(path, error.to_string()))
     }
@@ -227,7 +227,7 @@ impl CheckpointIo for TorchCheckpointIo {
         serialization::load(path).map_err(|error| failed(path, error.to_string()))
     }
 
-    /// Reads the whole file and compares its checksums, with little memory.
+    /// Reads the whole file and verifies its checksums, with little memory.
     fn verify(&mut self, path: &Path) -> Result<(), FabricError> {
         serialization::verify(path).map_err(|error| failed(path, error.to_string()))
     }
@@ -250,9 +250,10 @@ impl CheckpointIo for TorchCheckpointIo {
     }
 
     fn alias(&mut self, path: &Path, alias: &Alias) -> Result<(), FabricError> {
-        let cannot = |error: io::Error| failed(&alias.path, format!("cannot be made from {}: {error}", path.display()));
+        let cannot =
+            |error: io::Error| failed(&alias.path, format!("cannot be created from {}: {error}", path.display()));
         let beside = serialization::beside(&alias.path, ".tmp");
-        // A leftover of a run that was killed here.
+        // A file that a killed run has left behind.
         let _ = self.files.remove_file(&beside);
         if alias.link && self.files.symlink(link_target(path, &alias.path), &beside).is_ok()
             || self.files.hard_link(path, &beside).is_ok()
@@ -264,7 +265,7 @@ impl CheckpointIo for TorchCheckpointIo {
     }
 }
 
-/// What a link says that leads to `path`: its name alone within one folder.
+/// The target of a link to `path`: only the file name if both are in the same folder.
 fn link_target<'a>(path: &'a Path, link: &Path) -> &'a Path {
     match (path.parent(), link.parent()) {
         (Some(a), Some(b)) if a == b => path.file_name().map_or(path, Path::new),
@@ -272,7 +273,7 @@ fn link_target<'a>(path: &'a Path, link: &Path) -> &'a Path {
     }
 }
 
-/// The folders below a folder, each once, however many links lead to it. What cannot be looked into is passed over.
+/// The folders below a folder, each once even if several links lead to it. Unreadable folders are skipped.
 fn folders_below(folder: &Path, depth: usize) -> Vec<PathBuf> {
     let mut known: HashSet<PathBuf> = folder.canonicalize().into_iter().collect();
     let (mut found, mut level) = (Vec::new(), vec![folder.to_path_buf()]);
@@ -294,7 +295,7 @@ fn list_local(folder: &Path) -> Result<Vec<StoredFile>, FabricError> {
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(cannot)?.path();
-        // Follows links; one that leads nowhere is no file.
+        // Follows links; a dangling link is not a file.
         let Ok(metadata) = std::fs::metadata(&path) else { continue };
         if metadata.is_file() {
             files.push(StoredFile { modified: metadata.modified().map_err(cannot)?, size: metadata.len(), path });

@@ -160,13 +160,13 @@ fn a_failure_is_reported() {
     let output = torchrun(&["--standalone"], &["2", "differ"]);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
-    assert!(errors.contains("are not of one run: they differ in fact (0 and 1)"), "{errors}");
+    assert!(errors.contains("do not belong to the same run: they differ in fact (0 and 1)"), "{errors}");
     assert!(errors.contains("exitcode  : 3"), "{errors}");
 }
 
 fn contradictions() {
     let output = torchrun(&["--standalone"], &["4"]);
     let errors = String::from_utf8_lossy(&output.stderr);
-    let message = "devices=4 was asked for, and torchrun says 2 (LOCAL_WORLD_SIZE); set devices=2";
+    let message = "devices=4 was asked for, but torchrun specifies 2 (LOCAL_WORLD_SIZE); set devices=2";
     assert!(!output.status.success() && errors.contains(message), "{errors}");
 }

@@ -1,4 +1,4 @@
-//! [`AsyncCheckpointIo`]: checkpoints written beside training.
+//! [`AsyncCheckpointIo`]: checkpoints written in the background of training.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -18,14 +18,14 @@ use crate::FabricError;
 /// Writes checkpoints in the background: [`CheckpointIo::commit`] copies the state's tensors to host memory and
 /// returns, and a thread hands the copy to the `inner` checkpoint I/O. Lightning's `AsyncCheckpointIO`.
 ///
-/// Training waits for the copy alone (for CUDA a transfer into pinned memory), and may change its parameters as soon as
-/// `commit` has returned. The copy's memory is kept and used for the next checkpoint; there is one copy for each commit
-/// that may be [in flight](AsyncCheckpointIo::in_flight).
+/// Training waits only for the copy (for CUDA a transfer into pinned memory), and may change its parameters as soon as
+/// `commit` has returned. The memory of the copy is reused for the next checkpoint; there is one copy for each commit that
+/// may be [in flight](AsyncCheckpointIo::in_flight).
 ///
-/// Commits happen in their order. One that fails leaves its second name and its removals undone and the later ones
-/// unharmed; [`poll`](CheckpointIo::poll) returns the failure, and a [`Trainer`] polls after every batch. A panic of
-/// the inner checkpoint I/O is such a failure. All other methods first wait for the commits that were handed over, so
-/// they see what a synchronous run would see. Dropping it waits too.
+/// Commits are executed in order. If one fails, its alias and removals are not executed, and later commits are not
+/// affected; [`poll`](CheckpointIo::poll) returns the failure, and a [`Trainer`] polls after every batch. A panic of
+/// the inner checkpoint I/O is such a failure. All other methods first wait for the pending commits, so that
+/// they see the same files as in a synchronous run. Dropping it waits too.
 ///
 /// [`Trainer`]: https://docs.rs/fulgurite
 ///
@@ -67,17 +67,17 @@ struct Job {
 struct Shared {
     inner: Mutex<Box<dyn CheckpointIo>>,
     progress: Mutex<Progress>,
-    /// A commit ended.
+    /// Notified when a commit has finished.
     ended: Condvar,
-    /// How many failures wait to be asked for: all that [`CheckpointIo::poll`] looks at when nothing happened.
+    /// The number of unreported failures, so that [`CheckpointIo::poll`] need not lock when there are none.
     failed: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Progress {
-    /// Commits that were handed over and have not ended.
+    /// Commits that have been queued and have not finished.
     outstanding: usize,
-    /// The memory of commits that have.
+    /// The memory of finished commits.
     buffers: Vec<Vec<Buffer>>,
     failures: VecDeque<CommitFailure>,
 }
@@ -112,13 +112,13 @@ impl AsyncCheckpointIo {
         until.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the inner checkpoint I/O, once everything that was handed over is written.
-    fn after_all<T>(&self, ask: impl FnOnce(&mut dyn CheckpointIo) -> T) -> T {
+    /// Calls the inner checkpoint I/O once all queued commits are written.
+    fn after_all<T>(&self, call: impl FnOnce(&mut dyn CheckpointIo) -> T) -> T {
         drop(self.wait_for_fewer_than(1));
-        ask(lock(&self.shared.inner).as_mut())
+        call(lock(&self.shared.inner).as_mut())
     }
 
-    /// The way to the thread, which is started if need be and possible.
+    /// The queue of the thread, which is started if necessary. `None` if it cannot be started.
     fn start(&mut self) -> Option<Sender<Job>> {
         if self.writer.is_none() {
             let (jobs, received) = channel();
@@ -131,7 +131,7 @@ impl AsyncCheckpointIo {
 }
 
 impl Shared {
-    /// The life of the thread.
+    /// The main loop of the thread.
     fn write(&self, jobs: &Receiver<Job>) {
         for Job { copy, commit } in jobs {
             let written = catch_unwind(AssertUnwindSafe(|| {
@@ -177,11 +177,11 @@ impl CheckpointIo for AsyncCheckpointIo {
             message: format!("its tensors cannot be copied to host memory: {error}; save without AsyncCheckpointIo"),
         })?;
         let Some(jobs) = self.start() else {
-            // A machine that has no room for a thread gets its checkpoint all the same.
+            // Without a thread, the checkpoint is written synchronously.
             return self.after_all(|inner| inner.commit(&copy.value, commit));
         };
         lock(&self.shared.progress).outstanding += 1;
-        // The thread ends after its channel does.
+        // The thread exits when its channel is closed.
         let _ = jobs.send(Job { copy, commit: commit.clone() });
         Ok(())
     }
@@ -238,7 +238,7 @@ impl Drop for AsyncCheckpointIo {
     }
 }
 
-/// What a panic left behind is still whole: everything guarded is set in one step.
+/// Ignores poisoning: the guarded data is consistent even after a panic, since it is set in single steps.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

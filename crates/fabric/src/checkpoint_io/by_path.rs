@@ -1,4 +1,4 @@
-//! [`DefaultCheckpointIo`]: the path says where a checkpoint is.
+//! [`DefaultCheckpointIo`]: the path determines where a checkpoint is stored.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ pub struct DefaultCheckpointIo {
     remote: ObjectStoreCheckpointIo,
 }
 
-/// Where a path leads.
+/// The kind of storage of a path.
 #[derive(PartialEq, Eq)]
 enum Place {
     Local(PathBuf),
@@ -44,7 +44,7 @@ enum Place {
 }
 
 impl DefaultCheckpointIo {
-    /// Local files of this machine, and stores that the environment describes.
+    /// Local files, and object stores as the environment variables configure them.
     pub fn new() -> DefaultCheckpointIo {
         DefaultCheckpointIo::default()
     }
@@ -64,7 +64,7 @@ impl DefaultCheckpointIo {
         self
     }
 
-    /// The checkpoint I/O for `path`, and what the path is called there.
+    /// The checkpoint I/O for `path`, and the path to pass to it.
     fn at<'a>(&'a mut self, path: &'a Path) -> Result<(&'a mut dyn CheckpointIo, PathBuf), FabricError> {
         match place(path)? {
             Place::Local(path) => Ok((&mut self.local, path)),
@@ -153,7 +153,7 @@ impl CheckpointIo for DefaultCheckpointIo {
     }
 }
 
-/// By the caller's name of the folder, where that was a `file://` URL.
+/// Restores the `file://` URL of the folder in the paths, if the caller used one.
 fn renamed(mut files: Vec<StoredFile>, there: &Path, folder: &Path) -> Vec<StoredFile> {
     for file in &mut files {
         if let Ok(name) = file.path.strip_prefix(there) {
@@ -189,7 +189,7 @@ mod tests {
         let in_folder = url.join("epoch=0-val/loss=1/x.ckpt");
         assert_eq!(below(&mut io).filter(|path| *path == in_folder).count(), 1);
         assert_eq!(io.outline(&in_folder).unwrap(), Value::Int(4));
-        // The folders of a name go with its last file.
+        // The folders of a name are removed with their last file.
         io.commit(&Value::Int(5), &commit("b.ckpt", "epoch=0-val/loss=1/x.ckpt")).unwrap();
         assert!(!folder.path().join("epoch=0-val").exists());
         io.remove(&url.join("b.ckpt")).unwrap();

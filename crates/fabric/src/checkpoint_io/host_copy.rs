@@ -1,11 +1,11 @@
-//! [`HostCopy`]: a state in host memory, independent of the tensors that training continues to change.
+//! [`HostCopy`]: a copy of a state in host memory, independent of the tensors that training continues to change.
 
 use std::collections::{HashMap, VecDeque};
 
 use fulgurite_torch::tch::{Device, Kind, TchError, Tensor};
 use fulgurite_torch::{Value, is_exclusive, storage_id, tensor_id};
 
-/// A state whose tensors lie in buffers of their own, on the CPU. Tensors that shared memory share it in the copy too.
+/// A state whose tensors are views of separate buffers on the CPU. Tensors that shared memory share it in the copy too.
 pub(super) struct HostCopy {
     pub(super) value: Value,
     buffers: Vec<Buffer>,
@@ -17,18 +17,18 @@ pub(super) struct Buffer {
     wanted: Wanted,
 }
 
-/// What a buffer must be like.
+/// The requirements of a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Wanted {
     kind: Kind,
     len: i64,
-    /// The device that it is copied from: memory for CUDA is pinned, which makes the copy a single transfer.
+    /// The source device. Memory for copies from CUDA is pinned, which makes the copy a single transfer.
     source: Device,
 }
 
 impl HostCopy {
-    /// Copies the tensors of `value`, into the buffers of an earlier copy where they fit. The others are given back
-    /// before new ones are made, so that there is never more than one copy.
+    /// Copies the tensors of `value`, into the buffers of an earlier copy where they fit. The other buffers are freed before
+    /// new ones are allocated, so that there is never more than one copy.
     pub(super) fn of(value: &Value, old: Vec<Buffer>) -> Result<HostCopy, TchError> {
         let mut old = VecDeque::from(old);
         let mut regions = Regions::default();
@@ -59,7 +59,7 @@ impl HostCopy {
         }
     }
 
-    /// The memory, for the next copy.
+    /// Releases the buffers for the next copy.
     pub(super) fn into_buffers(self) -> Vec<Buffer> {
         self.buffers
     }
@@ -76,15 +76,15 @@ impl Buffer {
     }
 }
 
-/// A piece of a storage that is copied as one.
+/// A range of a storage that is copied as a whole.
 struct Region {
     kind: Kind,
-    /// The addresses of its first element and behind its last.
+    /// The addresses of its first element and past its last.
     start: usize,
     end: usize,
     /// The tensor that begins at `start`.
     first: Tensor,
-    /// Several tensors see it.
+    /// Several tensors are views of it.
     shared: bool,
 }
 
@@ -97,12 +97,12 @@ impl Region {
         Wanted { kind: self.kind, len, source: self.first.device() }
     }
 
-    /// In elements.
+    /// The length in elements.
     fn extent(&self) -> i64 {
         ((self.end - self.start) / self.kind.elt_size_in_bytes()) as i64
     }
 
-    /// Whether its memory is copied as it lies there: always what is shared; a tensor alone when it has no gaps.
+    /// Whether its memory is copied contiguously: always if it is shared; for a single tensor if it has no gaps.
     fn is_flat(&self) -> bool {
         self.shared || is_plain(&self.first) && self.extent() <= self.first.numel() as i64
     }
@@ -121,7 +121,7 @@ impl Region {
 #[derive(Default)]
 struct Regions {
     list: Vec<Region>,
-    /// By storage and kind: a file does not keep sharing between kinds either.
+    /// By storage and kind: a checkpoint file does not preserve sharing between kinds either.
     by_storage: HashMap<(usize, Kind), usize>,
     /// By tensor.
     of_tensor: HashMap<usize, usize>,
@@ -137,7 +137,7 @@ impl Regions {
         }
     }
 
-    /// What has no memory (undefined, sparse, empty) is no region.
+    /// Tensors without memory (undefined, sparse, empty) have no region.
     fn add(&mut self, tensor: &Tensor) -> Result<(), TchError> {
         let id = tensor_id(tensor);
         let (Ok(storage), Ok(kind)) = (storage_id(tensor), tensor.f_kind()) else { return Ok(()) };
@@ -169,10 +169,10 @@ impl Regions {
         Ok(())
     }
 
-    /// The copy of `tensor`: the same view of its region's buffer.
+    /// The copy of `tensor`: the same view into the buffer of its region.
     fn view(&self, tensor: &Tensor, buffers: &[Buffer]) -> Result<Tensor, TchError> {
         let Some(&at) = self.of_tensor.get(&tensor_id(tensor)) else {
-            // Undefined and sparse tensors are refused when the file is written.
+            // Undefined and sparse tensors are rejected when the file is written.
             return if storage_id(tensor).is_ok() { tensor.f_empty_like() } else { Ok(tensor.shallow_clone()) };
         };
         let (region, buffer) = (&self.list[at], &buffers[at].tensor);
@@ -190,7 +190,7 @@ impl Regions {
     }
 }
 
-/// Whether the values are those in the memory: conjugation and negation may be pending.
+/// Whether the memory holds the actual values: conjugation and negation may be pending.
 fn is_plain(tensor: &Tensor) -> bool {
     matches!((tensor.f_is_conj(), tensor.f_is_neg()), (Ok(false), Ok(false)))
 }
@@ -227,7 +227,11 @@ mod tests {
         let all: Vec<&Tensor> = std::iter::once(&weight).chain(&others).collect();
         let copy = HostCopy::of(&state(&all), Vec::new()).unwrap();
         let total: i64 = copy.buffers.iter().map(|buffer| buffer.wanted.len).sum();
-        assert_eq!(total, 12 + 12 + 1 + 2 + 1 + 10 + 1 + 2, "what is expanded or cut out takes no more than it is");
+        assert_eq!(
+            total,
+            12 + 12 + 1 + 2 + 1 + 10 + 1 + 2,
+            "expanded and sliced tensors take only the memory of their elements"
+        );
         let _ = weight.fill_(-1.0);
         let copied = tensors(&copy);
         assert_eq!(copied[0], Tensor::arange(12, FLOATS).view([3, 4]));
@@ -256,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn buffers_are_used_again_unless_somebody_kept_the_copy() {
+    fn buffers_are_reused_unless_the_copy_is_alive() {
         let state = |scale: f64| {
             let weight = Tensor::arange(6, FLOATS) * scale;
             Value::Dict(Dict::new().with("weight", weight).with("step", Tensor::from(scale as i64)))

@@ -1,4 +1,4 @@
-//! [`RankZeroCheckpointIo`]: one rank writes, and all know what became of it.
+//! [`RankZeroCheckpointIo`]: rank zero writes and broadcasts the outcome.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,24 +11,24 @@ use super::{Alias, CheckpointIo, Commit, CommitFailure, StoredFile};
 use crate::FabricError;
 
 /// Checkpoint I/O of a run with several processes: rank zero writes, removes and inspects files, and broadcasts the
-/// outcome, so that all decide alike, whether or not their machines share a file system. Only loading is done by every
-/// rank itself.
+/// outcome, so that all ranks act alike, whether or not their machines share a file system. Every rank loads checkpoints
+/// itself.
 ///
 /// Every call but [`poll`](CheckpointIo::poll) is a collective operation. A background failure is returned by the next
-/// [`wait`](CheckpointIo::wait). A process that has [abandoned](ProcessGroup::abandon) the group writes nothing more:
-/// no checkpoint is one without the others' part. It can still wait for what it has begun.
+/// [`wait`](CheckpointIo::wait). A process that has [abandoned](ProcessGroup::abandon) the group writes nothing more,
+/// since a checkpoint is incomplete without the part of the others. It can still wait for commits that it has started.
 pub struct RankZeroCheckpointIo {
     inner: Box<dyn CheckpointIo>,
     group: ProcessGroup,
 }
 
 impl RankZeroCheckpointIo {
-    /// `inner`, on rank zero of a group on the CPU.
+    /// Uses `inner` on rank zero of a group on the CPU.
     pub fn new(inner: Box<dyn CheckpointIo>, group: ProcessGroup) -> RankZeroCheckpointIo {
         RankZeroCheckpointIo { inner, group }
     }
 
-    /// Does on rank zero what all ranks are told the outcome of.
+    /// Runs `act` on rank zero and broadcasts its outcome.
     fn on_rank_zero<T>(
         &mut self,
         path: &Path,
@@ -39,36 +39,37 @@ impl RankZeroCheckpointIo {
         if self.group.is_abandoned() {
             return Err(FabricError::Checkpoint {
                 path: path.into(),
-                message: "nothing is written or removed after an error of one process, because a checkpoint needs all of them; resume from the last one".into(),
+                message: "nothing is written or removed after an error of one process, because a checkpoint needs all processes; resume from the last checkpoint".into(),
             });
         }
         if self.group.rank() == 0 {
             let outcome = act(self.inner.as_mut());
-            let told = match &outcome {
+            let message = match &outcome {
                 Ok(found) => Dict::new().with("found", to_value(found)),
                 Err(error) => Dict::new().with("error", reason(error).as_str()),
             };
-            self.tell(&Value::Dict(told))?;
+            self.send(&Value::Dict(message))?;
             return outcome;
         }
-        let told = self.hear()?;
+        let received = self.receive()?;
         let failed = |message: String| FabricError::Checkpoint { path: path.into(), message };
-        let told = told.as_dict().ok_or_else(|| failed("rank 0 said something else than an outcome".into()))?;
-        match (told.get("found").and_then(from_value), told.str("error")) {
+        let malformed = || failed("the outcome that rank 0 broadcast is malformed: it is not a dict".into());
+        let outcome = received.as_dict().ok_or_else(malformed)?;
+        match (outcome.get("found").and_then(from_value), outcome.str("error")) {
             (Some(found), _) => Ok(found),
             (None, Ok(message)) => Err(failed(message.to_owned())),
-            (None, Err(error)) => Err(failed(format!("rank 0 said something that is not understood: {error}"))),
+            (None, Err(error)) => Err(failed(format!("the outcome that rank 0 broadcast is malformed: {error}"))),
         }
     }
 
-    fn tell(&self, value: &Value) -> Result<(), FabricError> {
+    fn send(&self, value: &Value) -> Result<(), FabricError> {
         let mut bytes = Vec::new();
         serialization::write_to(&mut bytes, value)?;
         self.group.broadcast_bytes(Some(&bytes), 0)?;
         Ok(())
     }
 
-    fn hear(&self) -> Result<Value, FabricError> {
+    fn receive(&self) -> Result<Value, FabricError> {
         let bytes = self.group.broadcast_bytes(None, 0)?;
         Ok(serialization::load_from(std::io::Cursor::new(bytes))?)
     }
@@ -125,12 +126,12 @@ impl CheckpointIo for RankZeroCheckpointIo {
         }
         if self.group.rank() == 0 {
             let failure = self.inner.wait();
-            let told = failure.as_ref().map_or(Value::None, failure_to_value);
-            // A rank that cannot be told is gone, which the next collective operation says.
-            let _ = self.tell(&told);
+            let message = failure.as_ref().map_or(Value::None, failure_to_value);
+            // If the broadcast fails, so does the next collective operation, which returns the error.
+            let _ = self.send(&message);
             return failure;
         }
-        failure_from_value(&self.hear().ok()?)
+        failure_from_value(&self.receive().ok()?)
     }
 }
 
@@ -148,7 +149,7 @@ fn is_nothing(_: &Value) -> Option<()> {
     Some(())
 }
 
-/// Without the path, which every rank knows.
+/// The message without the path, which every rank has.
 fn reason(error: &FabricError) -> String {
     match error {
         FabricError::Checkpoint { message, .. } => message.clone(),
@@ -194,24 +195,24 @@ fn file_from_value(value: &Value) -> Option<StoredFile> {
 fn failure_to_value(failure: &CommitFailure) -> Value {
     let CommitFailure { commit, error } = failure;
     let remove = commit.remove.iter().map(|path| path_to_value(path));
-    let mut told = Dict::new()
+    let mut dict = Dict::new()
         .with("path", path_to_value(&commit.path))
         .with("remove", remove.collect::<Vec<_>>())
         .with("error", reason(error).as_str());
     if let Some(alias) = &commit.alias {
-        told.set("alias", path_to_value(&alias.path));
-        told.set("link", alias.link);
+        dict.set("alias", path_to_value(&alias.path));
+        dict.set("link", alias.link);
     }
-    Value::Dict(told)
+    Value::Dict(dict)
 }
 
 fn failure_from_value(value: &Value) -> Option<CommitFailure> {
-    let told = value.as_dict()?;
-    let path = PathBuf::from(told.str("path").ok()?);
+    let dict = value.as_dict()?;
+    let path = PathBuf::from(dict.str("path").ok()?);
     let alias =
-        told.str("alias").ok().map(|alias| Alias { path: alias.into(), link: told.bool("link").unwrap_or(false) });
-    let error = FabricError::Checkpoint { path: path.clone(), message: told.str("error").ok()?.to_owned() };
-    Some(CommitFailure { commit: Commit { path, alias, remove: paths(told.get("remove")?)? }, error })
+        dict.str("alias").ok().map(|alias| Alias { path: alias.into(), link: dict.bool("link").unwrap_or(false) });
+    let error = FabricError::Checkpoint { path: path.clone(), message: dict.str("error").ok()?.to_owned() };
+    Some(CommitFailure { commit: Commit { path, alias, remove: paths(dict.get("remove")?)? }, error })
 }
 
 #[cfg(test)]
@@ -219,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_told_is_what_was_found() {
+    fn files_and_failures_survive_the_conversion() {
         let file = StoredFile {
             path: "runs/last.ckpt".into(),
             modified: UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789),
@@ -230,7 +231,7 @@ mod tests {
         let alias = Some(Alias { path: "last.ckpt".into(), link: true });
         let commit = Commit { path: "a.ckpt".into(), alias, remove: vec!["b.ckpt".into()] };
         let error = FabricError::Checkpoint { path: "a.ckpt".into(), message: "the disk is full".into() };
-        let told = failure_from_value(&failure_to_value(&CommitFailure { commit: commit.clone(), error })).unwrap();
-        assert_eq!((told.commit, told.error.to_string()), (commit, "checkpoint a.ckpt: the disk is full".into()));
+        let failure = failure_from_value(&failure_to_value(&CommitFailure { commit: commit.clone(), error })).unwrap();
+        assert_eq!((failure.commit, failure.error.to_string()), (commit, "checkpoint a.ckpt: the disk is full".into()));
     }
 }

@@ -1,23 +1,23 @@
-//! [`Url`]: a path that names another place than a local file.
+//! [`Url`]: a path that is a URL rather than a local file.
 
 use std::path::Path;
 
 /// The parts of `scheme://authority/key`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Url {
-    /// In small letters.
+    /// In lower case.
     pub(super) scheme: String,
     /// The bucket, container or host.
     pub(super) authority: String,
-    /// What follows, without slashes at its ends.
+    /// The rest, without leading and trailing slashes.
     pub(super) key: String,
 }
 
-/// The schemes that are recognised with a single slash too, which is what [`Path::components`] makes of two.
+/// The schemes that are recognized with a single slash too, since [`Path::components`] turns two into one.
 const KNOWN: [&str; 11] = ["s3", "s3a", "gs", "az", "abfs", "abfss", "adl", "http", "https", "memory", "file"];
 
-/// Whether `path` is a URL, such as `s3://bucket/run/last.ckpt`, and not a path of this machine: nothing that asks the
-/// local file system about it, such as [`Path::exists`], means anything then.
+/// Whether `path` is a URL, such as `s3://bucket/run/last.ckpt`, rather than a local path. Functions of the local file system
+/// such as [`Path::exists`] are meaningless for a URL.
 ///
 /// ```
 /// use std::path::Path;
@@ -55,7 +55,7 @@ impl Url {
         Url { scheme, authority: authority.into(), key: parts.join("/") }
     }
 
-    /// What objects of one store have in common.
+    /// The part that all objects of one store share.
     #[cfg(any(feature = "object-store", test))]
     pub(super) fn store(&self) -> String {
         format!("{}://{}", self.scheme, self.authority)
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_told_from_paths() {
+    fn urls_are_distinguished_from_paths() {
         let cases = [
             ("s3://bucket/run/last.ckpt", Some(("s3://bucket", "run/last.ckpt"))),
             ("s3://bucket/run//epoch=0-step=1.ckpt/", Some(("s3://bucket", "run/epoch=0-step=1.ckpt"))),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_survives_what_is_done_with_paths() {
+    fn a_url_survives_path_operations() {
         let url = Path::new("s3://bucket/run").join("sub").join("last.ckpt");
         let expected = Some(("s3://bucket".to_owned(), "run/sub/last.ckpt".to_owned()));
         assert_eq!(parts(url.to_str().unwrap()), expected);

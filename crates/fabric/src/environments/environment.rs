@@ -1,23 +1,23 @@
-//! [`ClusterEnvironment`]: who a process is among those of a run.
+//! [`ClusterEnvironment`]: the rank of a process, and the address of the rendezvous.
 
 use std::fmt;
 
 use super::Place;
 use crate::FabricError;
 
-/// Holds the id of the process that started this one as a rank and watches over it: see [`launcher`](crate::launcher).
+/// The environment variable with the id of the process that started this one as a rank and supervises it: see [`launcher`](crate::launcher).
 pub const SUPERVISOR: &str = "FULGURITE_SUPERVISOR";
 
-/// Says with the value `True` that whoever started the ranks hosts the store at `MASTER_ADDR:MASTER_PORT`, so that all
-/// ranks are its clients.
+/// The environment variable that specifies with the value `True` that the launcher of the ranks hosts the store at
+/// `MASTER_ADDR:MASTER_PORT`, so that all ranks are its clients.
 pub const USE_AGENT_STORE: &str = "TORCHELASTIC_USE_AGENT_STORE";
 
-/// The port of environments that are told none.
+/// The port of environments that specify none.
 pub(crate) const DEFAULT_PORT: u16 = 12910;
 
-/// Who this process is, where the others are found, and who started it.
+/// The ranks of this process, the address of the rendezvous, and who starts the processes.
 ///
-/// Implement it for a cluster that [`detect`](super::detect) does not know.
+/// Implement it for a cluster that [`detect`](super::detect) does not support.
 ///
 /// ```
 /// use fulgurite_fabric::environments::{ClusterEnvironment, Place};
@@ -43,22 +43,22 @@ pub trait ClusterEnvironment: fmt::Debug + Send + Sync {
     /// The name in messages, such as `SLURM`.
     fn name(&self) -> &'static str;
 
-    /// Who this process is. Where [`creates_processes_externally`](Self::creates_processes_externally) is false, what is
-    /// known of that before the processes are started.
+    /// The ranks of this process. Where [`creates_processes_externally`](Self::creates_processes_externally) is false, what
+    /// is known of them before the processes are started.
     fn place(&self) -> &Place;
 
-    /// Whether this process is one of those that somebody else started. Otherwise the program starts them itself.
+    /// Whether an external launcher has started the processes. Otherwise the program starts them itself.
     fn creates_processes_externally(&self) -> bool {
         true
     }
 
-    /// Whether the store at the main address and port is hosted by whoever started the processes, and not by rank 0.
+    /// Whether the store at the main address and port is hosted by the launcher of the processes instead of rank 0.
     fn uses_agent_store(&self) -> bool {
         false
     }
 
-    /// A name that the processes of this run, and of no other run on the same machine, have in common. With it they
-    /// agree on a free port where no port is given.
+    /// A name that is shared by the processes of this run, and unique among the runs on the machine. With it they agree on
+    /// a free port where no port is given.
     fn run_id(&self) -> Option<String> {
         None
     }
@@ -68,7 +68,7 @@ pub trait ClusterEnvironment: fmt::Debug + Send + Sync {
         0
     }
 
-    /// Checks the arguments `devices` (processes on a node) and `num_nodes` against what the environment says.
+    /// Checks the arguments `devices` (processes on a node) and `num_nodes` against the environment.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ pub trait ClusterEnvironment: fmt::Debug + Send + Sync {
         &self.place().main_address
     }
 
-    /// The port of the rendezvous. `None`: a free port, on which the processes agree.
+    /// The port of the rendezvous. `None` means a free port, on which the processes agree.
     fn main_port(&self) -> Option<u16> {
         self.place().main_port
     }

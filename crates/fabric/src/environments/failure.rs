@@ -1,11 +1,11 @@
-//! Telling whoever started the process why it failed.
+//! Reporting the cause of a failure to the launcher of the process.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
-/// Writes why this process failed to the file that `torchrun` named for it, so that it can report the first failure of
-/// all processes. Does nothing if the variable is not set.
+/// Writes why this process failed to the file that `torchrun` specifies (`TORCHELASTIC_ERROR_FILE`), so that it can report
+/// the first failure of all processes. Does nothing if the variable is not set.
 ///
 /// # Errors
 ///
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_is_as_torchrun_reads_it() {
+    fn the_file_has_the_format_of_torchrun() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("error.json");
         write(&path, "no \"more\"", UNIX_EPOCH + Duration::from_millis(12_345)).unwrap();

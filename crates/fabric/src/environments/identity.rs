@@ -1,17 +1,17 @@
-//! What a process can say of itself that no other can.
+//! The identity of a process: the checksum of its program, and nonces.
 
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Read;
 use std::path::Path;
 
-/// The length and checksum of this program's file, unless `FULGURITE_SKIP_PROGRAM_CHECK` is set, such as for machines of
-/// different kinds, each with a program of its own.
+/// The length and checksum of the executable, unless `FULGURITE_SKIP_PROGRAM_CHECK` is set, such as for heterogeneous
+/// machines, each with an executable of its own.
 pub(super) fn program() -> Option<String> {
     if std::env::var_os("FULGURITE_SKIP_PROGRAM_CHECK").is_some() {
         return None;
     }
-    // What runs, even if another file has taken its place by now.
+    // The running executable, even if its file has been replaced since it started.
     let running = Path::new("/proc/self/exe");
     let path = if running.exists() { running.to_owned() } else { std::env::current_exe().ok()? };
     let mut file = File::open(path).ok()?;
@@ -28,8 +28,8 @@ pub(super) fn program() -> Option<String> {
     }
 }
 
-/// A word that no process has used before.
-pub(super) fn fresh_word() -> String {
+/// A text that no process has used before.
+pub(super) fn nonce() -> String {
     let random = || RandomState::new().build_hasher().finish();
     format!("{:016x}{:016x}-{}", random(), random(), std::process::id())
 }

@@ -22,11 +22,11 @@ impl KubeflowEnvironment {
         if is_process { KubeflowEnvironment::process(variables).map(Some) } else { Ok(None) }
     }
 
-    /// What is meant for `torchrun`, by its variables' prefix.
+    /// A pod with the variables for `torchrun`, which have the prefix `PET_`.
     fn pod(variables: &Variables<'_>) -> Result<KubeflowEnvironment, FabricError> {
         let nodes = variables.number::<usize>("PET_NNODES").map_err(|_| {
             FabricError::environment(format!(
-                "PET_NNODES={} asks for a changing number of nodes, which only `torchrun` can start; use a fixed \
+                "PET_NNODES={} specifies an elastic number of nodes, which only `torchrun` supports; use a fixed \
                  number, or `torchrun --no-python` as the command",
                 variables.text("PET_NNODES").unwrap_or_default()
             ))
@@ -37,7 +37,7 @@ impl KubeflowEnvironment {
             None if nodes == 1 => 0,
             None => return Err(super::variables::missing("PET_NODE_RANK", NAME)),
         };
-        // Words like `auto` and `gpu` leave it to `devices`.
+        // With values like `auto` and `gpu`, `devices` determines the number.
         let local: Option<usize> = variables.text("PET_NPROC_PER_NODE").and_then(|count| count.parse().ok());
         let address = variables.text("PET_MASTER_ADDR").or_else(|| variables.main_address());
         let main_address = match address {
@@ -97,7 +97,7 @@ impl ClusterEnvironment for KubeflowEnvironment {
     fn validate_settings(&self, devices: usize, num_nodes: usize) -> Result<(), FabricError> {
         if self.is_process && devices != 1 {
             return Err(FabricError::environment(format!(
-                "devices={devices} was asked for, and RANK={} without LOCAL_RANK says that each pod is one process; set \
+                "devices={devices} was asked for, but RANK={} without LOCAL_RANK means that each pod is one process; set \
                  devices=1 and num_nodes={}, or use a TrainJob, whose pods start several processes",
                 self.place.global_rank, self.place.world_size
             )));

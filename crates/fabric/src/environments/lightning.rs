@@ -15,8 +15,8 @@ pub struct LightningEnvironment {
     name: &'static str,
     is_process: bool,
     agent_store: bool,
-    /// `WORLD_SIZE`, where it is given.
-    told_world_size: bool,
+    /// Whether `WORLD_SIZE` is set.
+    has_world_size: bool,
 }
 
 impl LightningEnvironment {
@@ -25,7 +25,7 @@ impl LightningEnvironment {
         let is_supervised = variables.has(SUPERVISOR);
         let name = match (is_process, is_supervised) {
             (_, true) => "the program's own launcher",
-            (true, false) => "whoever set LOCAL_RANK",
+            (true, false) => "the launcher that set LOCAL_RANK",
             (false, false) => "the environment",
         };
         let node_rank = variables.first_number(&["NODE_RANK", "GROUP_RANK"])?.map_or(0, |(rank, _)| rank);
@@ -61,15 +61,15 @@ impl LightningEnvironment {
             name,
             is_process,
             agent_store: is_process && variables.uses_agent_store(),
-            told_world_size: world_size.is_some(),
+            has_world_size: world_size.is_some(),
         })
     }
 }
 
 fn unset(name: &str) -> FabricError {
     FabricError::environment(format!(
-        "LOCAL_RANK says that this process is one of several, and {name} is not set; set RANK, WORLD_SIZE, LOCAL_RANK, \
-         MASTER_ADDR and MASTER_PORT for every process, or unset LOCAL_RANK, and the program starts them itself"
+        "LOCAL_RANK indicates that this process is one of several, but {name} is not set; set RANK, WORLD_SIZE, LOCAL_RANK, \
+         MASTER_ADDR and MASTER_PORT for every process, or unset LOCAL_RANK to let the program start them itself"
     ))
 }
 
@@ -92,12 +92,12 @@ impl ClusterEnvironment for LightningEnvironment {
 
     fn validate_settings(&self, devices: usize, num_nodes: usize) -> Result<(), FabricError> {
         self.place.validate(self.name, devices, num_nodes)?;
-        if self.told_world_size {
+        if self.has_world_size {
             self.place.validate_product(self.name, "WORLD_SIZE", devices, num_nodes)?;
         }
         if self.place.node_rank >= num_nodes {
             return Err(FabricError::environment(format!(
-                "num_nodes={num_nodes} was asked for, and NODE_RANK={} says that this is node {} counted from 0; set \
+                "num_nodes={num_nodes} was asked for, but NODE_RANK={} means that this is node {}, counted from 0; set \
                  num_nodes to the number of machines",
                 self.place.node_rank, self.place.node_rank
             )));

@@ -10,8 +10,8 @@ const NAME: &str = "LSF";
 
 /// A task that `jsrun` started.
 ///
-/// Hosts are read from the rank file of the job; its first line is the node that the job was launched on, where no task
-/// runs. The port is `MASTER_PORT`, or 10000 and the last three digits of the job's id.
+/// Hosts are read from the rank file of the job; its first line is the launch node, where no task runs. The port is
+/// `MASTER_PORT`, or 10000 plus the last three digits of the job id.
 #[derive(Debug, Clone)]
 pub struct LsfEnvironment {
     place: Place,
@@ -19,8 +19,8 @@ pub struct LsfEnvironment {
 
 impl LsfEnvironment {
     pub(crate) fn read(variables: &Variables<'_>) -> Result<Option<LsfEnvironment>, FabricError> {
-        let signs = ["LSB_JOBID", "LSB_DJOB_RANKFILE", "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_SIZE"];
-        if !signs.into_iter().all(|name| variables.has(name)) {
+        let required = ["LSB_JOBID", "LSB_DJOB_RANKFILE", "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_SIZE"];
+        if !required.into_iter().all(|name| variables.has(name)) {
             return Ok(None);
         }
         let hosts = hosts(variables)?;
@@ -31,11 +31,11 @@ impl LsfEnvironment {
                 nodes.push(host);
             }
         }
-        // The file may have full names, and the machine know itself by the short one, or the other way round.
+        // The file may have fully qualified names and the host name be short, or the reverse.
         let is_here = |host: &str| host == here || host.split('.').next() == here.split('.').next();
         let node_rank = nodes.iter().position(|host| is_here(host)).ok_or_else(|| {
             FabricError::environment(format!(
-                "this machine, {here}, is not one of the job's ({}), which LSB_DJOB_RANKFILE lists",
+                "this machine, {here}, is not one of the hosts that LSB_DJOB_RANKFILE lists ({}); start the program with `jsrun`",
                 nodes.join(", ")
             ))
         })?;
@@ -55,7 +55,7 @@ impl LsfEnvironment {
     }
 }
 
-/// A line for each task, without the launch node.
+/// The host of each task, without the launch node.
 fn hosts(variables: &Variables<'_>) -> Result<Vec<String>, FabricError> {
     let path = variables.text("LSB_DJOB_RANKFILE").ok_or_else(|| missing("LSB_DJOB_RANKFILE", NAME))?;
     let text = fs::read_to_string(&path).map_err(|error| {

@@ -1,4 +1,4 @@
-//! The ranks of a process, as its launcher sets them in environment variables.
+//! The ranks of a process, read from the environment variables that its launcher sets.
 //!
 //! | environment | recognized by | processes are started by |
 //! |---|---|---|
@@ -12,8 +12,8 @@
 //! | [`LightningEnvironment`], plain variables | `LOCAL_RANK` | another program |
 //! | [`LightningEnvironment`] | always | the program itself |
 //!
-//! The first that recognizes the process is taken. The order is Lightning's but for two rows: `mpirun` within a SLURM job
-//! is asked before SLURM, whose variables are then those of `mpirun`'s own daemon, and Kubeflow is recognized at all.
+//! The first one detected is used. The order is that of Lightning except for two rows: `mpirun` within a SLURM job has
+//! precedence over SLURM, whose variables then describe the daemon of `mpirun`, and Lightning does not detect Kubeflow.
 //!
 //! ```
 //! use fulgurite_fabric::environments;
@@ -64,8 +64,8 @@ pub(crate) use variables::Variables;
 
 use crate::FabricError;
 
-/// What the program's own launcher tells its ranks.
-const OF_RANKS: &[&str] = &[
+/// The variables that the program's own launcher sets for its ranks.
+const RANK_VARIABLES: &[&str] = &[
     SUPERVISOR,
     USE_AGENT_STORE,
     "MASTER_ADDR",
@@ -79,7 +79,7 @@ const OF_RANKS: &[&str] = &[
     "WORLD_SIZE",
 ];
 
-/// Whether the program's own launcher started this process, and watches over it.
+/// Whether the program's own launcher has started this process and supervises it.
 pub fn is_supervised() -> bool {
     #[cfg(unix)]
     let parent = Some(std::os::unix::process::parent_id());
@@ -91,21 +91,21 @@ pub fn is_supervised() -> bool {
 
 /// The environment of this process.
 ///
-/// A program that a rank starts is not that rank: what the rank was told is passed over.
+/// A program that a rank starts is not that rank, and ignores the variables of the rank.
 ///
 /// # Errors
 ///
-/// As [`detect`].
+/// Fails as [`detect`] does.
 pub fn current() -> Result<Box<dyn ClusterEnvironment>, FabricError> {
-    let is_about_another = std::env::var_os(SUPERVISOR).is_some() && !is_supervised();
-    detect(&|name| std::env::var(name).ok().filter(|_| !(is_about_another && OF_RANKS.contains(&name))))
+    let is_started_by_rank = std::env::var_os(SUPERVISOR).is_some() && !is_supervised();
+    detect(&|name| std::env::var(name).ok().filter(|_| !(is_started_by_rank && RANK_VARIABLES.contains(&name))))
 }
 
-/// The environment that `variable`, which looks a variable up, is about.
+/// The environment that the variables describe, which `variable` looks up.
 ///
 /// # Errors
 ///
-/// Fails if a variable is missing beside others that are set, or if its value is invalid.
+/// Fails if a variable of the detected environment is missing, or if a value is invalid.
 pub fn detect(variable: &dyn Fn(&str) -> Option<String>) -> Result<Box<dyn ClusterEnvironment>, FabricError> {
     let variables = Variables::new(variable);
     if variables.has(SUPERVISOR) {

@@ -9,9 +9,9 @@ const NAME: &str = "MPI";
 /// A process that `mpirun` or `mpiexec` started. MPI itself is not used, only the environment variables of its
 /// launcher.
 ///
-/// On one machine the processes agree on a free port by themselves. On several, give `MASTER_ADDR`, the host of rank 0:
-/// `mpirun -x MASTER_ADDR=$(hostname) …`; within a SLURM job it is the first host of that. Processes are taken to be placed
-/// node by node, with as many on each.
+/// On one machine the processes agree on a free port by themselves. On several, set `MASTER_ADDR` to the host of rank 0:
+/// `mpirun -x MASTER_ADDR=$(hostname) …`; within a SLURM job it defaults to the first host of the job. Processes are assumed
+/// to be placed node by node, with the same number on each.
 #[derive(Debug, Clone)]
 pub struct MpiEnvironment {
     place: Place,
@@ -19,7 +19,7 @@ pub struct MpiEnvironment {
     run_id: Option<String>,
 }
 
-/// How one family of launchers calls things; there may be several names for each.
+/// The environment variables of one family of launchers; there may be several names for each number.
 struct Names {
     rank: &'static [&'static str],
     size: &'static [&'static str],
@@ -60,11 +60,11 @@ const FAMILIES: [Names; 4] = [
 ];
 
 impl MpiEnvironment {
-    /// Whether an MPI launcher is what started the process, even if a scheduler started the launcher's daemon.
+    /// Whether an MPI launcher has started the process, even if a scheduler started the daemon of the launcher.
     pub(crate) fn is_own_launcher(variables: &Variables<'_>) -> bool {
-        let signs = ["OMPI_COMM_WORLD_RANK", "MPI_LOCALRANKID", "MV2_COMM_WORLD_RANK"];
-        // `jsrun` sets Open MPI's variables beside its own, which say more.
-        signs.into_iter().any(|name| variables.has(name)) && !variables.has("JSM_NAMESPACE_RANK")
+        let rank_variables = ["OMPI_COMM_WORLD_RANK", "MPI_LOCALRANKID", "MV2_COMM_WORLD_RANK"];
+        // `jsrun` sets the variables of Open MPI in addition to its own, which are more complete.
+        rank_variables.into_iter().any(|name| variables.has(name)) && !variables.has("JSM_NAMESPACE_RANK")
     }
 
     pub(crate) fn read(variables: &Variables<'_>) -> Result<Option<MpiEnvironment>, FabricError> {
@@ -94,8 +94,7 @@ impl MpiEnvironment {
             (None, Some((count, _))) => rank % count,
             (None, None) => {
                 return Err(FabricError::environment(format!(
-                    "{rank_variable}={rank} of MPI is there, and nothing says which process of its node this one is; \
-                     set {}",
+                    "MPI set {rank_variable}={rank}, but no variable specifies the local rank of this process; set {}",
                     names.local_rank[0]
                 )));
             }
@@ -113,14 +112,14 @@ impl MpiEnvironment {
             (None, Some(list)) => first_host(&list),
             (None, None) => {
                 return Err(FabricError::environment(format!(
-                    "MPI started {size} processes on several machines ({size_variable}={size}), and MASTER_ADDR does \
-                     not say where rank 0 is; use `mpirun -x MASTER_ADDR=HOST -x MASTER_PORT=29500 …` (Open MPI) or \
+                    "MPI started {size} processes on several machines ({size_variable}={size}), but MASTER_ADDR, the \
+                     address of rank 0, is not set; use `mpirun -x MASTER_ADDR=HOST -x MASTER_PORT=29500 …` (Open MPI) or \
                      `mpiexec -genv MASTER_ADDR HOST …`"
                 )));
             }
         };
         let run_id = run_id(variables);
-        // Without a name in common the processes cannot agree on a free port.
+        // Without a shared name the processes cannot agree on a free port.
         let given = variables.main_port()?;
         let main_port = if is_one_node && run_id.is_some() { given } else { Some(given.unwrap_or(DEFAULT_PORT)) };
         let place = Place {
@@ -137,19 +136,19 @@ impl MpiEnvironment {
     }
 }
 
-/// What the launcher calls the job, if it says so, and which process it is.
+/// The id of the job, if the launcher specifies one, and the id of the launcher process.
 fn run_id(variables: &Variables<'_>) -> Option<String> {
     let names = ["PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "PALS_APID", "MV2_COMM_WORLD_JOBID"];
     let job = names.into_iter().find_map(|name| variables.text(name)).unwrap_or_default();
     launcher_of_this_process().map(|launcher| format!("mpi-{job}-{launcher}"))
 }
 
-/// The launcher's process id and the moment it started. All ranks on a machine are its children.
+/// The process id and the start time of the launcher. All ranks on a machine are its children.
 #[cfg(unix)]
 fn launcher_of_this_process() -> Option<String> {
     let parent = std::os::unix::process::parent_id();
     let stat = std::fs::read_to_string(format!("/proc/{parent}/stat")).ok()?;
-    // After the name, which may hold anything, and its `)`: the 22nd field of all is the start time.
+    // The start time is field 22; fields are counted from the end of the name, which may contain any character.
     let started = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.to_owned();
     Some(format!("{parent}-{started}"))
 }

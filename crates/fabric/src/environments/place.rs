@@ -1,4 +1,4 @@
-//! [`Place`]: a process among those of a run.
+//! [`Place`]: the ranks of a process, and the address of the rendezvous.
 
 use crate::FabricError;
 
@@ -13,12 +13,12 @@ pub struct Told {
     pub remedy: &'static str,
 }
 
-/// A process among those of a run.
+/// The ranks of a process, and the address of the rendezvous.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The host of the rendezvous.
     pub main_address: String,
-    /// The port of the rendezvous; `None` is a free port.
+    /// The port of the rendezvous. `None` means a free port.
     pub main_port: Option<u16>,
     /// The number of processes on all nodes.
     pub world_size: usize,
@@ -28,9 +28,9 @@ pub struct Place {
     pub local_rank: usize,
     /// The rank of this node among all nodes.
     pub node_rank: usize,
-    /// The number of processes on this node, if the environment has it.
+    /// The number of processes on this node, if the environment specifies it.
     pub local_world_size: Option<Told>,
-    /// The number of nodes, if the environment has it.
+    /// The number of nodes, if the environment specifies it.
     pub num_nodes: Option<Told>,
 }
 
@@ -53,12 +53,12 @@ impl Place {
     pub(crate) fn checked(self, rank: &str, size: &str) -> Result<Place, FabricError> {
         if self.world_size == 0 {
             return Err(FabricError::environment(format!(
-                "the environment variable {size}=0 means no process; set it to at least 1"
+                "the environment variable {size}=0 specifies no process; set it to at least 1"
             )));
         }
         if self.global_rank >= self.world_size {
             return Err(FabricError::environment(format!(
-                "the environment variables {rank}={} and {size}={} contradict each other: ranks go from 0 to {}",
+                "the environment variables {rank}={} and {size}={} contradict each other: ranks range from 0 to {}",
                 self.global_rank,
                 self.world_size,
                 self.world_size - 1
@@ -66,20 +66,20 @@ impl Place {
         }
         if let Some(local) = self.local_world_size.filter(|local| self.local_rank >= local.count) {
             return Err(FabricError::environment(format!(
-                "the local rank {} and the environment variable {}={} contradict each other: local ranks go below that",
+                "the local rank {} and the environment variable {}={} contradict each other: local ranks are less than that",
                 self.local_rank, local.by, local.count
             )));
         }
-        // Where no variable says how many there are on this node, or of nodes, there are at most as many as of all.
-        let told = |told: Option<Told>| told.map(|told| (told.by, told.count));
+        // Without a variable for the number of processes on this node, or of nodes, it is at most the world size.
+        let limit = |told: Option<Told>| told.map(|told| (told.by, told.count));
         for (what, number, limit) in
-            [("local rank", self.local_rank, None), ("node", self.node_rank, told(self.num_nodes))]
+            [("local rank", self.local_rank, None), ("node", self.node_rank, limit(self.num_nodes))]
         {
             let (by, count) = limit.unwrap_or((size, self.world_size));
             if number >= count {
                 return Err(FabricError::environment(format!(
-                    "the {what} {number} and the environment variable {by}={count} contradict each other: they are \
-                     counted from 0, so it is at most {}",
+                    "the {what} {number} and the environment variable {by}={count} contradict each other: \
+                     numbers start at 0, so it is at most {}",
                     count.saturating_sub(1)
                 )));
             }
@@ -101,7 +101,7 @@ impl Place {
         {
             if let Some(told) = told.filter(|told| told.count != asked) {
                 return Err(FabricError::environment(format!(
-                    "{argument}={asked} was asked for, and {name} says {} ({}); set {argument}={}, or change `{}`",
+                    "{argument}={asked} was asked for, but {name} specifies {} ({}); set {argument}={}, or change `{}`",
                     told.count, told.by, told.count, told.remedy
                 )));
             }
@@ -109,7 +109,7 @@ impl Place {
         Ok(())
     }
 
-    /// Checks the product of the arguments against the number of processes that `variable` told.
+    /// Checks the product of the arguments against the number of processes in `variable`.
     pub(crate) fn validate_product(
         &self,
         name: &str,
@@ -121,7 +121,8 @@ impl Place {
             return Ok(());
         }
         Err(FabricError::environment(format!(
-            "devices={devices} and num_nodes={num_nodes} make {} processes, and {name} says {} ({variable}); change either",
+            "devices={devices} and num_nodes={num_nodes} make {} processes, but {name} specifies {} ({variable}); change \
+             either of them",
             devices.saturating_mul(num_nodes),
             self.world_size
         )))

@@ -1,4 +1,4 @@
-//! A port that the processes of one machine agree on through a file, where no launcher gives one.
+//! A port that the processes of one machine agree on through a file, where no launcher specifies one.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -11,30 +11,30 @@ use fulgurite_torch::serialization::beside;
 
 use crate::FabricError;
 
-/// How often the others look.
-const PERIOD: Duration = Duration::from_millis(20);
+/// How often the other ranks poll the file.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The file where rank 0 writes its port. Removed when rank 0 has met the others.
+/// The file where rank 0 writes its port. Rank 0 removes it after the rendezvous.
 #[derive(Debug)]
 pub(super) struct PortFile {
     path: PathBuf,
-    is_ours: std::cell::Cell<bool>,
+    is_writer: std::cell::Cell<bool>,
 }
 
 impl PortFile {
-    /// The file of the run of this name.
+    /// The file of the run with this id.
     pub(super) fn new(run_id: &str) -> PortFile {
         let folder = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_dir());
         let folder = folder.unwrap_or_else(env::temp_dir);
         let name: String = run_id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        PortFile { path: folder.join(format!("fulgurite-{name}.port")), is_ours: std::cell::Cell::new(false) }
+        PortFile { path: folder.join(format!("fulgurite-{name}.port")), is_writer: std::cell::Cell::new(false) }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Rank 0: says which port. The file appears whole.
+    /// Writes the port, on rank 0. The file appears atomically.
     pub(super) fn write(&self, port: u16) -> Result<(), FabricError> {
         let beside = beside(&self.path, &format!(".{}.part", std::process::id()));
         let written = || {
@@ -42,7 +42,7 @@ impl PortFile {
             writeln!(file, "{port}")?;
             fs::rename(&beside, &self.path)
         };
-        self.is_ours.set(true);
+        self.is_writer.set(true);
         written().map_err(|error| {
             FabricError::environment(format!(
                 "the port of the run cannot be written to {}: {error}; set MASTER_PORT for all processes",
@@ -51,18 +51,18 @@ impl PortFile {
         })
     }
 
-    /// The others: wait until there is a port where somebody answers.
+    /// Waits for a port that accepts connections, on the other ranks.
     pub(super) fn read(&self, timeout: Duration) -> Option<u16> {
         let began = Instant::now();
         loop {
-            // A file that a killed run left behind leads nowhere, until rank 0 replaces it.
-            let left = timeout.saturating_sub(began.elapsed()).max(PERIOD);
-            let answers = |port: &u16| TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, *port).into(), left).is_ok();
-            let port = self.port().filter(answers);
+            // The port in a file that a killed run left behind accepts no connections; rank 0 replaces the file.
+            let left = timeout.saturating_sub(began.elapsed()).max(POLL_INTERVAL);
+            let accepts = |port: &u16| TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, *port).into(), left).is_ok();
+            let port = self.port().filter(accepts);
             if port.is_some() || began.elapsed() > timeout {
                 return port;
             }
-            thread::sleep(PERIOD);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
@@ -74,12 +74,12 @@ impl PortFile {
     }
 }
 
-/// Whether a file belongs to the user of this process: anybody may write to the folder.
+/// Whether a file belongs to the user of this process; other users may be able to write to the folder.
 #[cfg(unix)]
 fn is_own(path: &Path) -> Option<bool> {
     use std::os::unix::fs::MetadataExt;
     let owner = |path: &Path| fs::symlink_metadata(path).ok().map(|file| file.uid());
-    // A process's own folder belongs to its user.
+    // `/proc/self` belongs to the user of the process.
     let Some(user) = fs::metadata("/proc/self").ok().map(|folder| folder.uid()) else { return Some(true) };
     Some(owner(path)? == user)
 }
@@ -91,7 +91,7 @@ fn is_own(_: &Path) -> Option<bool> {
 
 impl Drop for PortFile {
     fn drop(&mut self) {
-        if self.is_ours.get() {
+        if self.is_writer.get() {
             _ = fs::remove_file(&self.path);
         }
     }
@@ -104,13 +104,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_is_taken_from_the_file_once_somebody_answers_there() {
+    fn the_port_of_the_file_is_used_once_it_accepts_connections() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let run_id = format!("test of/ports {}", std::process::id());
         let (host, client) = (PortFile::new(&run_id), PortFile::new(&run_id));
         assert_eq!(client.read(Duration::ZERO), None);
-        // Port 1 is nobody's.
+        // Nothing listens at port 1.
         host.write(1).unwrap();
         assert_eq!(client.read(Duration::ZERO), None);
         let waiting = thread::spawn(move || client.read(Duration::from_secs(20)));

@@ -1,8 +1,8 @@
 //! The rendezvous of the processes of a run, and the check that they belong to the same run.
 //!
-//! A launcher may keep its store over restarts (`torchrun` does), so nothing that lies there can be trusted to be of this
-//! attempt. Rank 0 begins a meeting under a name of its own; every other rank asks for it with a word that nobody has used
-//! before, and goes by no other answer.
+//! A launcher may keep its store over restarts (`torchrun` does), so existing keys may belong to an earlier attempt. Rank 0
+//! creates a namespace with a unique name; every other rank asks for that name with a nonce, and accepts only the answer to
+//! that nonce.
 
 use std::sync::mpsc;
 use std::thread;
@@ -11,45 +11,46 @@ use std::time::{Duration, Instant};
 use fulgurite_torch::distributed::{Store, TcpStoreOptions};
 use serde::{Deserialize, Serialize};
 
+use super::ClusterEnvironment;
+use super::identity::{nonce, program};
 use super::port_file::PortFile;
 use super::run_token::RunToken;
-use super::{ClusterEnvironment, identity};
 use crate::FabricError;
 
-/// How often rank 0 looks who has come.
-const PERIOD: Duration = Duration::from_millis(20);
-/// How long the others wait for rank 0's word after their own time is over.
+/// How often rank 0 checks which ranks have joined.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// How long the others wait for the verdict of rank 0 after their own timeout.
 const MARGIN: Duration = Duration::from_secs(5);
-/// How long a rank 0 that hosts the store stays after a meeting that failed, for the others to hear why.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a rank 0 that hosts the store keeps it open after a failed rendezvous, for the others to read why.
+const FAILURE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Of what a launcher says of a rank's end, in characters.
-const LONGEST_END: usize = 200;
+/// The maximum length of the description of how a rank exited, in characters.
+const MAX_DESCRIPTION_LENGTH: usize = 200;
 
-/// Under which a launcher notes how a rank has ended, signed with the run's token.
+/// The key under which a launcher publishes how a rank exited, signed with the token of the run.
 pub(crate) fn ended_key(rank: usize) -> String {
     format!("fulgurite/ended/{rank}")
 }
 
 /// Connects to the store of the run, waits until all ranks have joined, and checks that they belong to the same run.
 ///
-/// What is compared, beside the program's file, this library's version and the number of ranks, are `facts`: names and
-/// values that must be the same on every rank, such as `("configuration", hash)`. The store that is returned is of this
-/// attempt alone, also where the launcher keeps one over restarts.
+/// Ranks must have the same executable, the same version of this library, the same number of ranks and the same `facts`:
+/// names and values, such as `("configuration", hash)`. The returned store contains only keys of this attempt, even if the
+/// launcher keeps its store over restarts.
 ///
 /// # Errors
 ///
-/// Fails if the port is in use, if no store answers at the address, if ranks do not join within `timeout` (the error
+/// Fails if the port is in use, if no store is reachable at the address, if ranks do not join within `timeout` (the error
 /// names them), or if the ranks differ (the error names what). All ranks that joined get the same error.
 pub fn rendezvous(
     environment: &dyn ClusterEnvironment,
     facts: &[(&str, &str)],
     timeout: Duration,
 ) -> Result<Store, FabricError> {
-    meet(environment, facts, timeout, RunToken::given()?)
+    join(environment, facts, timeout, RunToken::given()?)
 }
 
-fn meet(
+fn join(
     environment: &dyn ClusterEnvironment,
     facts: &[(&str, &str)],
     timeout: Duration,
@@ -58,20 +59,20 @@ fn meet(
     let began = Instant::now();
     let route = Route::of(environment);
     let (size, address) = (route.world_size, route.address());
-    let card = Card::of(environment, facts);
-    let (sender, met) = mpsc::channel();
-    // A store that takes connections and then says nothing would hold this process for ever.
-    let errand = move || _ = sender.send(route.meet(card, began, timeout, token));
+    let identity = Identity::of(environment, facts);
+    let (sender, joined) = mpsc::channel();
+    // On a thread: a store that accepts connections but does not respond would block forever.
+    let task = move || _ = sender.send(route.join(identity, began, timeout, token));
     thread::Builder::new()
         .name("fulgurite-rendezvous".into())
-        .spawn(errand)
-        .map_err(|error| FabricError::environment(format!("no thread can be started: {error}")))?;
-    met.recv_timeout(timeout.saturating_add(MARGIN * 2)).unwrap_or_else(|_| {
+        .spawn(task)
+        .map_err(|error| FabricError::environment(format!("no thread can be started for the rendezvous: {error}")))?;
+    joined.recv_timeout(timeout.saturating_add(MARGIN * 2)).unwrap_or_else(|_| {
         Err(FabricError::MissingRanks { missing: vec![(0, None)], world_size: size, address, waited: began.elapsed() })
     })
 }
 
-/// How a rank finds the store.
+/// The parameters of the connection of a rank to the store.
 struct Route {
     rank: usize,
     world_size: usize,
@@ -95,7 +96,7 @@ impl Route {
         let (rank, world_size) = (environment.global_rank(), environment.world_size());
         let on_this_node = place.local_world_size.is_some_and(|told| told.count == world_size);
         let is_only_node = place.num_nodes.is_some_and(|told| told.count == 1) || on_this_node;
-        // A port that is agreed on through a file is one of this machine.
+        // A port agreed on through a file is a port of this machine.
         let is_local = !environment.uses_agent_store() && (is_only_node || environment.main_port().is_none());
         Route {
             rank,
@@ -112,21 +113,22 @@ impl Route {
         self.port.map_or_else(|| self.host.clone(), |port| format!("{}:{port}", self.host))
     }
 
-    fn meet(
+    fn join(
         self,
-        card: Card,
+        identity: Identity,
         began: Instant,
         timeout: Duration,
         token: Option<RunToken>,
     ) -> Result<Store, FabricError> {
         let connection = self.connect(timeout)?;
         let store = match &token {
-            Some(token) => connection.store.prefixed(&token.room())?,
+            Some(token) => connection.store.prefixed(&token.namespace())?,
             None => connection.store,
         };
         let address = connection.address;
-        let meeting = Meeting { store, address, rank: self.rank, size: self.world_size, began, timeout, card, token };
-        if self.rank == 0 { meeting.lead(self.is_host) } else { meeting.follow() }
+        let (rank, size) = (self.rank, self.world_size);
+        let rendezvous = Rendezvous { store, address, rank, size, began, timeout, identity, token };
+        if rank == 0 { rendezvous.lead(self.is_host) } else { rendezvous.follow() }
     }
 
     fn connect(&self, timeout: Duration) -> Result<Connection, FabricError> {
@@ -168,33 +170,33 @@ impl Route {
     }
 }
 
-/// Who a rank is, as the others see it.
+/// The identity of a rank, as it is published to the others.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Card {
+struct Identity {
     host: String,
     process: u32,
     facts: Vec<(String, String)>,
 }
 
-impl Card {
-    fn of(environment: &dyn ClusterEnvironment, facts: &[(&str, &str)]) -> Card {
+impl Identity {
+    fn of(environment: &dyn ClusterEnvironment, facts: &[(&str, &str)]) -> Identity {
         let mut all = vec![
             ("number of ranks".to_owned(), environment.world_size().to_string()),
             ("version of Fulgurite".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ];
-        all.extend(identity::program().map(|program| ("program".to_owned(), program)));
+        all.extend(program().map(|program| ("program".to_owned(), program)));
         all.extend(facts.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        Card {
+        Identity {
             host: gethostname::gethostname().to_string_lossy().into_owned(),
             process: std::process::id(),
             facts: all,
         }
     }
 
-    /// What differs from another rank's, in words.
-    fn differences(&self, other: &Card) -> Vec<String> {
-        let value = |card: &Card, name: &str| {
-            card.facts.iter().find(|(n, _)| n == name).map_or("nothing".to_owned(), |(_, value)| value.clone())
+    /// Descriptions of the facts that differ from those of another rank.
+    fn differences(&self, other: &Identity) -> Vec<String> {
+        let value = |identity: &Identity, name: &str| {
+            identity.facts.iter().find(|(n, _)| n == name).map_or("nothing".to_owned(), |(_, value)| value.clone())
         };
         let mut names: Vec<&String> = self.facts.iter().chain(&other.facts).map(|(name, _)| name).collect();
         names.dedup();
@@ -210,7 +212,7 @@ impl Card {
     }
 }
 
-/// What rank 0 says of a meeting.
+/// The result of a rendezvous, as rank 0 publishes it.
 #[derive(Debug, Serialize, Deserialize)]
 enum Verdict {
     Complete,
@@ -218,115 +220,117 @@ enum Verdict {
     Differ(String),
 }
 
-struct Meeting {
+struct Rendezvous {
     store: Store,
     address: String,
     rank: usize,
     size: usize,
     began: Instant,
     timeout: Duration,
-    card: Card,
-    /// What the launcher signs its notes with, if there is one.
+    identity: Identity,
+    /// The token with which the launcher signs its messages, if there is one.
     token: Option<RunToken>,
 }
 
-impl Meeting {
-    /// Rank 0: answers everybody who asks, until all are there.
+impl Rendezvous {
+    /// Rank 0: answers the other ranks until all have joined.
     fn lead(self, is_host: bool) -> Result<Store, FabricError> {
-        let name = identity::fresh_word();
-        let room = self.room(&name)?;
-        self.announce(&room)?;
+        let name = nonce();
+        let namespace = self.namespace(&name)?;
+        self.announce(&namespace)?;
         let mut answered = vec![String::new(); self.size];
         let mut absent: Vec<usize> = (1..self.size).collect();
-        let mut looked_for_ended = Instant::now();
+        let mut last_exit_check = Instant::now();
         let verdict = loop {
             for (rank, answered) in answered.iter_mut().enumerate().skip(1) {
                 self.answer(rank, &name, answered)?;
             }
-            absent = self.still_absent(&room, &absent)?;
+            absent = self.still_absent(&namespace, &absent)?;
             if absent.is_empty() {
-                break self.compare(&room)?;
+                break self.compare(&namespace)?;
             }
             let is_late = self.began.elapsed() > self.timeout;
-            if is_late || looked_for_ended.elapsed() > PERIOD * 25 {
-                looked_for_ended = Instant::now();
-                let missing = self.with_their_ends(&absent)?;
+            if is_late || last_exit_check.elapsed() > POLL_INTERVAL * 25 {
+                last_exit_check = Instant::now();
+                let missing = self.with_exits(&absent)?;
                 if is_late || missing.iter().any(|(_, ended)| ended.is_some()) {
                     break Verdict::Missing(missing);
                 }
             }
-            thread::sleep(PERIOD);
+            thread::sleep(POLL_INTERVAL);
         };
-        room.set("verdict", &serde_json::to_vec(&verdict).unwrap_or_default())?;
+        namespace.set("verdict", &serde_json::to_vec(&verdict).unwrap_or_default())?;
         let failed = !matches!(verdict, Verdict::Complete);
         if failed && is_host {
-            let heard: Vec<String> = (1..self.size).filter(|rank| !absent.contains(rank)).map(heard_key).collect();
-            let heard: Vec<&str> = heard.iter().map(String::as_str).collect();
-            if !heard.is_empty() {
-                _ = room.wait(&heard, FAREWELL);
+            let read: Vec<String> = (1..self.size).filter(|rank| !absent.contains(rank)).map(heard_key).collect();
+            let read: Vec<&str> = read.iter().map(String::as_str).collect();
+            if !read.is_empty() {
+                _ = namespace.wait(&read, FAILURE_TIMEOUT);
             }
         }
-        self.conclude(verdict, room)
+        self.conclude(verdict, namespace)
     }
 
-    /// Tells a rank that asks under which name the meeting is.
+    /// Answers a rank that asks for the name of the namespace.
     fn answer(&self, rank: usize, name: &str, answered: &mut String) -> Result<(), FabricError> {
         let key = ask_key(rank);
         if self.store.check(&[&key])? {
-            let word = String::from_utf8_lossy(&self.store.get(&key)?).into_owned();
-            if word != *answered {
-                self.store.set(&answer_key(&word), name.as_bytes())?;
-                *answered = word;
+            let nonce = String::from_utf8_lossy(&self.store.get(&key)?).into_owned();
+            if nonce != *answered {
+                self.store.set(&answer_key(&nonce), name.as_bytes())?;
+                *answered = nonce;
             }
         }
         Ok(())
     }
 
-    fn still_absent(&self, room: &Store, ranks: &[usize]) -> Result<Vec<usize>, FabricError> {
+    fn still_absent(&self, namespace: &Store, ranks: &[usize]) -> Result<Vec<usize>, FabricError> {
         let mut absent = Vec::new();
         for &rank in ranks {
-            if !room.check(&[&arrived_key(rank)])? {
+            if !namespace.check(&[&arrived_key(rank)])? {
                 absent.push(rank);
             }
         }
         Ok(absent)
     }
 
-    fn with_their_ends(&self, ranks: &[usize]) -> Result<Vec<(usize, Option<String>)>, FabricError> {
-        ranks.iter().map(|rank| Ok((*rank, self.end_of(*rank)?))).collect()
+    fn with_exits(&self, ranks: &[usize]) -> Result<Vec<(usize, Option<String>)>, FabricError> {
+        ranks.iter().map(|rank| Ok((*rank, self.exit_of(*rank)?))).collect()
     }
 
-    /// How a rank has ended, if the launcher says so.
-    fn end_of(&self, rank: usize) -> Result<Option<String>, FabricError> {
+    /// How a rank exited, if the launcher has published it.
+    fn exit_of(&self, rank: usize) -> Result<Option<String>, FabricError> {
         let (Some(token), key) = (&self.token, ended_key(rank)) else { return Ok(None) };
         if !self.store.check(&[&key])? {
             return Ok(None);
         }
-        let noted = self.store.get(&key)?;
-        let how = token.open(&key, &noted).map(String::from_utf8_lossy);
-        Ok(how.map(|how| how.chars().take(LONGEST_END).collect()))
+        let published = self.store.get(&key)?;
+        let how = token.verify(&key, &published).map(String::from_utf8_lossy);
+        Ok(how.map(|how| how.chars().take(MAX_DESCRIPTION_LENGTH).collect()))
     }
 
-    /// Compares what the ranks say of themselves with what rank 0 is.
-    fn compare(&self, room: &Store) -> Result<Verdict, FabricError> {
+    /// Compares the identities of the other ranks with that of rank 0.
+    fn compare(&self, namespace: &Store) -> Result<Verdict, FabricError> {
         for rank in 1..self.size {
-            if room.add(&count_key(rank), 0)? > 1 {
+            if namespace.add(&count_key(rank), 0)? > 1 {
                 return Ok(Verdict::Differ(format!(
-                    "two processes say that they are rank {rank}; give every process a RANK of its own"
+                    "two processes have rank {rank}; give every process a RANK of its own"
                 )));
             }
-            let Ok(card) = serde_json::from_slice::<Card>(&room.get(&arrived_key(rank))?) else {
-                return Ok(Verdict::Differ(format!("rank {rank} is not a process of this version of Fulgurite")));
+            let Ok(identity) = serde_json::from_slice::<Identity>(&namespace.get(&arrived_key(rank))?) else {
+                return Ok(Verdict::Differ(format!(
+                    "rank {rank} is not a process of this version of Fulgurite; start the same program everywhere"
+                )));
             };
-            let differences = self.card.differences(&card);
+            let differences = self.identity.differences(&identity);
             if !differences.is_empty() {
                 return Ok(Verdict::Differ(format!(
-                    "rank 0 (process {} on {}) and rank {rank} (process {} on {}) are not of one run: they differ in {}; \
+                    "rank 0 (process {} on {}) and rank {rank} (process {} on {}) do not belong to the same run: they differ in {}; \
                      start the same program in the same way everywhere",
-                    self.card.process,
-                    self.card.host,
-                    card.process,
-                    card.host,
+                    self.identity.process,
+                    self.identity.host,
+                    identity.process,
+                    identity.host,
                     differences.join(", ")
                 )));
             }
@@ -334,44 +338,47 @@ impl Meeting {
         Ok(Verdict::Complete)
     }
 
-    /// Every other rank: asks, comes, and waits for what rank 0 says.
+    /// The other ranks: ask for the namespace, join it, and wait for the verdict of rank 0.
     fn follow(self) -> Result<Store, FabricError> {
-        let word = identity::fresh_word();
-        self.store.set(&ask_key(self.rank), word.as_bytes())?;
-        let answer = answer_key(&word);
+        let nonce = nonce();
+        self.store.set(&ask_key(self.rank), nonce.as_bytes())?;
+        let answer = answer_key(&nonce);
         loop {
             let left = self.timeout.saturating_sub(self.began.elapsed());
             if self.store.wait(&[&answer], left.min(Duration::from_secs(1))).is_ok() {
                 break;
             }
-            let missing = self.with_their_ends(&[0])?;
+            let missing = self.with_exits(&[0])?;
             if left.is_zero() || missing[0].1.is_some() {
                 return self.conclude(Verdict::Missing(missing), self.store.clone());
             }
         }
-        let room = self.room(&String::from_utf8_lossy(&self.store.get(&answer)?))?;
-        self.announce(&room)?;
+        let namespace = self.namespace(&String::from_utf8_lossy(&self.store.get(&answer)?))?;
+        self.announce(&namespace)?;
         let left = self.timeout.saturating_sub(self.began.elapsed()) + MARGIN;
-        room.wait(&["verdict"], left)?;
-        let verdict = serde_json::from_slice(&room.get("verdict")?);
-        room.set(&heard_key(self.rank), b"")?;
-        let verdict =
-            verdict.unwrap_or_else(|error| Verdict::Differ(format!("rank 0 is of another version ({error})")));
-        self.conclude(verdict, room)
+        namespace.wait(&["verdict"], left)?;
+        let verdict = serde_json::from_slice(&namespace.get("verdict")?);
+        namespace.set(&heard_key(self.rank), b"")?;
+        let verdict = verdict.unwrap_or_else(|error| {
+            Verdict::Differ(format!(
+                "rank 0 runs another version of Fulgurite ({error}); start the same program everywhere"
+            ))
+        });
+        self.conclude(verdict, namespace)
     }
 
-    fn announce(&self, room: &Store) -> Result<(), FabricError> {
-        room.add(&count_key(self.rank), 1)?;
-        Ok(room.set(&arrived_key(self.rank), &serde_json::to_vec(&self.card).unwrap_or_default())?)
+    fn announce(&self, namespace: &Store) -> Result<(), FabricError> {
+        namespace.add(&count_key(self.rank), 1)?;
+        Ok(namespace.set(&arrived_key(self.rank), &serde_json::to_vec(&self.identity).unwrap_or_default())?)
     }
 
-    fn room(&self, name: &str) -> Result<Store, FabricError> {
+    fn namespace(&self, name: &str) -> Result<Store, FabricError> {
         Ok(self.store.prefixed(&format!("fulgurite/run/{name}"))?)
     }
 
-    fn conclude(&self, verdict: Verdict, room: Store) -> Result<Store, FabricError> {
+    fn conclude(&self, verdict: Verdict, namespace: Store) -> Result<Store, FabricError> {
         match verdict {
-            Verdict::Complete => Ok(room),
+            Verdict::Complete => Ok(namespace),
             Verdict::Missing(missing) => Err(FabricError::MissingRanks {
                 missing,
                 world_size: self.size,
@@ -387,8 +394,8 @@ fn ask_key(rank: usize) -> String {
     format!("fulgurite/ask/{rank}")
 }
 
-fn answer_key(word: &str) -> String {
-    format!("fulgurite/answer/{word}")
+fn answer_key(nonce: &str) -> String {
+    format!("fulgurite/answer/{nonce}")
 }
 
 fn arrived_key(rank: usize) -> String {

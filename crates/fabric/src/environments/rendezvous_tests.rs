@@ -1,4 +1,4 @@
-//! Meetings of threads.
+//! Rendezvous of threads.
 
 use std::thread::{self, JoinHandle};
 
@@ -31,12 +31,12 @@ fn environment(agent: &Store, rank: usize, size: usize) -> Agent {
     Agent(Place { main_port: agent.port(), world_size: size, global_rank: rank, local_rank: rank, ..Place::alone() })
 }
 
-/// Meets as one rank, and tells of the store's `note`, which rank 0 sets.
+/// Joins as one rank, and returns the `note` of the store, which rank 0 sets.
 fn rank(agent: &Store, rank: usize, size: usize, fact: &str, timeout: f64) -> JoinHandle<String> {
     let (environment, fact) = (environment(agent, rank, size), fact.to_owned());
     thread::spawn(move || {
         let timeout = Duration::from_secs_f64(timeout);
-        match meet(&environment, &[("fact", &fact)], timeout, None) {
+        match join(&environment, &[("fact", &fact)], timeout, None) {
             Ok(store) => {
                 if rank == 0 {
                     store.set("note", fact.as_bytes()).unwrap();
@@ -53,7 +53,7 @@ fn outcomes(ranks: impl IntoIterator<Item = JoinHandle<String>>) -> Vec<String> 
 }
 
 #[test]
-fn all_come_again_and_again() {
+fn all_ranks_join_repeatedly() {
     let agent = agent();
     for attempt in ["first", "second", "third"] {
         let ranks: Vec<_> = (0..4).map(|n| rank(&agent, n, 4, attempt, 60.0)).collect();
@@ -62,15 +62,15 @@ fn all_come_again_and_again() {
     assert_eq!(outcomes([rank(&agent, 0, 1, "alone", 60.0)]), ["alone"]);
 }
 
-/// In the attempt before, rank 1 came, and rank 2 asked; both answers are no answers to those that come now.
+/// In an earlier attempt, rank 1 joined and rank 2 asked; the answers to them are not accepted in this attempt.
 #[test]
-fn what_an_earlier_attempt_left_is_passed_over() {
+fn keys_of_an_earlier_attempt_are_ignored() {
     let agent = agent();
     let earlier = [rank(&agent, 0, 3, "a", 0.5), rank(&agent, 1, 3, "a", 0.5)];
     assert!(outcomes(earlier).iter().all(|outcome| outcome.contains("rank 2 of 3 did not connect")));
-    agent.set(&ask_key(2), b"an old word").unwrap();
-    agent.set(&answer_key("an old word"), b"an old room").unwrap();
-    // Those who follow are first, and must wait for a rank 0 of their own.
+    agent.set(&ask_key(2), b"an old nonce").unwrap();
+    agent.set(&answer_key("an old nonce"), b"an old namespace").unwrap();
+    // The other ranks start first, and must wait for the rank 0 of this attempt.
     let others = [rank(&agent, 1, 3, "b", 60.0), rank(&agent, 2, 3, "b", 60.0)];
     thread::sleep(Duration::from_millis(100));
     let first = rank(&agent, 0, 3, "b", 60.0);
@@ -79,7 +79,7 @@ fn what_an_earlier_attempt_left_is_passed_over() {
 }
 
 #[test]
-fn those_who_do_not_come_are_named() {
+fn missing_ranks_are_named() {
     let agent = agent();
     let port = agent.port().unwrap();
     let ranks = [rank(&agent, 0, 5, "", 0.5), rank(&agent, 3, 5, "", 60.0)];
@@ -92,46 +92,50 @@ fn those_who_do_not_come_are_named() {
     assert!(outcome.starts_with("error: rank 0 of 2 did not connect to"), "{outcome}");
 }
 
-/// The launcher knows that they will not come, so nobody waits for a minute; a stranger who says so is not believed.
+/// The launcher reports that they have exited, so no rank waits for a minute; reports of other processes are ignored.
 #[test]
-fn only_the_launcher_says_who_has_ended() {
+fn only_the_launcher_reports_exited_ranks() {
     let (agent, token) = (agent(), RunToken::random().unwrap());
-    let room = agent.prefixed(&token.room()).unwrap();
+    let namespace = agent.prefixed(&token.namespace()).unwrap();
     let lead = |timeout| {
         let first = environment(&agent, 0, 3);
-        meet(&first, &[], Duration::from_secs_f64(timeout), Some(token.clone())).unwrap_err().to_string()
+        join(&first, &[], Duration::from_secs_f64(timeout), Some(token.clone())).unwrap_err().to_string()
     };
     let key = ended_key(2);
-    let other = RunToken::random().unwrap().seal(&key, b"is gone");
-    for (store, value) in [(&agent, &b"is gone"[..]), (&room, b"is gone"), (&room, &other), (&agent, &other)] {
+    let other = RunToken::random().unwrap().sign(&key, b"is gone");
+    for (store, value) in [(&agent, &b"is gone"[..]), (&namespace, b"is gone"), (&namespace, &other), (&agent, &other)]
+    {
         store.set(&key, value).unwrap();
     }
     let outcome = lead(0.5);
     assert!(outcome.starts_with("ranks 1, 2 of 3 did not connect to"), "{outcome}");
-    room.set(&ended_key(1), &token.seal(&ended_key(1), b"exited with code 0")).unwrap();
+    namespace.set(&ended_key(1), &token.sign(&ended_key(1), b"exited with code 0")).unwrap();
     let outcome = lead(60.0);
     assert!(outcome.starts_with("ranks 1 (which exited with code 0), 2 of 3 did not connect to"), "{outcome}");
 }
 
-/// Whoever has the port takes the connection, and says nothing; or answers at first.
+/// Another program at the port accepts the connection and does not respond.
 #[test]
-fn who_says_nothing_holds_nobody() {
+fn a_silent_server_does_not_block() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let place = Place { main_port: Some(port), world_size: 2, global_rank: 1, local_rank: 1, ..Place::alone() };
     let began = Instant::now();
-    let error = meet(&Agent(place), &[], Duration::from_secs(1), None).unwrap_err().to_string();
+    let error = join(&Agent(place), &[], Duration::from_secs(1), None).unwrap_err().to_string();
     assert!(began.elapsed() < Duration::from_secs(30), "{error} after {:?}", began.elapsed());
     assert!(error.contains(&format!("127.0.0.1:{port}")), "{error}");
 }
 
 #[test]
-fn those_who_differ_are_told_in_what() {
+fn differences_are_named() {
     let agent = agent();
     let ranks = [rank(&agent, 0, 3, "a", 60.0), rank(&agent, 1, 3, "a", 60.0), rank(&agent, 2, 3, "b", 60.0)];
     for outcome in outcomes(ranks) {
         assert!(outcome.contains(") and rank 2 (process "), "{outcome}");
-        assert!(outcome.contains(" are not of one run: they differ in fact (a and b); start the same"), "{outcome}");
+        assert!(
+            outcome.contains(" do not belong to the same run: they differ in fact (a and b); start the same"),
+            "{outcome}"
+        );
     }
     let ranks = [rank(&agent, 0, 2, "a", 60.0), rank(&agent, 1, 3, "a", 60.0)];
     for outcome in outcomes(ranks) {
@@ -143,13 +147,13 @@ fn those_who_differ_are_told_in_what() {
 fn two_with_the_same_rank() {
     let agent = agent();
     let first = rank(&agent, 0, 3, "", 60.0);
-    // One that says it is rank 1, and then another.
-    agent.set(&ask_key(1), b"a word").unwrap();
-    let name = String::from_utf8(agent.get(&answer_key("a word")).unwrap()).unwrap();
-    let room = agent.prefixed(&format!("fulgurite/run/{name}")).unwrap();
-    room.add(&count_key(1), 1).unwrap();
+    // One process that joins as rank 1, and then another.
+    agent.set(&ask_key(1), b"a nonce").unwrap();
+    let name = String::from_utf8(agent.get(&answer_key("a nonce")).unwrap()).unwrap();
+    let namespace = agent.prefixed(&format!("fulgurite/run/{name}")).unwrap();
+    namespace.add(&count_key(1), 1).unwrap();
     let others = [rank(&agent, 1, 3, "", 60.0), rank(&agent, 2, 3, "", 60.0)];
     for outcome in outcomes(others).into_iter().chain(outcomes([first])) {
-        assert!(outcome.contains("two processes say that they are rank 1"), "{outcome}");
+        assert!(outcome.contains("two processes have rank 1"), "{outcome}");
     }
 }

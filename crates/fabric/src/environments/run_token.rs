@@ -1,7 +1,7 @@
-//! [`RunToken`]: the secret by which the processes of a run tell each other's messages from those of strangers.
+//! [`RunToken`]: the secret with which the processes of a run authenticate their messages.
 //!
-//! c10d's store has no passwords: whoever reaches its port can read and set keys. What supervisors and ranks say to each
-//! other through it stands under a name that is made of the token, and what a run may end by is signed with it.
+//! The store of c10d has no authentication: every process that reaches its port can read and set keys. Supervisors and ranks
+//! therefore use keys with a prefix derived from the token, and messages that can end a run are signed with it.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -9,84 +9,89 @@ use sha2::Sha256;
 use super::{SUPERVISOR, is_supervised};
 use crate::FabricError;
 
-/// Holds the token. Ranks are told it by the supervisor; for supervisors of several nodes, and for ranks that somebody
-/// else starts, the user may set it to the same text everywhere.
+/// The environment variable with the token. The supervisor sets it for its ranks; for supervisors of several nodes, and for
+/// ranks of an external launcher, the user may set it to the same text everywhere.
 pub const RUN_TOKEN: &str = "FULGURITE_RUN_TOKEN";
 
-/// Shorter ones can be guessed.
-const SHORTEST: usize = 16;
-/// Of a token that is made here, in bytes.
-const LENGTH: usize = 32;
-/// Of a signature, in bytes.
-const SIGNATURE: usize = 32;
+/// The minimum length; shorter tokens can be guessed.
+const MIN_LENGTH: usize = 16;
+/// The length of a generated token, in bytes.
+const GENERATED_LENGTH: usize = 32;
+/// The length of a signature, in bytes.
+const SIGNATURE_LENGTH: usize = 32;
 
 /// A secret of the processes of one run.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct RunToken(String);
 
 impl RunToken {
-    /// The token that this process was given, if any. That of a rank is not that of a program which the rank starts.
+    /// The token in the environment of this process, if any. A program that a rank starts ignores the token of the rank.
     pub(crate) fn given() -> Result<Option<RunToken>, FabricError> {
         if std::env::var_os(SUPERVISOR).is_some() && !is_supervised() {
             return Ok(None);
         }
         let Some(text) = std::env::var_os(RUN_TOKEN) else { return Ok(None) };
-        let unreadable = || FabricError::environment(format!("the environment variable {RUN_TOKEN} is no UTF-8 text"));
+        let unreadable = || {
+            FabricError::environment(format!(
+                "the environment variable {RUN_TOKEN} is not valid UTF-8; set it to ASCII text, or unset it"
+            ))
+        };
         RunToken::parse(text.to_str().ok_or_else(unreadable)?.trim())
     }
 
     fn parse(text: &str) -> Result<Option<RunToken>, FabricError> {
         match text.len() {
             0 => Ok(None),
-            1..SHORTEST => Err(FabricError::environment(format!(
+            1..MIN_LENGTH => Err(FabricError::environment(format!(
                 "the environment variable {RUN_TOKEN} has {} characters, which can be guessed; set it to at least \
-                 {SHORTEST} random ones, the same for all processes of the run, or unset it",
+                 {MIN_LENGTH} random characters, the same for all processes of the run, or unset it",
                 text.len()
             ))),
             _ => Ok(Some(RunToken(text.to_owned()))),
         }
     }
 
-    /// A token that nobody knows.
+    /// Generates a token.
     pub(crate) fn random() -> Result<RunToken, FabricError> {
-        let mut bytes = [0_u8; LENGTH];
-        getrandom::fill(&mut bytes)
-            .map_err(|error| FabricError::launch(format!("the system has no random numbers: {error}")))?;
+        let mut bytes = [0_u8; GENERATED_LENGTH];
+        getrandom::fill(&mut bytes).map_err(|error| {
+            FabricError::launch(format!("the random number generator of the system failed: {error}"))
+        })?;
         Ok(RunToken(hex(&bytes)))
     }
 
-    /// What the first node of the run said, if it is what [`random`](RunToken::random) makes.
-    pub(crate) fn heard(text: &[u8]) -> Option<RunToken> {
-        let is_one = text.len() == 2 * LENGTH && text.iter().all(u8::is_ascii_hexdigit);
-        std::str::from_utf8(text).ok().filter(|_| is_one).map(|text| RunToken(text.to_owned()))
+    /// The token that the first node published, if it has the format of [`random`](RunToken::random).
+    pub(crate) fn parse_published(text: &[u8]) -> Option<RunToken> {
+        let is_token = text.len() == 2 * GENERATED_LENGTH && text.iter().all(u8::is_ascii_hexdigit);
+        std::str::from_utf8(text).ok().filter(|_| is_token).map(|text| RunToken(text.to_owned()))
     }
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// A prefix of keys that only the processes of the run know.
-    pub(crate) fn room(&self) -> String {
+    /// A prefix for keys of the store that only the processes of the run know.
+    pub(crate) fn namespace(&self) -> String {
         format!("fulgurite/{}", hex(&self.signature("room", &[])[..16]))
     }
 
-    /// The message, so that [`open`](RunToken::open) knows it for one of the run's, said under this key.
-    pub(crate) fn seal(&self, key: &str, message: &[u8]) -> Vec<u8> {
+    /// Signs a message for this key; [`verify`](RunToken::verify) checks the signature.
+    pub(crate) fn sign(&self, key: &str, message: &[u8]) -> Vec<u8> {
         [&self.signature(key, message), message].concat()
     }
 
-    /// The message, unless somebody else made it, or for another key.
-    pub(crate) fn open<'m>(&self, key: &str, sealed: &'m [u8]) -> Option<&'m [u8]> {
-        let (signature, message) = sealed.split_at_checked(SIGNATURE)?;
+    /// The message, if it was signed with this token for this key.
+    pub(crate) fn verify<'m>(&self, key: &str, signed: &'m [u8]) -> Option<&'m [u8]> {
+        let (signature, message) = signed.split_at_checked(SIGNATURE_LENGTH)?;
         self.mac(key, message)?.verify_slice(signature).ok()?;
         Some(message)
     }
 
-    fn signature(&self, key: &str, message: &[u8]) -> [u8; SIGNATURE] {
-        self.mac(key, message).map_or([0; SIGNATURE], |mac| mac.finalize().into_bytes().into())
+    fn signature(&self, key: &str, message: &[u8]) -> [u8; SIGNATURE_LENGTH] {
+        self.mac(key, message).map_or([0; SIGNATURE_LENGTH], |mac| mac.finalize().into_bytes().into())
     }
 
-    /// `None` never: HMAC takes keys of any length.
+    /// Never `None`: HMAC accepts keys of any length.
     fn mac(&self, key: &str, message: &[u8]) -> Option<Hmac<Sha256>> {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_bytes()).ok()?;
         mac.update(&(key.len() as u64).to_le_bytes());
@@ -96,7 +101,7 @@ impl RunToken {
     }
 }
 
-/// A secret is not shown.
+/// Does not print the secret.
 impl std::fmt::Debug for RunToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("RunToken")
@@ -112,24 +117,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_has_the_token_is_believed() {
+    fn only_messages_signed_with_the_token_are_accepted() {
         let (ours, theirs) = (RunToken::random().unwrap(), RunToken::random().unwrap());
-        let sealed = ours.seal("failed", b"rank 1 died");
-        assert_eq!(ours.open("failed", &sealed), Some(&b"rank 1 died"[..]));
-        let heard = RunToken::heard(ours.as_str().as_bytes()).unwrap();
-        assert_eq!(heard.open("failed", &sealed), Some(&b"rank 1 died"[..]));
-        assert_eq!(RunToken::heard(b"short"), None);
-        assert_eq!(RunToken::heard(&[b'a'; 1000]), None);
-        assert_eq!(theirs.open("failed", &sealed), None);
-        assert_eq!(ours.open("ended", &sealed), None);
-        for index in 0..sealed.len() {
-            let mut changed = sealed.clone();
+        let signed = ours.sign("failed", b"rank 1 died");
+        assert_eq!(ours.verify("failed", &signed), Some(&b"rank 1 died"[..]));
+        let published = RunToken::parse_published(ours.as_str().as_bytes()).unwrap();
+        assert_eq!(published.verify("failed", &signed), Some(&b"rank 1 died"[..]));
+        assert_eq!(RunToken::parse_published(b"short"), None);
+        assert_eq!(RunToken::parse_published(&[b'a'; 1000]), None);
+        assert_eq!(theirs.verify("failed", &signed), None);
+        assert_eq!(ours.verify("ended", &signed), None);
+        for index in 0..signed.len() {
+            let mut changed = signed.clone();
             changed[index] ^= 1;
-            assert_eq!(ours.open("failed", &changed), None);
-            assert_eq!(ours.open("failed", &sealed[..index]), None);
+            assert_eq!(ours.verify("failed", &changed), None);
+            assert_eq!(ours.verify("failed", &signed[..index]), None);
         }
-        assert_ne!(ours.room(), theirs.room());
-        assert!(!ours.room().contains(ours.as_str()));
+        assert_ne!(ours.namespace(), theirs.namespace());
+        assert!(!ours.namespace().contains(ours.as_str()));
         assert_eq!(format!("{ours:?}"), "RunToken");
     }
 

@@ -1,4 +1,4 @@
-//! The SLURM scheduler: tasks that `srun` started, and the job they are part of.
+//! The SLURM scheduler: tasks that `srun` started, and the job they belong to.
 
 use std::process::Command;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use crate::FabricError;
 
 const NAME: &str = "SLURM";
 
-/// How often `scontrol` is asked, and how long it may rest in between.
+/// How often `scontrol` is tried, and the pause between attempts, which grows with each.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// A task that `srun` started.
 ///
-/// The main address is `MASTER_ADDR`, or the first host of the step; the port is `MASTER_PORT`, or 15000 and the last
-/// four digits of the job's id.
+/// The main address is `MASTER_ADDR`, or the first host of the step; the port is `MASTER_PORT`, or 15000 plus
+/// the last four digits of the job id.
 #[derive(Debug, Clone)]
 pub struct SlurmEnvironment {
     place: Place,
@@ -58,17 +58,17 @@ impl ClusterEnvironment for SlurmEnvironment {
     }
 }
 
-/// A number that `srun` tells each task.
+/// A number that `srun` sets for each task.
 fn of_task(variables: &Variables<'_>, name: &str) -> Result<usize, FabricError> {
     variables.number(name)?.ok_or_else(|| {
         FabricError::environment(format!(
-            "SLURM_NTASKS says that this is a job of SLURM, and {name} is not set, so `srun` did not start this process; \
-             put `srun` before the program, or name the job `interactive`"
+            "SLURM_NTASKS indicates a SLURM job, but {name} is not set, so `srun` did not start this process; start the \
+             program with `srun`, or name the job `interactive`"
         ))
     })
 }
 
-/// Tasks on each node: what the job asked for, or what the scheduler made of `--ntasks` if that is even.
+/// The number of tasks on each node: as the job requested it, or as the scheduler distributed `--ntasks` if that is even.
 fn tasks_per_node(variables: &Variables<'_>, world_size: usize) -> Result<Option<Told>, FabricError> {
     const REMEDY: &str = "--ntasks-per-node";
     if let Some(count) = variables.number("SLURM_NTASKS_PER_NODE")? {
@@ -79,19 +79,19 @@ fn tasks_per_node(variables: &Variables<'_>, world_size: usize) -> Result<Option
     }
     for by in ["SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"] {
         let Some(text) = variables.text(by) else { continue };
-        // `4(x2)`: four on each of two nodes; `4,2`: not as many on each.
+        // `4(x2)`: four on each of two nodes; `4,2`: an uneven distribution.
         let count = text.split('(').next().and_then(|count| count.parse().ok());
         if let Some(count) = count.filter(|_| !text.contains(',')) {
             return Ok(Some(Told { count, by, remedy: REMEDY }));
         }
         return Err(FabricError::environment(format!(
-            "SLURM put {world_size} tasks on nodes unevenly ({by}={text}), and a run needs as many on each; use \
-             `--ntasks-per-node` instead of `--ntasks`"
+            "SLURM distributed {world_size} tasks unevenly over the nodes ({by}={text}), but a run needs the same number \
+             on each; use `--ntasks-per-node` instead of `--ntasks`"
         )));
     }
     Err(FabricError::environment(format!(
-        "SLURM_NTASKS={world_size} does not say how many tasks there are on each node, which `devices` has to agree \
-         with; use `--ntasks-per-node` instead of `--ntasks={world_size}`"
+        "SLURM_NTASKS={world_size} does not specify the number of tasks on each node, which `devices` must match; \
+         use `--ntasks-per-node` instead of `--ntasks={world_size}`"
     )))
 }
 
@@ -111,7 +111,7 @@ fn main_port(variables: &Variables<'_>) -> Result<u16, FabricError> {
     Ok(last_four.map_or(DEFAULT_PORT, |digits| 15000 + digits))
 }
 
-/// The first host of SLURM's notation: `rack[1-2]node[03,07-09]-ib,login` begins with `rack1node03-ib`.
+/// The first host of a list in SLURM's notation: `rack[1-2]node[03,07-09]-ib,login` begins with `rack1node03-ib`.
 pub(crate) fn first_host(list: &str) -> String {
     let mut host = String::new();
     let mut chars = list.trim_start().chars();
@@ -128,22 +128,22 @@ pub(crate) fn first_host(list: &str) -> String {
     host
 }
 
-/// Somebody at a terminal within a job, and not the job itself.
+/// Whether this is an interactive shell within a job rather than the job itself.
 fn is_interactive(variables: &Variables<'_>) -> bool {
     matches!(variables.text("SLURM_JOB_NAME").as_deref(), Some("bash" | "interactive"))
 }
 
-/// The job that this process is part of.
+/// The job that this process belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlurmJob {
     id: String,
-    /// What `scontrol` calls it: a task of an array is named by both.
+    /// The id that `scontrol` expects: a task of an array is identified by the ids of the array and of the task.
     name: String,
 }
 
 impl SlurmJob {
-    /// The job that `variable`, which looks a variable up, is about. `None` outside a job, and at a terminal within
-    /// one.
+    /// The job that the variables describe, which `variable` looks up. `None` outside a job, and in an interactive shell
+    /// within one.
     pub fn of(variable: &dyn Fn(&str) -> Option<String>) -> Option<SlurmJob> {
         let variables = Variables::new(variable);
         let id = variables.text("SLURM_JOB_ID")?;
@@ -171,28 +171,28 @@ impl SlurmJob {
     ///
     /// # Errors
     ///
-    /// Fails if `scontrol` does, three times; the error has its output.
+    /// Fails if `scontrol` cannot be run, or if it fails three times; the error contains its output.
     pub fn requeue(&self) -> Result<(), String> {
-        let mut answer = String::new();
+        let mut error = String::new();
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 thread::sleep(PAUSE * attempt);
             }
             let output = match Command::new("scontrol").args(["requeue", &self.name]).output() {
                 Ok(output) => output,
-                Err(error) => return Err(format!("`scontrol` cannot be run: {error}")),
+                Err(cause) => return Err(format!("`scontrol` cannot be run: {cause}")),
             };
             if output.status.success() {
                 return Ok(());
             }
-            let said = String::from_utf8_lossy(&output.stderr);
-            answer = format!("`scontrol requeue {}` ended with {}: {}", self.name, output.status, said.trim());
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            error = format!("`scontrol requeue {}` failed with {}: {}", self.name, output.status, stderr.trim());
         }
-        Err(format!("{answer} ({ATTEMPTS} attempts)"))
+        Err(format!("{error} ({ATTEMPTS} attempts)"))
     }
 }
 
-/// As `scontrol` calls it.
+/// The id that `scontrol` expects.
 impl fmt::Display for SlurmJob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)

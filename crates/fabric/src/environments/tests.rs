@@ -1,4 +1,4 @@
-//! What is made of environment variables, a line each.
+//! The environment that is detected from environment variables, a line each.
 
 use expect_test::{Expect, expect};
 
@@ -9,7 +9,7 @@ fn lookup(words: &str) -> impl Fn(&str) -> Option<String> + '_ {
     move |name| words.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
 }
 
-/// The environment in a line, and what it says to `devices` and `num_nodes`.
+/// The environment in a line, and the result of validating `devices` and `num_nodes`.
 fn seen(words: &str, devices: usize, num_nodes: usize) -> String {
     let environment = match detect(&lookup(words)) {
         Ok(environment) => environment,
@@ -73,21 +73,21 @@ fn torchrun() {
         (4, 1),
         &expect![[r#"
         torchrun: rank 3/4 local 1 node 1 at first:29400, agent store
-        error: devices=4 was asked for, and torchrun says 2 (LOCAL_WORLD_SIZE); set devices=2, or change `torchrun --nproc-per-node`"#]],
+        error: devices=4 was asked for, but torchrun specifies 2 (LOCAL_WORLD_SIZE); set devices=2, or change `torchrun --nproc-per-node`"#]],
     );
     check(
         TORCHRUN,
         (2, 1),
         &expect![[r#"
         torchrun: rank 3/4 local 1 node 1 at first:29400, agent store
-        error: num_nodes=1 was asked for, and torchrun says 2 (GROUP_WORLD_SIZE); set num_nodes=2, or change `torchrun --nnodes`"#]],
+        error: num_nodes=1 was asked for, but torchrun specifies 2 (GROUP_WORLD_SIZE); set num_nodes=2, or change `torchrun --nnodes`"#]],
     );
     check(
         &with("WORLD_SIZE=3 RANK=2"),
         (2, 2),
         &expect![[r#"
         torchrun: rank 2/3 local 1 node 1 at first:29400, agent store
-        error: devices=2 and num_nodes=2 make 4 processes, and torchrun says 3 (WORLD_SIZE); change either"#]],
+        error: devices=2 and num_nodes=2 make 4 processes, but torchrun specifies 3 (WORLD_SIZE); change either of them"#]],
     );
     check(
         "TORCHELASTIC_RUN_ID=x RANK=0 LOCAL_RANK=0 WORLD_SIZE=1",
@@ -98,14 +98,14 @@ fn torchrun() {
         "TORCHELASTIC_RUN_ID=x RANK=0 WORLD_SIZE=1",
         (1, 1),
         &expect![
-            "error: LOCAL_RANK is not set, though other variables say that torchrun started this process; start it with torchrun as usual, or set LOCAL_RANK"
+            "error: LOCAL_RANK is not set, though other variables indicate that torchrun started this process; start it with torchrun as usual, or set LOCAL_RANK"
         ],
     );
     check(
         &with("RANK=4"),
         (2, 2),
         &expect![
-            "error: the environment variables RANK=4 and WORLD_SIZE=4 contradict each other: ranks go from 0 to 3"
+            "error: the environment variables RANK=4 and WORLD_SIZE=4 contradict each other: ranks range from 0 to 3"
         ],
     );
     check(
@@ -126,7 +126,7 @@ fn torchrun() {
         &with("LOCAL_RANK=2"),
         (2, 2),
         &expect![
-            "error: the local rank 2 and the environment variable LOCAL_WORLD_SIZE=2 contradict each other: local ranks go below that"
+            "error: the local rank 2 and the environment variable LOCAL_WORLD_SIZE=2 contradict each other: local ranks are less than that"
         ],
     );
 }
@@ -144,7 +144,7 @@ fn slurm() {
     check(&without("SLURM_JOB_ID"), (2, 2), &expect!["SLURM: rank 3/4 local 1 node 1 at gpu07:12910"]);
     check(&with("SLURM_JOB_ID=7"), (2, 2), &expect!["SLURM: rank 3/4 local 1 node 1 at gpu07:15007"]);
     check(&without("SLURM_NODELIST"), (2, 2), &expect!["SLURM: rank 3/4 local 1 node 1 at 127.0.0.1:18456"]);
-    // Somebody at a terminal.
+    // An interactive shell.
     check(
         &with("SLURM_JOB_NAME=bash"),
         (3, 1),
@@ -161,21 +161,21 @@ fn slurm() {
         (4, 2),
         &expect![[r#"
         SLURM: rank 3/4 local 1 node 1 at gpu07:18456
-        error: devices=4 was asked for, and SLURM says 2 (SLURM_NTASKS_PER_NODE); set devices=2, or change `--ntasks-per-node`"#]],
+        error: devices=4 was asked for, but SLURM specifies 2 (SLURM_NTASKS_PER_NODE); set devices=2, or change `--ntasks-per-node`"#]],
     );
     check(
         SLURM,
         (2, 1),
         &expect![[r#"
         SLURM: rank 3/4 local 1 node 1 at gpu07:18456
-        error: num_nodes=1 was asked for, and SLURM says 2 (SLURM_NNODES); set num_nodes=2, or change `--nodes`"#]],
+        error: num_nodes=1 was asked for, but SLURM specifies 2 (SLURM_NNODES); set num_nodes=2, or change `--nodes`"#]],
     );
     check(
         &without("SLURM_NNODES"),
         (2, 4),
         &expect![[r#"
         SLURM: rank 3/4 local 1 node 1 at gpu07:18456
-        error: devices=2 and num_nodes=4 make 8 processes, and SLURM says 4 (SLURM_NTASKS); change either"#]],
+        error: devices=2 and num_nodes=4 make 8 processes, but SLURM specifies 4 (SLURM_NTASKS); change either of them"#]],
     );
     // `--ntasks` alone.
     let alone = without("SLURM_NTASKS_PER_NODE");
@@ -183,7 +183,7 @@ fn slurm() {
         &alone,
         (2, 2),
         &expect![
-            "error: SLURM_NTASKS=4 does not say how many tasks there are on each node, which `devices` has to agree with; use `--ntasks-per-node` instead of `--ntasks=4`"
+            "error: SLURM_NTASKS=4 does not specify the number of tasks on each node, which `devices` must match; use `--ntasks-per-node` instead of `--ntasks=4`"
         ],
     );
     check(
@@ -195,7 +195,7 @@ fn slurm() {
         &format!("SLURM_TASKS_PER_NODE=3,1 {alone}"),
         (2, 2),
         &expect![
-            "error: SLURM put 4 tasks on nodes unevenly (SLURM_TASKS_PER_NODE=3,1), and a run needs as many on each; use `--ntasks-per-node` instead of `--ntasks`"
+            "error: SLURM distributed 4 tasks unevenly over the nodes (SLURM_TASKS_PER_NODE=3,1), but a run needs the same number on each; use `--ntasks-per-node` instead of `--ntasks`"
         ],
     );
     check(
@@ -208,7 +208,7 @@ fn slurm() {
         &without("SLURM_PROCID"),
         (2, 2),
         &expect![
-            "error: SLURM_NTASKS says that this is a job of SLURM, and SLURM_PROCID is not set, so `srun` did not start this process; put `srun` before the program, or name the job `interactive`"
+            "error: SLURM_NTASKS indicates a SLURM job, but SLURM_PROCID is not set, so `srun` did not start this process; start the program with `srun`, or name the job `interactive`"
         ],
     );
 }
@@ -243,19 +243,21 @@ fn lsf() {
         (4, 1),
         &expect![[r#"
         LSF: rank 3/4 local 1 node 1 at first:10321
-        error: num_nodes=1 was asked for, and LSF says 2 (LSB_DJOB_RANKFILE); set num_nodes=2, or change `bsub -nnodes`"#]],
+        error: num_nodes=1 was asked for, but LSF specifies 2 (LSB_DJOB_RANKFILE); set num_nodes=2, or change `bsub -nnodes`"#]],
     );
     check(
         &job(&hosts),
         (3, 2),
         &expect![[r#"
         LSF: rank 3/4 local 1 node 1 at first:10321
-        error: devices=3 and num_nodes=2 make 6 processes, and LSF says 4 (JSM_NAMESPACE_SIZE); change either"#]],
+        error: devices=3 and num_nodes=2 make 6 processes, but LSF specifies 4 (JSM_NAMESPACE_SIZE); change either of them"#]],
     );
     check(
         &job(&file("elsewhere", &["launch", "a", "b"])),
         (2, 2),
-        &expect!["error: this machine, HERE, is not one of the job's (a, b), which LSB_DJOB_RANKFILE lists"],
+        &expect![
+            "error: this machine, HERE, is not one of the hosts that LSB_DJOB_RANKFILE lists (a, b); start the program with `jsrun`"
+        ],
     );
     check(
         &job(&file("empty", &["launch"])),
@@ -283,7 +285,7 @@ fn mpi() {
         (4, 1),
         &expect![[r#"
         MPI: rank 1/2 local 1 node 0 at 127.0.0.1:free
-        error: devices=4 was asked for, and MPI says 2 (OMPI_COMM_WORLD_LOCAL_SIZE); set devices=2, or change `mpirun -n`"#]],
+        error: devices=4 was asked for, but MPI specifies 2 (OMPI_COMM_WORLD_LOCAL_SIZE); set devices=2, or change `mpirun -n`"#]],
     );
     // Two machines.
     let two = "OMPI_COMM_WORLD_RANK=5 OMPI_COMM_WORLD_SIZE=8 OMPI_COMM_WORLD_LOCAL_RANK=1 OMPI_COMM_WORLD_LOCAL_SIZE=4";
@@ -291,7 +293,7 @@ fn mpi() {
         two,
         (4, 2),
         &expect![
-            "error: MPI started 8 processes on several machines (OMPI_COMM_WORLD_SIZE=8), and MASTER_ADDR does not say where rank 0 is; use `mpirun -x MASTER_ADDR=HOST -x MASTER_PORT=29500 …` (Open MPI) or `mpiexec -genv MASTER_ADDR HOST …`"
+            "error: MPI started 8 processes on several machines (OMPI_COMM_WORLD_SIZE=8), but MASTER_ADDR, the address of rank 0, is not set; use `mpirun -x MASTER_ADDR=HOST -x MASTER_PORT=29500 …` (Open MPI) or `mpiexec -genv MASTER_ADDR HOST …`"
         ],
     );
     check(&format!("MASTER_ADDR=first {two}"), (4, 2), &expect!["MPI: rank 5/8 local 1 node 1 at first:12910"]);
@@ -300,7 +302,7 @@ fn mpi() {
         (4, 1),
         &expect![[r#"
         MPI: rank 5/8 local 1 node 1 at first:12910
-        error: devices=4 and num_nodes=1 make 4 processes, and MPI says 8 (OMPI_COMM_WORLD_SIZE); change either"#]],
+        error: devices=4 and num_nodes=1 make 4 processes, but MPI specifies 8 (OMPI_COMM_WORLD_SIZE); change either of them"#]],
     );
     check(
         &format!("SLURM_JOB_NODELIST=n[3-4] SLURM_NTASKS=2 SLURM_PROCID=1 {two}"),
@@ -317,7 +319,7 @@ fn mpi() {
         "PMI_RANK=2 PMI_SIZE=4",
         (4, 1),
         &expect![
-            "error: PMI_RANK=2 of MPI is there, and nothing says which process of its node this one is; set MPI_LOCALRANKID"
+            "error: MPI set PMI_RANK=2, but no variable specifies the local rank of this process; set MPI_LOCALRANKID"
         ],
     );
     check(
@@ -349,20 +351,20 @@ fn kubeflow() {
         (2, 3),
         &expect![[r#"
         Kubeflow: rank 1/3 local 0 node 1 at job-master-0:23456
-        error: devices=2 was asked for, and RANK=1 without LOCAL_RANK says that each pod is one process; set devices=1 and num_nodes=3, or use a TrainJob, whose pods start several processes"#]],
+        error: devices=2 was asked for, but RANK=1 without LOCAL_RANK means that each pod is one process; set devices=1 and num_nodes=3, or use a TrainJob, whose pods start several processes"#]],
     );
     check(
         process,
         (1, 2),
         &expect![[r#"
         Kubeflow: rank 1/3 local 0 node 1 at job-master-0:23456
-        error: num_nodes=2 was asked for, and Kubeflow says 3 (WORLD_SIZE); set num_nodes=3, or change `replicas`"#]],
+        error: num_nodes=2 was asked for, but Kubeflow specifies 3 (WORLD_SIZE); set num_nodes=3, or change `replicas`"#]],
     );
     check(
         "RANK=1 WORLD_SIZE=3",
         (1, 3),
         &expect![
-            "error: MASTER_ADDR is not set, though other variables say that Kubeflow started this process; start it with Kubeflow as usual, or set MASTER_ADDR"
+            "error: MASTER_ADDR is not set, though other variables indicate that Kubeflow started this process; start it with Kubeflow as usual, or set MASTER_ADDR"
         ],
     );
     let pod =
@@ -373,14 +375,14 @@ fn kubeflow() {
         (2, 2),
         &expect![[r#"
         Kubeflow: rank 4/8 local 0 node 1 at job-node-0-0.job:29500, starts processes
-        error: devices=2 was asked for, and Kubeflow says 4 (PET_NPROC_PER_NODE); set devices=4, or change `numProcPerNode`"#]],
+        error: devices=2 was asked for, but Kubeflow specifies 4 (PET_NPROC_PER_NODE); set devices=4, or change `numProcPerNode`"#]],
     );
     check(
         pod,
         (4, 1),
         &expect![[r#"
         Kubeflow: rank 4/8 local 0 node 1 at job-node-0-0.job:29500, starts processes
-        error: num_nodes=1 was asked for, and Kubeflow says 2 (PET_NNODES); set num_nodes=2, or change `numNodes`"#]],
+        error: num_nodes=1 was asked for, but Kubeflow specifies 2 (PET_NNODES); set num_nodes=2, or change `numNodes`"#]],
     );
     check(
         &format!("PET_NPROC_PER_NODE=gpu {pod}"),
@@ -396,14 +398,14 @@ fn kubeflow() {
         "PET_NNODES=2 PET_NPROC_PER_NODE=2",
         (2, 2),
         &expect![
-            "error: PET_NODE_RANK is not set, though other variables say that Kubeflow started this process; start it with Kubeflow as usual, or set PET_NODE_RANK"
+            "error: PET_NODE_RANK is not set, though other variables indicate that Kubeflow started this process; start it with Kubeflow as usual, or set PET_NODE_RANK"
         ],
     );
     check(
         "PET_NNODES=1:4 PET_NPROC_PER_NODE=2",
         (2, 2),
         &expect![
-            "error: PET_NNODES=1:4 asks for a changing number of nodes, which only `torchrun` can start; use a fixed number, or `torchrun --no-python` as the command"
+            "error: PET_NNODES=1:4 specifies an elastic number of nodes, which only `torchrun` supports; use a fixed number, or `torchrun --no-python` as the command"
         ],
     );
     // `torchrun` reads them itself.
@@ -415,7 +417,7 @@ fn kubeflow() {
 }
 
 #[test]
-fn nobody_and_by_hand() {
+fn unset_and_by_hand() {
     check("", (1, 1), &expect!["the environment: rank 0/1 local 0 node 0 at 127.0.0.1:free, starts processes"]);
     check("", (4, 1), &expect!["the environment: rank 0/1 local 0 node 0 at 127.0.0.1:free, starts processes"]);
     check(
@@ -433,59 +435,59 @@ fn nobody_and_by_hand() {
         (4, 1),
         &expect![[r#"
         the environment: rank 0/8 local 0 node 0 at 127.0.0.1:free, starts processes
-        error: devices=4 and num_nodes=1 make 4 processes, and the environment says 8 (WORLD_SIZE); change either"#]],
+        error: devices=4 and num_nodes=1 make 4 processes, but the environment specifies 8 (WORLD_SIZE); change either of them"#]],
     );
     check(
         "NODE_RANK=2",
         (4, 2),
         &expect![[r#"
         the environment: rank 0/1 local 0 node 2 at 127.0.0.1:free, starts processes
-        error: num_nodes=2 was asked for, and NODE_RANK=2 says that this is node 2 counted from 0; set num_nodes to the number of machines"#]],
+        error: num_nodes=2 was asked for, but NODE_RANK=2 means that this is node 2, counted from 0; set num_nodes to the number of machines"#]],
     );
     let by_hand = "RANK=1 LOCAL_RANK=1 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=6000";
-    check(by_hand, (2, 1), &expect!["whoever set LOCAL_RANK: rank 1/2 local 1 node 0 at 127.0.0.1:6000"]);
+    check(by_hand, (2, 1), &expect!["the launcher that set LOCAL_RANK: rank 1/2 local 1 node 0 at 127.0.0.1:6000"]);
     check(
         by_hand,
         (4, 1),
         &expect![[r#"
-        whoever set LOCAL_RANK: rank 1/2 local 1 node 0 at 127.0.0.1:6000
-        error: devices=4 and num_nodes=1 make 4 processes, and whoever set LOCAL_RANK says 2 (WORLD_SIZE); change either"#]],
+        the launcher that set LOCAL_RANK: rank 1/2 local 1 node 0 at 127.0.0.1:6000
+        error: devices=4 and num_nodes=1 make 4 processes, but the launcher that set LOCAL_RANK specifies 2 (WORLD_SIZE); change either of them"#]],
     );
     check(
         "LOCAL_RANK=1 WORLD_SIZE=2 MASTER_PORT=6000",
         (2, 1),
-        &expect!["whoever set LOCAL_RANK: rank 1/2 local 1 node 0 at 127.0.0.1:6000"],
+        &expect!["the launcher that set LOCAL_RANK: rank 1/2 local 1 node 0 at 127.0.0.1:6000"],
     );
     check(
         "LOCAL_RANK=1 NODE_RANK=1 LOCAL_WORLD_SIZE=2 WORLD_SIZE=4 MASTER_PORT=1",
         (2, 2),
-        &expect!["whoever set LOCAL_RANK: rank 3/4 local 1 node 1 at 127.0.0.1:1"],
+        &expect!["the launcher that set LOCAL_RANK: rank 3/4 local 1 node 1 at 127.0.0.1:1"],
     );
     check(
         "LOCAL_RANK=1 NODE_RANK=1 WORLD_SIZE=4 MASTER_PORT=1",
         (2, 2),
         &expect![
-            "error: LOCAL_RANK says that this process is one of several, and RANK is not set; set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT for every process, or unset LOCAL_RANK, and the program starts them itself"
+            "error: LOCAL_RANK indicates that this process is one of several, but RANK is not set; set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT for every process, or unset LOCAL_RANK to let the program start them itself"
         ],
     );
     check(
         "LOCAL_RANK=1 MASTER_PORT=6000",
         (2, 1),
         &expect![
-            "error: LOCAL_RANK says that this process is one of several, and WORLD_SIZE is not set; set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT for every process, or unset LOCAL_RANK, and the program starts them itself"
+            "error: LOCAL_RANK indicates that this process is one of several, but WORLD_SIZE is not set; set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT for every process, or unset LOCAL_RANK to let the program start them itself"
         ],
     );
     check(
         "LOCAL_RANK=1 WORLD_SIZE=2",
         (2, 1),
         &expect![
-            "error: LOCAL_RANK says that this process is one of several, and MASTER_PORT is not set; set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT for every process, or unset LOCAL_RANK, and the program starts them itself"
+            "error: LOCAL_RANK indicates that this process is one of several, but MASTER_PORT is not set; set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT for every process, or unset LOCAL_RANK to let the program start them itself"
         ],
     );
     check(
         "LOCAL_RANK=0 WORLD_SIZE=0",
         (1, 1),
-        &expect!["error: the environment variable WORLD_SIZE=0 means no process; set it to at least 1"],
+        &expect!["error: the environment variable WORLD_SIZE=0 specifies no process; set it to at least 1"],
     );
     check(
         "NODE_RANK=-1",
@@ -496,7 +498,7 @@ fn nobody_and_by_hand() {
     );
 }
 
-/// What the program's own launcher sets counts, wherever the launcher itself runs.
+/// The variables of the program's own launcher have precedence, wherever the launcher itself runs.
 #[test]
 fn supervised() {
     let rank = "FULGURITE_SUPERVISOR=77 RANK=1 LOCAL_RANK=1 NODE_RANK=0 WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 \
@@ -521,13 +523,13 @@ fn supervised() {
         (3, 1),
         &expect![[r#"
         the program's own launcher: rank 1/2 local 1 node 0 at 127.0.0.1:40000, agent store
-        error: devices=3 was asked for, and the program's own launcher says 2 (LOCAL_WORLD_SIZE); set devices=2, or change `LOCAL_WORLD_SIZE`"#]],
+        error: devices=3 was asked for, but the program's own launcher specifies 2 (LOCAL_WORLD_SIZE); set devices=2, or change `LOCAL_WORLD_SIZE`"#]],
     );
 }
 
-/// A rank, local rank or node beyond those there are, whoever says it.
+/// Ranks, local ranks and nodes that are out of range, in every environment.
 #[test]
-fn ranks_and_nodes_beyond_those_there_are() {
+fn ranks_and_nodes_out_of_range() {
     let by_hand = |more: &str| format!("{more} RANK=1 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=1 LOCAL_RANK=1");
     let torchrun = |more: &str| format!("{more} {TORCHRUN}");
     const SLURM: &str = "SLURM_NTASKS=2 SLURM_PROCID=1 SLURM_LOCALID=1 SLURM_NODEID=0 SLURM_NNODES=1 SLURM_JOB_ID=7 \
@@ -554,8 +556,8 @@ fn ranks_and_nodes_beyond_those_there_are() {
         (mpi("OMPI_COMM_WORLD_LOCAL_RANK=7"), "the local rank 7 and the environment variable OMPI_COMM_WORLD_SIZE=2"),
         (mpi("OMPI_COMM_WORLD_RANK=2"), "OMPI_COMM_WORLD_RANK=2 and OMPI_COMM_WORLD_SIZE=2 contradict each other"),
     ] {
-        let said = seen(&words, 2, 1);
-        assert!(said.starts_with("error: ") && said.contains(wrong), "{words}: {said}");
+        let error = seen(&words, 2, 1);
+        assert!(error.starts_with("error: ") && error.contains(wrong), "{words}: {error}");
     }
     assert!(!seen(&by_hand(""), 2, 1).contains("error"), "{}", seen(&by_hand(""), 2, 1));
 }

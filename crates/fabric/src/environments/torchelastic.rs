@@ -8,8 +8,8 @@ const NAME: &str = "torchrun";
 /// A process that `torchrun` started: `torchrun --nproc-per-node 2 --no-python ./program`.
 ///
 /// `torchrun` hosts the store itself (`TORCHELASTIC_USE_AGENT_STORE`), keeps it over restarts, and starts all processes
-/// again after a failure, up to `--max-restarts` times. [`record_failure`](super::record_failure) tells it why a process
-/// failed.
+/// again after a failure, up to `--max-restarts` times. [`record_failure`](super::record_failure) reports to it why a
+/// process failed.
 #[derive(Debug, Clone)]
 pub struct TorchElasticEnvironment {
     place: Place,
@@ -21,24 +21,24 @@ pub struct TorchElasticEnvironment {
 impl TorchElasticEnvironment {
     pub(crate) fn read(variables: &Variables<'_>) -> Result<Option<TorchElasticEnvironment>, FabricError> {
         let Some(run_id) = variables.text("TORCHELASTIC_RUN_ID") else { return Ok(None) };
-        let told = |by, remedy| -> Result<Option<Told>, FabricError> {
+        let count = |by, remedy| -> Result<Option<Told>, FabricError> {
             Ok(variables.number(by)?.map(|count| Told { count, by, remedy }))
         };
         let place = Place {
             main_address: variables.main_address().unwrap_or_else(|| {
-                tracing::warn!("MASTER_ADDR is not set, and taken to be 127.0.0.1");
+                tracing::warn!("MASTER_ADDR is not set; using 127.0.0.1");
                 "127.0.0.1".to_owned()
             }),
             main_port: Some(variables.main_port()?.unwrap_or_else(|| {
-                tracing::warn!("MASTER_PORT is not set, and taken to be {DEFAULT_PORT}");
+                tracing::warn!("MASTER_PORT is not set; using {DEFAULT_PORT}");
                 DEFAULT_PORT
             })),
             world_size: variables.required("WORLD_SIZE", NAME)?,
             global_rank: variables.required("RANK", NAME)?,
             local_rank: variables.required("LOCAL_RANK", NAME)?,
             node_rank: variables.number("GROUP_RANK")?.unwrap_or(0),
-            local_world_size: told("LOCAL_WORLD_SIZE", "torchrun --nproc-per-node")?,
-            num_nodes: told("GROUP_WORLD_SIZE", "torchrun --nnodes")?,
+            local_world_size: count("LOCAL_WORLD_SIZE", "torchrun --nproc-per-node")?,
+            num_nodes: count("GROUP_WORLD_SIZE", "torchrun --nnodes")?,
         };
         Ok(Some(TorchElasticEnvironment {
             place: place.checked("RANK", "WORLD_SIZE")?,

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use crate::FabricError;
 
-/// Environment variables, from wherever they come. An empty one counts as unset.
+/// Environment variables from any source. An empty one counts as unset.
 pub(crate) struct Variables<'a>(&'a dyn Fn(&str) -> Option<String>);
 
 impl<'a> Variables<'a> {
@@ -30,12 +30,12 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// A number that has to be there, because of what `environment` is recognized by.
+    /// A number that must be set, since `environment` has been detected.
     pub(crate) fn required(&self, name: &str, environment: &str) -> Result<usize, FabricError> {
         self.number(name)?.ok_or_else(|| missing(name, environment))
     }
 
-    /// The first of several names for the same number.
+    /// The first variable that is set among several names for the same number.
     pub(crate) fn first_number(&self, names: &[&'static str]) -> Result<Option<(usize, &'static str)>, FabricError> {
         for name in names {
             if let Some(number) = self.number(name)? {
@@ -55,7 +55,7 @@ impl<'a> Variables<'a> {
         self.text("MASTER_ADDR")
     }
 
-    /// Whether whoever started the ranks hosts their store.
+    /// Whether the launcher of the ranks hosts their store.
     pub(crate) fn uses_agent_store(&self) -> bool {
         self.text(super::USE_AGENT_STORE).as_deref() == Some("True")
     }
@@ -63,7 +63,7 @@ impl<'a> Variables<'a> {
 
 pub(crate) fn missing(name: &str, environment: &str) -> FabricError {
     FabricError::environment(format!(
-        "{name} is not set, though other variables say that {environment} started this process; start it with \
+        "{name} is not set, though other variables indicate that {environment} started this process; start it with \
          {environment} as usual, or set {name}"
     ))
 }

@@ -1,4 +1,4 @@
-//! What the supervisor hears while it waits: signals, and news of other nodes.
+//! The events that the supervisor waits for: signals, and reports from other nodes.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -14,77 +14,77 @@ use crate::FabricError;
 use crate::environments::run_token::RunToken;
 use crate::signals::{Inherited, Signal};
 
-/// A signal, and whether the ranks were sent it by whoever sent it here.
+/// A signal, and whether the same sender has sent it to the ranks as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(super) struct ReceivedSignal {
     pub signal: Signal,
-    pub reached_all: bool,
+    pub sent_to_all: bool,
 }
 
-impl Heard {
-    /// SIGUSR1 and SIGUSR2 mean what the ranks make of them.
-    pub(super) fn asks_for_the_end(self) -> bool {
+impl ReceivedSignal {
+    /// All but SIGUSR1 and SIGUSR2, whose meaning is up to the ranks.
+    pub(super) fn requests_termination(self) -> bool {
         !matches!(self.signal, Signal::User1 | Signal::User2)
     }
 }
 
-/// Something that the supervisor has to look at.
+/// An event that the supervisor handles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
-    /// A child may have ended.
+    /// A child may have exited.
     Child,
-    Signal(Heard),
-    /// The other nodes can be talked to; messages are signed with this.
-    Met(RunToken),
-    /// A rank of another node has died, or the node with the store.
-    Elsewhere(Failure),
+    Signal(ReceivedSignal),
+    /// The connection to the other nodes is established; messages are signed with this token.
+    Connected(RunToken),
+    /// A rank of another node has failed, or the node that hosts the store has.
+    RemoteFailure(Failure),
 }
 
-/// Listens while it lives.
+/// Receives events until it is dropped.
 pub(super) struct Listener {
-    heard: Receiver<Event>,
-    tell: Sender<Event>,
+    events: Receiver<Event>,
+    sender: Sender<Event>,
     handle: Handle,
 }
 
 impl Listener {
     pub(super) fn start() -> Result<Listener, FabricError> {
         let inherited = Inherited::read();
-        // What the program was started to ignore (`nohup`), the ranks ignore as well.
+        // Signals that the program was started to ignore (`nohup`) are ignored by the ranks as well.
         let wanted = Signal::ALL.into_iter().filter(|signal| !inherited.ignores(*signal)).map(Signal::number);
-        let failed = |error| FabricError::launch(format!("signals cannot be received: {error}"));
+        let failed = |error| FabricError::launch(format!("signal handlers cannot be installed: {error}"));
         let mut signals =
             SignalsInfo::<WithOrigin>::new(wanted.chain([SIGCHLD]).collect::<Vec<_>>()).map_err(failed)?;
         let handle = signals.handle();
-        let (tell, heard) = channel();
-        let signal = tell.clone();
+        let (sender, events) = channel();
+        let signals_sender = sender.clone();
         let listen = move || {
             for origin in signals.forever() {
-                if signal.send(interpret(&origin)).is_err() {
+                if signals_sender.send(interpret(&origin)).is_err() {
                     return;
                 }
             }
         };
         thread::Builder::new().name("fulgurite-signals".into()).spawn(listen).map_err(failed)?;
-        Ok(Listener { heard, tell, handle })
+        Ok(Listener { events, sender, handle })
     }
 
-    /// For others who have something to tell.
-    pub(super) fn teller(&self) -> Sender<Event> {
-        self.tell.clone()
+    /// A sender for other sources of events.
+    pub(super) fn sender(&self) -> Sender<Event> {
+        self.sender.clone()
     }
 
-    /// Waits until something happens, but not for longer than this.
-    pub(super) fn next(&self, patience: Duration) -> Option<Event> {
-        self.heard.recv_timeout(patience).ok()
+    /// Waits for the next event; `None` after the timeout.
+    pub(super) fn next(&self, timeout: Duration) -> Option<Event> {
+        self.events.recv_timeout(timeout).ok()
     }
 }
 
 fn interpret(origin: &Origin) -> Event {
     let signal = Signal::ALL.into_iter().find(|signal| signal.number() == origin.signal);
-    // A terminal sends its signals to all processes that it runs in the foreground.
-    let reached_all = origin.cause == Cause::Kernel;
-    signal.map_or(Event::Child, |signal| Event::Signal(Heard { signal, reached_all }))
+    // A terminal sends its signals to the whole foreground process group.
+    let sent_to_all = origin.cause == Cause::Kernel;
+    signal.map_or(Event::Child, |signal| Event::Signal(ReceivedSignal { signal, sent_to_all }))
 }
 
 impl Drop for Listener {

@@ -1,4 +1,4 @@
-//! [`LaunchPlan`]: which processes are started, and what they are told.
+//! [`LaunchPlan`]: which processes are started, and with which arguments and environment variables.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::FabricError;
 use crate::environments::run_token::RunToken;
 use crate::environments::{ClusterEnvironment, RUN_TOKEN, SUPERVISOR, USE_AGENT_STORE};
 
-/// Where the ranks of one node find each other.
+/// The rendezvous address of the ranks of a single node.
 const LOOPBACK: &str = "127.0.0.1";
 
 /// The processes to start on this machine: see [`launch`](super::launch).
@@ -24,7 +24,7 @@ pub struct LaunchPlan {
     pub(super) grace: Duration,
     pub(super) timeout: Duration,
     program: PathBuf,
-    /// What the program is called in its own arguments.
+    /// The name of the program in its own arguments (`argv[0]`).
     name: Option<OsString>,
     args: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
@@ -46,13 +46,15 @@ impl LaunchPlan {
             return Err(FabricError::NoDevice);
         }
         if num_nodes == 0 {
-            return Err(FabricError::environment("num_nodes=0 was asked for; a run has at least one node"));
+            return Err(FabricError::environment(
+                "num_nodes=0 was asked for; a run needs at least one node, so set num_nodes to 1",
+            ));
         }
         environment.validate_settings(devices, num_nodes)?;
         let place = environment.place();
         if num_nodes > 1 && place.main_port.is_none() {
             return Err(FabricError::environment(format!(
-                "num_nodes={num_nodes} was asked for, and the environment does not say where the nodes meet; set \
+                "num_nodes={num_nodes} was asked for, but the environment does not specify where the nodes connect; set \
                  MASTER_ADDR to the host of the first node, MASTER_PORT to a free port there and NODE_RANK to 0, 1, … \
                  on each node"
             )));
@@ -62,7 +64,7 @@ impl LaunchPlan {
             local_ranks: devices,
             num_nodes,
             node_rank: place.node_rank,
-            // The store of one node takes connections of this machine alone.
+            // The store of a single node accepts connections from this machine only.
             main_address: if num_nodes == 1 { LOOPBACK.to_owned() } else { place.main_address.clone() },
             main_port: place.main_port,
             grace: Duration::from_secs(5),
@@ -107,7 +109,7 @@ impl LaunchPlan {
         self.node_rank * self.local_ranks + local_rank
     }
 
-    /// How a rank is started that finds the others at `port`, and knows them by the token.
+    /// The command that starts a rank, which connects to the store at `port` and authenticates with the token.
     pub(super) fn command(&self, local_rank: usize, port: u16, token: &RunToken) -> Command {
         let mut command = Command::new(&self.program);
         #[cfg(unix)]
@@ -138,10 +140,10 @@ impl LaunchPlan {
     }
 }
 
-/// The file of this program, even if another has taken its place by now.
+/// The executable of this process, even if its file has been replaced since it started.
 fn this_program() -> Result<PathBuf, FabricError> {
     let path = std::env::current_exe()
-        .map_err(|error| FabricError::launch(format!("the program does not know its own file: {error}")))?;
+        .map_err(|error| FabricError::launch(format!("the path of this executable cannot be determined: {error}")))?;
     let running = PathBuf::from("/proc/self/exe");
     Ok(if path.exists() || !running.exists() { path } else { running })
 }

@@ -1,4 +1,4 @@
-//! What ranks print, passed on line by line.
+//! Forwards the output of ranks line by line.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Read, Write};
@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use fulgurite_torch::printable;
 
-/// Longer lines are passed on in pieces.
-const LONGEST_LINE: usize = 64 * 1024;
-/// Of a rank that died.
-const LAST_WORDS: usize = 12;
+/// Longer lines are forwarded in pieces.
+const MAX_LINE_LENGTH: usize = 64 * 1024;
+/// How many lines of standard error are repeated for a rank that failed.
+const STDERR_TAIL_LINES: usize = 12;
 
-/// Where a line goes.
+/// The stream that a line is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stream {
     Output,
@@ -22,67 +22,68 @@ pub(super) enum Stream {
 }
 
 /// The last lines that a rank wrote to its standard error.
-pub(super) type LastWords = Arc<Mutex<VecDeque<String>>>;
+pub(super) type StderrTail = Arc<Mutex<VecDeque<String>>>;
 
-/// Passes lines on, one at a time.
+/// Forwards lines, one at a time.
 pub(super) struct Relay {
-    /// Held while a line is written.
-    turn: Arc<Mutex<()>>,
-    /// Dropped by each thread at its end.
+    /// Locked while a line is written.
+    output_lock: Arc<Mutex<()>>,
+    /// Each forwarding thread holds a clone, and drops it when it finishes.
     alive: Option<Sender<()>>,
-    ended: Receiver<()>,
+    finished: Receiver<()>,
 }
 
 impl Relay {
     pub(super) fn new() -> Relay {
-        let (alive, ended) = channel();
-        Relay { turn: Arc::default(), alive: Some(alive), ended }
+        let (alive, finished) = channel();
+        Relay { output_lock: Arc::default(), alive: Some(alive), finished }
     }
 
-    /// Passes on what comes out of `pipe`, each line after `[rank N] `.
-    pub(super) fn follow(
+    /// Forwards the lines of `pipe`, each prefixed with `[rank N] `.
+    pub(super) fn forward(
         &self,
         pipe: impl Read + Send + 'static,
         rank: usize,
         stream: Stream,
-        last_words: &LastWords,
+        stderr_tail: &StderrTail,
     ) -> io::Result<()> {
-        let (turn, alive, last_words) = (Arc::clone(&self.turn), self.alive.clone(), Arc::clone(last_words));
-        let pass_on = move || {
+        let (output_lock, alive, stderr_tail) =
+            (Arc::clone(&self.output_lock), self.alive.clone(), Arc::clone(stderr_tail));
+        let forward = move || {
             let _alive = alive;
             for_each_line(pipe, |line| {
                 let line = &*String::from_utf8_lossy(line);
                 if stream == Stream::Error {
-                    let mut words = last_words.lock().unwrap_or_else(PoisonError::into_inner);
-                    if words.len() == LAST_WORDS {
-                        words.pop_front();
+                    let mut tail = stderr_tail.lock().unwrap_or_else(PoisonError::into_inner);
+                    if tail.len() == STDERR_TAIL_LINES {
+                        tail.pop_front();
                     }
-                    words.push_back(line.to_owned());
+                    tail.push_back(line.to_owned());
                 }
-                write_line(&turn, stream, &format!("[rank {rank}] {line}"));
+                write_line(&output_lock, stream, &format!("[rank {rank}] {line}"));
             });
         };
-        thread::Builder::new().name(format!("relay-{rank}")).spawn(pass_on).map(|_| ())
+        thread::Builder::new().name(format!("relay-{rank}")).spawn(forward).map(|_| ())
     }
 
-    /// A line of the supervisor's own.
-    pub(super) fn say(&self, line: &str) {
-        write_line(&self.turn, Stream::Error, line);
+    /// Writes a line of the supervisor itself.
+    pub(super) fn report(&self, line: &str) {
+        write_line(&self.output_lock, Stream::Error, line);
     }
 
-    /// Waits until all is passed on. A process that a rank has left behind may hold its pipes for ever, so not for longer
-    /// than `patience`.
-    pub(super) fn finish(&mut self, patience: Duration) {
+    /// Waits until all output is forwarded, but not longer than `timeout`: an orphan of a rank may keep its pipes open
+    /// indefinitely.
+    pub(super) fn finish(&mut self, timeout: Duration) {
         self.alive = None;
-        _ = self.ended.recv_timeout(patience);
+        _ = self.finished.recv_timeout(timeout);
     }
 }
 
-/// The bytes before a character at the end of which the rest has not come yet.
-fn whole_characters(bytes: &[u8]) -> usize {
+/// The number of bytes without an incomplete UTF-8 character at the end.
+fn complete_characters(bytes: &[u8]) -> usize {
     let length = bytes.len();
-    let begins = |back: &usize| bytes[length - back] & 0b1100_0000 == 0b1100_0000;
-    match (1..=3.min(length)).find(begins) {
+    let is_leading_byte = |back: &usize| bytes[length - back] & 0b1100_0000 == 0b1100_0000;
+    match (1..=3.min(length)).find(is_leading_byte) {
         Some(back) if std::str::from_utf8(&bytes[length - back..]).is_err_and(|error| error.error_len().is_none()) => {
             length - back
         }
@@ -90,8 +91,8 @@ fn whole_characters(bytes: &[u8]) -> usize {
     }
 }
 
-/// Calls `pass_on` with every line, without its end; with an unfinished last one, too.
-fn for_each_line(mut pipe: impl Read, mut pass_on: impl FnMut(&[u8])) {
+/// Calls `forward` with every line, without its line ending; also with an unterminated last line.
+fn for_each_line(mut pipe: impl Read, mut forward: impl FnMut(&[u8])) {
     let mut pending: Vec<u8> = Vec::new();
     let mut chunk = [0; 8192];
     loop {
@@ -104,31 +105,31 @@ fn for_each_line(mut pipe: impl Read, mut pass_on: impl FnMut(&[u8])) {
         let mut rest = &chunk[..length];
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             pending.extend_from_slice(&rest[..end]);
-            pass_on(pending.strip_suffix(b"\r").unwrap_or(&pending));
+            forward(pending.strip_suffix(b"\r").unwrap_or(&pending));
             pending.clear();
             rest = &rest[end + 1..];
         }
         pending.extend_from_slice(rest);
-        if pending.len() >= LONGEST_LINE {
-            let whole = whole_characters(&pending);
-            pass_on(&pending[..whole]);
-            pending.drain(..whole);
+        if pending.len() >= MAX_LINE_LENGTH {
+            let complete = complete_characters(&pending);
+            forward(&pending[..complete]);
+            pending.drain(..complete);
         }
     }
     if !pending.is_empty() {
-        pass_on(&pending);
+        forward(&pending);
     }
 }
 
-/// A whole line in one call, escaped where a terminal would obey it. Nobody may be reading any more, and the ranks work
-/// on all the same.
-fn write_line(turn: &Mutex<()>, stream: Stream, line: &str) {
-    let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+/// Writes a line in a single call, with control characters escaped. Errors are ignored: the ranks continue even if the
+/// reader of the output has closed it.
+fn write_line(output_lock: &Mutex<()>, stream: Stream, line: &str) {
+    let _guard = output_lock.lock().unwrap_or_else(PoisonError::into_inner);
     let is_terminal = match stream {
         Stream::Output => io::stdout().is_terminal(),
         Stream::Error => io::stderr().is_terminal(),
     };
-    // Where rank 0 draws a bar, the line takes its place; it is drawn again below.
+    // The line overwrites the progress bar of rank 0, which is redrawn below it.
     let clear = if is_terminal { "\r\x1b[2K" } else { "" };
     let whole = format!("{clear}{}\n", printable(line));
     _ = match stream {
@@ -155,7 +156,7 @@ mod tests {
         assert_eq!(lines(b"one\ntwo\r\n\nfour"), ["one", "two", "", "four"]);
         assert_eq!(lines(b"\xff\n"), ["\u{fffd}"]);
         assert!(lines(b"").is_empty());
-        let long = "x".repeat(LONGEST_LINE + 10_000);
+        let long = "x".repeat(MAX_LINE_LENGTH + 10_000);
         let pieces = lines(format!("{long}\nend\n").as_bytes());
         assert_eq!(pieces.last().map(String::as_str), Some("end"));
         assert_eq!(pieces[..pieces.len() - 1].concat(), long);

@@ -1,4 +1,4 @@
-//! The process that starts the ranks of a machine and watches over them.
+//! The process that starts the ranks of a machine and supervises them.
 
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::PoisonError;
@@ -8,32 +8,32 @@ use fulgurite_torch::process;
 
 use super::LaunchPlan;
 use super::failure::Failure;
-use super::listener::{Event, Heard, Listener};
-use super::relay::{LastWords, Relay, Stream};
-use super::store::Meeting;
+use super::listener::{Event, Listener, ReceivedSignal};
+use super::relay::{Relay, StderrTail, Stream};
+use super::store::RunStore;
 use crate::FabricError;
 use crate::environments::run_token::RunToken;
 use crate::signals::Signal;
 
-/// How often ranks are looked at when no signal says that one has ended.
-const PERIOD: Duration = Duration::from_millis(200);
-/// Signals that come together are one wish: many send them to a process and to its group.
-const TOGETHER: Duration = Duration::from_millis(500);
-/// How long others may take when one rank has left by itself, such as to write a checkpoint.
-const LEAVING: Duration = Duration::from_secs(60);
-/// How long output of ranks that have ended is waited for.
-const LAST_OUTPUT: Duration = Duration::from_secs(1);
+/// How often the ranks are polled while no SIGCHLD arrives.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Termination signals within this time count as one: many tools signal both a process and its process group.
+const DEBOUNCE: Duration = Duration::from_millis(500);
+/// How long the other ranks may take, such as to write a checkpoint, after one has shut down on a signal of its own.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long to wait for the remaining output of ranks that have exited.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 struct Rank {
     global: usize,
     child: Child,
     ended: Option<ExitStatus>,
-    last_words: LastWords,
+    stderr_tail: StderrTail,
     has_terminal: bool,
 }
 
-/// The first rank that failed, or else the first that left because of a signal, and how.
-struct Blame {
+/// The first rank that failed, or else the first that shut down on a signal: it determines the exit code.
+struct FirstExit {
     index: usize,
     status: ExitStatus,
 }
@@ -42,43 +42,43 @@ struct Supervisor<'a> {
     plan: &'a LaunchPlan,
     listener: Listener,
     relay: Relay,
-    meeting: Meeting,
+    run_store: RunStore,
     ranks: Vec<Rank>,
-    /// The end was asked for, and when.
-    asked: Option<(Signal, Instant)>,
-    blame: Option<Blame>,
-    /// What another node ended with, because a rank died there.
-    elsewhere: Option<i32>,
-    /// Because one rank has ended, the others are to end.
-    is_ending: bool,
-    /// The signal after which nobody was waited for any more.
-    cut_short: Option<Signal>,
-    /// When the ranks that are left are killed.
+    /// The first termination signal, and when it was received.
+    requested: Option<(Signal, Instant)>,
+    first_exit: Option<FirstExit>,
+    /// The exit code of another node where a rank failed.
+    remote_code: Option<i32>,
+    /// One rank has failed or shut down, and the others are being terminated.
+    is_stopping: bool,
+    /// The repeated termination signal on which the ranks were killed without waiting.
+    killed_by: Option<Signal>,
+    /// When the remaining ranks are killed.
     deadline: Option<Instant>,
 }
 
 pub(super) fn supervise(plan: &LaunchPlan) -> Result<i32, FabricError> {
-    // Before there are ranks: no signal may be missed.
+    // Before any rank is started, so that no signal is missed.
     let listener = Listener::start()?;
-    let meeting = Meeting::open(plan, listener.teller())?;
+    let run_store = RunStore::open(plan, listener.sender())?;
     let mut supervisor = Supervisor {
         plan,
         listener,
         relay: Relay::new(),
-        meeting,
+        run_store,
         ranks: Vec::new(),
-        asked: None,
-        blame: None,
-        elsewhere: None,
-        is_ending: false,
-        cut_short: None,
+        requested: None,
+        first_exit: None,
+        remote_code: None,
+        is_stopping: false,
+        killed_by: None,
         deadline: None,
     };
-    if let Some(code) = supervisor.meet_the_others() {
+    if let Some(code) = supervisor.wait_for_peers() {
         return Ok(code);
     }
-    let token = supervisor.meeting.token.clone();
-    let token = token.ok_or_else(|| FabricError::launch("the first node did not say the run's token"))?;
+    let token = supervisor.run_store.token.clone();
+    let token = token.ok_or_else(|| FabricError::launch("the first node did not publish the token of the run"))?;
     for local_rank in 0..plan.local_ranks {
         if let Err(error) = supervisor.start(local_rank, &token) {
             supervisor.kill();
@@ -89,21 +89,23 @@ pub(super) fn supervise(plan: &LaunchPlan) -> Result<i32, FabricError> {
 }
 
 impl Supervisor<'_> {
-    /// Ranks that run before their supervisor hears of other nodes would not hear of their end. Returns the code to end
-    /// with if there is nothing to start.
-    fn meet_the_others(&mut self) -> Option<i32> {
-        let _peers = self.meeting.peers.as_ref()?;
+    /// Waits for the connection to the other supervisors: ranks that started earlier would miss failures on other nodes.
+    /// Returns the exit code if there is nothing to start.
+    fn wait_for_peers(&mut self) -> Option<i32> {
+        let _peers = self.run_store.peers.as_ref()?;
         loop {
-            match self.listener.next(PERIOD) {
-                Some(Event::Met(token)) => {
-                    self.meeting.token = Some(token);
+            match self.listener.next(POLL_INTERVAL) {
+                Some(Event::Connected(token)) => {
+                    self.run_store.token = Some(token);
                     return None;
                 }
-                Some(Event::Elsewhere(failure)) => {
-                    self.relay.say(&failure.message);
+                Some(Event::RemoteFailure(failure)) => {
+                    self.relay.report(&failure.message);
                     return Some(failure.code);
                 }
-                Some(Event::Signal(heard)) if heard.asks_for_the_end() => return Some(heard.signal.exit_status()),
+                Some(Event::Signal(received)) if received.requests_termination() => {
+                    return Some(received.signal.exit_status());
+                }
                 Some(Event::Signal(_) | Event::Child) | None => {}
             }
         }
@@ -112,21 +114,27 @@ impl Supervisor<'_> {
     fn start(&mut self, local_rank: usize, token: &RunToken) -> std::io::Result<()> {
         let global = self.plan.global_rank(local_rank);
         let has_terminal = local_rank == 0;
-        let mut command = self.plan.command(local_rank, self.meeting.port(), token);
+        let mut command = self.plan.command(local_rank, self.run_store.port(), token);
         if !has_terminal {
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         }
         process::end_with_parent(&mut command);
         let mut child = command.spawn()?;
         let (output, errors) = (child.stdout.take(), child.stderr.take());
-        let last_words = LastWords::default();
-        // From now on it is seen to, whatever else fails.
-        self.ranks.push(Rank { global, child, ended: None, last_words: LastWords::clone(&last_words), has_terminal });
+        let stderr_tail = StderrTail::default();
+        // From now on its `Drop` cleans it up, whatever else fails.
+        self.ranks.push(Rank {
+            global,
+            child,
+            ended: None,
+            stderr_tail: StderrTail::clone(&stderr_tail),
+            has_terminal,
+        });
         if let Some(output) = output {
-            self.relay.follow(output, global, Stream::Output, &last_words)?;
+            self.relay.forward(output, global, Stream::Output, &stderr_tail)?;
         }
         if let Some(errors) = errors {
-            self.relay.follow(errors, global, Stream::Error, &last_words)?;
+            self.relay.forward(errors, global, Stream::Error, &stderr_tail)?;
         }
         Ok(())
     }
@@ -137,41 +145,43 @@ impl Supervisor<'_> {
             if self.ranks.iter().all(|rank| rank.ended.is_some()) {
                 return self.finish();
             }
-            let patience = self.deadline.map_or(PERIOD, |at| at.saturating_duration_since(Instant::now()).min(PERIOD));
-            match self.listener.next(patience) {
-                Some(Event::Signal(heard)) => self.answer(heard),
-                Some(Event::Elsewhere(failure)) => self.follow_elsewhere(&failure),
-                Some(Event::Child | Event::Met(_)) | None => {}
+            let timeout = self
+                .deadline
+                .map_or(POLL_INTERVAL, |at| at.saturating_duration_since(Instant::now()).min(POLL_INTERVAL));
+            match self.listener.next(timeout) {
+                Some(Event::Signal(received)) => self.handle_signal(received),
+                Some(Event::RemoteFailure(failure)) => self.handle_remote_failure(&failure),
+                Some(Event::Child | Event::Connected(_)) | None => {}
             }
             if self.deadline.is_some_and(|at| at <= Instant::now()) {
                 self.deadline = None;
                 let slow = self.ranks.iter().filter(|rank| rank.ended.is_none()).map(|rank| rank.global.to_string());
                 let slow = slow.collect::<Vec<_>>().join(", ");
-                self.relay.say(&format!("rank {slow} did not end in time, and is killed"));
+                self.relay.report(&format!("rank {slow} did not exit in time; killing it"));
                 self.kill();
             }
         }
     }
 
-    fn answer(&mut self, heard: Heard) {
-        let Heard { signal, reached_all } = heard;
-        if heard.asks_for_the_end() {
-            match self.asked {
-                None => self.asked = Some((signal, Instant::now())),
-                Some((_, at)) if at.elapsed() < TOGETHER => {}
+    fn handle_signal(&mut self, received: ReceivedSignal) {
+        let ReceivedSignal { signal, sent_to_all } = received;
+        if received.requests_termination() {
+            match self.requested {
+                None => self.requested = Some((signal, Instant::now())),
+                Some((_, at)) if at.elapsed() < DEBOUNCE => {}
                 Some(_) => {
-                    self.relay.say(&format!("{signal} came again, and the ranks are killed"));
-                    self.cut_short = Some(signal);
+                    self.relay.report(&format!("{signal} was received again; killing the ranks"));
+                    self.killed_by = Some(signal);
                     return self.kill();
                 }
             }
         }
-        if !reached_all {
+        if !sent_to_all {
             self.send(signal);
         }
     }
 
-    /// Sees which ranks have ended since the last time.
+    /// Collects the exit statuses of the ranks that have exited since the last call.
     fn reap(&mut self) {
         let mut ended: Vec<(usize, ExitStatus)> = Vec::new();
         for (index, rank) in self.ranks.iter_mut().enumerate().filter(|(_, rank)| rank.ended.is_none()) {
@@ -180,96 +190,97 @@ impl Supervisor<'_> {
                 ended.push((index, status));
             }
         }
-        // Of several that ended together, one that was killed is the cause of the others' errors rather than the reverse.
+        // Of several that exited together, a killed one is more likely the cause of the others' errors than vice versa.
         ended.sort_by_key(|(_, status)| signal_of(*status).is_none());
         for (index, status) in ended {
-            self.meeting.note_end(self.ranks[index].global, &describe(status));
+            self.run_store.publish_exit(self.ranks[index].global, &describe(status));
             if !status.success() {
-                self.follow_up(index, status);
+                self.handle_exit(index, status);
             }
         }
     }
 
-    /// What one rank's end means for the others.
-    fn follow_up(&mut self, index: usize, status: ExitStatus) {
-        let is_worse = |blame: &Blame| leaving_signal(blame.status).is_some() && self.is_failure(status);
-        if self.blame.as_ref().is_none_or(|blame| !self.is_ending && is_worse(blame)) {
-            self.blame = Some(Blame { index, status });
+    /// Decides what one rank's exit means for the others.
+    fn handle_exit(&mut self, index: usize, status: ExitStatus) {
+        let takes_precedence =
+            |first_exit: &FirstExit| shutdown_signal(first_exit.status).is_some() && self.is_failure(status);
+        if self.first_exit.as_ref().is_none_or(|first_exit| !self.is_stopping && takes_precedence(first_exit)) {
+            self.first_exit = Some(FirstExit { index, status });
         }
-        let left = leaving_signal(status);
-        let patience = match (left, self.asked) {
-            // All were asked, and take the time they need.
+        let left = shutdown_signal(status);
+        let timeout = match (left, self.requested) {
+            // All ranks were asked to terminate, and may take the time they need.
             (Some(_), Some(_)) => return,
-            (Some(_), None) => LEAVING,
+            (Some(_), None) => SHUTDOWN_TIMEOUT,
             (None, _) => self.plan.grace,
         };
-        if self.is_ending || self.cut_short.is_some() {
+        if self.is_stopping || self.killed_by.is_some() {
             return;
         }
-        self.is_ending = true;
+        self.is_stopping = true;
         let others = self.ranks.iter().filter(|rank| rank.ended.is_none()).count();
         if self.is_failure(status) {
             let rank = &self.ranks[index];
             let consequence = match others {
                 0 => String::new(),
-                1 => "; the other rank here is ended".to_owned(),
-                n => format!("; the other {n} ranks here are ended"),
+                1 => "; terminating the other rank on this node".to_owned(),
+                n => format!("; terminating the other {n} ranks on this node"),
             };
             let message = format!("rank {} (process {}) {}", rank.global, rank.child.id(), describe(status));
-            self.relay.say(&format!("{message}{consequence}"));
-            self.meeting.note_failure(format!("{message} on node {}", self.plan.node_rank), exit_code(status));
+            self.relay.report(&format!("{message}{consequence}"));
+            self.run_store.publish_failure(format!("{message} on node {}", self.plan.node_rank), exit_code(status));
         }
-        self.deadline = Some(Instant::now() + patience);
+        self.deadline = Some(Instant::now() + timeout);
         self.send(left.unwrap_or(Signal::Terminate));
     }
 
-    /// A rank of another node has died, and the run with it.
-    fn follow_elsewhere(&mut self, failure: &Failure) {
-        if self.is_ending || self.cut_short.is_some() || self.blame.is_some() {
+    /// A rank of another node has failed, which ends the run.
+    fn handle_remote_failure(&mut self, failure: &Failure) {
+        if self.is_stopping || self.killed_by.is_some() || self.first_exit.is_some() {
             return;
         }
-        self.relay.say(&format!("{}; the ranks here are ended", failure.message));
-        self.elsewhere = Some(failure.code);
-        self.is_ending = true;
+        self.relay.report(&format!("{}; terminating the ranks on this node", failure.message));
+        self.remote_code = Some(failure.code);
+        self.is_stopping = true;
         self.deadline = Some(Instant::now() + self.plan.grace);
         self.send(Signal::Terminate);
     }
 
-    /// Whether the end is one that nobody wanted.
+    /// Whether the exit is a failure rather than a requested shutdown.
     fn is_failure(&self, status: ExitStatus) -> bool {
-        let asked = self.asked.map(|(signal, _)| signal.number());
-        leaving_signal(status).is_none() && (asked.is_none() || signal_of(status) != asked)
+        let requested = self.requested.map(|(signal, _)| signal.number());
+        shutdown_signal(status).is_none() && (requested.is_none() || signal_of(status) != requested)
     }
 
     fn finish(mut self) -> i32 {
-        self.relay.finish(LAST_OUTPUT);
-        self.part();
-        if let Some(code) = self.elsewhere {
+        self.relay.finish(OUTPUT_TIMEOUT);
+        self.leave();
+        if let Some(code) = self.remote_code {
             return code;
         }
-        if let Some(signal) = self.cut_short {
+        if let Some(signal) = self.killed_by {
             return signal.exit_status();
         }
-        let Some(Blame { index, status }) = self.blame else { return 0 };
+        let Some(FirstExit { index, status }) = self.first_exit else { return 0 };
         let rank = &self.ranks[index];
-        let words = rank.last_words.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_failure(status) && !rank.has_terminal && !words.is_empty() {
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            self.relay.say(&format!("The last words of rank {}:\n{}", rank.global, words.join("\n")));
+        let tail = rank.stderr_tail.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_failure(status) && !rank.has_terminal && !tail.is_empty() {
+            let lines: Vec<&str> = tail.iter().map(String::as_str).collect();
+            self.relay.report(&format!("last lines of standard error of rank {}:\n{}", rank.global, lines.join("\n")));
         }
         exit_code(status)
     }
 
-    /// Says to the other nodes that this one is done, and holds the store until they are.
-    fn part(&mut self) {
-        let Some(peers) = self.meeting.peers.as_ref().filter(|_| self.cut_short.is_none()) else { return };
-        peers.note_done();
-        let (began, patience) = (Instant::now(), peers.patience);
-        while self.meeting.peers.as_ref().is_some_and(|peers| !peers.have_parted()) && began.elapsed() < patience {
-            match self.listener.next(PERIOD) {
-                // Whoever wants the end does not wait for other machines.
-                Some(Event::Signal(heard)) if heard.asks_for_the_end() => return,
-                Some(Event::Elsewhere(failure)) => self.follow_elsewhere(&failure),
+    /// Reports to the other nodes that this one is done, and keeps the store open until they are.
+    fn leave(&mut self) {
+        let Some(peers) = self.run_store.peers.as_ref().filter(|_| self.killed_by.is_none()) else { return };
+        peers.publish_done();
+        let (began, timeout) = (Instant::now(), peers.leave_timeout);
+        while self.run_store.peers.as_ref().is_some_and(|peers| !peers.are_done()) && began.elapsed() < timeout {
+            match self.listener.next(POLL_INTERVAL) {
+                // On a termination signal, other machines are not waited for.
+                Some(Event::Signal(received)) if received.requests_termination() => return,
+                Some(Event::RemoteFailure(failure)) => self.handle_remote_failure(&failure),
                 _ => {}
             }
         }
@@ -277,7 +288,7 @@ impl Supervisor<'_> {
 
     fn send(&self, signal: Signal) {
         for rank in self.ranks.iter().filter(|rank| rank.ended.is_none()) {
-            // It may have ended by now; then it is seen at the next look.
+            // It may have exited by now, which the next poll detects.
             _ = process::send_signal(&rank.child, signal.number());
         }
     }
@@ -289,7 +300,7 @@ impl Supervisor<'_> {
     }
 }
 
-/// However the supervisor leaves: no rank is left behind, and none stays unwaited for.
+/// Kills and reaps the rank if the supervisor returns early, so that neither an orphan nor a zombie is left.
 impl Drop for Rank {
     fn drop(&mut self) {
         if self.ended.is_none() {
@@ -313,18 +324,18 @@ fn exit_code(status: ExitStatus) -> i32 {
     status.code().or_else(|| signal_of(status).map(|signal| 128 + signal)).unwrap_or(1)
 }
 
-/// The signal that a process answered by leaving, as its exit code says.
-fn leaving_signal(status: ExitStatus) -> Option<Signal> {
+/// The signal on which a process shut down by itself, according to its exit code.
+fn shutdown_signal(status: ExitStatus) -> Option<Signal> {
     let code = status.code()?;
     Signal::ALL.into_iter().find(|signal| signal.exit_status() == code)
 }
 
 fn describe(status: ExitStatus) -> String {
     let Some(signal) = signal_of(status) else {
-        return status.code().map_or("ended".to_owned(), |code| format!("exited with code {code}"));
+        return status.code().map_or("exited".to_owned(), |code| format!("exited with code {code}"));
     };
     match name(signal) {
-        "SIGKILL" => "was killed by SIGKILL (by somebody, or because memory ran out)".to_owned(),
+        "SIGKILL" => "was killed by SIGKILL (sent by another process, or by the kernel when memory ran out)".to_owned(),
         "" => format!("was killed by signal {signal}"),
         name => format!("was killed by {name}"),
     }
@@ -355,15 +366,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_a_process_ended() {
+    fn exit_statuses_are_described() {
         let exited = |code: i32| ExitStatus::from_raw(code << 8);
         let killed = ExitStatus::from_raw;
         assert_eq!((describe(exited(3)).as_str(), exit_code(exited(3))), ("exited with code 3", 3));
         assert_eq!((describe(killed(11)).as_str(), exit_code(killed(11))), ("was killed by SIGSEGV", 139));
         assert_eq!((describe(killed(40)).as_str(), exit_code(killed(40))), ("was killed by signal 40", 168));
-        assert_eq!(leaving_signal(exited(143)), Some(Signal::Terminate));
-        assert_eq!(leaving_signal(exited(138)), Some(Signal::User1));
-        assert_eq!(leaving_signal(exited(1)), None);
-        assert_eq!(leaving_signal(killed(15)), None);
+        assert_eq!(shutdown_signal(exited(143)), Some(Signal::Terminate));
+        assert_eq!(shutdown_signal(exited(138)), Some(Signal::User1));
+        assert_eq!(shutdown_signal(exited(1)), None);
+        assert_eq!(shutdown_signal(killed(15)), None);
     }
 }

@@ -6,7 +6,7 @@ use fulgurite_torch::Dict;
 
 use super::{Logger, LoggerError, RunStatus};
 
-/// Discards everything: `fast_dev_run` replaces the loggers by it.
+/// Discards everything. `fast_dev_run` replaces the loggers by it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DummyLogger;
 

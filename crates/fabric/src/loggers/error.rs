@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fulgurite_torch::tch::TchError;
 
-/// What went wrong while logging.
+/// An error of a logger.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoggerError {
@@ -13,12 +13,12 @@ pub enum LoggerError {
     Write {
         /// The logger.
         logger: &'static str,
-        /// What it tried to write.
+        /// The file or folder.
         path: PathBuf,
         /// The error of the system.
         source: std::io::Error,
     },
-    /// A tensor that is no image.
+    /// A tensor that is not an image.
     #[error("image `{tag}` has shape {shape:?}; give one image as [C, H, W] with C of 1, 3 or 4")]
     ImageShape {
         /// The tag it was logged under.
@@ -26,13 +26,13 @@ pub enum LoggerError {
         /// The tensor's shape.
         shape: Vec<i64>,
     },
-    /// A tensor that is no batch of images.
+    /// A tensor that is not a batch of images.
     #[error("a grid of images cannot be made from shape {shape:?}; give [N, C, H, W] with N of at least 1")]
     GridShape {
         /// The tensor's shape.
         shape: Vec<i64>,
     },
-    /// An image that PNG cannot hold.
+    /// An image that cannot be encoded as PNG.
     #[error("image `{tag}` cannot be encoded as PNG: {source}")]
     Png {
         /// The tag it was logged under.
@@ -40,13 +40,13 @@ pub enum LoggerError {
         /// The error of the encoder.
         source: png::EncodingError,
     },
-    /// A histogram of nothing.
-    #[error("histogram `{tag}` was given a tensor without elements; skip it when there is nothing to show")]
+    /// A histogram of a tensor without elements.
+    #[error("histogram `{tag}` was given a tensor without elements; skip it when there are no values")]
     EmptyHistogram {
         /// The tag it was logged under.
         tag: String,
     },
-    /// An error of a logger from elsewhere.
+    /// An error of a logger of another crate.
     #[error("{logger}: {source}")]
     Other {
         /// The logger.
@@ -54,7 +54,7 @@ pub enum LoggerError {
         /// The error of the logger.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// libtorch refused an operation on a logged tensor.
+    /// An operation of libtorch on a logged tensor failed.
     #[error("a tensor logged as `{tag}` cannot be read: {source}")]
     Tensor {
         /// The tag it was logged under.
@@ -65,13 +65,13 @@ pub enum LoggerError {
 }
 
 impl LoggerError {
-    /// An error of a logger that is not of this crate.
+    /// An error of a logger of another crate.
     ///
     /// ```
     /// use fulgurite_fabric::loggers::LoggerError;
     ///
-    /// let error = LoggerError::other("WandbLogger", "the server does not answer; check the network");
-    /// assert_eq!(error.to_string(), "WandbLogger: the server does not answer; check the network");
+    /// let error = LoggerError::other("WandbLogger", "the server does not respond; check the network");
+    /// assert_eq!(error.to_string(), "WandbLogger: the server does not respond; check the network");
     /// ```
     pub fn other(
         logger: impl Into<String>,

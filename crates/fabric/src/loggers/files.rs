@@ -1,4 +1,4 @@
-//! Files that a failing disk leaves readable: appends that are undone, rewrites that are whole or absent.
+//! Files that remain readable after write errors: failed appends are undone, and rewrites are atomic.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -6,22 +6,22 @@ use std::path::Path;
 
 use fulgurite_torch::serialization::beside;
 
-/// A file that only grows, by whole appends.
+/// An append-only file with atomic appends.
 #[derive(Debug)]
 pub(super) struct AppendFile {
     file: File,
     len: u64,
-    /// How much of it is known to be on the disk.
+    /// The length that is known to be on disk.
     synced: u64,
 }
 
 impl AppendFile {
-    /// A new, empty file; one that exists already is an error.
+    /// Creates an empty file. Fails if it exists.
     pub(super) fn create_new(path: &Path) -> io::Result<AppendFile> {
         Ok(AppendFile { file: OpenOptions::new().write(true).create_new(true).open(path)?, len: 0, synced: 0 })
     }
 
-    /// Writes `bytes` at the end. When it fails the file is as before, so the same bytes can be tried again.
+    /// Writes `bytes` at the end. On failure the file is unchanged, so that the same bytes can be retried.
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Err(error) = self.file.write_all(bytes) {
             // Best effort: the first error is the one to report.
@@ -33,7 +33,7 @@ impl AppendFile {
         Ok(())
     }
 
-    /// Waits until all of it is on the disk: some file systems say only then that there is no room.
+    /// Waits until all of it is on disk: some file systems report only then that there is no space.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if self.synced < self.len {
             self.file.sync_data()?;
@@ -43,7 +43,7 @@ impl AppendFile {
     }
 }
 
-/// Replaces `path` by `bytes`: a reader, or a crash, finds the old content or the new one.
+/// Replaces the content of `path` atomically: readers see the old or the new content, even after a crash.
 pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<AppendFile> {
     let beside = beside(path, ".tmp");
     let write = || -> io::Result<AppendFile> {
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn an_existing_file_is_not_taken_over() {
+    fn an_existing_file_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");
         AppendFile::create_new(&path).unwrap().append(b"x").unwrap();

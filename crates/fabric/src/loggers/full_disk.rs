@@ -5,10 +5,10 @@ use std::process::Command;
 
 use super::{CsvLogger, Logger, LoggerError, RunStatus, TensorBoardLogger};
 
-/// No file grows beyond this many bytes: what is written past it fails, after the part that fits.
+/// The maximum file size in bytes: a write past it fails after the part that fits.
 const LIMIT: u64 = 20 * 512;
 
-/// Runs `body` in a process of its own, that of the test `name` started again, whose files are limited.
+/// Runs `body` in a child process with limited file sizes, which runs the test `name` again.
 fn with_limited_files(name: &str, body: fn()) {
     const CHILD: &str = "FULGURITE_LIMITED_FILES";
     if std::env::var_os(CHILD).is_some() {
@@ -37,7 +37,7 @@ fn fill(logger: &mut dyn Logger) -> LoggerError {
 }
 
 #[test]
-fn rows_of_csv_stay_whole() {
+fn csv_rows_stay_complete() {
     with_limited_files("rows_of_csv_stay_whole", || {
         let folder = tempfile::tempdir().unwrap();
         let mut logger = CsvLogger::new(folder.path());
@@ -61,7 +61,7 @@ fn rows_of_csv_stay_whole() {
 }
 
 #[test]
-fn events_stay_whole() {
+fn events_stay_complete() {
     with_limited_files("events_stay_whole", || {
         let folder = tempfile::tempdir().unwrap();
         let mut logger = TensorBoardLogger::new(folder.path());

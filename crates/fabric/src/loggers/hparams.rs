@@ -1,4 +1,4 @@
-//! What loggers do to hyper-parameters: flatten them, merge them, write `hparams.yaml`.
+//! Flattening, merging and writing of hyper-parameters.
 
 use std::io;
 use std::path::Path;
@@ -9,10 +9,10 @@ use super::files::write_atomically;
 use super::python_format::display;
 use super::yaml::to_yaml;
 
-/// The file beside the metrics that holds the hyper-parameters.
+/// The file with the hyper-parameters.
 pub(super) const HPARAMS_FILE: &str = "hparams.yaml";
 
-/// Nested dicts (and lists of dicts) as one level, joined by `/` as Lightning joins them.
+/// Flattens nested dicts (and lists of dicts) to one level, with keys joined by `/` as in Lightning.
 ///
 /// ```
 /// use fulgurite_fabric::loggers::flatten_hparams;
@@ -43,14 +43,14 @@ fn flatten_into(flat: &mut Vec<(String, Value)>, parent: &str, dict: &Dict) {
     }
 }
 
-/// `new` over `merged`: later values win, as Python's `dict.update` has it.
+/// Updates `merged` with `new`, as Python's `dict.update`.
 pub(super) fn merge(merged: &mut Dict, new: &Dict) {
     for (key, value) in new.iter() {
         merged.set(key.clone(), value.clone());
     }
 }
 
-/// Writes `hparams.yaml` into `folder`, whole or not at all.
+/// Writes `hparams.yaml` to `folder` atomically.
 pub(super) fn write_hparams(folder: &Path, params: &Dict) -> io::Result<()> {
     write_atomically(&folder.join(HPARAMS_FILE), to_yaml(params).as_bytes()).map(drop)
 }

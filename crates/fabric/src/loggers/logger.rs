@@ -24,17 +24,17 @@ pub trait Logger: Send + Any {
     /// The experiment's name: the folder below [`save_dir`](Logger::save_dir), `lightning_logs` by default.
     fn name(&self) -> &str;
 
-    /// The run's version, such as `version_3` or a text of the user's.
+    /// The version of the run, such as `version_3` or a text that the user chose.
     fn version(&self) -> &str;
 
-    /// The root of everything it writes.
+    /// The root folder of its files.
     fn save_dir(&self) -> Option<&Path>;
 
     /// The folder of this run: `save_dir/name/version_N`.
     fn log_dir(&self) -> Option<&Path>;
 
-    /// Takes a version that another logger or an earlier run of the same program has, unless one was given. Loggers
-    /// without numbered versions ignore it.
+    /// Uses the version of another logger or of an earlier run of the same program, unless one was given. Loggers without
+    /// numbered versions ignore it.
     fn suggest_version(&mut self, version: &str) {
         let _ = version;
     }
@@ -44,8 +44,8 @@ pub trait Logger: Send + Any {
         Vec::new()
     }
 
-    /// The run continues from a checkpoint that was written when `step` was the last logged. What this folder holds of
-    /// later steps comes from a run that ended, and is dropped or marked so; what follows goes after the rest.
+    /// Called when the run resumes from a checkpoint that was written when `step` was the last logged step. Records of later
+    /// steps in this folder come from the interrupted run, and are removed or marked; new records are appended.
     ///
     /// # Errors
     ///
@@ -61,19 +61,20 @@ pub trait Logger: Send + Any {
     /// Records hyper-parameters (nested dicts are flattened where the format is flat).
     fn log_hyperparams(&mut self, params: &Dict) -> Result<(), LoggerError>;
 
-    /// Records a text; loggers that cannot show one ignore it.
+    /// Records a text. Ignored by loggers that do not support it.
     fn log_text(&mut self, tag: &str, text: &str, step: i64) -> Result<(), LoggerError> {
         let _ = (tag, text, step);
         Ok(())
     }
 
-    /// Records an image, `[C, H, W]` (C of 1, 3 or 4), float in 0..=1 or `u8` in 0..=255; or ignores it.
+    /// Records an image, `[C, H, W]` (C of 1, 3 or 4), float in 0..=1 or `u8` in 0..=255. Ignored by loggers that do not
+    /// support it.
     fn log_image(&mut self, tag: &str, image: &Tensor, step: i64) -> Result<(), LoggerError> {
         let _ = (tag, image, step);
         Ok(())
     }
 
-    /// Records the distribution of all elements of `values`; or ignores it.
+    /// Records the distribution of all elements of `values`. Ignored by loggers that do not support it.
     fn log_histogram(&mut self, tag: &str, values: &Tensor, step: i64) -> Result<(), LoggerError> {
         let _ = (tag, values, step);
         Ok(())
@@ -82,6 +83,6 @@ pub trait Logger: Send + Any {
     /// Flushes everything logged so far to storage.
     fn save(&mut self) -> Result<(), LoggerError>;
 
-    /// End of the run: the last call to the logger.
+    /// Called last, at the end of the run.
     fn finalize(&mut self, status: RunStatus) -> Result<(), LoggerError>;
 }

@@ -54,17 +54,17 @@ pub enum Logged {
     Finalize(RunStatus),
 }
 
-/// Records every call in memory, for tests and notebooks. Clones share the records: give one to the run, read the
-/// other.
+/// Records every call in memory, for tests and notebooks. Clones share the records: pass one to the run and read
+/// the other.
 ///
 /// ```
 /// use fulgurite_fabric::loggers::{Logger, MemoryLogger};
 ///
-/// let kept = MemoryLogger::new();
-/// let mut logger: Box<dyn Logger> = Box::new(kept.clone());
+/// let records = MemoryLogger::new();
+/// let mut logger: Box<dyn Logger> = Box::new(records.clone());
 /// logger.log_metrics(&[("loss", 0.5)], 0)?;
 /// logger.log_metrics(&[("loss", 0.25), ("acc", 1.0)], 1)?;
-/// assert_eq!(kept.metric("loss"), [(0, 0.5), (1, 0.25)]);
+/// assert_eq!(records.metric("loss"), [(0, 0.5), (1, 0.25)]);
 /// # Ok::<(), fulgurite_fabric::loggers::LoggerError>(())
 /// ```
 #[derive(Debug, Clone, Default)]
@@ -110,7 +110,7 @@ impl MemoryLogger {
     }
 
     fn calls(&self) -> MutexGuard<'_, Vec<Logged>> {
-        // A test that panicked elsewhere should still be able to look.
+        // The records remain readable after a panic in another thread.
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dummy_takes_everything() {
+    fn the_dummy_accepts_everything() {
         let mut dummy = DummyLogger;
         dummy.log_metrics(&[("a", 1.0)], 0).unwrap();
         dummy.log_text("t", "hi", 1).unwrap();

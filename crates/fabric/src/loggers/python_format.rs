@@ -1,4 +1,4 @@
-//! Values as Python prints them, so that our files equal those Lightning writes.
+//! Values formatted as in Python, so that files are identical to those of Lightning.
 
 use std::fmt::Write;
 
@@ -18,7 +18,7 @@ pub(super) fn push_float(out: &mut String, value: f64) {
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(value);
     let (sign, magnitude) = if let Some(rest) = text.strip_prefix('-') { ("-", rest) } else { ("", text) };
-    // The same digits as Python's; only two ranges are laid out differently.
+    // The digits are the same as in Python; only two ranges are formatted differently.
     if let Some(digits) = magnitude.strip_prefix("0.0000") {
         out.push_str(sign);
         out.push_str(&digits[..1]);
@@ -41,7 +41,7 @@ pub(super) fn push_int(out: &mut String, value: i64) {
     out.push_str(itoa::Buffer::new().format(value));
 }
 
-/// Python's `str(value)`: strings as they are, everything else as `repr` has it.
+/// Python's `str(value)`: strings unchanged, everything else as `repr`.
 pub(super) fn display(value: &Value) -> String {
     match value {
         Value::Str(text) => text.clone(),
@@ -70,7 +70,7 @@ fn push_repr(out: &mut String, value: &Value) {
             out.push('b');
             push_quoted(out, bytes.iter().map(|b| char::from(*b)));
         }
-        // tch's short form, `Tensor[[2, 3], Float]`: the elements of a tensor are nobody's hyper-parameter.
+        // The short form of tch, `Tensor[[2, 3], Float]`: the elements of a tensor are not hyper-parameters.
         Value::Tensor(tensor) => {
             if let Ok(kind) = tensor.f_kind() {
                 _ = write!(out, "Tensor[{:?}, {kind:?}]", tensor.size());
@@ -130,7 +130,7 @@ mod tests {
     use super::{display, push_float};
 
     #[test]
-    fn floats_are_printed_as_python_prints_them() {
+    fn floats_are_formatted_as_in_python() {
         let cases = [
             (0.0, "0.0"),
             (-0.0, "-0.0"),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_printed_as_python_prints_them() {
+    fn values_are_formatted_as_in_python() {
         let dict = Dict::new().with("a", vec![1, 2]).with(3, "it's").with("t", Value::Tuple(vec![true.into()]));
         assert_eq!(display(&dict.into()), r#"{'a': [1, 2], 3: "it's", 't': (True,)}"#);
         assert_eq!(display(&Value::List(vec![().into(), 1e-5.into(), "a\"'\n".into()])), r#"[None, 1e-05, 'a"\'\n']"#);

@@ -1,4 +1,4 @@
-//! `save_dir/name/version_N`: where one run's files go.
+//! `save_dir/name/version_N`: the folder of a run.
 
 use std::cell::OnceCell;
 use std::fs;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The experiment's name unless another is given.
+/// The default name of the experiment.
 pub(super) const DEFAULT_NAME: &str = "lightning_logs";
 
-/// Which run of an experiment this is: a number for `version_N`, or a text that is used as it is.
+/// The version of a run: a number for `version_N`, or a text that is used as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Version {
@@ -60,7 +60,7 @@ impl Version {
     }
 }
 
-/// Settings of the folder, and the folder once somebody asked for it.
+/// The settings of the folder, and the folder itself once it has been requested.
 #[derive(Debug)]
 pub(super) struct RunFolder {
     save_dir: PathBuf,
@@ -99,7 +99,7 @@ impl RunFolder {
         self.chosen = OnceCell::new();
     }
 
-    /// Takes this version unless one was given. A folder that was reserved before and holds nothing is given back.
+    /// Uses this version unless one was given. An empty folder that was reserved before is removed.
     pub(super) fn suggest_version(&mut self, version: &str) {
         if self.version.is_some() {
             return;
@@ -110,7 +110,7 @@ impl RunFolder {
         self.suggested = Some(version.to_owned());
     }
 
-    /// The versions there are, or the one given if it is there, or suggested.
+    /// All existing versions; if a version was given, only that one, if it exists or was suggested.
     pub(super) fn runs(&self) -> Vec<String> {
         let root = self.save_dir.join(&self.name);
         let entries = fs::read_dir(&root).into_iter().flatten().flatten();
@@ -133,8 +133,8 @@ impl RunFolder {
         &self.name
     }
 
-    /// The version as a folder name. The first question without a version given reserves the next free one, by
-    /// creating it, so that two runs started together never share a folder.
+    /// The version as a folder name. If no version was given, the first call reserves the next free one by creating it, so
+    /// that two runs started together never share a folder.
     pub(super) fn version(&self) -> &str {
         &self.chosen().version
     }
@@ -144,7 +144,7 @@ impl RunFolder {
         &self.chosen().path
     }
 
-    /// The folder, which now exists.
+    /// Creates the folder.
     pub(super) fn create(&self) -> io::Result<&Path> {
         let path = self.path();
         fs::create_dir_all(path)?;
@@ -165,8 +165,8 @@ impl RunFolder {
     }
 }
 
-/// Creates the next `version_N` below `root` and returns its name. Where nothing can be created the name is still
-/// given: the first write then reports why.
+/// Creates the next `version_N` below `root` and returns its name. If it cannot be created, the name is returned anyway:
+/// the first write then reports why.
 fn reserve_next(root: &Path) -> String {
     let writable = fs::create_dir_all(root).is_ok();
     let mut number = next_version(root);
@@ -179,7 +179,7 @@ fn reserve_next(root: &Path) -> String {
     }
 }
 
-/// One more than the highest `version_N`, where `version_3_renamed` counts as 3 as it does in Lightning.
+/// One more than the highest `version_N`; as in Lightning, `version_3_renamed` counts as 3.
 fn next_version(root: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(root) else { return 0 };
     entries
@@ -208,7 +208,7 @@ mod tests {
         for name in ["version_7", "version_9_old", "version_x", "other"] {
             fs::create_dir(root.path().join("lightning_logs").join(name)).unwrap();
         }
-        fs::write(root.path().join("lightning_logs/version_50"), "a file is no run").unwrap();
+        fs::write(root.path().join("lightning_logs/version_50"), "a file is not a run").unwrap();
         let run = folder(root.path(), None);
         assert_eq!(run.version(), "version_10");
         assert!(root.path().join("lightning_logs/version_10").is_dir());
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suggested_version_takes_the_place_of_a_reserved_one_and_not_of_a_given_one() {
+    fn a_suggested_version_replaces_a_reserved_one_but_not_a_given_one() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("lightning_logs/version_0/checkpoints")).unwrap();
         let mut run = folder(root.path(), None);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_given_version_is_taken_as_it_stands() {
+    fn a_given_version_is_used_unchanged() {
         let root = PathBuf::from("logs");
         assert_eq!(folder(&root, Some(3.into())).path(), root.join("lightning_logs/version_3"));
         assert_eq!(folder(&root, Some("best".into())).path(), root.join("lightning_logs/best"));

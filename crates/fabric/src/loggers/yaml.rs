@@ -1,7 +1,7 @@
-//! Hyper-parameters as YAML, laid out as PyYAML lays them out.
+//! Hyper-parameters as YAML, in the layout of PyYAML.
 //!
-//! The subset is the one every reader agrees on: plain mappings, sequences and scalars, no tags but `!!binary`. Tuples
-//! become sequences, tensors their one number or a description, and a string that any YAML version could take for
+//! The output is limited to a portable subset: plain mappings, sequences and scalars, and no tags other than `!!binary`.
+//! Tuples become sequences, tensors their single number or a description, and a string that any YAML version could parse as
 //! something else is quoted.
 
 use std::fmt::Write;
@@ -12,7 +12,7 @@ use fulgurite_torch::{Dict, Value};
 
 use super::python_format::{display, push_float, push_int, tensor_number};
 
-/// The document, which ends in a line break.
+/// The document, with a line break at its end.
 pub(super) fn to_yaml(params: &Dict) -> String {
     let mut out = String::new();
     if params.is_empty() {
@@ -23,7 +23,7 @@ pub(super) fn to_yaml(params: &Dict) -> String {
     out
 }
 
-/// `inline`: the first entry continues a line that holds `- `.
+/// With `inline`, the first entry continues a line that contains `- `.
 fn push_mapping(out: &mut String, dict: &Dict, indent: usize, inline: bool) {
     for (i, (key, value)) in sorted(dict).into_iter().enumerate() {
         push_indent(out, if inline && i == 0 { 0 } else { indent });
@@ -76,7 +76,7 @@ fn push_indent(out: &mut String, width: usize) {
     out.extend(std::iter::repeat_n(' ', width));
 }
 
-/// PyYAML sorts the keys where they can be compared, and keeps their order where not.
+/// PyYAML sorts the keys if they are comparable, and keeps their order otherwise.
 fn sorted(dict: &Dict) -> Vec<(&Value, &Value)> {
     let mut entries: Vec<_> = dict.iter().collect();
     if entries.iter().all(|(key, _)| matches!(key, Value::Str(_))) {
@@ -120,7 +120,7 @@ fn push_yaml_float(out: &mut String, value: f64) {
     }
     let start = out.len();
     push_float(out, value);
-    // YAML 1.1 takes `1e-05` for a string: a float needs its point.
+    // YAML 1.1 parses `1e-05` as a string: a float needs a decimal point.
     if let Some(at) = out[start..].find('e')
         && !out[start..].contains('.')
     {
@@ -140,7 +140,7 @@ fn push_text(out: &mut String, text: &str) {
     }
 }
 
-/// Everything beyond ASCII is escaped, so that no reader's default encoding matters.
+/// Non-ASCII characters are escaped, so that the default encoding of a reader does not matter.
 fn push_double_quoted(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {
@@ -164,7 +164,7 @@ fn push_double_quoted(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// Whether the printable ASCII `text` means itself without quotes, in YAML 1.1 and in 1.2.
+/// Whether the unquoted printable ASCII `text` is parsed as the same string, in YAML 1.1 and in 1.2.
 fn plain_is_safe(text: &str) -> bool {
     let Some(first) = text.chars().next() else { return false };
     let indicator = matches!(
@@ -175,11 +175,11 @@ fn plain_is_safe(text: &str) -> bool {
     let marker = matches!(first, '-' | '?' | ':') && matches!(second, None | Some(' '));
     let document = text.starts_with("---") || text.starts_with("...");
     let breaks_off = text.contains(": ") || text.contains(" #") || text.ends_with([':', ' ']);
-    !(indicator || marker || document || breaks_off || means_something_else(text))
+    !(indicator || marker || document || breaks_off || is_ambiguous(text))
 }
 
 /// Whether a reader could resolve the bare `text` to something other than a string.
-fn means_something_else(text: &str) -> bool {
+fn is_ambiguous(text: &str) -> bool {
     const WORDS: [&str; 12] =
         ["~", "null", "true", "false", "yes", "no", "on", "off", ".inf", "+.inf", "-.inf", ".nan"];
     if text == "=" || text == "<<" || WORDS.iter().any(|word| text.eq_ignore_ascii_case(word)) {

@@ -32,13 +32,13 @@ impl Clip {
         Clip::Value { clip_val }
     }
 
-    /// Scales to a Euclidean norm of at most `max_norm`; one that is not finite is left to the optimizer, or to the scaler.
+    /// Scales to a Euclidean norm of at most `max_norm`; an infinite or NaN norm is not an error.
     pub fn norm(max_norm: f64) -> Clip {
         Clip::Norm { max_norm, norm_type: 2.0, error_if_nonfinite: false }
     }
 
-    /// Clips the gradients of an optimizer's parameters as one device does. Returns the norm they had, on their device, when
-    /// clipping by norm.
+    /// Clips the gradients of an optimizer's parameters on a single device. Returns their norm before clipping, on their
+    /// device, when clipping by norm.
     ///
     /// # Errors
     ///

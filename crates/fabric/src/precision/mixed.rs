@@ -8,11 +8,10 @@ use fulgurite_torch::{Dict, grad};
 use super::{GradScaler, OptimizerStep, Pass, Precision, ScalerError};
 use crate::FabricError;
 
-/// Below this scale the loss is at fault: gradients that overflow 16 bits although they are made smaller, not larger,
-/// are not worth a step.
-const SMALLEST_SCALE: f64 = 1.0 / 16384.0;
+/// Below this scale the run fails: gradients that overflow 16 bits even when scaled down have another cause.
+const MIN_SCALE: f64 = 1.0 / 16384.0;
 
-/// Parameters of 32 bits and operations of 16 where that is enough: `16-mixed` and `bf16-mixed`.
+/// Parameters in 32 bits, and operations in 16 bits where that is sufficiently accurate: `16-mixed` and `bf16-mixed`.
 ///
 /// ```
 /// use fulgurite_fabric::{GradScaler, GradScalerOptions, MixedPrecision, Precision};
@@ -33,7 +32,7 @@ impl MixedPrecision {
         MixedPrecision { kind: Kind::Half, scaler: Some(scaler) }
     }
 
-    /// `bf16-mixed`, which has the range of 32 bits and needs no scaler.
+    /// `bf16-mixed`, which has the range of 32-bit floats and needs no scaler.
     pub fn bf16() -> MixedPrecision {
         MixedPrecision { kind: Kind::BFloat16, scaler: None }
     }
@@ -48,7 +47,7 @@ impl Precision for MixedPrecision {
         "MixedPrecision"
     }
 
-    /// In training each use of a parameter is cast anew, as in Lightning: parameters may change within a step, and the
+    /// In training, casts of parameters are not cached, as in Lightning: parameters may change within a step, and the
     /// gradients of several uses are summed in 32 bits.
     fn forward_context(&self, device: Device, pass: Pass) -> Result<Option<AutocastGuard>, FabricError> {
         Ok(Some(Autocast::new(device, self.kind).cache(pass == Pass::Evaluation).enter()?))
@@ -58,7 +57,7 @@ impl Precision for MixedPrecision {
         Ok(self.scaler.as_mut().map(|scaler| scaler.scale(loss)).transpose()?)
     }
 
-    /// In manual optimization it runs within the forward context, and must not cast again.
+    /// In manual optimization it runs within the forward context, where autocast must be disabled for it.
     fn backward(&mut self, loss: &Tensor) -> Result<(), FabricError> {
         let device = loss.device();
         let is_casting = Autocast::current(device)?.is_some();
@@ -87,7 +86,7 @@ impl Precision for MixedPrecision {
         }
     }
 
-    /// The scale changes when no other optimizer is known to be about to step: its gradients have the same scale.
+    /// The scale is not updated while another optimizer with unscaled gradients has yet to step: they have the same scale.
     fn optimizer_step(&mut self, optimizer: &mut dyn Optimizer) -> Result<OptimizerStep, FabricError> {
         self.unscale_gradients(optimizer)?;
         let Some(scaler) = &mut self.scaler else {
@@ -95,7 +94,7 @@ impl Precision for MixedPrecision {
             return Ok(OptimizerStep::Taken);
         };
         let step = match scaler.step(optimizer) {
-            // As without a scaler: a step of a batch without a loss counts, and changes nothing.
+            // As without a scaler: the step of a batch without a loss counts, and changes nothing.
             Err(ScalerError::NoGradients { .. } | ScalerError::NothingScaled { .. }) if !has_gradients(optimizer) => {
                 scaler.forget(optimizer);
                 optimizer.step()?;
@@ -108,7 +107,7 @@ impl Precision for MixedPrecision {
         }
         if step == OptimizerStep::Skipped {
             let scale = scaler.get_scale()?;
-            if scale < SMALLEST_SCALE {
+            if scale < MIN_SCALE {
                 return Err(ScalerError::NeverFinite { scale }.into());
             }
         }

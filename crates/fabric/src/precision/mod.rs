@@ -1,6 +1,6 @@
-//! Precision: the kinds of parameters and inputs, the context of a forward pass, and how an optimizer steps.
+//! Precision: the kinds of parameters and inputs, the context of a forward pass, and the optimizer step.
 //!
-//! A step goes through it in this order, whoever drives it: [`forward_context`](Precision::forward_context) around the
+//! Every training step calls it in this order: [`forward_context`](Precision::forward_context) around the
 //! forward pass, [`scale_loss`](Precision::scale_loss), [`backward`](Precision::backward),
 //! [`unscale_gradients`](Precision::unscale_gradients), hooks and clipping, then
 //! [`optimizer_step`](Precision::optimizer_step), which may skip.
@@ -29,7 +29,7 @@ pub use optimizer_step::OptimizerStep;
 pub use scaler::{GradScaler, GradScalerOptions, ScalerError};
 pub use whole::TruePrecision;
 
-/// What a forward pass is for.
+/// The purpose of a forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
     /// Training: gradients are recorded, and parameters may change before it ends (manual optimization).
@@ -53,7 +53,7 @@ pub trait Precision: Send {
         None
     }
 
-    /// The kind in which to create parameters: what `VarStore::set_kind` wants before layers are created.
+    /// The kind in which to create parameters: the argument of `VarStore::set_kind` before layers are created.
     fn init_kind(&self) -> Kind {
         Kind::Float
     }
@@ -97,7 +97,7 @@ pub trait Precision: Send {
         Ok(grad::backward(loss)?)
     }
 
-    /// Refuses an optimizer that this precision cannot step, when it is set up.
+    /// Rejects an optimizer that this precision does not support, when it is set up.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ pub trait Precision: Send {
         Ok(())
     }
 
-    /// Divides by the scale the gradients of an optimizer's parameters, before hooks see them and they are clipped.
+    /// Divides the gradients of an optimizer's parameters by the scale, before hooks are called and gradients are clipped.
     /// Once per step: further calls before [`optimizer_step`](Precision::optimizer_step) change nothing.
     ///
     /// # Errors
@@ -134,7 +134,7 @@ pub trait Precision: Send {
         Ok(OptimizerStep::Taken)
     }
 
-    /// Whether operations are cast: forward passes have a context, which nothing else should run in.
+    /// Whether forward passes run with autocast, which must not be active outside of them.
     fn is_mixed(&self) -> bool {
         false
     }
@@ -144,7 +144,7 @@ pub trait Precision: Send {
         None
     }
 
-    /// What a checkpoint keeps of it, under [`state_key`](Precision::state_key); nothing is kept of an empty one.
+    /// The state to save in a checkpoint under [`state_key`](Precision::state_key). An empty state is not saved.
     ///
     /// # Errors
     ///
@@ -153,7 +153,7 @@ pub trait Precision: Send {
         Ok(Dict::new())
     }
 
-    /// Restores what [`state_dict`](Precision::state_dict) returned.
+    /// Restores a state that [`state_dict`](Precision::state_dict) returned.
     ///
     /// # Errors
     ///

@@ -8,11 +8,11 @@ use crate::FabricError;
 /// The names of precisions.
 pub const NAMES: &[&str] = &["16-mixed", "16-true", "32-true", "64-true", "bf16-mixed", "bf16-true"];
 
-/// What a name stands for on a device.
+/// The precision that a name selects on a device.
 pub struct Named {
     /// The precision.
     pub precision: Box<dyn Precision>,
-    /// What the user should know about the choice, one sentence each.
+    /// Warnings for the user about the choice, one sentence each.
     pub warnings: Vec<String>,
 }
 
@@ -33,12 +33,12 @@ pub fn precision(name: &str, device: Device) -> Result<Named, FabricError> {
         name => name,
     };
     if matches!(name, "16" | "bf16") {
-        warnings.push(format!("precision `{name}` is the old name of `{canonical}`; write `{canonical}`"));
+        warnings.push(format!("precision `{name}` is a deprecated name of `{canonical}`; write `{canonical}`"));
     }
     let precision: Box<dyn Precision> = match canonical {
         "16-mixed" if device == Device::Cpu => {
             warnings.push(
-                "precision `16-mixed` is not for CPUs, so `bf16-mixed` is used instead; write that, or take a GPU"
+                "precision `16-mixed` is not supported on CPUs, so `bf16-mixed` is used instead; write `bf16-mixed`, or use a GPU"
                     .into(),
             );
             Box::new(MixedPrecision::bf16())
@@ -72,16 +72,15 @@ mod tests {
         }
         is("32", Device::Cpu, "32-true", &[]);
         is("64", Device::Cpu, "64-true", &[]);
-        let old = "precision `16` is the old name of `16-mixed`; write `16-mixed`";
+        let old = "precision `16` is a deprecated name of `16-mixed`; write `16-mixed`";
         is("16", Device::Cuda(0), "16-mixed", &[old]);
         is(
             "bf16",
             Device::Cpu,
             "bf16-mixed",
-            &["precision `bf16` is the old name of `bf16-mixed`; write `bf16-mixed`"],
+            &["precision `bf16` is a deprecated name of `bf16-mixed`; write `bf16-mixed`"],
         );
-        let not_here =
-            "precision `16-mixed` is not for CPUs, so `bf16-mixed` is used instead; write that, or take a GPU";
+        let not_here = "precision `16-mixed` is not supported on CPUs, so `bf16-mixed` is used instead; write `bf16-mixed`, or use a GPU";
         is("16-mixed", Device::Cpu, "bf16-mixed", &[not_here]);
         is("16", Device::Cpu, "bf16-mixed", &[old, not_here]);
     }

@@ -1,4 +1,4 @@
-//! What a [`Fabric`] does through its precision: the steps of a loop, whoever writes it.
+//! The methods of [`Fabric`] that use its precision.
 
 use fulgurite_data::Batch;
 use fulgurite_optim::Optimizer;
@@ -9,7 +9,7 @@ use super::{Clip, GradScaler, OptimizerStep, Pass};
 use crate::strategy::ContextGuard;
 use crate::{Fabric, FabricError};
 
-/// The context of a forward pass on this thread, active until it is dropped. Made by [`Fabric::forward_context`].
+/// The context of a forward pass on this thread, active until it is dropped. Created by [`Fabric::forward_context`].
 #[derive(Debug)]
 #[must_use = "the context ends when it is dropped"]
 pub struct ForwardContext {
@@ -18,7 +18,7 @@ pub struct ForwardContext {
 }
 
 impl Fabric {
-    /// The batch with its floating-point tensors in the precision's kind.
+    /// Converts the floating-point tensors of the batch to the kind of the precision.
     pub fn convert_input<B: Batch>(&self, batch: B) -> B {
         match self.precision().input_kind() {
             Some(kind) => batch.to_float_kind(kind),
@@ -26,8 +26,8 @@ impl Fabric {
         }
     }
 
-    /// The context of a forward pass and its loss, active until it is dropped: autocast in mixed precision, and that of the
-    /// strategy, such as synchronized batch norms in training.
+    /// The context of a forward pass and its loss, active until it is dropped: autocast in mixed precision, and the context of
+    /// the strategy, such as synchronized batch norms in training.
     ///
     /// ```
     /// use fulgurite_fabric::{Fabric, Pass};
@@ -70,7 +70,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// As [`Precision::scale_loss`](crate::Precision::scale_loss).
+    /// Fails as [`Precision::scale_loss`](crate::Precision::scale_loss) does.
     pub fn scale_loss(&mut self, loss: &Tensor) -> Result<Option<Tensor>, FabricError> {
         self.precision_mut().scale_loss(loss)
     }
@@ -79,7 +79,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// As [`backward`](Fabric::backward).
+    /// Fails as [`backward`](Fabric::backward) does.
     pub fn backward_scaled(&mut self, loss: &Tensor) -> Result<(), FabricError> {
         let (strategy, precision) = self.step_parts();
         strategy.backward(loss, precision)
@@ -94,21 +94,21 @@ impl Fabric {
         Ok(self.precision().scaler().map(GradScaler::get_scale).transpose()?.unwrap_or(1.0))
     }
 
-    /// Divides by the scale the gradients of an optimizer's parameters, once per step.
+    /// Divides the gradients of an optimizer's parameters by the scale, once per step.
     ///
     /// # Errors
     ///
-    /// As [`Precision::unscale_gradients`](crate::Precision::unscale_gradients).
+    /// Fails as [`Precision::unscale_gradients`](crate::Precision::unscale_gradients) does.
     pub fn unscale_gradients(&mut self, optimizer: &dyn Optimizer) -> Result<(), FabricError> {
         self.precision_mut().unscale_gradients(optimizer)
     }
 
-    /// Clips the gradients of an optimizer's parameters, without their scale. Returns the norm they had, on their device,
+    /// Unscales and clips the gradients of an optimizer's parameters. Returns their norm before clipping, on their device,
     /// when clipping by norm.
     ///
     /// # Errors
     ///
-    /// Fails if the norm is infinite or NaN and the error was asked for, or if the gradients cannot be unscaled.
+    /// Fails if the norm is infinite or NaN and `error_if_nonfinite` is set, or if the gradients cannot be unscaled.
     pub fn clip_gradients(&mut self, optimizer: &dyn Optimizer, clip: Clip) -> Result<Option<Tensor>, FabricError> {
         self.unscale_gradients(optimizer)?;
         self.strategy_mut().clip_gradients(optimizer, clip)

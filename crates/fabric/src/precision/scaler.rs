@@ -17,13 +17,13 @@ use super::optimizer_step::OptimizerStep;
 pub struct GradScalerOptions {
     /// The initial scale.
     pub init_scale: f64,
-    /// The factor of the scale after `growth_interval` steps in a row without an infinity; above 1.
+    /// The factor of the scale after `growth_interval` consecutive steps without infinite or NaN gradients; above 1.
     pub growth_factor: f64,
-    /// The factor of the scale after a step with one; below 1.
+    /// The factor of the scale after a step with an infinite or NaN gradient; below 1.
     pub backoff_factor: f64,
-    /// Steps in a row without an infinity before the scale grows.
+    /// The number of consecutive steps without infinite or NaN gradients before the scale grows.
     pub growth_interval: i64,
-    /// Whether to scale at all; if not, every method does what would be done without a scaler.
+    /// Whether to scale. If disabled, every method behaves as without a scaler.
     pub enabled: bool,
 }
 
@@ -61,50 +61,48 @@ pub enum ScalerError {
         /// The method.
         method: &'static str,
     },
-    /// `unscale_` twice.
+    /// `unscale_` was called twice.
     #[error(
-        "unscale_ was called for this optimizer already since the last update; call it once per step, after the last backward pass"
+        "unscale_ has already been called for this optimizer since the last update; call it once per step, after the last backward pass"
     )]
     UnscaledTwice,
-    /// `unscale_` after `step`.
+    /// `unscale_` was called after `step`.
     #[error("unscale_ was called for this optimizer after its step; call update first")]
     UnscaledAfterStep,
-    /// `step` twice.
+    /// `step` was called twice.
     #[error(
-        "step was called for this optimizer already since the last update; call update after the steps of all optimizers"
+        "step has already been called for this optimizer since the last update; call update after the steps of all optimizers"
     )]
     SteppedTwice,
-    /// A step of an optimizer none of whose parameters has a gradient.
-    #[error(
-        "none of the parameters of {optimizer} has a gradient, so there is nothing to step on; run a backward pass first"
-    )]
+    /// `step` was called for an optimizer whose parameters have no gradients.
+    #[error("none of the parameters of {optimizer} has a gradient, so it cannot step; run a backward pass first")]
     NoGradients {
         /// The optimizer.
         optimizer: String,
     },
-    /// An update without a step.
+    /// `update` was called without a step.
     #[error(
-        "update was called, and no gradients were looked at since the last one; call it after the optimizers' steps"
+        "update was called, but no gradients were checked since the last update; call it after the optimizers' steps"
     )]
     NothingChecked,
-    /// An optimizer that evaluates the loss itself.
+    /// The optimizer evaluates the loss itself.
     #[error(
-        "{optimizer} evaluates the loss several times in a step, which a gradient scaler cannot follow; take another optimizer, or precision bf16-mixed"
+        "{optimizer} evaluates the loss several times in a step, which a gradient scaler does not support; use another optimizer, or precision bf16-mixed"
     )]
     NeedsClosure {
         /// The optimizer.
         optimizer: String,
     },
-    /// However small the scale, gradients are infinite or NaN.
+    /// Gradients are infinite or NaN even at the smallest scale.
     #[error(
-        "the gradients are infinite or NaN in every step, although the loss scale is down to {scale:e}: the loss itself cannot be finite; find out why with `detect_anomaly`, lower the learning rate, or use precision bf16-mixed"
+        "the gradients are infinite or NaN in every step, although the loss scale is down to {scale:e}, so the scale is not the cause; find the cause with `detect_anomaly`, lower the learning rate, or use precision bf16-mixed"
     )]
     NeverFinite {
         /// The scale.
         scale: f64,
     },
-    /// The state of a scaler that was off.
-    #[error("the saved state is empty; it is that of a scaler that was not enabled")]
+    /// The state is that of a disabled scaler.
+    #[error("the saved state is empty, since its scaler was not enabled")]
     EmptyState,
     /// The state is not that of a gradient scaler.
     #[error("not the state of a gradient scaler: {0}")]
@@ -123,9 +121,9 @@ impl From<TchError> for ScalerError {
     }
 }
 
-/// Keeps small gradients from vanishing in 16 bits: the loss is multiplied by a scale before its backward pass, and the
-/// gradients are divided by it after. A step with an infinite gradient is skipped, and the scale shrinks; after many
-/// without, it grows. It is `torch.amp.GradScaler`, number by number.
+/// Prevents small gradients from underflowing in 16 bits: the loss is multiplied by a scale before its backward pass, and
+/// the gradients are divided by it afterwards. A step with an infinite or NaN gradient is skipped and the scale is reduced;
+/// after many steps without one, the scale grows. The arithmetic is identical to that of `torch.amp.GradScaler`.
 ///
 /// ```
 /// use fulgurite_fabric::{GradScaler, OptimizerStep};
@@ -146,7 +144,7 @@ impl From<TchError> for ScalerError {
 pub struct GradScaler {
     options: GradScalerOptions,
     growth_tracker: i64,
-    /// From the first loss on.
+    /// Set with the first loss.
     on_device: Option<OnDevice>,
     /// Since the last update.
     optimizers: Vec<PerOptimizer>,
@@ -193,17 +191,17 @@ impl GradScaler {
         Ok(GradScaler { options, ..GradScaler::default() })
     }
 
-    /// The options; `init_scale` is that of the beginning, or of the state that was loaded.
+    /// The options; `init_scale` is the initial scale, or that of the loaded state.
     pub fn options(&self) -> &GradScalerOptions {
         &self.options
     }
 
-    /// Whether it scales at all.
+    /// Whether it scales.
     pub fn is_enabled(&self) -> bool {
         self.options.enabled
     }
 
-    /// The loss times the scale, on the loss's device.
+    /// Multiplies the loss by the scale, on the device of the loss.
     ///
     /// # Errors
     ///
@@ -224,8 +222,8 @@ impl GradScaler {
         Ok(loss.f_mul(&on_device.scale.f_to_device(loss.device())?)?)
     }
 
-    /// Divides the gradients of an optimizer's parameters by the scale, so that they can be looked at and clipped.
-    /// [`step`](GradScaler::step) does it where it was not done.
+    /// Divides the gradients of an optimizer's parameters by the scale, so that they can be inspected and clipped.
+    /// [`step`](GradScaler::step) does it if it was not called.
     ///
     /// # Errors
     ///
@@ -249,8 +247,8 @@ impl GradScaler {
         Ok(())
     }
 
-    /// Steps the optimizer, unless one of its gradients is infinite or NaN; to know that, it waits for the device, as
-    /// PyTorch's does.
+    /// Steps the optimizer, unless one of its gradients is infinite or NaN. That check synchronizes with the device, as
+    /// in PyTorch.
     ///
     /// # Errors
     ///
@@ -286,7 +284,7 @@ impl GradScaler {
         Ok(step)
     }
 
-    /// Changes the scale by what was found since the last update: once, after the steps of all optimizers.
+    /// Updates the scale according to the gradients since the last update. Call it once, after the steps of all optimizers.
     ///
     /// # Errors
     ///
@@ -296,7 +294,7 @@ impl GradScaler {
         self.update_by(&all)
     }
 
-    /// The same for the optimizers that have stepped. The others keep what is known of them.
+    /// The same for the optimizers that have stepped. The state of the others is kept.
     pub(super) fn update_stepped(&mut self) -> Result<(), ScalerError> {
         let stepped: Vec<_> = self.optimizers.extract_if(.., |known| known.stage == Stage::Stepped).collect();
         self.update_by(&stepped)
@@ -325,7 +323,7 @@ impl GradScaler {
     ///
     /// # Errors
     ///
-    /// No loss was scaled yet.
+    /// Fails if no loss was scaled yet.
     pub fn update_to(&mut self, new_scale: f64) -> Result<(), ScalerError> {
         if !self.options.enabled {
             return Ok(());
@@ -338,7 +336,7 @@ impl GradScaler {
         Ok(())
     }
 
-    /// The scale, read from the device; 1 if it is off.
+    /// The scale, copied from the device; 1 if the scaler is disabled.
     ///
     /// # Errors
     ///
@@ -352,8 +350,8 @@ impl GradScaler {
     }
 
     /// What [`unscale_`](GradScaler::unscale_) found in an optimizer's gradients since the last update: a `Float` that
-    /// is not 0 if there was an infinity. Strategies that share gradients among processes bring it to one value on all
-    /// of them, in place, before the step.
+    /// is not 0 if one was infinite or NaN. Strategies that reduce gradients across processes reduce it too, in place,
+    /// before the step.
     pub fn found_inf(&self, optimizer: &dyn Optimizer) -> Option<Tensor> {
         self.known(optimizer)?.found_inf.as_ref().map(Tensor::shallow_clone)
     }
@@ -368,12 +366,12 @@ impl GradScaler {
         self.stage(optimizer) == Some(Stage::Stepped)
     }
 
-    /// Whether an optimizer is yet to step whose gradients were divided by the scale.
+    /// Whether an optimizer with unscaled gradients has not stepped yet.
     pub(super) fn awaits_a_step(&self) -> bool {
         self.optimizers.iter().any(|known| known.stage == Stage::Unscaled)
     }
 
-    /// What is known of an optimizer since the last update is no longer of interest.
+    /// Discards the state of an optimizer since the last update.
     pub(super) fn forget(&mut self, optimizer: &dyn Optimizer) {
         self.optimizers.retain(|known| known.address != address(optimizer));
     }
@@ -385,7 +383,7 @@ impl GradScaler {
         }
     }
 
-    /// The state under PyTorch's keys; empty if it is off.
+    /// The state under PyTorch's keys; empty if the scaler is disabled.
     ///
     /// # Errors
     ///
@@ -406,12 +404,12 @@ impl GradScaler {
             .with("_growth_tracker", growth_tracker))
     }
 
-    /// Restores what [`state_dict`](GradScaler::state_dict), here or in PyTorch, returned.
+    /// Restores a state that [`state_dict`](GradScaler::state_dict), here or in PyTorch, returned.
     ///
     /// # Errors
     ///
-    /// Fails if the state is empty, because its scaler was disabled, or not that of a gradient scaler. The scaler is
-    /// unchanged then.
+    /// Fails if the state is empty, because its scaler was disabled, or not that of a gradient scaler. The scaler is then
+    /// unchanged.
     pub fn load_state_dict(&mut self, state: &Dict) -> Result<(), ScalerError> {
         if !self.options.enabled {
             return Ok(());
@@ -440,7 +438,7 @@ impl GradScaler {
     }
 }
 
-/// What tells optimizers apart between two updates.
+/// Identifies an optimizer between two updates.
 fn address(optimizer: &dyn Optimizer) -> usize {
     std::ptr::from_ref(optimizer).cast::<()>().addr()
 }

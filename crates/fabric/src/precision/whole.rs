@@ -1,4 +1,4 @@
-//! [`TruePrecision`]: one kind for everything.
+//! [`TruePrecision`]: a single kind for parameters, inputs and operations.
 
 use fulgurite_torch::params;
 use fulgurite_torch::params::Parameters;
@@ -9,8 +9,8 @@ use crate::FabricError;
 
 /// Parameters, inputs and operations of one kind: `16-true`, `bf16-true`, `32-true` and `64-true`.
 ///
-/// Lightning also switches PyTorch's default kind during steps. Here it stays: it is the whole process's, so that
-/// data workers, which are threads, would see it change at random, and `tch` names the kind of every tensor it makes.
+/// Unlike Lightning, it does not change PyTorch's default dtype during steps: the default applies to the whole process, so
+/// that data workers, which are threads, would observe the change, and `tch` specifies the kind of every tensor it creates.
 #[derive(Debug, Clone, Copy)]
 pub struct TruePrecision {
     name: &'static str,
@@ -41,7 +41,7 @@ impl Precision for TruePrecision {
         }
     }
 
-    /// In 32 bits everything is left as it is: what the module makes in another kind, it means to.
+    /// `32-true` converts nothing: a module that creates tensors of another kind does so intentionally.
     fn input_kind(&self) -> Option<Kind> {
         (self.kind != Kind::Float).then_some(self.kind)
     }

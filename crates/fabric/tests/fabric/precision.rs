@@ -51,30 +51,28 @@ fn calls_out_of_order_are_errors() {
     let scaled = scaler.scale(&loss(&w, 1.0)).unwrap();
     refused(
         scaler.step(optimizer),
-        expect![
-            "none of the parameters of SGD has a gradient, so there is nothing to step on; run a backward pass first"
-        ],
+        expect!["none of the parameters of SGD has a gradient, so it cannot step; run a backward pass first"],
     );
     scaled.backward();
     scaler.update_to(4.0).unwrap();
     refused(
         scaler.update(),
         expect![
-            "update was called, and no gradients were looked at since the last one; call it after the optimizers' steps"
+            "update was called, but no gradients were checked since the last update; call it after the optimizers' steps"
         ],
     );
     scaler.unscale_(optimizer).unwrap();
     refused(
         scaler.unscale_(optimizer),
         expect![
-            "unscale_ was called for this optimizer already since the last update; call it once per step, after the last backward pass"
+            "unscale_ has already been called for this optimizer since the last update; call it once per step, after the last backward pass"
         ],
     );
     assert_eq!(scaler.step(optimizer).unwrap(), OptimizerStep::Taken);
     refused(
         scaler.step(optimizer),
         expect![
-            "step was called for this optimizer already since the last update; call update after the steps of all optimizers"
+            "step has already been called for this optimizer since the last update; call update after the steps of all optimizers"
         ],
     );
     refused(
@@ -107,14 +105,14 @@ fn options_and_states_that_make_no_sense_are_errors() {
     let off = GradScaler::new(options().enabled(false)).unwrap();
     refused(
         GradScaler::default().load_state_dict(&off.state_dict().unwrap()),
-        expect!["the saved state is empty; it is that of a scaler that was not enabled"],
+        expect!["the saved state is empty, since its scaler was not enabled"],
     );
     let mut lbfgs = LBFGS::new(vec![weight().0]).build().unwrap();
     let mut scaler = GradScaler::default();
     refused(
         scaler.step(lbfgs.as_mut()),
         expect![
-            "LBFGS evaluates the loss several times in a step, which a gradient scaler cannot follow; take another optimizer, or precision bf16-mixed"
+            "LBFGS evaluates the loss several times in a step, which a gradient scaler does not support; use another optimizer, or precision bf16-mixed"
         ],
     );
 }

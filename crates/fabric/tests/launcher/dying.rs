@@ -14,11 +14,19 @@ pub(crate) fn a_rank_that_fails() {
         ended.with_code(7);
         let report = report(&ended);
         assert!(report[0].starts_with("rank 1 (process "), "{report:?}");
-        let others = if ranks == 2 { "the other rank here is ended" } else { "the other 3 ranks here are ended" };
+        let others = if ranks == 2 {
+            "terminating the other rank on this node"
+        } else {
+            "terminating the other 3 ranks on this node"
+        };
         assert!(report[0].ends_with(&format!(") exited with code 7; {others}")), "{report:?}");
-        assert_eq!(report[1..], ["The last words of rank 1:"]);
+        assert_eq!(report[1..], ["last lines of standard error of rank 1:"]);
         let words: String = (18..30).map(|n| format!("word {n}\n")).collect();
-        assert!(ended.errors.ends_with(&format!("The last words of rank 1:\n{words}")), "{}", ended.errors);
+        assert!(
+            ended.errors.ends_with(&format!("last lines of standard error of rank 1:\n{words}")),
+            "{}",
+            ended.errors
+        );
         // And all of them before, as they were said.
         assert!(ended.errors.contains("[rank 1] word 0\n[rank 1] word 1\n"), "{}", ended.errors);
     }
@@ -29,14 +37,14 @@ pub(crate) fn a_rank_that_is_killed() {
     let ranks = running.sleepers(3);
     send("KILL", &ranks[2].to_string());
     let ended = running.end();
-    ended.with_code(137).complained(&format!("rank 2 (process {}) was killed by SIGKILL (by somebody", ranks[2]));
-    ended.complained("the other 2 ranks here are ended");
+    ended.with_code(137).complained(&format!("rank 2 (process {}) was killed by SIGKILL (sent by another", ranks[2]));
+    ended.complained("terminating the other 2 ranks on this node");
     assert!(!ranks.iter().any(|id| runs(*id)));
 }
 
 pub(crate) fn a_rank_that_aborts() {
     let ended = run("2 1 abort 1", &[]);
-    ended.with_code(134).complained("was killed by SIGABRT; the other rank here is ended");
+    ended.with_code(134).complained("was killed by SIGABRT; terminating the other rank on this node");
 }
 
 /// SIGTERM is not enough for them.
@@ -45,7 +53,7 @@ pub(crate) fn ranks_that_do_not_end() {
     let ranks = running.sleepers(3);
     send("KILL", &ranks[2].to_string());
     let ended = running.end();
-    ended.with_code(137).complained("rank 2 (process").complained("rank 0, 1 did not end in time");
+    ended.with_code(137).complained("rank 2 (process").complained("rank 0, 1 did not exit in time");
     assert!(!ranks.iter().any(|id| runs(*id)));
 }
 
@@ -55,7 +63,7 @@ pub(crate) fn rank_0_fails() {
     ended.with_code(3).complained("\nword 29\n");
     let report = report(&ended);
     assert_eq!(report.len(), 1, "{report:?}");
-    assert!(report[0].ends_with("exited with code 3; the other rank here is ended"), "{report:?}");
+    assert!(report[0].ends_with("exited with code 3; terminating the other rank on this node"), "{report:?}");
 }
 
 /// Its exit code says that it answered a signal: the others have the time to leave as well, longer than the grace time.

@@ -51,7 +51,7 @@ pub(crate) fn a_rank_that_never_comes() {
 
 pub(crate) fn ranks_that_differ() {
     let ended = run("2 1 meet", &[(FACT, "rank")]);
-    ended.with_code(1).complained("are not of one run: they differ in fact (0 and 1)");
+    ended.with_code(1).complained("do not belong to the same run: they differ in fact (0 and 1)");
 }
 
 /// A process that somebody starts as a rank.
@@ -77,7 +77,7 @@ pub(crate) fn started_by_somebody_else() {
     by_hand(0, 2, &port, "3 1 meet", &[])
         .end()
         .with_code(1)
-        .complained("devices=3 was asked for, and whoever set LOCAL_RANK says 2 (LOCAL_WORLD_SIZE)");
+        .complained("devices=3 was asked for, but the launcher that set LOCAL_RANK specifies 2 (LOCAL_WORLD_SIZE)");
 }
 
 pub(crate) fn two_programs() {
@@ -94,7 +94,7 @@ pub(crate) fn two_programs() {
         ranks.into_iter().map(Running::end).collect()
     };
     for ended in both(&[]) {
-        ended.with_code(1).complained("are not of one run: they differ in program (");
+        ended.with_code(1).complained("do not belong to the same run: they differ in program (");
     }
     for ended in both(&[("FULGURITE_SKIP_PROGRAM_CHECK", "1")]) {
         ended.with_code(0);
@@ -129,7 +129,7 @@ pub(crate) fn a_rank_dies_on_another_node() {
     for (rank, node) in [(3, 1), (0, 0)] {
         let ended: [Ended; 2] = nodes(&format!("2 2 fail {rank} 7")).map(Running::end);
         ended[node].with_code(7).complained(&format!("rank {rank} (process "));
-        let elsewhere = format!(") exited with code 7 on node {node}; the ranks here are ended");
+        let elsewhere = format!(") exited with code 7 on node {node}; terminating the ranks on this node");
         ended[1 - node].with_code(7).complained(&elsewhere);
     }
 }
@@ -140,7 +140,10 @@ pub(crate) fn the_first_node_is_gone() {
     second.sleepers(1);
     first.send("KILL");
     assert_eq!(first.end().code, Some(-9));
-    second.end().with_code(1).complained("the launcher of the first node is gone; the ranks here are ended");
+    second
+        .end()
+        .with_code(1)
+        .complained("the connection to the launcher of the first node was lost; terminating the ranks on this node");
 }
 
 /// Its ranks are not started before the first node is there.
@@ -175,7 +178,7 @@ pub(crate) fn mpirun() {
     ]);
     let ended = mpirun(&["3", "1", "meet"]);
     assert_ne!(ended.code, Some(0));
-    ended.complained("devices=3 was asked for, and MPI says 2 (OMPI_COMM_WORLD_LOCAL_SIZE)");
+    ended.complained("devices=3 was asked for, but MPI specifies 2 (OMPI_COMM_WORLD_LOCAL_SIZE)");
     let ended = mpirun(&["2", "1", "meet", "late", "1", "timeout=5"]);
     assert_ne!(ended.code, Some(0));
     ended.complained("rank 1 of 2 did not connect to 127.0.0.1:");

@@ -65,7 +65,7 @@ pub(crate) fn a_second_signal() {
     running.send("TERM");
     let ended = running.end();
     ended.with_code(143);
-    assert_eq!(ended.errors, "SIGTERM came again, and the ranks are killed\n");
+    assert_eq!(ended.errors, "SIGTERM was received again; killing the ranks\n");
     assert!(!ranks.iter().any(|id| runs(*id)));
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn a_rank_that_fails_while_leaving() {
     let ranks = running.sleepers(3);
     running.send("TERM");
     let ended = running.end();
-    ended.with_code(3).complained("rank 1 (process").complained("rank 0 did not end in time");
+    ended.with_code(3).complained("rank 1 (process").complained("rank 0 did not exit in time");
     assert!(ended.lines.contains(&"[rank 2] 2: leaves after 2".to_owned()), "{:?}", ended.lines);
     assert!(!ranks.iter().any(|id| runs(*id)));
     // A failure says more than those who left before.

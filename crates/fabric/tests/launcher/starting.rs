@@ -94,17 +94,17 @@ pub(crate) fn contradictions() {
         ("0 1 who", &[][..], "devices=0 was asked for; a run needs at least one device"),
         ("2 0 who", &[], "num_nodes=0 was asked for"),
         ("2 2 who", &[], "set MASTER_ADDR to the host of the first node, MASTER_PORT to a free port"),
-        ("2 1 who", &[("NODE_RANK", "1")], "num_nodes=1 was asked for, and NODE_RANK=1 says"),
+        ("2 1 who", &[("NODE_RANK", "1")], "num_nodes=1 was asked for, but NODE_RANK=1 means"),
         (
             "2 1 who",
             &[("WORLD_SIZE", "4")],
-            "devices=2 and num_nodes=1 make 2 processes, and the environment says 4 (WORLD_SIZE)",
+            "devices=2 and num_nodes=1 make 2 processes, but the environment specifies 4 (WORLD_SIZE)",
         ),
         ("2 1 who", &[("MASTER_PORT", "no")], "the environment variable MASTER_PORT=no is not a number"),
         (
             "2 1 who",
             &[("PET_NNODES", "1"), ("PET_NPROC_PER_NODE", "4")],
-            "devices=2 was asked for, and Kubeflow says 4 (PET_NPROC_PER_NODE)",
+            "devices=2 was asked for, but Kubeflow specifies 4 (PET_NPROC_PER_NODE)",
         ),
     ] {
         let ended = run(words, variables);

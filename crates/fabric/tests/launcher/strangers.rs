@@ -63,9 +63,9 @@ pub(crate) fn nodes_with_different_tokens() {
     let [one, two] = ["one text that nobody guesses", "two texts that nobody guesses"];
     for (first, second, problem) in [
         (one, one, ""),
-        (one, two, "the first node has another FULGURITE_RUN_TOKEN"),
-        (one, "", "FULGURITE_RUN_TOKEN is set on the first node, and not here"),
-        ("", two, "FULGURITE_RUN_TOKEN is set here, and not on the first node"),
+        (one, two, "the first node has a different FULGURITE_RUN_TOKEN"),
+        (one, "", "FULGURITE_RUN_TOKEN is set on the first node, but not on this node"),
+        ("", two, "FULGURITE_RUN_TOKEN is set on this node, but not on the first node"),
     ] {
         let port = free_port();
         let node = |rank: &str, token: &str| {
@@ -93,7 +93,7 @@ pub(crate) fn lines_of_ranks_are_escaped() {
     ended
         .with_code(3)
         .complained(&format!("[rank 1] error {escaped}\n"))
-        .complained(&format!("words of rank 1:\nerror {escaped}\n"));
+        .complained(&format!("error of rank 1:\nerror {escaped}\n"));
     assert!(ended.lines.contains(&format!("[rank 1] 1: {escaped}")), "{:?}", ended.lines);
     assert!(!ended.errors.contains('\u{1b}'), "{}", ended.errors);
 }

@@ -105,7 +105,7 @@ fn a_checkpoint_that_is_not_whole_is_an_error() {
 fn paths_that_lead_nowhere_say_so() {
     let message = |path: &str| ObjectStoreCheckpointIo::new().load(Path::new(path)).unwrap_err().to_string();
     let cases = [
-        ("ftp://host/a.ckpt", "there is no store for ftp://; use s3://"),
+        ("ftp://host/a.ckpt", "no object store supports ftp://; use s3://"),
         ("runs/a.ckpt", "it is not a URL such as s3://bucket/name"),
         ("memory://name/../a.ckpt", "it cannot be named so: "),
     ];
@@ -159,10 +159,10 @@ fn a_web_server_is_read_from_and_not_written_to() {
         io.verify(&url(name)).unwrap();
     }
     let refusals = [
-        ("none.ckpt", "it is not there ("),
+        ("none.ckpt", "it does not exist ("),
         ("cut.ckpt", "it cannot be read: "),
         ("page.ckpt", "not a PyTorch checkpoint"),
-        ("closed.ckpt", "refuses the credentials ("),
+        ("closed.ckpt", "rejected the credentials ("),
     ];
     for (name, expected) in refusals {
         let error = io.load(&url(name)).unwrap_err().to_string();
@@ -176,6 +176,6 @@ fn a_web_server_is_read_from_and_not_written_to() {
         io.list(&url("files")).map(drop),
     ] {
         let error = error.unwrap_err().to_string();
-        assert!(error.ends_with("http:// is for reading alone; write to s3://, gs://, az:// or a folder"), "{error}");
+        assert!(error.ends_with("http:// is read-only; write to s3://, gs://, az:// or a folder"), "{error}");
     }
 }

@@ -121,7 +121,7 @@ fn a_server_that_is_killed_during_an_upload_and_comes_back_has_the_whole_checkpo
             Ok(seen) => assert!(seen == state_of(BYTES, 1.0) || seen == state_of(BYTES, 2.0), "round {round}"),
             Err(error) => {
                 let error = error.to_string();
-                assert!(error.ends_with("it was replaced while it was read; try again"), "{error}");
+                assert!(error.ends_with("it was replaced while it was being read; try again"), "{error}");
             }
         }
         saving.join().unwrap().unwrap();
@@ -222,7 +222,7 @@ fn refusals_say_what_to_check() {
         io.remove(&url("a.ckpt")),
     ] {
         let error = error.unwrap_err().to_string();
-        assert!(error.contains("s3://bucket refuses the credentials ("), "{error}");
+        assert!(error.contains("s3://bucket rejected the credentials ("), "{error}");
         assert!(error.contains("check AWS_ACCESS_KEY_ID"), "{error}");
     }
 
@@ -234,8 +234,7 @@ fn refusals_say_what_to_check() {
     let mut io = io_of(&format!("http://127.0.0.1:{port}"));
     for value in [state(1.0), state_of(BYTES, 1.0)] {
         let error = io.save(&value, &url("a.ckpt")).unwrap_err().to_string();
-        let expected =
-            "s3://bucket is not there (NoSuchBucket: The bucket does not exist); make the bucket, or choose another";
+        let expected = "s3://bucket does not exist (NoSuchBucket: The bucket does not exist); create the bucket, or choose another";
         assert!(error.ends_with(expected), "{error}");
     }
 }

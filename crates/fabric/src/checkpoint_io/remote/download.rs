@@ -1,4 +1,4 @@
-//! [`Download`]: an object as a file that is read from where one wants.
+//! [`Download`]: random access to an object, as to a file.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,39 +12,39 @@ use object_store::path::Path;
 use object_store::{Error, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::background::{spawn, wait};
-use super::upload::asked;
+use super::upload::flatten;
 
-/// Bytes of a request.
+/// The number of bytes of a request.
 const CHUNK: u64 = 8 << 20;
 
-/// Reads an object in chunks, the next ones ahead. All are of one version of the object.
+/// Reads an object in chunks, with read-ahead. All chunks belong to one version of the object.
 pub(super) struct Download {
     store: Arc<dyn ObjectStore>,
     meta: ObjectMeta,
     /// How many chunks are read ahead.
     ahead: usize,
     position: u64,
-    /// The current chunk, by its number.
+    /// The current chunk, with its number.
     chunk: Option<(u64, Bytes)>,
-    coming: VecDeque<(u64, Coming)>,
-    /// What the store said, apart from what a reader makes of it.
+    pending: VecDeque<(u64, Pending)>,
+    /// The error of the store, which readers may wrap or replace.
     failure: Option<Error>,
 }
 
-type Coming = Receiver<object_store::Result<Bytes>>;
+type Pending = Receiver<object_store::Result<Bytes>>;
 
 impl Download {
     pub(super) fn open(store: Arc<dyn ObjectStore>, path: Path, ahead: usize) -> object_store::Result<Download> {
         let same = Arc::clone(&store);
-        let meta = asked(wait(async move { same.head(&path).await }))?;
-        Ok(Download { store, meta, ahead, position: 0, chunk: None, coming: VecDeque::new(), failure: None })
+        let meta = flatten(wait(async move { same.head(&path).await }))?;
+        Ok(Download { store, meta, ahead, position: 0, chunk: None, pending: VecDeque::new(), failure: None })
     }
 
     pub(super) fn size(&self) -> u64 {
         self.meta.size
     }
 
-    /// Why reading failed, if that was the store's fault.
+    /// The error of the store, if that is why reading failed.
     pub(super) fn take_failure(&mut self) -> Option<Error> {
         self.failure.take()
     }
@@ -53,36 +53,36 @@ impl Download {
         self.meta.size.div_ceil(CHUNK)
     }
 
-    /// Begins to read chunk `number`.
-    fn request(&self, number: u64) -> io::Result<Coming> {
+    /// Starts to read chunk `number`.
+    fn request(&self, number: u64) -> io::Result<Pending> {
         let range = number * CHUNK..((number + 1) * CHUNK).min(self.meta.size);
         let options = GetOptions::new().with_range(Some(range)).with_if_match(self.meta.e_tag.clone());
         let (store, path, e_tag) = (Arc::clone(&self.store), self.meta.location.clone(), self.meta.e_tag.clone());
         let (sender, receiver) = sync_channel(1);
         spawn(async move {
             let bytes = match store.get_opts(&path, options).await {
-                // Not every server heeds the condition.
+                // Not every server supports the condition.
                 Ok(got) if got.meta.e_tag != e_tag => Err(replaced(&path)),
                 Ok(got) => got.bytes().await,
                 Err(error) => Err(error),
             };
-            // Nobody waits for a chunk that was passed over.
+            // A chunk that was skipped has no receiver.
             drop(sender.send(bytes));
         })?;
         Ok(receiver)
     }
 
     fn fetch(&mut self, number: u64) -> io::Result<Bytes> {
-        if self.coming.front().is_none_or(|(first, _)| *first != number) {
-            self.coming.clear();
+        if self.pending.front().is_none_or(|(first, _)| *first != number) {
+            self.pending.clear();
         }
-        let mut next = self.coming.back().map_or(number, |(last, _)| last + 1);
+        let mut next = self.pending.back().map_or(number, |(last, _)| last + 1);
         while next < self.chunks() && next <= number + self.ahead as u64 {
-            self.coming.push_back((next, self.request(next)?));
+            self.pending.push_back((next, self.request(next)?));
             next += 1;
         }
-        let Some((_, coming)) = self.coming.pop_front() else { return Ok(Bytes::new()) };
-        let bytes = coming.recv().map_err(|_| io::Error::other("a request panicked"))?;
+        let Some((_, pending)) = self.pending.pop_front() else { return Ok(Bytes::new()) };
+        let bytes = pending.recv().map_err(|_| io::Error::other("a request panicked"))?;
         bytes.map_err(|error| {
             let message = error.to_string();
             self.failure = Some(error);
@@ -98,9 +98,9 @@ impl Read for Download {
         }
         let number = self.position / CHUNK;
         let chunk = match &self.chunk {
-            Some((held, bytes)) if *held == number => bytes,
+            Some((current, bytes)) if *current == number => bytes,
             _ => {
-                // Given back before the next one comes.
+                // Freed before the next one is received.
                 self.chunk = None;
                 let bytes = self.fetch(number)?;
                 &self.chunk.insert((number, bytes)).1
@@ -127,13 +127,14 @@ impl Seek for Download {
 }
 
 fn replaced(path: &Path) -> Error {
-    Error::Precondition { path: path.to_string(), source: "the object is another one now".into() }
+    Error::Precondition { path: path.to_string(), source: "the object was replaced".into() }
 }
 
-/// The whole object in a file without a name: for web servers, which may know neither ranges nor `HEAD`.
+/// Downloads the whole object to an anonymous temporary file: for web servers, which may support neither ranges nor
+/// `HEAD`.
 pub(super) fn download(store: Arc<dyn ObjectStore>, path: Path) -> object_store::Result<File> {
     let here = |error: io::Error| Error::Generic { store: "temporary file", source: Box::new(error) };
-    asked(wait(async move {
+    flatten(wait(async move {
         let mut file = tempfile::tempfile().map_err(here)?;
         let mut stream = store.get(&path).await?.into_stream();
         while let Some(bytes) = stream.next().await {

@@ -25,27 +25,26 @@ use background::wait;
 use download::{Download, download};
 use explain::explain;
 use stores::{Located, Timeouts};
-use upload::{Failed, Upload, asked};
+use upload::{Failed, Upload, flatten};
 
-/// S3 takes 10 000 parts at most; half of that leaves room for an estimate.
-const MOST_PARTS: u64 = 5000;
+/// S3 accepts at most 10 000 parts; half of that leaves a margin, since the size is an estimate.
+const MAX_PARTS: u64 = 5000;
 
 /// Checkpoints in object stores: `s3://bucket/…`, `gs://bucket/…`, `az://container/…`, `memory://name/…`, and
 /// `http(s)://…` for reading.
 ///
-/// An object appears when it is whole, in the place of the one that had its name, or not at all: it is sent in parts while
-/// it is serialized, and the store puts them together at the end. A request that fails is retried with growing pauses, an
-/// upload that breaks off is begun anew (see [`ObjectStoreOptions`]), and the parts of one that is given up are dropped.
-/// What a killed process leaves of an upload is invisible and costs storage until the store drops it: give the bucket a
-/// lifecycle rule for incomplete uploads.
+/// Writes are atomic: an object is sent in parts while it is serialized, and becomes visible, or replaces its predecessor,
+/// when the upload is completed. A failed request is retried with exponential backoff, an interrupted upload is restarted
+/// (see [`ObjectStoreOptions`]), and the parts of a failed upload are dropped. The parts that a killed process leaves behind
+/// are invisible, and use storage until the store drops them: configure a lifecycle rule for incomplete uploads.
 ///
-/// A store is made from the environment when its bucket is first used: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
-/// `AWS_REGION`, `AWS_ENDPOINT_URL`, …; `GOOGLE_APPLICATION_CREDENTIALS`, …; `AZURE_STORAGE_ACCOUNT_NAME`, …; as the crate
-/// [`object_store`] reads them. [`with_config`](ObjectStoreCheckpointIo::with_config) sets the same from a program, and
-/// [`with_store`](ObjectStoreCheckpointIo::with_store) gives a store made in another way.
+/// A store is configured by the environment when its bucket is first used: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+/// `AWS_REGION`, `AWS_ENDPOINT_URL`, …; `GOOGLE_APPLICATION_CREDENTIALS`, …; `AZURE_STORAGE_ACCOUNT_NAME`, …; see the
+/// crate [`object_store`]. [`with_config`](ObjectStoreCheckpointIo::with_config) sets the same options from a program, and
+/// [`with_store`](ObjectStoreCheckpointIo::with_store) adds a store that is constructed otherwise.
 /// `memory://name` is one store for each name, shared by the whole process, for tests.
 ///
-/// Clones share their stores. There is no need for an asynchronous runtime, and no harm in one.
+/// Clones share their stores. It needs no asynchronous runtime, and may be used within one.
 ///
 /// ```
 /// use std::path::Path;
@@ -62,30 +61,30 @@ const MOST_PARTS: u64 = 5000;
 #[derive(Debug, Clone, Default)]
 pub struct ObjectStoreCheckpointIo {
     options: ObjectStoreOptions,
-    /// On top of the environment.
+    /// Has precedence over the environment.
     config: Vec<(String, String)>,
-    /// By what their URLs begin with.
+    /// By the prefix of their URLs.
     stores: HashMap<String, Arc<dyn ObjectStore>>,
 }
 
-/// How an [`ObjectStoreCheckpointIo`] treats its stores. Each field is a setter of it too.
+/// Options of [`ObjectStoreCheckpointIo`]. Each field is a setter of it too.
 #[derive(Debug, Clone, Setters)]
 #[setters(generate_delegates(ty = "ObjectStoreCheckpointIo", field = "options"))]
 #[non_exhaustive]
 pub struct ObjectStoreOptions {
-    /// Bytes of one part of an upload (8 MiB); stores want at least 5 MiB. Parts are larger where a checkpoint would have
-    /// too many of them.
+    /// The size of one part of an upload in bytes (8 MiB); stores require at least 5 MiB. Parts are larger if a checkpoint
+    /// would have too many of them.
     pub part_size: usize,
-    /// How many parts are sent, or read ahead, at the same time (4). The memory of an upload is one part more than that.
+    /// How many parts are sent, or read ahead, at the same time (4). An upload holds one more part in memory.
     pub concurrency: usize,
-    /// How often an upload is begun in all (3), when it breaks off after the store had accepted its beginning.
+    /// The maximum number of attempts of an upload (3) that is interrupted after the store had accepted its start.
     pub upload_attempts: usize,
-    /// How requests are retried: 10 times within three minutes, with pauses from 0.1 to 15 seconds. Holds for the stores
-    /// that are made from the environment.
+    /// How requests are retried: 10 times within three minutes, with backoff from 0.1 to 15 seconds. Applies to the
+    /// stores that are configured by the environment.
     pub retry: RetryConfig,
-    /// How long a request may take (60 seconds); it is retried then.
+    /// The timeout of a request (60 seconds), after which it is retried.
     pub request_timeout: Duration,
-    /// How long a connection may take to come about (5 seconds).
+    /// The timeout of establishing a connection (5 seconds).
     pub connect_timeout: Duration,
 }
 
@@ -103,12 +102,12 @@ impl Default for ObjectStoreOptions {
 }
 
 impl ObjectStoreCheckpointIo {
-    /// Stores that the environment describes.
+    /// Uses stores configured by the environment.
     pub fn new() -> ObjectStoreCheckpointIo {
         ObjectStoreCheckpointIo::default()
     }
 
-    /// Uses `store` for the URLs that begin with `prefix`, such as `s3://bucket`. Any scheme may be given a store so.
+    /// Uses `store` for the URLs that begin with `prefix`, such as `s3://bucket`. Any scheme is possible.
     ///
     /// ```
     /// use std::path::Path;
@@ -129,8 +128,8 @@ impl ObjectStoreCheckpointIo {
         self
     }
 
-    /// Sets what an environment variable would, such as `aws_endpoint_url`, for the stores that are made from now on. A
-    /// store passes over what is meant for another kind.
+    /// Sets an option as an environment variable would, such as `aws_endpoint_url`, for the stores that are opened from now
+    /// on. A store ignores options of other kinds of stores.
     #[must_use]
     pub fn with_config(mut self, key: &str, value: &str) -> ObjectStoreCheckpointIo {
         self.config.push((key.to_ascii_lowercase(), value.to_owned()));
@@ -151,7 +150,7 @@ impl ObjectStoreCheckpointIo {
                 let timeouts = Timeouts { connect: *connect, request: *request };
                 let store = stores::open(&url, timeouts, retry, &self.config)
                     .map_err(|error| explain(path, &url, "opened", &error))?;
-                // The address of a web server has a query, which belongs to one file.
+                // A web address may have a query, which applies to a single file.
                 if !is_web {
                     self.stores.insert(url.store(), Arc::clone(&store));
                 }
@@ -166,14 +165,13 @@ impl ObjectStoreCheckpointIo {
     fn locate_to_write(&mut self, path: &Path) -> Result<(Url, Located), FabricError> {
         let located = self.locate(path)?;
         if located.0.scheme.starts_with("http") && !self.stores.contains_key(&located.0.store()) {
-            let message =
-                format!("{}:// is for reading alone; write to s3://, gs://, az:// or a folder", located.0.scheme);
+            let message = format!("{}:// is read-only; write to s3://, gs://, az:// or a folder", located.0.scheme);
             return Err(FabricError::Checkpoint { path: path.into(), message });
         }
         Ok(located)
     }
 
-    /// Reads an object, `ahead` chunks ahead; of a web server as a file of this machine.
+    /// Reads an object with `ahead` chunks of read-ahead; from a web server through a temporary file.
     fn read(
         &mut self,
         path: &Path,
@@ -194,14 +192,14 @@ impl ObjectStoreCheckpointIo {
         })
     }
 
-    /// Sends what `write` writes, from the beginning again when the upload breaks off.
+    /// Uploads the output of `write`, and starts again if the upload is interrupted.
     fn upload<E>(
         &self,
         (store, name): &Located,
         size: u64,
         mut write: impl FnMut(&mut Upload) -> Result<(), E>,
     ) -> Result<(), NotUploaded<E>> {
-        let part_size = self.options.part_size.max(size.div_ceil(MOST_PARTS) as usize);
+        let part_size = self.options.part_size.max(size.div_ceil(MAX_PARTS) as usize);
         let mut attempt = 1;
         loop {
             let mut upload = Upload::new(Arc::clone(store), name.clone(), part_size, self.options.concurrency);
@@ -211,16 +209,16 @@ impl ObjectStoreCheckpointIo {
                 upload.abort();
                 return Err(NotUploaded::Source(error));
             }
-            let Err(Failed { error, had_begun }) = upload.finish() else { return Ok(()) };
-            if !had_begun || attempt >= self.options.upload_attempts {
+            let Err(Failed { error, had_started }) = upload.finish() else { return Ok(()) };
+            if !had_started || attempt >= self.options.upload_attempts {
                 return Err(NotUploaded::Store(error));
             }
-            tracing::warn!(%error, attempt, "an upload broke off and is begun anew");
+            tracing::warn!(%error, attempt, "an upload was interrupted and is restarted");
             attempt += 1;
         }
     }
 
-    /// Copies an object through this machine, which is slower than within the store and always possible.
+    /// Copies an object through this machine, which is slower than within the store but always possible.
     fn copy_through(&self, from: &Located, to: &Located) -> Result<(), Error> {
         let mut source = Download::open(Arc::clone(&from.0), from.1.clone(), self.options.concurrency)?;
         let copied = self.upload(to, source.size(), |upload| {
@@ -234,7 +232,7 @@ impl ObjectStoreCheckpointIo {
     }
 }
 
-/// Whose fault it was.
+/// The cause of a failed upload.
 enum NotUploaded<E> {
     Source(E),
     Store(Error),
@@ -255,33 +253,33 @@ impl CheckpointIo for ObjectStoreCheckpointIo {
         self.read(path, self.options.concurrency, |file| serialization::load_from(file), serialization::load_from)
     }
 
-    /// Reads the parts of the object that have no tensors.
+    /// Reads only the parts of the object without tensors.
     fn outline(&mut self, path: &Path) -> Result<Value, FabricError> {
         self.read(path, 0, |file| serialization::outline_from(file), serialization::outline_from)
     }
 
     fn remove(&mut self, path: &Path) -> Result<(), FabricError> {
         let (url, (store, name)) = self.locate_to_write(path)?;
-        match asked(wait(async move { store.delete(&name).await })) {
+        match flatten(wait(async move { store.delete(&name).await })) {
             Err(Error::NotFound { .. }) => Ok(()),
             removed => removed.map_err(|error| explain(path, &url, "removed", &error)),
         }
     }
 
-    /// A copy within the store, which is not seen before it is whole. There are no links.
+    /// Copies atomically within the store, which has no links.
     fn alias(&mut self, path: &Path, alias: &Alias) -> Result<(), FabricError> {
         let ((from_url, from), (url, to)) = (self.locate(path)?, self.locate_to_write(&alias.path)?);
         if from_url.store() == url.store() {
             let (store, source, target) = (Arc::clone(&to.0), from.1.clone(), to.1.clone());
-            match asked(wait(async move { store.copy(&source, &target).await })) {
+            match flatten(wait(async move { store.copy(&source, &target).await })) {
                 Ok(()) => return Ok(()),
                 Err(
                     error @ (Error::NotFound { .. } | Error::PermissionDenied { .. } | Error::Unauthenticated { .. }),
                 ) => {
                     return Err(explain(path, &from_url, "copied", &error));
                 }
-                // Such as S3's limit of 5 GB for a copy.
-                Err(error) => tracing::debug!(%error, "no copy within the store"),
+                // S3 limits copies to 5 GB, for example.
+                Err(error) => tracing::debug!(%error, "the object could not be copied within the store"),
             }
         }
         self.copy_through(&from, &to).map_err(|error| explain(&alias.path, &url, "written", &error))
@@ -289,7 +287,7 @@ impl CheckpointIo for ObjectStoreCheckpointIo {
 
     fn exists(&mut self, path: &Path) -> Result<bool, FabricError> {
         let (url, (store, name)) = self.locate(path)?;
-        match asked(wait(async move { store.head(&name).await })) {
+        match flatten(wait(async move { store.head(&name).await })) {
             Ok(_) => Ok(true),
             Err(Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(explain(path, &url, "looked up", &error)),
@@ -298,7 +296,7 @@ impl CheckpointIo for ObjectStoreCheckpointIo {
 
     fn list(&mut self, folder: &Path) -> Result<Vec<StoredFile>, FabricError> {
         let (url, (store, name)) = self.locate_to_write(folder)?;
-        let listed = asked(wait(async move { store.list_with_delimiter(Some(&name)).await }));
+        let listed = flatten(wait(async move { store.list_with_delimiter(Some(&name)).await }));
         let objects = match listed {
             Ok(listed) => listed.objects,
             Err(error) => return Err(explain(folder, &url, "listed", &error)),
@@ -312,14 +310,14 @@ impl CheckpointIo for ObjectStoreCheckpointIo {
             .collect())
     }
 
-    /// One listing of all that is below, because a store has no folders; but for what is in the folder itself.
+    /// Lists everything below with one request, because a store has no folders; for depth 0, only the folder itself.
     fn list_below(&mut self, folder: &Path, depth: usize) -> Result<Vec<StoredFile>, FabricError> {
         if depth == 0 {
             return self.list(folder);
         }
         let (url, (store, name)) = self.locate_to_write(folder)?;
         let below = name.clone();
-        let listed = asked(wait(async move { store.list(Some(&below)).try_collect::<Vec<_>>().await }));
+        let listed = flatten(wait(async move { store.list(Some(&below)).try_collect::<Vec<_>>().await }));
         let objects = listed.map_err(|error| explain(folder, &url, "listed", &error))?;
         let file = |object: ObjectMeta| {
             let parts: Vec<String> =
@@ -332,7 +330,7 @@ impl CheckpointIo for ObjectStoreCheckpointIo {
     }
 }
 
-/// What the tensors take, about: some may share memory.
+/// The approximate size of the tensors in bytes: some may share memory.
 fn tensor_bytes(value: &Value) -> u64 {
     match value {
         Value::Tensor(tensor) if tensor.defined() => (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64,
@@ -353,7 +351,7 @@ fn not_a_url(path: &Path) -> FabricError {
 
 fn unknown_scheme(path: &Path, url: &Url) -> FabricError {
     let message = format!(
-        "there is no store for {}://; use s3://, gs://, az://, memory://, http(s):// for reading, or give one with \
+        "no object store supports {}://; use s3://, gs://, az://, memory://, http(s):// for reading, or add one with \
          ObjectStoreCheckpointIo::with_store",
         url.scheme
     );

@@ -1,4 +1,4 @@
-//! The store of a URL, as the environment describes it.
+//! Opens the store of a URL, configured by environment variables.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -15,17 +15,17 @@ use object_store::{ClientConfigKey, Error, ObjectStore, RetryConfig};
 
 use crate::checkpoint_io::url::Url;
 
-/// Where an object is in a store.
+/// A store, and the path of an object in it.
 pub(super) type Located = (Arc<dyn ObjectStore>, Path);
 
-/// How long things may take.
+/// The timeouts of connections and requests.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timeouts {
     pub(super) connect: Duration,
     pub(super) request: Duration,
 }
 
-/// Makes the store of `url`; `config` is stronger than the environment.
+/// Opens the store of `url`. `config` has precedence over the environment.
 pub(super) fn open(
     url: &Url,
     timeouts: Timeouts,
@@ -35,7 +35,7 @@ pub(super) fn open(
     if url.scheme == "memory" {
         return Ok(memory(&url.authority));
     }
-    // Whoever chose another provider for the process before keeps it.
+    // Has no effect if the process has installed another provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = client(url, timeouts);
     let retry = retry.clone();
@@ -46,7 +46,7 @@ pub(super) fn open(
             let builder = settings.fold(builder, |builder, (key, value)| builder.with_config(key, value));
             let endpoints = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint];
             let is_plain = |key| builder.get_config_value(key).is_some_and(|url| url.starts_with("http://"));
-            // An endpoint that was named without TLS is meant so.
+            // An endpoint given as `http://` is used without TLS.
             let is_plain = endpoints.iter().any(is_plain);
             Arc::new(if is_plain { builder.with_allow_http(true) } else { builder }.build()?)
         }
@@ -69,16 +69,16 @@ pub(super) fn open(
     })
 }
 
-/// What the object at `url` is called in its store.
+/// The path of the object at `url` in its store.
 pub(super) fn name(url: &Url) -> Result<Path, Error> {
     Ok(match url.scheme.as_str() {
-        // The address of a web page is written with escapes, and ends before its query.
+        // A web address is percent-encoded, and its query is not part of the path.
         "http" | "https" => Path::from_url_path(url.key.split('?').next().unwrap_or_default())?,
         _ => Path::parse(&url.key)?,
     })
 }
 
-/// The settings of the connection, then those of `config` that this kind of store knows.
+/// The settings of the connection, then those of `config` that this kind of store supports.
 fn settings<K: FromStr>(
     client: Vec<(ClientConfigKey, String)>,
     config: &[(String, String)],
@@ -97,14 +97,14 @@ fn client(url: &Url, timeouts: Timeouts) -> Vec<(ClientConfigKey, String)> {
     if url.scheme == "http" {
         settings.push((ClientConfigKey::AllowHttp, "true".into()));
     }
-    // A web server is asked for the whole file at once, which may take its time as long as something comes.
+    // A web server sends the whole file in one response, which has no time limit as long as data arrives.
     let whole = ["http", "https"].contains(&url.scheme.as_str());
     let timeout = if whole { "365 days".to_owned() } else { milliseconds(timeouts.request) };
     settings.push((ClientConfigKey::Timeout, timeout));
     settings
 }
 
-/// The store of that name in this process.
+/// The in-memory store of that name in this process.
 fn memory(name: &str) -> Arc<dyn ObjectStore> {
     static STORES: Mutex<Option<HashMap<String, Arc<InMemory>>>> = Mutex::new(None);
     let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! [`Upload`]: an object in the making, of which nothing is seen before it is whole.
+//! [`Upload`]: an object that becomes visible only when it is complete.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use tokio::task::JoinHandle;
 
 use super::background::{spawn, wait};
 
-/// Cleaning up must not take as long as the upload did: the store drops what is left over by its own rules.
-const ABORT_WITHIN: Duration = Duration::from_secs(10);
+/// Aborting must not take as long as the upload did: the store removes the remaining parts by its own rules.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Takes the bytes of an object and sends them in parts while more are made. Holds as many parts as are sent at once, and
-/// the one that is being filled.
+/// Takes the bytes of an object and sends them in parts while more are produced. Buffers the parts that are being sent,
+/// and the one that is being filled.
 pub(super) struct Upload {
     store: Arc<dyn ObjectStore>,
     path: Path,
     part_size: usize,
     concurrency: usize,
     buffer: Vec<u8>,
-    /// Once there is more than one part.
+    /// Set once there is more than one part.
     multipart: Option<Box<dyn MultipartUpload>>,
     sending: Vec<JoinHandle<()>>,
     in_flight: usize,
@@ -30,12 +30,12 @@ pub(super) struct Upload {
     failure: Option<Error>,
 }
 
-/// How an upload ended that did not succeed.
+/// The error of a failed upload.
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) error: Error,
-    /// The store had agreed to take it: another attempt may go better.
-    pub(super) had_begun: bool,
+    /// The store had accepted the start of the upload, so another attempt may succeed.
+    pub(super) had_started: bool,
 }
 
 impl Upload {
@@ -58,24 +58,24 @@ impl Upload {
         self.failure.is_some()
     }
 
-    /// Makes the object appear, or says why that is not possible.
+    /// Completes the upload, which makes the object visible.
     pub(super) fn finish(mut self) -> Result<(), Failed> {
         let finished = match self.failure.take() {
             Some(error) => Err(error),
             None => self.complete(),
         };
         finished.map_err(|error| {
-            let had_begun = self.multipart.is_some();
+            let had_started = self.multipart.is_some();
             self.abort();
-            Failed { error, had_begun }
+            Failed { error, had_started }
         })
     }
 
-    /// Leaves it, and has the store drop the parts.
+    /// Cancels the upload and makes the store drop its parts.
     pub(super) fn abort(mut self) {
         self.sending.drain(..).for_each(|part| part.abort());
         if let Some(mut multipart) = self.multipart.take() {
-            let _ = wait(async move { tokio::time::timeout(ABORT_WITHIN, multipart.abort()).await });
+            let _ = wait(async move { tokio::time::timeout(ABORT_TIMEOUT, multipart.abort()).await });
         }
     }
 
@@ -83,34 +83,34 @@ impl Upload {
         let rest = std::mem::take(&mut self.buffer);
         if self.multipart.is_none() {
             let (store, path) = (Arc::clone(&self.store), self.path.clone());
-            return asked(wait(async move { store.put(&path, rest.into()).await.map(drop) }));
+            return flatten(wait(async move { store.put(&path, rest.into()).await.map(drop) }));
         }
         if !rest.is_empty() {
             self.send(rest)?;
         }
         self.wait_for_fewer_than(1)?;
         let Some(mut multipart) = self.multipart.take() else { return Ok(()) };
-        let (back, completed) = wait(async move {
+        let (returned, completed) = wait(async move {
             let completed = multipart.complete().await;
             (multipart, completed)
         })
         .map_err(no_thread)?;
-        self.multipart = Some(back);
+        self.multipart = Some(returned);
         completed.map(drop)
     }
 
-    /// Sends a part, once there is room.
+    /// Sends a part, once fewer than `concurrency` parts are in flight.
     fn send(&mut self, part: Vec<u8>) -> Result<(), Error> {
         if self.multipart.is_none() {
             let (store, path) = (Arc::clone(&self.store), self.path.clone());
-            let begun = wait(async move { store.put_multipart_opts(&path, PutMultipartOptions::default()).await });
-            self.multipart = Some(asked(begun)?);
+            let started = wait(async move { store.put_multipart_opts(&path, PutMultipartOptions::default()).await });
+            self.multipart = Some(flatten(started)?);
         }
         self.wait_for_fewer_than(self.concurrency)?;
         let Some(multipart) = &mut self.multipart else { return Ok(()) };
         let sending = multipart.put_part(PutPayload::from(part));
         let sent = self.sent.0.clone();
-        // Nobody listens any more to a part of an upload that failed.
+        // A part of a failed upload has no receiver any more.
         let task = spawn(async move { drop(sent.send(sending.await)) }).map_err(no_thread)?;
         self.sending.retain(|task| !task.is_finished());
         self.sending.push(task);
@@ -120,7 +120,7 @@ impl Upload {
 
     fn wait_for_fewer_than(&mut self, count: usize) -> Result<(), Error> {
         while self.in_flight >= count {
-            // This end of the channel is open as long as `self` is.
+            // `self` holds a sender, so the channel stays open.
             let Ok(sent) = self.sent.1.recv() else { break };
             self.in_flight -= 1;
             sent?;
@@ -154,9 +154,9 @@ impl Write for Upload {
     }
 }
 
-/// The answer of a store, or that it could not be asked.
-pub(super) fn asked<T>(answer: io::Result<object_store::Result<T>>) -> object_store::Result<T> {
-    answer.map_err(no_thread)?
+/// The response of a store, or the error that no request could be sent.
+pub(super) fn flatten<T>(response: io::Result<object_store::Result<T>>) -> object_store::Result<T> {
+    response.map_err(no_thread)?
 }
 
 fn no_thread(error: io::Error) -> Error {

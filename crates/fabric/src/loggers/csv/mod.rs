@@ -20,19 +20,19 @@ use table::Table;
 
 const LOGGER: &str = "CsvLogger";
 
-/// Rows older than this are written with the next one, whatever the interval: a slow run can be watched, too.
+/// Rows older than this are written with the next one, regardless of the interval, so that slow runs can be watched.
 const FLUSH_AFTER: Duration = Duration::from_secs(10);
 
-/// Metrics as `metrics.csv` and hyper-parameters as `hparams.yaml`, in `save_dir/name/version_N`: Lightning's
+/// Logs metrics to `metrics.csv` and hyper-parameters to `hparams.yaml` in `save_dir/name/version_N`: Lightning's
 /// `CSVLogger`.
 ///
-/// The file is the one Lightning writes: the columns are `step` and every metric logged so far, sorted; a metric that
-/// was not logged leaves its cell empty; a new metric rewrites the file with the longer header (beside it, then by a
-/// rename). Numbers are printed as Python prints them; `epoch` as a whole number.
+/// The format is that of Lightning: the columns are `step` and every metric logged so far, sorted; the cell of a metric that
+/// was not logged is empty; a new metric rewrites the file with the longer header (to a temporary file, which is then
+/// renamed). Numbers are formatted as in Python; `epoch` as an integer.
 ///
-/// What differs: rows are held until the flush interval is over, ten seconds have passed, or
+/// Differences: rows are buffered until the flush interval is over, ten seconds have passed, or
 /// [`save`](Logger::save), [`finalize`](Logger::finalize) or drop, where Lightning's trainer saves after every row.
-/// A `metrics.csv` that the version's folder already holds is renamed to `metrics.old.N.csv`, not removed.
+/// An existing `metrics.csv` in the folder of the version is renamed to `metrics.old.N.csv` instead of removed.
 ///
 /// ```
 /// use fulgurite_fabric::loggers::{CsvLogger, Logger, RunStatus};
@@ -58,11 +58,11 @@ pub struct CsvLogger {
     table: Table,
     file: Option<MetricsFile>,
     hparams: Dict,
-    /// The interval of steps, and the moment, of the last flush; none before the first row.
+    /// The step interval and the time of the last flush; `None` before the first row.
     flushed: Option<(i64, Instant)>,
 }
 
-/// The file as it was last written whole, open for more rows.
+/// The file as it was last rewritten, open for appending rows.
 #[derive(Debug)]
 struct MetricsFile {
     path: PathBuf,
@@ -174,7 +174,7 @@ impl CsvLogger {
         Ok(())
     }
 
-    /// The whole file again, under a longer header.
+    /// Rewrites the file with a longer header.
     fn rewrite(&mut self, path: &Path) -> std::io::Result<()> {
         self.run.create()?;
         let header = self.table.header().to_owned();
@@ -182,7 +182,7 @@ impl CsvLogger {
         let earlier = fs::read_to_string(path).unwrap_or_default();
         match self.file.as_ref().and_then(|open| earlier.strip_prefix(open.header.as_str())) {
             Some(rows) => self.table.widen(rows, &mut text),
-            // Another run's file, or one edited under our hands.
+            // A file of another run, or one that was modified during this run.
             None => set_aside(path)?,
         }
         text.push_str(self.table.rows());
@@ -205,7 +205,7 @@ impl CsvLogger {
         self.flushed.is_none_or(|(interval, at)| interval != self.interval(step) || at.elapsed() >= FLUSH_AFTER)
     }
 
-    /// How many whole intervals are complete after `step`.
+    /// The number of complete intervals after `step`.
     fn interval(&self, step: i64) -> i64 {
         step.saturating_add(1).div_euclid(self.flush_every)
     }
@@ -236,8 +236,8 @@ impl Logger for CsvLogger {
         self.run.runs()
     }
 
-    /// Takes over a `metrics.csv` of the folder, without the rows of later steps. Rows of `step` itself that come again
-    /// as they are there are written once.
+    /// Continues a `metrics.csv` in the folder, without the rows of later steps. Identical rows of `step` itself are not
+    /// written twice.
     fn resume_after(&mut self, step: i64) -> Result<(), LoggerError> {
         let path = self.run.path().join("metrics.csv");
         if self.file.is_some() || !path.exists() {
@@ -246,7 +246,7 @@ impl Logger for CsvLogger {
         self.take_over(&path, step).map_err(LoggerError::write(LOGGER, &path))
     }
 
-    /// Adds a row. A metric called `step` is dropped: the argument has that column.
+    /// Adds a row. A metric named `step` is dropped: that column holds the argument.
     fn log_metrics(&mut self, metrics: &[(&str, f64)], step: i64) -> Result<(), LoggerError> {
         if self.flushed.is_none() {
             self.run.create().map_err(LoggerError::write(LOGGER, self.run.path()))?;
@@ -280,19 +280,19 @@ impl Logger for CsvLogger {
 impl Drop for CsvLogger {
     fn drop(&mut self) {
         if let Err(error) = self.flush() {
-            tracing::warn!("the last rows are lost: {error}");
+            tracing::warn!("the last rows could not be written: {error}");
         }
     }
 }
 
-/// Renames a `metrics.csv` that is not ours to the first free `metrics.old.N.csv`.
+/// Renames a `metrics.csv` of another run to the first free `metrics.old.N.csv`.
 fn set_aside(path: &Path) -> std::io::Result<()> {
     if !path.exists() {
         return Ok(());
     }
     let free = (0_u64..).map(|n| path.with_file_name(format!("metrics.old.{n}.csv"))).find(|old| !old.exists());
     if let Some(old) = free {
-        tracing::warn!("{} exists; it is kept as {}", path.display(), old.display());
+        tracing::warn!("{} exists and was renamed to {}", path.display(), old.display());
         fs::rename(path, old)?;
     }
     Ok(())

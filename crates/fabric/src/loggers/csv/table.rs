@@ -1,11 +1,11 @@
-//! Rows of CSV whose columns grow.
+//! A CSV table with a growing set of columns.
 
 use crate::loggers::python_format::{push_float, push_int};
 
-/// Rows end as Python's `csv` module ends them.
+/// The line terminator of Python's `csv` module.
 const LINE_END: &str = "\r\n";
 
-/// More different sets of metrics than any run logs; a run that keeps inventing names starts over.
+/// The maximum number of cached layouts; the cache is cleared for runs that log ever new sets of metrics.
 const MAX_LAYOUTS: usize = 64;
 
 /// The columns seen so far, and rows that are not in the file yet.
@@ -14,15 +14,15 @@ pub(super) struct Table {
     /// Sorted.
     columns: Vec<String>,
     header: String,
-    /// The columns of the file when it was last written whole.
+    /// The columns of the file when it was last rewritten.
     file_columns: Vec<String>,
     rows: String,
     layouts: Vec<Layout>,
-    /// Rows that an earlier run wrote for the step from which this one continues, and that step.
+    /// The rows that an earlier run wrote for the step from which this run continues, and that step.
     held: Option<(i64, String)>,
 }
 
-/// Where the values of one set of metrics go: found again by comparing names, so that a row costs no look-ups.
+/// The columns of one set of metrics. Identified by comparing names, so that a row needs no look-ups.
 #[derive(Debug)]
 struct Layout {
     names: Vec<String>,
@@ -35,7 +35,7 @@ enum Cell {
     Empty,
     Step,
     Metric(usize),
-    /// Lightning counts epochs in whole numbers, and prints them so.
+    /// Lightning logs epochs as integers.
     Epoch(usize),
 }
 
@@ -71,8 +71,8 @@ impl Table {
         }
     }
 
-    /// Takes over the columns of an earlier run's file, and returns its rows up to `step`, in the columns there are now. A
-    /// torn last row is dropped. `None` if it is no such file.
+    /// Takes over the columns of the file of an earlier run, and returns its rows up to `step`, with all current columns. An
+    /// incomplete last row is dropped. `None` if the file has another format.
     pub(super) fn take_over(&mut self, text: &str, step: i64) -> Option<String> {
         let (header, rows) = text.split_once(LINE_END)?;
         let columns = columns_of(header)?;
@@ -103,22 +103,22 @@ impl Table {
         &self.rows
     }
 
-    /// The rows are in the file now. Their memory is kept for the next.
+    /// Clears the rows after they were written, and keeps their memory.
     pub(super) fn clear_rows(&mut self) {
         self.rows.clear();
     }
 
-    /// The header of all columns, with its line end.
+    /// The header of all columns, with its line terminator.
     pub(super) fn header(&self) -> &str {
         &self.header
     }
 
-    /// Appends the file's `rows` to `out`, with empty cells in the columns that came later.
+    /// Appends the `rows` of the file to `out`, with empty cells in the columns that were added later.
     pub(super) fn widen(&self, rows: &str, out: &mut String) {
         widen(rows, &self.file_columns, &self.columns, out);
     }
 
-    /// The file has all columns now.
+    /// Called when the file has all columns.
     pub(super) fn widened(&mut self) {
         self.file_columns.clone_from(&self.columns);
     }
@@ -197,7 +197,7 @@ fn header_of(columns: &[String]) -> String {
     header
 }
 
-/// The names in a header. `None` if a quote is left open, or they are not sorted as ours are.
+/// The names in a header. `None` if a quote is unterminated, or if the names are not sorted.
 fn columns_of(header: &str) -> Option<Vec<String>> {
     let mut columns = vec![String::new()];
     let mut quoted = false;
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_runs_rows_are_taken_over_up_to_a_step_and_not_doubled() {
+    fn rows_of_an_earlier_run_are_kept_up_to_a_step_and_not_duplicated() {
         let mut table = Table::default();
         let text = "\"a,\"\"\",step,z\r\n1.0,0,\r\n,1,2.0\r\n,1,3.0\r\n4.0,2,\r\n5.0,";
         assert_eq!(table.take_over(text, 1).unwrap(), "1.0,0,\r\n,1,2.0\r\n,1,3.0\r\n");
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn names_without_end_do_not_pile_up() {
+    fn the_cache_of_layouts_is_bounded() {
         let mut table = Table::default();
         let names: Vec<String> = (0..9).map(|i| format!("m{i}")).collect();
         let metrics: Vec<(&str, f64)> = names.iter().map(|name| (name.as_str(), 0.0)).collect();

@@ -1,4 +1,4 @@
-//! What reaches the disk, and what is left there when something goes wrong.
+//! The content of the files, also after errors.
 
 use std::fs;
 use std::path::Path;
@@ -106,7 +106,7 @@ fn an_unwritable_folder_is_named() {
     assert_eq!(error.to_string(), format!("CsvLogger cannot write {}: {advice}", run.join("hparams.yaml").display()));
 }
 
-/// `/dev/full` answers every write with "no space left".
+/// Every write to `/dev/full` fails with "no space left".
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_keeps_the_rows_written_before() {
@@ -129,7 +129,7 @@ fn a_full_disk_keeps_the_rows_written_before() {
         )
     );
     assert_eq!(read(folder.path(), 0), "loss,step\r\n0.5,0\r\n");
-    // Space was found: nothing is lost.
+    // Once there is space, nothing is lost.
     logger.save().unwrap();
     assert_eq!(read(folder.path(), 0), "acc,loss,step\r\n,0.5,0\r\n1.0,,1\r\n");
 }

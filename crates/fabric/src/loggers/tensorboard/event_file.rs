@@ -8,13 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::proto;
 use crate::loggers::files::AppendFile;
 
-/// Events wait in memory until there are this many bytes of them,
+/// Events are buffered in memory until they reach this many bytes,
 const FLUSH_BYTES: usize = 64 << 10;
 
-/// or until the first event that comes this many seconds after the last flush.
+/// or until the first event this many seconds after the last flush.
 const FLUSH_SECONDS: f64 = 10.0;
 
-/// Tells the event files of one process apart that are created in the same second.
+/// Distinguishes event files that one process creates in the same second.
 static CREATED: AtomicU64 = AtomicU64::new(0);
 
 /// One `events.out.tfevents.*` file.
@@ -27,7 +27,7 @@ pub(super) struct EventFile {
 }
 
 impl EventFile {
-    /// A new file in `folder`, which exists, with the event that tells the format's version.
+    /// Creates a file in `folder`, which must exist, with the event that contains the version of the format.
     pub(super) fn create(folder: &Path) -> io::Result<EventFile> {
         let now = unix_time();
         let name = format!(
@@ -49,12 +49,12 @@ impl EventFile {
         Ok(events)
     }
 
-    /// The file.
+    /// The path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Adds an event that holds the summary which `encode` writes.
+    /// Adds an event with the summary that `encode` writes.
     pub(super) fn add_summary(&mut self, step: i64, encode: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let now = unix_time();
         push_record(&mut self.pending, |out| {
@@ -67,7 +67,7 @@ impl EventFile {
         if due || self.pending.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
     }
 
-    /// Adds the event after which readers drop what they hold of `step` and later.
+    /// Adds an event that makes readers discard earlier events of `step` and later steps.
     pub(super) fn add_session_start(&mut self, step: i64) -> io::Result<()> {
         push_record(&mut self.pending, |out| {
             proto::double(out, 1, unix_time());
@@ -78,14 +78,14 @@ impl EventFile {
         self.flush()
     }
 
-    /// Writes what is pending, and waits until it is on the disk.
+    /// Writes the pending events, and waits until they are on disk.
     pub(super) fn save(&mut self) -> io::Result<()> {
         self.flush()?;
         self.file.sync()
     }
 
-    /// Writes what is pending. When it fails, the file ends with the last event that was written whole, and the
-    /// pending events stay for the next attempt.
+    /// Writes the pending events. On failure, the file ends with the last complete event, and the pending events are kept for
+    /// the next attempt.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         if !self.pending.is_empty() {
             self.file.append(&self.pending)?;
@@ -96,7 +96,7 @@ impl EventFile {
     }
 }
 
-/// Seconds since 1970.
+/// Seconds since the Unix epoch.
 pub(super) fn unix_time() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
@@ -113,7 +113,7 @@ fn push_record(out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(&checksum.to_le_bytes());
 }
 
-/// CRC-32C, masked so that a checksum of data that holds checksums stays a good one.
+/// CRC-32C, masked so that checksums of data that contains checksums remain effective.
 fn masked_checksum(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -123,7 +123,7 @@ mod tests {
     use super::{masked_checksum, push_record};
 
     #[test]
-    fn records_are_framed_as_tensorflow_frames_them() {
+    fn records_are_framed_as_in_tensorflow() {
         // `RecordWriter.write(b"abc")` of the tensorboard package.
         let expected = [
             0x03, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xb0, 0x99, 0x49, 0x0e, 0x61, 0x62, 0x63, 0x6e, 0x57, 0xf1,

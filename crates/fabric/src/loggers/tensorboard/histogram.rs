@@ -1,4 +1,4 @@
-//! Histograms in the buckets TensorBoard's original writer has.
+//! Histograms with the buckets of TensorBoard's original writer.
 
 use std::iter::successors;
 
@@ -6,10 +6,10 @@ use fulgurite_torch::tch::{Device, Kind, TchError, Tensor};
 
 use crate::loggers::LoggerError;
 
-/// Elements looked at in one go: bounds the memory that their copy as `f64` takes.
+/// The number of elements processed at once, which bounds the memory of their copy as `f64`.
 const CHUNK: i64 = 1 << 23;
 
-/// What is shown of a set of values.
+/// The histogram of a set of values.
 #[derive(Debug)]
 pub(super) struct Histogram {
     pub(super) min: f64,
@@ -19,12 +19,12 @@ pub(super) struct Histogram {
     pub(super) sum_of_squares: f64,
     /// The upper end of each bucket.
     pub(super) limits: Vec<f64>,
-    /// How many values each bucket holds.
+    /// The number of values in each bucket.
     pub(super) counts: Vec<f64>,
 }
 
 impl Histogram {
-    /// The histogram of all elements; none where no element is a number below 1e20 in size, so nothing can be drawn.
+    /// The histogram of all elements; `None` if no element is a number with an absolute value below 1e20.
     pub(super) fn of(tag: &str, values: &Tensor) -> Result<Option<Histogram>, LoggerError> {
         if values.numel() == 0 {
             return Err(LoggerError::EmptyHistogram { tag: tag.into() });
@@ -33,7 +33,7 @@ impl Histogram {
     }
 
     fn count(values: &Tensor) -> Result<Option<Histogram>, TchError> {
-        // The other devices lack `f64`.
+        // Other devices may not support `f64`.
         let device = if values.device().is_cuda() { values.device() } else { Device::Cpu };
         let edges = edges();
         let boundaries = Tensor::f_from_slice(&edges)?.f_to(device)?;
@@ -60,13 +60,13 @@ impl Histogram {
             0,
         )?;
         let counts = Vec::<i64>::try_from(&counts)?;
-        // The first bin is below the first edge; the last is above the last one, or not a number.
+        // The first bin holds values below the first edge; the last one those above the last edge, and NaN.
         let counts = &counts[1..edges.len()];
         let (Some(first), Some(last)) = (counts.iter().position(|n| *n > 0), counts.iter().rposition(|n| *n > 0))
         else {
             return Ok(None);
         };
-        // A bucket is known by its upper end alone: an empty one before the first tells where that begins.
+        // A bucket is defined by its upper end only: an empty one before the first defines where that begins.
         let mut used = vec![0.0];
         used.extend(counts[first..=last].iter().map(|n| *n as f64));
         let totals = Vec::<f64>::try_from(&totals)?;
@@ -82,7 +82,7 @@ impl Histogram {
     }
 }
 
-/// From -1e20 to 1e20, each 1.1 times the one nearer to zero, down to 1e-12.
+/// Edges from -1e20 to 1e20, each 1.1 times the next one towards zero, down to 1e-12.
 fn edges() -> Vec<f64> {
     let positive: Vec<f64> = successors(Some(1e-12), |v| Some(v * 1.1)).take_while(|v| *v < 1e20).collect();
     let mut edges: Vec<f64> = positive.iter().rev().map(|v| -v).collect();
@@ -136,7 +136,7 @@ mod tests {
         let error = Histogram::of("grad", &Tensor::from_slice::<f32>(&[])).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "histogram `grad` was given a tensor without elements; skip it when there is nothing to show"
+            "histogram `grad` was given a tensor without elements; skip it when there are no values"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The three summaries of TensorBoard's hyper-parameter table: what there is to compare, one run's values, its end.
+//! The three summaries of TensorBoard's hyper-parameter table: the columns, the values of a run, and its status.
 
 use fulgurite_torch::{Dict, Value};
 
@@ -11,7 +11,7 @@ use crate::loggers::python_format::{display, tensor_number};
 
 const PLUGIN: &[u8] = b"hparams";
 
-/// A hyper-parameter as the table can show it.
+/// The value of a hyper-parameter in the table.
 #[derive(Debug, PartialEq)]
 pub(super) enum Cell {
     Number(f64),
@@ -19,7 +19,7 @@ pub(super) enum Cell {
     Text(String),
 }
 
-/// The flattened hyper-parameters. What is neither number, boolean nor string is shown as Python would print it.
+/// The flattened hyper-parameters. Values other than numbers, booleans and strings are formatted as in Python.
 pub(super) fn cells(params: &Dict) -> Vec<(String, Cell)> {
     let cell = |value: &Value| match value {
         Value::Int(i) => Cell::Number(*i as f64),
@@ -31,7 +31,7 @@ pub(super) fn cells(params: &Dict) -> Vec<(String, Cell)> {
     flatten_hparams(params).into_iter().map(|(name, value)| (name, cell(&value))).collect()
 }
 
-/// Which hyper-parameters and metrics the table has.
+/// The hyper-parameters and metrics of the table.
 pub(super) fn experiment<'a>(out: &mut Vec<u8>, cells: &[(String, Cell)], metric_tags: impl Iterator<Item = &'a str>) {
     metadata(out, "_hparams_/experiment", PLUGIN, |out| {
         message(out, 2, |out| {
@@ -72,7 +72,7 @@ pub(super) fn session_start(out: &mut Vec<u8>, cells: &[(String, Cell)]) {
     });
 }
 
-/// How this run ended. An interrupted one did not end as planned.
+/// The status of this run at its end. An interrupted run counts as failed.
 pub(super) fn session_end(out: &mut Vec<u8>, status: RunStatus) {
     metadata(out, "_hparams_/session_end_info", PLUGIN, |out| {
         message(out, 4, |out| {
@@ -90,7 +90,7 @@ mod tests {
     use super::{Cell, cells, experiment};
 
     #[test]
-    fn the_table_is_declared_as_torch_declares_it() {
+    fn the_table_is_declared_as_in_torch() {
         let mut out = Vec::new();
         let cells = [("lr".to_owned(), Cell::Number(0.5)), ("act".to_owned(), Cell::Text("relu".into()))];
         experiment(&mut out, &cells, ["hp_metric"].into_iter());

@@ -17,7 +17,7 @@ pub(super) struct Png {
 }
 
 impl Png {
-    /// Encodes `[C, H, W]`, float in 0..=1 or `u8` in 0..=255. Floats beyond are clipped, NaN is black.
+    /// Encodes `[C, H, W]`, float in 0..=1 or `u8` in 0..=255. Floats outside the range are clipped, NaN is black.
     pub(super) fn encode(tag: &str, image: &Tensor) -> Result<Png, LoggerError> {
         let shape = image.size();
         let wrong_shape = || LoggerError::ImageShape { tag: tag.into(), shape: shape.clone() };
@@ -42,7 +42,7 @@ impl Png {
     }
 }
 
-/// Row by row, the channels of a pixel side by side.
+/// The pixels in row-major order, with interleaved channels.
 fn pixels(image: &Tensor) -> Result<Vec<u8>, TchError> {
     let image = image.f_detach()?;
     let bytes = if image.kind() == Kind::Uint8 {
@@ -54,13 +54,13 @@ fn pixels(image: &Tensor) -> Result<Vec<u8>, TchError> {
     Vec::try_from(&bytes.f_permute([1, 2, 0])?.f_to(Device::Cpu)?.f_reshape([-1])?)
 }
 
-/// Many images in one: `[N, C, H, W]` to `[C, rows, columns]` with `nrow` images side by side, each with `padding`
-/// black pixels around it. A single image comes back without a border. This is torchvision's `make_grid`, which makes
-/// grey images RGB; here they stay grey.
+/// Arranges images in a grid: `[N, C, H, W]` to `[C, rows, columns]` with `nrow` images side by side, each with `padding`
+/// black pixels around it. A single image is returned without a border. Equivalent to `torchvision.utils.make_grid`,
+/// except that greyscale images are not converted to RGB.
 ///
 /// # Errors
 ///
-/// When `images` is not `[N, C, H, W]` with N of at least 1.
+/// Fails if `images` is not `[N, C, H, W]` with N of at least 1.
 ///
 /// ```
 /// use fulgurite_fabric::loggers::make_grid;
@@ -96,11 +96,11 @@ pub fn make_grid(images: &Tensor, nrow: u32, padding: u32) -> Result<Tensor, Log
 }
 
 /// Writes an image, `[C, H, W]` (C of 1, 3 or 4), float in 0..=1 or `u8` in 0..=255, to a PNG file, whose folder is
-/// made if it is not there. This is torchvision's `save_image`; [`make_grid`] puts many images into one.
+/// created if necessary. Corresponds to `torchvision.utils.save_image`; [`make_grid`] combines several images.
 ///
 /// # Errors
 ///
-/// A tensor that is no image, a file that cannot be written.
+/// Fails if the tensor is not an image, or if the file cannot be written.
 ///
 /// ```
 /// use fulgurite_fabric::loggers::{make_grid, save_image};
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_saved_where_it_is_wanted() {
+    fn an_image_is_saved_in_a_new_folder() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b/grey.png");
         let image = Tensor::from_slice(&[0.0_f32, 0.5, 1.0]).reshape([1, 1, 3]);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_is_refused() {
+    fn other_shapes_are_rejected() {
         for shape in [vec![2, 2], vec![2, 4, 4], vec![1, 1, 4, 4], vec![3, 0, 4]] {
             let error = Png::encode("val/x", &Tensor::zeros(&shape, (Kind::Float, Device::Cpu))).unwrap_err();
             let advice = "give one image as [C, H, W] with C of 1, 3 or 4";

@@ -27,22 +27,22 @@ use summary::Tag;
 
 const LOGGER: &str = "TensorBoardLogger";
 
-/// The metric that stands in the hyper-parameter table while no other is known.
+/// The metric of the hyper-parameter table while there is no other.
 const PLACEHOLDER_METRIC: (&str, f64) = ("hp_metric", -1.0);
 
-/// Event files that TensorBoard shows, and `hparams.yaml`, in `save_dir/name/version_N`: Lightning's
+/// Logs to event files for TensorBoard, and `hparams.yaml`, in `save_dir/name/version_N`: Lightning's
 /// `TensorBoardLogger`.
 ///
-/// Scalars, texts, images and histograms are what PyTorch's `SummaryWriter` writes; all scalars of one call share one
+/// Scalars, texts, images and histograms have the format of PyTorch's `SummaryWriter`; all scalars of one call share an
 /// event. Nothing is created before the first value, or the first call of [`version`](Logger::version) or
 /// [`log_dir`](Logger::log_dir).
 ///
-/// Events are held until there are 64 KiB of them, or until the first that comes ten seconds after the last write, or
-/// until [`save`](Logger::save), [`finalize`](Logger::finalize) or drop. A write that fails leaves the file with all
-/// earlier events readable.
+/// Events are buffered until they reach 64 KiB, until the first event ten seconds after the last write, or until
+/// [`save`](Logger::save), [`finalize`](Logger::finalize) or drop. After a failed write,
+/// all earlier events in the file are readable.
 ///
-/// What differs from Lightning: the end of the run, with its status, is recorded in the hyper-parameter table by
-/// [`finalize`](Logger::finalize) and not at the start, so the table tells running, failed and finished runs apart;
+/// Differences from Lightning: the end of the run, with its status, is recorded in the hyper-parameter table by
+/// [`finalize`](Logger::finalize) and not at the start, so the table distinguishes running, failed and finished runs;
 /// booleans are shown as such; logging equal hyper-parameters again writes nothing, so a later `test` does not reset
 /// `hp_metric`.
 ///
@@ -183,8 +183,7 @@ impl TensorBoardLogger {
         self.events.as_ref().map(EventFile::path)
     }
 
-    /// Hyper-parameters with the metrics they are to be compared by, as TensorBoard's table shows them. The metrics
-    /// are logged at `step`.
+    /// Logs hyper-parameters with the metrics by which TensorBoard's table compares runs. The metrics are logged at `step`.
     ///
     /// # Errors
     ///
@@ -212,8 +211,8 @@ impl TensorBoardLogger {
         Ok(())
     }
 
-    /// Several scalars in one chart `main_tag`, each a line of its own: PyTorch's `add_scalars`, which Lightning uses
-    /// for a metric that is a dict. Each line is a run of its own, in a folder below the log folder.
+    /// Logs several scalars to one chart `main_tag`, one line each: PyTorch's `add_scalars`, which Lightning uses for a
+    /// metric that is a dict. Each line is a separate run in a folder below the log folder.
     ///
     /// # Errors
     ///
@@ -238,7 +237,7 @@ impl TensorBoardLogger {
         Ok(())
     }
 
-    /// A batch `[N, C, H, W]` as one image, eight side by side; see [`make_grid`].
+    /// Logs a batch `[N, C, H, W]` as one image, eight side by side; see [`make_grid`].
     ///
     /// # Errors
     ///
@@ -260,7 +259,7 @@ impl TensorBoardLogger {
         added
     }
 
-    /// The event file, which is created if need be.
+    /// The event file, which is created if necessary.
     fn events(&mut self) -> Result<&mut EventFile, LoggerError> {
         match &mut self.events {
             Some(events) => Ok(events),
@@ -317,7 +316,7 @@ impl Logger for TensorBoardLogger {
         self.run.runs()
     }
 
-    /// Marks where the run continues: TensorBoard drops what earlier files of the folder hold of later steps.
+    /// Marks where the run continues: TensorBoard discards events of later steps in earlier files of the folder.
     fn resume_after(&mut self, step: i64) -> Result<(), LoggerError> {
         let own = self.event_file().map(Path::to_path_buf);
         let files = std::fs::read_dir(self.run.path()).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -356,7 +355,7 @@ impl Logger for TensorBoardLogger {
         self.add(step, |out, prefix| summary::image(out, Tag { prefix, name: tag, suffix: "" }, &png))
     }
 
-    /// Values that are no number, or of 1e20 and more, fall in no bucket; where none is left the histogram is skipped
+    /// NaN and values with an absolute value of 1e20 or more are not counted. If no value is left, the histogram is skipped
     /// with a warning.
     fn log_histogram(&mut self, tag: &str, values: &Tensor, step: i64) -> Result<(), LoggerError> {
         let Some(histogram) = Histogram::of(tag, values)? else {
@@ -392,7 +391,7 @@ impl Logger for TensorBoardLogger {
 impl Drop for TensorBoardLogger {
     fn drop(&mut self) {
         if let Err(error) = self.flush() {
-            tracing::warn!("the last events are lost: {error}");
+            tracing::warn!("the last events could not be written: {error}");
         }
     }
 }

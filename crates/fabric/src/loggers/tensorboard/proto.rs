@@ -1,6 +1,6 @@
-//! Protocol-buffer encoding, as much of it as event files need.
+//! The subset of the protocol-buffer encoding that event files need.
 //!
-//! Fields are written as proto3 has it: a number that is zero is left out, except where a `oneof` gives it presence.
+//! Fields follow proto3: a number that is zero is omitted, except in a `oneof`, which has presence.
 
 /// Wire types.
 const VARINT: u64 = 0;
@@ -67,7 +67,7 @@ pub(super) fn doubles(out: &mut Vec<u8>, field: u64, values: &[f64]) {
     out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
 }
 
-/// A message within a message, whose fields `encode` writes.
+/// A nested message, whose fields `encode` writes.
 pub(super) fn message(out: &mut Vec<u8>, field: u64, encode: impl FnOnce(&mut Vec<u8>)) {
     key(out, field, BYTES);
     // Most messages are short, and their length is one byte.

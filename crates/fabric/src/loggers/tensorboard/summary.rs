@@ -1,10 +1,10 @@
-//! `Summary` messages: one value, or several, under tags.
+//! `Summary` messages: one or several values with tags.
 
 use super::histogram::Histogram;
 use super::image::Png;
 use super::proto::{bytes, double, doubles, float_in_oneof, integer, message, varint};
 
-/// A tag, made of the logger's prefix and a name without joining them in memory.
+/// A tag: the prefix of the logger and a name, which are not joined in memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tag<'a> {
     pub(super) prefix: &'a str,
@@ -59,7 +59,7 @@ pub(super) fn histogram(out: &mut Vec<u8>, tag: Tag, histogram: &Histogram) {
     });
 }
 
-/// A string tensor of one element, as the text plugin wants it.
+/// A string tensor of one element, as the text plugin requires.
 pub(super) fn text(out: &mut Vec<u8>, tag: Tag, text: &str) {
     const DT_STRING: i64 = 7;
     message(out, 1, |out| {
@@ -73,7 +73,7 @@ pub(super) fn text(out: &mut Vec<u8>, tag: Tag, text: &str) {
     });
 }
 
-/// A value that is metadata alone.
+/// A value that consists only of metadata.
 pub(super) fn metadata(out: &mut Vec<u8>, tag: &str, plugin: &[u8], content: impl FnOnce(&mut Vec<u8>)) {
     message(out, 1, |out| {
         Tag { prefix: "", name: tag, suffix: "" }.encode(out);

@@ -1,4 +1,4 @@
-//! What reaches the event file, read back record by record.
+//! The content of event files, read back record by record.
 
 use std::fs;
 use std::path::{Path, PathBuf};

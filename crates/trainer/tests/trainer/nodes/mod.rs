@@ -220,7 +220,10 @@ fn a_node_that_is_silent_is_lost_before_a_long_timeout_is_over() {
     let [first, second] = cut_off(&network, &Plan { strategy: "ddp".into(), ..long_run(folder.path()) });
     assert_said(
         &first,
-        &["nothing was heard from node 1 for 30s: it is down, or cut off from this one; the ranks here"],
+        &["no heartbeat from node 1 for 30s: it is down or unreachable from this node; terminating the ranks"],
     );
-    assert_said(&second, &["the launcher of the first node is gone; the ranks here are ended"]);
+    assert_said(
+        &second,
+        &["the connection to the launcher of the first node was lost; terminating the ranks on this node"],
+    );
 }

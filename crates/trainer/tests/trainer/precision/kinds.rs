@@ -223,7 +223,7 @@ fn old_names_and_half_precision_on_a_cpu_are_told_of() {
         "bf16",
         "bf16-mixed",
         expect![[r#"
-        warning: precision `bf16` is the old name of `bf16-mixed`; write `bf16-mixed`
+        warning: precision `bf16` is a deprecated name of `bf16-mixed`; write `bf16-mixed`
     "#]],
     );
     said(
@@ -231,8 +231,8 @@ fn old_names_and_half_precision_on_a_cpu_are_told_of() {
         "16",
         "bf16-mixed",
         expect![[r#"
-        warning: precision `16` is the old name of `16-mixed`; write `16-mixed`
-        warning: precision `16-mixed` is not for CPUs, so `bf16-mixed` is used instead; write that, or take a GPU
+        warning: precision `16` is a deprecated name of `16-mixed`; write `16-mixed`
+        warning: precision `16-mixed` is not supported on CPUs, so `bf16-mixed` is used instead; write `bf16-mixed`, or use a GPU
     "#]],
     );
     said(quiet(), "64", "64-true", expect![[r#""#]]);

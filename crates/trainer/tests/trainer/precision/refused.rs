@@ -21,7 +21,7 @@ fn an_optimizer_that_evaluates_the_loss_itself_is_refused_before_training() {
         &mut module,
         &[1.0],
         expect![
-            "LBFGS evaluates the loss several times in a step, which a gradient scaler cannot follow; take another optimizer, or precision bf16-mixed"
+            "LBFGS evaluates the loss several times in a step, which a gradient scaler does not support; use another optimizer, or precision bf16-mixed"
         ],
     );
     assert_eq!(module.trace.take(), "");
