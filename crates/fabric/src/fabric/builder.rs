@@ -112,7 +112,7 @@ impl FabricBuilder {
                 let strategy = Unlaunched::new(self.strategy.name().to_owned(), devices[0], ranks);
                 (devices[0], Box::new(strategy) as Box<dyn Strategy>)
             }
-            None => self.strategy(environment.as_ref(), accelerator.name(), &devices, world_size)?,
+            None => self.meet(environment.as_ref(), accelerator.name(), &devices, world_size)?,
         };
         let Named { precision, warnings } = precision::precision(&self.precision, device)?;
         Ok(Fabric {
@@ -134,8 +134,8 @@ impl FabricBuilder {
         Ok(self.rank_variables.iter().fold(plan, |plan, (name, value)| plan.variable(name, value)))
     }
 
-    /// The device and strategy of a process of the run.
-    fn strategy(
+    /// Meets the other processes of the run, if any: the device and the strategy of this one.
+    fn meet(
         &self,
         environment: &dyn ClusterEnvironment,
         accelerator: &'static str,

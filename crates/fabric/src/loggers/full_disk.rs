@@ -38,7 +38,7 @@ fn fill(logger: &mut dyn Logger) -> LoggerError {
 
 #[test]
 fn csv_rows_stay_complete() {
-    with_limited_files("rows_of_csv_stay_whole", || {
+    with_limited_files("csv_rows_stay_complete", || {
         let folder = tempfile::tempdir().unwrap();
         let mut logger = CsvLogger::new(folder.path());
         let error = fill(&mut logger);
@@ -62,7 +62,7 @@ fn csv_rows_stay_complete() {
 
 #[test]
 fn events_stay_complete() {
-    with_limited_files("events_stay_whole", || {
+    with_limited_files("events_stay_complete", || {
         let folder = tempfile::tempdir().unwrap();
         let mut logger = TensorBoardLogger::new(folder.path());
         let error = fill(&mut logger);

@@ -53,16 +53,16 @@ impl StrategyChoice {
         &self.options
     }
 
-    /// The same, with what the name says of options as options.
+    /// The same strategy, with the options that an alias such as `ddp_find_unused_parameters_true` stands for written out.
     ///
     /// ```
     /// use fulgurite_fabric::strategy::StrategyChoice;
     ///
     /// let choice = StrategyChoice::from("ddp").option("find_unused_parameters", true);
-    /// assert_eq!(StrategyChoice::from("ddp_find_unused_parameters_true").spelt_out(), choice);
+    /// assert_eq!(StrategyChoice::from("ddp_find_unused_parameters_true").expand_alias(), choice);
     /// ```
     #[must_use]
-    pub fn spelt_out(mut self) -> StrategyChoice {
+    pub fn expand_alias(mut self) -> StrategyChoice {
         if let Some((name, options)) = Strategies::alias(&self.name) {
             self.name = name.to_owned();
             self.options.extend(options);

@@ -11,13 +11,16 @@ use super::process::{command, run, start};
 /// Ends the run with code 0 if it is believed, and clears the screen if it is printed.
 const LIE: &[u8] = br#"{"message":"\u001b[2Jlies","code":0}"#;
 
-/// The ranks' part: `strangers KEY…` sets keys of the store as somebody does who knows the port alone, and then works on
-/// for longer than supervisors take to hear of something.
+/// The ranks' part: `strangers KEY…` sets keys of the store as a process does that knows only the port, and then stays
+/// for longer than supervisors take to notice something. Rank 0 waits for rank 1, whose node has read the token by then.
 pub(crate) fn set_as_a_stranger(environment: &dyn ClusterEnvironment, keys: &[&str]) {
+    let (host, port) = (environment.main_address().to_owned(), environment.main_port().unwrap());
+    let store = Store::tcp(TcpStoreOptions { host, port, wait_for_workers: false, ..Default::default() }).unwrap();
     if environment.global_rank() == 0 {
-        let (host, port) = (environment.main_address().to_owned(), environment.main_port().unwrap());
-        let store = Store::tcp(TcpStoreOptions { host, port, wait_for_workers: false, ..Default::default() }).unwrap();
+        store.wait(&["started"], Duration::from_secs(60)).unwrap();
         keys.iter().for_each(|key| store.set(key, LIE).unwrap());
+    } else {
+        store.set("started", b"").unwrap();
     }
     std::thread::sleep(Duration::from_millis(2500));
 }

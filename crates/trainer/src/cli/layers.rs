@@ -264,7 +264,7 @@ impl Config<'_> {
     fn strategy_of_a_name(&mut self, place: &[&str], origin: &Origin) {
         let node = place.iter().try_fold(&mut self.root, |node, part| node.as_map_mut()?.get_mut(*part));
         let Some(node) = node else { return };
-        let Some(choice) = node.as_str().map(|name| StrategyChoice::from(name).spelt_out()) else { return };
+        let Some(choice) = node.as_str().map(|name| StrategyChoice::from(name).expand_alias()) else { return };
         if self.layout.registry.find(Kind::Strategy, choice.class_path()).is_none() {
             return;
         }

@@ -81,7 +81,7 @@ pub(crate) fn goes_on_when_the_scheduler_refuses() {
         let ended = cluster.run(&format!("csv signal=SIGUSR1 {moment}"), JOB);
         assert_eq!(ended.results(), straight("csv").results(), "{}", ended.errors);
         assert!(ended.lines.contains(&format!("teardown after batch {trained}")));
-        let warning = "the job is not requeued, so training continues: `scontrol requeue 4711` ended with exit status: 1: Access denied (3 attempts)";
+        let warning = "the job is not requeued, so training continues: `scontrol requeue 4711` failed with exit status: 1: Access denied (3 attempts)";
         assert!(ended.errors.contains(warning), "{}", ended.errors);
         assert_eq!(cluster.asked(), "requeue 4711\n".repeat(3));
         assert!(cluster.path().join("hpc_ckpt_1.ckpt").exists());

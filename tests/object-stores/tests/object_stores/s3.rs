@@ -51,7 +51,7 @@ fn every_method_does_what_it_says() {
     assert_eq!(large.path, url("large one #2 100%.ckpt"));
     assert!(large.modified.elapsed().unwrap() < Duration::from_secs(600));
     let error = io.load(&url("none.ckpt")).unwrap_err().to_string();
-    assert!(error.starts_with("checkpoint s3://bucket/run/none.ckpt: it is not there"), "{error}");
+    assert!(error.starts_with("checkpoint s3://bucket/run/none.ckpt: it does not exist"), "{error}");
     assert_eq!(server.parts(), 0);
 }
 

@@ -1,7 +1,6 @@
 //! What the trainer says of arguments and data that are easily mistaken.
 
 use expect_test::{Expect, expect};
-use fulgurite::data::IntoLoader;
 use fulgurite::loggers::MemoryLogger;
 use fulgurite::optim::OneCycleLR;
 use fulgurite::prelude::*;

@@ -189,7 +189,7 @@ impl LightningModule for Foreign {
     fn training_step(&mut self, batch: Tensor, step: &mut Step) -> Result<Loss> {
         let loss = batch.apply(&self.layer).square().mean(Kind::Float);
         self.metric.0.update(&loss.detach())?;
-        step.log("mean", &self.metric).on_epoch(true);
+        step.log("mean", &self.metric).on_epoch();
         Ok(loss.into())
     }
 
@@ -204,10 +204,10 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
-/// Two epochs, each with a checkpoint, in which `method` fails from its second call on: the error, once it is known that
-/// the first epoch's checkpoint is there, whole, and the only one, and that `ModelCheckpoint` says so.
+/// Two epochs of one step, each with a checkpoint, in which `method` fails after so many calls: the error is as expected, the
+/// checkpoint of step `saved` is there, complete, and the only one, and `ModelCheckpoint` agrees.
 #[track_caller]
-fn check(method: &'static str, after: usize, expected: Expect) {
+fn check(method: &'static str, after: usize, saved: Option<i64>, expected: Expect) {
     let folder = tempfile::tempdir().unwrap();
     let raises = Raises { method, after, calls: Cell::new(0) };
     let vars = nn::VarStore::new(Device::Cpu);
@@ -227,23 +227,36 @@ fn check(method: &'static str, after: usize, expected: Expect) {
     assert_eq!(files(folder.path()), Vec::from_iter(kept.clone()), "{method}");
     let written = kept.map(|path| fulgurite::torch::serialization::load(path).unwrap());
     let step = written.map(|checkpoint| checkpoint.as_dict().unwrap().int("global_step").unwrap());
-    assert_eq!(step, (after > 0).then_some(1), "{method}");
+    assert_eq!(step, saved, "{method}");
 }
 
 #[test]
 fn a_state_that_cannot_be_had_ends_the_run_and_leaves_the_checkpoint_before() {
-    check("callback.state_dict", 0, expect![]);
-    check("callback.state_dict", 1, expect![]);
-    check("optimizer.state_dict", 1, expect![]);
-    check("scheduler.state_dict", 1, expect![]);
-    check("metric.state_dict", 1, expect![]);
-    check("panic", 0, expect![]);
+    check("callback.state_dict", 0, None, expect!["LitCallback::state_dict failed (epoch 0): KeyError: lr"]);
+    check("callback.state_dict", 1, Some(1), expect!["LitCallback::state_dict failed (epoch 1): KeyError: lr"]);
+    check("optimizer.state_dict", 1, Some(1), expect!["torch.optim.Adam: KeyError: lr"]);
+    check("scheduler.state_dict", 1, Some(1), expect!["LitScheduler: KeyError: lr"]);
+    check("metric.state_dict", 1, Some(1), expect!["`LitMetric`: KeyError: lr"]);
+    check(
+        "panic",
+        0,
+        None,
+        expect![[r#"
+        LitCallback::state_dict panicked (epoch 0): assertion `left != right` failed: no state
+          left: "panic"
+         right: "panic""#]],
+    );
 }
 
 #[test]
 fn gradients_that_cannot_be_zeroed_and_metrics_that_cannot_be_reset_end_the_run() {
-    check("optimizer.zero_grad", 2, expect![]);
-    check("metric.reset", 1, expect![]);
+    check(
+        "optimizer.zero_grad",
+        2,
+        Some(1),
+        expect!["Foreign::optimizer_zero_grad failed (epoch 1, batch 0): torch.optim.Adam: KeyError: lr"],
+    );
+    check("metric.reset", 1, Some(2), expect!["`LitMetric`: KeyError: lr"]);
 }
 
 #[test]

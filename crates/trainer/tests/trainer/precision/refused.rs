@@ -75,7 +75,7 @@ fn a_loss_that_is_never_finite_ends_the_run() {
         &mut Weight::new(),
         &[INF],
         expect![
-            "Weight::optimizer_step failed (epoch 17, batch 0): the gradients are infinite or NaN in every step, although the loss scale is down to 3.0517578125e-5: the loss itself cannot be finite; find out why with `detect_anomaly`, lower the learning rate, or use precision bf16-mixed"
+            "Weight::optimizer_step failed (epoch 17, batch 0): the gradients are infinite or NaN in every step, although the loss scale is down to 3.0517578125e-5, so the scale is not the cause; find the cause with `detect_anomaly`, lower the learning rate, or use precision bf16-mixed"
         ],
     );
 }
