@@ -66,7 +66,7 @@ fn run(mut args: Vec<String>) -> Result<ExitCode> {
             cargo()?.args(example).args(is_fit.then_some("fit")).args(args.iter().map(|arg| in_full(arg))).run()
         }
         "test" => tests::run(cargo, &args),
-        "parity" => tests::parity(cargo_with_python()?, &args),
+        "parity" => tests::parity(cargo_with_python, &args),
         "torture" => {
             let package = ["run", "--release", "--package", "fulgurite-torture", "--"];
             cargo()?.args(package).args(&args).run()

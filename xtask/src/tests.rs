@@ -30,36 +30,55 @@ const UNOPTIMIZED: [&str; 12] = [
 /// Names of tests that wait for other processes and for timeouts most of their time.
 const WAITING: [&str; 2] = ["nodes::", "ranks::"];
 
+/// Names of the longest comparisons with Python, together about half of them.
+const LONG_COMPARISONS: [&str; 3] = ["metrics::", "random_configurations::", "training::"];
+
+/// What every `cargo test` of several gets, so that all failures are seen.
+const TARGETS: [&str; 5] = ["--no-fail-fast", "--lib", "--bins", "--tests", "--"];
+
 /// Runs the tests that the arguments choose, or all.
 pub(crate) fn run(cargo: impl Fn() -> Result<Cargo>, args: &[String]) -> Result<ExitCode> {
     if !args.is_empty() {
         let packages: &[&str] = if names_packages(args) { &[] } else { &PACKAGES };
         return cargo_test(cargo()?).args(packages).args(args).run();
     }
-    let all = |args: &[&str]| Ok::<_, anyhow::Error>(cargo_test(cargo()?).args(PACKAGES).args(args));
+    let all = || Ok::<_, anyhow::Error>(cargo_test(cargo()?).args(PACKAGES));
     // The examples too, which are run by tests.
-    if !all(&["--no-run"])?.succeeds()? {
+    if !all()?.args(["--no-run"]).succeeds()? {
         return Ok(ExitCode::FAILURE);
     }
-    let targets = ["--no-fail-fast", "--lib", "--bins", "--tests", "--"];
-    let but_waiting = WAITING.map(|tests| ["--skip", tests]).concat();
-    let aside = [all(&[&targets[..], &WAITING].concat())?, all(&["--no-fail-fast", "--doc"])?];
-    let others = all(&[&targets[..], &but_waiting].concat())?;
-
-    let aside = std::thread::spawn(move || aside.map(Cargo::output));
-    let mut succeeded = others.succeeds()?;
-    println!("The tests that ran beside those above:");
-    for outcome in aside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
-        let (success, said) = outcome?;
-        println!("{said}");
-        succeeded &= success;
-    }
-    Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let mut succeeded = in_two_lanes(all, &WAITING)?;
+    succeeded &= all()?.args(["--no-fail-fast", "--doc"]).succeeds()?;
+    Ok(exit_code(succeeded))
 }
 
 /// Runs the comparisons with Python that the arguments choose, or all.
-pub(crate) fn parity(cargo: Cargo, args: &[String]) -> Result<ExitCode> {
-    cargo_test(cargo).args(["--package", "fulgurite-parity"]).args(args).run()
+pub(crate) fn parity(cargo: impl Fn() -> Result<Cargo>, args: &[String]) -> Result<ExitCode> {
+    let all = || Ok::<_, anyhow::Error>(cargo_test(cargo()?).args(["--package", "fulgurite-parity"]));
+    if !args.is_empty() {
+        return all()?.args(args).run();
+    }
+    if !all()?.args(["--no-run"]).succeeds()? {
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(exit_code(in_two_lanes(all, &LONG_COMPARISONS)?))
+}
+
+/// Runs the tests `aside` at the same time as the others, and returns whether all passed. Each of the two is a process that
+/// runs one test at a time.
+fn in_two_lanes(all: impl Fn() -> Result<Cargo>, aside: &[&str]) -> Result<bool> {
+    let others = aside.iter().flat_map(|tests| ["--skip", tests]);
+    let others = all()?.args(TARGETS).args(others);
+    let aside = all()?.args(TARGETS).args(aside);
+    let aside = std::thread::spawn(move || aside.output());
+    let succeeded = others.succeeds()?;
+    let (aside_succeeded, said) = aside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    println!("The tests that ran beside those above:\n{said}");
+    Ok(succeeded && aside_succeeded)
+}
+
+fn exit_code(succeeded: bool) -> ExitCode {
+    if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn cargo_test(cargo: Cargo) -> Cargo {
