@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::FabricError;
-use crate::ended::{self, Place};
+use crate::removed::{self, Place};
 
 /// A kind of device: the number of devices, and the `tch` device of an index.
 pub trait Accelerator: Send {
@@ -97,8 +97,8 @@ pub fn accelerator(name: &str) -> Result<Box<dyn Accelerator>, FabricError> {
         "gpu" => ("gpu", gpu()),
         _ => {
             let given = name.to_owned();
-            return Err(match ended::fate(Place::Accelerator, name) {
-                Some(fate) => FabricError::Ended { what: "accelerator", given, fate },
+            return Err(match removed::hint(Place::Accelerator, name) {
+                Some(hint) => FabricError::Removed { what: "accelerator", given, hint },
                 None => FabricError::Unknown { what: "accelerator", given, known: KNOWN },
             });
         }
@@ -134,7 +134,7 @@ pub enum Devices {
 
 impl Devices {
     /// The devices that the processes of one node use, one each, in the order of their local ranks. `started` is how
-    /// many processes of a node somebody else has started, where that is known: what `auto` means then.
+    /// many processes of a node an external launcher has started, if that is known: the count that `auto` stands for.
     ///
     /// A count on the CPU is a number of processes. Elsewhere it is the first so many devices.
     ///
@@ -148,7 +148,7 @@ impl Devices {
             |requested: String| FabricError::TooManyDevices { accelerator: accelerator.name(), requested, available };
         let beyond = |count: usize| {
             FabricError::Setting(format!(
-                "devices={count} was asked for, and a machine can have {MAX_PROCESSES} processes of a run; write a smaller \
+                "devices={count} was requested, but a machine can have {MAX_PROCESSES} processes of a run; write a smaller \
                  number"
             ))
         };
@@ -162,7 +162,7 @@ impl Devices {
             Devices::Count(0) => return Err(FabricError::NoDevice),
             Devices::All if has_copies => {
                 return Err(FabricError::Setting(
-                    "devices=-1 was asked for, and processes on the CPU are as many as you like; write a number".into(),
+                    "devices=-1 was requested, but processes on the CPU are as many as you like; write a number".into(),
                 ));
             }
             Devices::All => first(available)?,
@@ -322,24 +322,24 @@ mod tests {
         assert_eq!(gpu("1,0"), Ok(vec![Device::Cuda(1), Device::Cuda(0)]));
         assert_eq!(
             cpu("0").unwrap_err(),
-            "devices=0 was asked for; a run needs at least one device, so set devices to 1"
+            "devices=0 was requested; a run needs at least one device, so set devices to 1"
         );
         assert_eq!(
             gpu("4").unwrap_err(),
-            "devices=4 was asked for, and accelerator `cuda` has 2 here; set devices to 2 or fewer"
+            "devices=4 was requested, but accelerator `cuda` has 2 here; set devices to 2 or fewer"
         );
         assert_eq!(
             gpu("3,").unwrap_err(),
-            "device 3 was asked for, and accelerator `cuda` has 2; choose an index below that"
+            "device 3 was requested, but accelerator `cuda` has 2; choose an index below that"
         );
         assert_eq!(gpu("1,1").unwrap_err(), "devices=[1, 1] names device 1 twice, at 2; a device is for one process");
         assert!(cpu("-1").unwrap_err().contains("write a number"));
-        let many = "was asked for, and a machine can have 4096 processes of a run; write a smaller number";
+        let many = "was requested, but a machine can have 4096 processes of a run; write a smaller number";
         assert_eq!(cpu("9223372036854775807").unwrap_err(), format!("devices=9223372036854775807 {many}"));
         assert_eq!(resolve(&Cpu, "auto", Some(usize::MAX)).unwrap_err(), format!("devices={} {many}", usize::MAX));
         assert_eq!(
             gpu("9223372036854775807").unwrap_err(),
-            "devices=9223372036854775807 was asked for, and accelerator `cuda` has 2 here; set devices to 2 or fewer"
+            "devices=9223372036854775807 was requested, but accelerator `cuda` has 2 here; set devices to 2 or fewer"
         );
         assert!(cpu("-2").unwrap_err().starts_with("devices=\"-2\" is not a device list"));
         assert!(
@@ -347,7 +347,7 @@ mod tests {
                 .unwrap_err()
                 .starts_with("devices=\"18446744073709551616\" is not a device list")
         );
-        assert!(gpu("9223372036854775807,").unwrap_err().starts_with("device 9223372036854775807 was asked for"));
+        assert!(gpu("9223372036854775807,").unwrap_err().starts_with("device 9223372036854775807 was requested"));
         assert!(cpu("two").unwrap_err().starts_with("devices=\"two\" is not a device list"));
     }
 

@@ -8,7 +8,7 @@ use fulgurite_torch::tch::TchError;
 
 use crate::ScalerError;
 
-/// A hardware or numerics choice that this machine, or this build, cannot honour.
+/// A hardware or numerics choice that this machine, or this build, does not support.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FabricError {
@@ -19,10 +19,10 @@ pub enum FabricError {
         what: &'static str,
         /// What was given.
         given: String,
-        /// What there is.
+        /// The supported values.
         known: &'static [&'static str],
     },
-    /// A name that is not one of those there are.
+    /// An unknown name.
     #[error("unknown {what} `{given}`; {advice}")]
     UnknownName {
         /// The setting, such as `strategy`.
@@ -33,14 +33,14 @@ pub enum FabricError {
         advice: String,
     },
     /// A name of an earlier version of Lightning.
-    #[error("{what} `{given}` no longer exists: {fate}")]
-    Ended {
+    #[error("{what} `{given}` no longer exists: {hint}")]
+    Removed {
         /// The setting, such as `strategy`.
         what: &'static str,
         /// What was given.
         given: String,
         /// Why it was removed, and what to write instead.
-        fate: &'static str,
+        hint: &'static str,
     },
     /// An invalid setting, or an invalid combination of settings; the text says what to do.
     #[error("{0}")]
@@ -48,42 +48,42 @@ pub enum FabricError {
     /// A feature of Lightning that this version does not have.
     #[error("this version does not support {what} yet")]
     NotInThisVersion {
-        /// What was asked for.
+        /// What was requested.
         what: String,
     },
     /// The accelerator is not usable on this machine.
     #[error("accelerator `{name}` is not usable on this machine; usable here: {}", .usable.join(", "))]
     AcceleratorUnavailable {
-        /// What was asked for.
+        /// What was requested.
         name: &'static str,
         /// The usable accelerators.
         usable: Vec<&'static str>,
     },
     /// More devices were requested than exist.
     #[error(
-        "devices={requested} was asked for, and accelerator `{accelerator}` has {available} here; set devices to {available} or fewer"
+        "devices={requested} was requested, but accelerator `{accelerator}` has {available} here; set devices to {available} or fewer"
     )]
     TooManyDevices {
         /// The accelerator.
         accelerator: &'static str,
-        /// What was asked for.
+        /// What was requested.
         requested: String,
-        /// How many there are.
+        /// The number of available ones.
         available: usize,
     },
     /// No device was requested.
-    #[error("devices=0 was asked for; a run needs at least one device, so set devices to 1")]
+    #[error("devices=0 was requested; a run needs at least one device, so set devices to 1")]
     NoDevice,
     /// A device index out of range.
     #[error(
-        "device {index} was asked for, and accelerator `{accelerator}` has {available}; choose an index below that"
+        "device {index} was requested, but accelerator `{accelerator}` has {available}; choose an index below that"
     )]
     NoSuchDevice {
         /// The accelerator.
         accelerator: &'static str,
-        /// The index asked for.
+        /// The requested index.
         index: usize,
-        /// How many there are.
+        /// The number of available ones.
         available: usize,
     },
     /// An invalid device list.

@@ -36,7 +36,7 @@ pub struct Fabric {
     strategy: Box<dyn Strategy>,
     precision: Box<dyn Precision>,
     checkpoint_io: Box<dyn CheckpointIo>,
-    /// How the processes of the run are started, where this is none of them.
+    /// How the processes of the run are started, if this is not one of them.
     launch_plan: Option<LaunchPlan>,
     warnings: Vec<String>,
     /// Whether backward passes end with the mean of the gradients of all processes.
@@ -48,16 +48,16 @@ pub struct Fabric {
 }
 
 impl Fabric {
-    /// Starts the processes of the run, where the configuration asks for several and nobody has started them: the program
-    /// starts itself once for each. This call does not return then. It ends the process with their exit code when they have
-    /// ended, without running destructors. Otherwise it does nothing.
+    /// Starts the processes of the run, if the configuration has several and they are not started yet: the program
+    /// starts itself once for each. In that case the call does not return: the process exits with their exit code when
+    /// they have exited, without running destructors. Otherwise it does nothing.
     ///
     /// # Errors
     ///
     /// Fails if the processes cannot be started; see [`launcher::launch`].
     pub fn launch(&mut self) -> Result<(), FabricError> {
         match &self.launch_plan {
-            // What comes after this is the ranks' work.
+            // Everything after this call is executed by the ranks.
             Some(plan) => std::process::exit(launcher::launch(plan)?),
             None => Ok(()),
         }
@@ -103,7 +103,7 @@ impl Fabric {
         std::mem::take(&mut self.warnings)
     }
 
-    /// Both, for a step that the strategy takes in the precision.
+    /// Both, for operations of the strategy that use the precision.
     pub(crate) fn step_parts(&mut self) -> (&mut dyn Strategy, &mut dyn Precision) {
         (self.strategy.as_mut(), self.precision.as_mut())
     }
@@ -171,7 +171,8 @@ impl Fabric {
         self.strategy.setup_module(vars)
     }
 
-    /// Prepares for training what was set up, before optimizers exist; and again when other parameters require a gradient.
+    /// Prepares the parameters for training, before optimizers are created, and again when other parameters require a
+    /// gradient.
     ///
     /// # Errors
     ///
@@ -185,7 +186,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// Fails if parameters got no gradient in the last backward pass, or if another process is gone.
+    /// Fails if parameters got no gradient in the last backward pass, or if another process has exited.
     pub fn begin_micro_batch(&mut self, syncs: bool) -> Result<(), FabricError> {
         self.strategy.begin_micro_batch(syncs)
     }
@@ -195,7 +196,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// Fails if a process does not take part within the timeout.
+    /// Fails if a process does not participate within the timeout.
     pub fn begin_evaluation(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         self.strategy.begin_evaluation(vars)
     }
@@ -210,11 +211,11 @@ impl Fabric {
         self.strategy.model_init_context()
     }
 
-    /// The module's state as the strategy wants it in a checkpoint.
+    /// The module's state, in the strategy's format for checkpoints.
     ///
     /// # Errors
     ///
-    /// Fails if a tensor cannot be copied, or if another process is gone.
+    /// Fails if a tensor cannot be copied, or if another process has exited.
     pub fn module_state_dict(&mut self, vars: &dyn Parameters) -> Result<Dict, FabricError> {
         self.strategy.module_state_dict(vars)
     }
@@ -233,7 +234,7 @@ impl Fabric {
         self.strategy.load_module_state_dict(vars, state, strict)
     }
 
-    /// An optimizer's state as the strategy wants it in a checkpoint.
+    /// An optimizer's state, in the strategy's format for checkpoints.
     ///
     /// # Errors
     ///
@@ -256,7 +257,7 @@ impl Fabric {
     }
 
     /// Writes a checkpoint through the strategy, which writes it with [`checkpoint_io`](Fabric::checkpoint_io) unless it
-    /// knows better. Called on every rank.
+    /// overrides that. Called on every rank.
     ///
     /// # Errors
     ///

@@ -3,7 +3,6 @@
 pub mod accelerator;
 mod checkpoint_io;
 mod device_stats;
-pub mod ended;
 pub mod environments;
 mod error;
 mod fabric;
@@ -11,6 +10,7 @@ pub mod launcher;
 pub mod loggers;
 pub mod peak_flops;
 pub mod precision;
+pub mod removed;
 pub mod signals;
 pub mod strategy;
 mod throughput;

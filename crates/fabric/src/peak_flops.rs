@@ -1,11 +1,11 @@
-//! What a device could compute at best: the denominator of MFU.
+//! The peak performance of a device: the denominator of MFU.
 
 use fulgurite_torch::device;
 use fulgurite_torch::tch::{Device, Kind};
 
-/// Peaks of one kind of GPU, in 10¹² operations per second; 0 where it cannot, or where there is no figure.
+/// Peaks of one kind of GPU, in 10¹² operations per second; 0 if it is not supported, or if there is no figure.
 struct Gpu {
-    /// Words that its name has, in lower case. A longer list of words is more specific.
+    /// Words that its name contains, in lower case. A longer list of words is more specific.
     words: &'static [&'static str],
     double: f64,
     single: f64,
@@ -19,7 +19,7 @@ const fn gpu(words: &'static [&'static str], [double, single, tf32, half, bfloat
     Gpu { words, double, single, tf32, half, bfloat16, int8 }
 }
 
-/// The makers' figures for one card, for dense matrices, summed in 32 bits where the card distinguishes.
+/// The vendors' figures for one card, for dense matrices, summed in 32 bits where the card distinguishes.
 const GPUS: &[Gpu] = &[
     // Blackwell
     gpu(&["b200"], [37.0, 75.0, 1100.0, 2250.0, 2250.0, 4500.0]),
@@ -64,11 +64,11 @@ const GPUS: &[Gpu] = &[
     gpu(&["v100s", "pcie"], [8.2, 16.4, 0.0, 130.0, 0.0, 0.0]),
 ];
 
-/// The floating-point operations per second that `device` could do at best with numbers of `kind`; `None` when there is
+/// The peak floating-point operations per second of `device` with numbers of `kind`; `None` when there is
 /// no figure: for processors, GPUs that are not in the table, and kinds that they do not compute with.
 ///
-/// The figures are the makers', for one card and dense matrices. Lightning's table counts sparse matrices for the H200,
-/// two cards for the H100 NVL, and no tensor cores for GeForce cards, so MFU comes out different there. For
+/// The figures are the vendors', for one card and dense matrices. Lightning's table counts sparse matrices for the
+/// H200, two cards for the H100 NVL, and no tensor cores for GeForce cards, so MFU is different there. For
 /// [`Kind::Float`] the figure of TensorFloat-32 is used where libtorch may compute in it.
 pub fn peak_flops(device: Device, kind: Kind) -> Option<f64> {
     let Device::Cuda(index) = device else { return None };

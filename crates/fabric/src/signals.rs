@@ -1,4 +1,4 @@
-//! Signals that a run is sent.
+//! Signals that a run handles.
 
 use std::process::ExitCode;
 use std::{fmt, fs};
@@ -19,7 +19,7 @@ pub enum Signal {
     /// SIGTERM: what schedulers, `kill` and `timeout` send.
     #[serde(rename = "SIGTERM")]
     Terminate,
-    /// SIGUSR1: what SLURM is asked to send before the time limit of a job.
+    /// SIGUSR1: what SLURM can be configured to send before the time limit of a job.
     #[serde(rename = "SIGUSR1")]
     User1,
     /// SIGUSR2: the other user-defined signal.
@@ -42,7 +42,7 @@ impl Signal {
         }
     }
 
-    /// The exit code of a process that the signal ended: 128 plus its number.
+    /// The exit code of a process that the signal terminated: 128 plus its number.
     pub fn exit_code(self) -> ExitCode {
         ExitCode::from(u8::try_from(self.exit_status()).unwrap_or(u8::MAX))
     }
@@ -65,8 +65,8 @@ impl fmt::Display for Signal {
     }
 }
 
-/// What has become of signals in this process until now: which are ignored, such as by `nohup`, and which are handled.
-/// Where the system does not tell, none is either.
+/// The dispositions of signals in this process: which are ignored, such as by `nohup`, and which are handled.
+/// On systems that do not report them, no signal is ignored or handled.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Inherited {
     ignored: u64,
@@ -74,7 +74,7 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Asks the system.
+    /// Reads them from the system.
     pub fn read() -> Inherited {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mask = |name: &str| {
@@ -84,12 +84,12 @@ impl Inherited {
         Inherited { ignored: mask("SigIgn:"), handled: mask("SigCgt:") }
     }
 
-    /// Whether the signal does nothing.
+    /// Whether the signal is ignored.
     pub fn ignores(&self, signal: Signal) -> bool {
         self.ignored >> (signal.number() - 1) & 1 == 1
     }
 
-    /// Whether a function of the program answers it.
+    /// Whether the program has a handler for it.
     pub fn handles(&self, signal: Signal) -> bool {
         self.handled >> (signal.number() - 1) & 1 == 1
     }

@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 #[non_exhaustive]
 pub enum ThroughputError {
     /// A total did not increase.
-    #[error("{what} is a total since the start and went from {last} to {current}; it must grow with every update")]
+    #[error(
+        "{what} is a total since the start and changed from {last} to {current}; it must increase with every update"
+    )]
     NotGrowing {
         /// The total, such as `time`.
         what: &'static str,
@@ -16,22 +18,22 @@ pub enum ThroughputError {
         /// The given value.
         current: f64,
     },
-    /// There are fewer of the smaller unit than of the larger.
+    /// Fewer of the smaller unit than of the larger.
     #[error("{count} {what} in {of_count} {of}: each of the {of} has at least one")]
     TooFew {
         /// The smaller unit, such as `samples`.
         what: &'static str,
-        /// How many.
+        /// The count.
         count: u64,
         /// The larger unit, such as `batches`.
         of: &'static str,
-        /// How many.
+        /// The count.
         of_count: u64,
     },
     /// Items that were counted in some updates only.
     #[error("the items were counted in some updates and not in others; give `lengths` every time or never")]
     LengthsNotAlways,
-    /// A window without a beginning and an end.
+    /// A window of fewer than two updates.
     #[error("window_size={0} updates have no beginning and end; rates need 2 or more")]
     Window(usize),
 }
@@ -98,7 +100,7 @@ impl Throughput {
         Ok(Throughput { window_size, world_size: 1, available_flops: None, separator: "/".into(), window })
     }
 
-    /// The floating-point operations per second that the device could do at best:
+    /// The floating-point operations per second of the device's peak performance:
     /// [`peak_flops`](crate::peak_flops::peak_flops). `mfu` is computed with it.
     pub fn available_flops(mut self, flops: impl Into<Option<f64>>) -> Self {
         self.available_flops = flops.into();
@@ -187,7 +189,7 @@ impl Throughput {
         if let (Some(first), Some(last)) = (first.lengths, last.lengths) {
             rate("items_per_sec", (last - first) as f64 / seconds);
         }
-        // Those of the first update were done before the window began.
+        // The work of the first update was done before the window began.
         let flops: Option<f64> = self.window.iter().map(|work| work.flops).sum();
         if let (Some(all), Some(before)) = (flops, first.flops) {
             let per_second = (all - before) / seconds;
@@ -249,7 +251,7 @@ mod tests {
         };
         let with = |lengths, work| Work { lengths, ..work };
         let cases = [
-            (wrong(work(2.0, 1, 1), work(2.0, 2, 2)), "time is a total since the start and went from 2 to 2"),
+            (wrong(work(2.0, 1, 1), work(2.0, 2, 2)), "time is a total since the start and changed from 2 to 2"),
             (wrong(work(1.0, 2, 4), work(2.0, 2, 5)), "batches is a total"),
             (wrong(work(1.0, 1, 4), work(2.0, 2, 4)), "samples is a total"),
             (wrong(work(1.0, 1, 0), work(2.0, 2, 4)), "0 samples in 1 batches: each"),

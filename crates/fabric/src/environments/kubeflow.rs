@@ -1,6 +1,6 @@
 //! Kubeflow: pods with a rank in their environment.
 
-use super::{ClusterEnvironment, DEFAULT_PORT, Place, Told, Variables};
+use super::{ClusterEnvironment, DEFAULT_PORT, Place, ReportedCount, Variables};
 use crate::FabricError;
 
 const NAME: &str = "Kubeflow";
@@ -53,8 +53,12 @@ impl KubeflowEnvironment {
             global_rank: node_rank.saturating_mul(local.unwrap_or(1)),
             local_rank: 0,
             node_rank,
-            local_world_size: local.map(|count| Told { count, by: "PET_NPROC_PER_NODE", remedy: "numProcPerNode" }),
-            num_nodes: Some(Told { count: nodes, by: "PET_NNODES", remedy: "numNodes" }),
+            local_world_size: local.map(|count| ReportedCount {
+                count,
+                by: "PET_NPROC_PER_NODE",
+                remedy: "numProcPerNode",
+            }),
+            num_nodes: Some(ReportedCount { count: nodes, by: "PET_NNODES", remedy: "numNodes" }),
         };
         Ok(KubeflowEnvironment { place: place.checked("PET_NODE_RANK", "PET_NNODES")?, is_process: false })
     }
@@ -75,7 +79,7 @@ impl KubeflowEnvironment {
             local_rank: 0,
             node_rank: global_rank,
             local_world_size: None,
-            num_nodes: Some(Told { count: world_size, by: "WORLD_SIZE", remedy: "replicas" }),
+            num_nodes: Some(ReportedCount { count: world_size, by: "WORLD_SIZE", remedy: "replicas" }),
         };
         Ok(KubeflowEnvironment { place: place.checked("RANK", "WORLD_SIZE")?, is_process: true })
     }
@@ -97,7 +101,7 @@ impl ClusterEnvironment for KubeflowEnvironment {
     fn validate_settings(&self, devices: usize, num_nodes: usize) -> Result<(), FabricError> {
         if self.is_process && devices != 1 {
             return Err(FabricError::environment(format!(
-                "devices={devices} was asked for, but RANK={} without LOCAL_RANK means that each pod is one process; set \
+                "devices={devices} was requested, but RANK={} without LOCAL_RANK means that each pod is one process; set \
                  devices=1 and num_nodes={}, or use a TrainJob, whose pods start several processes",
                 self.place.global_rank, self.place.world_size
             )));

@@ -1,6 +1,6 @@
 //! The default: the program starts its processes itself, or the usual variables were set by hand.
 
-use super::{ClusterEnvironment, DEFAULT_PORT, Place, SUPERVISOR, Told, Variables};
+use super::{ClusterEnvironment, DEFAULT_PORT, Place, ReportedCount, SUPERVISOR, Variables};
 use crate::FabricError;
 
 /// One machine, or several without a scheduler.
@@ -37,7 +37,11 @@ impl LightningEnvironment {
             main_port: variables.main_port()?,
             local_rank,
             node_rank,
-            local_world_size: local.map(|count| Told { count, by: "LOCAL_WORLD_SIZE", remedy: "LOCAL_WORLD_SIZE" }),
+            local_world_size: local.map(|count| ReportedCount {
+                count,
+                by: "LOCAL_WORLD_SIZE",
+                remedy: "LOCAL_WORLD_SIZE",
+            }),
             ..Place::alone()
         };
         if is_process {
@@ -97,7 +101,7 @@ impl ClusterEnvironment for LightningEnvironment {
         }
         if self.place.node_rank >= num_nodes {
             return Err(FabricError::environment(format!(
-                "num_nodes={num_nodes} was asked for, but NODE_RANK={} means that this is node {}, counted from 0; set \
+                "num_nodes={num_nodes} was requested, but NODE_RANK={} means that this is node {}, counted from 0; set \
                  num_nodes to the number of machines",
                 self.place.node_rank, self.place.node_rank
             )));

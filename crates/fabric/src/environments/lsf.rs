@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::variables::missing;
-use super::{ClusterEnvironment, Place, Told, Variables};
+use super::{ClusterEnvironment, Place, ReportedCount, Variables};
 use crate::FabricError;
 
 const NAME: &str = "LSF";
@@ -49,7 +49,7 @@ impl LsfEnvironment {
             local_rank: variables.required("JSM_NAMESPACE_LOCAL_RANK", NAME)?,
             node_rank,
             local_world_size: None,
-            num_nodes: Some(Told { count: nodes.len(), by: "LSB_DJOB_RANKFILE", remedy: "bsub -nnodes" }),
+            num_nodes: Some(ReportedCount { count: nodes.len(), by: "LSB_DJOB_RANKFILE", remedy: "bsub -nnodes" }),
         };
         Ok(Some(LsfEnvironment { place: place.checked("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE")? }))
     }

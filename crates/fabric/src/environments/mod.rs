@@ -55,7 +55,7 @@ pub use kubeflow::KubeflowEnvironment;
 pub use lightning::LightningEnvironment;
 pub use lsf::LsfEnvironment;
 pub use mpi::MpiEnvironment;
-pub use place::{Place, Told};
+pub use place::{Place, ReportedCount};
 pub use rendezvous::rendezvous;
 pub use run_token::RUN_TOKEN;
 pub use slurm::{SlurmEnvironment, SlurmJob};

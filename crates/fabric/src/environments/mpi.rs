@@ -1,7 +1,7 @@
 //! MPI's launchers: `mpirun` and `mpiexec` of Open MPI, MPICH, Intel, MVAPICH and HPE.
 
 use super::slurm::first_host;
-use super::{ClusterEnvironment, DEFAULT_PORT, Place, Told, Variables};
+use super::{ClusterEnvironment, DEFAULT_PORT, Place, ReportedCount, Variables};
 use crate::FabricError;
 
 const NAME: &str = "MPI";
@@ -129,7 +129,7 @@ impl MpiEnvironment {
             global_rank: rank,
             local_rank,
             node_rank,
-            local_world_size: local.map(|(count, by)| Told { count, by, remedy: "mpirun -n" }),
+            local_world_size: local.map(|(count, by)| ReportedCount { count, by, remedy: "mpirun -n" }),
             num_nodes: None,
         };
         Ok(MpiEnvironment { place: place.checked(rank_variable, size_variable)?, size_variable, run_id })

@@ -4,7 +4,7 @@ use crate::FabricError;
 
 /// A count, and the variable it was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
+pub struct ReportedCount {
     /// The count.
     pub count: usize,
     /// The variable, such as `LOCAL_WORLD_SIZE`.
@@ -29,9 +29,9 @@ pub struct Place {
     /// The rank of this node among all nodes.
     pub node_rank: usize,
     /// The number of processes on this node, if the environment specifies it.
-    pub local_world_size: Option<Told>,
+    pub local_world_size: Option<ReportedCount>,
     /// The number of nodes, if the environment specifies it.
-    pub num_nodes: Option<Told>,
+    pub num_nodes: Option<ReportedCount>,
 }
 
 impl Place {
@@ -71,7 +71,7 @@ impl Place {
             )));
         }
         // Without a variable for the number of processes on this node, or of nodes, it is at most the world size.
-        let limit = |told: Option<Told>| told.map(|told| (told.by, told.count));
+        let limit = |reported: Option<ReportedCount>| reported.map(|count| (count.by, count.count));
         for (what, number, limit) in
             [("local rank", self.local_rank, None), ("node", self.node_rank, limit(self.num_nodes))]
         {
@@ -96,13 +96,13 @@ impl Place {
 
     /// Checks arguments against the counts that are known.
     pub(crate) fn validate(&self, name: &str, devices: usize, num_nodes: usize) -> Result<(), FabricError> {
-        for (argument, asked, told) in
+        for (argument, requested, reported) in
             [("devices", devices, self.local_world_size), ("num_nodes", num_nodes, self.num_nodes)]
         {
-            if let Some(told) = told.filter(|told| told.count != asked) {
+            if let Some(reported) = reported.filter(|reported| reported.count != requested) {
                 return Err(FabricError::environment(format!(
-                    "{argument}={asked} was asked for, but {name} specifies {} ({}); set {argument}={}, or change `{}`",
-                    told.count, told.by, told.count, told.remedy
+                    "{argument}={requested} was requested, but {name} specifies {} ({}); set {argument}={}, or change `{}`",
+                    reported.count, reported.by, reported.count, reported.remedy
                 )));
             }
         }

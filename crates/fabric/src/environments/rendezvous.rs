@@ -94,8 +94,8 @@ impl Route {
     fn of(environment: &dyn ClusterEnvironment) -> Route {
         let place = environment.place();
         let (rank, world_size) = (environment.global_rank(), environment.world_size());
-        let on_this_node = place.local_world_size.is_some_and(|told| told.count == world_size);
-        let is_only_node = place.num_nodes.is_some_and(|told| told.count == 1) || on_this_node;
+        let on_this_node = place.local_world_size.is_some_and(|reported| reported.count == world_size);
+        let is_only_node = place.num_nodes.is_some_and(|reported| reported.count == 1) || on_this_node;
         // A port agreed on through a file is a port of this machine.
         let is_local = !environment.uses_agent_store() && (is_only_node || environment.main_port().is_none());
         Route {

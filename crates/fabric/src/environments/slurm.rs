@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 use std::{fmt, thread};
 
-use super::{ClusterEnvironment, DEFAULT_PORT, Place, Told, Variables};
+use super::{ClusterEnvironment, DEFAULT_PORT, Place, ReportedCount, Variables};
 use crate::FabricError;
 
 const NAME: &str = "SLURM";
@@ -37,7 +37,7 @@ impl SlurmEnvironment {
             local_rank: of_task(variables, "SLURM_LOCALID")?,
             node_rank: of_task(variables, "SLURM_NODEID")?,
             local_world_size: tasks_per_node(variables, world_size)?,
-            num_nodes: nodes.map(|(count, by)| Told { count, by, remedy: "--nodes" }),
+            num_nodes: nodes.map(|(count, by)| ReportedCount { count, by, remedy: "--nodes" }),
         };
         Ok(Some(SlurmEnvironment { place: place.checked("SLURM_PROCID", "SLURM_NTASKS")? }))
     }
@@ -69,10 +69,10 @@ fn of_task(variables: &Variables<'_>, name: &str) -> Result<usize, FabricError> 
 }
 
 /// The number of tasks on each node: as the job requested it, or as the scheduler distributed `--ntasks` if that is even.
-fn tasks_per_node(variables: &Variables<'_>, world_size: usize) -> Result<Option<Told>, FabricError> {
+fn tasks_per_node(variables: &Variables<'_>, world_size: usize) -> Result<Option<ReportedCount>, FabricError> {
     const REMEDY: &str = "--ntasks-per-node";
     if let Some(count) = variables.number("SLURM_NTASKS_PER_NODE")? {
-        return Ok(Some(Told { count, by: "SLURM_NTASKS_PER_NODE", remedy: REMEDY }));
+        return Ok(Some(ReportedCount { count, by: "SLURM_NTASKS_PER_NODE", remedy: REMEDY }));
     }
     if world_size == 1 {
         return Ok(None);
@@ -82,7 +82,7 @@ fn tasks_per_node(variables: &Variables<'_>, world_size: usize) -> Result<Option
         // `4(x2)`: four on each of two nodes; `4,2`: an uneven distribution.
         let count = text.split('(').next().and_then(|count| count.parse().ok());
         if let Some(count) = count.filter(|_| !text.contains(',')) {
-            return Ok(Some(Told { count, by, remedy: REMEDY }));
+            return Ok(Some(ReportedCount { count, by, remedy: REMEDY }));
         }
         return Err(FabricError::environment(format!(
             "SLURM distributed {world_size} tasks unevenly over the nodes ({by}={text}), but a run needs the same number \

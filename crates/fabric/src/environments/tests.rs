@@ -73,14 +73,14 @@ fn torchrun() {
         (4, 1),
         &expect![[r#"
         torchrun: rank 3/4 local 1 node 1 at first:29400, agent store
-        error: devices=4 was asked for, but torchrun specifies 2 (LOCAL_WORLD_SIZE); set devices=2, or change `torchrun --nproc-per-node`"#]],
+        error: devices=4 was requested, but torchrun specifies 2 (LOCAL_WORLD_SIZE); set devices=2, or change `torchrun --nproc-per-node`"#]],
     );
     check(
         TORCHRUN,
         (2, 1),
         &expect![[r#"
         torchrun: rank 3/4 local 1 node 1 at first:29400, agent store
-        error: num_nodes=1 was asked for, but torchrun specifies 2 (GROUP_WORLD_SIZE); set num_nodes=2, or change `torchrun --nnodes`"#]],
+        error: num_nodes=1 was requested, but torchrun specifies 2 (GROUP_WORLD_SIZE); set num_nodes=2, or change `torchrun --nnodes`"#]],
     );
     check(
         &with("WORLD_SIZE=3 RANK=2"),
@@ -161,14 +161,14 @@ fn slurm() {
         (4, 2),
         &expect![[r#"
         SLURM: rank 3/4 local 1 node 1 at gpu07:18456
-        error: devices=4 was asked for, but SLURM specifies 2 (SLURM_NTASKS_PER_NODE); set devices=2, or change `--ntasks-per-node`"#]],
+        error: devices=4 was requested, but SLURM specifies 2 (SLURM_NTASKS_PER_NODE); set devices=2, or change `--ntasks-per-node`"#]],
     );
     check(
         SLURM,
         (2, 1),
         &expect![[r#"
         SLURM: rank 3/4 local 1 node 1 at gpu07:18456
-        error: num_nodes=1 was asked for, but SLURM specifies 2 (SLURM_NNODES); set num_nodes=2, or change `--nodes`"#]],
+        error: num_nodes=1 was requested, but SLURM specifies 2 (SLURM_NNODES); set num_nodes=2, or change `--nodes`"#]],
     );
     check(
         &without("SLURM_NNODES"),
@@ -243,7 +243,7 @@ fn lsf() {
         (4, 1),
         &expect![[r#"
         LSF: rank 3/4 local 1 node 1 at first:10321
-        error: num_nodes=1 was asked for, but LSF specifies 2 (LSB_DJOB_RANKFILE); set num_nodes=2, or change `bsub -nnodes`"#]],
+        error: num_nodes=1 was requested, but LSF specifies 2 (LSB_DJOB_RANKFILE); set num_nodes=2, or change `bsub -nnodes`"#]],
     );
     check(
         &job(&hosts),
@@ -285,7 +285,7 @@ fn mpi() {
         (4, 1),
         &expect![[r#"
         MPI: rank 1/2 local 1 node 0 at 127.0.0.1:free
-        error: devices=4 was asked for, but MPI specifies 2 (OMPI_COMM_WORLD_LOCAL_SIZE); set devices=2, or change `mpirun -n`"#]],
+        error: devices=4 was requested, but MPI specifies 2 (OMPI_COMM_WORLD_LOCAL_SIZE); set devices=2, or change `mpirun -n`"#]],
     );
     // Two machines.
     let two = "OMPI_COMM_WORLD_RANK=5 OMPI_COMM_WORLD_SIZE=8 OMPI_COMM_WORLD_LOCAL_RANK=1 OMPI_COMM_WORLD_LOCAL_SIZE=4";
@@ -351,14 +351,14 @@ fn kubeflow() {
         (2, 3),
         &expect![[r#"
         Kubeflow: rank 1/3 local 0 node 1 at job-master-0:23456
-        error: devices=2 was asked for, but RANK=1 without LOCAL_RANK means that each pod is one process; set devices=1 and num_nodes=3, or use a TrainJob, whose pods start several processes"#]],
+        error: devices=2 was requested, but RANK=1 without LOCAL_RANK means that each pod is one process; set devices=1 and num_nodes=3, or use a TrainJob, whose pods start several processes"#]],
     );
     check(
         process,
         (1, 2),
         &expect![[r#"
         Kubeflow: rank 1/3 local 0 node 1 at job-master-0:23456
-        error: num_nodes=2 was asked for, but Kubeflow specifies 3 (WORLD_SIZE); set num_nodes=3, or change `replicas`"#]],
+        error: num_nodes=2 was requested, but Kubeflow specifies 3 (WORLD_SIZE); set num_nodes=3, or change `replicas`"#]],
     );
     check(
         "RANK=1 WORLD_SIZE=3",
@@ -375,14 +375,14 @@ fn kubeflow() {
         (2, 2),
         &expect![[r#"
         Kubeflow: rank 4/8 local 0 node 1 at job-node-0-0.job:29500, starts processes
-        error: devices=2 was asked for, but Kubeflow specifies 4 (PET_NPROC_PER_NODE); set devices=4, or change `numProcPerNode`"#]],
+        error: devices=2 was requested, but Kubeflow specifies 4 (PET_NPROC_PER_NODE); set devices=4, or change `numProcPerNode`"#]],
     );
     check(
         pod,
         (4, 1),
         &expect![[r#"
         Kubeflow: rank 4/8 local 0 node 1 at job-node-0-0.job:29500, starts processes
-        error: num_nodes=1 was asked for, but Kubeflow specifies 2 (PET_NNODES); set num_nodes=2, or change `numNodes`"#]],
+        error: num_nodes=1 was requested, but Kubeflow specifies 2 (PET_NNODES); set num_nodes=2, or change `numNodes`"#]],
     );
     check(
         &format!("PET_NPROC_PER_NODE=gpu {pod}"),
@@ -442,7 +442,7 @@ fn unset_and_by_hand() {
         (4, 2),
         &expect![[r#"
         the environment: rank 0/1 local 0 node 2 at 127.0.0.1:free, starts processes
-        error: num_nodes=2 was asked for, but NODE_RANK=2 means that this is node 2, counted from 0; set num_nodes to the number of machines"#]],
+        error: num_nodes=2 was requested, but NODE_RANK=2 means that this is node 2, counted from 0; set num_nodes to the number of machines"#]],
     );
     let by_hand = "RANK=1 LOCAL_RANK=1 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=6000";
     check(by_hand, (2, 1), &expect!["the launcher that set LOCAL_RANK: rank 1/2 local 1 node 0 at 127.0.0.1:6000"]);
@@ -523,7 +523,7 @@ fn supervised() {
         (3, 1),
         &expect![[r#"
         the program's own launcher: rank 1/2 local 1 node 0 at 127.0.0.1:40000, agent store
-        error: devices=3 was asked for, but the program's own launcher specifies 2 (LOCAL_WORLD_SIZE); set devices=2, or change `LOCAL_WORLD_SIZE`"#]],
+        error: devices=3 was requested, but the program's own launcher specifies 2 (LOCAL_WORLD_SIZE); set devices=2, or change `LOCAL_WORLD_SIZE`"#]],
     );
 }
 

@@ -1,6 +1,6 @@
 //! `torchrun`.
 
-use super::{ClusterEnvironment, DEFAULT_PORT, Place, Told, Variables};
+use super::{ClusterEnvironment, DEFAULT_PORT, Place, ReportedCount, Variables};
 use crate::FabricError;
 
 const NAME: &str = "torchrun";
@@ -21,8 +21,8 @@ pub struct TorchElasticEnvironment {
 impl TorchElasticEnvironment {
     pub(crate) fn read(variables: &Variables<'_>) -> Result<Option<TorchElasticEnvironment>, FabricError> {
         let Some(run_id) = variables.text("TORCHELASTIC_RUN_ID") else { return Ok(None) };
-        let count = |by, remedy| -> Result<Option<Told>, FabricError> {
-            Ok(variables.number(by)?.map(|count| Told { count, by, remedy }))
+        let count = |by, remedy| -> Result<Option<ReportedCount>, FabricError> {
+            Ok(variables.number(by)?.map(|count| ReportedCount { count, by, remedy }))
         };
         let place = Place {
             main_address: variables.main_address().unwrap_or_else(|| {

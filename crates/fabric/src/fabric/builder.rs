@@ -1,4 +1,4 @@
-//! [`FabricBuilder`]: from a configuration to a [`Fabric`], by way of other processes where it asks for several.
+//! [`FabricBuilder`]: the configuration of a [`Fabric`], and how one is created from it.
 
 use std::collections::BTreeMap;
 
@@ -37,9 +37,9 @@ pub struct FabricBuilder {
     pub precision: String,
     /// Whether batch norms in training see the batches of all processes as one. No effect with one process.
     pub sync_batchnorm: bool,
-    /// Whatever must be the same in all processes, by name, as text: where one differs, none of them begins.
+    /// Values that must be equal in all processes, by name, as text. If one differs, no process starts the run.
     pub configuration: BTreeMap<String, String>,
-    /// Environment variables, by name, that processes are told that this one starts.
+    /// Environment variables, by name, for the processes that this one starts.
     pub rank_variables: BTreeMap<String, String>,
 }
 
@@ -56,42 +56,42 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// As [`FabricBuilder::build`].
+    /// Fails as [`FabricBuilder::build`] does.
     pub fn new(accelerator: &str, devices: &Devices, precision: &str) -> Result<Fabric, FabricError> {
         Fabric::builder().accelerator(accelerator).devices(devices.clone()).precision(precision).build()
     }
 }
 
 impl FabricBuilder {
-    /// The fabric, [launched](Fabric::launch): where the configuration asks for several processes that nobody has started,
-    /// this call starts them, and does not return.
+    /// Creates the fabric and [launches](Fabric::launch) it: if the configuration has several processes that are not
+    /// started yet, this call starts them, and does not return.
     ///
     /// # Errors
     ///
-    /// As [`configure`](FabricBuilder::configure) and [`Fabric::launch`].
+    /// Fails as [`configure`](FabricBuilder::configure) and [`Fabric::launch`] do.
     pub fn build(self) -> Result<Fabric, FabricError> {
         let mut fabric = self.configure()?;
         fabric.launch()?;
         Ok(fabric)
     }
 
-    /// The fabric, which starts processes only when it is [launched](Fabric::launch). In a process that was started for the
-    /// run this meets the others.
+    /// Creates the fabric, which starts processes only when it is [launched](Fabric::launch). In a process that was
+    /// started for the run, this is the rendezvous with the others.
     ///
     /// Also tunes a process of the run once: see [`runtime::tune_allocator`](fulgurite_torch::runtime::tune_allocator) and
     /// [`runtime::adapt_waiting`](fulgurite_torch::runtime::adapt_waiting).
     ///
     /// # Errors
     ///
-    /// Unknown names; an accelerator or device this machine does not have; environment variables that contradict the
-    /// arguments; a process that never came.
+    /// Fails if a name is unknown, if this machine does not have the accelerator or device, if environment variables
+    /// contradict the arguments, or if a process does not connect.
     pub fn configure(self) -> Result<Fabric, FabricError> {
         let accelerator = accelerator::accelerator(&self.accelerator)?;
         Strategies::check(self.strategy.name())?;
         Strategies::check_options(self.strategy.name(), self.strategy.options())?;
         let environment = environments::current()?;
         let is_process = environment.creates_processes_externally();
-        let started = environment.place().local_world_size.filter(|_| is_process).map(|told| told.count);
+        let started = environment.place().local_world_size.filter(|_| is_process).map(|reported| reported.count);
         let is_single = self.strategy.name() == SINGLE_DEVICE;
         let devices = self.devices.resolve(accelerator.as_ref(), started.filter(|_| !is_single))?;
         let world_size = devices.len().checked_mul(self.num_nodes).ok_or_else(|| {
@@ -134,7 +134,7 @@ impl FabricBuilder {
         Ok(self.rank_variables.iter().fold(plan, |plan, (name, value)| plan.variable(name, value)))
     }
 
-    /// Meets the other processes of the run, if any: the device and the strategy of this one.
+    /// Joins the other processes of the run, if any; returns the device and the strategy of this one.
     fn meet(
         &self,
         environment: &dyn ClusterEnvironment,
@@ -164,7 +164,7 @@ impl FabricBuilder {
         Ok((device, strategy))
     }
 
-    /// Meets the other processes.
+    /// Joins the other processes.
     fn connect(
         &self,
         environment: &dyn ClusterEnvironment,

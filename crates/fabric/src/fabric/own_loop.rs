@@ -1,4 +1,4 @@
-//! What a loop of one's own stands on: Lightning's Fabric.
+//! The methods for a custom training loop: Lightning's Fabric.
 
 use std::any::Any;
 use std::collections::HashSet;
@@ -14,7 +14,7 @@ use fulgurite_torch::{Dict, Value, params, printable, rng, tensor_id};
 use super::Fabric;
 use crate::{Commit, FabricError, Pass, ReduceOp};
 
-/// A training loop of your own. What a loop over `tch` changes to run on several processes, in another precision, or on
+/// A custom training loop. What a loop over `tch` changes to run on several processes, in another precision, or on
 /// another device:
 ///
 /// ```no_run
@@ -59,7 +59,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// As these methods.
+    /// Fails as these methods do.
     pub fn setup(
         &mut self,
         vars: &dyn Parameters,
@@ -88,7 +88,7 @@ impl Fabric {
             let mut parameters = optimizer.param_groups().iter().flat_map(|group| &group.params);
             if parameters.any(|parameter| !of_module.contains(&tensor_id(parameter))) {
                 return Err(FabricError::Setting(format!(
-                    "{} was made for parameters that are not the module's; make it from the parameters of the module that is set up",
+                    "{} was created for parameters that are not the module's; create it from the parameters of the module that is set up",
                     optimizer.name()
                 )));
             }
@@ -103,7 +103,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// Fails if the strategy says that the rank of this process is its world size or more.
+    /// Fails if the strategy's rank of this process is not below its world size.
     pub fn setup_dataloader<L: IntoLoader>(&self, loader: L) -> Result<BoxLoader<L::Batch>, FabricError> {
         let loader = loader.into_loader();
         let ranks = self.ranks();
@@ -155,13 +155,13 @@ impl Fabric {
         returned
     }
 
-    // Talking to each other -------------------------------------------------------------------------------------------
+    // Communication ---------------------------------------------------------------------------------------------------
 
     /// Blocks until every process has called it.
     ///
     /// # Errors
     ///
-    /// Fails if a process does not take part within the timeout.
+    /// Fails if a process does not participate within the timeout.
     pub fn barrier(&self) -> Result<(), FabricError> {
         self.strategy().barrier("fabric")
     }
@@ -170,7 +170,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// Fails if a process does not take part within the timeout.
+    /// Fails if a process does not participate within the timeout.
     pub fn broadcast(&self, value: impl Into<Value>, source: usize) -> Result<Value, FabricError> {
         self.strategy().broadcast(value.into(), source)
     }
@@ -179,7 +179,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// Fails if a process does not take part within the timeout, or if the tensors differ in shape.
+    /// Fails if a process does not participate within the timeout, or if the tensors differ in shape.
     pub fn all_gather(&self, tensor: &Tensor) -> Result<Tensor, FabricError> {
         Ok(Tensor::f_stack(&self.strategy().all_gather(tensor)?, 0)?)
     }
@@ -188,7 +188,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// Fails if a process does not take part within the timeout, or if the tensors differ in shape.
+    /// Fails if a process does not participate within the timeout, or if the tensors differ in shape.
     pub fn all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Tensor, FabricError> {
         self.strategy().reduce(tensor, op)
     }
@@ -198,7 +198,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// Fails if a process does not take part within the timeout.
+    /// Fails if a process does not participate within the timeout.
     pub fn rank_zero_first<T>(&self, local: bool, act: impl FnOnce() -> T) -> Result<T, FabricError> {
         let is_first = if local { self.local_rank() == 0 } else { self.is_global_zero() };
         let first = if is_first { Ok(act()) } else { Err(act) };
@@ -221,11 +221,12 @@ impl Fabric {
         self.checkpoint_io().wait().map_or(Ok(()), |failure| Err(failure.error))
     }
 
-    /// [`save`](Fabric::save) of the entries of each dict in `state` for which `filter(key of the dict, name)` holds.
+    /// [`save`](Fabric::save) of the entries of each dict in `state` for which `filter(key of the dict, name)` is
+    /// `true`.
     ///
     /// # Errors
     ///
-    /// As [`save`](Fabric::save).
+    /// Fails as [`save`](Fabric::save) does.
     pub fn save_filtered(
         &mut self,
         path: impl AsRef<Path>,
@@ -254,7 +255,7 @@ impl Fabric {
             Value::Dict(state) => Ok(state),
             other => Err(FabricError::Checkpoint {
                 path: path.into(),
-                message: format!("it holds a {}, and no dict", other.type_name()),
+                message: format!("it contains a {}, not a dict", other.type_name()),
             }),
         }
     }
@@ -283,7 +284,7 @@ impl Fabric {
     /// Prints a line to standard output, on rank zero; control characters are escaped ([`printable`]).
     pub fn print(&self, line: &str) {
         if self.is_global_zero() {
-            // A reader that went away has read enough.
+            // A closed pipe is not an error: its reader has read enough.
             let _ = writeln!(std::io::stdout(), "{}", printable(line));
         }
     }

@@ -141,7 +141,7 @@ fn join(host: Option<Host>, options: TcpStoreOptions, given: Option<RunToken>) -
             (host.store, host.token)
         }
         None => {
-            let unreachable = |error| format!("the launcher of the first node did not answer: {error}");
+            let unreachable = |error| format!("the launcher of the first node did not respond: {error}");
             let store = Store::tcp(options).map_err(unreachable)?;
             let token = read_token(&store, given)?;
             (store, token)

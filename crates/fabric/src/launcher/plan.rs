@@ -47,14 +47,14 @@ impl LaunchPlan {
         }
         if num_nodes == 0 {
             return Err(FabricError::environment(
-                "num_nodes=0 was asked for; a run needs at least one node, so set num_nodes to 1",
+                "num_nodes=0 was requested; a run needs at least one node, so set num_nodes to 1",
             ));
         }
         environment.validate_settings(devices, num_nodes)?;
         let place = environment.place();
         if num_nodes > 1 && place.main_port.is_none() {
             return Err(FabricError::environment(format!(
-                "num_nodes={num_nodes} was asked for, but the environment does not specify where the nodes connect; set \
+                "num_nodes={num_nodes} was requested, but the environment does not specify where the nodes connect; set \
                  MASTER_ADDR to the host of the first node, MASTER_PORT to a free port there and NODE_RANK to 0, 1, … \
                  on each node"
             )));

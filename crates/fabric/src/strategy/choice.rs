@@ -1,4 +1,4 @@
-//! [`StrategyChoice`]: which strategy a run asks for.
+//! [`StrategyChoice`]: the strategy that a run requests.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use super::options::{self, Options};
 use super::registry::DDP;
 use super::{DdpOptions, DdpStrategy, Strategies};
 use crate::FabricError;
-use crate::ended::{self, Place};
+use crate::removed::{self, Place};
 
-/// Which strategy a run asks for: a name that [`Strategies`] knows, and options that it has.
+/// The strategy that a run requests: a name registered in [`Strategies`], and its options.
 ///
 /// In files, the name; or `name: ddp` beside the options; or `class_path: DdpStrategy` (Lightning's `DDPStrategy` is
-/// the same, and the name of any strategy stands here too) with `init_args`.
+/// the same, and the name of any strategy is accepted too) with `init_args`.
 ///
 /// ```
 /// use fulgurite_fabric::strategy::{DdpOptions, StrategyChoice};
@@ -53,7 +53,7 @@ impl StrategyChoice {
         &self.options
     }
 
-    /// The same strategy, with the options that an alias such as `ddp_find_unused_parameters_true` stands for written out.
+    /// The same strategy, with an alias such as `ddp_find_unused_parameters_true` expanded to its options.
     ///
     /// ```
     /// use fulgurite_fabric::strategy::StrategyChoice;
@@ -75,7 +75,7 @@ impl StrategyChoice {
         if self.name == DDP { CLASS } else { &self.name }
     }
 
-    /// How long processes wait for each other: the option `timeout`, of any strategy that has one, or half an hour.
+    /// The timeout of collective operations: the option `timeout` of strategies that have one, else 30 minutes.
     pub(crate) fn timeout(&self) -> Result<Duration, FabricError> {
         let timeout = self.options.get("timeout").map(|timeout| ("timeout".to_owned(), timeout.clone()));
         Ok(options::parse::<DdpOptions>(&self.name, &timeout.into_iter().collect())?.timeout)
@@ -119,10 +119,10 @@ impl From<DdpOptions> for StrategyChoice {
     }
 }
 
-/// As in a file.
+/// The representation in a file.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Spelt {
+enum Repr {
     Name(String),
     Class(Class),
     Named(Named),
@@ -156,15 +156,15 @@ impl Serialize for StrategyChoice {
 
 impl<'de> Deserialize<'de> for StrategyChoice {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<StrategyChoice, D::Error> {
-        let (name, options) = match Spelt::deserialize(deserializer)? {
-            Spelt::Name(name) => return Ok(name.into()),
-            Spelt::Named(Named { name, options }) => (name, options),
-            Spelt::Class(Class { class_path, init_args }) => match class_path.rsplit('.').next() {
+        let (name, options) = match Repr::deserialize(deserializer)? {
+            Repr::Name(name) => return Ok(name.into()),
+            Repr::Named(Named { name, options }) => (name, options),
+            Repr::Class(Class { class_path, init_args }) => match class_path.rsplit('.').next() {
                 Some(CLASS | DdpStrategy::CLASS_NAME) => (DDP.to_owned(), init_args),
                 Some(name) if Strategies::names().iter().any(|known| known == name) => (name.to_owned(), init_args),
                 _ => {
-                    return Err(de::Error::custom(match ended::fate(Place::Strategy, &class_path) {
-                        Some(fate) => format!("strategy `{class_path}` no longer exists: {fate}"),
+                    return Err(de::Error::custom(match removed::hint(Place::Strategy, &class_path) {
+                        Some(hint) => format!("strategy `{class_path}` no longer exists: {hint}"),
                         None => format!("there is no class of strategies `{class_path}`; write {CLASS}"),
                     }));
                 }

@@ -1,4 +1,4 @@
-//! [`Consensus`]: what ranks agree on between steps.
+//! [`Consensus`]: flags that ranks agree on between steps.
 
 use fulgurite_torch::distributed::{ProcessGroup, ReduceOp, Work};
 use fulgurite_torch::tch::Tensor;
@@ -18,53 +18,54 @@ pub struct Consensus {
 #[derive(Debug)]
 struct Pending {
     work: Work,
-    answers: Tensor,
+    flags: Tensor,
 }
 
-/// Questions that can be asked at once.
-const QUESTIONS: usize = u32::BITS as usize;
+/// The number of flags.
+const FLAGS: usize = u32::BITS as usize;
 
 impl Consensus {
-    /// Of the ranks of a group on the CPU.
+    /// Synchronizes the flags of the ranks of a group on the CPU.
     pub fn new(group: ProcessGroup) -> Consensus {
         Consensus { group, pending: None }
     }
 
-    /// Sends this rank's answers, one bit each, and returns what any rank had said at the last exchange.
+    /// Starts to exchange this rank's flags, one bit each, and returns those that any rank set in the previous
+    /// exchange.
     ///
     /// # Errors
     ///
-    /// Fails if another process is gone.
-    pub fn exchange(&mut self, answers: u32) -> Result<u32, FabricError> {
+    /// Fails if another process has exited.
+    pub fn exchange(&mut self, flags: u32) -> Result<u32, FabricError> {
         let agreed = self.finish()?;
-        self.begin(answers)?;
+        self.begin(flags)?;
         Ok(agreed)
     }
 
-    /// What any rank says now, with what was said at the last exchange. Waits for all ranks.
+    /// Returns the flags that any rank sets now or set in the previous exchange. Waits for all ranks.
     ///
     /// # Errors
     ///
-    /// Fails if another process is gone.
-    pub fn settle(&mut self, answers: u32) -> Result<u32, FabricError> {
+    /// Fails if another process has exited.
+    pub fn exchange_now(&mut self, flags: u32) -> Result<u32, FabricError> {
         let earlier = self.finish()?;
-        self.begin(answers)?;
+        self.begin(flags)?;
         Ok(earlier | self.finish()?)
     }
 
-    fn begin(&mut self, answers: u32) -> Result<(), FabricError> {
-        let bits: [u8; QUESTIONS] = std::array::from_fn(|question| (answers >> question & 1) as u8);
-        let answers = Tensor::f_from_slice(&bits)?;
-        let work = self.group.all_reduce_async(&answers, ReduceOp::Max)?;
-        self.pending = Some(Pending { work, answers });
+    fn begin(&mut self, flags: u32) -> Result<(), FabricError> {
+        let bits: [u8; FLAGS] = std::array::from_fn(|index| (flags >> index & 1) as u8);
+        let flags = Tensor::f_from_slice(&bits)?;
+        let work = self.group.all_reduce_async(&flags, ReduceOp::Max)?;
+        self.pending = Some(Pending { work, flags });
         Ok(())
     }
 
     fn finish(&mut self) -> Result<u32, FabricError> {
-        let Some(Pending { work, answers }) = self.pending.take() else { return Ok(0) };
+        let Some(Pending { work, flags }) = self.pending.take() else { return Ok(0) };
         work.wait()?;
-        let mut bits = [0u8; QUESTIONS];
-        answers.f_copy_data(&mut bits, QUESTIONS)?;
-        Ok(bits.iter().enumerate().fold(0, |agreed, (question, bit)| agreed | u32::from(*bit != 0) << question))
+        let mut bits = [0u8; FLAGS];
+        flags.f_copy_data(&mut bits, FLAGS)?;
+        Ok(bits.iter().enumerate().fold(0, |agreed, (index, bit)| agreed | u32::from(*bit != 0) << index))
     }
 }

@@ -5,8 +5,8 @@ use std::fmt;
 
 use fulgurite_torch::distributed::SyncBatchNormGuard;
 
-/// The context of a strategy around the creation of a module or a forward pass: it ends when the guard is dropped.
-#[must_use = "it is in force until it is dropped"]
+/// The context of a strategy around the creation of a module or a forward pass, active until the guard is dropped.
+#[must_use = "the context ends when the guard is dropped"]
 #[derive(Default)]
 pub struct ContextGuard {
     _sync_batch_norm: Option<SyncBatchNormGuard>,
@@ -19,7 +19,7 @@ impl ContextGuard {
         ContextGuard::default()
     }
 
-    /// Whatever ends when `guard` is dropped. It is allocated, in every step for a forward pass.
+    /// A context that ends when `guard` is dropped. Allocates, which for a forward pass means in every step.
     pub fn new(guard: impl Any) -> ContextGuard {
         ContextGuard { _sync_batch_norm: None, _other: Some(Box::new(guard)) }
     }

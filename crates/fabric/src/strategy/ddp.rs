@@ -1,4 +1,4 @@
-//! [`DdpStrategy`]: one module per process, one mean of their gradients.
+//! [`DdpStrategy`]: one replica of the module per process, with averaged gradients.
 
 use fulgurite_torch::distributed::{ProcessGroup, Reducer, ReducerOptions, SyncBatchNorm, verify_parameters};
 use fulgurite_torch::params::Parameters;
@@ -9,8 +9,8 @@ use fulgurite_torch::{Value, serialization};
 use super::{DdpOptions, Ranks, ReduceOp, Strategy};
 use crate::{FabricError, Precision};
 
-/// Distributed data parallel: every process has the whole module and its own part of the data, and each backward pass ends
-/// with the mean of all gradients. PyTorch's `Reducer` sends them in buckets while the rest is still being computed.
+/// Distributed data parallel: every process has a replica of the module and its own part of the data, and each backward
+/// pass averages the gradients. PyTorch's `Reducer` sends them in buckets while the rest is still being computed.
 ///
 /// Follows `torch.nn.parallel.DistributedDataParallel` (Li et al. 2020, <https://arxiv.org/abs/2006.15704>).
 pub struct DdpStrategy {
@@ -18,9 +18,9 @@ pub struct DdpStrategy {
     options: DdpOptions,
     device: Device,
     ranks: Ranks,
-    /// Of the device's backend: gradients and metrics.
+    /// The group of the device's backend, for gradients and metrics.
     group: ProcessGroup,
-    /// On the CPU: decisions, values, barriers.
+    /// The group on the CPU, for decisions, values and barriers.
     control: ProcessGroup,
     sync_batch_norm: Option<SyncBatchNorm>,
     training: Option<Training>,
@@ -38,7 +38,7 @@ impl DdpStrategy {
     /// Lightning's name of the class.
     pub const CLASS_NAME: &str = "DDPStrategy";
 
-    /// A strategy over a group whose backend sends tensors of `device`, and one on the CPU, which may be the same.
+    /// A strategy on a group whose backend supports tensors of `device`, and one on the CPU, which may be the same.
     pub fn new(
         name: impl Into<String>,
         options: DdpOptions,
@@ -54,13 +54,13 @@ impl DdpStrategy {
     ///
     /// # Errors
     ///
-    /// Fails if libtorch does not accept another kernel for batch norms.
+    /// Fails if libtorch does not accept the kernel for synchronized batch norms.
     pub fn synchronize_batch_norms(&mut self) -> Result<(), FabricError> {
         self.sync_batch_norm = Some(SyncBatchNorm::new(&self.group)?);
         Ok(())
     }
 
-    /// What the reducer knows of an error of the backward pass: the rank, the operation, the parameter.
+    /// Adds what the reducer knows about an error of the backward pass: the rank, the operation, the parameter.
     fn explain(&self, error: FabricError) -> FabricError {
         match (&self.training, error) {
             (Some(training), FabricError::Bridge(error)) => FabricError::Bridge(training.reducer.explain(error)),
@@ -68,7 +68,7 @@ impl DdpStrategy {
         }
     }
 
-    /// The group of all ranks, whose backend sends tensors of the device.
+    /// The group of all ranks, whose backend supports tensors of the device.
     pub fn group(&self) -> &ProcessGroup {
         &self.group
     }
@@ -79,7 +79,7 @@ fn trained(vars: &dyn Parameters) -> (Vec<String>, Vec<Tensor>) {
     named_parameters(vars).into_iter().filter(|(_, parameter)| parameter.requires_grad()).unzip()
 }
 
-/// What is no parameter and yet part of the module, such as batch norm's running means.
+/// The buffers of the module, such as a batch norm's running mean.
 fn buffers(vars: &dyn Parameters) -> Vec<Tensor> {
     named_buffers(vars).into_iter().map(|(_, buffer)| buffer).collect()
 }
@@ -194,8 +194,8 @@ impl Strategy for DdpStrategy {
         Ok(())
     }
 
-    /// PyTorch's DDP sends the buffers before a forward pass of an evaluation too, unless the last pass of training was one
-    /// that only accumulated; here it always does.
+    /// PyTorch's DDP broadcasts the buffers before a forward pass of an evaluation too, unless the last pass of
+    /// training only accumulated gradients; here they are always broadcast.
     fn begin_evaluation(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         match self.options.broadcast_buffers {
             true => Ok(no_grad(|| self.group.broadcast_all(&buffers(vars), 0))?),

@@ -14,21 +14,21 @@ pub use fulgurite_torch::distributed::Compression;
 #[setters(strip_option)]
 #[non_exhaustive]
 pub struct DdpOptions {
-    /// Whether a loss may be independent of some parameters. Costs a traversal of the autograd graph in every step.
+    /// Whether some parameters may not contribute to the loss. Costs a traversal of the autograd graph in every step.
     pub find_unused_parameters: bool,
-    /// Promises that every step uses the same parameters in the same way.
+    /// Whether every step uses the same parameters in the same way, which enables optimizations.
     pub static_graph: bool,
-    /// Keeps gradients in the buckets they are sent in, which saves a copy and their memory.
+    /// Whether gradients are views of the communication buckets, which saves a copy and memory.
     pub gradient_as_bucket_view: bool,
     /// Size of a bucket of gradients, in MB (2^20 bytes).
     pub bucket_cap_mb: f64,
-    /// Gives every rank the buffers of rank zero, such as batch norm's running means, before each step of training.
+    /// Whether the buffers of rank zero, such as a batch norm's running mean, are broadcast before each training step.
     pub broadcast_buffers: bool,
-    /// Sends gradients in 16 bits: `fp16_compress_hook` or `bf16_compress_hook`.
+    /// The communication hook that compresses gradients to 16 bits: `fp16_compress_hook` or `bf16_compress_hook`.
     #[serde(with = "hook_name")]
     #[schemars(with = "Option<String>")]
     pub ddp_comm_hook: Option<Compression>,
-    /// How long processes wait for each other, at the start and in a collective operation: `hours:minutes:seconds`.
+    /// The timeout of the rendezvous and of collective operations: `hours:minutes:seconds`.
     #[serde(with = "time")]
     #[schemars(with = "String")]
     pub timeout: Duration,
@@ -64,19 +64,19 @@ mod hook_name {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Compression>, D::Error> {
         let name = Option::<String>::deserialize(deserializer)?;
-        // PyTorch's are functions of a module.
+        // In PyTorch, hooks are functions of a module.
         match name.as_deref().map(|name| name.rsplit('.').next().unwrap_or(name)) {
             None => Ok(None),
             Some("fp16_compress_hook") => Ok(Some(Compression::Fp16)),
             Some("bf16_compress_hook") => Ok(Some(Compression::Bf16)),
             Some(other) => Err(de::Error::custom(format!(
-                "ddp_comm_hook {other:?} is none of fp16_compress_hook and bf16_compress_hook"
+                "ddp_comm_hook {other:?} is neither fp16_compress_hook nor bf16_compress_hook"
             ))),
         }
     }
 }
 
-/// Times as Python writes them, `0:30:00`, or with two digits of days before.
+/// Durations in Python's format, `0:30:00`, or with two digits of days before.
 mod time {
     use std::time::Duration;
 
@@ -89,7 +89,7 @@ mod time {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
-        // With more hours than fit there, seconds could not be counted.
+        // The limit on hours prevents an overflow of the seconds.
         let parts: Option<Vec<u64>> = text.split(':').map(|part| part.parse::<u32>().ok().map(u64::from)).collect();
         let seconds = match parts.as_deref() {
             Some(&[hours, minutes @ 0..60, seconds @ 0..60]) => (hours * 60 + minutes) * 60 + seconds,
@@ -100,7 +100,7 @@ mod time {
         };
         if seconds == 0 {
             let message =
-                format!("timeout {text:?} is no time above zero; write hours:minutes:seconds, such as 0:30:00");
+                format!("timeout {text:?} is not a positive duration; write hours:minutes:seconds, such as 0:30:00");
             return Err(de::Error::custom(message));
         }
         Ok(Duration::from_secs(seconds))

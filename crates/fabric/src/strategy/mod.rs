@@ -48,14 +48,14 @@ pub struct Ranks {
 }
 
 impl Ranks {
-    /// The ranks of a process that is alone.
+    /// The ranks of the only process of a run.
     pub const ALONE: Ranks = Ranks { global: 0, local: 0, node: 0, world_size: 1 };
 }
 
 /// How a run spreads over processes and devices.
 ///
-/// The loops call these at fixed points, the same on every rank, whatever the strategy. Those of a training step come in
-/// this order, between those of [`Precision`]: [`begin_micro_batch`](Strategy::begin_micro_batch),
+/// The loops call these at fixed points, the same on every rank, whatever the strategy. Those of a training step are
+/// called in this order, between those of [`Precision`]: [`begin_micro_batch`](Strategy::begin_micro_batch),
 /// [`forward_context`](Strategy::forward_context) around the forward pass, [`backward`](Strategy::backward),
 /// [`clip_gradients`](Strategy::clip_gradients), [`optimizer_step`](Strategy::optimizer_step). Each default does what one
 /// device does. Whoever calls a collective must do so on every rank, in the same order.
@@ -63,7 +63,7 @@ pub trait Strategy: Send {
     /// The registered name, such as `single_device`.
     fn name(&self) -> &str;
 
-    /// Its class, by which profiles name what it does. Made from the name by default: `SingleDeviceStrategy` of
+    /// The name of its class, which profiles show. Derived from the name by default: `SingleDeviceStrategy` for
     /// `single_device`.
     fn class_name(&self) -> String {
         let capitalized = |word: &str| {
@@ -85,7 +85,7 @@ pub trait Strategy: Send {
     ///
     /// # Errors
     ///
-    /// Fails if a process does not take part within the timeout.
+    /// Fails if a process does not participate within the timeout.
     fn barrier(&self, name: &str) -> Result<(), FabricError> {
         let _ = name;
         Ok(())
@@ -95,7 +95,7 @@ pub trait Strategy: Send {
     ///
     /// # Errors
     ///
-    /// Fails if a process does not take part within the timeout.
+    /// Fails if a process does not participate within the timeout.
     fn broadcast(&self, value: Value, source: usize) -> Result<Value, FabricError> {
         let _ = source;
         Ok(value)
@@ -105,7 +105,7 @@ pub trait Strategy: Send {
     ///
     /// # Errors
     ///
-    /// Fails if a process does not take part within the timeout.
+    /// Fails if a process does not participate within the timeout.
     fn all_gather_values(&self, value: Value) -> Result<Vec<Value>, FabricError> {
         Ok(vec![value])
     }
@@ -114,17 +114,17 @@ pub trait Strategy: Send {
     ///
     /// # Errors
     ///
-    /// Fails if a process does not take part within the timeout, or if the tensors differ in shape.
+    /// Fails if a process does not participate within the timeout, or if the tensors differ in shape.
     fn all_gather(&self, tensor: &Tensor) -> Result<Vec<Tensor>, FabricError> {
         Ok(vec![tensor.shallow_clone()])
     }
 
-    /// Reduces the tensors of all processes to one. Whether NaN is kept by [`ReduceOp::Min`] and [`ReduceOp::Max`] is the backend's:
-    /// Gloo keeps it or not, as the ranks come.
+    /// Reduces the tensors of all processes to one. Whether [`ReduceOp::Min`] and [`ReduceOp::Max`] propagate NaN
+    /// depends on the backend: with Gloo it depends on the order of the ranks.
     ///
     /// # Errors
     ///
-    /// Fails if a process does not take part within the timeout.
+    /// Fails if a process does not participate within the timeout.
     fn reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Tensor, FabricError> {
         let _ = op;
         Ok(tensor.shallow_clone())
@@ -134,19 +134,18 @@ pub trait Strategy: Send {
     ///
     /// # Errors
     ///
-    /// Fails if a process does not take part within the timeout.
+    /// Fails if a process does not participate within the timeout.
     fn reduce_boolean_decision(&self, decision: bool, all: bool) -> Result<bool, FabricError> {
         let _ = all;
         Ok(decision)
     }
 
-    /// The group of all ranks on the CPU, over which they decide; `None` where there is one rank.
+    /// The group of all ranks on the CPU, for decisions; `None` if there is one rank.
     fn control_group(&self) -> Option<&ProcessGroup> {
         None
     }
 
-    /// What makes batch norms in a forward pass of training see the batches of all ranks as one; `None` where each rank
-    /// normalizes its own.
+    /// Synchronizes batch norms in training over all ranks; `None` if each rank normalizes its own batches.
     fn sync_batch_norm(&self) -> Option<&SyncBatchNorm> {
         None
     }
@@ -161,7 +160,7 @@ pub trait Strategy: Send {
         Ok(())
     }
 
-    /// Prepares the parameters that require a gradient for training, and again when these have changed.
+    /// Prepares the parameters that require a gradient for training. Called again when these have changed.
     ///
     /// # Errors
     ///
@@ -176,18 +175,19 @@ pub trait Strategy: Send {
     ///
     /// # Errors
     ///
-    /// Fails if parameters got no gradient in the last backward pass, or if another process is gone.
+    /// Fails if parameters got no gradient in the last backward pass, or if another process has exited.
     fn begin_micro_batch(&mut self, syncs: bool) -> Result<(), FabricError> {
         let _ = syncs;
         Ok(())
     }
 
-    /// Start of an evaluation: where buffers, such as batch norm's running means, are rank zero's at each step of training,
-    /// they are so here too. What is evaluated is then the module that rank zero saves.
+    /// Start of an evaluation. If the buffers, such as a batch norm's running mean, are broadcast from rank zero in
+    /// each training step, they are broadcast here too, so that the module that is evaluated is the one that rank zero
+    /// saves.
     ///
     /// # Errors
     ///
-    /// Fails if a process does not take part within the timeout.
+    /// Fails if a process does not participate within the timeout.
     fn begin_evaluation(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         let _ = vars;
         Ok(())
@@ -212,7 +212,8 @@ pub trait Strategy: Send {
         Ok(sync_batch_norm.map_or_else(ContextGuard::none, |norms| norms.enter().into()))
     }
 
-    /// The backward pass of a loss that was scaled: the precision's, and what the strategy does before and after it.
+    /// The backward pass of a loss that was scaled: that of the precision, and what the strategy does before and after
+    /// it.
     ///
     /// # Errors
     ///
@@ -221,17 +222,17 @@ pub trait Strategy: Send {
         precision.backward(loss)
     }
 
-    /// Clips the gradients of an optimizer's parameters, which have no scale any more. Returns the norm they had, on their
-    /// device, when clipping by norm.
+    /// Clips the unscaled gradients of an optimizer's parameters. Returns their norm before clipping, on their device,
+    /// when clipping by norm.
     ///
     /// # Errors
     ///
-    /// As [`Clip::clip`].
+    /// Fails as [`Clip::clip`] does.
     fn clip_gradients(&mut self, optimizer: &dyn Optimizer, clip: Clip) -> Result<Option<Tensor>, FabricError> {
         clip.clip(optimizer)
     }
 
-    /// Refuses an optimizer that this strategy cannot step, when it is set up. One that
+    /// Rejects an optimizer that this strategy cannot step, when it is set up. One that
     /// [evaluates the loss itself](Optimizer::needs_closure) calls back into the loops from its own step, and is not
     /// stepped by [`optimizer_step`](Strategy::optimizer_step).
     ///
@@ -256,11 +257,11 @@ pub trait Strategy: Send {
         precision.optimizer_step(optimizer)
     }
 
-    /// The module's state as a checkpoint holds it.
+    /// The module's state, in the format for checkpoints.
     ///
     /// # Errors
     ///
-    /// Fails if a tensor cannot be copied, or if another process is gone.
+    /// Fails if a tensor cannot be copied, or if another process has exited.
     fn module_state_dict(&mut self, vars: &dyn Parameters) -> Result<Dict, FabricError> {
         Ok(params::state_dict(vars)?)
     }
@@ -280,11 +281,11 @@ pub trait Strategy: Send {
         Ok(params::load_state_dict(vars, state, strict)?)
     }
 
-    /// An optimizer's state as a checkpoint holds it.
+    /// An optimizer's state, in the format for checkpoints.
     ///
     /// # Errors
     ///
-    /// As [`Optimizer::state_dict`], or if the state has to be gathered from several processes, and one of them is gone.
+    /// Fails as [`Optimizer::state_dict`] does, or if the state is gathered from several processes and one has exited.
     fn optimizer_state_dict(&mut self, optimizer: &dyn Optimizer) -> Result<Dict, FabricError> {
         Ok(optimizer.state_dict()?)
     }
@@ -298,11 +299,11 @@ pub trait Strategy: Send {
         Ok(optimizer.load_state_dict(state)?)
     }
 
-    /// Writes a checkpoint as `io` does: called on every rank.
+    /// Writes a checkpoint with `io`. Called on every rank.
     ///
     /// # Errors
     ///
-    /// As [`CheckpointIo::commit`].
+    /// Fails as [`CheckpointIo::commit`] does.
     fn save_checkpoint(
         &mut self,
         io: &mut dyn CheckpointIo,
@@ -312,11 +313,11 @@ pub trait Strategy: Send {
         io.commit(checkpoint, commit)
     }
 
-    /// Reads a checkpoint as `io` does: called on every rank.
+    /// Reads a checkpoint with `io`. Called on every rank.
     ///
     /// # Errors
     ///
-    /// As [`CheckpointIo::load`].
+    /// Fails as [`CheckpointIo::load`] does.
     fn load_checkpoint(&mut self, io: &mut dyn CheckpointIo, path: &Path) -> Result<Value, FabricError> {
         io.load(path)
     }

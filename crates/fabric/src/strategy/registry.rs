@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::options::{Options, parse};
 use super::{DdpOptions, DdpStrategy, Ranks, SingleDeviceStrategy, Strategy};
 use crate::FabricError;
-use crate::ended::{self, Place};
+use crate::removed::{self, Place};
 
 /// What a strategy is created from.
 pub struct StrategyContext {
@@ -33,7 +33,7 @@ pub struct StrategyContext {
 }
 
 impl StrategyContext {
-    /// The options, those that were not given as by default. A strategy without options takes [`NoOptions`].
+    /// The options, with defaults for those that were not given. A strategy without options takes [`NoOptions`].
     ///
     /// # Errors
     ///
@@ -43,7 +43,7 @@ impl StrategyContext {
     }
 }
 
-/// No options at all.
+/// No options.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoOptions {}
@@ -66,12 +66,12 @@ struct Entry {
     name: String,
     /// The JSON schema of its options, each with its default.
     schema: Value,
-    /// Whether options can be.
+    /// Checks options without creating a strategy.
     check: fn(&str, &Options) -> Result<(), FabricError>,
     factory: StrategyFactory,
 }
 
-/// Strategies of others, by name.
+/// Strategies of other crates, by name.
 static REGISTERED: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 
 pub(crate) const SINGLE_DEVICE: &str = "single_device";
@@ -80,7 +80,7 @@ pub(super) const DDP: &str = "ddp";
 /// The built-in strategies.
 const BUILT_IN: [&str; 5] = ["auto", SINGLE_DEVICE, DDP, ALIASES[0].name, ALIASES[1].name];
 
-/// A name that stands for a strategy with an option.
+/// An alias of a strategy with an option.
 struct Alias {
     name: &'static str,
     strategy: &'static str,
@@ -98,17 +98,17 @@ impl Alias {
         Options::from_iter([(option.to_owned(), value.into())])
     }
 
-    /// Whether the strategy is the same without the option.
-    fn says_the_default(&self) -> bool {
+    /// Whether the option has its default value.
+    fn is_default(&self) -> bool {
         parse::<DdpOptions>(self.strategy, &self.options()).is_ok_and(|options| options == DdpOptions::default())
     }
 }
 
-/// Lightning's that mean something else in a compiled program, and what to write.
+/// Strategies of Lightning that a compiled program cannot support.
 const SPAWNED: [&str; 3] = ["ddp_spawn", "ddp_fork", "ddp_notebook"];
 
-/// Lightning's that are not here.
-const ELSEWHERE: [&str; 7] =
+/// Strategies of Lightning that are not implemented.
+const NOT_IMPLEMENTED: [&str; 7] =
     ["deepspeed", "fsdp", "fsdp_cpu_offload", "model_parallel", "single_xla", "xla", "xla_debug"];
 
 /// The registry of strategies by name.
@@ -130,18 +130,18 @@ impl Strategies {
         BUILT_IN.map(str::to_owned).into_iter().chain(registered.iter().map(|entry| entry.name.clone())).collect()
     }
 
-    /// The names of built-in strategies that differ from each other.
+    /// The names of the built-in strategies, without aliases that change nothing.
     pub fn built_in() -> Vec<&'static str> {
-        let is_another = |name: &&str| !ALIASES.iter().any(|alias| alias.name == *name && alias.says_the_default());
-        BUILT_IN.into_iter().filter(is_another).collect()
+        let is_distinct = |name: &&str| !ALIASES.iter().any(|alias| alias.name == *name && alias.is_default());
+        BUILT_IN.into_iter().filter(is_distinct).collect()
     }
 
-    /// The strategy and the options that a name stands for; `None` for a name that is a strategy's own.
+    /// The strategy and the options that an alias stands for; `None` if the name is not an alias.
     pub(super) fn alias(name: &str) -> Option<(&'static str, Options)> {
         ALIASES.iter().find(|alias| alias.name == name).map(|alias| (alias.strategy, alias.options()))
     }
 
-    /// Registers a strategy without options, in place of one that was registered under the same name before.
+    /// Registers a strategy without options. Replaces a strategy that was registered under the same name before.
     ///
     /// # Errors
     ///
@@ -206,19 +206,19 @@ impl Strategies {
         if SPAWNED.contains(&base) {
             let instead = name.replacen(base, "ddp", 1);
             return Err(FabricError::Setting(format!(
-                "strategy `{name}` starts processes out of a running interpreter, which a compiled program has none of; write `{instead}`: the program starts itself once per device"
+                "strategy `{name}` starts processes from a running interpreter, which a compiled program does not have; write `{instead}`: the program starts itself once per device"
             )));
         }
-        if ELSEWHERE.contains(&base) {
+        if NOT_IMPLEMENTED.contains(&base) {
             return Err(FabricError::NotInThisVersion { what: format!("strategy `{name}`") });
         }
-        Err(match ended::fate(Place::Strategy, name) {
-            Some(fate) => FabricError::Ended { what: "strategy", given: name.to_owned(), fate },
+        Err(match removed::hint(Place::Strategy, name) {
+            Some(hint) => FabricError::Removed { what: "strategy", given: name.to_owned(), hint },
             None => FabricError::unknown("strategy", name, &names),
         })
     }
 
-    /// The strategy of a name. `auto` is `ddp` where there are several processes.
+    /// Creates the strategy of a name. `auto` is `ddp` if there are several processes.
     ///
     /// # Errors
     ///
@@ -253,7 +253,7 @@ impl Strategies {
 
     pub(crate) fn refuse_single_device(world_size: usize) -> FabricError {
         FabricError::Setting(format!(
-            "strategy `single_device` was asked for with {world_size} processes; write `ddp`, or set devices and num_nodes to 1"
+            "strategy `single_device` was requested with {world_size} processes; write `ddp`, or set devices and num_nodes to 1"
         ))
     }
 
@@ -262,7 +262,7 @@ impl Strategies {
     }
 }
 
-/// The JSON schema of a struct of options, without references, each option with its default.
+/// The JSON schema of a struct of options, with its defaults and without references.
 pub fn options_schema<T: JsonSchema + Serialize + Default>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();

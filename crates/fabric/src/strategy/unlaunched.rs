@@ -7,8 +7,8 @@ use fulgurite_torch::tch::{Device, Tensor};
 use super::{Ranks, ReduceOp, Strategy};
 use crate::FabricError;
 
-/// Takes the strategy's place until the processes of the run are started. It knows how many there will be, and refuses
-/// whatever needs them.
+/// The placeholder of the strategy until the processes of the run are started. It knows their number, and rejects
+/// operations that need them.
 #[derive(Debug)]
 pub(crate) struct Unlaunched {
     name: String,
@@ -21,7 +21,7 @@ impl Unlaunched {
         Unlaunched { name, device, ranks }
     }
 
-    fn refuse<T>(&self, what: &str) -> Result<T, FabricError> {
+    fn reject<T>(&self, what: &str) -> Result<T, FabricError> {
         let world_size = self.ranks.world_size;
         Err(FabricError::Setting(format!(
             "{what} needs the {world_size} processes of the run, which are not started yet; call `launch` before it"
@@ -43,34 +43,34 @@ impl Strategy for Unlaunched {
     }
 
     fn barrier(&self, name: &str) -> Result<(), FabricError> {
-        self.refuse(&format!("the barrier `{name}`"))
+        self.reject(&format!("the barrier `{name}`"))
     }
 
     fn broadcast(&self, _: Value, _: usize) -> Result<Value, FabricError> {
-        self.refuse("a broadcast")
+        self.reject("a broadcast")
     }
 
     fn all_gather_values(&self, _: Value) -> Result<Vec<Value>, FabricError> {
-        self.refuse("gathering values")
+        self.reject("gathering values")
     }
 
     fn all_gather(&self, _: &Tensor) -> Result<Vec<Tensor>, FabricError> {
-        self.refuse("gathering tensors")
+        self.reject("gathering tensors")
     }
 
     fn reduce(&self, _: &Tensor, _: ReduceOp) -> Result<Tensor, FabricError> {
-        self.refuse("a reduction")
+        self.reject("a reduction")
     }
 
     fn reduce_boolean_decision(&self, _: bool, _: bool) -> Result<bool, FabricError> {
-        self.refuse("a common decision")
+        self.reject("a common decision")
     }
 
     fn setup_module(&mut self, _: &dyn Parameters) -> Result<(), FabricError> {
-        self.refuse("setting up a module")
+        self.reject("setting up a module")
     }
 
     fn setup_training(&mut self, _: &dyn Parameters) -> Result<(), FabricError> {
-        self.refuse("setting up training")
+        self.reject("setting up training")
     }
 }

@@ -8,7 +8,7 @@ use fulgurite_fabric::{Alias, AsyncCheckpointIo, CheckpointIo, Commit, FabricErr
 use fulgurite_torch::tch::{Device, Kind, Tensor};
 use fulgurite_torch::{Dict, Value};
 
-/// What the inner checkpoint I/O was asked for, in order.
+/// The calls that the inner checkpoint I/O received, in order.
 type Calls = Arc<Mutex<Vec<String>>>;
 
 /// Writes real files, one each time the test lets it; fails and panics by the file's name.

@@ -77,7 +77,7 @@ pub(crate) fn started_by_somebody_else() {
     by_hand(0, 2, &port, "3 1 meet", &[])
         .end()
         .with_code(1)
-        .complained("devices=3 was asked for, but the launcher that set LOCAL_RANK specifies 2 (LOCAL_WORLD_SIZE)");
+        .complained("devices=3 was requested, but the launcher that set LOCAL_RANK specifies 2 (LOCAL_WORLD_SIZE)");
 }
 
 pub(crate) fn two_programs() {
@@ -178,7 +178,7 @@ pub(crate) fn mpirun() {
     ]);
     let ended = mpirun(&["3", "1", "meet"]);
     assert_ne!(ended.code, Some(0));
-    ended.complained("devices=3 was asked for, but MPI specifies 2 (OMPI_COMM_WORLD_LOCAL_SIZE)");
+    ended.complained("devices=3 was requested, but MPI specifies 2 (OMPI_COMM_WORLD_LOCAL_SIZE)");
     let ended = mpirun(&["2", "1", "meet", "late", "1", "timeout=5"]);
     assert_ne!(ended.code, Some(0));
     ended.complained("rank 1 of 2 did not connect to 127.0.0.1:");

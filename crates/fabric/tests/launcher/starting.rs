@@ -91,10 +91,10 @@ pub(crate) fn a_process_left_behind() {
 
 pub(crate) fn contradictions() {
     for (words, variables, error) in [
-        ("0 1 who", &[][..], "devices=0 was asked for; a run needs at least one device"),
-        ("2 0 who", &[], "num_nodes=0 was asked for"),
+        ("0 1 who", &[][..], "devices=0 was requested; a run needs at least one device"),
+        ("2 0 who", &[], "num_nodes=0 was requested"),
         ("2 2 who", &[], "set MASTER_ADDR to the host of the first node, MASTER_PORT to a free port"),
-        ("2 1 who", &[("NODE_RANK", "1")], "num_nodes=1 was asked for, but NODE_RANK=1 means"),
+        ("2 1 who", &[("NODE_RANK", "1")], "num_nodes=1 was requested, but NODE_RANK=1 means"),
         (
             "2 1 who",
             &[("WORLD_SIZE", "4")],
@@ -104,7 +104,7 @@ pub(crate) fn contradictions() {
         (
             "2 1 who",
             &[("PET_NNODES", "1"), ("PET_NPROC_PER_NODE", "4")],
-            "devices=2 was asked for, but Kubeflow specifies 4 (PET_NPROC_PER_NODE)",
+            "devices=2 was requested, but Kubeflow specifies 4 (PET_NPROC_PER_NODE)",
         ),
     ] {
         let ended = run(words, variables);

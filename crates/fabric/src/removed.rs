@@ -1,48 +1,48 @@
-//! Names that Lightning once had: what became of them, and what to write instead.
+//! Deprecated and removed names of Lightning, each with a hint what to write instead.
 
-/// Where a name was given.
+/// What a name is the name of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Place {
-    /// As an accelerator.
+    /// An accelerator.
     Accelerator,
-    /// As a strategy, by name or by class.
+    /// A strategy, or its class.
     Strategy,
-    /// As an argument of the trainer.
+    /// An argument of the trainer.
     Argument,
-    /// As the class of a callback.
+    /// The class of a callback.
     Callback,
-    /// As the class of a logger.
+    /// The class of a logger.
     Logger,
-    /// As the class of a plugin.
+    /// The class of a plugin.
     Plugin,
 }
 
-/// What became of a name of Lightning's that ended, and what to write instead; `None` for all others.
+/// Why Lightning renamed or removed a name, and what to write instead. `None` for all other names.
 ///
 /// ```
-/// use fulgurite_fabric::ended::{self, Place};
+/// use fulgurite_fabric::removed::{self, Place};
 ///
-/// assert_eq!(ended::fate(Place::Strategy, "horovod"), Some("Lightning 2.0 removed Horovod; write `ddp`"));
-/// assert_eq!(ended::fate(Place::Strategy, "ddp"), None);
+/// assert_eq!(removed::hint(Place::Strategy, "horovod"), Some("Lightning 2.0 removed Horovod; write `ddp`"));
+/// assert_eq!(removed::hint(Place::Strategy, "ddp"), None);
 /// ```
-pub fn fate(place: Place, name: &str) -> Option<&'static str> {
+pub fn hint(place: Place, name: &str) -> Option<&'static str> {
     let name = name.rsplit('.').next().unwrap_or(name);
     // `ddp_sharded_find_unused_parameters_false`.
     let name = name.split("_find_unused").next().unwrap_or(name);
     let tables: &[&[Names]] = match place {
         Place::Accelerator => &[ACCELERATORS],
-        // Strategies were plugins once.
+        // Strategies used to be plugins.
         Place::Strategy | Place::Plugin => &[STRATEGIES, PLUGINS],
         Place::Argument => &[ARGUMENTS],
         Place::Callback => &[CALLBACKS],
         Place::Logger => &[LOGGERS],
     };
     let is_meant = |(names, _): &&Names| names.iter().any(|held| held.eq_ignore_ascii_case(name));
-    tables.iter().copied().flatten().find(is_meant).map(|(_, fate)| *fate)
+    tables.iter().copied().flatten().find(is_meant).map(|(_, hint)| *hint)
 }
 
-/// Names with one fate.
+/// Names with the same hint.
 type Names = (&'static [&'static str], &'static str);
 
 const ACCELERATORS: &[Names] = &[
@@ -126,7 +126,7 @@ const STRATEGIES: &[Names] = &[
     ),
     (
         &["DDPSpawnStrategy", "DDPSpawnPlugin"],
-        "Lightning 2.0 made it an option of `DDPStrategy`, and the program starts itself here; write `ddp`",
+        "Lightning 2.0 made it an option of `DDPStrategy`, and a compiled program starts itself; write `ddp`",
     ),
     (&["DDPPlugin"], "it is `DDPStrategy` since Lightning 1.6; write `ddp` as strategy"),
     (&["SingleDevicePlugin"], "it is `SingleDeviceStrategy` since Lightning 1.6; write `single_device` as strategy"),
@@ -189,7 +189,7 @@ const ARGUMENTS: &[Names] = &[
     (&["auto_lr_find"], "Lightning 2.0 removed it; add the callback `LearningRateFinder`, or run `tune`"),
     (&["auto_scale_batch_size"], "Lightning 2.0 removed it; add the callback `BatchSizeFinder`, or run `tune`"),
     (&["track_grad_norm"], "Lightning 2.0 removed it; add the callback `GradientNorm`"),
-    (&["move_metrics_to_cpu"], "Lightning 2.0 removed it; leave it out: of a metric its sums stay, not its values"),
+    (&["move_metrics_to_cpu"], "Lightning 2.0 removed it; leave it out: a metric keeps its sums, not its values"),
     (&["multiple_trainloader_mode"], "Lightning 2.0 removed it; give fit a `CombinedLoader` of that mode"),
     (&["replace_sampler_ddp"], "it is `use_distributed_sampler` since Lightning 2.0; write that"),
     (
@@ -204,7 +204,7 @@ const ARGUMENTS: &[Names] = &[
     (&["flush_logs_every_n_steps"], "Lightning 1.7 removed it; write it as an option of the logger"),
     (&["stochastic_weight_avg"], "Lightning 1.7 removed it; add the callback `StochasticWeightAveraging`"),
     (&["terminate_on_nan"], "Lightning 1.7 removed it; write `detect_anomaly`, or add the callback `TerminateOnNaN`"),
-    (&["prepare_data_per_node"], "Lightning 1.7 removed it; it is what a data module says of itself"),
+    (&["prepare_data_per_node"], "Lightning 1.7 removed it; set it on the data module"),
     (&["reload_dataloaders_every_epoch"], "it is `reload_dataloaders_every_n_epochs` since Lightning 1.6; write that"),
     (&["log_gpu_memory"], "Lightning 1.7 removed it; add the callback `DeviceStatsMonitor`"),
     (&["truncated_bptt_steps"], "Lightning 2.0 removed it; cut sequences in the module, with manual optimization"),
@@ -231,23 +231,23 @@ mod tests {
     #[test]
     fn every_name_says_what_to_do() {
         for (place, table) in ALL {
-            for (names, fate) in table {
+            for (names, hint) in table {
                 let says = ["write", "leave it out", "add the", "give fit", "cut ", "data module"];
-                assert!(says.iter().any(|words| fate.contains(words)), "{names:?}: {fate}");
+                assert!(says.iter().any(|words| hint.contains(words)), "{names:?}: {hint}");
                 for name in *names {
-                    assert_eq!(super::fate(place, name), Some(*fate), "{name} is there twice");
+                    assert_eq!(super::hint(place, name), Some(*hint), "{name} is there twice");
                 }
             }
         }
     }
 
     #[test]
-    fn names_that_are_there_have_no_fate() {
+    fn names_that_are_there_have_no_hint() {
         for name in Strategies::names() {
-            assert_eq!(fate(Place::Strategy, &name), None);
+            assert_eq!(hint(Place::Strategy, &name), None);
         }
         for name in ["auto", "cpu", "cuda", "gpu", "mps", "tpu"] {
-            assert_eq!(fate(Place::Accelerator, name), None);
+            assert_eq!(hint(Place::Accelerator, name), None);
         }
     }
 
@@ -255,9 +255,9 @@ mod tests {
     fn spellings_of_one_name() {
         let removed = Some("Lightning 2.0 removed Horovod; write `ddp`");
         for name in ["horovod", "Horovod", "HorovodStrategy", "pytorch_lightning.strategies.HorovodStrategy"] {
-            assert_eq!(fate(Place::Strategy, name), removed);
+            assert_eq!(hint(Place::Strategy, name), removed);
         }
-        let sharded = fate(Place::Strategy, "ddp_sharded_spawn_find_unused_parameters_false");
-        assert!(sharded.is_some_and(|fate| fate.starts_with("Lightning 2.0 removed FairScale")));
+        let sharded = hint(Place::Strategy, "ddp_sharded_spawn_find_unused_parameters_false");
+        assert!(sharded.is_some_and(|hint| hint.starts_with("Lightning 2.0 removed FairScale")));
     }
 }
