@@ -1,11 +1,11 @@
-//! [`Batch`]: what a loader yields and a step receives.
+//! [`Batch`]: the type that a loader yields and a step receives.
 
 use std::collections::BTreeMap;
 
 use fulgurite_torch::foreach;
 use fulgurite_torch::tch::{Device, Kind, Tensor};
 
-/// One batch: tensors, or any nest of tuples, arrays, vectors, options, maps and plain values around them.
+/// A batch: tensors, or nested tuples, arrays, vectors, options, maps and plain values with tensors.
 ///
 /// The trainer moves it to the device, converts its floating-point tensors to the precision's kind, and weighs
 /// logged means by its [`size`](Batch::size). Derive it for your own structs with `#[derive(Batch)]`.
@@ -34,7 +34,7 @@ pub trait Batch: Send + Sized + 'static {
     /// The same batch with `f` applied to every tensor, in field order.
     fn map_tensors(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self;
 
-    /// How many samples it holds: the first dimension of the first tensor found (1 for a 0-d tensor), `None` when
+    /// The number of samples: the first dimension of the first tensor found (1 for a 0-d tensor), `None` when
     /// there is no tensor.
     fn size(&self) -> Option<i64>;
 
@@ -45,7 +45,7 @@ pub trait Batch: Send + Sized + 'static {
         })
     }
 
-    /// The same batch with floating-point tensors of `kind`; others stay as they are.
+    /// The same batch with floating-point tensors of `kind`; others are unchanged.
     fn to_float_kind(&self, kind: Kind) -> Self {
         self.map_tensors(&mut |t| if t.is_floating_point() { t.to_kind(kind) } else { t.shallow_clone() })
     }

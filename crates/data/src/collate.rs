@@ -7,7 +7,7 @@ use fulgurite_torch::tch::Tensor;
 
 use crate::{Batch, BoxError};
 
-/// A batch that a dataset collated itself, equal to what [`DefaultCollate`] makes of its items.
+/// A batch that a dataset collated itself, equal to the result of [`DefaultCollate`].
 pub type Stacked = Box<dyn Any + Send>;
 
 /// Takes the batch out of a [`Stacked`], if it is of this type.

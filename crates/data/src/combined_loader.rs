@@ -1,4 +1,4 @@
-//! [`CombinedLoader`]: several loaders iterated together, or one after another.
+//! [`CombinedLoader`]: several loaders iterated together, or one after the other.
 
 use fulgurite_torch::Dict;
 
@@ -23,11 +23,12 @@ pub use members::Combine;
 /// | [`sequential`](CombinedLoader::sequential) | the last | one batch of the loader whose turn it is |
 ///
 /// The loaders are a tuple of two to four, of any batches, a `Vec`, or a `BTreeMap` of names; a batch has the same shape.
-/// To take no more than some batches of one of them, hand over [`loader.limit(n)`](Loader::limit).
+/// To limit the number of batches of one of them, pass [`loader.limit(n)`](Loader::limit).
 ///
-/// An epoch can be entered at any batch. A loader that restarts within an epoch does so in another random order, that of
-/// its epoch `epoch + round * 2^32`. While one of them does not know its length, neither does the whole. Where a length is not
-/// [exact](Loader::len_is_exact), an epoch ends where the batches do, and entering it in the middle loads what comes before.
+/// An epoch can be resumed at any batch. A loader that restarts within an epoch does so in another random order, that
+/// of its epoch `epoch + round * 2^32`. While one of them does not know its length, neither does the whole. Where a
+/// length is not [exact](Loader::len_is_exact), an epoch ends where the batches do, and entering it in the middle loads
+/// what comes before.
 ///
 /// ```
 /// use fulgurite_data::torch::tch::Tensor;
@@ -49,7 +50,7 @@ impl<B: Batch> CombinedLoader<B> {
         CombinedLoader(Box::new(Whole { rows: loaders.into_rows(), cycles: false }))
     }
 
-    /// One batch of each loader, until the longest ends; shorter ones restart. What Lightning makes of several
+    /// One batch of each loader, until the longest ends; shorter ones restart. Lightning's default for several
     /// training loaders.
     pub fn max_size_cycle(loaders: impl Combine<Batch = B>) -> CombinedLoader<B> {
         CombinedLoader(Box::new(Whole { rows: loaders.into_rows(), cycles: true }))
@@ -159,7 +160,7 @@ impl<R: Rows> Loader for Whole<R> {
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<R::Batch>, DataError> {
         let len = exact_len(self);
         let mut rows = self.rows.fork();
-        // Those with a state must be walked, for the sake of the next pass.
+        // Loaders with a state must be iterated, since the next pass depends on it.
         if rows.members().is_empty() || len.is_some_and(|len| skip >= len) && self.state()?.is_none() {
             return Ok(Box::new(std::iter::empty()));
         }

@@ -155,7 +155,7 @@ impl<D: Dataset, C> DataLoader<D, C> {
         self.batches().map(|_| ())
     }
 
-    /// What each batch is made of.
+    /// The items of each batch.
     fn batches(&self) -> Result<Arc<dyn Sampler<Vec<usize>>>, DataError> {
         let Settings { batch_size, shuffle, sampler, batch_sampler, drop_last, .. } = &self.settings;
         let given = |setting: bool, name: &'static str| setting.then_some(name);
@@ -170,7 +170,7 @@ impl<D: Dataset, C> DataLoader<D, C> {
             let others: Vec<&str> = others.into_iter().flatten().collect();
             if !others.is_empty() {
                 return Err(DataError::Setting(format!(
-                    "a batch_sampler decides alone what is in a batch; leave out {}",
+                    "batch_sampler is mutually exclusive with {}; leave one of them out",
                     others.join(", ")
                 )));
             }
@@ -180,7 +180,7 @@ impl<D: Dataset, C> DataLoader<D, C> {
             });
         }
         if *shuffle && sampler.is_some() {
-            return Err(DataError::Setting("a sampler decides alone about the order; leave out shuffle".into()));
+            return Err(DataError::Setting("sampler is mutually exclusive with shuffle; leave one of them out".into()));
         }
         let len = self.dataset.len();
         let order: Arc<dyn Sampler> = match sampler {
@@ -244,7 +244,7 @@ impl<D: Dataset, C: Collate<D::Item>> Loader for DataLoader<D, C> {
     }
 
     fn batch_indices(&self, epoch: u64) -> Option<SampleIter<Vec<usize>>> {
-        // The plan is a function of seed and epoch, so walking it a second time tells what the workers were told.
+        // The plan is a function of seed and epoch, so iterating it again yields the same items as for the workers.
         Some(self.batches().ok()?.iter(self.settings.seed.unwrap_or_else(global_seed), epoch))
     }
 
@@ -320,7 +320,7 @@ impl<D: Dataset, C: Collate<D::Item>> BatchLoad<D, C> {
     fn batch(&self, batch: usize, indices: &[usize], stop: &AtomicBool) -> Result<C::Batch, DataError> {
         let len = self.dataset.len();
         if let Some(&index) = indices.iter().find(|&&index| index >= len) {
-            let source = format!("the sampler asked for it, but there are only {len} items").into();
+            let source = format!("the sampler yielded it, but there are only {len} items").into();
             return Err(DataError::Item { index, dataset: self.dataset.name(), source });
         }
         let loaded = match self.stacked(batch, indices)? {
@@ -346,7 +346,7 @@ impl<D: Dataset, C: Collate<D::Item>> BatchLoad<D, C> {
     }
 
     fn item(&self, batch: usize, slot: usize, index: usize) -> Result<D::Item, DataError> {
-        // An item that comes up again needs other random numbers: its place in the epoch tells the two apart.
+        // An item that is drawn twice needs different random numbers: its position in the epoch distinguishes the two.
         let (num_replicas, rank) = self.place;
         let place = (slot * num_replicas + rank) as u64;
         let stream = if self.repeats { 1 << 63 | (batch as u64) << 32 | place } else { index as u64 };
@@ -366,7 +366,7 @@ impl<D: Dataset, C: Collate<D::Item>> BatchLoad<D, C> {
     }
 }
 
-/// Runs the code that makes a batch of items; what goes wrong names the batch and the dataset.
+/// Runs the code that collates a batch; errors name the batch and the dataset.
 pub(crate) fn collated<T>(
     batch: usize,
     name: impl Fn() -> String,

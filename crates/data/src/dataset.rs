@@ -27,7 +27,7 @@ use crate::{BoxError, ItemRng, Stacked};
 /// }
 /// ```
 pub trait Dataset: Send + Sync + 'static {
-    /// One sample: a tensor, a number, a tuple of those, or anything a collate function of yours takes.
+    /// One sample: a tensor, a number, a tuple of those, or anything that your collate function accepts.
     type Item: Send + 'static;
 
     /// The number of items.
@@ -44,8 +44,8 @@ pub trait Dataset: Send + Sync + 'static {
     /// not depend on the number of workers. The loader's error names the item; this one should say what is wrong with it.
     fn get(&self, index: usize, rng: &mut ItemRng) -> Result<Self::Item, BoxError>;
 
-    /// The items of `indices` at once, put together exactly as [`DefaultCollate`](crate::DefaultCollate) would; `None` when that is not
-    /// faster here than item by item.
+    /// The items of `indices` at once, collated exactly as [`DefaultCollate`](crate::DefaultCollate) would; `None` if
+    /// that is not faster than item by item.
     fn get_stacked(&self, indices: &[usize]) -> Option<Result<Stacked, BoxError>> {
         let _ = indices;
         None
@@ -56,7 +56,7 @@ pub trait Dataset: Send + Sync + 'static {
         fulgurite_torch::short_type_name::<Self>().to_owned()
     }
 
-    /// The dataset an item comes from and its index there, for error messages of datasets made of others.
+    /// The dataset an item comes from and its index there, for error messages of datasets that wrap others.
     fn locate(&self, index: usize) -> (String, usize) {
         (self.name(), index)
     }

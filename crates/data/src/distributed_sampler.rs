@@ -1,4 +1,4 @@
-//! [`DistributedSampler`]: the samples of one of several processes.
+//! [`DistributedSampler`]: the part of the samples for one of several processes.
 
 use std::fmt;
 use std::iter::Fuse;
@@ -6,28 +6,28 @@ use std::marker::PhantomData;
 
 use crate::{DataError, SampleIter, Sampler};
 
-/// Which part of the data a process sees: every `num_replicas`-th sample, beginning with the one at `rank`.
+/// The part of the data for a process: every `num_replicas`-th sample, starting at `rank`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Shard {
-    /// Processes that share the data.
+    /// The number of processes that share the data.
     pub num_replicas: usize,
-    /// This process among them.
+    /// The rank of this process.
     pub rank: usize,
-    /// What happens with samples that do not make one for every process.
+    /// How the last samples are handled if they are fewer than processes.
     pub remainder: Remainder,
 }
 
-/// What happens with the last samples of an epoch, when they are fewer than processes.
+/// How the last samples of an epoch are handled if they are fewer than processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Remainder {
-    /// The first samples of the epoch come again, so that every process has as many: what training needs, where processes
-    /// wait for each other in every step.
+    /// The first samples of the epoch are repeated, so that every process has equally many: for training, where
+    /// processes wait for each other in every step.
     #[default]
     Pad,
-    /// Some processes have one sample less: every sample comes once, as an evaluation needs it.
+    /// Some processes have one sample less, and no sample is repeated: for evaluation.
     Keep,
-    /// Left out.
+    /// They are dropped.
     Drop,
 }
 
@@ -36,23 +36,23 @@ impl Shard {
     ///
     /// # Errors
     ///
-    /// A rank that is not below the number of processes.
+    /// Fails if a rank that is not below the number of processes.
     pub fn new(num_replicas: usize, rank: usize) -> Result<Shard, DataError> {
         if rank >= num_replicas {
             return Err(DataError::Setting(format!(
-                "rank {rank} of {num_replicas} processes was asked for; ranks are from 0 to one below the number of processes"
+                "rank {rank} of {num_replicas} processes was requested; ranks range from 0 to the number of processes minus one"
             )));
         }
         Ok(Shard { num_replicas, rank, remainder: Remainder::Pad })
     }
 
-    /// Treats the last samples in another way.
+    /// Sets how the last samples are handled.
     pub fn remainder(mut self, remainder: Remainder) -> Shard {
         self.remainder = remainder;
         self
     }
 
-    /// How many of `len` samples are this process's.
+    /// The number of this process's samples, out of `len`.
     pub fn len_of(&self, len: usize) -> usize {
         match self.remainder {
             Remainder::Pad => len.div_ceil(self.num_replicas),
@@ -67,7 +67,7 @@ impl Shard {
 ///
 /// Process `r` of `n` takes the samples at `r`, `r + n`, `r + 2n`, …: batches of `b` samples on each process are together
 /// what one process would have with batches of `n * b`. The order is that of the inner sampler, a function of seed and
-/// epoch, so nobody needs to be told the epoch.
+/// epoch, so `set_epoch` is not needed.
 ///
 /// ```
 /// use fulgurite_data::{DistributedSampler, Remainder, Sampler, SequentialSampler, Shard};
@@ -244,6 +244,9 @@ mod tests {
     #[test]
     fn a_rank_that_cannot_be() {
         let error = Shard::new(2, 2).unwrap_err().to_string();
-        assert_eq!(error, "rank 2 of 2 processes was asked for; ranks are from 0 to one below the number of processes");
+        assert_eq!(
+            error,
+            "rank 2 of 2 processes was requested; ranks range from 0 to the number of processes minus one"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! [`DataError`]: everything that can go wrong between a file and a batch.
+//! [`DataError`].
 
 use std::path::PathBuf;
 
@@ -7,38 +7,38 @@ use fulgurite_torch::TorchError;
 /// Any error a dataset, a transform or a collate function may return.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What went wrong while loading data.
+/// An error of loading data.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// A dataset could not give an item.
+    /// A dataset failed to load an item.
     #[error("item {index} of {dataset} could not be loaded: {source}")]
     Item {
-        /// The item asked for.
+        /// The requested item.
         index: usize,
         /// The name of the dataset.
         dataset: String,
-        /// What the dataset said.
+        /// The error of the dataset.
         source: BoxError,
     },
     /// The code of a dataset panicked.
     #[error("item {index} of {dataset} could not be loaded: the code of the dataset panicked: {message}")]
     ItemPanicked {
-        /// The item asked for.
+        /// The requested item.
         index: usize,
         /// The name of the dataset.
         dataset: String,
         /// The panic's message.
         message: String,
     },
-    /// The items of a batch could not be put together.
+    /// The items of a batch could not be collated.
     #[error("batch {batch} of {dataset} could not be collated: {source}")]
     Collate {
         /// The 0-based batch of the epoch.
         batch: usize,
         /// The name of the dataset.
         dataset: String,
-        /// What the collate function said.
+        /// The error of the collate function.
         source: BoxError,
     },
     /// The code that collates panicked.
@@ -54,14 +54,14 @@ pub enum DataError {
     /// A stream failed to give its next record.
     #[error("record {position} of {dataset} could not be read: {source}")]
     Record {
-        /// How many records came before it in this epoch.
+        /// The number of records before it in this epoch.
         position: usize,
         /// The name of the dataset.
         dataset: String,
-        /// What the stream said.
+        /// The error of the stream.
         source: BoxError,
     },
-    /// The sampler or the stream that says what is in a batch panicked.
+    /// The sampler or stream of a batch panicked.
     #[error("the items of batch {batch} of {dataset} could not be chosen: its sampler or stream panicked: {message}")]
     OrderPanicked {
         /// The 0-based batch of the epoch.
@@ -71,12 +71,12 @@ pub enum DataError {
         /// The panic's message.
         message: String,
     },
-    /// The system did not give the worker threads asked for.
-    #[error("the {count} worker threads of a loader could not be started: {source}; ask for a smaller num_workers")]
+    /// The worker threads could not be started.
+    #[error("the {count} worker threads of a loader could not be started: {source}; set a smaller num_workers")]
     Threads {
         /// `num_workers`.
         count: usize,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The loader was stopped before the batch was ready.
@@ -85,7 +85,7 @@ pub enum DataError {
         /// The 0-based batch of the epoch.
         batch: usize,
     },
-    /// A setting of a loader, sampler or dataset that cannot work. The text says what to do instead.
+    /// An invalid setting of a loader, sampler or dataset. The text says what to do instead.
     #[error("{0}")]
     Setting(String),
     /// A file could not be read.
@@ -93,10 +93,10 @@ pub enum DataError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// A file is not what it should be. The text says what was found and what was expected.
+    /// A file has an unexpected format. The text says what was found and what was expected.
     #[error("{} is not usable: {message}", .path.display())]
     Format {
         /// The file.
@@ -104,21 +104,21 @@ pub enum DataError {
         /// What is wrong with it.
         message: String,
     },
-    /// The files of a published data set are not there. The text says which, and where they come from.
+    /// The files of a published data set do not exist. The text says which, and where to get them.
     #[error("{0}")]
     Missing(String),
     /// A file could not be downloaded. The text says where to put it by hand.
     #[error("{0}")]
     Download(String),
-    /// libtorch refused an operation.
+    /// An operation of libtorch failed.
     #[error("{doing}: {source}")]
     Torch {
-        /// What was being done.
+        /// The operation.
         doing: String,
         /// libtorch's error.
         source: TorchError,
     },
-    /// A loader made of a user's own iterator failed.
+    /// A user-defined loader failed.
     #[error("batch {batch} of the loader failed: {source}")]
     Source {
         /// The 0-based batch of the epoch.

@@ -28,7 +28,7 @@ pub trait IterableDataset: Send + Sync + 'static {
     /// The records of `epoch`. Draw random numbers (a shuffle buffer) from `rng` only.
     fn records(&self, epoch: u64, rng: ItemRng) -> Result<RecordIter<Self::Record>, BoxError>;
 
-    /// The records of `epoch` after the first `position`: what a resumed run asks for. By default those are read and
+    /// The records of `epoch` after the first `position`, for a resumed run. By default the first ones are read and
     /// dropped; a stream that can seek overrides this. With the same `rng` as [`records`](IterableDataset::records).
     fn records_from(&self, epoch: u64, position: usize, rng: ItemRng) -> Result<RecordIter<Self::Record>, BoxError> {
         let mut records = self.records(epoch, rng)?;
@@ -38,8 +38,8 @@ pub trait IterableDataset: Send + Sync + 'static {
         Ok(records)
     }
 
-    /// Whether the records of an epoch are the same each time they are asked for, as those of files are. A socket or a
-    /// queue says `false`: a resumed run then warns that it cannot go on exactly.
+    /// Whether the records of an epoch are the same in every pass, as those of files are. A socket or a
+    /// queue returns `false`: a resumed run then warns that it cannot continue exactly.
     fn is_repeatable(&self) -> bool {
         true
     }
@@ -115,7 +115,7 @@ where
     }
 }
 
-/// A stream made of a function from the epoch to an iterator of items.
+/// A stream defined by a function from the epoch to an iterator of items.
 ///
 /// ```
 /// use fulgurite_data::{IterableDataLoader, IterableFn, Loader};
@@ -143,7 +143,7 @@ where
         IterableFn { name: name.into(), epoch, is_repeatable: true }
     }
 
-    /// An epoch differs each time it is asked for; see [`IterableDataset::is_repeatable`].
+    /// An epoch differs in each pass; see [`IterableDataset::is_repeatable`].
     pub fn unrepeatable(mut self) -> IterableFn<F> {
         self.is_repeatable = false;
         self

@@ -6,7 +6,7 @@ use fulgurite_torch::Dict;
 
 use crate::{Batch, BoxError, DataError, SampleIter, Shard};
 
-/// The batches of one epoch, in order. Owned: it holds what it needs of its loader.
+/// The batches of one epoch, in order. Owned: it does not borrow its loader.
 pub type BatchIter<B> = Box<dyn Iterator<Item = Result<B, DataError>> + Send>;
 
 /// A loader of any kind, of batches `B`.
@@ -24,9 +24,8 @@ pub trait Loader: Send {
     /// Batches per epoch; `None` when that is not known before the end (iterable datasets).
     fn len(&self) -> Option<usize>;
 
-    /// Whether every epoch has exactly [`len`](Loader::len) batches, so that the end need not be looked for. Default
-    /// `false`: the length is what the loader says of itself, and an epoch ends where the batches do, which takes
-    /// fetching one of them ahead.
+    /// Whether every epoch has exactly [`len`](Loader::len) batches. Default `false`: the length is an estimate, and an
+    /// epoch ends with the last batch, which requires fetching one batch ahead.
     fn len_is_exact(&self) -> bool {
         false
     }
@@ -42,34 +41,34 @@ pub trait Loader: Send {
 
     /// What the next pass depends on besides the global seed and its epoch, such as the state of a generator that
     /// [`iter`](Loader::iter) draws from; `None`, the default, if there is nothing. [`iter`](Loader::iter) must change it
-    /// in the same way whatever it skips. A run captures it when a pass begins, saves it for each process, and restores it
-    /// before it goes on with the pass.
+    /// in the same way regardless of `skip`. A run captures it when a pass begins, saves it for each process, and
+    /// restores it before it continues the pass.
     ///
     /// # Errors
     ///
-    /// The state cannot be had.
+    /// Fails if the state is not available.
     fn state(&self) -> Result<Option<Dict>, DataError> {
         Ok(None)
     }
 
-    /// Restores what [`state`](Loader::state) returned: the next pass is the one that would have begun then.
+    /// Restores what [`state`](Loader::state) returned: the next pass is the one that would have followed then.
     ///
     /// # Errors
     ///
-    /// The state is not of such a loader.
+    /// Fails if the state is not one of such a loader.
     fn restore(&mut self, state: &Dict) -> Result<(), DataError> {
         let _ = state;
         Ok(())
     }
 
-    /// Which items of the dataset each batch of `epoch` holds, in the order of [`iter`](Loader::iter); `None` when
-    /// batches are not made of numbered items. Nothing is loaded for it.
+    /// The indices of the items of each batch of `epoch`, in the order of [`iter`](Loader::iter); `None` when
+    /// batches do not consist of indexed items. Nothing is loaded.
     fn batch_indices(&self, epoch: u64) -> Option<SampleIter<Vec<usize>>> {
         let _ = epoch;
         None
     }
 
-    /// Whether iterating an epoch again gives the same batches. Only streams that cannot say `false`.
+    /// Whether iterating an epoch again gives the same batches. `false` for streams that cannot.
     fn is_repeatable(&self) -> bool {
         true
     }
@@ -84,7 +83,7 @@ pub trait Loader: Send {
         None
     }
 
-    /// The loaders that it iterates one after another, if it is made of several.
+    /// The loaders that it iterates one after the other, if it consists of several.
     fn sequence(&self) -> Option<Vec<BoxLoader<Self::Batch>>> {
         None
     }
@@ -96,7 +95,7 @@ pub trait Loader: Send {
         None
     }
 
-    /// The first `batches` of each epoch alone.
+    /// Limits each epoch to the first `batches`.
     fn limit(self, batches: usize) -> Limited<Self>
     where
         Self: Sized,
@@ -167,7 +166,7 @@ impl<L: Loader + ?Sized> Loader for Box<L> {
     }
 }
 
-/// The first batches of each epoch of another loader. Made by [`Loader::limit`].
+/// The first batches of each epoch of another loader. Created by [`Loader::limit`].
 #[derive(Debug, Clone)]
 pub struct Limited<L> {
     loader: L,
@@ -222,7 +221,7 @@ impl<L: Loader> Loader for Limited<L> {
     }
 }
 
-/// One epoch of another loader, again and again. Made by [`Loader::repeat_epoch`].
+/// Repeats one epoch of another loader. Created by [`Loader::repeat_epoch`].
 #[derive(Debug)]
 pub struct RepeatedEpoch<L> {
     epoch: u64,
@@ -318,7 +317,7 @@ impl<B: Batch> IntoLoader for Vec<B> {
     }
 }
 
-/// Batches held in memory: every epoch yields new handles to the same tensors.
+/// Batches in memory: every epoch yields new handles to the same tensors.
 ///
 /// ```
 /// use fulgurite_data::{Batches, Loader};
@@ -361,7 +360,7 @@ impl<B: Batch> Loader for Batches<B> {
     }
 }
 
-/// A loader made of a function from the epoch to an iterator of batches.
+/// A loader defined by a function from the epoch to an iterator of batches.
 ///
 /// ```
 /// use fulgurite_data::torch::tch::Tensor;
@@ -383,13 +382,13 @@ where
     I: Iterator<Item = Result<B, BoxError>> + Send + 'static,
     B: Batch,
 {
-    /// `epoch` gives the batches of an epoch, the same each time it is asked for the same epoch.
+    /// `epoch` returns the batches of an epoch, the same for the same epoch.
     pub fn new(epoch: F) -> FnLoader<F> {
         FnLoader { epoch, len: None }
     }
 
     /// Sets the number of batches per epoch. Default: unknown. An epoch still ends where `epoch` does;
-    /// progress bars and fractions of an epoch go by this number.
+    /// progress bars and fractions of an epoch use this number.
     pub fn with_len(mut self, len: usize) -> FnLoader<F> {
         self.len = Some(len);
         self

@@ -1,11 +1,11 @@
-//! Samplers: the order in which the items of a dataset are drawn in an epoch.
+//! Samplers: the order of the items of a dataset in an epoch.
 
 use std::sync::Arc;
 
 use crate::DataError;
 use crate::seed::{self, Purpose};
 
-/// What a sampler yields in one epoch.
+/// The samples of one epoch.
 pub type SampleIter<T = usize> = Box<dyn Iterator<Item = T> + Send>;
 
 /// An order of items (`usize`), or of whole batches (`Vec<usize>`), for every epoch.
@@ -35,12 +35,12 @@ pub trait Sampler<T = usize>: Send + Sync + 'static {
         true
     }
 
-    /// Whether an item can be drawn twice in an epoch. Each time it then has random numbers of its own.
+    /// Whether an item can be drawn twice in an epoch. Each draw then has its own random numbers.
     fn repeats(&self) -> bool {
         false
     }
 
-    /// Whether it yields one process's part alone, so that it must not be divided again.
+    /// Whether it yields only the part of one process, so that it must not be sharded again.
     fn is_distributed(&self) -> bool {
         false
     }

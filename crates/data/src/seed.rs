@@ -1,7 +1,7 @@
-//! Generators that are functions of the seed, the epoch and an index, and of nothing else.
+//! Random number generators that are functions of the seed, the epoch and an index only.
 //!
 //! ChaCha8 takes a 256-bit key and a 64-bit stream number: seed, epoch and purpose make the key, the index is the
-//! stream. So every item has a generator of its own whichever worker loads it, and whatever was loaded before it.
+//! stream. So every item has its own generator, independent of the worker that loads it and of what was loaded before.
 
 use rand::{Rng, SeedableRng};
 
@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 /// Use it through the traits of [`rand`] (re-exported as `fulgurite_data::rand`).
 pub type ItemRng = rand_chacha::ChaCha8Rng;
 
-/// What numbers are drawn for. Each purpose has its own key, so that no two ever see the same numbers.
+/// The purpose of random numbers. Each purpose has its own key, so that no two use the same numbers.
 #[derive(Clone, Copy)]
 pub(crate) enum Purpose {
     Order = 1,

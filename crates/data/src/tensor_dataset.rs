@@ -29,7 +29,7 @@ pub struct TensorDataset<T> {
     item: PhantomData<fn() -> T>,
 }
 
-/// What a [`TensorDataset`] is made of: a tensor, or a tuple of up to six.
+/// The tensors of a [`TensorDataset`]: one, or a tuple of up to six.
 pub trait Tensors: Stack<Batch = Self> + Send + 'static {
     /// The tensors, in order.
     fn into_vec(self) -> Vec<Tensor>;
@@ -55,7 +55,7 @@ impl<T: Tensors> TensorDataset<T> {
         Ok(TensorDataset { len: tensors.first().map_or(0, SharedTensor::len), tensors, item: PhantomData })
     }
 
-    /// The tensors it was made of, copied.
+    /// Copies of its tensors.
     pub fn tensors(&self) -> Result<T, DataError> {
         self.gather(SharedTensor::to_tensor)
             .map_err(|source| DataError::Torch { doing: "copying a dataset".into(), source })

@@ -1,4 +1,4 @@
-//! Worker threads that make batches ahead of time and deliver them in order.
+//! Worker threads that load batches ahead of time and deliver them in order.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use crate::{Batch, BatchIter, DataError};
 
-/// One epoch of a loader: `plan` says what each batch is made of and is walked by one thread at a time; `load` makes
+/// One epoch of a loader: `plan` yields the items of each batch and is iterated by one thread at a time; `load` loads
 /// it, on many threads.
 pub(crate) struct Epoch<P, L> {
     pub(crate) plan: P,
@@ -28,9 +28,9 @@ pub(crate) struct Workers {
     pub(crate) prefetch_factor: usize,
 }
 
-/// More threads than any machine has use for.
+/// An upper bound of the number of threads.
 const MAX_WORKERS: usize = 4096;
-/// More batches ahead than memory has room for.
+/// An upper bound of the number of batches ahead.
 const MAX_AHEAD: usize = 1 << 20;
 
 impl Workers {
@@ -60,7 +60,7 @@ impl Workers {
     }
 }
 
-/// Seen by everything that loads, between one item and the next: true once nobody wants the batch any more.
+/// The cancellation flag, checked between items: true once the batch is no longer needed.
 pub(crate) type Cancelled = Arc<AtomicBool>;
 
 impl<P, L, J, B> Epoch<P, L>
@@ -70,7 +70,7 @@ where
     J: Send + 'static,
     B: Batch,
 {
-    /// The batches in order. With no workers, they are made when asked for.
+    /// The batches in order. Without workers, they are loaded on demand.
     pub(crate) fn run(self, workers: Workers) -> Result<BatchIter<B>, DataError> {
         if workers.count == 0 {
             return Ok(Box::new(Inline { number: self.first, epoch: Some(self), running: AtomicBool::new(false) }));
@@ -113,7 +113,7 @@ pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// The next job, with whatever the user's sampler or stream may do turned into an error.
+/// The next job; panics of the user's sampler or stream become errors.
 fn next_job<J>(
     jobs: &mut impl Iterator<Item = Result<J, DataError>>,
     name: &str,
@@ -210,7 +210,7 @@ struct Pool<B> {
 impl<B> Pool<B> {
     fn permit_one(&self) {
         if let Some(permits) = &self.permits {
-            // Nobody listens after the last batch was begun: nothing is left to permit.
+            // The receiver is gone after the last batch was started: no permits are needed.
             let _ = permits.send(());
         }
     }
@@ -219,7 +219,7 @@ impl<B> Pool<B> {
         self.cancelled.store(true, Ordering::Relaxed);
         self.permits = None;
         for thread in self.threads.drain(..) {
-            // A worker catches the panics of user code, and its results channel tells of its end.
+            // A worker catches the panics of user code, and closes its results channel when it exits.
             let _ = thread.join();
         }
     }

@@ -100,7 +100,7 @@ impl Read for Content {
     }
 }
 
-/// Gzip data, whose damages are told from those of the disk.
+/// Gzip data, whose errors are distinguished from those of the disk.
 struct Unpacked<R>(MultiGzDecoder<R>);
 
 impl<R: Read> Read for Unpacked<R> {

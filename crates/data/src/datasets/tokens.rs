@@ -138,7 +138,7 @@ fn encoded(text: &str, tokenizer: &Path, cannot: impl Fn(String) -> DataError) -
     let description = read_bytes(tokenizer)?;
     let tokenizer = tokenizers::Tokenizer::from_bytes(&description)
         .map_err(|error| unusable(tokenizer, format!("it is not a tokenizer.json of Hugging Face: {error}")))?;
-    // Fast: without the places of the tokens in the text, which nobody asks for.
+    // Fast: without the offsets of the tokens in the text, which are not used.
     let encoding = tokenizer.encode_fast(text, false).map_err(|error| cannot(error.to_string()))?;
     Ok(encoding.get_ids().into())
 }

@@ -181,7 +181,7 @@ fn a_wild_sampler_is_named() {
         };
         assert_eq!(
             error(3),
-            "item 3 of InMemory could not be loaded: the sampler asked for it, but there are only 3 items"
+            "item 3 of InMemory could not be loaded: the sampler yielded it, but there are only 3 items"
         );
         assert_eq!(
             error(9),
@@ -197,12 +197,12 @@ fn settings_that_contradict_each_other_are_explained() {
     assert_eq!(message(base().batch_size(0).check()), "batch_size is 0; a batch has at least one item");
     assert_eq!(
         message(base().shuffle(true).sampler(RandomSampler::new(3)).check()),
-        "a sampler decides alone about the order; leave out shuffle"
+        "sampler is mutually exclusive with shuffle; leave one of them out"
     );
     let batches = fulgurite_data::BatchSampler::new(RandomSampler::new(3), 2, false).unwrap();
     assert_eq!(
         message(base().batch_sampler(batches).batch_size(2).drop_last(true).check()),
-        "a batch_sampler decides alone what is in a batch; leave out batch_size, drop_last"
+        "batch_sampler is mutually exclusive with batch_size, drop_last; leave one of them out"
     );
     assert_eq!(
         message(base().prefetch_factor(0).check()),
