@@ -85,7 +85,7 @@ impl MetricCollection {
     ///
     /// # Errors
     ///
-    /// The error of the first metric that fails; those after it are not updated.
+    /// Returns the error of the first metric that fails; those after it are not updated.
     pub fn update(&self, preds: &Tensor, target: &Tensor) -> Result<(), MetricError> {
         self.metrics.iter().try_for_each(|(_, metric)| metric.update(preds, target))
     }
@@ -94,7 +94,7 @@ impl MetricCollection {
     ///
     /// # Errors
     ///
-    /// As [`update`](MetricCollection::update).
+    /// Fails as [`update`](MetricCollection::update) does.
     pub fn forward(&self, preds: &Tensor, target: &Tensor) -> Result<Vec<(&str, Tensor)>, MetricError> {
         self.metrics.iter().map(|(name, metric)| Ok((name.as_str(), metric.forward(preds, target)?))).collect()
     }
@@ -103,7 +103,7 @@ impl MetricCollection {
     ///
     /// # Errors
     ///
-    /// The error of the first metric that has no value.
+    /// Returns the error of the first metric that has no value.
     pub fn compute(&self) -> Result<Vec<(&str, Tensor)>, MetricError> {
         self.iter().map(|(name, metric)| Ok((name, metric.compute()?))).collect()
     }
@@ -112,7 +112,7 @@ impl MetricCollection {
     ///
     /// # Errors
     ///
-    /// The error of the first metric that cannot be reset.
+    /// Returns the error of the first metric that cannot be reset.
     pub fn reset(&self) -> Result<(), MetricError> {
         self.iter().try_for_each(|(_, metric)| metric.reset())
     }
@@ -121,7 +121,7 @@ impl MetricCollection {
     ///
     /// # Errors
     ///
-    /// The error of the first metric whose state cannot be had.
+    /// Returns the error of the first metric whose state is not available.
     pub fn state_dict(&self) -> Result<Dict, MetricError> {
         self.iter().map(|(name, metric)| Ok((name.into(), metric.state_dict()?.into()))).collect()
     }
@@ -130,7 +130,7 @@ impl MetricCollection {
     ///
     /// # Errors
     ///
-    /// The state of a metric is missing, or does not fit it.
+    /// Fails if the state of a metric is missing, or does not fit it.
     pub fn load_state_dict(&self, state: &Dict) -> Result<(), MetricError> {
         self.iter().try_for_each(|(name, metric)| metric.load_state_dict(state.dict(name)?))
     }
@@ -139,7 +139,7 @@ impl MetricCollection {
     ///
     /// # Errors
     ///
-    /// The state of a metric is missing, or does not fit it.
+    /// Fails if the state of a metric is missing, or does not fit it.
     pub fn merge_state(&self, other: &Dict) -> Result<(), MetricError> {
         self.iter().try_for_each(|(name, metric)| metric.merge_state(other.dict(name)?))
     }

@@ -3,11 +3,11 @@
 use fulgurite_torch::ValueError;
 use fulgurite_torch::tch::{Kind, TchError, Tensor};
 
-/// Why a metric could not be built, updated, computed or restored.
+/// An error of building, updating, computing or restoring a metric.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetricError {
-    /// `compute` was asked before anything was accumulated, and the metric has no value for nothing.
+    /// `compute` was called before anything was accumulated, and the metric has no value for an empty state.
     #[error("`{metric}` has accumulated nothing, so it has no value: call `update` or `forward` before `compute`")]
     NothingAccumulated {
         /// The metric's name.
@@ -18,7 +18,7 @@ pub enum MetricError {
     Argument {
         /// The metric's name.
         metric: &'static str,
-        /// What was asked, why it cannot be, and what to do.
+        /// What was requested, why it is invalid, and what to do.
         message: String,
     },
     /// The shapes of the inputs do not fit the metric or each other.
@@ -30,7 +30,7 @@ pub enum MetricError {
         preds: Vec<i64>,
         /// The shape of the target.
         target: Vec<i64>,
-        /// The shapes it takes.
+        /// The supported shapes.
         expected: String,
     },
     /// The kind of an input does not fit the metric.
@@ -38,19 +38,19 @@ pub enum MetricError {
     Kind {
         /// The metric's name.
         metric: &'static str,
-        /// Which input.
+        /// The input.
         input: &'static str,
         /// Its kind.
         found: Kind,
-        /// The kinds it takes.
+        /// The supported kinds.
         expected: &'static str,
     },
-    /// A value that the metric was told to refuse, such as NaN.
+    /// A value that the metric is set to reject, such as NaN.
     #[error("`{metric}`: {message}")]
     Value {
         /// The metric's name.
         metric: &'static str,
-        /// What was met, and what to do.
+        /// The value that was found, and what to do.
         message: String,
     },
     /// The state does not fit the metric.
@@ -61,18 +61,18 @@ pub enum MetricError {
         /// What does not fit.
         message: String,
     },
-    /// The state lacks an entry, or holds one of another type.
+    /// The state lacks an entry, or has one of another type.
     #[error("cannot restore the metric's state: {0}")]
     Entry(#[from] ValueError),
-    /// An error of a metric from elsewhere.
+    /// An error of a metric of another crate.
     #[error("`{metric}`: {source}")]
     Other {
         /// The metric's name.
         metric: String,
-        /// What it said.
+        /// The error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// libtorch refused an operation.
+    /// An operation of libtorch failed.
     #[error("libtorch failed while computing a metric: {0}")]
     Torch(#[from] TchError),
 }

@@ -1,4 +1,4 @@
-//! [`Handle`]: the one mechanism of all metrics. A [`Definition`] says what a batch adds and what the value is.
+//! [`Handle`]: the implementation of all metrics. A [`Definition`] defines what a batch adds and what the value is.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +10,7 @@ use crate::{Metric, MetricError};
 
 /// The definition of a metric: the tensors of its state, what a batch adds to them, and its value.
 ///
-/// [`Handle`] does the rest. A metric of your own:
+/// [`Handle`] does the rest. A custom metric:
 ///
 /// ```
 /// use fulgurite_metrics::{Definition, Field, Handle, MetricError, Reduction, Supervised};
@@ -64,22 +64,22 @@ pub trait Definition: Clone + Send + 'static {
     ///
     /// # Errors
     ///
-    /// Shapes or kinds that do not fit the metric, or a setting that is out of range.
+    /// Fails if shapes or kinds do not fit the metric, or if a setting is out of range.
     fn batch(&self, input: Self::Input<'_>) -> Result<Vec<Tensor>, MetricError>;
 
     /// The value of an accumulated state: one tensor per field.
     ///
     /// # Errors
     ///
-    /// A state that has no value.
+    /// Fails if a state that has no value.
     fn compute(&self, state: &[Tensor]) -> Result<Tensor, MetricError>;
 
-    /// Looks at what was accumulated before its value is computed, to warn. Not called for the value of a batch alone,
+    /// Checks the accumulated state before its value is computed, to warn. Not called for the value of a single batch,
     /// so it may wait for the device.
     ///
     /// # Errors
     ///
-    /// A value that the metric was told to refuse, such as NaN.
+    /// Fails if a value that the metric rejects, such as NaN.
     fn inspect(&self, _state: &[Tensor]) -> Result<(), MetricError> {
         Ok(())
     }
@@ -88,7 +88,7 @@ pub trait Definition: Clone + Send + 'static {
     ///
     /// # Errors
     ///
-    /// A setting that is out of range.
+    /// Fails if a setting that is out of range.
     fn initial(&self) -> Result<Option<Vec<Tensor>>, MetricError> {
         Ok(None)
     }
@@ -100,10 +100,10 @@ pub trait Supervised: for<'a> Definition<Input<'a> = (&'a Tensor, &'a Tensor)> {
 /// A metric: a [`Definition`], and a handle to what was accumulated.
 ///
 /// Clones share what is accumulated. An update adds to the state on the device of its inputs, follows them if they
-/// move, and never waits for the device: it checks shapes and kinds, not values. A label outside its range is
-/// libtorch's to refuse, as in a loss. Nothing of it is differentiable.
+/// move, and never waits for the device: it checks shapes and kinds, not values. A label out of range is rejected by
+/// libtorch, as in a loss. Metrics are not differentiable.
 ///
-/// Sums are accumulated in `f64` (`f32` on MPS) and values come out as `f32`.
+/// Sums are accumulated in `f64` (`f32` on MPS) and values are `f32`.
 #[derive(Clone)]
 pub struct Handle<D> {
     definition: D,
@@ -133,7 +133,7 @@ impl<D: Supervised> Handle<D> {
     ///
     /// # Errors
     ///
-    /// Shapes or kinds that do not fit the metric, or a setting that is out of range.
+    /// Fails if shapes or kinds do not fit the metric, or if a setting is out of range.
     pub fn update(&self, preds: &Tensor, target: &Tensor) -> Result<(), MetricError> {
         self.update_with((preds, target))
     }
@@ -142,28 +142,28 @@ impl<D: Supervised> Handle<D> {
     ///
     /// # Errors
     ///
-    /// As [`Handle::update`], or the batch alone has no value; it is accumulated nevertheless.
+    /// Fails as [`Handle::update`] does, or if the batch alone has no value; it is accumulated nevertheless.
     pub fn forward(&self, preds: &Tensor, target: &Tensor) -> Result<Tensor, MetricError> {
         self.forward_with((preds, target))
     }
 }
 
 impl<D: Definition> Handle<D> {
-    /// Accumulates a batch of whatever the metric takes.
+    /// Accumulates a batch of any input of the metric.
     ///
     /// # Errors
     ///
-    /// As [`Handle::update`].
+    /// Fails as [`Handle::update`] does.
     pub fn update_with(&self, input: D::Input<'_>) -> Result<(), MetricError> {
         let batch = no_grad(|| self.definition.batch(input))?;
         self.accumulate(batch, None)
     }
 
-    /// Accumulates a batch of whatever the metric takes, and returns the value on it alone.
+    /// Accumulates a batch of any input of the metric, and returns the value on it alone.
     ///
     /// # Errors
     ///
-    /// As [`Handle::forward`].
+    /// Fails as [`Handle::forward`] does.
     pub fn forward_with(&self, input: D::Input<'_>) -> Result<Tensor, MetricError> {
         let batch = no_grad(|| self.definition.batch(input))?;
         let value = self.value(&batch);
@@ -175,8 +175,8 @@ impl<D: Definition> Handle<D> {
     ///
     /// # Errors
     ///
-    /// Nothing was accumulated and the metric has no value for that (it warns and returns it if it has), or what
-    /// was accumulated has no value.
+    /// Fails if nothing was accumulated and the metric has no value for that (it warns and returns it if it has), or
+    /// what was accumulated has no value.
     pub fn compute(&self) -> Result<Tensor, MetricError> {
         let state = match &mut self.lock().state {
             Some(state) => state.tensors()?,
@@ -234,7 +234,7 @@ impl<D: Definition> Handle<D> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        // What is behind it is replaced as a whole, so it is good even after a panic elsewhere.
+        // The state is replaced in a single step, so it is consistent even after a panic elsewhere.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -20,7 +20,7 @@
 //!
 //! Each is a [`Definition`] (what a batch adds, what the value is) in a [`Handle`] (which accumulates, shares, saves,
 //! restores and merges). An update never waits for the device. So it checks shapes and kinds but no values, a setting
-//! is checked with the first batch, and what only values tell (a NaN that was to be an error) comes with `compute`.
+//! is checked with the first batch, and errors about values (such as NaN) are returned by `compute`.
 
 mod aggregation;
 mod classification;

@@ -1,10 +1,10 @@
-//! [`LogValue`]: what can be logged.
+//! [`LogValue`]: values that can be logged.
 
 use fulgurite_torch::tch::Tensor;
 
 use crate::Metric;
 
-/// What can be logged: a number, a tensor of one element, or a metric.
+/// A value that can be logged: a number, a tensor of one element, or a metric.
 ///
 /// Tensors and metrics can be borrowed, so logging them copies nothing:
 ///
@@ -22,7 +22,7 @@ pub enum LogValue<'a> {
     Number(f64),
     /// A tensor of one element, on any device.
     Tensor(&'a Tensor),
-    /// A tensor of one element, handed over.
+    /// A tensor of one element, by value.
     Owned(Tensor),
     /// A metric, computed and reset at the end of the epoch.
     Metric(&'a dyn Metric),

@@ -5,7 +5,7 @@ use fulgurite_torch::tch::Tensor;
 
 use crate::{Field, MetricError};
 
-/// A value that accumulates over batches, on the device, and is computed when asked.
+/// A value that accumulates over batches, on the device, and is computed on demand.
 ///
 /// A metric is a handle: its clones and [`share`](Metric::share)s accumulate into the same state, which is how
 /// `step.log("val_acc", &self.acc)` can compute and reset it at the end of the epoch.
@@ -14,7 +14,7 @@ pub trait Metric: Send {
     ///
     /// # Errors
     ///
-    /// Nothing was accumulated and the metric has no value for that, or what was accumulated has no value.
+    /// Fails if nothing was accumulated and the metric has no value for that, or what was accumulated has no value.
     fn compute(&self) -> Result<Tensor, MetricError>;
 
     /// The value on the last batch alone, if it was given to `forward` rather than `update`.
@@ -24,13 +24,13 @@ pub trait Metric: Send {
     ///
     /// # Errors
     ///
-    /// The metric is one from elsewhere, and cannot be reset.
+    /// Fails if the metric is of another crate, and cannot be reset.
     fn reset(&self) -> Result<(), MetricError>;
 
     /// A second handle to the same state.
     fn share(&self) -> Box<dyn Metric>;
 
-    /// A number that handles to the same state have in common, and no other handle alive has.
+    /// The identity of the state: equal for handles to the same state, and unique among those that are alive.
     fn state_id(&self) -> usize;
 
     /// Whether `other` is a handle to the same state.
@@ -42,14 +42,14 @@ pub trait Metric: Send {
     ///
     /// # Errors
     ///
-    /// The metric is one from elsewhere, and its state cannot be had.
+    /// Fails if the metric is of another crate, and its state is not available.
     fn state_dict(&self) -> Result<Dict, MetricError>;
 
     /// Restores an accumulated state.
     ///
     /// # Errors
     ///
-    /// The state lacks an entry, or has one of another type or shape.
+    /// Fails if the state lacks an entry, or has one of another type or shape.
     fn load_state_dict(&self, state: &Dict) -> Result<(), MetricError>;
 
     /// Adds what another metric of the same settings accumulated, given as its
@@ -57,7 +57,7 @@ pub trait Metric: Send {
     ///
     /// # Errors
     ///
-    /// The state lacks an entry, or has one of another type or shape.
+    /// Fails if the state lacks an entry, or has one of another type or shape.
     fn merge_state(&self, other: &Dict) -> Result<(), MetricError>;
 
     /// The tensors of the state, and how those of several ranks are reduced.

@@ -17,7 +17,7 @@ pub trait BuildOptimizer: Serialize + DeserializeOwned + JsonSchema + Default + 
     ///
     /// # Errors
     ///
-    /// There is no parameter, one appears twice or cannot be optimized, or an option is out of range.
+    /// Fails if there is no parameter, one appears twice or cannot be optimized, or an option is out of range.
     fn build_optimizer(self, groups: Vec<ParamGroupConfig>) -> Result<Box<dyn Optimizer>, OptimError>;
 }
 
@@ -46,7 +46,7 @@ pub trait BuildLrScheduler: Serialize + DeserializeOwned + JsonSchema + Default 
     ///
     /// # Errors
     ///
-    /// An option without a default was left out, or an option is out of range.
+    /// Fails if an option without a default was left out, or an option is out of range.
     fn build_lr_scheduler(
         self,
         run_length: &mut dyn FnMut() -> Option<u32>,

@@ -1,4 +1,4 @@
-//! [`OptimizerBuilder`]: makes an optimizer of a [`Rule`].
+//! [`OptimizerBuilder`]: builds an optimizer from a [`Rule`].
 
 use crate::groups::resolve;
 use crate::{IntoParamGroups, OptimError, Optimizer, Optimizers, ParamGroupConfig, Rule, RuleOptimizer};
@@ -24,11 +24,11 @@ impl<R: Rule> OptimizerBuilder<R> {
         OptimizerBuilder { groups: params.into_param_groups(), options }
     }
 
-    /// The optimizer, for a loop of one's own.
+    /// The optimizer, for a custom training loop.
     ///
     /// # Errors
     ///
-    /// There is no parameter, one appears twice or cannot be optimized, or an option is out of range.
+    /// Fails if there is no parameter, one appears twice or cannot be optimized, or an option is out of range.
     pub fn build(self) -> Result<Box<dyn Optimizer>, OptimError> {
         let groups = resolve(R::NAME, self.groups, &self.options.group_defaults())?;
         Ok(Box::new(RuleOptimizer::new(groups, self.options)?))

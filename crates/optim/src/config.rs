@@ -184,7 +184,7 @@ impl Optimizers {
     ///
     /// # Errors
     ///
-    /// An option of an optimizer or a scheduler is missing or out of range, or a scheduler has no optimizer.
+    /// Fails if an option of an optimizer or a scheduler is missing or out of range, or a scheduler has no optimizer.
     pub fn build(mut self) -> Result<BuiltOptimizers, OptimError> {
         if let Some(error) = self.error {
             return Err(error);

@@ -50,7 +50,7 @@ pub enum OptimError {
     InvalidOption {
         /// The optimizer or scheduler.
         owner: &'static str,
-        /// The option, in PyTorch's words.
+        /// The option, under PyTorch's name.
         option: String,
         /// Its value.
         value: String,
@@ -172,17 +172,17 @@ pub enum OptimError {
         total: i64,
     },
     /// `ReduceLROnPlateau` was stepped without a value.
-    #[error("{scheduler} needs the value it watches at every step; name a logged value with .monitor(\"val_loss\")")]
+    #[error("{scheduler} needs the value it monitors at every step; name a logged value with .monitor(\"val_loss\")")]
     MetricNeeded {
         /// The scheduler.
         scheduler: &'static str,
     },
-    /// An error of an optimizer or scheduler from elsewhere.
+    /// An error of an optimizer or scheduler of another crate.
     #[error("{owner}: {source}")]
     Other {
         /// The optimizer or scheduler.
         owner: String,
-        /// What it said.
+        /// The error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// libtorch failed.

@@ -80,7 +80,7 @@ impl ParamGroupConfig {
     }
 }
 
-/// What an optimizer can be made for: a `VarStore` or other [`Parameters`] (in the order of
+/// The parameters that an optimizer can be created for: a `VarStore` or other [`Parameters`] (in the order of
 /// [`params::named_parameters`]), tensors, or groups with settings of their own.
 pub trait IntoParamGroups {
     /// The groups, in the order of the state dict.
@@ -124,7 +124,7 @@ impl IntoParamGroups for Vec<ParamGroupConfig> {
     }
 }
 
-/// The settings of a parameter group that says nothing else, and which settings there are.
+/// The default settings of a parameter group.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct GroupDefaults {
@@ -164,7 +164,7 @@ impl GroupDefaults {
     }
 }
 
-/// Fills in what `configs` leave open, and checks all of it.
+/// Applies the defaults to `configs`, and checks them.
 pub(crate) fn resolve(
     optimizer: &'static str,
     configs: Vec<ParamGroupConfig>,

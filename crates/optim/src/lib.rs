@@ -13,7 +13,7 @@
 //! let layer = nn::linear(vs.root(), 4, 1, Default::default());
 //! let (x, y) = (Tensor::randn([16, 4], (Kind::Float, Device::Cpu)), Tensor::zeros([16, 1], (Kind::Float, Device::Cpu)));
 //!
-//! // In a LightningModule, `configure_optimizers` returns this; a loop of one's own builds it.
+//! // In a LightningModule, `configure_optimizers` returns this; a custom training loop builds it.
 //! let cosine = LrSchedulerConfig::new(CosineAnnealingLR::new(100)).interval(Interval::Step);
 //! let (mut optimizers, mut schedulers) =
 //!     Optimizers::from(AdamW::new(&vs).lr(1e-2).weight_decay(0.1)).scheduler(cosine).build()?;
@@ -31,9 +31,9 @@
 //!
 //! | to | see |
 //! |---|---|
-//! | make an optimizer | [`AdamW`], [`SGD`], [`Muon`], … ([`OptimizerBuilder`]), [`LBFGS`] |
-//! | write an optimizer or a scheduler of your own | [`Rule`], [`Schedule`] |
-//! | give parameters their own settings | [`ParamGroupConfig`] |
+//! | create an optimizer | [`AdamW`], [`SGD`], [`Muon`], … ([`OptimizerBuilder`]), [`LBFGS`] |
+//! | write a custom optimizer or scheduler | [`Rule`], [`Schedule`] |
+//! | set options per parameter group | [`ParamGroupConfig`] |
 //! | write a training loop for any optimizer | [`Optimizer`], [`LrScheduler`] |
 //! | combine schedulers | [`SequentialLR`], [`ChainedScheduler`] |
 

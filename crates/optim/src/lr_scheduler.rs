@@ -1,4 +1,4 @@
-//! [`LrScheduler`]: what every learning-rate scheduler offers to a training loop.
+//! [`LrScheduler`]: the interface of every learning-rate scheduler.
 
 use std::any::Any;
 
@@ -8,7 +8,7 @@ use crate::{OptimError, Optimizer};
 
 /// A learning-rate schedule over the parameter groups of one optimizer.
 ///
-/// A [`Schedule`](crate::Schedule), a formula, is all that most schedulers need; implement this for one that works
+/// A [`Schedule`](crate::Schedule), a formula, is sufficient for most schedulers; implement this for one that works
 /// differently.
 pub trait LrScheduler: Any + Send {
     /// The class name, PyTorch's where it has the scheduler, such as `CosineAnnealingLR`.
@@ -18,8 +18,8 @@ pub trait LrScheduler: Any + Send {
     ///
     /// # Errors
     ///
-    /// An option is missing or out of range, or does not fit the optimizer, such as a list without a value for each
-    /// parameter group.
+    /// Fails if an option is missing or out of range, or does not fit the optimizer, such as a list without a value for
+    /// each parameter group.
     fn attach(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError>;
 
     /// Advances by one step. `metric` is the monitored value; only [`needs_metric`](LrScheduler::needs_metric) schedulers
@@ -27,7 +27,7 @@ pub trait LrScheduler: Any + Send {
     ///
     /// # Errors
     ///
-    /// The scheduler was not attached, needs a value and got none, or is at its end (`OneCycleLR`).
+    /// Fails if the scheduler was not attached, needs a value and got none, or is at its end (`OneCycleLR`).
     fn step(&mut self, optimizer: &mut dyn Optimizer, metric: Option<f64>) -> Result<(), OptimError>;
 
     /// Whether a step needs a monitored value (`ReduceLROnPlateau`).
@@ -42,14 +42,15 @@ pub trait LrScheduler: Any + Send {
     ///
     /// # Errors
     ///
-    /// The scheduler is one from elsewhere, and its state cannot be had. Those of this crate always have one.
+    /// Fails if the scheduler is of another crate, and its state is not available. Those of this crate always have one.
     fn state_dict(&self) -> Result<Dict, OptimError>;
 
     /// Restores what [`state_dict`](LrScheduler::state_dict), here or in PyTorch, returned.
     ///
     /// # Errors
     ///
-    /// The scheduler was not attached, or the state has entries of the wrong type or for fewer parameter groups.
+    /// Fails if the scheduler was not attached, or the state has entries of the wrong type or for fewer parameter
+    /// groups.
     fn load_state_dict(&mut self, state: &Dict) -> Result<(), OptimError>;
 }
 

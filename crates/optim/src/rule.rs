@@ -64,7 +64,7 @@ use crate::{GroupDefaults, OptimError, ParamGroup};
 ///     }
 /// }
 ///
-/// /// The optimizer, under a name of its own.
+/// /// The optimizer, under its own name.
 /// type ClampedSGD = OptimizerBuilder<ClampedSgdOptions>;
 ///
 /// let weight = Tensor::zeros([3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
@@ -98,7 +98,7 @@ pub trait Rule: Serialize + DeserializeOwned + JsonSchema + Default + Clone + Se
     ///
     /// # Errors
     ///
-    /// An option that is out of range, or a parameter of the wrong shape.
+    /// Fails if an option that is out of range, or a parameter of the wrong shape.
     fn validate(&self, _group: &ParamGroup) -> Result<(), OptimError> {
         Ok(())
     }
@@ -112,7 +112,7 @@ pub trait Rule: Serialize + DeserializeOwned + JsonSchema + Default + Clone + Se
     ///
     /// # Errors
     ///
-    /// The tensor cannot be allocated.
+    /// Fails if the tensor cannot be allocated.
     fn init(&self, _slot: usize, _group: &ParamGroup, param: &Tensor) -> Result<Option<Tensor>, OptimError> {
         Ok(Some(param.f_zeros_like()?))
     }
@@ -131,7 +131,7 @@ pub trait Rule: Serialize + DeserializeOwned + JsonSchema + Default + Clone + Se
     ///
     /// # Errors
     ///
-    /// An operation that libtorch refuses, such as on gradients of another kind.
+    /// Fails if an operation that libtorch refuses, such as on gradients of another kind.
     fn update(&self, group: &ParamGroup, bucket: &mut Bucket) -> Result<(), OptimError>;
 }
 
@@ -199,7 +199,7 @@ impl Bucket {
     ///
     /// # Errors
     ///
-    /// An operation that libtorch refuses.
+    /// Fails if an operation that libtorch refuses.
     pub fn prepare_grads(&mut self, maximize: bool, weight_decay: f64) -> Result<(), OptimError> {
         let [out, _] = &mut self.work;
         if maximize {

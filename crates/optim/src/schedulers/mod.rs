@@ -1,5 +1,5 @@
-//! The learning-rate schedulers: a file each, and a line here if they can be made of data. [`Scheduler`] runs those that are
-//! a [`Schedule`]; the others stand alone.
+//! The learning-rate schedulers: a file each, and a line here if they can be created from data. [`Scheduler`] runs
+//! those that are a [`Schedule`]; the others implement the trait themselves.
 
 mod chained;
 mod composite;
@@ -53,7 +53,7 @@ impl SchedulerOptions {
     ///
     /// # Errors
     ///
-    /// An option without a default was left out, or an option is out of range.
+    /// Fails if an option without a default was left out, or an option is out of range.
     pub fn build(self, run_length: Option<u32>) -> Built {
         self.make(&mut || run_length)
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::OptimError;
 
-/// One value for all parameter groups, or one for each: made from an `f64` or a `Vec<f64>`.
+/// One value for all parameter groups, or one for each: converted from an `f64` or a `Vec<f64>`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum PerGroup {

@@ -44,7 +44,7 @@ use crate::{LrScheduler, OptimError, Optimizer, ParamGroup};
 ///     }
 /// }
 ///
-/// /// The scheduler, under a name of its own.
+/// /// The scheduler, under its own name.
 /// type InverseSqrtLR = Scheduler<InverseSqrtOptions>;
 ///
 /// let vs = nn::VarStore::new(Device::Cpu);
@@ -73,7 +73,7 @@ pub trait Schedule: Serialize + DeserializeOwned + Send + 'static {
     ///
     /// # Errors
     ///
-    /// An option that is missing or out of range.
+    /// Fails if an option that is missing or out of range.
     fn validate(&self) -> Result<(), OptimError> {
         Ok(())
     }
@@ -82,7 +82,7 @@ pub trait Schedule: Serialize + DeserializeOwned + Send + 'static {
     ///
     /// # Errors
     ///
-    /// An option that does not fit the optimizer.
+    /// Fails if an option that does not fit the optimizer.
     fn prepare(&self, _state: &mut Self::State, _optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
         Ok(())
     }
@@ -91,7 +91,7 @@ pub trait Schedule: Serialize + DeserializeOwned + Send + 'static {
     ///
     /// # Errors
     ///
-    /// An option that has no value for a group.
+    /// Fails if an option that has no value for a group.
     fn join(&self, _state: &mut Self::State, _groups: usize) -> Result<(), OptimError> {
         Ok(())
     }
@@ -100,7 +100,7 @@ pub trait Schedule: Serialize + DeserializeOwned + Send + 'static {
     ///
     /// # Errors
     ///
-    /// An option that has not one value for each group.
+    /// Fails if an option that has not one value for each group.
     fn own_base_lrs(&self, _groups: usize) -> Result<Option<Vec<f64>>, OptimError> {
         Ok(None)
     }
@@ -115,14 +115,14 @@ pub trait Schedule: Serialize + DeserializeOwned + Send + 'static {
     ///
     /// # Errors
     ///
-    /// The schedule is at its end.
+    /// Fails if the schedule is at its end.
     fn lr(&self, at: &Moment<'_, Self::State>) -> Result<f64, OptimError>;
 
     /// The learning rate from the epoch alone, where [`lr`](Schedule::lr) builds on the previous one.
     ///
     /// # Errors
     ///
-    /// The schedule is at its end.
+    /// Fails if the schedule is at its end.
     fn closed_form(&self, at: &Moment<'_, Self::State>) -> Result<f64, OptimError> {
         self.lr(at)
     }
@@ -131,7 +131,7 @@ pub trait Schedule: Serialize + DeserializeOwned + Send + 'static {
     ///
     /// # Errors
     ///
-    /// The schedule is at its end.
+    /// Fails if the schedule is at its end.
     fn momentum(&self, _at: &Moment<'_, Self::State>) -> Result<Option<f64>, OptimError> {
         Ok(None)
     }
@@ -145,7 +145,7 @@ pub trait Schedule: Serialize + DeserializeOwned + Send + 'static {
     ///
     /// # Errors
     ///
-    /// An entry of the wrong type.
+    /// Fails if an entry of the wrong type.
     fn load(&mut self, _state: &mut Self::State, saved: &Dict) -> Result<(), String> {
         typed::update(self, saved)
     }

@@ -465,7 +465,7 @@ fn stepping_schedulers() {
     );
     assert_eq!(
         message(ReduceLROnPlateau::new().step(sgd.as_mut(), None)),
-        "ReduceLROnPlateau needs the value it watches at every step; name a logged value with .monitor(\"val_loss\")"
+        "ReduceLROnPlateau needs the value it monitors at every step; name a logged value with .monitor(\"val_loss\")"
     );
     let mut one_cycle = OneCycleLR::new(0.1, 1);
     one_cycle.attach(sgd.as_mut()).unwrap();

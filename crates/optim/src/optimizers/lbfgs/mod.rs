@@ -81,11 +81,12 @@ impl LBFGS {
         LBFGS { groups: params.into_param_groups(), options: LbfgsOptions::default() }
     }
 
-    /// The optimizer, for a loop of one's own.
+    /// The optimizer, for a custom training loop.
     ///
     /// # Errors
     ///
-    /// There is no parameter or more than one group, a parameter cannot be optimized, or an option is out of range.
+    /// Fails if there is no parameter or more than one group, a parameter cannot be optimized, or an option is out of
+    /// range.
     pub fn build(mut self) -> Result<Box<dyn Optimizer>, OptimError> {
         if self.groups.len() > 1 {
             return Err(OptimError::SingleGroupOnly { optimizer: NAME, groups: self.groups.len() });
