@@ -1,4 +1,4 @@
-//! [`LambdaCallback`]: a callback made of closures.
+//! [`LambdaCallback`]: a callback defined by closures.
 
 use std::any::Any;
 
@@ -18,7 +18,7 @@ macro_rules! hook_type {
 
 macro_rules! lambda_callback {
     ($($(#[$doc:meta])* $hook:ident($($name:ident: $arg:ty),*);)*) => {
-        /// A callback made of closures, one per hook.
+        /// A callback defined by closures, one per hook.
         ///
         /// ```
         /// use fulgurite::callbacks::LambdaCallback;

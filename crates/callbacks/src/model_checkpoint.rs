@@ -39,16 +39,16 @@ const INTERRUPTED: &str = "interrupted.ckpt";
 ///
 /// - the last update of a run is always saved: when the last save of a run with the default triggers and no monitor was
 ///   made before its last optimizer step (validation within epochs, or every few epochs), one more is made at the end;
-///   and with [`SaveLast::Copy`], `last.ckpt` holds the weights the run ended with;
+///   and with [`SaveLast::Copy`], `last.ckpt` contains the final weights of the run;
 /// - a step or time trigger that falls on a batch after which validation runs waits for it, so that the monitored value
 ///   is never that of an earlier validation (`save_on_train_epoch_end(true)` turns that off), and a save that waits for
 ///   a value is made as soon as there is one;
 /// - a step or time trigger never saves within an accumulation window, whose gradients would be lost;
 /// - when fewer checkpoints are kept than in the run resumed from, those too many are removed;
-/// - a save that fails is as if it had not been asked for: nothing is removed, and the ranking is what it was.
+/// - a save that fails is as if it had not been requested: nothing is removed, and the ranking is what it was.
 ///   [`on_save_error`](ModelCheckpoint::on_save_error) says whether the run continues;
-/// - of a resumed run's ranking, what is no longer there is forgotten, and so is what does not lie in the folder, is no
-///   checkpoint or is another run's: it is neither overwritten nor removed;
+/// - in the ranking of a resumed run, files that no longer exist are dropped, and so are files that are not in the
+/// folder,   are not checkpoints or belong to another run: these are neither overwritten nor removed;
 /// - what a run wrote after the checkpoint it is resumed from counts as its own: it keeps its place in the ranking, and
 ///   what
 ///   is written from then on replaces it.

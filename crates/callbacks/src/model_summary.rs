@@ -40,8 +40,8 @@ pub use summary::{LayerSummary, Summary};
 /// ```
 ///
 /// Modules are what the dotted names of the [`VarStore`](fulgurite_torch::tch::nn::VarStore) say, in the order they
-/// were made; those without parameters and buffers, such as activations, are not known to it. Parameters that are one
-/// tensor under several names count once in the totals. A module none of whose parameters requires a gradient is
+/// were created; those without parameters and buffers, such as activations, are not known to it. Parameters that are
+/// one tensor under several names count once in the totals. A module none of whose parameters requires a gradient is
 /// `frozen`.
 ///
 /// FLOPs and sizes are those of one [`example_forward`](fulgurite_engine::LightningModule::example_forward), in
@@ -122,7 +122,7 @@ impl ModelSummary {
     ///
     /// # Errors
     ///
-    /// If `example_forward` fails.
+    /// Fails if `example_forward` fails.
     pub fn of(&self, module: &mut dyn ModuleView) -> Result<Summary> {
         let ops = example_ops(module)?;
         Ok(layers::summarize(module.vars(), ops.as_deref(), self.options.max_depth))

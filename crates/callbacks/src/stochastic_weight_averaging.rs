@@ -15,7 +15,7 @@ use super::averaged_model::{AveragedModel, Averaging, Buffers, device};
 
 const NAME: &str = "StochasticWeightAveraging";
 
-/// Trains the last epochs at a learning rate of its own, and averages the weights that each of them begins with:
+/// Trains the last epochs at a separate learning rate, and averages the weights at the start of each of them:
 /// [stochastic weight averaging](https://arxiv.org/abs/1803.05407), like Lightning's callback of the same name.
 ///
 /// From `swa_epoch_start` on, the module's scheduler is replaced by one that anneals to `swa_lrs` and stays there. At
@@ -26,7 +26,7 @@ const NAME: &str = "StochasticWeightAveraging";
 ///
 /// Differences from Lightning: the extra epoch changes no weight, where Lightning's ends in one more step with the last
 /// gradients unless validation dropped them; loaders need not know their length; batch norms that `training_step`
-/// leaves alone keep their statistics; and a run can be resumed within any epoch.
+/// does not use keep their statistics; and a run can be resumed within any epoch.
 ///
 /// ```
 /// use fulgurite::prelude::*;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// Names are those of [`Throughput`] after the stage: `train/device/samples_per_sec`, `validate/time`. Totals are
 /// written at every logging interval, rates once `window_size` batches were seen. The clock of training stands still
-/// during validation. To measure what was computed and not what was asked for, it waits for a GPU after every batch.
+/// during validation. To measure what was computed and not what was requested, it waits for a GPU after every batch.
 ///
 /// Samples are counted as `Batch::size` does, which each process takes to be the same for
 /// all. FLOPs are counted if [`flops_per_batch`](ThroughputMonitorOptions::flops_per_batch) is set here, or the

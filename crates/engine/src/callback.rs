@@ -14,7 +14,7 @@ use crate::module_view::ModuleView;
 use crate::stage::TrainerFn;
 use crate::state::TrainerState;
 
-/// A callback that the trainer adds by default, unless another callback replaces it.
+/// A callback that the trainer adds by default, unless another one replaces it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DefaultCallback {
@@ -22,11 +22,11 @@ pub enum DefaultCallback {
     ProgressBar,
     /// The summary of the model (`enable_model_summary`).
     ModelSummary,
-    /// The time limit (`max_time`). A run that has one needs no other limit.
+    /// The time limit (`max_time`), which is sufficient as the only limit of a run.
     Timer,
 }
 
-/// The class of a callback: a Rust type, and a name where one type stands for several classes.
+/// The class of a callback: a Rust type, and a name if one type represents several classes.
 ///
 /// ```
 /// use fulgurite::CallbackIdentity;
@@ -48,7 +48,7 @@ impl CallbackIdentity {
         CallbackIdentity { rust_type: TypeId::of::<C>(), class: None }
     }
 
-    /// One of the classes that the type stands for.
+    /// One of the classes that the type represents.
     #[must_use]
     pub fn class(self, name: impl Into<String>) -> CallbackIdentity {
         CallbackIdentity { class: Some(name.into()), ..self }
@@ -94,7 +94,7 @@ macro_rules! eval_batch_end_hooks {
     };
 }
 
-/// Something that watches a run, and may step in. Every hook has a default; a callback is told of a moment before the
+/// Observes a run, and may change it. Every hook has a default; the hooks of callbacks are called before the
 /// module is.
 ///
 /// ```
@@ -117,7 +117,7 @@ macro_rules! eval_batch_end_hooks {
 #[expect(unused_variables, reason = "the defaults of hooks do nothing with their arguments")]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `Callback`",
-    note = "write `impl Callback for {Self} {{ ... }}` with the hooks it cares about; all have defaults"
+    note = "write `impl Callback for {Self} {{ ... }}` with the hooks it needs; all have defaults"
 )]
 pub trait Callback: Any + Send {
     /// The [`Checkpointer`], if the callback writes checkpoints. Such a callback is called after all others, and
@@ -138,15 +138,15 @@ pub trait Callback: Any + Send {
         false
     }
 
-    /// Its class, by which the module's callbacks take the place of those of the trainer: the Rust type by default. A type
-    /// that stands for several classes, such as those of another language, tells them apart with
+    /// Its class, by which the module's callbacks replace those of the trainer: the Rust type by default. A type
+    /// that represents several classes, such as those of another language, distinguishes them with
     /// [`CallbackIdentity::class`].
     fn identity(&self) -> CallbackIdentity {
         CallbackIdentity::of::<Self>()
     }
 
     /// The key of its state in checkpoints: unlike that of every other callback with state. The type's name by default;
-    /// callbacks that can be there twice append what tells them apart.
+    /// callbacks that can be added twice append what distinguishes them.
     fn state_key(&self) -> String {
         fulgurite_torch::short_type_name::<Self>().to_owned()
     }

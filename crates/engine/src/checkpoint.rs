@@ -93,7 +93,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let wrong = |problem: String| Error::Checkpoint { path: path.into(), problem };
         self.wait_for_saves()?;
         let Value::Dict(mut checkpoint) = self.engine.state.load_checkpoint(path)? else {
-            return Err(wrong("holds no dict, so it is not a Lightning checkpoint".into()));
+            return Err(wrong("does not contain a dict, so it is not a Lightning checkpoint".into()));
         };
         if self.engine.state.position.is_fit() {
             self.engine.state.saves.set_run_id(Outline(&checkpoint).run_id().map(str::to_owned));
@@ -121,7 +121,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             Ok(data.load_state_dict(saved.entries).map_err(|error| error.to_string()))
         });
         let refused = loaded.map_err(text).flatten();
-        refused.map_err(|error| format!("has a state that {} refuses: {error}", data.name()))?;
+        refused.map_err(|error| format!("has a state that {} rejects: {error}", data.name()))?;
         saved.compare(&data.state_dict().map_err(text)?).map_err(|error| format!("cannot be loaded: {error}"))
     }
 
@@ -155,7 +155,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             let absent = absent.join(", ");
             self.engine
                 .state
-                .warn(&format!("the checkpoint holds state of callbacks that this run does not have: {absent}"));
+                .warn(&format!("the checkpoint contains state of callbacks that this run does not have: {absent}"));
         }
         Ok(())
     }
@@ -166,7 +166,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let wrong = |problem: String| Error::Checkpoint { path: path.into(), problem };
         let unusable = |problem: String| wrong(format!("cannot be resumed from: {problem}"));
         let incomplete =
-            |error| wrong(format!("cannot be resumed from, because {error}; it was saved with weights alone"));
+            |error| wrong(format!("cannot be resumed from, because {error}; it was saved with weights_only"));
         let saved = missing.reader(checkpoint);
         checkpoint.require("optimizer_states").map_err(incomplete)?;
         checkpoint.require("lr_schedulers").map_err(incomplete)?;
@@ -242,7 +242,7 @@ impl TrainerState {
         let evaluated = validation.before().map_or(validation.evaluated(), |before| &before.evaluated);
         let evaluated: Vec<Value> = evaluated.iter().map(|&count| count.into()).collect();
         let window = self.fit.epoch.optimization.window();
-        // Of a stop that is granted, whoever asked for it tells when the run is resumed.
+        // An accepted stop request is restored by its requester when the run is resumed.
         let stop = self.requests.stop_reason().filter(|_| !self.can_stop_early()).map(str::to_owned);
         let callback_metrics = self.metrics.callback_state()?;
         let run_id = self.id_of_run()?;
@@ -295,7 +295,7 @@ impl TrainerState {
             ));
         }
         self.warn(&format!(
-            "the checkpoint was written by {before} process(es), and this run has {now}: the next epoch begins with new random numbers, and batches of {now} instead of {before} processes"
+            "the checkpoint was written by {before} process(es), and this run has {now}: the next epoch starts with new random numbers, and batches of {now} instead of {before} processes"
         ));
         Ok(None)
     }
@@ -321,7 +321,7 @@ impl TrainerState {
             let restored = RngState::from_value(rng).and_then(|state| state.restore());
             restored.map_err(|error| format!("entry `{}`: {error}", of_rank.name("rng")))?;
         }
-        // Most loaders have no state, and then there is none.
+        // Most loaders have no state.
         let of_loader = of_rank.entries.get("loader").and_then(Value::as_dict);
         self.training_data.set_saved_loader(of_loader.cloned());
         if let Some(metrics) = of_rank.list("metrics")? {

@@ -38,7 +38,7 @@ pub trait Checkpointer {
     /// The candidate files for `ckpt_path("last")`. Called before [`setup`](crate::Callback::setup).
     fn last_checkpoints(&self, trainer: &mut TrainerState) -> Vec<PathBuf>;
 
-    /// Whether a fit that is given no `ckpt_path` resumes from the furthest of these: what a crash left.
+    /// Whether a fit without `ckpt_path` resumes from the one with the most progress, such as after a crash.
     fn resumes_by_itself(&self) -> bool {
         false
     }

@@ -39,7 +39,7 @@ impl Engine {
         configuration: &Configuration,
     ) -> Result<Option<PathBuf>, Error> {
         let Some(ckpt_path) = ckpt_path else { return self.default_checkpoint() };
-        let wrong = |problem: &str| Err(Error::Config(format!("ckpt_path={ckpt_path:?} was asked for, and {problem}")));
+        let wrong = |problem: &str| Err(Error::Config(format!("ckpt_path={ckpt_path:?} was requested, but {problem}")));
         let path = match ckpt_path.as_str() {
             "best" if self.state.config.fast_dev_run > 0 => {
                 return wrong("fast_dev_run writes no checkpoints; give a path, or leave ckpt_path out");
@@ -53,7 +53,7 @@ impl Engine {
             "last" => {
                 let last = self.last_checkpoints(|_| true)?;
                 if last.is_empty() {
-                    self.state.warn("ckpt_path=\"last\" was asked for, and there is no last checkpoint, so this is a fresh start; `ModelCheckpoint::save_last` writes one");
+                    self.state.warn("ckpt_path=\"last\" was requested, but there is no last checkpoint, so this is a fresh start; `ModelCheckpoint::save_last` writes one");
                 }
                 return self.choose_path(last);
             }
@@ -70,7 +70,7 @@ impl Engine {
                 let all = if rehearsal { Vec::new() } else { self.own_checkpoints()? };
                 let nothing =
                     if all.is_empty() { "there is no checkpoint yet" } else { "there is no checkpoint to resume from" };
-                return self.go_on_or_start(all, Some(configuration), nothing);
+                return self.resume_or_start(all, Some(configuration), nothing);
             }
             registry if registry == "registry" || registry.starts_with("registry:") => {
                 return wrong("there is no model registry here; download the file, and give its path");
@@ -79,19 +79,19 @@ impl Engine {
                 let depth = DEPTH_OF_RUNS + self.depth_of_names().max(DEPTH_OF_NAMES);
                 let files = self.state.fabric.checkpoint_io().list_below(Path::new(folder), depth)?;
                 let files = files.into_iter().filter(|file| self.names_checkpoint(&file.path)).collect();
-                return self.go_on_or_start(files, None, &format!("there is no checkpoint in {folder}"));
+                return self.resume_or_start(files, None, &format!("there is no checkpoint in {folder}"));
             }
             path => PathBuf::from(path),
         };
         if !self.state.fabric.checkpoint_io().exists(&path)? {
-            let problem = "there is no such file; check the path, or leave ckpt_path out to start afresh".into();
+            let problem = "there is no such file; check the path, or leave ckpt_path out to start from scratch".into();
             return Err(Error::Checkpoint { path, problem });
         }
         Ok(Some(path))
     }
 
-    /// Where a fit starts that was given no checkpoint: where the scheduler's last run of the job was, or from what an
-    /// error left, if a callback is there for that.
+    /// The checkpoint of a fit without `ckpt_path`: that of the previous run of the scheduler's job, or one written on
+    /// an error, if a callback does that.
     fn default_checkpoint(&mut self) -> Result<Option<PathBuf>, Error> {
         if self.state.entry_point() != TrainerFn::Fit || self.state.config.fast_dev_run > 0 {
             return Ok(None);
@@ -117,7 +117,7 @@ impl Engine {
     fn best_checkpoint(&self) -> Option<PathBuf> {
         let best: Vec<&Path> = self.checkpointers().filter_map(|checkpointer| checkpointer.best_model_path()).collect();
         if best.len() > 1 {
-            self.state.warn("ckpt_path=\"best\" was asked for, and several callbacks have a best checkpoint: that of the first is taken");
+            self.state.warn("ckpt_path=\"best\" was requested, but several callbacks have a best checkpoint: that of the first is used");
         }
         best.first().map(|path| path.to_path_buf())
     }
@@ -177,8 +177,8 @@ impl Engine {
         Ok(self.state.choose(candidates, Wanted::default())?.map(|chosen| chosen.path))
     }
 
-    /// The furthest that is whole and that this entry point can begin with, of a `configuration` where one is given;
-    /// and the loggers continue in the folders of the run that wrote it.
+    /// The intact checkpoint with the most progress that this entry point can start from, of `configuration` if given.
+    /// The loggers continue in the folders of the run that wrote it.
     fn go_on(
         &mut self,
         files: Vec<StoredFile>,
@@ -195,7 +195,7 @@ impl Engine {
         Ok(Some(chosen.path))
     }
 
-    fn go_on_or_start(
+    fn resume_or_start(
         &mut self,
         files: Vec<StoredFile>,
         configuration: Option<&Configuration>,
@@ -210,7 +210,7 @@ impl Engine {
 }
 
 impl Configuration {
-    /// Of a run of `module` on `data`.
+    /// The configuration of a run of `module` on `data`.
     pub(crate) fn of<M: LightningModule>(
         state: &TrainerState,
         module: &M,
@@ -236,7 +236,10 @@ impl TrainerState {
         Err(match (error, whole) {
             (FabricError::Checkpoint { path, message }, Some(whole)) => Error::Checkpoint {
                 path,
-                problem: format!("{message}; the furthest whole checkpoint beside it is {}", whole.display()),
+                problem: format!(
+                    "{message}; the intact checkpoint with the most progress beside it is {}",
+                    whole.display()
+                ),
             },
             (error, _) => error.into(),
         })

@@ -32,7 +32,7 @@ impl<'a, M> OptimizerClosure<'a, M> {
     ///
     /// # Errors
     ///
-    /// If a hook or the optimizer step fails.
+    /// Fails if a hook or the optimizer step fails.
     pub fn step(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<()> {
         if self.engine.state.fabric.precision().evaluates_first() || !optimizer.needs_closure() {
             let _loss = self.evaluate(module, optimizer)?;
@@ -55,7 +55,7 @@ impl<'a, M> OptimizerClosure<'a, M> {
     ///
     /// # Errors
     ///
-    /// If a hook fails.
+    /// Fails if a hook fails.
     pub fn evaluate(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<Tensor, Error> {
         (self.evaluate)(self.engine, module, optimizer)
     }

@@ -40,7 +40,7 @@ pub trait Configurable: Sized {
     ///
     /// # Errors
     ///
-    /// If an option or a combination of options is invalid; the message says what to write instead.
+    /// Fails if an option or a combination of options is invalid; the message says what to write instead.
     fn from_options(options: Self::Options) -> Result<Self, Error>;
 }
 
@@ -104,25 +104,25 @@ pub enum Deterministic {
 #[setters(strip_option)]
 #[non_exhaustive]
 pub struct TrainerConfig {
-    /// Epochs to train at most; -1 for no limit. Without any limit at all it is 1000.
+    /// The maximum number of epochs; -1 for no limit. 1000 if the run has no other limit.
     ///
     /// In Rust, no limit is [`Maximum::Unlimited`].
     #[setters(into)]
     pub max_epochs: Option<Maximum>,
-    /// Epochs to train before anything may stop the run.
+    /// The minimum number of epochs before a stop request is honoured.
     pub min_epochs: Option<u64>,
-    /// Optimizer steps to train at most; -1 for no limit.
+    /// The maximum number of optimizer steps; -1 for no limit.
     ///
     /// In Rust, no limit is [`Maximum::Unlimited`].
     #[setters(into)]
     pub max_steps: Maximum,
-    /// Optimizer steps to train before anything may stop the run.
+    /// The minimum number of optimizer steps before a stop request is honoured.
     pub min_steps: Option<u64>,
-    /// Time to train at most, checked after every batch; `DD:HH:MM:SS` in text.
+    /// The maximum training time, checked after every batch; `DD:HH:MM:SS` in text.
     #[serde(with = "spelling::optional_time")]
     #[schemars(with = "Option<String>")]
     pub max_time: Option<Duration>,
-    /// Time for checkpoint and teardown after SIGTERM, after which the process is ended; without limit by default.
+    /// Time for checkpoint and teardown after SIGTERM, after which the process is killed; without limit by default.
     #[serde(with = "spelling::optional_time")]
     #[schemars(with = "Option<String>")]
     pub termination_grace_period: Option<Duration>,
@@ -138,11 +138,11 @@ pub struct TrainerConfig {
     /// Prediction batches per loader.
     #[setters(into)]
     pub limit_predict_batches: Limit,
-    /// Run this many batches of everything once, without logger or checkpoint, to find mistakes; 0 is off.
+    /// Run this many batches of each stage once, without logger or checkpoint, to find bugs; 0 is off.
     #[serde(with = "spelling::count_or_bool")]
     #[schemars(with = "spelling::CountOrBool")]
     pub fast_dev_run: u64,
-    /// Train and validate on this few batches, unshuffled, to see whether the model can learn at all; 0 is off.
+    /// Train and validate on this number of batches, unshuffled, to check that the model can overfit; 0 is off.
     #[setters(into)]
     pub overfit_batches: Limit,
     /// When validation runs within an epoch: every fraction of it, every number of batches, or after a time.
@@ -170,7 +170,7 @@ pub struct TrainerConfig {
     pub gradient_clip_algorithm: GradientClipAlgorithm,
     /// Whether operations without a deterministic implementation are allowed.
     pub deterministic: Deterministic,
-    /// Let cuDNN benchmark its convolution algorithms. `None` leaves the setting unchanged, or disables it if
+    /// Whether cuDNN benchmarks its convolution algorithms. `None` leaves the setting unchanged, or disables it if
     /// `deterministic` is on.
     pub benchmark: Option<bool>,
     /// Find the operation that produced the first NaN in the forward or backward pass, or an infinite loss; slow.
@@ -267,18 +267,18 @@ impl TrainerConfig {
     ///
     /// # Errors
     ///
-    /// For the first invalid argument or combination of arguments; the message says what to write instead.
+    /// Fails for the first invalid argument or combination of arguments; the message says what to write instead.
     pub fn validate(&self) -> Result<(), Error> {
         let wrong = |message: String| Err(Error::Config(message));
         if let (Some(min), Some(Maximum::Of(max))) = (self.min_epochs, self.max_epochs)
             && min > max
         {
-            return wrong(format!("min_epochs={min} is above max_epochs={max}; lower the one or raise the other"));
+            return wrong(format!("min_epochs={min} is above max_epochs={max}; lower min_epochs or raise max_epochs"));
         }
         if let (Some(min), Maximum::Of(max)) = (self.min_steps, self.max_steps)
             && min > max
         {
-            return wrong(format!("min_steps={min} is above max_steps={max}; lower the one or raise the other"));
+            return wrong(format!("min_steps={min} is above max_steps={max}; lower min_steps or raise max_steps"));
         }
         for (name, limit) in [
             ("limit_train_batches", self.limit_train_batches),
@@ -308,17 +308,17 @@ impl TrainerConfig {
             }
             ValCheckInterval::Batches(0) => {
                 return wrong(
-                    "val_check_interval=0 never comes; to turn validation off set limit_val_batches to 0".into(),
+                    "val_check_interval=0 never validates; to turn validation off set limit_val_batches to 0".into(),
                 );
             }
             ValCheckInterval::Time(interval) if interval.is_zero() => {
-                return wrong("val_check_interval of no time at all; write a time above zero".into());
+                return wrong("val_check_interval is a time of zero; write a time above zero".into());
             }
             _ => {}
         }
         if self.check_val_every_n_epoch == Some(0) {
             return wrong(
-                "check_val_every_n_epoch=0 never comes; to turn validation off set limit_val_batches to 0".into(),
+                "check_val_every_n_epoch=0 never validates; to turn validation off set limit_val_batches to 0".into(),
             );
         }
         if self.default_root_dir.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
@@ -346,7 +346,7 @@ impl TrainerConfig {
             ];
             if let Some((name, _)) = contradictions.iter().find(|(_, on)| *on) {
                 return wrong(format!(
-                    "barebones=true measures the bare loop, and {name} was turned on; leave one of them out"
+                    "barebones=true measures the bare loop, but {name} is on; leave one of them out"
                 ));
             }
         }
@@ -394,7 +394,7 @@ impl Limit {
     ///
     /// # Errors
     ///
-    /// If it is a fraction and the length is unknown, or a positive fraction that rounds down to no batches.
+    /// Fails if it is a fraction and the length is unknown, or a positive fraction that rounds down to no batches.
     pub(crate) fn apply(self, name: &str, len: Option<usize>) -> Result<Option<usize>, Error> {
         match (self, len) {
             (Limit::Batches(n), len) => {

@@ -64,7 +64,7 @@ pub trait LightningDataModule: Send {
     /// The batch type of its loaders.
     type Batch: Batch;
 
-    /// Downloads and prepares data, once per node. What is assigned here is not seen by other processes.
+    /// Downloads and prepares data, once per node. State that is set here is not visible to other processes.
     fn prepare_data(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
@@ -94,7 +94,7 @@ pub trait LightningDataModule: Send {
         not_implemented("predict_dataloader")
     }
 
-    /// Called in every process when an entry point ends, however it ends.
+    /// Called in every process when an entry point ends, also after an error.
     fn teardown(&mut self, trainer: &mut TrainerState, stage: TrainerFn) -> Result<()> {
         Ok(())
     }
@@ -124,14 +124,14 @@ pub trait LightningDataModule: Send {
         Ok(false)
     }
 
-    /// Its name, under which a checkpoint keeps its state: the type's, by default.
+    /// Its name, the key of its state in checkpoints: that of the type by default.
     fn name(&self) -> &str {
         fulgurite_torch::short_type_name::<Self>()
     }
 }
 
-/// Data handed to an entry point. Made from `&mut` data modules, loaders, tuples of loaders, or `()` for the module's
-/// own loader methods. Where loaders are passed for training alone, or for validation alone, the others are still
+/// Data passed to an entry point. Converted from `&mut` data modules, loaders, tuples of loaders, or `()` for the
+/// module's own loader methods. If loaders are passed for training only, or for validation only, the others are still
 /// the module's own.
 pub struct Data<'a, B>(pub(crate) Source<'a, B>);
 
@@ -166,7 +166,7 @@ pub(crate) enum Source<'a, B> {
 
 impl<B> Source<'_, B> {
     /// Whether loaders were passed, for validation within fit (`of_fit_validation`) or for the entry point itself.
-    /// If not, they are asked for.
+    /// If not, they are requested.
     pub(crate) fn is_handed_over(&self, of_fit_validation: bool) -> bool {
         let Source::Loaders(first, val) = self else { return false };
         !matches!(if of_fit_validation { val } else { first }, Handed::Nothing)
@@ -177,14 +177,14 @@ impl<B> Source<'_, B> {
 pub(crate) enum Handed<B> {
     /// No loaders were passed: the module's are used.
     Nothing,
-    /// The loaders were not taken yet.
+    /// The loaders are available.
     Loaders(Loaders<B>),
     /// The run has taken the loaders.
     Taken,
 }
 
 impl<B> Handed<B> {
-    /// Gives the loaders to the run; `None` if they are there, or if an empty list was passed.
+    /// Passes the loaders to the run; `None` if that was done before, or if an empty list was passed.
     pub(crate) fn take(&mut self) -> Option<Loaders<B>> {
         match std::mem::replace(self, Handed::Taken) {
             Handed::Loaders(loaders) if !loaders.0.is_empty() => Some(loaders),
@@ -193,8 +193,8 @@ impl<B> Handed<B> {
     }
 }
 
-/// Types that an entry point accepts as data. `K` is inferred: it tells the implementation for every [`Loader`] from the
-/// others.
+/// Types that an entry point accepts as data. `K` is inferred: it distinguishes the implementation for every [`Loader`]
+/// from the others.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not data for batches of `{B}`",
     note = "pass `&mut` a `LightningDataModule`, a `Loader` such as a `DataLoader`, `(train, val)` loaders, `Loaders`, `Data::val` of validation loaders alone, or `()` for the module's own loader methods; the loader's batch must be the module's `Batch`"
@@ -204,7 +204,7 @@ pub trait IntoData<'a, B, K = ()> {
     fn into_data(self) -> Data<'a, B>;
 }
 
-/// Of [`IntoData`]: the value is a loader.
+/// Marker for [`IntoData`]: the value is a loader.
 #[derive(Debug)]
 pub enum OneLoader {}
 

@@ -19,12 +19,12 @@ use crate::state::SaveRequest;
 use crate::tuner::{BatchSizeFinderOptions, LearningRateFinderOptions, LrFind};
 
 impl Engine {
-    /// Starts the processes of the run, where the arguments ask for several and nobody has started them; every entry
+    /// Starts the processes of the run, if the arguments specify several and they are not started yet; every entry
     /// point does so first. See [`Fabric::launch`](fulgurite_fabric::Fabric::launch).
     ///
     /// # Errors
     ///
-    /// If the processes cannot be started.
+    /// Fails if the processes cannot be started.
     pub fn launch(&mut self) -> Result<(), Error> {
         Ok(self.state.fabric.launch()?)
     }
@@ -33,7 +33,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// If the arguments, data or module are invalid, or a hook fails. Teardown has run by then.
+    /// Fails if the arguments, data or module are invalid, or a hook fails. Teardown has run by then.
     pub fn fit<'a, M: LightningModule, K>(
         &mut self,
         module: &mut M,
@@ -63,7 +63,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// As for [`fit`](Engine::fit).
+    /// Fails as [`fit`](Engine::fit) does.
     pub fn evaluate<'a, M: LightningModule, K>(
         &mut self,
         entry: TrainerFn,
@@ -84,11 +84,11 @@ impl Engine {
         })
     }
 
-    /// The predictions of `module`, per loader and batch, on the CPU; none unless they are to be kept.
+    /// The predictions of `module`, per loader and batch, on the CPU; empty if they are not kept.
     ///
     /// # Errors
     ///
-    /// As for [`fit`](Engine::fit).
+    /// Fails as [`fit`](Engine::fit) does.
     pub fn predict<'a, M: LightningModule, K>(
         &mut self,
         module: &mut M,
@@ -103,12 +103,12 @@ impl Engine {
         })
     }
 
-    /// The learning-rate range test, as an entry point of its own.
+    /// The learning-rate range test, as a separate entry point.
     ///
     /// # Errors
     ///
-    /// If options are invalid, the module does not have exactly one optimizer, the hyper-parameter does not exist, or a
-    /// step fails in a trial.
+    /// Fails if options are invalid, the module does not have exactly one optimizer, the hyper-parameter does not
+    /// exist, or a step fails in a trial.
     pub fn lr_find<'a, M: LightningModule, K>(
         &mut self,
         module: &mut M,
@@ -119,12 +119,12 @@ impl Engine {
         self.enter(TrainerFn::Fit, module, data.into_data().0, ckpt_path, |run| run.lr_find(options, true))
     }
 
-    /// The search for a batch size for the steps of `entry`, as an entry point of its own.
+    /// The search for a batch size for the steps of `entry`, as a separate entry point.
     ///
     /// # Errors
     ///
-    /// If options are invalid, loaders were passed directly, the hyper-parameter does not exist, or a step fails in a
-    /// trial for another reason than memory.
+    /// Fails if options are invalid, loaders were passed directly, the hyper-parameter does not exist, or a step fails
+    /// in a trial for another reason than memory.
     pub fn scale_batch_size<'a, M: LightningModule, K>(
         &mut self,
         entry: TrainerFn,
@@ -136,12 +136,12 @@ impl Engine {
         self.enter(entry, module, data.into_data().0, ckpt_path, |run| run.scale_batch_size(options))
     }
 
-    /// Writes a checkpoint of `module` and of what the trainer knows; with `weights_only` without optimizers,
-    /// schedulers and callbacks. The state of a data module is not in it.
+    /// Writes a checkpoint of `module` and the trainer's state; with `weights_only` without optimizers,
+    /// schedulers and callbacks. It does not contain the state of a data module.
     ///
     /// # Errors
     ///
-    /// If the file cannot be written, or a hook of the module or a callback fails.
+    /// Fails if the file cannot be written, or a hook of the module or a callback fails.
     pub fn save_checkpoint<M: LightningModule>(
         &mut self,
         module: &mut M,
@@ -155,7 +155,7 @@ impl Engine {
         run.wait_for_saves()
     }
 
-    /// The frame of every entry point: set-up, the run itself, teardown.
+    /// The common part of every entry point: set-up, the run itself, teardown.
     fn enter<M: LightningModule, T>(
         &mut self,
         entry: TrainerFn,

@@ -1,6 +1,6 @@
 //! Defaults of the trainer's arguments from the environment: `PL_TRAINER_MAX_EPOCHS=3`.
 
-use fulgurite_fabric::ended::{self, Place};
+use fulgurite_fabric::removed::{self, Place};
 use serde_json::{Map, Value};
 
 use crate::config::TrainerConfig;
@@ -23,7 +23,7 @@ impl TrainerConfig {
     ///
     /// # Errors
     ///
-    /// If the value of a variable is not valid for its argument.
+    /// Fails if the value of a variable is not valid for its argument.
     pub fn from_env() -> Result<TrainerConfig, Error> {
         Ok(Environment::of(variables())?.config)
     }
@@ -38,8 +38,8 @@ pub fn variables() -> impl Iterator<Item = (String, String)> {
 }
 
 /// The replacement of a removed Lightning argument that a variable refers to.
-pub fn fate(variable: &str) -> Option<&'static str> {
-    ended::fate(Place::Argument, variable.strip_prefix(PREFIX)?)
+pub fn removed_hint(variable: &str) -> Option<&'static str> {
+    removed::hint(Place::Argument, variable.strip_prefix(PREFIX)?)
 }
 
 impl Environment {
@@ -47,7 +47,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// If the value of a variable is not valid for its argument.
+    /// Fails if the value of a variable is not valid for its argument.
     pub fn of(variables: impl Iterator<Item = (String, String)>) -> Result<Environment, Error> {
         let known = serde_json::to_value(TrainerConfig::default()).unwrap_or_default();
         let mut arguments = Map::new();
@@ -82,7 +82,7 @@ impl Environment {
     }
 }
 
-/// What to write instead, after the reason if it is the argument's own and not a type's.
+/// What to write instead, preceded by the reason if it comes from the argument and not from its type.
 fn advice_of(error: &str, default: Option<&Value>) -> String {
     let is_of_type = ["invalid ", "unknown variant", "data did not match"].iter().any(|start| error.starts_with(start));
     match default.filter(|default| !default.is_null()) {

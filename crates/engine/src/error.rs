@@ -16,7 +16,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The result of user code: the steps and hooks of modules, and the hooks of callbacks.
 pub type Result<T, E = BoxError> = std::result::Result<T, E>;
 
-/// Why a run could not start, or had to end.
+/// An error that prevented or ended a run.
 ///
 /// An error returned by a user's hook is available unchanged as the [`source`](std::error::Error::source).
 #[derive(thiserror::Error)]
@@ -42,9 +42,9 @@ pub enum Error {
         owner: String,
         /// The hook.
         hook: Hook,
-        /// The epoch, 0-based, when there was one.
+        /// The epoch, 0-based, if any.
         epoch: Option<u64>,
-        /// The batch of the epoch, 0-based, when there was one.
+        /// The batch of the epoch, 0-based, if any.
         batch_idx: Option<usize>,
         /// The error it returned.
         source: BoxError,
@@ -56,9 +56,9 @@ pub enum Error {
         owner: String,
         /// The hook.
         hook: Hook,
-        /// The epoch, 0-based, when there was one.
+        /// The epoch, 0-based, if any.
         epoch: Option<u64>,
-        /// The batch of the epoch, 0-based, when there was one.
+        /// The batch of the epoch, 0-based, if any.
         batch_idx: Option<usize>,
         /// The panic message.
         message: String,
@@ -111,7 +111,8 @@ pub enum Error {
         /// What is wrong, and what to do instead.
         problem: String,
     },
-    /// Ctrl-C ended an evaluation or a prediction, which have no partial result. (`fit` returns `Outcome::Interrupted`.)
+    /// Ctrl-C interrupted an evaluation or a prediction, which have no partial result. (`fit` returns
+    /// `Outcome::Interrupted`.)
     #[error("interrupted by Ctrl-C")]
     Interrupted,
     /// A signal such as SIGTERM ended an evaluation or a prediction. (`fit` returns `Outcome::Terminated`.)
@@ -142,7 +143,7 @@ pub enum Error {
     Torch(#[from] TorchError),
 }
 
-/// The error returned by the default of an optional method, which tells the trainer that the method is not implemented.
+/// The error returned by the default of an optional method, which indicates that the method is not implemented.
 /// Not visible to user code.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not implemented")]
@@ -161,7 +162,7 @@ pub fn not_implemented<T>(method: &'static str) -> Result<T> {
 /// The number of training batches was requested before the training loader was available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the number of training batches is not known yet; return this error from `configure_optimizers`, which is then called again, or ask from `on_train_start` on"
+    "the number of training batches is not known yet; return this error from `configure_optimizers`, which is then called again, or call it from `on_train_start` on"
 )]
 pub struct TrainDataNeeded;
 

@@ -51,7 +51,7 @@ pub enum Logging {
 }
 
 hooks! {
-    /// Hyper-parameters are asked for.
+    /// Hyper-parameters are requested.
     Hparams = "hparams" => Forbidden,
     /// A module is switched between training and evaluation.
     Train = "train" => Forbidden,
@@ -61,19 +61,19 @@ hooks! {
     PrepareData = "prepare_data" => Forbidden,
     /// In every process, at the start of an entry point.
     Setup = "setup" => Forbidden,
-    /// Build the model late.
+    /// Creation of the model's layers.
     ConfigureModel = "configure_model" => Forbidden,
     /// Optimizers and schedulers.
     ConfigureOptimizers = "configure_optimizers" => Forbidden,
     /// In every process, at the end of an entry point.
     Teardown = "teardown" => Forbidden,
-    /// The training loader is asked for.
+    /// The training loader is requested.
     TrainDataloader = "train_dataloader" => Forbidden,
-    /// The validation loaders are asked for.
+    /// The validation loaders are requested.
     ValDataloader = "val_dataloader" => Forbidden,
-    /// The test loaders are asked for.
+    /// The test loaders are requested.
     TestDataloader = "test_dataloader" => Forbidden,
-    /// The prediction loaders are asked for.
+    /// The prediction loaders are requested.
     PredictDataloader = "predict_dataloader" => Forbidden,
     /// Before a batch moves to the device.
     OnBeforeBatchTransfer = "on_before_batch_transfer" => Forbidden,
@@ -97,9 +97,9 @@ hooks! {
     OnTrainEpochStart = "on_train_epoch_start" => EpochOnly,
     /// Called at the end of a training epoch.
     OnTrainEpochEnd = "on_train_epoch_end" => EpochOnly,
-    /// A training batch begins.
+    /// Start of a training batch.
     OnTrainBatchStart = "on_train_batch_start" => Step,
-    /// A training batch ended.
+    /// End of a training batch.
     OnTrainBatchEnd = "on_train_batch_end" => Step,
     /// The loss of a batch.
     TrainingStep = "training_step" => Step,
@@ -135,9 +135,9 @@ hooks! {
     OnValidationEpochStart = "on_validation_epoch_start" => EpochOnly,
     /// End of the validation epoch.
     OnValidationEpochEnd = "on_validation_epoch_end" => EpochOnly,
-    /// A validation batch begins.
+    /// Start of a validation batch.
     OnValidationBatchStart = "on_validation_batch_start" => Epoch,
-    /// A validation batch ended.
+    /// End of a validation batch.
     OnValidationBatchEnd = "on_validation_batch_end" => Epoch,
     /// The metrics of a validation batch.
     ValidationStep = "validation_step" => Epoch,
@@ -153,9 +153,9 @@ hooks! {
     OnTestEpochStart = "on_test_epoch_start" => EpochOnly,
     /// End of the test epoch.
     OnTestEpochEnd = "on_test_epoch_end" => EpochOnly,
-    /// A test batch begins.
+    /// Start of a test batch.
     OnTestBatchStart = "on_test_batch_start" => Epoch,
-    /// A test batch ended.
+    /// End of a test batch.
     OnTestBatchEnd = "on_test_batch_end" => Epoch,
     /// The metrics of a test batch.
     TestStep = "test_step" => Epoch,
@@ -169,9 +169,9 @@ hooks! {
     OnPredictEpochStart = "on_predict_epoch_start" => Forbidden,
     /// End of the prediction epoch.
     OnPredictEpochEnd = "on_predict_epoch_end" => Forbidden,
-    /// A prediction batch begins.
+    /// Start of a prediction batch.
     OnPredictBatchStart = "on_predict_batch_start" => Forbidden,
-    /// A prediction batch ended.
+    /// End of a prediction batch.
     OnPredictBatchEnd = "on_predict_batch_end" => Forbidden,
     /// The predictions of a batch.
     PredictStep = "predict_step" => Forbidden,
@@ -179,9 +179,9 @@ hooks! {
     OnSaveCheckpoint = "on_save_checkpoint" => Forbidden,
     /// Called after a checkpoint was read.
     OnLoadCheckpoint = "on_load_checkpoint" => Forbidden,
-    /// State is gathered for a checkpoint.
+    /// The state is collected for a checkpoint.
     StateDict = "state_dict" => Forbidden,
-    /// State comes back from a checkpoint.
+    /// The state is restored from a checkpoint.
     LoadStateDict = "load_state_dict" => Forbidden,
     /// The tuner changes a hyper-parameter.
     SetHparam = "set_hparam" => Forbidden,

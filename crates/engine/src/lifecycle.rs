@@ -22,7 +22,7 @@ use crate::stage::TrainerFn;
 use crate::state::{Owner, Position, TrainerState};
 
 impl Engine {
-    /// Resets the state at the start of an entry point; what the last one logged is dropped.
+    /// Resets the state at the start of an entry point; values that the last one logged are dropped.
     pub(crate) fn prepare(&mut self, entry: TrainerFn) -> Result<(), Error> {
         let state = &mut self.state;
         state.position = Position::at_start_of(entry);
@@ -53,7 +53,7 @@ impl Engine {
         config.max_epochs.unwrap_or(Maximum::Unlimited)
     }
 
-    /// Adds the module's callbacks, which take the place of those of the same class, and puts all in order.
+    /// Adds the module's callbacks, which replace those of the same class, and sorts all.
     pub(crate) fn merge_callbacks(&mut self, more: Vec<Box<dyn Callback>>) -> Result<(), Error> {
         let replaced = |old: &dyn Callback| more.iter().any(|new| new.identity() == old.identity());
         let names: Vec<String> =
@@ -74,7 +74,7 @@ impl Engine {
                 && !(state_of(callback.as_ref())?.is_empty() && state_of(twin.as_ref())?.is_empty())
             {
                 return Err(Error::Config(format!(
-                    "two callbacks have the state key `{key}`, so a checkpoint could not tell them apart; give them different arguments, or implement `Callback::state_key`"
+                    "two callbacks have the state key `{key}`, so a checkpoint could not distinguish them; give them different arguments, or implement `Callback::state_key`"
                 )));
             }
         }
@@ -153,18 +153,18 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let stage = self.state().entry_point();
         let is_fit = stage == TrainerFn::Fit;
         let mut results = Vec::new();
-        // A step that panicked did not reset it.
+        // It is not reset by a step that panicked.
         self.state().fit.epoch.optimization.untoggle();
         if let Some(error) = error.filter(|error| error.signal().is_none()) {
             // The other processes may not have failed, and may be waiting for this one elsewhere.
             self.engine.state.fabric.abandon();
-            // Callbacks save what is unsaved, so they must know what failed.
+            // Callbacks save what is unsaved, so they need the error.
             results.push(self.attempt(Self::wait_for_saves));
             self.on_every_callback(Hook::OnException, &mut results, |c, t, m| c.on_exception(t, m, error));
             results.push(self.attempt(|run| run.data_hook(Hook::OnException, |data, t| data.on_exception(t, error))));
         }
         results.push(self.attempt(Self::wait_for_saves));
-        // The last values of steps stay known to callbacks.
+        // Callbacks can still read the last values of steps.
         results.push(self.attempt(|run| run.engine.state.metrics.refresh()));
         self.state().metrics.end_batches();
         self.engine.state.fabric.end_training();
@@ -195,7 +195,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         outcome.unwrap_or_else(|payload| Err(self.panic_error(payload.as_ref())))
     }
 
-    /// Calls a hook on every callback, whatever happens to the others, and writes the checkpoints they asked for.
+    /// Calls a hook on every callback, even if another one fails, and writes the checkpoints that they requested.
     fn on_every_callback(
         &mut self,
         hook: Hook,
@@ -250,7 +250,7 @@ impl Engine {
 }
 
 impl TrainerState {
-    /// Tells the profiler about the run it measures.
+    /// Describes the run to the profiler.
     pub(crate) fn start_profiler(&mut self) -> Result<(), Error> {
         if !self.profiling.is_on() {
             return Ok(());
@@ -261,7 +261,7 @@ impl TrainerState {
         self.profiling.setup(&ProfiledRun { entry_point, log_dir, rank, device })
     }
 
-    /// The entry point ended, also after an error: the profiler's report goes to its file, or to the console.
+    /// End of an entry point, also after an error: the profiler's report is written to its file, or to the console.
     fn report_profile(&mut self) -> Result<(), Error> {
         if let Some(report) = self.profiling.report()? {
             self.print(&report);

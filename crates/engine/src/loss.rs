@@ -36,7 +36,7 @@ impl Loss {
         self
     }
 
-    /// The loss, without its graph once the step is over; `None` when the batch was skipped.
+    /// The loss, detached after the step; `None` if the batch was skipped.
     pub fn loss(&self) -> Option<&Tensor> {
         self.loss.as_ref()
     }

@@ -31,11 +31,11 @@ pub enum BatchFlow {
 
 /// A model and its training logic: the parameters, the loss of a batch, and the optimizer that minimizes it.
 ///
-/// Two methods make a module that trains: [`vars`](Self::vars) and [`training_step`](Self::training_step), with
-/// [`configure_optimizers`](Self::configure_optimizers). Every other method has a default. A default step reports
-/// itself when it is called, which is how the trainer knows that a module has, say, no validation.
+/// A module that trains needs two methods: [`vars`](Self::vars) and [`training_step`](Self::training_step), with
+/// [`configure_optimizers`](Self::configure_optimizers). Every other method has a default. A default step returns an
+/// error that the trainer recognizes, so it knows that a module has, for example, no validation.
 ///
-/// Hooks are called in the order of Lightning 2.6; each callback hears of a moment before the module does.
+/// Hooks are called in the order of Lightning 2.6; those of the callbacks before that of the module.
 ///
 /// ```
 /// use fulgurite::prelude::*;
@@ -68,12 +68,12 @@ pub trait LightningModule: Any + Send + Sized {
     type Batch: Batch;
 
     /// The parameters and buffers: usually the [`nn::VarStore`](fulgurite_torch::tch::nn::VarStore) that its layers
-    /// were made from, or any other [`Parameters`]. What is listed there follows the run to its device and into
+    /// were created from, or any other [`Parameters`]. These tensors are moved to the run's device and saved in
     /// checkpoints.
     fn vars(&self) -> &dyn Parameters;
 
     /// The loss of one batch, a scalar with a gradient. The trainer runs the backward pass and the optimizer. A module
-    /// that is never trained returns an error that says so.
+    /// that is never trained returns an error.
     fn training_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<Loss>;
 
     /// Metrics of one validation batch, without gradients.
@@ -100,12 +100,12 @@ pub trait LightningModule: Any + Send + Sized {
     }
 
     /// Whether the trainer runs backward passes and optimizers. If not, [`training_step`](Self::training_step) does,
-    /// with [`Step::manual_backward`], [`Step::optimizer_step`] and their kin, over any number of optimizers.
+    /// with [`Step::manual_backward`], [`Step::optimizer_step`] and related methods, over any number of optimizers.
     fn automatic_optimization(&self) -> bool {
         true
     }
 
-    /// One forward pass over example inputs (`example_input_array` in the original): what the model summary takes sizes
+    /// One forward pass over example inputs (`example_input_array` in the original): the model summary takes sizes
     /// and FLOPs from. The inputs belong on the device of [`vars`](Self::vars).
     fn example_forward(&mut self) -> Result<Tensor> {
         not_implemented("example_forward")
@@ -117,7 +117,7 @@ pub trait LightningModule: Any + Send + Sized {
         None
     }
 
-    /// Its name in logs and messages: the type's, by default.
+    /// Its name in logs and messages: that of the type by default.
     fn name(&self) -> &str {
         fulgurite_torch::short_type_name::<Self>()
     }
@@ -132,21 +132,21 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(false)
     }
 
-    /// More callbacks. One of the same class ([`Callback::identity`]) as a callback of the
-    /// trainer's takes its place.
+    /// Additional callbacks. One of the same class ([`Callback::identity`]) as a callback of the
+    /// trainer replaces it.
     fn configure_callbacks(&mut self) -> Result<Vec<Box<dyn Callback>>> {
         Ok(Vec::new())
     }
 
-    /// Switches layers that care, such as dropout, between training and evaluation. Steps learn the mode from
-    /// [`Step::is_training`], so a module that passes it on needs none of this.
+    /// Switches layers that have a mode, such as dropout, between training and evaluation. Steps get the mode from
+    /// [`Step::is_training`], so a module that passes it on does not need this method.
     fn train(&mut self, mode: bool) -> Result<()> {
         Ok(())
     }
 
     // Data ------------------------------------------------------------------------------------------------------------
 
-    /// Downloads and prepares data, once per node. What is assigned here is not seen by other processes.
+    /// Downloads and prepares data, once per node. State that is set here is not visible to other processes.
     fn prepare_data(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
@@ -156,32 +156,32 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(())
     }
 
-    /// Called in every process when an entry point ends, however it ends.
+    /// Called in every process when an entry point ends, also after an error.
     fn teardown(&mut self, trainer: &mut TrainerState, stage: TrainerFn) -> Result<()> {
         Ok(())
     }
 
-    /// Creates layers late: after [`setup`](Self::setup), before a checkpoint is read. Called in every entry point.
+    /// Creates layers after [`setup`](Self::setup), before a checkpoint is read. Called in every entry point.
     fn configure_model(&mut self, trainer: &mut TrainerState) -> Result<()> {
         Ok(())
     }
 
-    /// The training loader, when `fit` is given neither loaders nor a data module.
+    /// The training loader, if neither loaders nor a data module are passed to `fit`.
     fn train_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         not_implemented("train_dataloader")
     }
 
-    /// The validation loaders, when none are given.
+    /// The validation loaders, if none are passed.
     fn val_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         not_implemented("val_dataloader")
     }
 
-    /// The test loaders, when none are given.
+    /// The test loaders, if none are passed.
     fn test_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         not_implemented("test_dataloader")
     }
 
-    /// The prediction loaders, when none are given.
+    /// The prediction loaders, if none are passed.
     fn predict_dataloader(&mut self, trainer: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         not_implemented("predict_dataloader")
     }
@@ -303,7 +303,7 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(())
     }
 
-    /// Clips the gradients; by default as the trainer's arguments say.
+    /// Clips the gradients; by default according to the trainer's arguments.
     fn configure_gradient_clipping(
         &mut self,
         trainer: &mut TrainerState,
@@ -498,13 +498,13 @@ pub trait LightningModule: Any + Send + Sized {
 
     // Checkpoints -----------------------------------------------------------------------------------------------------
 
-    /// Adds to, or changes, a checkpoint before it is written.
+    /// Adds to or changes a checkpoint before it is written.
     fn on_save_checkpoint(&mut self, trainer: &mut TrainerState, checkpoint: &mut Dict) -> Result<()> {
         Ok(())
     }
 
-    /// Reads what [`on_save_checkpoint`](Self::on_save_checkpoint) added, before the weights are restored. Where a
-    /// checkpoint is loaded outside a run, there is no `trainer`.
+    /// Reads what [`on_save_checkpoint`](Self::on_save_checkpoint) added, before the weights are restored. If a
+    /// checkpoint is loaded outside a run, `trainer` is `None`.
     fn on_load_checkpoint(&mut self, trainer: Option<&mut TrainerState>, checkpoint: &mut Dict) -> Result<()> {
         Ok(())
     }

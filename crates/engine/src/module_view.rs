@@ -25,10 +25,10 @@ pub trait ModuleView {
     /// Whether the trainer runs backward passes and optimizers.
     fn automatic_optimization(&self) -> bool;
 
-    /// Switches layers that care between training and evaluation.
+    /// Switches layers that have a mode between training and evaluation.
     fn train(&mut self, mode: bool) -> Result<()>;
 
-    /// One forward pass over example inputs; `None` where the module has none.
+    /// One forward pass over example inputs; `None` if the module has none.
     fn example_forward(&mut self) -> Result<Option<Tensor>>;
 
     /// Floating-point operations of one training batch, if the module reports them.

@@ -1,4 +1,4 @@
-//! Validation of what `configure_optimizers` returned.
+//! Validation of the optimizers that `configure_optimizers` returned.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use crate::scope::Scope;
 use crate::state::Configured;
 
 impl<M: LightningModule> Run<'_, '_, M> {
-    /// Asks the factory, or the module, for optimizers; a second time when it wanted to know the length of the run first.
+    /// Requests optimizers from the factory, or the module; a second time if they needed the length of the run first.
     pub(crate) fn configure_optimizers(&mut self) -> Result<(), Error> {
         let configured = match self.engine.optimizer_factory.take() {
             Some(mut factory) => {
@@ -92,7 +92,7 @@ fn check_parameters(optimizers: &[Box<dyn Optimizer>], vars: &dyn Parameters, mo
         for (index, group) in optimizer.param_groups().iter().enumerate() {
             if let Some(foreign) = group.params.iter().find(|p| !own.contains(&tensor_id(p))) {
                 return Err(Error::Config(format!(
-                    "{} was given a parameter of shape {:?} (group {index}) that is not among the parameters that `{module}::vars` returns, so it would be in no checkpoint; make its layer from that `VarStore`, or list it there",
+                    "{} was given a parameter of shape {:?} (group {index}) that is not among the parameters that `{module}::vars` returns, so it would be in no checkpoint; create its layer from that `VarStore`, or list it there",
                     optimizer.name(),
                     foreign.size()
                 )));
@@ -107,7 +107,7 @@ fn turns(frequencies: &[Option<u64>]) -> Result<Vec<u64>, Error> {
     match frequencies {
         [] | [_] => Ok(Vec::new()),
         several if several.contains(&Some(0)) => Err(Error::Config(
-            "an optimizer with a frequency of 0 would never have its turn; write 1 or more, or leave the optimizer out"
+            "an optimizer with a frequency of 0 would never step; write 1 or more, or leave the optimizer out"
                 .into(),
         )),
         several => several.iter().copied().collect::<Option<Vec<u64>>>().ok_or_else(|| {

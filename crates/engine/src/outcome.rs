@@ -6,7 +6,8 @@ use std::process::{ExitCode, Termination};
 use crate::signals::Signal;
 use crate::state::TrainerState;
 
-/// How a fit ended. A `main` that returns it, or a `Result` of it, exits with its [`exit_code`](Outcome::exit_code).
+/// The result of a fit. A `main` that returns it, or a `Result` of it, exits with its
+/// [`exit_code`](Outcome::exit_code).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -19,7 +20,7 @@ pub enum Outcome {
         /// The checkpoint to resume from, if one was written.
         checkpoint: Option<PathBuf>,
     },
-    /// A signal ended it: SIGTERM or SIGHUP.
+    /// A signal terminated it: SIGTERM or SIGHUP.
     Terminated {
         /// The signal.
         signal: Signal,
@@ -30,7 +31,7 @@ pub enum Outcome {
     Requeued {
         /// The signal.
         signal: Signal,
-        /// The checkpoint that the job's next run resumes from; none where nothing had been trained yet.
+        /// The checkpoint that the job's next run resumes from; `None` if nothing had been trained yet.
         checkpoint: Option<PathBuf>,
     },
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use fulgurite_torch::{Dict, Value};
 
-/// A checkpoint, as far as one needs it to choose among several. What a file says is only believed as far as it can be
-/// seen.
+/// The parts of a checkpoint that are needed to choose among several. The contents of files are untrusted, and
+/// validated.
 #[derive(Clone, Copy)]
 pub struct Outline<'c>(pub &'c Dict);
 
@@ -20,12 +20,12 @@ pub struct Reach {
 }
 
 impl<'c> Outline<'c> {
-    /// Whether it is a checkpoint at all, of weights alone at least.
+    /// Whether it is a checkpoint, possibly of weights only.
     pub fn is_checkpoint(self) -> bool {
         self.0.dict("state_dict").is_ok()
     }
 
-    /// Whether it holds more than weights.
+    /// Whether it contains more than weights.
     pub(crate) fn can_be_resumed(self) -> bool {
         self.0.get("optimizer_states").is_some()
     }
@@ -64,7 +64,7 @@ impl<'c> Outline<'c> {
     }
 }
 
-/// Whether a text can only be the name of something in a folder, and of nothing elsewhere.
+/// Whether a text is a plain file name, which cannot lead out of a folder.
 pub(crate) fn is_plain_name(text: &str) -> bool {
     /// The maximum length of a file name.
     const LONGEST: usize = 255;
@@ -72,7 +72,7 @@ pub(crate) fn is_plain_name(text: &str) -> bool {
     of_path == Some(text) && text.len() <= LONGEST && !text.contains(['\\', ':']) && !text.contains(char::is_control)
 }
 
-/// The values of a list or dict in a sentence: as JSON, shortened, with nothing that a terminal obeys.
+/// The values of a list or dict for a message: as JSON, shortened, with control characters escaped.
 pub(crate) fn in_a_sentence(value: &Value) -> String {
     /// Characters.
     const MOST: usize = 60;

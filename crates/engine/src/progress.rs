@@ -8,7 +8,7 @@ use crate::saved::Saved;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counter {
-    /// Ready: it has begun.
+    /// Ready: it is about to start.
     pub ready: u64,
     /// Started: its start hook has run.
     pub started: u64,
@@ -59,9 +59,9 @@ pub(crate) struct ResumePoint {
     pub mid_epoch: bool,
     /// Batches of it that were trained on.
     pub batches: usize,
-    /// The validation that was due after the last of them has not run.
+    /// Whether the validation after the last of them is still due.
     pub validation_pending: bool,
-    /// What follows the validation after the last of them is due too.
+    /// Whether the actions after that validation are due too.
     pub batch_open: bool,
 }
 
@@ -92,7 +92,7 @@ impl Counters {
         self.current.completed = self.current.processed.saturating_sub(1);
     }
 
-    /// The enclosing loop begins anew.
+    /// The enclosing loop starts again.
     pub(crate) fn restart_current(&mut self) {
         self.current = Counter::default();
     }
@@ -154,7 +154,7 @@ impl Counter {
 }
 
 impl Progress {
-    /// Where restored counters say that the run continues; brings them to where they would stand there.
+    /// The position at which restored counters continue; adjusts the counters to it.
     ///
     /// A checkpoint written in `on_train_batch_end` counts its batch as processed and not completed; one written in
     /// `on_train_epoch_end` counts its epoch so.
@@ -182,7 +182,7 @@ impl Progress {
         ResumePoint { mid_epoch: true, batches: self.batch.current.processed as usize, validation_pending, batch_open }
     }
 
-    /// Whether an epoch has begun and not come to its end hooks.
+    /// Whether an epoch has started, and its end hooks were not called.
     pub(crate) fn epoch_is_open(&self) -> bool {
         let epoch = self.epoch.current;
         epoch.ready != epoch.processed || epoch.started != epoch.processed

@@ -30,33 +30,33 @@ impl Engine {
 }
 
 impl TrainerState {
-    /// A run begins: nobody asks for anything yet.
+    /// Start of a run: no requests yet.
     pub(crate) fn begin_requests(&mut self) {
         let consensus = self.fabric.strategy().control_group().map(|group| Consensus::new(group.clone()));
         self.shutdown.signals.await_agreement(consensus.is_some());
         self.requests.begin(consensus);
     }
 
-    /// After a batch: learns what ranks asked for after the one before it.
+    /// After a batch: receives the requests that ranks made after the previous one.
     pub(crate) fn sync_requests(&mut self) -> Result<(), Error> {
         let calls = self.calls_to_validate();
         Ok(self.requests.sync(&mut self.shutdown, calls, Consensus::exchange)?)
     }
 
-    /// Between epochs, where waiting for each other costs nothing: learns what ranks ask for now.
+    /// Between epochs, where waiting costs nothing: receives the current requests of all ranks.
     pub(crate) fn settle_requests(&mut self) -> Result<(), Error> {
         let calls = self.calls_to_validate();
-        Ok(self.requests.sync(&mut self.shutdown, calls, Consensus::settle)?)
+        Ok(self.requests.sync(&mut self.shutdown, calls, Consensus::exchange_now)?)
     }
 
-    /// After a trial: what was asked for in it is no request to the run.
+    /// After a trial: discards the requests that were made in it.
     pub(crate) fn forget_requests_of_trial(&mut self) -> Result<(), Error> {
         self.settle_requests()?;
         self.requests.forget();
         Ok(())
     }
 
-    /// Rank zero's clock decides, and calls once for each validation: all hear it a batch later.
+    /// Rank zero's clock decides, and calls once for each validation: all ranks receive it a batch later.
     fn calls_to_validate(&self) -> bool {
         let ValCheckInterval::Time(interval) = self.config.val_check_interval else { return false };
         self.is_global_zero()
@@ -70,7 +70,7 @@ impl TrainerState {
         self.metrics.reduce_over_ranks(self.fabric.strategy())
     }
 
-    /// Leaves this rank its part of a loader's data, unless the loader sees to that itself.
+    /// Shards a loader for this rank, unless the loader does so itself.
     pub(crate) fn shard<B: Batch>(&self, loader: &mut BoxLoader<B>, remainder: Remainder) -> Result<(), Error> {
         if !self.is_distributed() || !self.config.use_distributed_sampler {
             return Ok(());
@@ -80,14 +80,14 @@ impl TrainerState {
         match loader.shard(shard.remainder(remainder)) {
             Some(part) => *loader = part,
             None => self.warn(
-                "a loader is not a DataLoader of numbered items, so every process reads all of it; let each read its own part, or ignore this if they do",
+                "a loader is not a DataLoader of indexed items, so every process reads all of it; make each read its own shard, or ignore this if they do",
             ),
         }
         Ok(())
     }
 
-    /// How many training batches all ranks have. Where some have more, those are left out: a rank without a batch could not
-    /// take part in the others' steps.
+    /// The number of training batches that all ranks have. Additional batches of some ranks are dropped, because a rank
+    /// without a batch could not participate in the steps of the others.
     pub(crate) fn fewest_batches(&self, len: Length) -> Result<Length, Error> {
         let lens = self.lengths_of_ranks(len)?;
         let said = lens.iter().map(|len| len.said).min().flatten();
@@ -104,7 +104,7 @@ impl TrainerState {
         Ok(Length { said, is_exact: lens.iter().all(|len| len.is_exact) })
     }
 
-    /// How many batches of an evaluation the rank with most has, if that is known, and how many every rank is sure to have.
+    /// The maximum number of evaluation batches of any rank, if known, and the number that every rank is sure to have.
     pub(crate) fn most_and_fewest_batches(&self, len: Length) -> Result<(Option<usize>, usize), Error> {
         let lens = self.lengths_of_ranks(len)?;
         let all = |of: fn(&Length) -> Option<usize>| lens.iter().map(of).collect::<Option<Vec<usize>>>();
@@ -142,8 +142,8 @@ impl TrainerState {
         Ok(next.map(|next| Numbered { is_last, ..next }))
     }
 
-    /// On other ranks than zero: loggers that write nothing, and know where rank zero's write. `version` and folders may
-    /// change until the run begins.
+    /// On ranks other than zero: loggers that write nothing, with the names and folders of rank zero's. `version` and
+    /// folders may change until the run starts.
     pub(crate) fn follow_loggers_of_rank_zero(&mut self) -> Result<(), Error> {
         if !self.is_distributed() {
             return Ok(());
@@ -158,19 +158,19 @@ impl TrainerState {
         Ok(())
     }
 
-    /// One order of data for all ranks, also where nobody chose a seed.
+    /// One order of data for all ranks, also without a given seed.
     pub(crate) fn share_global_seed(&self) -> Result<(), Error> {
-        // Bit by bit: a value has signed integers.
+        // A bitwise cast: a value has signed integers.
         let seed = self.fabric.strategy().broadcast(Value::Int(rng::global_seed() as i64), 0)?;
         rng::set_global_seed(seed.as_int().map_or_else(rng::global_seed, |seed| seed as u64));
         Ok(())
     }
 
-    /// Random numbers of a rank of its own: the same seed everywhere would give every rank the same dropout masks.
+    /// Different random numbers for each rank: the same seed everywhere would give every rank the same dropout masks.
     pub(crate) fn seed_rank(&self) -> Result<(), Error> {
         let rank = self.fabric.global_rank() as u64;
         if rank > 0 {
-            // Far enough from any seed that a user would take for another run.
+            // Far from any seed that a user would choose for another run.
             rng::manual_seed(rng::global_seed().wrapping_add(rank.wrapping_mul(0x9E37_79B9_7F4A_7C15)))?;
         }
         Ok(())

@@ -46,8 +46,8 @@ impl Missing {
         }
     }
 
-    /// What something says of itself once it is restored, beside what was saved of it under `path`: what was saved with
-    /// another type is wrong, and what was not saved is missing. Of what is `None` now the type cannot be told.
+    /// Compares the state of a restored object with the one saved under `path`: entries saved with
+    /// another type are errors, and entries that were not saved are missing. The type of what is `None` now is unknown.
     pub(crate) fn compare(&self, path: &str, saved: &Dict, restored: &Dict) -> Result<(), Wrong> {
         for (key, now) in restored.iter() {
             let path = format!("{path}.{}", name_of(key));
@@ -78,8 +78,8 @@ impl Missing {
         }
     }
 
-    /// What the user is to know: that the run does not continue exactly, and why. Rank zero says it, and other ranks
-    /// what is of their own.
+    /// The warning that the run does not continue exactly, and why. Rank zero prints it, and other ranks only what
+    /// concerns them.
     pub(crate) fn warning(&self, is_rank_zero: bool) -> Option<String> {
         if self.is_of_lightning && is_rank_zero {
             return Some(
@@ -144,7 +144,7 @@ impl<'c> Saved<'c> {
         self.value(key).map(|value| count(&self.name(key), value)).transpose()
     }
 
-    /// A number without which the run cannot continue at all.
+    /// A number without which the run cannot resume.
     pub(crate) fn required_count(&self, key: &str) -> Result<u64, Wrong> {
         self.count(key)?.ok_or_else(|| format!("there is no entry `{}`", self.name(key)))
     }
@@ -175,12 +175,12 @@ impl<'c> Saved<'c> {
         if is_empty && self.entries.get(key).is_none() { Ok(None) } else { self.dict(key) }
     }
 
-    /// Compares this with what its owner says of itself once it is restored; see [`Missing::compare`].
+    /// Compares this with the state of its owner after the restore; see [`Missing::compare`].
     pub(crate) fn compare(&self, restored: &Dict) -> Result<(), Wrong> {
         self.missing.compare(&self.path, self.entries, restored)
     }
 
-    /// A dict without which the run cannot continue at all.
+    /// A dict without which the run cannot resume.
     pub(crate) fn required_dict(&self, key: &str) -> Result<Saved<'c>, Wrong> {
         self.dict(key)?.ok_or_else(|| format!("there is no entry `{}`", self.name(key)))
     }
@@ -213,11 +213,11 @@ impl<'c> Saved<'c> {
     }
 }
 
-/// A list in a state, of which every item is something: `read` takes it out, `expected` is its type in words.
+/// A list in a state: `read` converts an item, `expected` describes its type.
 ///
 /// # Errors
 ///
-/// If there is no list with that name, or an item has another type.
+/// Fails if there is no list with that name, or an item has another type.
 pub fn list_of<'s, T>(
     state: &'s Dict,
     key: &str,

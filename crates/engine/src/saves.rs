@@ -11,7 +11,7 @@ use crate::scope::Scope;
 use crate::state::{OnSaveError, SaveRequest, TrainerState};
 
 impl<M: LightningModule> Run<'_, '_, M> {
-    /// Writes the checkpoints that were asked for. One that fails does not keep the others from being written.
+    /// Writes the requested checkpoints. If one fails, the others are still written.
     pub(crate) fn serve_save_requests(&mut self) -> Result<(), Error> {
         if !self.state().saves.has_requests() {
             return Ok(());
@@ -30,7 +30,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     fn write_checkpoint(&mut self, request: &SaveRequest) -> Result<(), Error> {
         let commit = request.commit();
-        // What cannot be gathered is an error of the program, not of a disk that may be full for a while.
+        // A state that cannot be collected is an error of the program, unlike a disk that is full for a while.
         let checkpoint = match self.dump_checkpoint(request.weights_only) {
             Ok(checkpoint) => Value::Dict(checkpoint),
             Err(error) => return self.save_failed(&commit, error, OnSaveError::Raise),
@@ -56,7 +56,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(())
     }
 
-    /// Waits until every checkpoint is written. All that failed are told of; the first error is returned.
+    /// Waits until every checkpoint is written. All failures are reported; the first error is returned.
     pub(crate) fn wait_for_saves(&mut self) -> Result<(), Error> {
         let mut outcome = Ok(());
         while let Some(failure) = self.state().checkpoint_io().wait() {

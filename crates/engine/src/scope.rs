@@ -17,7 +17,8 @@ pub(crate) trait Scope: Sized {
     /// The trainer's state.
     fn state(&mut self) -> &mut TrainerState;
 
-    /// Calls a hook of `subject`: it is measured, what it logs is its own, an error names it, and a panic becomes an error.
+    /// Calls a hook of `subject`: it is profiled, logged values are attributed to it, errors name it, and a panic
+    /// becomes an error.
     fn call<S: ?Sized, T>(
         &mut self,
         hook: Hook,
@@ -77,7 +78,7 @@ pub(crate) trait Scope: Sized {
         returned.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// Runs `work` with an optimizer, which is out of its place for that time.
+    /// Runs `work` with an optimizer, which is taken out meanwhile.
     fn lend_optimizer<T>(
         &mut self,
         index: usize,

@@ -35,7 +35,7 @@ pub(crate) struct Signals {
     came: [Arc<AtomicBool>; Signal::ALL.len()],
     /// The signal that requeues the job.
     pub requeue: Option<Signal>,
-    /// The signals received by any process of the run, as bits: what counts with several processes.
+    /// The signals received by any process of the run, as bits: these count if there are several processes.
     agreed: Option<AtomicU32>,
 }
 
@@ -44,7 +44,7 @@ impl Signals {
         &self.came[signal as usize]
     }
 
-    /// Whether it counts as having come.
+    /// Whether it counts as received.
     fn has(&self, signal: Signal) -> bool {
         match &self.agreed {
             Some(agreed) => agreed.load(Ordering::Relaxed) & bit(signal) != 0,
@@ -83,7 +83,7 @@ impl Signals {
         if let Some(signal) = self.requeue.filter(|signal| self.has(*signal)) {
             return Some(StopRequest::Requeue(signal));
         }
-        // Both come when Ctrl-C reaches a launcher, which then ends its processes.
+        // Both are received if Ctrl-C reaches a launcher, which then terminates its processes.
         let leaves = [Signal::Terminate, Signal::Hangup, Signal::Interrupt];
         leaves.into_iter().find(|signal| self.has(*signal)).map(StopRequest::Leave)
     }
@@ -101,8 +101,8 @@ impl Signals {
     }
 }
 
-/// While this lives, signals set flags. A second one that asks for the end ends the process at once, and so does a
-/// grace time that is over.
+/// While this lives, signals set flags. A second termination signal kills the process at once, and so does the end of
+/// the grace period.
 pub(crate) struct SignalGuard {
     ids: Vec<SigId>,
     came: [Arc<AtomicBool>; Signal::ALL.len()],
@@ -111,8 +111,8 @@ pub(crate) struct SignalGuard {
 
 impl SignalGuard {
     /// Installs the handlers. Signals that this process was started to ignore (`nohup`) stay ignored, and where the
-    /// system refuses, a signal keeps its usual meaning. The second value is what is wrong with the signal for another
-    /// run.
+    /// system refuses, a signal keeps its default action. The second value is what is wrong with the requeue
+    /// signal.
     pub(crate) fn install(
         signals: &Signals,
         grace: Option<Duration>,
@@ -130,7 +130,7 @@ impl SignalGuard {
             }
             if requeues && !leaves && process.inherited.handles(signal) {
                 problem = Some(format!(
-                    "{signal} has a handler of the program's own, so it does not requeue the job; choose another `requeue_signal`"
+                    "{signal} has another handler in this program, so it does not requeue the job; choose another `requeue_signal`"
                 ));
                 continue;
             }
@@ -138,7 +138,7 @@ impl SignalGuard {
             let came = signals.flag(signal);
             came.fetch_or(process.unanswered.swap_out(signal), Ordering::Relaxed);
             // The order matters: the first of the two must see the flag as the signal found it. A rank may be sent a
-            // signal by several at once; its launcher knows whether somebody means it.
+            // signal by several at once; its launcher knows whether it was intended.
             if !requeues && !is_supervised {
                 ids.extend(flag::register_conditional_shutdown(
                     signal.number(),
@@ -160,7 +160,7 @@ impl Drop for SignalGuard {
         for id in self.ids.drain(..) {
             low_level::unregister(id);
         }
-        // What came too late for this run is for the next.
+        // A signal that was received too late for this run counts for the next.
         for signal in [Signal::Terminate, Signal::Hangup, Signal::Interrupt] {
             if self.came[signal as usize].swap(false, Ordering::Relaxed) {
                 process.unanswered.note(signal);
@@ -173,10 +173,10 @@ impl Drop for SignalGuard {
 /// The state shared by the runs of a process.
 struct Process {
     runs: usize,
-    /// Set while no run is there.
+    /// Set while there is no run.
     idle: Arc<AtomicBool>,
     inherited: Inherited,
-    /// Signals whose usual meaning is seen to.
+    /// Signals whose default action is emulated.
     usual: Vec<Signal>,
     unanswered: Unanswered,
 }
@@ -196,7 +196,7 @@ impl Process {
         PROCESS.get_or_init(new).lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A handler cannot be taken away again, so it does between runs what the system would do.
+    /// A handler cannot be removed, so between runs it performs the default action.
     fn keep_the_usual_meaning_between_runs(&mut self, signal: Signal) {
         if !self.usual.contains(&signal) && !self.inherited.handles(signal) {
             self.usual.push(signal);
@@ -229,7 +229,7 @@ impl Unanswered {
     }
 }
 
-/// Ends the process when the grace period after the first termination signal is over.
+/// Kills the process at the end of the grace period after the first termination signal.
 struct Watchdog {
     signals: iterator::Handle,
     /// Closed by its drop.
@@ -262,10 +262,10 @@ impl Drop for Watchdog {
 }
 
 fn end_process(signal: Signal, grace: Duration, console: Console) -> ! {
-    // Whoever hangs may hold the console.
+    // A thread that hangs may hold the lock of the console.
     let (said, wait) = mpsc::channel();
     let message = format!(
-        "{signal} came {} s ago, and the run has not ended, so the process is ended now; the last whole checkpoint is the one to resume from",
+        "{signal} came {} s ago, and the run has not ended, so the process is killed now; resume from the last complete checkpoint",
         grace.as_secs_f64()
     );
     _ = thread::Builder::new().spawn(move || {

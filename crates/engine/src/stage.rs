@@ -105,14 +105,14 @@ impl Stage {
         } = limit;
     }
 
-    /// Whether `overfit_batches` is about its loaders.
+    /// Whether `overfit_batches` applies to its loaders.
     pub(crate) fn may_overfit(self) -> bool {
         matches!(self, Stage::Train | Stage::SanityCheck | Stage::Validate)
     }
 }
 
 impl TrainerFn {
-    /// The stage that it begins with.
+    /// Its first stage.
     pub(crate) fn stage(self) -> Stage {
         match self {
             TrainerFn::Fit => Stage::Train,
@@ -122,7 +122,7 @@ impl TrainerFn {
         }
     }
 
-    /// Its method of `Trainer`.
+    /// The name of its method of `Trainer`.
     pub fn name(self) -> &'static str {
         match self {
             TrainerFn::Fit => "fit",

@@ -59,7 +59,7 @@ pub struct TrainerState {
     pub(crate) shutdown: Shutdown,
     pub(crate) saves: Saves,
     pub(crate) tune_requests: Vec<TuneRequest>,
-    /// Within a trial of the tuner, which does not say why its training ends.
+    /// Whether this is a trial of the tuner, which does not print why its training ends.
     pub(crate) is_trial: bool,
     pub(crate) metrics: Metrics,
     pub(crate) diagnostics: Diagnostics,
@@ -115,7 +115,7 @@ impl TrainerState {
     ///
     /// # Errors
     ///
-    /// If the state dict does not match the module.
+    /// Fails if the state dict does not match the module.
     pub fn load_module_state_dict(
         &mut self,
         vars: &dyn Parameters,
@@ -160,7 +160,7 @@ impl TrainerState {
         }
     }
 
-    /// The console that lines and bars share.
+    /// The console for lines and bars.
     pub fn console(&self) -> &Console {
         &self.console
     }

@@ -32,8 +32,9 @@ impl Step<'_> {
         self.0.state.log_many(values)
     }
 
-    /// What `on_validation_batch_end` and `on_test_batch_end` of the callbacks and the module receive as `outputs`: whatever
-    /// the step would return in Lightning. Training has its [`Loss`](crate::Loss) for that, and prediction its predictions.
+    /// Sets the `outputs` of `on_validation_batch_end` and `on_test_batch_end` of the callbacks and the module: the
+    /// return value of the step in Lightning. Training uses its [`Loss`](crate::Loss) for that, and prediction its
+    /// predictions.
     ///
     /// ```
     /// # use fulgurite::prelude::*;

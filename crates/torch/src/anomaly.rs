@@ -1,4 +1,5 @@
-//! Which operation made the first NaN or infinity of a step: [`AnomalyWatch`], [`check_loss`], [`explain_backward`].
+//! Which operation produced the first NaN or infinity of a step: [`AnomalyWatch`], [`check_loss`],
+//! [`explain_backward`].
 
 use std::cell::RefCell;
 use std::fmt;
@@ -13,11 +14,11 @@ thread_local! {
     static CURRENT: RefCell<Option<Rc<Recorder>>> = const { RefCell::new(None) };
 }
 
-/// Watches the operations of this thread until it is dropped: looks at everything they return, and remembers where
-/// values that are not finite began. Meanwhile a backward pass that makes a NaN is an error.
+/// Watches the operations of this thread until it is dropped: checks all of their results, and records where
+/// values that are not finite originate. Meanwhile a backward pass that produces a NaN is an error.
 ///
-/// An infinity by itself is no mistake: attention masks are full of them. It is one when it reaches the loss, which
-/// [`check_loss`] finds out. Slow: every operation is followed by a look at its results.
+/// An infinity by itself is not an error: attention masks are full of them. It is one when it reaches the loss, which
+/// [`check_loss`] detects. Slow: the results of every operation are checked.
 ///
 /// ```
 /// use fulgurite_torch::anomaly::{self, AnomalyWatch};
@@ -40,7 +41,7 @@ impl AnomalyWatch {
     ///
     /// # Errors
     ///
-    /// Fails if libtorch does not accept an observer.
+    /// Fails if libtorch cannot register an observer.
     pub fn new() -> Result<AnomalyWatch, TorchError> {
         let recorder = Rc::new(Recorder::start(true)?);
         Ok(AnomalyWatch { outer: CURRENT.replace(Some(recorder)) })
@@ -62,7 +63,7 @@ pub enum AnomalyError {
     Loss {
         /// The loss.
         value: f64,
-        /// Where it comes from; `None` when no operation of this thread made it.
+        /// Its origin; `None` if no operation of this thread produced it.
         origin: Option<Box<Origin>>,
     },
     /// A NaN in the backward pass.
@@ -70,16 +71,16 @@ pub enum AnomalyError {
     Backward {
         /// The error of libtorch.
         message: String,
-        /// The operation of the forward pass that it is the gradient of, if it can be told.
+        /// The operation of the forward pass that it is the gradient of, if known.
         operation: Option<Box<Site>>,
     },
 }
 
-/// Where a value that is not finite began.
+/// The origin of a value that is not finite.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Origin {
-    /// The operation that made it, or was given it.
+    /// The operation that produced it, or had it as an input.
     pub site: Site,
     /// Whether it is NaN, or an infinity.
     pub is_nan: bool,
@@ -91,11 +92,11 @@ pub struct Origin {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum How {
-    /// The operation made it of finite inputs.
+    /// The operation produced it from finite inputs.
     Made,
-    /// The operation made NaN of an infinity, which began there.
+    /// The operation produced NaN from an infinity, which originates there.
     Of(Box<Origin>),
-    /// It was in an input that no operation made: in this parameter or, if `None`, in the batch.
+    /// It was in an input that no operation produced: in this parameter or, if `None`, in the batch.
     Given {
         /// The input.
         input: TensorRecord,
@@ -110,11 +111,11 @@ pub enum How {
 pub struct Site {
     /// The operation, such as `aten::addmm`.
     pub op: String,
-    /// What the program asked for, such as `aten::linear`, if that is another.
+    /// The operation that the program called, such as `aten::linear`, if it is another one.
     pub called_by: Option<String>,
-    /// The tensors it was given.
+    /// Its input tensors.
     pub inputs: Vec<TensorRecord>,
-    /// The layer or parameter it is about.
+    /// The layer or parameter that it belongs to.
     pub place: Place,
 }
 
@@ -130,13 +131,13 @@ pub enum Place {
     Unknown,
 }
 
-/// Whether a loss is finite, and if not, where that began. Without a watch on this thread nothing is looked at.
+/// Checks that a loss is finite. Without a watch on this thread, nothing is checked.
 ///
-/// `parameters` give places their names, as [`named_parameters`](crate::params::named_parameters) lists them.
+/// Layers are named by `parameters`, as [`named_parameters`](crate::params::named_parameters) lists them.
 ///
 /// # Errors
 ///
-/// [`AnomalyError::Loss`].
+/// Returns [`AnomalyError::Loss`] if the loss is not finite.
 pub fn check_loss(loss: &Tensor, parameters: &[(String, Tensor)]) -> Result<(), AnomalyError> {
     let Some(recorder) = CURRENT.with_borrow(Clone::clone) else { return Ok(()) };
     let Ok(value) = f64::try_from(loss) else { return Ok(()) };
@@ -148,8 +149,8 @@ pub fn check_loss(loss: &Tensor, parameters: &[(String, Tensor)]) -> Result<(), 
     Err(AnomalyError::Loss { value, origin: origin.map(Box::new) })
 }
 
-/// What libtorch said of a NaN in the backward pass that just failed, with the operation whose gradient it is; `None`
-/// when the message is about something else, or this thread is not watched.
+/// Explains an error of libtorch about a NaN in the backward pass: adds the operation whose gradient it is. `None`
+/// if the message is about something else, or if this thread is not watched.
 pub fn explain_backward(message: &str, parameters: &[(String, Tensor)]) -> Option<AnomalyError> {
     let recorder = CURRENT.with_borrow(Clone::clone)?;
     if !message.contains("returned nan values in its") {
@@ -230,10 +231,16 @@ impl fmt::Display for Origin {
                 let input = shape(input);
                 match parameter {
                     Some(parameter) => {
-                        write!(f, "the parameter `{parameter}` of {input} held {what} when `{op}` was given it")
+                        write!(
+                            f,
+                            "the parameter `{parameter}` of {input} contained {what} when it was passed to `{op}`"
+                        )
                     }
                     None => {
-                        write!(f, "`{op}` was given {what} in {input} that no operation of this step made{place}; ")?;
+                        write!(
+                            f,
+                            "`{op}` was passed {what} in {input} that no operation of this step produced{place}; "
+                        )?;
                         f.write_str("it is in the batch, or in a constant")
                     }
                 }
@@ -341,17 +348,17 @@ mod tests {
     }
 
     #[test]
-    fn what_came_in_is_told_from_what_was_made() {
+    fn inputs_are_distinguished_from_results() {
         let vars = nn::VarStore::new(Device::Cpu);
         let layer = nn::linear(vars.root() / "fc", 2, 1, Default::default());
         let run = |x: Tensor| {
             let _watch = AnomalyWatch::new().unwrap();
             check_loss(&layer.forward(&x).sum(Kind::Float), &named_parameters(&vars)).unwrap_err().to_string()
         };
-        expect!["the loss is NaN: `aten::linear` was given NaN in [1, 2] Float that no operation of this step made, in layer `fc`; it is in the batch, or in a constant"]
+        expect!["the loss is NaN: `aten::linear` was passed NaN in [1, 2] Float that no operation of this step produced, in layer `fc`; it is in the batch, or in a constant"]
             .assert_eq(&run(Tensor::from_slice(&[f32::NAN, 0.0]).view([1, 2])));
         let _ = crate::tch::no_grad(|| layer.ws.shallow_clone().fill_(f64::NAN));
-        expect!["the loss is NaN: the parameter `fc.weight` of [1, 2] Float held NaN when `aten::linear` was given it"]
+        expect!["the loss is NaN: the parameter `fc.weight` of [1, 2] Float contained NaN when it was passed to `aten::linear`"]
             .assert_eq(&run(Tensor::ones([1, 2], (Kind::Float, Device::Cpu))));
     }
 

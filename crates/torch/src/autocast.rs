@@ -54,17 +54,17 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// libtorch's numbers of the kinds that operations can be cast to.
+/// libtorch's numbers of the kinds for autocast.
 const HALF: c_int = 5;
 const BFLOAT16: c_int = 15;
 /// Leaves the kind that is set.
 const UNCHANGED: c_int = -1;
 
-/// `torch.autocast`: what a region does with the operations on one type of device. It begins with
+/// `torch.autocast`: the options of an autocast region for one type of device. It begins with
 /// [`enter`](Autocast::enter).
 ///
 /// Matrix products and convolutions run in 16 bits, what needs range or precision (losses, norms, exponentials) in 32;
-/// tensors are cast on the way. Parameters stay as they are.
+/// inputs are cast as needed. Parameters are unchanged.
 #[derive(Debug, Clone, Copy)]
 #[must_use = "the region begins with `enter`"]
 pub struct Autocast {
@@ -79,22 +79,22 @@ impl Autocast {
         Autocast { device, kind: Some(kind), cache: true }
     }
 
-    /// No casts, within a region that casts: for a part that needs 32 bits, and for backward passes, whose operations
-    /// have the kinds of the forward pass already.
+    /// Disables casts within an enclosing region: for operations that need 32 bits, and for backward passes, whose
+    /// operations have the kinds of the forward pass already.
     pub fn off(device: Device) -> Autocast {
         Autocast { device, kind: None, cache: true }
     }
 
-    /// Whether the cast of a parameter is kept for its next use in the region; it is by default. Turn it off where
-    /// parameters change within the region: the cast would not.
+    /// Whether the casts of parameters are cached within the region; on by default. Turn it off if parameters change
+    /// within the region, since cached casts do not.
     ///
-    /// With it, the gradients of all uses of a parameter are summed in 16 bits, without it in 32.
+    /// With the cache, the gradients of all uses of a parameter are summed in 16 bits, without it in 32.
     pub fn cache(mut self, cache: bool) -> Autocast {
         self.cache = cache;
         self
     }
 
-    /// Enters the region on this thread; it ends when the guard is dropped.
+    /// Enters the region on this thread. It ends when the guard is dropped.
     ///
     /// # Errors
     ///
@@ -131,9 +131,9 @@ impl Autocast {
     }
 }
 
-/// A region of [`Autocast`], on this thread. What was before comes back when it is dropped, by a panic too; the casts
-/// that were kept are forgotten when the outermost region ends. Guards of a thread must be dropped in the reverse order
-/// of their making, as scopes do.
+/// A region of [`Autocast`] on this thread. The previous state is restored when it is dropped, also by a panic; cached
+/// casts are cleared when the outermost region ends. Guards of a thread must be dropped in the reverse order of their
+/// creation, as scopes do.
 #[derive(Debug)]
 #[must_use = "the region ends when the guard is dropped"]
 pub struct AutocastGuard {
@@ -158,11 +158,11 @@ fn device_type(device: Device) -> Result<c_int, TorchError> {
     }
 }
 
-/// Divides the gradients of `parameters` by `scale`, a `Float` of no dimensions, and tells whether one of them was
+/// Divides the gradients of `parameters` by `scale`, a zero-dimensional `Float`, and checks whether one of them is
 /// infinite or NaN: the first half of a gradient scaler.
 ///
-/// Returns a `Float` like `scale`, which is not 0 if there was such a gradient and stays on its device, and how many
-/// gradients there were.
+/// Returns a `Float` like `scale`, on the same device, which is not 0 if there was such a gradient, and the number of
+/// gradients.
 ///
 /// # Errors
 ///
@@ -180,9 +180,9 @@ pub fn unscale_grads<'a>(
     Ok((unsafe { Tensor::from_ptr(out) }, count))
 }
 
-/// Changes `scale`, a `Float` of no dimensions, for the next step, in place: times `backoff_factor` if `found_inf` is
-/// not 0; else times `growth_factor` whenever `growth_tracker`, an `Int` of no dimensions, has counted `interval` steps
-/// in a row. The second half of a gradient scaler; nothing waits for the device.
+/// Updates `scale`, a zero-dimensional `Float`, in place: multiplies it by `backoff_factor` if `found_inf` is not 0,
+/// else by `growth_factor` whenever `growth_tracker`, a zero-dimensional `Int`, has counted `interval` consecutive
+/// steps. The second half of a gradient scaler; it does not synchronize with the device.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! What a CUDA device tells of itself: its name, and the statistics of the allocator that caches its memory.
+//! Properties of a CUDA device: its name, and the statistics of its caching allocator.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::LazyLock;

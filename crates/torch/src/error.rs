@@ -20,7 +20,7 @@ pub enum TorchError {
     Distributed(Box<DistributedError>),
     /// The backward pass of a tensor that is not a scalar.
     #[error(
-        "the loss has shape {shape:?}, and only a scalar can be differentiated; reduce it, for example with `.mean(None)`"
+        "the loss has shape {shape:?}, but only a scalar can be differentiated; reduce it, for example with `.mean(None)`"
     )]
     LossNotScalar {
         /// The shape of the loss.
@@ -80,7 +80,7 @@ pub enum TorchError {
         device: Device,
     },
     /// A range of items beyond the end of a tensor.
-    #[error("{start}..{} was asked for, and there are {available} items", start.saturating_add(*len))]
+    #[error("{start}..{} was requested, but there are {available} items", start.saturating_add(*len))]
     OutOfRange {
         /// The first requested item.
         start: usize,
@@ -115,10 +115,10 @@ pub enum TorchError {
         /// The error of the file system.
         source: std::io::Error,
     },
-    /// A value that a checkpoint cannot hold.
+    /// A value that a checkpoint cannot contain.
     #[error("{} cannot be written to a checkpoint: {reason}", if .at.is_empty() { "the value".into() } else { format!("`{at}`") })]
     Unwritable {
-        /// The path of the value, such as `state_dict.fc.weight`; empty for the whole.
+        /// The path of the value, such as `state_dict.fc.weight`; empty for the root.
         at: String,
         /// Why, and what to do.
         reason: String,
@@ -140,7 +140,7 @@ pub(crate) fn check(error: *mut c_char) -> Result<(), TorchError> {
     if error.is_null() {
         return Ok(());
     }
-    // SAFETY: the bridge returns null or a NUL-terminated string made with malloc, which nobody else holds.
+    // SAFETY: the bridge returns null or a NUL-terminated string made with malloc, which has no other owner.
     let message = unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned();
     // SAFETY: as above, and it is not used after this.
     unsafe { fulgurite_error_free(error) };

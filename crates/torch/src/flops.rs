@@ -1,12 +1,12 @@
 //! Floating-point operations, counted from shapes: the figures of `torch.utils.flop_counter.FlopCounterMode`.
 //!
-//! Products count: matrix products, convolutions and attention, forward and backward, a multiplication and an addition
-//! as two. Everything else counts nothing.
+//! Matrix products, convolutions and attention are counted, forward and backward, a multiplication and an addition
+//! as two. All other operations are not counted.
 
 use crate::error::TorchError;
 use crate::record::{Argument, OpRecord, record_ops};
 
-/// The floating-point operations of whatever `run` does, with those of a backward pass when it runs one: Lightning's
+/// The floating-point operations of the calls in `run`, including those of a backward pass: Lightning's
 /// `measure_flops`.
 ///
 /// ```
@@ -23,7 +23,7 @@ use crate::record::{Argument, OpRecord, record_ops};
 ///
 /// # Errors
 ///
-/// Fails if libtorch does not accept an observer.
+/// Fails if libtorch cannot register an observer.
 pub fn measure_flops<R>(run: impl FnOnce() -> R) -> Result<u64, TorchError> {
     let (_, ops) = record_ops(run)?;
     Ok(ops.iter().map(op_flops).sum())

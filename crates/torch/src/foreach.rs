@@ -67,25 +67,25 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// What [`collect_grads`] found.
+/// The result of [`collect_grads`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grads {
     /// Every parameter has a gradient.
     All,
-    /// Some have none: an undefined tensor stands in their place.
+    /// Some have none: an undefined tensor takes their place.
     Missing(usize),
     /// A parameter has another kind or device than `anchor`. Nothing was collected.
     Moved,
 }
 
-/// Fills `grads` with the gradients of `params`. A gradient that lies in memory unlike its parameter (a transposed
-/// one, say) is copied, since fused kernels iterate over both as flat memory.
+/// Fills `grads` with the gradients of `params`. A gradient with another memory layout than its parameter (such as a
+/// transposed one) is copied, since fused kernels iterate over both as flat memory.
 ///
-/// `anchor` tells the kind and device that the parameters are expected to have.
+/// `anchor` has the kind and device that the parameters are expected to have.
 ///
 /// # Errors
 ///
-/// When a gradient is sparse.
+/// Fails if a gradient is sparse.
 pub fn collect_grads(params: &TensorList, anchor: &Tensor, grads: &mut TensorList) -> Result<Grads, TorchError> {
     let (mut missing, mut moved) = (0, false);
     // SAFETY: all objects live for the call, which writes both outputs.
@@ -101,7 +101,7 @@ pub fn collect_grads(params: &TensorList, anchor: &Tensor, grads: &mut TensorLis
 ///
 /// # Errors
 ///
-/// When a tensor of the list is undefined.
+/// Fails if a tensor of the list is undefined.
 pub fn drop_grads(params: &mut TensorList) -> Result<(), TorchError> {
     // SAFETY: the list lives for the call.
     check(unsafe { fulgurite_drop_grads(params.as_raw()) })
@@ -111,7 +111,7 @@ pub fn drop_grads(params: &mut TensorList) -> Result<(), TorchError> {
 ///
 /// # Errors
 ///
-/// When there is no such dimension.
+/// Fails if there is no such dimension.
 pub fn size(tensor: &Tensor, dim: i64) -> Result<i64, TorchError> {
     let mut out = 0;
     // SAFETY: the tensor lives for the call, which writes `out` unless it gives an error.
@@ -123,7 +123,7 @@ pub fn size(tensor: &Tensor, dim: i64) -> Result<i64, TorchError> {
 ///
 /// # Errors
 ///
-/// When the tensor is undefined.
+/// Fails if the tensor is undefined.
 pub fn numel(tensor: &Tensor) -> Result<i64, TorchError> {
     let mut out = 0;
     // SAFETY: the tensor lives for the call, which writes `out` unless it gives an error.
@@ -135,7 +135,7 @@ pub fn numel(tensor: &Tensor) -> Result<i64, TorchError> {
 ///
 /// # Errors
 ///
-/// When the shapes do not go together.
+/// Fails if the shapes do not match.
 pub fn add_tensor_(tensor: &mut Tensor, other: &Tensor, alpha: f64) -> Result<(), TorchError> {
     // SAFETY: both tensors live for the call.
     check(unsafe { fulgurite_add(tensor.as_mut_ptr(), other.as_ptr(), alpha) })
@@ -145,7 +145,7 @@ pub fn add_tensor_(tensor: &mut Tensor, other: &Tensor, alpha: f64) -> Result<()
 ///
 /// # Errors
 ///
-/// When the shapes do not go together.
+/// Fails if the shapes do not match.
 pub fn addmm(input: &Tensor, a: &Tensor, b: &Tensor, beta: f64, alpha: f64) -> Result<Tensor, TorchError> {
     let mut out = null_mut();
     // SAFETY: all tensors live for the call, which writes `out` unless it gives an error.
@@ -154,11 +154,11 @@ pub fn addmm(input: &Tensor, a: &Tensor, b: &Tensor, beta: f64, alpha: f64) -> R
     Ok(unsafe { Tensor::from_ptr(out) })
 }
 
-/// Makes `out` the tensors of `from` at `indices`, shared.
+/// Replaces the contents of `out` by the tensors of `from` at `indices`, shared.
 ///
 /// # Errors
 ///
-/// When an index is not under `from.len()`.
+/// Fails if an index is not below `from.len()`.
 pub fn select(from: &TensorList, indices: &[usize], out: &mut TensorList) -> Result<(), TorchError> {
     // SAFETY: both lists live for the call and differ (`out` is borrowed mutably); `indices` is valid for its length.
     check(unsafe { fulgurite_list_select(out.as_raw(), from.as_raw(), indices.as_ptr(), indices.len()) })
@@ -205,14 +205,14 @@ macro_rules! foreach {
         $(
             $(#[$doc])*
             #[doc = ""]
-            #[doc = "In place.\n\n# Errors\n\nWhen the lists differ in length, or tensors of one place do not go together."]
+            #[doc = "In place.\n\n# Errors\n\nFails if the lists differ in length, or if the tensors at one position do not match."]
             pub fn $in_place(list: &mut TensorList, $($list: &TensorList,)* $($scalar: f64)?) -> Result<(), TorchError> {
                 call($operation, None, list, foreach!(@a $($list),*), foreach!(@b $($list),*), foreach!(@s $($scalar)?))
             }
 
             $(#[$doc])*
             #[doc = ""]
-            #[doc = "New tensors, in `out`.\n\n# Errors\n\nWhen the lists differ in length, or tensors of one place do not go together."]
+            #[doc = "New tensors, in `out`.\n\n# Errors\n\nFails if the lists differ in length, or if the tensors at one position do not match."]
             pub fn $into(list: &TensorList, $($list: &TensorList,)* $($scalar: f64,)? out: &mut TensorList) -> Result<(), TorchError> {
                 call($operation, Some(out), list, foreach!(@a $($list),*), foreach!(@b $($list),*), foreach!(@s $($scalar)?))
             }

@@ -1,4 +1,4 @@
-//! Gradients: the backward pass, and what is done to the gradients of all parameters at once.
+//! Gradients: the backward pass, and operations on the gradients of all parameters at once.
 //!
 //! Everything here runs libtorch's foreach kernels once over all gradients, leaves every value on its device, and
 //! allocates nothing in Rust once warm. Parameters without a gradient are skipped. The functions take anything that
@@ -38,7 +38,7 @@ unsafe extern "C" {
     fn fulgurite_zero_grad(parameters: *const *const C_tensor, count: usize) -> *mut c_char;
 }
 
-/// The backward pass of `loss`: adds to the `.grad` of every leaf it depends on.
+/// The backward pass of `loss`: accumulates into the `.grad` of every leaf that it depends on.
 ///
 /// # Errors
 ///
@@ -55,8 +55,8 @@ pub fn backward(loss: &Tensor) -> Result<(), TorchError> {
     check(unsafe { fulgurite_backward(loss.as_ptr()) })
 }
 
-/// Scales all gradients so that their total norm is at most `max_norm`, and returns the norm they had, a scalar on
-/// the first gradient's device. The same as `torch.nn.utils.clip_grad_norm_`, to the bit.
+/// Scales all gradients so that their total norm is at most `max_norm`, and returns their norm before clipping, a
+/// scalar on the first gradient's device. Bitwise identical to `torch.nn.utils.clip_grad_norm_`.
 ///
 /// `norm_type` is the p of the p-norm, and may be [`f64::INFINITY`]. Without any gradient the norm is 0.
 ///
@@ -143,8 +143,8 @@ pub fn zero_grad<'a>(parameters: impl IntoIterator<Item = &'a Tensor>) -> Result
     })
 }
 
-/// Gives `parameter` a gradient that was computed elsewhere, on its own device and of its own kind; an undefined tensor
-/// drops the one it has. The tensor is not copied where device and kind are right already.
+/// Sets the gradient of `parameter`, converted to its device and kind; an undefined tensor drops the gradient. The
+/// tensor is not copied if device and kind match already.
 ///
 /// # Errors
 ///
@@ -228,7 +228,7 @@ mod tests {
         let shape = backward(&Tensor::ones([2, 3], (Kind::Float, Device::Cpu))).unwrap_err();
         assert_eq!(
             shape.to_string(),
-            "the loss has shape [2, 3], and only a scalar can be differentiated; reduce it, for example with `.mean(None)`"
+            "the loss has shape [2, 3], but only a scalar can be differentiated; reduce it, for example with `.mean(None)`"
         );
         let constant = backward(&Tensor::from(1.0)).unwrap_err();
         assert_eq!(

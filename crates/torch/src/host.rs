@@ -1,4 +1,4 @@
-//! The one place where a logged value leaves its device, so that the waits can be counted.
+//! Copies logged values to the host. It is the only place that does, so that synchronizations can be counted.
 
 use std::cell::Cell;
 
@@ -14,7 +14,7 @@ thread_local! {
 ///
 /// # Errors
 ///
-/// A tensor with more or less than one element.
+/// Fails if the tensor does not have exactly one element.
 pub fn to_host_f64(tensor: &Tensor) -> Result<f64, TorchError> {
     if tensor.numel() != 1 {
         return Err(TorchError::NotANumber { shape: tensor.size() });
@@ -27,7 +27,7 @@ pub fn to_host_f64(tensor: &Tensor) -> Result<f64, TorchError> {
 ///
 /// # Errors
 ///
-/// A tensor with more or less than one element; tensors on different devices.
+/// Fails if a tensor does not have exactly one element, or if the tensors are on different devices.
 pub fn to_host_f64s(tensors: &[Tensor]) -> Result<Vec<f64>, TorchError> {
     if let [] | [_] = tensors {
         return tensors.iter().map(to_host_f64).collect();

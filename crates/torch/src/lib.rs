@@ -1,10 +1,10 @@
-//! What libtorch has and training needs, and `tch` does not bring.
+//! Parts of libtorch that training needs and `tch` does not provide.
 //!
-//! | module | what it is for |
+//! | module | purpose |
 //! |---|---|
-//! | [`params`] | names of parameters in a fixed order, state dicts, moving and converting a whole `VarStore` |
-//! | [`record`], [`flops`] | the operations that run, and what they cost |
-//! | [`anomaly`] | which operation made the first NaN |
+//! | [`params`] | names of parameters in a fixed order, state dicts, moving and converting a `VarStore` |
+//! | [`record`], [`flops`] | the operations that are executed, and their cost |
+//! | [`anomaly`] | which operation produced the first NaN |
 //! | [`autocast`] | mixed precision: regions, and the kernels of a gradient scaler |
 //! | [`grad`] | the backward pass, clipping, and guards that restore autograd's modes |
 //! | [`foreach`] | libtorch's fused and foreach kernels, for optimizers |
@@ -15,7 +15,7 @@
 //! | [`device`] | names of CUDA devices, and statistics of their memory |
 //! | [`runtime`] | memory and threads of the process |
 //! | [`process`] | child processes that end with their parent |
-//! | [`startup`] | answers that a program gives before libtorch starts |
+//! | [`startup`] | output that a program prints before libtorch is initialized |
 //!
 //! This is the only crate of the workspace that contains `unsafe`, and the only one that contains C++ (`csrc/`).
 //! It depends on nothing of Fulgurite, and is useful to any `tch` program.

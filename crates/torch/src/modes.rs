@@ -23,10 +23,10 @@ unsafe extern "C" {
     fn fulgurite_cudnn_benchmark() -> bool;
 }
 
-/// No gradient is recorded on this thread while it lives; what was set before comes back when it is dropped, by a
-/// panic too. Guards of a thread must be dropped in the reverse order of their making, as scopes do.
+/// Disables gradient recording on this thread. The previous state is restored when it is dropped, also by a panic.
+/// Guards of a thread must be dropped in the reverse order of their creation, as scopes do.
 ///
-/// It is `tch`'s guard, kept from moving to a thread that it would then restore instead.
+/// It wraps `tch`'s guard, and is not `Send`, since it would restore the state of the wrong thread.
 #[must_use = "the mode ends when the guard is dropped"]
 pub struct NoGradGuard {
     _guard: tch::NoGradGuard,
@@ -34,15 +34,15 @@ pub struct NoGradGuard {
 }
 
 impl NoGradGuard {
-    /// Stops the recording of gradients on this thread.
+    /// Disables gradient recording on this thread.
     pub fn new() -> NoGradGuard {
         NoGradGuard { _guard: tch::no_grad_guard(), _thread: PhantomData }
     }
 }
 
 /// `torch.inference_mode()` on this thread while it lives: no gradients, and no bookkeeping for them either. Tensors
-/// made inside cannot take part in autograd later. Restored when dropped, by a panic too; guards of a thread must be
-/// dropped in the reverse order of their making, as scopes do.
+/// created inside cannot be used in autograd later. The previous state is restored when it is dropped, also by a panic.
+/// Guards of a thread must be dropped in the reverse order of their creation, as scopes do.
 #[derive(Debug)]
 #[must_use = "the mode ends when the guard is dropped"]
 pub struct InferenceModeGuard {
@@ -71,8 +71,8 @@ impl Drop for InferenceModeGuard {
     }
 }
 
-/// `torch.autograd.detect_anomaly()` while it lives: a backward pass that makes a NaN is an error that names the
-/// function. Slow. It holds for the whole process; what was set before comes back when it is dropped, by a panic too.
+/// `torch.autograd.detect_anomaly()` while it lives: a backward pass that produces a NaN is an error that names the
+/// function. Slow. It applies to the whole process; the previous state is restored when it is dropped, also by a panic.
 #[derive(Debug)]
 #[must_use = "the mode ends when the guard is dropped"]
 pub struct AnomalyModeGuard {
@@ -122,11 +122,11 @@ pub enum Deterministic {
     True,
     /// Operations that cannot be deterministic print a warning.
     WarnOnly,
-    /// Whatever is fastest.
+    /// The fastest algorithm is used.
     False,
 }
 
-/// Sets how deterministic operations must be, for the whole process.
+/// Sets whether operations must be deterministic, for the whole process.
 ///
 /// On CUDA, cuBLAS is deterministic only when the environment variable `CUBLAS_WORKSPACE_CONFIG` was set to `:4096:8`
 /// before the process started; libtorch reports it otherwise.
@@ -144,7 +144,7 @@ pub fn set_deterministic_algorithms(mode: Deterministic) -> Result<(), TorchErro
     check(unsafe { fulgurite_set_deterministic_algorithms(enabled, warn_only) })
 }
 
-/// How deterministic operations must be at the moment.
+/// The current setting of [`set_deterministic_algorithms`].
 pub fn deterministic_algorithms() -> Deterministic {
     // SAFETY: reads flags of the process.
     match unsafe { (fulgurite_deterministic_algorithms(), fulgurite_deterministic_algorithms_warn_only()) } {

@@ -1,6 +1,6 @@
 //! The parameters and buffers of a module: their names in a fixed order, their state dict, and moving them.
 //!
-//! Files, optimizers and collectives need names, in an order; [`Parameters`] is what has them.
+//! Files, optimizers and collectives need names in a fixed order; [`Parameters`] provides them.
 
 mod source;
 
@@ -32,14 +32,14 @@ pub fn named_parameters(vars: &dyn Parameters) -> Vec<(String, Tensor)> {
     Tensors::of(vars).parameters
 }
 
-/// The parameters that are not frozen, in the order of [`named_parameters`]: what to give an optimizer while a part of
+/// The parameters that are not frozen, in the order of [`named_parameters`]: pass these to an optimizer while a part of
 /// the model is frozen.
 pub fn trainable_parameters(vars: &dyn Parameters) -> Vec<Tensor> {
     named_parameters(vars).into_iter().map(|(_, tensor)| tensor).filter(Tensor::requires_grad).collect()
 }
 
 /// The parameters of one part of a module: those whose names begin with `path`, in the order of
-/// [`named_parameters`]. What an optimizer of that part is made for.
+/// [`named_parameters`]. Pass these to an optimizer of that part.
 ///
 /// ```
 /// use fulgurite_torch::params;
@@ -69,7 +69,7 @@ pub fn tied_names(vars: &dyn Parameters) -> Vec<(String, Tensor)> {
 /// The parameters in the order of [`named_parameters`], then the buffers, then the further names of tied tensors:
 /// PyTorch's `state_dict()`.
 ///
-/// The tensors share the module's memory and are detached: copy them where they must outlive the next step.
+/// The tensors share the module's memory and are detached: copy them if they must outlive the next step.
 ///
 /// # Errors
 ///
@@ -105,8 +105,8 @@ pub struct IncompatibleKeys {
 ///
 /// # Errors
 ///
-/// One error that lists everything wrong: entries that are no tensors or have another shape and, if `strict`, missing
-/// and unexpected keys.
+/// Fails with one error that lists all problems: entries that are not tensors or have another shape and, if `strict`,
+/// missing and unexpected keys.
 pub fn load_state_dict(vars: &dyn Parameters, state: &Dict, strict: bool) -> Result<IncompatibleKeys, TorchError> {
     load_state_dict_of(vars, state, strict, |_| true, false)
 }
@@ -116,7 +116,7 @@ pub fn load_state_dict(vars: &dyn Parameters, state: &Dict, strict: bool) -> Res
 ///
 /// # Errors
 ///
-/// As for [`load_state_dict`].
+/// Fails as [`load_state_dict`] does.
 pub fn load_state_dict_of(
     vars: &dyn Parameters,
     state: &Dict,
@@ -226,11 +226,11 @@ fn replace_data(
 
 type Named = Vec<(String, Tensor)>;
 
-/// What a module lists, each tensor once.
+/// The tensors of a module, each once.
 struct Tensors {
     parameters: Named,
     buffers: Named,
-    /// Further names of tensors above.
+    /// Further names of the tensors above.
     tied: Named,
 }
 
@@ -254,7 +254,7 @@ impl Tensors {
         named.map(|(name, tensor)| (name, tensor))
     }
 
-    /// A state dict has one tensor of a name.
+    /// Names in a state dict must be unique.
     fn ambiguous_names(&self) -> Vec<String> {
         let mut seen = HashSet::new();
         let again = self.every_name().map(|(name, _)| name).filter(|name| !seen.insert(name.as_str()));
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn without_strict_the_keys_are_told_and_shapes_still_checked() {
+    fn without_strict_the_keys_are_returned_and_shapes_still_checked() {
         let net = net();
         let mut state = Dict::new().with("z.bias", Tensor::from_slice(&[5.0f32, 6.0])).with("extra", 1);
         let keys = load_state_dict(&net.vars, &state, false).unwrap();

@@ -1,4 +1,4 @@
-//! Hands a sequence of tensors to the bridge as an array of pointers, without allocating at every call.
+//! Passes a sequence of tensors to the bridge as an array of pointers, without allocating in every call.
 
 use std::cell::Cell;
 

@@ -1,13 +1,13 @@
-//! Text of strangers on somebody's terminal.
+//! Escaping of untrusted text for terminals.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// The text with everything escaped, as in a Rust string, that a terminal would obey or that would deceive a reader:
-/// control characters (C0 without line feed and tab, DEL, C1) and controls of the direction of text.
+/// The text with all characters escaped, as in a Rust string, that a terminal would interpret or that could mislead a
+/// reader: control characters (C0 without line feed and tab, DEL, C1) and bidirectional controls.
 ///
-/// What comes from files, configurations, other processes and the network may hold escape sequences that move the
-/// cursor, change the title or answer for the keyboard. Everything that Fulgurite prints goes through here.
+/// Text from files, configurations, other processes and the network may contain escape sequences that move the
+/// cursor, change the title or inject input. Everything that Fulgurite prints is escaped by this function.
 ///
 /// ```
 /// use fulgurite_torch::printable;
@@ -19,7 +19,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     escape(text, |c| !matches!(c, '\n' | '\t') && is_obeyed(c))
 }
 
-/// The same for what has its place within a line, such as a name in a table: line feeds and tabs are escaped, too.
+/// The same for text within a line, such as a name in a table: line feeds and tabs are escaped, too.
 ///
 /// ```
 /// assert_eq!(fulgurite_torch::printable_in_line("weight\nwhole: yes"), "weight\\nwhole: yes");

@@ -3,9 +3,9 @@
 use std::io;
 use std::process::{Child, Command};
 
-/// Has the kernel kill the child as soon as the thread that starts it ends, however that happens, so that no child outlives
-/// a parent that was killed itself. The thread should be one that waits for the child. Does nothing where the system has
-/// no such thing (it is Linux's).
+/// Makes the kernel kill the child as soon as the thread that starts it exits for any reason, so that no child outlives
+/// a parent that was killed itself. The thread should be one that waits for the child. Does nothing on systems other
+/// than Linux.
 pub fn end_with_parent(command: &mut Command) {
     #[cfg(target_os = "linux")]
     {
@@ -35,7 +35,7 @@ pub fn end_with_parent(command: &mut Command) {
 ///
 /// # Errors
 ///
-/// What the system said, and where it has no signals.
+/// Fails if the system reports an error, or if it has no signals.
 pub fn send_signal(child: &Child, signal: i32) -> io::Result<()> {
     #[cfg(unix)]
     {

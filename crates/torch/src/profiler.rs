@@ -148,7 +148,7 @@ pub fn start(options: &Options) -> Result<(), TorchError> {
     started
 }
 
-/// Stops the recording, and returns it. Ranges that are still open end here: close them first to have them in it whole.
+/// Stops the recording, and returns it. Ranges that are still open are closed.
 ///
 /// # Errors
 ///
@@ -186,7 +186,7 @@ pub struct Range {
 }
 
 /// Opens a range on this thread: `torch.profiler.record_function`. Ranges of a thread must be dropped in the reverse
-/// order of their making, as scopes do.
+/// order of their creation, as scopes do.
 pub fn range(name: &str) -> Range {
     Range { open: push_range(name).is_ok(), _thread: PhantomData }
 }
@@ -199,12 +199,12 @@ impl Drop for Range {
     }
 }
 
-/// Opens a range that [`pop_range`] closes, for those who cannot hold a [`Range`]. The two must be called on the same
-/// thread, and a range that is open when a recording begins is not part of it.
+/// Opens a range that [`pop_range`] closes, for callers that cannot keep a [`Range`]. The two must be called on the
+/// same thread, and a range that is open when a recording begins is not part of it.
 ///
 /// # Errors
 ///
-/// Fails if an observer of libtorch does.
+/// Fails if an observer of libtorch fails.
 pub fn push_range(name: &str) -> Result<(), TorchError> {
     // SAFETY: the text lives for the call, and is copied.
     check(unsafe { fulgurite_range_push(name.as_ptr().cast(), name.len()) })
@@ -250,7 +250,7 @@ impl Trace {
             |problem: String| TorchError::Bridge(format!("cannot write the trace {}: {problem}", path.display()));
         let text = path.to_str().ok_or_else(|| wrong("the path is not UTF-8".into()))?;
         let text = CString::new(text).map_err(|error| wrong(error.to_string()))?;
-        // libtorch only logs when it cannot write, so that is found out first.
+        // libtorch only logs that it cannot write, so this is checked first.
         std::fs::File::create(path).map_err(|error| wrong(error.to_string()))?;
         // SAFETY: the trace is ours, the text lives for the call.
         check(unsafe { fulgurite_trace_save(self.raw, text.as_ptr()) })

@@ -1,7 +1,7 @@
-//! The operations that run: what libtorch's dispatcher was asked for, with the shapes of what went in and came out.
+//! The operations that libtorch's dispatcher executes, with the shapes of their inputs and outputs.
 //!
-//! [`flops`](crate::flops) counts from them, a model summary learns from them which layer is what, and
-//! [`anomaly`](crate::anomaly) finds the one that made a NaN.
+//! [`flops`](crate::flops) counts their cost, a model summary determines the types of layers from them, and
+//! [`anomaly`](crate::anomaly) finds the one that produced a NaN.
 
 use std::ffi::c_char;
 use std::marker::PhantomData;
@@ -29,7 +29,7 @@ struct RawOp {
     outputs_len: usize,
 }
 
-/// Where values that are not finite came from; the bridge's `Finding`.
+/// The origin of values that are not finite; the bridge's `Finding`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RawFinding {
@@ -56,7 +56,7 @@ unsafe extern "C" {
 pub struct OpRecord {
     /// Its name, such as `aten::addmm`, without the overload.
     pub name: String,
-    /// Where in the list the operation is that called it; `None` for one that the program asked for.
+    /// The index of the operation that called it; `None` for one that the program called.
     pub parent: Option<usize>,
     /// Whether it only calls others, such as `aten::linear`. What the others call within their kernels is not recorded.
     pub is_composite: bool,
@@ -64,7 +64,7 @@ pub struct OpRecord {
     pub inputs: Vec<Argument>,
     /// The results; empty when it failed.
     pub outputs: Vec<Argument>,
-    /// Autograd's sequence number when it began: that of the node it made, if it made one.
+    /// Autograd's sequence number when it started: that of the node it created, if any.
     pub(crate) sequence: i64,
 }
 
@@ -102,7 +102,7 @@ fn tensors(arguments: &[Argument]) -> Vec<&TensorRecord> {
     found
 }
 
-/// What an operation knew of a tensor.
+/// The metadata of a tensor of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TensorRecord {
@@ -110,9 +110,9 @@ pub struct TensorRecord {
     pub shape: Vec<i64>,
     /// Its kind; `None` for kinds that `tch` has no name for.
     pub kind: Option<Kind>,
-    /// Which tensor it was, as [`tensor_id`](crate::tensor_id) tells them apart while they live.
+    /// The identity of the tensor while it lives; see [`tensor_id`](crate::tensor_id).
     pub tensor_id: usize,
-    /// Which memory it was a view of, as [`storage_id`](crate::storage_id) tells them apart; 0 without memory.
+    /// The identity of its storage, see [`storage_id`](crate::storage_id); 0 without memory.
     pub storage_id: usize,
 }
 
@@ -151,7 +151,7 @@ impl Argument {
 }
 
 /// Records the operations of this thread, and of autograd's threads on its behalf, until it is dropped. Recorders nest:
-/// one that ends hands what it has to the one around it.
+/// the records of an inner one are passed to the outer one.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     raw: *mut RawRecorder,
@@ -247,7 +247,7 @@ unsafe fn slice<'a, T>(data: *const T, len: usize) -> &'a [T] {
     unsafe { std::slice::from_raw_parts(data, len) }
 }
 
-/// Runs `run`, and returns what it returned with the operations that ran meanwhile, those of a backward pass included.
+/// Calls `run`, and returns its result with the operations that it executed, including those of a backward pass.
 ///
 /// ```
 /// use fulgurite_torch::record::record_ops;
@@ -263,7 +263,7 @@ unsafe fn slice<'a, T>(data: *const T, len: usize) -> &'a [T] {
 ///
 /// # Errors
 ///
-/// Fails if libtorch does not accept an observer.
+/// Fails if libtorch cannot register an observer.
 pub fn record_ops<R>(run: impl FnOnce() -> R) -> Result<(R, Vec<OpRecord>), TorchError> {
     let recorder = Recorder::start(false)?;
     let returned = run();

@@ -16,7 +16,7 @@ unsafe extern "C" {
     fn fulgurite_rng_set_state(index: c_int, state: *const C_tensor) -> *mut c_char;
 }
 
-/// The environment variable that hands a seed to child processes, Lightning's own.
+/// The environment variable with which Lightning passes a seed to child processes.
 pub const GLOBAL_SEED_VARIABLE: &str = "PL_GLOBAL_SEED";
 
 static GLOBAL_SEED: Mutex<Option<u64>> = Mutex::new(None);
@@ -25,7 +25,7 @@ static GLOBAL_SEED: Mutex<Option<u64>> = Mutex::new(None);
 /// [`global_seed`], from which data order and worker threads are derived. Returns `seed`.
 ///
 /// Lightning also exports `PL_GLOBAL_SEED`; a Rust program cannot change its environment once threads may run, so a
-/// launcher hands [`global_seed`] to its children under [`GLOBAL_SEED_VARIABLE`].
+/// launcher passes [`global_seed`] to its children in [`GLOBAL_SEED_VARIABLE`].
 ///
 /// # Errors
 ///
@@ -36,7 +36,7 @@ pub fn seed_everything(seed: u64) -> Result<u64, TorchError> {
     Ok(seed)
 }
 
-/// Seeds libtorch's generators alone: the order of data, and what workers draw, stay those of [`global_seed`].
+/// Seeds libtorch's generators only: the order of data, and the seeds of workers, remain those of [`global_seed`].
 ///
 /// # Errors
 ///
@@ -46,7 +46,7 @@ pub fn manual_seed(seed: u64) -> Result<(), TorchError> {
     check(unsafe { fulgurite_manual_seed(seed) })
 }
 
-/// Makes `seed` the [`global_seed`], without seeding any generator: for processes that share their data.
+/// Sets the [`global_seed`] without seeding any generator: for processes that share their data.
 pub fn set_global_seed(seed: u64) {
     *GLOBAL_SEED.lock().unwrap_or_else(PoisonError::into_inner) = Some(seed);
 }
@@ -62,7 +62,7 @@ pub fn seed_everything_from_env() -> Result<u64, TorchError> {
 }
 
 /// The seed of this process: that of [`seed_everything`], else that of `PL_GLOBAL_SEED`, else one drawn from the
-/// operating system at the first call. It stays the same until something is seeded. Whether the variable is a seed says
+/// operating system at the first call. It stays the same until something is seeded. An invalid variable is ignored; see
 /// [`env_seed`].
 pub fn global_seed() -> u64 {
     let mut seed = GLOBAL_SEED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,7 +121,7 @@ impl RngState {
         Ok(RngState { cpu: get(CPU)?, cuda })
     }
 
-    /// Puts the generators back into this state. States of devices that this machine does not have are left out.
+    /// Restores this state of the generators. States of devices that this machine does not have are ignored.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ impl RngState {
         Value::Dict(Dict::new().with("torch", &self.cpu).with("torch.cuda", cuda))
     }
 
-    /// The state in what [`to_value`](RngState::to_value) returned.
+    /// The state in a value that [`to_value`](RngState::to_value) returned.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl RngState {
             .iter()
             .map(|state| state.as_tensor().map(Tensor::shallow_clone))
             .collect::<Option<_>>()
-            .ok_or_else(|| malformed("entry `torch.cuda` holds something that is not a tensor".into()))?;
+            .ok_or_else(|| malformed("entry `torch.cuda` contains something that is not a tensor".into()))?;
         Ok(RngState { cpu, cuda })
     }
 }

@@ -1,4 +1,4 @@
-//! What a process chooses once for itself: how memory is kept, and how many threads compute.
+//! Process-wide settings: how memory is kept, and how many threads compute.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -12,9 +12,9 @@ pub use crate::waiting::{WaitPolicy, adapt_waiting};
 pub enum AllocatorTuning {
     /// Freed tensors are kept for the next step.
     Kept,
-    /// `FULGURITE_NO_MALLOPT=1` asked to leave the allocator alone.
+    /// `FULGURITE_NO_MALLOPT=1` disables the tuning.
     OptedOut,
-    /// The environment already tunes glibc's allocator (`MALLOC_*_`, `GLIBC_TUNABLES`), and that is respected.
+    /// The environment already tunes glibc's allocator (`MALLOC_*_`, `GLIBC_TUNABLES`), which has precedence.
     SetByEnvironment,
     /// glibc refused the settings.
     Refused,
@@ -82,11 +82,11 @@ pub fn set_num_threads(threads: usize) {
 
 /// Makes operations that this thread calls run on this thread alone; other threads keep their number.
 ///
-/// Each thread that calls into libtorch brings up a team of OpenMP threads of its own. Threads that are many already,
-/// such as the workers of a data loader, would so compete with the training step for the processors. Where libtorch
-/// has neither OpenMP nor MKL, nothing happens.
+/// Each thread that calls into libtorch starts a team of OpenMP threads. With many threads, such as the workers of a
+/// data loader, these teams would compete with the training step for the processors. Without OpenMP and MKL in
+/// libtorch, this does nothing.
 pub fn use_one_thread_here() {
-    // The first question on a thread makes libtorch set up that thread, which would undo what follows.
+    // The first query on a thread makes libtorch set up that thread, which would undo what follows.
     tch::get_num_threads();
     #[cfg(unix)]
     for setter in [c"omp_set_num_threads", c"MKL_Set_Num_Threads_Local"] {
@@ -102,7 +102,7 @@ pub fn use_one_thread_here() {
     }
 }
 
-/// What this process has chosen for itself, for the summary of a run.
+/// The settings of this process, for the summary of a run.
 ///
 /// ```
 /// let report = fulgurite_torch::runtime::RuntimeReport::collect();
@@ -123,7 +123,7 @@ pub struct RuntimeReport {
 }
 
 impl RuntimeReport {
-    /// What is chosen now. Tunes what was not tuned yet: [`tune_allocator`], [`adapt_waiting`].
+    /// The current settings. Calls [`tune_allocator`] and [`adapt_waiting`] first.
     pub fn collect() -> RuntimeReport {
         RuntimeReport {
             num_threads: num_threads(),
@@ -146,7 +146,7 @@ impl fmt::Display for RuntimeReport {
         let waiting = match self.waiting {
             WaitPolicy::Adaptive => "sleeping while other processes are busy, else spinning",
             WaitPolicy::SetByEnvironment => "waiting as the environment sets it",
-            WaitPolicy::Fixed => "waiting in libtorch's own way",
+            WaitPolicy::Fixed => "waiting in libtorch's default way",
         };
         write!(f, "threads: {} of {} processors, {waiting}; memory: {allocator}", self.num_threads, self.num_processors)
     }

@@ -9,11 +9,11 @@ unsafe extern "C" {
     fn fulgurite_is_exclusive(tensor: *const C_tensor) -> bool;
 }
 
-/// A tensor that threads may read at the same time: what a dataset holds its samples in.
+/// A tensor that threads may read at the same time, such as the samples of a dataset.
 ///
 /// `tch`'s `Tensor` is not `Sync`, because a handle is enough to change the data in place. This one can only be read,
 /// and owns its memory alone: [`new`](SharedTensor::new) copies a tensor that is still referenced elsewhere, and
-/// everything handed out is a copy. So nobody can write while another thread reads.
+/// the methods return copies. So no thread can write while another one reads.
 ///
 /// ```
 /// use fulgurite_torch::SharedTensor;
@@ -32,7 +32,7 @@ pub struct SharedTensor {
     len: usize,
 }
 
-// SAFETY: the tensor and its memory are held by nobody else (see `new`), and no method changes them or hands out a
+// SAFETY: the tensor and its memory have no other owner (see `new`), and no method changes them or returns a
 // handle. What the methods do on the C++ side only reads the tensor: reference counts are atomic, and autograd, which
 // would keep track of the reads, has nothing to do, as the tensor is detached.
 unsafe impl Sync for SharedTensor {}
@@ -85,7 +85,7 @@ impl SharedTensor {
     ///
     /// # Errors
     ///
-    /// A range that goes beyond the end.
+    /// Fails if the range extends beyond the end.
     pub fn narrow(&self, start: usize, len: usize) -> Result<Tensor, TorchError> {
         if start.checked_add(len).is_none_or(|end| end > self.len) {
             return Err(TorchError::OutOfRange { start, len, available: self.len });
@@ -97,13 +97,13 @@ impl SharedTensor {
     ///
     /// # Errors
     ///
-    /// An index that is not under [`len`](SharedTensor::len).
+    /// Fails if an index is [`len`](SharedTensor::len) or more.
     pub fn index_select(&self, indices: &[i64]) -> Result<Tensor, TorchError> {
         let indices = Tensor::f_from_slice(indices)?.f_to_device(self.tensor.device())?;
         Ok(self.tensor.f_index_select(0, &indices)?)
     }
 
-    /// A copy of all.
+    /// A copy of the whole tensor.
     ///
     /// # Errors
     ///
@@ -113,8 +113,8 @@ impl SharedTensor {
     }
 }
 
-/// Whether this is the only handle of the tensor, and no view of its memory exists: writing to it changes nothing that
-/// somebody else holds.
+/// Whether this is the only handle of the tensor, and no view of its memory exists, so that writing to it is not
+/// observable elsewhere.
 pub fn is_exclusive(tensor: &Tensor) -> bool {
     // SAFETY: the tensor lives for the call, and only its reference counts are read.
     unsafe { fulgurite_is_exclusive(tensor.as_ptr()) }
@@ -132,7 +132,7 @@ mod tests {
     use crate::tch::Device;
 
     #[test]
-    fn nobody_else_can_change_it() {
+    fn it_cannot_be_changed_through_another_handle() {
         let mut outside = Tensor::zeros([2], (Kind::Float, Device::Cpu));
         let shared = SharedTensor::new(outside.shallow_clone()).unwrap();
         let _ = outside.fill_(1.0);
@@ -164,8 +164,8 @@ mod tests {
     #[test]
     fn beyond_the_end_is_an_error() {
         let shared = SharedTensor::new(Tensor::zeros([3], (Kind::Float, Device::Cpu))).unwrap();
-        assert_eq!(shared.get(3).unwrap_err().to_string(), "3..4 was asked for, and there are 3 items");
-        assert_eq!(shared.narrow(2, 2).unwrap_err().to_string(), "2..4 was asked for, and there are 3 items");
+        assert_eq!(shared.get(3).unwrap_err().to_string(), "3..4 was requested, but there are 3 items");
+        assert_eq!(shared.narrow(2, 2).unwrap_err().to_string(), "2..4 was requested, but there are 3 items");
         assert!(shared.index_select(&[3]).is_err());
     }
 

@@ -1,19 +1,19 @@
-//! Answers that a program gives before libtorch starts.
+//! Output that a program prints before libtorch is initialized.
 //!
 //! A program that is linked with libtorch spends some 0.4 s before `main`: tens of thousands of operators register
-//! themselves while the libraries are initialised. Who asks for help waits for none of that: the system's loader calls
-//! what stands in the section `.preinit_array` of an executable before it initialises any library.
+//! themselves while the libraries are initialised. `--help` need not wait for that: the system's loader calls the
+//! functions in the section `.preinit_array` of an executable before it initialises any library.
 //! [`before_libtorch!`](crate::before_libtorch) puts a function there, on Linux with glibc; elsewhere it does nothing, and
-//! the answer comes later.
+//! the output is printed later.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::io::Write;
 
-/// Has a program answer some arguments before libtorch's libraries are initialised. Goes beside `main`.
+/// Makes a program handle some arguments before libtorch's libraries are initialised. Place it beside `main`.
 ///
-/// `$wanted` (`fn(&[String]) -> bool`) tells from the arguments, without the program's name, whether `$answer`
-/// (`fn(Vec<String>) -> Option<String>`) has something to print. What they call must not use libtorch; if it does, or if
-/// there is no answer, the program starts as if nothing had been asked.
+/// `$wanted` (`fn(&[String]) -> bool`) decides from the arguments, without the program's name, whether `$answer`
+/// (`fn(Vec<String>) -> Option<String>`) has something to print. They must not use libtorch; if they do, or if
+/// `$answer` returns `None`, the program starts as usual.
 ///
 /// ```
 /// fn wanted(args: &[String]) -> bool {
@@ -54,10 +54,10 @@ macro_rules! before_libtorch {
     };
 }
 
-/// Prints the answer and ends the process, if one is wanted and there is one; otherwise returns.
+/// Prints the output and exits the process, if `wanted` returns `true` and there is output; otherwise returns.
 ///
-/// The answer is made in a child process: should it call into a library that is not initialised yet, that ends the child,
-/// and the program starts as usual.
+/// The output is produced in a child process: if it calls into a library that is not initialised yet, the child
+/// crashes, and the program starts as usual.
 ///
 /// # Safety
 ///
@@ -98,7 +98,7 @@ pub unsafe fn answer(
             let mut status = 0;
             // SAFETY: `status` lives for the call.
             let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
-            // A reader that went away has read enough.
+            // A closed pipe is not an error: its reader has read enough.
             let is_answered = libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
                 || libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGPIPE;
             if waited == child && is_answered {
@@ -106,7 +106,7 @@ pub unsafe fn answer(
                 unsafe { libc::_exit(0) }
             }
         }
-        // No second process is to be had; the answer comes later.
+        // No child process can be started, so the output is printed later.
         _ => {}
     }
 }

@@ -26,9 +26,9 @@ unsafe extern "C" {
 
 /// A `std::vector<at::Tensor>` that lives on the C++ side.
 ///
-/// Functions that work on all parameters at once (clipping, fused optimizers) take one, so that a step hands libtorch
+/// Functions that work on all parameters at once (clipping, fused optimizers) take one, so that a step passes libtorch
 /// a single pointer and allocates nothing in Rust. Like [`Tensor::shallow_clone`], it shares the tensors: a list of
-/// parameters sees their new values and gradients at every use, and is made once.
+/// parameters sees their new values and gradients at every use, and is created once.
 ///
 /// ```
 /// use fulgurite_torch::TensorList;
@@ -59,12 +59,12 @@ impl TensorList {
         Ok(list)
     }
 
-    /// A list of nothing, to [`push`](TensorList::push) to.
+    /// An empty list, for [`push`](TensorList::push).
     pub fn empty() -> Result<TensorList, TorchError> {
         // SAFETY: takes nothing, gives an object we own, or null.
         let raw = unsafe { fulgurite_list_new() };
         if raw.is_null() {
-            return Err(TorchError::Bridge("out of memory while making a list of tensors".into()));
+            return Err(TorchError::Bridge("out of memory while creating a list of tensors".into()));
         }
         Ok(TensorList { raw })
     }
@@ -75,7 +75,7 @@ impl TensorList {
         check(unsafe { fulgurite_list_push(self.raw, tensor.as_ptr()) })
     }
 
-    /// Forgets all tensors, and keeps the memory for the next ones.
+    /// Removes all tensors, and keeps the memory for the next ones.
     pub fn clear(&mut self) {
         // SAFETY: the list lives, and `&mut self` keeps other users of it away.
         unsafe { fulgurite_list_clear(self.raw) }
@@ -96,7 +96,7 @@ impl TensorList {
     ///
     /// # Errors
     ///
-    /// When `index` is not under [`len`](TensorList::len).
+    /// Fails if `index` is [`len`](TensorList::len) or more.
     pub fn get(&self, index: usize) -> Result<Tensor, TorchError> {
         let mut out = std::ptr::null_mut();
         // SAFETY: the list lives; the bridge checks the index, and writes `out` only when it gives no error.
@@ -118,18 +118,18 @@ impl Drop for TensorList {
     }
 }
 
-/// What tells two tensors apart: equal for handles of the same tensor (made by [`Tensor::shallow_clone`]), different
-/// for everything else that lives at the same time, views of the same memory included. Python's `id(tensor)`.
+/// The identity of a tensor: equal for handles of the same tensor (created by [`Tensor::shallow_clone`]), different
+/// for all other tensors that live at the same time, including views of the same memory. Python's `id(tensor)`.
 pub fn tensor_id(tensor: &Tensor) -> usize {
     // SAFETY: the tensor lives for the call, and only its address is looked at.
     unsafe { fulgurite_tensor_id(tensor.as_ptr()) }
 }
 
-/// What tells two storages apart: equal for tensors that are views of the same memory, such as tied weights.
+/// The identity of a storage: equal for tensors that are views of the same memory, such as tied weights.
 ///
 /// # Errors
 ///
-/// When the tensor has no storage: undefined or sparse.
+/// Fails if the tensor has no storage: undefined or sparse.
 pub fn storage_id(tensor: &Tensor) -> Result<usize, TorchError> {
     let mut out = 0;
     // SAFETY: the tensor lives for the call; `out` is written only when there is no error.

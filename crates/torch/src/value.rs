@@ -1,7 +1,7 @@
-//! [`Value`]: the tree of plain data that state dicts, hyper-parameters and checkpoints are made of.
+//! [`Value`]: the tree of plain data in state dicts, hyper-parameters and checkpoints.
 //!
-//! It holds what `torch.load(weights_only=True)` accepts, so whatever is put into one can be written to a `.ckpt` file
-//! that Python opens; all but an [`Opaque`] object.
+//! It represents what `torch.load(weights_only=True)` accepts, so every value but an [`Opaque`] object can be written
+//! to a `.ckpt` file that Python opens.
 
 mod opaque;
 
@@ -45,26 +45,26 @@ pub enum Value {
     Opaque(Opaque),
 }
 
-/// What a [`Dict`] was asked for and did not have.
+/// An error of looking up a key of a [`Dict`].
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ValueError {
     /// The key is absent.
     #[error("no entry `{key}`; there are: {}", .present.join(", "))]
     Missing {
-        /// The key asked for.
+        /// The requested key.
         key: String,
-        /// The keys that are there.
+        /// The existing keys.
         present: Vec<String>,
     },
-    /// The key is there, with data of another type.
+    /// The value of the key has another type.
     #[error("entry `{key}` is {found}, expected {expected}")]
     WrongType {
-        /// The key asked for.
+        /// The requested key.
         key: String,
         /// The type found.
         found: &'static str,
-        /// The type asked for.
+        /// The requested type.
         expected: &'static str,
     },
 }
@@ -149,8 +149,8 @@ impl Value {
         }
     }
 
-    /// The tree as JSON, if it holds neither tensors nor bytes nor objects. Tuples become arrays, integer keys text, and numbers that
-    /// are not finite `null`.
+    /// The tree as JSON, if it contains neither tensors nor bytes nor objects. Tuples become arrays, integer keys text,
+    /// and numbers that are not finite `null`.
     pub fn to_json(&self) -> Option<serde_json::Value> {
         use serde_json::Value as Json;
         Some(match self {
@@ -273,7 +273,7 @@ impl Dict {
         Dict(Vec::new())
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -283,7 +283,7 @@ impl Dict {
         self.0.is_empty()
     }
 
-    /// Sets `key` (a string, or an integer), replacing what it held.
+    /// Sets `key` (a string, or an integer), replacing its value.
     pub fn set(&mut self, key: impl Into<Value>, value: impl Into<Value>) {
         let (key, value) = (key.into(), value.into());
         match self.0.iter_mut().find(|(k, _)| *k == key) {
@@ -299,7 +299,7 @@ impl Dict {
         self
     }
 
-    /// Appends an entry without looking for an earlier one of the same key; for building large dicts.
+    /// Appends an entry without checking for an earlier one of the same key; for building large dicts.
     pub fn push(&mut self, key: impl Into<Value>, value: impl Into<Value>) {
         self.0.push((key.into(), value.into()));
     }
@@ -309,7 +309,7 @@ impl Dict {
         self.0.iter().find(|(k, _)| k.as_str() == Some(key)).map(|(_, v)| v)
     }
 
-    /// The value of a string key, to change it in its place.
+    /// The value of a string key, mutably.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
         self.0.iter_mut().find(|(k, _)| k.as_str() == Some(key)).map(|(_, value)| value)
     }
@@ -319,7 +319,7 @@ impl Dict {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v)
     }
 
-    /// Takes the value of a string key out.
+    /// Removes a string key, and returns its value.
     pub fn remove(&mut self, key: &str) -> Option<Value> {
         let at = self.0.iter().position(|(k, _)| k.as_str() == Some(key))?;
         Some(self.0.remove(at).1)
@@ -340,7 +340,7 @@ impl Dict {
         Dict(self.0.iter().map(|(k, v)| (k.clone(), v.map_tensors(f))).collect())
     }
 
-    /// The value of `key`, or an error that lists the keys there are.
+    /// The value of `key`, or an error that lists the existing keys.
     pub fn require(&self, key: &str) -> Result<&Value, ValueError> {
         self.get(key)
             .ok_or_else(|| ValueError::Missing { key: key.into(), present: self.keys().map(String::from).collect() })

@@ -1,13 +1,13 @@
-//! How libtorch's OpenMP threads wait for each other: spinning while the machine is ours, sleeping when it is not.
+//! How libtorch's OpenMP threads wait for each other: spinning while the machine is idle otherwise, sleeping when not.
 //!
 //! libgomp's threads spin for milliseconds at the end of each parallel region. On an idle machine that is the fastest
-//! way to wait; beside a busy neighbour they spin away the time the other thread of the same region needs, and a step
+//! way to wait; beside a busy process they spin away the time the other thread of the same region needs, and a step
 //! slows down tenfold. libgomp shortens the wait by itself when it manages more threads than there are processors (its
 //! manual, `GOMP_SPINCOUNT`), so while neighbours are busy a team of surplus threads is kept asleep.
 
 use std::sync::OnceLock;
 
-/// Whether this process watches for neighbours. Returned by [`adapt_waiting`].
+/// Whether this process adapts to other processes. Returned by [`adapt_waiting`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitPolicy {
@@ -15,11 +15,11 @@ pub enum WaitPolicy {
     Adaptive,
     /// `OMP_WAIT_POLICY` or `GOMP_SPINCOUNT` is set, and respected; or `FULGURITE_NO_WAIT_TUNING=1` opted out.
     SetByEnvironment,
-    /// There is one thread, or no libgomp, or no `/proc` to look at: libtorch's own way of waiting.
+    /// There is one thread, or no libgomp, or no `/proc`: libtorch's default.
     Fixed,
 }
 
-/// Watches, from now on, whether other processes use the processors, and lets OpenMP threads sleep instead of spin while
+/// Starts to monitor whether other processes use the processors, and makes OpenMP threads sleep instead of spin while
 /// they do. Once per process; `OMP_WAIT_POLICY`, `GOMP_SPINCOUNT` or `FULGURITE_NO_WAIT_TUNING=1` opt out.
 pub fn adapt_waiting() -> WaitPolicy {
     static POLICY: OnceLock<WaitPolicy> = OnceLock::new();

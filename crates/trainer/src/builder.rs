@@ -129,7 +129,7 @@ impl TrainerBuilder {
     /// Sets the optimizer factory, which replaces the module's `configure_optimizers`; used by the command line if an
     /// optimizer is configured there.
     ///
-    /// The factory gets the module's parameters. It may be called twice, when it asks for
+    /// The factory gets the module's parameters. It may be called twice, when it calls
     /// [`estimated_stepping_batches`](TrainerState::estimated_stepping_batches) and returns its error.
     pub fn optimizers(
         mut self,
@@ -157,12 +157,12 @@ impl TrainerBuilder {
         self
     }
 
-    /// Builds the trainer. Where the arguments ask for several processes, the first entry point starts them; see
+    /// Builds the trainer. If the arguments specify several processes, the first entry point starts them; see
     /// [`Trainer::launch`].
     ///
     /// # Errors
     ///
-    /// If an argument or combination of arguments or an environment variable is invalid, the accelerator is not
+    /// Fails if an argument or combination of arguments or an environment variable is invalid, the accelerator is not
     /// available, or the log folder cannot be written to.
     pub fn build(self) -> Result<Trainer, Error> {
         let TrainerBuilder {
@@ -203,9 +203,9 @@ impl TrainerBuilder {
         let warnings = fabric.take_warnings();
         if fabric.is_global_zero() {
             explain(&given, &console);
-            let unknown = |variable: String| match environment::fate(&variable) {
-                Some(fate) => {
-                    format!("the environment variable {variable} is about an argument that no longer exists: {fate}")
+            let unknown = |variable: String| match environment::removed_hint(&variable) {
+                Some(hint) => {
+                    format!("the environment variable {variable} is about an argument that no longer exists: {hint}")
                 }
                 None => format!("the environment variable {variable} is about no argument of the trainer"),
             };
@@ -236,7 +236,7 @@ fn in_common(config: &TrainerConfig) -> BTreeMap<String, String> {
 fn explain(config: &TrainerConfig, console: &Console) {
     if config.fast_dev_run > 0 {
         console.print(&format!(
-            "Running in `fast_dev_run` mode: {} batch(es) of everything, once; loggers and checkpoints are off",
+            "Running in `fast_dev_run` mode: {} batch(es) of each stage, once; loggers and checkpoints are off",
             config.fast_dev_run
         ));
     }

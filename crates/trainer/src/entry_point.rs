@@ -70,11 +70,11 @@ impl<'t> EntryPoint<'t> {
     ///
     /// | value | meaning |
     /// |---|---|
-    /// | `best` | the best of the first callback that writes checkpoints; an error when there is none |
-    /// | `last` | the furthest of the `last` checkpoints of every `ModelCheckpoint` and of those that an error or a signal left; a fresh start, with a warning, when there is none |
-    /// | `hpc` | the furthest `hpc_ckpt_N.ckpt` in `default_root_dir`, which a job of a scheduler left; an error when there is none |
-    /// | `auto` | the furthest whole checkpoint that a run with these hyper-parameters left; a fresh start when there is none |
-    /// | a folder | the furthest whole checkpoint of this run folder, or of the runs in this folder; a fresh start when there is none |
+    /// | `best` | the best of the first callback that writes checkpoints; an error if there is none |
+    /// | `last` | the furthest of the `last` checkpoints of every `ModelCheckpoint` and of those written on an error or a signal; a fresh start, with a warning, if there is none |
+    /// | `hpc` | the furthest `hpc_ckpt_N.ckpt` in `default_root_dir`, written by a job of a scheduler; an error if there is none |
+    /// | `auto` | the furthest intact checkpoint of a run with these hyper-parameters; a fresh start if there is none |
+    /// | a folder | the furthest intact checkpoint of this run folder, or of the runs in this folder; a fresh start if there is none |
     /// | anything else | the path of a file |
     ///
     /// The furthest has the most optimizer steps, and then batches; ties are broken by time. If it is damaged, a
@@ -102,7 +102,7 @@ impl<'t> EntryPoint<'t> {
     ///
     /// # Errors
     ///
-    /// If the arguments, data or module are invalid, or a hook fails. Teardown has run by then.
+    /// Fails if the arguments, data or module are invalid, or a hook fails. Teardown has run by then.
     pub fn fit<'a, M: LightningModule, K>(
         self,
         module: &mut M,
@@ -115,7 +115,7 @@ impl<'t> EntryPoint<'t> {
     ///
     /// # Errors
     ///
-    /// As for [`fit`](EntryPoint::fit).
+    /// Fails as [`fit`](EntryPoint::fit) does.
     pub fn validate<'a, M: LightningModule, K>(
         self,
         module: &mut M,
@@ -128,7 +128,7 @@ impl<'t> EntryPoint<'t> {
     ///
     /// # Errors
     ///
-    /// As for [`fit`](EntryPoint::fit).
+    /// Fails as [`fit`](EntryPoint::fit) does.
     pub fn test<'a, M: LightningModule, K>(
         self,
         module: &mut M,
@@ -142,7 +142,7 @@ impl<'t> EntryPoint<'t> {
     ///
     /// # Errors
     ///
-    /// As for [`fit`](EntryPoint::fit).
+    /// Fails as [`fit`](EntryPoint::fit) does.
     pub fn predict<'a, M: LightningModule, K>(
         self,
         module: &mut M,

@@ -7,11 +7,11 @@ use fulgurite_fabric::{FabricError, accelerator};
 
 const PRECISIONS_ELSEWHERE: [&str; 2] = ["transformer-engine", "transformer-engine-float16"];
 
-/// Checks that the machine and this version support the configuration. `missing` lists what was found missing before.
+/// Checks that the machine and this version support the configuration. `missing` lists what is known to be missing.
 ///
 /// # Errors
 ///
-/// If anything is missing, or the strategy is unknown. The message lists everything that is missing.
+/// Fails if anything is missing, or the strategy is unknown. The message lists everything that is missing.
 pub(crate) fn check(config: &TrainerConfig, missing: &[String]) -> Result<(), Error> {
     let TrainerConfig { accelerator, strategy, precision, .. } = config;
     let mut of_version = Vec::new();
@@ -30,7 +30,7 @@ pub(crate) fn check(config: &TrainerConfig, missing: &[String]) -> Result<(), Er
             Err(FabricError::AcceleratorUnavailable { .. }) => {
                 Some(format!("this machine has no {} that can be used", if name == "mps" { "MPS" } else { "GPU" }))
             }
-            Err(unknown @ (FabricError::Ended { .. } | FabricError::Unknown { .. })) => {
+            Err(unknown @ (FabricError::Removed { .. } | FabricError::Unknown { .. })) => {
                 return Err(Error::Config(unknown.to_string()));
             }
             _ => None,
@@ -38,7 +38,7 @@ pub(crate) fn check(config: &TrainerConfig, missing: &[String]) -> Result<(), Er
     };
     let is_known_to_fabric = accelerator != "tpu";
     if of_version.is_empty() && (of_machine.is_none() || is_known_to_fabric) {
-        // A device or accelerator alone: the fabric says what there is.
+        // The fabric reports unknown devices and accelerators.
         return Ok(());
     }
     let of_version =

@@ -33,16 +33,16 @@ impl Trainer {
         Trainer { engine }
     }
 
-    /// Starts the processes of the run, where the arguments ask for several and nobody has started them: the program starts
-    /// itself once for each. Every entry point does so first; call it earlier so that the processes alone do what follows,
-    /// such as creating a large model.
+    /// Starts the processes of the run, if the arguments specify several and they are not started yet: the program
+    /// starts itself once for each. Every entry point does so first; call it earlier so that the processes alone do
+    /// what follows, such as creating a large model.
     ///
-    /// Where it starts processes it does not return: it ends the program with their exit code when they have ended,
+    /// If it starts processes it does not return: it exits with their exit code when they have exited,
     /// without running destructors. Otherwise it does nothing.
     ///
     /// # Errors
     ///
-    /// If the processes cannot be started.
+    /// Fails if the processes cannot be started.
     pub fn launch(&mut self) -> Result<(), Error> {
         self.engine.launch()
     }
@@ -72,7 +72,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// If the arguments, data or module are invalid, or a hook fails. Teardown has run by then.
+    /// Fails if the arguments, data or module are invalid, or a hook fails. Teardown has run by then.
     pub fn fit<'a, M: LightningModule, K>(
         &mut self,
         module: &mut M,
@@ -85,7 +85,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// As for [`fit`](Trainer::fit).
+    /// Fails as [`fit`](Trainer::fit) does.
     pub fn validate<'a, M: LightningModule, K>(
         &mut self,
         module: &mut M,
@@ -98,7 +98,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// As for [`fit`](Trainer::fit).
+    /// Fails as [`fit`](Trainer::fit) does.
     pub fn test<'a, M: LightningModule, K>(
         &mut self,
         module: &mut M,
@@ -112,7 +112,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// As for [`fit`](Trainer::fit).
+    /// Fails as [`fit`](Trainer::fit) does.
     pub fn predict<'a, M: LightningModule, K>(
         &mut self,
         module: &mut M,
@@ -132,7 +132,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// If the file cannot be written, or a hook of the module or a callback fails.
+    /// Fails if the file cannot be written, or a hook of the module or a callback fails.
     pub fn save_checkpoint<M: LightningModule>(
         &mut self,
         module: &mut M,

@@ -50,8 +50,8 @@ impl<'a> Tuner<'a> {
     ///
     /// # Errors
     ///
-    /// If options are invalid, the module does not have exactly one optimizer, the hyper-parameter does not exist, or a
-    /// step fails in a trial.
+    /// Fails if options are invalid, the module does not have exactly one optimizer, the hyper-parameter does not
+    /// exist, or a step fails in a trial.
     pub fn lr_find<'d, M: LightningModule, K>(
         &mut self,
         module: &mut M,
@@ -66,8 +66,8 @@ impl<'a> Tuner<'a> {
     ///
     /// # Errors
     ///
-    /// If options are invalid, loaders were passed directly, the hyper-parameter does not exist, or a step fails in a
-    /// trial for a reason other than memory.
+    /// Fails if options are invalid, loaders were passed directly, the hyper-parameter does not exist, or a step fails
+    /// in a trial for a reason other than memory.
     pub fn scale_batch_size<'d, M: LightningModule, K>(
         &mut self,
         module: &mut M,
@@ -81,7 +81,7 @@ impl<'a> Tuner<'a> {
     ///
     /// # Errors
     ///
-    /// As for [`scale_batch_size`](Tuner::scale_batch_size).
+    /// Fails as [`scale_batch_size`](Tuner::scale_batch_size) does.
     pub fn scale_batch_size_for<'d, M: LightningModule, K>(
         &mut self,
         entry: TrainerFn,

@@ -167,6 +167,6 @@ fn a_failure_is_reported() {
 fn contradictions() {
     let output = torchrun(&["--standalone"], &["4"]);
     let errors = String::from_utf8_lossy(&output.stderr);
-    let message = "devices=4 was asked for, but torchrun specifies 2 (LOCAL_WORLD_SIZE); set devices=2";
+    let message = "devices=4 was requested, but torchrun specifies 2 (LOCAL_WORLD_SIZE); set devices=2";
     assert!(!output.status.success() && errors.contains(message), "{errors}");
 }

@@ -116,7 +116,7 @@ fn patiently(child: &mut Child, began: Instant) -> Result<ExitStatus> {
     }
     child.kill()?;
     child.wait()?;
-    bail!("the run hangs: it did not end within {} s", PATIENCE.as_secs());
+    bail!("the run hangs: it did not complete within {} s", PATIENCE.as_secs());
 }
 
 /// Kills ranks that a supervisor has started; where it has started none yet, it dies itself.

@@ -15,7 +15,7 @@ use super::{BaseFinetuning, Finetuning, Unfreeze, freeze, unfreeze_and_add_param
 /// Trains the head alone until an epoch, and from then on the backbone too, with a learning rate that grows until it is
 /// the head's, like Lightning's callback of the same name.
 ///
-/// The backbone is what was made under `vars.root() / "backbone"`, or under another path, which
+/// The backbone consists of the layers created under `vars.root() / "backbone"`, or under another path, which
 /// [`backbone`](Self::backbone) names. It is frozen before `configure_optimizers`, which gives the optimizer what is
 /// not frozen. Its batch norms are trained all the time, with the head.
 ///

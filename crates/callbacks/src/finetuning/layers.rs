@@ -38,7 +38,7 @@ fn parameters(vars: &dyn Parameters, paths: &[&str]) -> Result<Vec<(Tensor, bool
 ///
 /// # Errors
 ///
-/// If no variable matches one of the paths.
+/// Fails if no variable matches one of the paths.
 pub fn freeze(vars: &dyn Parameters, paths: &[&str], train_bn: bool) -> Result<(), Error> {
     for (parameter, is_norm) in parameters(vars, paths)? {
         let _ = parameter.f_set_requires_grad(is_norm && train_bn).map_err(TorchError::from)?;
@@ -50,7 +50,7 @@ pub fn freeze(vars: &dyn Parameters, paths: &[&str], train_bn: bool) -> Result<(
 ///
 /// # Errors
 ///
-/// If no variable matches one of the paths.
+/// Fails if no variable matches one of the paths.
 pub fn make_trainable(vars: &dyn Parameters, paths: &[&str]) -> Result<(), Error> {
     for (parameter, _) in parameters(vars, paths)? {
         let _ = parameter.f_set_requires_grad(true).map_err(TorchError::from)?;
@@ -63,7 +63,7 @@ pub fn make_trainable(vars: &dyn Parameters, paths: &[&str]) -> Result<(), Error
 ///
 /// # Errors
 ///
-/// If no variable matches one of the paths.
+/// Fails if no variable matches one of the paths.
 pub fn filter_params(
     vars: &dyn Parameters,
     paths: &[&str],
@@ -96,7 +96,7 @@ impl Default for Unfreeze {
 ///
 /// # Errors
 ///
-/// If no variable matches one of the paths, or the optimizer does not accept another parameter group.
+/// Fails if no variable matches one of the paths, or the optimizer does not accept another parameter group.
 pub fn unfreeze_and_add_param_group(
     trainer: &TrainerState,
     vars: &dyn Parameters,

@@ -1,6 +1,6 @@
 //! Finetuning: parts of a module are frozen at first and trained from later epochs on.
 //!
-//! A part is named by the beginning of its variables' paths in the `VarStore`: `"backbone"` is what was made under
+//! A part is named by the beginning of its variables' paths in the `VarStore`: `"backbone"` is what was created under
 //! `vars.root() / "backbone"`.
 
 mod backbone;
@@ -89,7 +89,7 @@ pub trait Finetuning: Send + 'static {
     ///
     /// # Errors
     ///
-    /// If the state belongs to another type.
+    /// Fails if the state belongs to another type.
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
         let _ = state;
         Ok(())

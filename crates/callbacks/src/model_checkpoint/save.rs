@@ -270,14 +270,14 @@ impl ModelCheckpoint {
     ///
     /// # Errors
     ///
-    /// If the folder is not known yet or cannot be written to.
+    /// Fails if the folder is not known yet or cannot be written to.
     pub fn to_yaml(&self, path: Option<&Path>) -> Result<PathBuf, Error> {
         let path = match (path, &self.dirpath) {
             (Some(path), _) => path.to_path_buf(),
             (None, Some(folder)) => folder.join("best_k_models.yaml"),
             (None, None) => {
                 return Err(Error::Config(
-                    "to_yaml was asked for before a run found out the folder of the checkpoints; give a path, or fit first".into(),
+                    "to_yaml was called before a run determined the folder of the checkpoints; give a path, or fit first".into(),
                 ));
             }
         };

@@ -12,9 +12,9 @@ use crate::progress::ResumePoint;
 use crate::state::TrainerState;
 
 impl TrainerState {
-    /// Has the loggers continue where the run that wrote a checkpoint logged: in the folder that the checkpoint lies
-    /// in, or, for one in `own_folders`, of which the configuration says that this run's checkpoints are there, where
-    /// it says itself. A checkpoint from elsewhere may be a stranger's, and says nothing of folders here.
+    /// Makes the loggers continue in the run that wrote a checkpoint: in the folder that contains the checkpoint,
+    /// or, for one in `own_folders`, the configured folders of this run's checkpoints, where
+    /// it says itself. A checkpoint from elsewhere is untrusted, and does not determine folders here.
     pub(super) fn continue_logs(&mut self, path: &Path, checkpoint: &Dict, own_folders: &[PathBuf]) {
         let by_place: Vec<Option<String>> =
             self.fabric.loggers.iter().map(|logger| run_that_holds(logger.as_ref(), path)).collect();
@@ -22,7 +22,7 @@ impl TrainerState {
         let held = Outline(checkpoint).log_versions();
         if !is_own && !held.is_empty() && !by_place.is_empty() {
             let path = path.display();
-            self.print(&format!("{path} is in no folder of this run, so the logs begin anew instead of going on"));
+            self.print(&format!("{path} is in no folder of this run, so the logs start anew instead of continuing"));
         }
         for (index, (logger, by_place)) in self.fabric.loggers.iter_mut().zip(&by_place).enumerate() {
             let said = held.get(index).copied().flatten().filter(|_| is_own);
@@ -37,9 +37,9 @@ impl TrainerState {
         self.fabric.loggers.iter().map(|logger| logger.version().into()).collect()
     }
 
-    /// Has the loggers drop what a run that this one resumes from logged after its checkpoint.
+    /// Makes the loggers drop what the resumed run logged after its checkpoint.
     pub(crate) fn continue_logging(&mut self, resume: &ResumePoint) -> Result<(), Error> {
-        // The x-axis counts from 0, and moves on when a batch is over.
+        // The x-axis counts from 0, and advances at the end of a batch.
         let last = self.fit.epoch.batches_that_stepped() as i64 - i64::from(!resume.batch_open);
         for logger in &mut self.fabric.loggers {
             logger.resume_after(last)?;
@@ -48,15 +48,15 @@ impl TrainerState {
     }
 }
 
-/// The run of a logger in whose folder a file lies, which is a folder of the logger's and not a link to elsewhere.
+/// The run of a logger whose folder contains a file; a link to elsewhere does not count.
 fn run_that_holds(logger: &dyn Logger, path: &Path) -> Option<String> {
     let root = logger.save_dir()?.join(logger.name());
     let is_here = |run: &str| holds(&root, &root.join(run));
     logger.runs().into_iter().find(|run| is_here(run) && holds(&root.join(run), path))
 }
 
-/// Whether something lies in a folder, wherever links lead; in none if it is not there. URLs are compared as they
-/// stand.
+/// Whether a path is in a folder, with links resolved; `false` if it does not exist. URLs are compared
+/// literally.
 fn holds(folder: &Path, path: &Path) -> bool {
     if is_url(folder) || is_url(path) {
         return path.starts_with(folder) && !path.components().any(|part| part.as_os_str() == "..");

@@ -18,9 +18,9 @@ const MOST_TOLD: usize = 3;
 /// The criteria for choosing a checkpoint.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Wanted<'c> {
-    /// Whether a fit can resume from it.
+    /// Whether a fit must be able to resume from it.
     pub resumable: bool,
-    /// Whether it belongs to a run with this configuration.
+    /// The configuration that its run must have.
     pub configuration: Option<&'c Configuration>,
 }
 
@@ -88,8 +88,8 @@ impl TrainerState {
         candidates
     }
 
-    /// The furthest of `candidates` that is wanted and whole; with a warning for each that is damaged and may have been
-    /// it. Where none is whole, the furthest beside them. `None` where none is wanted.
+    /// The matching, intact candidate with the most progress; warns of each damaged one that may have had more. If none
+    /// is intact, that of the other files in their folders. `None` if none matches.
     pub(super) fn choose(
         &mut self,
         mut candidates: Candidates,
@@ -108,7 +108,7 @@ impl TrainerState {
         if let Some(whole) = self.first_whole(beside) {
             return Ok(Some(whole));
         }
-        let problem = "is damaged, and there is no whole checkpoint beside it; bring one back from a backup, or move what is damaged away to start afresh".into();
+        let problem = "is damaged, and there is no intact checkpoint beside it; restore one from a backup, or move the damaged ones away to start from scratch".into();
         Err(Error::Checkpoint { path: first, problem })
     }
 
@@ -128,7 +128,7 @@ impl TrainerState {
         candidates.find(|path| self.fabric.checkpoint_io().verify(path).is_ok())
     }
 
-    /// Names what differs in the runs whose checkpoints would have come before the one that was chosen.
+    /// Warns of the checkpoints with more progress that were skipped because their configuration differs.
     fn tell_of_others(&self, others: &[Candidate], chosen: Option<&Candidate>, wanted: Wanted<'_>) {
         let comes_first = |other: &&Candidate| chosen.is_none_or(|chosen| other.rank() > chosen.rank());
         let mut told: Vec<&Path> = Vec::new();

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// The greatest number of something, or no limit.
+/// A maximum number, or no limit.
 ///
 /// Setters take a number or [`Maximum::Unlimited`]. Files, environment variables and the command line write -1 for no
 /// limit, as Lightning does.

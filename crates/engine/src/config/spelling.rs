@@ -14,7 +14,7 @@ use crate::error::Error;
 ///
 /// # Errors
 ///
-/// If the text has any other form.
+/// Fails if the text has any other form.
 pub fn parse_time(text: &str) -> Result<Duration, Error> {
     let parts: Vec<&str> = text.split(':').collect();
     let two_digits = |part: &&str| part.len() == 2;

@@ -47,7 +47,7 @@ impl Metrics {
         Metrics { disabled, is_other_rank, ..Metrics::default() }
     }
 
-    /// A batch begins: what is logged now belongs to it.
+    /// Start of a batch: values logged from now on belong to it.
     pub(crate) fn start_batch(&mut self, size: Option<i64>, dataloader_idx: Option<usize>) {
         self.in_batch = true;
         let store = self.store();
@@ -61,12 +61,13 @@ impl Metrics {
         self.in_batch = false;
     }
 
-    /// A run resumes within an epoch, whose values are needed at its end.
+    /// The run resumes within an epoch, whose values are needed at its end.
     pub(crate) fn resume_in_batch(&mut self) {
         self.in_batch = true;
     }
 
-    /// An evaluation begins, possibly between two training batches. Its callbacks see what training logged before it.
+    /// Start of an evaluation, possibly between two training batches. Its callbacks see the values that training logged
+    /// before.
     pub(crate) fn begin_evaluation(&mut self) -> Result<(), Error> {
         self.refresh()?;
         self.evaluating = true;
@@ -79,7 +80,7 @@ impl Metrics {
         self.eval.dataloader_idx = None;
     }
 
-    /// The evaluation is over: training records again.
+    /// End of the evaluation: values are recorded for training again.
     pub(crate) fn end_evaluation(&mut self) -> Result<(), Error> {
         let reset = self.eval.reset();
         self.evaluating = false;
@@ -132,7 +133,7 @@ impl Metrics {
         }
     }
 
-    /// Brings `callback_metrics` and `progress_bar_metrics` up to date, without reading anything from the device.
+    /// Updates `callback_metrics` and `progress_bar_metrics`, without reading anything from the device.
     pub(crate) fn refresh(&mut self) -> Result<(), Error> {
         let Metrics { train, eval, callback, bar, evaluating, in_batch, .. } = self;
         let store = if *evaluating { eval } else { train };
@@ -184,7 +185,7 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// If a value is not a number; the error names it.
+    /// Fails if a value is not a number; the error names it.
     pub(crate) fn restore_callback_state<'s>(&mut self, saved: &'s Dict) -> Result<(), &'s str> {
         for (name, value) in saved.iter() {
             let name = name.as_str().unwrap_or_default();
@@ -200,7 +201,7 @@ impl Metrics {
 
     /// Writes the current values to every logger. This is where the host waits for the device.
     ///
-    /// `x` is the default position on the x-axis; a logged value named `step` takes its place, and otherwise `epoch`
+    /// `x` is the default position on the x-axis; a logged value named `step` replaces it, and otherwise `epoch`
     /// is added.
     pub(crate) fn write(
         &mut self,
@@ -226,7 +227,7 @@ impl Metrics {
         Ok(())
     }
 
-    /// As [`write`](Metrics::write), ahead of the call that is due: that one leaves out what was written here.
+    /// As [`write`](Metrics::write), before the regular call, which then omits the values written here.
     pub(crate) fn write_early(
         &mut self,
         loggers: &mut [Box<dyn Logger>],
@@ -275,7 +276,7 @@ impl Metrics {
         Ok(written)
     }
 
-    /// Sends the epoch values of a whole evaluation to every logger, in one call.
+    /// Sends the epoch values of an evaluation to every logger, in one call.
     pub(crate) fn write_eval_epoch(
         &mut self,
         loggers: &mut [Box<dyn Logger>],

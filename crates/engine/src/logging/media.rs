@@ -13,7 +13,7 @@ impl TrainerState {
     ///
     /// # Errors
     ///
-    /// If a logger cannot write.
+    /// Fails if a logger cannot write.
     pub fn log_text(&mut self, tag: &str, text: &str) -> Result<()> {
         self.each_logger(|logger, step| logger.log_text(tag, text, step))
     }
@@ -24,7 +24,7 @@ impl TrainerState {
     ///
     /// # Errors
     ///
-    /// If the tensor is not an image, or a logger cannot write.
+    /// Fails if the tensor is not an image, or a logger cannot write.
     pub fn log_image(&mut self, tag: &str, image: &Tensor) -> Result<()> {
         self.each_logger(|logger, step| logger.log_image(tag, image, step))
     }
@@ -33,7 +33,7 @@ impl TrainerState {
     ///
     /// # Errors
     ///
-    /// If the tensor is empty, or a logger cannot write.
+    /// Fails if the tensor is empty, or a logger cannot write.
     pub fn log_histogram(&mut self, tag: &str, values: &Tensor) -> Result<()> {
         self.each_logger(|logger, step| logger.log_histogram(tag, values, step))
     }
@@ -55,7 +55,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// If a logger cannot write.
+    /// Fails if a logger cannot write.
     pub fn log_text(&mut self, tag: &str, text: &str) -> Result<()> {
         self.trainer().log_text(tag, text)
     }
@@ -64,7 +64,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// If the tensor is not an image, or a logger cannot write.
+    /// Fails if the tensor is not an image, or a logger cannot write.
     pub fn log_image(&mut self, tag: &str, image: &Tensor) -> Result<()> {
         self.trainer().log_image(tag, image)
     }
@@ -73,7 +73,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// If the tensor is empty, or a logger cannot write.
+    /// Fails if the tensor is empty, or a logger cannot write.
     pub fn log_histogram(&mut self, tag: &str, values: &Tensor) -> Result<()> {
         self.trainer().log_histogram(tag, values)
     }

@@ -85,7 +85,7 @@ impl ResultStore {
             let mut saved: Vec<&mut Dict> =
                 of_ranks.iter_mut().filter_map(|of_rank| entry.saved_among(of_rank)).collect();
             let states: Vec<Dict> = saved.iter().filter_map(|saved| saved.dict("metric").ok().cloned()).collect();
-            // One of no update has no value, and a value of none is not to be had.
+            // A metric without updates has no value.
             let Ok(value) = over_ranks(metric.as_ref(), &states.iter().collect::<Vec<_>>()) else { continue };
             saved.iter_mut().for_each(|saved| saved.set("value", &value));
         }
@@ -220,7 +220,7 @@ impl Entry {
     }
 }
 
-/// One value out of every rank's. NaN wins, where Gloo's own minimum and maximum keep it or not as the ranks come.
+/// Reduces the values of all ranks to one. NaN propagates; Gloo's own minimum and maximum depend on the order of ranks.
 fn over_ranks_of_step(strategy: &dyn Strategy, local: &Tensor, reduce: Reduce) -> Result<Tensor, Error> {
     let of_ranks = || -> Result<Tensor, Error> {
         let flat = local.f_reshape([1]).map_err(TorchError::from)?;

@@ -214,7 +214,7 @@ impl ResultStore {
     ///
     /// # Errors
     ///
-    /// If a metric fails to give its state.
+    /// Fails if a metric fails to give its state.
     pub(crate) fn state_dict(&self) -> Result<Value, Error> {
         let entries = self.entries.iter().filter(|entry| !entry.is_reset);
         Ok(Value::List(entries.map(|entry| entry.state_dict().map(Value::Dict)).collect::<Result<_, _>>()?))
@@ -224,7 +224,7 @@ impl ResultStore {
     ///
     /// # Errors
     ///
-    /// If an entry is not a logged value; the error names the entry.
+    /// Fails if an entry is not a logged value; the error names the entry.
     pub(crate) fn restore(&mut self, saved: &[Value]) -> Result<(), (usize, String)> {
         for (at, value) in saved.iter().enumerate() {
             let state = value.as_dict().ok_or_else(|| (at, format!("it is {}, expected dict", value.type_name())))?;
@@ -316,7 +316,7 @@ impl Entry {
             (Accumulated::Restored { state, .. }, LogValue::Metric(metric)) => {
                 // The step may have added its batch already.
                 metric.merge_state(state).map_err(|error| {
-                    let does_not_fit = format!("what the checkpoint holds of this metric does not fit it: {error}");
+                    let does_not_fit = format!("the state of this metric in the checkpoint does not fit it: {error}");
                     problem(self.hook, &self.logged_as, does_not_fit)
                 })?;
                 self.accumulated = Accumulated::Metric(metric.share());
@@ -460,7 +460,7 @@ fn weight(hook: Hook, name: &str, options: &LogOptions, batch_size: Option<f64>)
         return Ok(options.batch_size.unwrap_or(1.0));
     }
     batch_size.ok_or_else(|| {
-        problem(hook, name, "the batch holds no tensor to take its size from; give it with `.batch_size(n)`")
+        problem(hook, name, "the batch contains no tensor to take its size from; set it with `.batch_size(n)`")
     })
 }
 
@@ -470,7 +470,7 @@ impl Sums {
         self.host = Some(match (self.host, reduce) {
             (held, Reduce::Mean) => held.unwrap_or(0.0) + x * weight,
             (held, Reduce::Sum) => held.unwrap_or(0.0) + x,
-            // NaN wins, as in libtorch's.
+            // NaN propagates, as in libtorch.
             (Some(held), Reduce::Min) => {
                 if x.is_nan() || x < held {
                     x

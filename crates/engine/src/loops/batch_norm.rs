@@ -35,7 +35,7 @@ impl Engine {
         refresh: &mut BatchNormRefresh,
     ) -> Result<Loss, Error> {
         if !refresh.is_rehearsed() {
-            // Nothing of it is kept: random numbers and logged values are those of a batch that passes once.
+            // Its effects are discarded: random numbers and logged values are those of a single pass.
             let rng = RngState::capture()?;
             let logs_nothing = self.state.metrics.set_disabled(true);
             refresh.before_rehearsal()?;

@@ -75,7 +75,7 @@ impl<B: Batch> Batches<B> {
         }
     }
 
-    /// Whether no batch comes any more, as far as can be known without asking the loader.
+    /// Whether there are no more batches, as far as is known without the loader.
     pub(crate) fn is_done(&self) -> bool {
         self.limit.is_some_and(|limit| self.next_idx >= limit) || self.looks_ahead && self.ahead.is_none()
     }
@@ -128,7 +128,7 @@ impl TrainerState {
     fn warn_of_length(&self, Surprise { said, gave }: Surprise) {
         let gave = gave.map_or("more".to_owned(), |gave| gave.to_string());
         self.warn(&format!(
-            "a {} loader says that an epoch has {said} batches, and gives {gave}: its epoch ends where the batches do, and what goes by the length (fractions of an epoch, the progress bar, estimated_stepping_batches) is not right; correct its `len`, or say `None`",
+            "a {} loader reports {said} batches per epoch, but yielded {gave}: the epoch ends with the last batch, and what depends on the length (fractions of an epoch, the progress bar, estimated_stepping_batches) is not right; correct its `len`, or say `None`",
             self.stage().info().noun
         ));
     }

@@ -1,4 +1,4 @@
-//! Evaluation: validation, within fit or alone, and test.
+//! Evaluation: validation, within fit or on its own, and test.
 
 use std::collections::BTreeMap;
 
@@ -80,7 +80,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         eval_module_hook!(self, ModelEval, model_eval)?;
         eval_hook!(self, Start, start())?;
         eval_hook!(self, EpochStart, epoch_start())?;
-        // After the hooks, because they may put averages in the module's place.
+        // After the hooks, because they may replace the weights by averages.
         self.engine.state.fabric.begin_evaluation(self.module.vars())?;
 
         let mut results = Vec::new();
@@ -100,7 +100,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         results.iter_mut().for_each(|result| result.extend(of_epoch_end.clone()));
         let all: EvalResults = results.iter().flatten().map(|(name, value)| (name.clone(), *value)).collect();
         self.state().write_eval_metrics(&all)?;
-        // A checkpoint of the last hook is one of after the validation.
+        // A checkpoint written by the last hook resumes after the validation.
         drop(self.state().evaluation_mut().take_before());
         eval_hook!(self, End, end())?;
         eval_module_hook!(self, ModelTrain, model_train)?;
@@ -189,7 +189,7 @@ impl TrainerState {
         reset
     }
 
-    /// The values that were logged per epoch, of all ranks.
+    /// The values that were logged per epoch, reduced over all ranks.
     fn take_epoch_values(&mut self) -> Result<EvalResults, Error> {
         self.reduce_over_ranks()?;
         self.metrics.take_eval_epoch()

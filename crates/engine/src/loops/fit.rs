@@ -53,8 +53,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.state().renew_cut()
     }
 
-    /// Where a checkpoint says that training continues. One of the end of an epoch is written before schedulers on a
-    /// plateau step and the epoch's values are dropped, so that is made up for.
+    /// Resumes at the position of a checkpoint. One of the end of an epoch is written before plateau schedulers step
+    /// and the epoch's values are dropped, so this is done here.
     fn resume(&mut self) -> Result<ResumePoint, Error> {
         let epochs = self.state().fit.epochs().current;
         if epochs.processed > epochs.completed && self.state().is_last_batch() {
@@ -71,9 +71,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
         is_wanted && (!is_resumed || is_between_epochs)
     }
 
-    /// Runs a few validation batches before training, to find mistakes early. All effects are discarded.
+    /// Runs a few validation batches before training, to find bugs early. All effects are discarded.
     fn sanity_check(&mut self) -> Result<(), Error> {
-        // Whether the module has validation loaders beside a training loader that was given is known once they are asked for.
+        // Whether the module has validation loaders beside a training loader that was given is known once they are
+        // requested.
         if self.data.is_handed_over(false) && !self.data.is_handed_over(true) {
             self.setup_eval_data(Stage::SanityCheck)?;
             if !self.state().enable_validation() {
@@ -84,7 +85,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let before = state.snapshot()?;
         let metrics = Metrics::new(state.config.barebones, !state.is_global_zero());
         let metrics = std::mem::replace(&mut state.metrics, metrics);
-        // An error ends the run in this stage, so that callbacks save nothing of it.
+        // After an error the stage stays the sanity check, so that callbacks save nothing.
         let stage = state.position.enter_stage(Stage::SanityCheck);
         self.callback_hook(Hook::OnSanityCheckStart, |c, t, m| c.on_sanity_check_start(t, m))?;
         self.setup_eval_data(Stage::SanityCheck)?;
@@ -115,7 +116,7 @@ impl TrainerState {
         let resume = progress.resume();
         self.fit.set_progress(&progress);
         if resume.mid_epoch {
-            // The epoch's values so far are not in demand before its end.
+            // The epoch's values so far are needed at its end only.
             self.metrics.resume_in_batch();
         } else {
             self.metrics.train.reset()?;
@@ -123,10 +124,10 @@ impl TrainerState {
         Ok(resume)
     }
 
-    /// The training loader of a run that is resumed: it is asked for again when it would have been, and a place within
-    /// an epoch of other data is not the place where the run was.
+    /// The training loader of a resumed run: it is reloaded if that was due, and a position within an epoch of
+    /// different data is not the position of the run.
     fn compare_with_saved_data(&mut self, resume: Option<&ResumePoint>) {
-        // It may have been asked for before a checkpoint said which epoch this is.
+        // It may have been requested before a checkpoint determined the epoch.
         let epoch = self.current_epoch();
         self.training_data.set_epoch(epoch);
         let (Some(saved), Some(resume)) = (self.training_data.take_saved(), resume) else { return };
@@ -146,7 +147,7 @@ impl TrainerState {
         ));
     }
 
-    /// Whether a limit of the run is reached, or someone's request to stop can be granted.
+    /// Whether a limit of the run is reached, or a stop request can be honoured.
     pub(crate) fn fit_is_done(&self) -> bool {
         if let Some(max) = self.config.max_steps.finite().filter(|max| self.global_step() >= *max) {
             self.say(&format!("`Trainer.fit` stopped: `max_steps={max}` reached."));

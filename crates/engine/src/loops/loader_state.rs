@@ -13,14 +13,14 @@ use crate::stage::Stage;
 use crate::state::{LoaderState, TrainingData};
 
 impl<M: LightningModule> Run<'_, '_, M> {
-    /// A pass over the training loader begins, or goes on.
+    /// A pass over the training loader starts, or continues.
     pub(super) fn note_loader_state(&mut self) -> Result<(), Error> {
         let began = state_of(self.train_loader.as_ref())?;
         self.engine.state.training_data.loader_state_mut().began = began;
         Ok(())
     }
 
-    /// A pass over it is over: a checkpoint may be asked for when the loader is gone.
+    /// The end of a pass: a checkpoint may be requested after the loader was dropped.
     pub(super) fn note_next_loader_state(&mut self) -> Result<(), Error> {
         let next = state_of(self.train_loader.as_ref())?;
         self.engine.state.training_data.loader_state_mut().next = next;
@@ -63,7 +63,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Error::Data { stage: self.engine.state.stage().info().noun, batch_idx: 0, source }
     }
 
-    /// The training loader of a run that goes on is what it was: within an epoch when that began, and else as it was then.
+    /// Restores the training loader of a resumed run: within an epoch to its state at the start of the epoch, and
+    /// otherwise to its last state.
     pub(super) fn restore_loader(&mut self, resume: Option<&ResumePoint>) -> Result<(), Error> {
         let state = &mut self.engine.state;
         let saved = state.training_data.take_saved_loader();
@@ -74,7 +75,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             Some(saved) => loader.restore(saved).map_err(fail),
             None if loader.state().map_err(fail)?.is_some() => {
                 state.warn(
-                    "the training loader has a state of its own, and the checkpoint has none for it: the order of the batches is not that of the run that wrote it",
+                    "the training loader has a state, but the checkpoint has none for it: the order of the batches is not that of the run that wrote it",
                 );
                 Ok(())
             }

@@ -14,7 +14,7 @@ use crate::stage::{Stage, TrainerFn};
 use crate::state::{Length, TrainerState};
 
 impl<M: LightningModule> Run<'_, '_, M> {
-    /// The loaders of a stage, from wherever this run's data comes.
+    /// The loaders of a stage, from the data source of this run.
     fn request_loaders(&mut self, stage: Stage) -> Result<Option<Loaders<M::Batch>>, Error> {
         let hook = stage.info().loader;
         let of_fit_validation = hook == Hook::ValDataloader && self.engine.state.position.is_fit();
@@ -40,8 +40,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
     }
 
-    /// Whether loaders of training or of validation (`of_validation`) that were asked for in `epoch` are asked for
-    /// again. Those passed cannot be.
+    /// Whether training or validation (`of_validation`) loaders that were requested in `epoch` are requested
+    /// again. Loaders passed directly cannot be.
     fn reload_is_due(&self, epoch: u64, of_validation: bool) -> bool {
         let state = &self.engine.state;
         let every = state.config.reload_dataloaders_every_n_epochs;
@@ -53,7 +53,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     // Evaluation ------------------------------------------------------------------------------------------------------
 
-    /// Whether there are validation loaders to be had; whether the module can use them is seen at the first batch.
+    /// Whether there are validation loaders; whether the module can use them is determined at the first batch.
     pub(crate) fn may_validate(&self) -> bool {
         let limited = self.engine.state.config.limit_val_batches.is_zero();
         !limited && !matches!(&self.data, Source::Loaders(_, Handed::Loaders(Loaders(list))) if list.is_empty())
@@ -73,7 +73,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.engine.state.evaluation_mut().set_enabled(false);
             return Ok(());
         };
-        // One that reads several in turn stands for them.
+        // A sequential CombinedLoader is replaced by its loaders.
         let loaders =
             loaders.into_iter().flat_map(|loader| loader.sequence().unwrap_or_else(|| vec![loader])).collect();
         self.eval = Some(self.engine.state.prepare_eval_loaders(stage, loaders, limit)?);
@@ -160,7 +160,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         state.expect_training_batches(len, state.config.limit_train_batches)
     }
 
-    /// The loaders are to be asked for again: their batch size has changed.
+    /// Requests the loaders again, since their batch size has changed.
     pub(crate) fn forget_loaders(&mut self) {
         self.train_loader = None;
         self.eval = None;
@@ -169,7 +169,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 impl TrainerState {
-    /// Gives each rank its part of evaluation loaders, and works out how far each is read.
+    /// Shards evaluation loaders for each rank, and determines the number of batches of each.
     fn prepare_eval_loaders<B: Batch>(
         &mut self,
         stage: Stage,
@@ -211,15 +211,14 @@ impl TrainerState {
         self.evaluation_mut().set_evaluated(vec![0; now]);
     }
 
-    /// Takes note of how many batches an epoch of training is to have.
+    /// Records the number of batches of a training epoch.
     fn expect_training_batches(&mut self, len: Length, limit: Limit) -> Result<(), Error> {
         let num_batches = limit.apply(Stage::Train.info().limit_name, len.said);
         self.training_data.set_len(len, num_batches.as_ref().ok().copied().flatten());
         num_batches.map(drop)
     }
 
-    /// How many batches of training there may be in an epoch, whatever the loader has. Where processes have numbers
-    /// that they are sure of, no more than all have.
+    /// The limit of training batches in an epoch. If the lengths of all processes are exact, no more than all have.
     pub(super) fn most_training_batches(&self) -> Option<usize> {
         match self.training_data.len().exact() {
             Some(_) if self.is_distributed() => self.num_training_batches(),
@@ -227,7 +226,7 @@ impl TrainerState {
         }
     }
 
-    /// The same batches every epoch: in dataset order where that can be had, and else those of the first epoch.
+    /// The same batches every epoch: in dataset order if possible, else those of the first epoch.
     fn make_sequential<B: Batch>(&self, mut loader: BoxLoader<B>) -> BoxLoader<B> {
         let is_shuffled = loader.is_shuffled();
         if let Some(sequential) = loader.sequential().filter(|_| is_shuffled) {
@@ -236,7 +235,7 @@ impl TrainerState {
         } else if is_shuffled {
             self.warn("overfit_batches needs the same batches every epoch, so each is read as the first");
         }
-        // A stream may have other records in each epoch, and cannot say so; a state changes with every pass.
+        // A stream may have different records in each epoch; a state changes with every pass.
         let has_no_state = matches!(loader.state(), Ok(None));
         let is_certain = loader.batch_indices(0).is_some() && !loader.is_shuffled() && has_no_state;
         if is_certain { loader } else { Box::new(loader.repeat_epoch(0)) }

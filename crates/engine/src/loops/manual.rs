@@ -49,7 +49,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// If a hook or the backward pass fails.
+    /// Fails if a hook or the backward pass fails.
     pub fn manual_backward<M: LightningModule>(&mut self, module: &mut M, loss: &Tensor) -> Result<()> {
         self.0.state.require_manual("manual_backward")?;
         Ok(self.0.backward(module, loss, 1.0)?)
@@ -61,7 +61,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// If there is no such optimizer, or a hook or the optimizer fails.
+    /// Fails if there is no such optimizer, or a hook or the optimizer fails.
     pub fn optimizer_step<M: LightningModule>(&mut self, module: &mut M, optimizer: usize) -> Result<OptimizerStep> {
         self.step_manually(module, optimizer, |engine, module, optimizer| {
             engine.state.fabric.unscale_gradients(optimizer)?;
@@ -77,7 +77,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// If there is no such optimizer, or the closure, a hook or the optimizer fails.
+    /// Fails if there is no such optimizer, or the closure, a hook or the optimizer fails.
     pub fn optimizer_step_with<M: LightningModule>(
         &mut self,
         module: &mut M,
@@ -104,7 +104,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// If there is no such optimizer, or as [`Optimizer::zero_grad`](fulgurite_optim::Optimizer::zero_grad).
+    /// Fails if there is no such optimizer, or as [`Optimizer::zero_grad`](fulgurite_optim::Optimizer::zero_grad) does.
     pub fn zero_grad(&mut self, optimizer: usize) -> Result<()> {
         self.0.state.require_manual("zero_grad")?;
         Ok(self.0.lend_optimizer(optimizer, |_, optimizer| optimizer.zero_grad())??)
@@ -115,7 +115,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// If there is no such optimizer.
+    /// Fails if there is no such optimizer.
     pub fn toggle_optimizer(&mut self, optimizer: usize) -> Result<()> {
         self.0.state.require_manual("toggle_optimizer")?;
         Ok(self.0.state.fit.epoch.optimization.toggle(optimizer)?)
@@ -130,7 +130,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// If there is no such optimizer, or clipping fails.
+    /// Fails if there is no such optimizer, or clipping fails.
     pub fn clip_gradients(
         &mut self,
         optimizer: usize,
@@ -147,7 +147,7 @@ impl Step<'_> {
     ///
     /// # Errors
     ///
-    /// If there is no such scheduler, or its step fails.
+    /// Fails if there is no such scheduler, or its step fails.
     pub fn lr_scheduler_step(&mut self, scheduler: usize, metric: Option<f64>) -> Result<()> {
         self.0.state.lr_scheduler_step(scheduler, metric)
     }

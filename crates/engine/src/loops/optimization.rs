@@ -15,7 +15,7 @@ use crate::module::LightningModule;
 use crate::scope::Scope;
 use crate::state::{Owner, Window};
 
-/// The evaluation of a batch's loss, which an optimizer may ask for several times per step.
+/// The evaluation of a batch's loss, which an optimizer may call several times per step.
 struct Evaluation<'a, M: LightningModule> {
     batch: &'a M::Batch,
     outputs: Option<Loss>,
@@ -53,7 +53,7 @@ impl<M: LightningModule> Evaluation<'_, M> {
             check_loss(loss, module)?;
         } else {
             engine.refuse_skip_where_others_wait()?;
-            engine.state.warn("training_step returned no loss; if that was on purpose, ignore this");
+            engine.state.warn("training_step returned no loss; if that is intended, ignore this");
         }
 
         if self.window.batches == 0 {
@@ -78,7 +78,7 @@ impl<M: LightningModule> Evaluation<'_, M> {
 
 impl Engine {
     /// The optimization of one batch: a step of the optimizer that is active, a contribution to its accumulation
-    /// window, or whatever the module does itself.
+    /// window, or the module's manual optimization.
     pub(crate) fn optimize<M: LightningModule>(&mut self, module: &mut M, batch: &M::Batch) -> Result<Loss, Error> {
         let _watch = self.state.config.detect_anomaly.then(AnomalyWatch::new).transpose()?;
         let optimization = &mut self.state.fit.epoch.optimization;
@@ -285,7 +285,7 @@ fn check_loss<M: LightningModule>(loss: &Tensor, module: &M) -> Result<(), Error
     } else if loss.dim() > 0 && loss.numel() != 1 {
         format!("a loss of shape {:?}; return one number, for example with `.mean(Kind::Float)`", loss.size())
     } else if !loss.requires_grad() {
-        "a loss without a gradient: none of the module's parameters took part in it, or they did under `no_grad`; compute it from parameters that require a gradient, or return `Loss::skip()`".to_owned()
+        "a loss without a gradient: it does not depend on the module's parameters, or was computed under `no_grad`; compute it from parameters that require a gradient, or return `Loss::skip()`".to_owned()
     } else {
         return Ok(());
     };

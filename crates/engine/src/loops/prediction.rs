@@ -13,7 +13,7 @@ use crate::stage::Stage;
 use crate::state::Owner;
 
 impl<M: LightningModule> Run<'_, '_, M> {
-    /// Predictions per loader and batch, on the CPU; none unless they are to be kept.
+    /// Predictions per loader and batch, on the CPU; empty if they are not kept.
     pub(crate) fn predict(&mut self, keep: bool) -> Result<Vec<Vec<Value>>, Error> {
         let Some(eval) = &self.eval else { return Ok(Vec::new()) };
         let limits = eval.limits.clone();

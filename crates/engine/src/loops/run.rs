@@ -25,9 +25,9 @@ pub(crate) struct Run<'a, 'd, M: LightningModule> {
 pub(crate) struct EvalLoaders<B> {
     pub loaders: Vec<BoxLoader<B>>,
     pub limits: Vec<Option<usize>>,
-    /// How many batches of each every process is sure to have.
+    /// The number of batches of each that every process is sure to have.
     pub in_common: Vec<usize>,
-    /// The epoch in which they were asked for.
+    /// The epoch in which they were requested.
     pub epoch: u64,
 }
 
@@ -42,7 +42,7 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
         Run { engine, module, data, train_loader: None, eval: None }
     }
 
-    /// Calls a hook on every callback, writes the checkpoints they asked for, then calls it on the module.
+    /// Calls a hook on every callback, writes the checkpoints they requested, then calls it on the module.
     pub(crate) fn hook<T>(
         &mut self,
         hook: Hook,
@@ -55,7 +55,7 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
         Ok(returned)
     }
 
-    /// Calls a hook on every callback, and writes the checkpoints they asked for.
+    /// Calls a hook on every callback, and writes the checkpoints they requested.
     pub(crate) fn callback_hook(
         &mut self,
         hook: Hook,

@@ -24,7 +24,7 @@ pub(crate) enum SafePoint {
 }
 
 impl<M: LightningModule> Run<'_, '_, M> {
-    /// Ends the run if a signal asks for it, and leaves a checkpoint to resume from.
+    /// Ends the run if a signal requests it, and writes a checkpoint to resume from.
     pub(crate) fn shut_down_if_asked(&mut self, at: SafePoint) -> Result<(), Error> {
         let state = self.state();
         if !state.position.is_fit() {
@@ -49,7 +49,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
     }
 
-    /// Evaluates within fit. A signal ends the run, or the evaluation is done again where the run continues.
+    /// Evaluates within fit. A signal ends the run, or the evaluation is repeated if the run continues.
     pub(crate) fn evaluate_or_shut_down(&mut self, at: SafePoint) -> Result<Vec<EvalResults>, Error> {
         loop {
             match self.evaluate() {
@@ -68,7 +68,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     pub(crate) fn save_if_time_is_over(&mut self) -> Result<(), Error> {
         let state = self.state();
         if state.requests.time_is_over() && !state.is_last_batch() && state.epoch_is_done() {
-            // The end brings a validation about that a longer run does not have here.
+            // The end of the run triggers a validation that a longer run does not have here.
             let stop = state.requests.take_stop();
             let validation_pending = state.validation_is_due();
             state.requests.put_stop(stop);
@@ -78,16 +78,16 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(())
     }
 
-    /// Writes the run to where callbacks want it, and where the scheduler's next run of the job finds it. The first
-    /// path, once the file is whole.
+    /// Writes checkpoints to the paths of callbacks, and to the path where the scheduler's next run of the job looks.
+    /// Returns the first path, once the file is complete.
     fn save_for(&mut self, request: StopRequest, validation_pending: bool) -> Result<Option<PathBuf>, Error> {
         let paths = self.paths_for(request)?;
-        // What was on its way before may fail, and these must not go with it.
+        // Earlier background writes may fail, which must not affect these.
         if let Err(error) = self.wait_for_saves() {
             self.state().warn(&error.to_string());
         }
         self.state().fit.epoch.validation.set_due(validation_pending);
-        // Two names for one file, where that can be.
+        // Two names for one file, if possible.
         let saved = paths.chunks(2).try_for_each(|names| {
             let also = names.get(1).cloned();
             self.save(&SaveRequest { also, ..SaveRequest::new(&names[0]) })
@@ -127,8 +127,8 @@ impl TrainerState {
         }
     }
 
-    /// After a batch of an evaluation, of which processes may have different numbers: those learn of each other's
-    /// signals that `all_have`.
+    /// After an evaluation batch, of which processes may have different numbers: signals are exchanged after the
+    /// batches that `all_have`.
     pub(super) fn check_signals_synced(&mut self, all_have: bool) -> Result<(), Error> {
         if all_have {
             self.sync_requests()?;
@@ -150,11 +150,11 @@ impl TrainerState {
         let io = self.fabric.checkpoint_io();
         let checkpoint = io.load(&path)?;
         io.save(&checkpoint, &path)?;
-        self.print(&format!("the time was over within an epoch; resume from {}", path.display()));
+        self.print(&format!("the time limit was reached within an epoch; resume from {}", path.display()));
         Ok(())
     }
 
-    /// Asks for another run of the job. `false`: the scheduler refused, and this run continues.
+    /// Requeues the job. `false`: the scheduler refused, and this run continues.
     fn requeue_job(&mut self) -> bool {
         let Some(job) = self.shutdown.job().cloned() else { return false };
         if self.is_global_zero() {

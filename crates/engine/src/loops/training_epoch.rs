@@ -61,7 +61,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         engine.state.fit.begin_epoch();
         // A callback may have unfrozen parameters.
         engine.state.fabric.setup_training(module.vars())?;
-        // Of an epoch that the module ended early; its gradients are dropped with the first batch.
+        // Gradients of an epoch that the module ended early are dropped with the first batch.
         engine.state.fit.epoch.optimization.restart_window();
         self.hook(Hook::OnTrainEpochStart, |c, t, m| c.on_train_epoch_start(t, m), |m, t| m.on_train_epoch_start(t))?;
         self.state().fit.epochs_mut().started();
@@ -83,7 +83,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         batches.map(Some).map_err(|source| Error::Data { stage, batch_idx: resume.batches, source })
     }
 
-    /// Does what was due after the batch at which a checkpoint was written.
+    /// Performs the actions that were due after the batch at which a checkpoint was written.
     fn make_up_for(&mut self, resume: &ResumePoint) -> Result<(), Error> {
         if resume.validation_pending {
             self.validate_if_due()?;
@@ -142,13 +142,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(flow)
     }
 
-    /// The data ended where none of its batches said so: before the first, or, where they changed since the checkpoint,
-    /// at or before the place that the run resumes from. What belongs to the end of the data is due all the same.
+    /// The data ended without a last batch: before the first or, if they changed since the checkpoint, at or before the
+    /// position that the run resumes from. The actions of the end of the data are due nevertheless.
     fn end_without_batch(&mut self) -> Result<(), Error> {
         let state = self.state();
         let (epoch, done) = (state.current_epoch(), state.fit.epoch.batches().current.processed);
         if done == 0 {
-            state.warn(&format!("the training loader gave no batch in epoch {epoch}, so nothing was learned in it"));
+            state.warn(&format!("the training loader yielded no batch in epoch {epoch}, so nothing was trained in it"));
             return Ok(());
         }
         let window = match state.fit.epoch.optimization.window().batches {
@@ -191,7 +191,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// The epoch's end hooks, plateau schedulers and epoch metrics.
     fn end_epoch(&mut self) -> Result<(), Error> {
         let state = self.state();
-        // The last values of steps stay known to callbacks.
+        // Callbacks can still read the last values of steps.
         state.metrics.refresh()?;
         state.metrics.end_batches();
         state.position.end_batches();
@@ -199,7 +199,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         state.reduce_over_ranks()?;
 
         let hook = Hook::OnTrainEpochEnd;
-        // They look at what the module logs here.
+        // They read what the module logs here.
         let monitors = |c: &dyn Callback| c.reads_epoch_end_of_module() || c.checkpointer().is_some();
         self.engine.on_some_callbacks(hook, self.module, |c| !monitors(c), |c, t, m| c.on_train_epoch_end(t, m))?;
         self.serve_save_requests()?;
@@ -220,8 +220,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         state.settle_requests()
     }
 
-    /// Steps the schedulers of an interval: those on a plateau after validation, the others before it. Where optimizers
-    /// take turns, a scheduler counts the steps of its own. A step that was skipped moves none.
+    /// Steps the schedulers of an interval: plateau schedulers after validation, the others before it. If optimizers
+    /// take turns, a scheduler counts the steps of its optimizer. A skipped step advances none.
     fn step_schedulers(&mut self, interval: Interval, on_plateau: bool) -> Result<(), Error> {
         let state = self.state();
         let optimization = &state.fit.epoch.optimization;
@@ -281,7 +281,7 @@ impl TrainerState {
         }
     }
 
-    /// Whether an epoch that ends without a batch of its own to say so ends with a validation, as it would have done.
+    /// Whether an epoch that ends without a last batch ends with a validation, as it would have otherwise.
     fn validation_is_due_at_end(&self) -> bool {
         let every = self.config.check_val_every_n_epoch;
         let counts_in_epochs = every.is_some_and(|n| (self.current_epoch() + 1).is_multiple_of(n));
@@ -333,7 +333,7 @@ impl TrainerState {
         self.metrics.write_early(&mut self.fabric.loggers, on_step, x, epoch)
     }
 
-    /// Says whether training waits for data, once enough batches were measured.
+    /// Warns if training waits for data, once enough batches were measured.
     fn report_data_wait(&mut self, epoch_is_over: bool) {
         let device = self.device();
         if let Some(warning) = self.diagnostics.report_data_wait(device, epoch_is_over) {
@@ -362,7 +362,7 @@ impl TrainerState {
         let (who, strict) = (config.scheduler.name().to_owned(), config.strict);
         let Some(monitor) = config.monitor.clone() else {
             return Err(Error::Config(format!(
-                "{who} needs a value to watch; name one with `LrSchedulerConfig::monitor(\"val_loss\")`"
+                "{who} needs a value to monitor; name one with `LrSchedulerConfig::monitor(\"val_loss\")`"
             )));
         };
         let metrics = self.metrics.callback_metrics()?;

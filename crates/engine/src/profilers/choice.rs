@@ -10,7 +10,7 @@ pub const PROFILERS: [&str; 3] = ["simple", "advanced", "pytorch"];
 ///
 /// # Errors
 ///
-/// If there is no profiler with that name.
+/// Fails if there is no profiler with that name.
 pub fn profiler(name: &str) -> Result<Box<dyn Profiler>, Error> {
     match name.to_lowercase().as_str() {
         "simple" => Ok(Box::new(SimpleProfiler::new())),

@@ -1,8 +1,8 @@
-//! [`Clock`]: the time since a profiler was made.
+//! [`Clock`]: the time since a profiler was created.
 
 use std::time::Instant;
 
-/// Nanoseconds since it was made; in tests, whatever the test says.
+/// Nanoseconds since it was created; in tests, set by the test.
 #[derive(Debug, Clone)]
 pub(super) enum Clock {
     Real(Instant),

@@ -1,14 +1,15 @@
-//! Profilers: where the time of a run goes.
+//! Profilers: how the time of a run is spent.
 //!
-//! | profiler | by name | what it tells |
+//! | profiler | name | output |
 //! |---|---|---|
-//! | [`SimpleProfiler`] | `simple` | how often and how long every hook and action ran |
-//! | [`AdvancedProfiler`] | `advanced` | where inside the step the time goes, with percentiles |
+//! | [`SimpleProfiler`] | `simple` | the number and duration of calls of every hook and action |
+//! | [`AdvancedProfiler`] | `advanced` | the phases of a step, with percentiles |
 //! | [`PyTorchProfiler`] | `pytorch` | every operator: a trace for Perfetto, and a table |
 //!
-//! The report is printed when the entry point ends, however it ends, or added to a file. Parts of your own code are
-//! measured with [`Step::profile`](crate::Step::profile) and [`TrainerState::profile`](crate::TrainerState::profile).
-//! Without a profiler nothing is allocated and no clock is read.
+//! The report is printed at the end of the entry point, also after an error, or appended to a file. Parts of your own
+//! code are measured with [`Step::profile`](crate::Step::profile) and
+//! [`TrainerState::profile`](crate::TrainerState::profile). Without a profiler nothing is allocated and no clock is
+//! read.
 
 mod advanced;
 mod choice;

@@ -38,7 +38,7 @@ use crate::stage::{Stage, TrainerFn};
 /// ```
 #[expect(unused_variables, reason = "the defaults do nothing with their arguments")]
 pub trait Profiler: Any + Send {
-    /// Called when an entry point begins. What an earlier one left open, because it failed, is forgotten.
+    /// Called when an entry point begins. Actions that an earlier, failed one left open are discarded.
     fn setup(&mut self, run: &ProfiledRun) -> Result<()> {
         Ok(())
     }
@@ -46,10 +46,11 @@ pub trait Profiler: Any + Send {
     /// Called when an action begins.
     fn start(&mut self, action: &str);
 
-    /// The action that began last under this name ends; those that began after it were left by an error, and end too.
+    /// Ends the most recent action with this name; actions that started after it were left open by an error, and end
+    /// too.
     fn stop(&mut self, action: &str);
 
-    /// A batch of `stage` is about to be fetched. `batches`: how many an epoch of it has, if that is known.
+    /// A batch of `stage` is about to be fetched. `batches`: the number of batches in an epoch, if known.
     fn batch_start(&mut self, stage: Stage, batches: Option<usize>) -> Result<()> {
         Ok(())
     }
@@ -83,7 +84,7 @@ pub struct ProfiledRun {
     pub entry_point: TrainerFn,
     /// The default folder of the profiler's files.
     pub log_dir: PathBuf,
-    /// This process among several of its node; `None` when it is alone.
+    /// The local rank of this process if there are several; `None` otherwise.
     pub rank: Option<usize>,
     /// The device of this process.
     pub device: Device,

@@ -44,7 +44,7 @@ impl Profiling {
         }
     }
 
-    /// A batch of `stage` is about to be fetched. `batches`: how many an epoch of it has, if that is known.
+    /// A batch of `stage` is about to be fetched. `batches`: the number of batches in an epoch, if known.
     pub(crate) fn batch_start(&mut self, stage: Stage, batches: Option<usize>) -> Result<(), Error> {
         let Some(profiler) = self.0.as_deref_mut() else { return Ok(()) };
         profiler.batch_start(stage, batches).map_err(failed("at the start of a batch"))
@@ -62,7 +62,7 @@ impl Profiling {
         profiler.setup(run).map_err(failed("in set-up"))
     }
 
-    /// The entry point ended, somehow: the report goes to its file, or is returned to be printed.
+    /// End of an entry point, also after an error: the report is written to its file, or returned to be printed.
     pub(crate) fn report(&mut self) -> Result<Option<String>, Error> {
         let Some(profiler) = self.0.as_deref_mut() else { return Ok(None) };
         let report = profiler.summary().map_err(failed("in its summary"))?;

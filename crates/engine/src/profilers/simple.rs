@@ -1,4 +1,4 @@
-//! [`SimpleProfiler`]: how often and how long every action ran.
+//! [`SimpleProfiler`]: the number and duration of calls of every action.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::{ProfiledRun, Profiler};
 use crate::config::Configurable;
 use crate::error::{Error, Result};
 
-/// Measures how often and how long every action ran, and reports it as a table, the longest first.
+/// Measures the number and duration of calls of every action, and reports them as a table, the longest first.
 ///
 /// Actions nest, so their times add up to more than the run's. A report covers its entry point (Lightning's continues
 /// where the one before ended), and an action may run within itself (Lightning refuses).
@@ -33,7 +33,7 @@ pub struct SimpleProfiler {
     run: Option<ProfiledRun>,
     began: u64,
     records: IndexMap<String, ActionRecord>,
-    /// Actions that have begun: where their record is, and when.
+    /// Running actions: the index of their record, and the start time.
     open: Vec<(usize, u64)>,
 }
 
@@ -59,7 +59,7 @@ impl Default for SimpleProfilerOptions {
     }
 }
 
-/// How often and how long an action ran.
+/// The number and duration of calls of an action.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ActionRecord {
@@ -155,7 +155,7 @@ impl Profiler for SimpleProfiler {
     }
 
     fn summary(&mut self) -> Result<String> {
-        // What an error left open.
+        // Actions that an error left open.
         self.close_from(0);
         Ok(report::title(self.run.as_ref()) + &self.table().render())
     }

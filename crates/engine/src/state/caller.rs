@@ -36,13 +36,13 @@ impl Caller {
         self.owner
     }
 
-    /// A hook begins. Returns what [`leave`](Caller::leave) is to be given at its end.
+    /// Start of a hook. Returns the value to pass to [`leave`](Caller::leave) at its end.
     #[must_use]
     pub(crate) fn enter(&mut self, hook: Hook, owner: Owner) -> Caller {
         std::mem::replace(self, Caller { hook, owner })
     }
 
-    /// The hook returned: within another hook, that one continues; otherwise it stays known as the last.
+    /// End of a hook: an enclosing hook continues; otherwise it is remembered as the last one.
     pub(crate) fn leave(&mut self, outer: Caller) {
         match outer.owner {
             Owner::Trainer => self.owner = Owner::Trainer,

@@ -16,17 +16,17 @@ pub(crate) struct EvaluationLoop {
     evaluated: Vec<i64>,
     /// Whether fit validates.
     is_enabled: bool,
-    /// Whether an evaluation of this fit came to its end.
+    /// Whether an evaluation of this fit was completed.
     has_run: bool,
-    /// The module has no step for the loaders it was given.
+    /// Whether the module has no step for its loaders.
     step_missing: bool,
     /// When the last validation ended.
     last: Instant,
-    /// A checkpoint of now is one before the validation that is due.
+    /// Whether a checkpoint written now resumes before the validation that is due.
     is_due: bool,
-    /// The run as it was when the validation that runs began.
+    /// The snapshot of the run from the start of the current validation.
     before: Option<Snapshot>,
-    /// What the step has for the hooks after the batch.
+    /// The outputs of the step for the hooks after the batch.
     outputs: Value,
 }
 
@@ -48,7 +48,7 @@ impl Default for EvaluationLoop {
 }
 
 impl EvaluationLoop {
-    /// A fit begins: everything but the counters is forgotten.
+    /// Start of a fit: everything but the counters is reset.
     pub(crate) fn restart(&mut self) {
         let EvaluationLoop { batches, num_batches, is_enabled, .. } = std::mem::take(self);
         *self = EvaluationLoop { batches, num_batches, is_enabled, ..EvaluationLoop::default() };
@@ -119,7 +119,7 @@ impl EvaluationLoop {
         &mut self.batches
     }
 
-    /// What the step has for the hooks after the batch.
+    /// The outputs of the step for the hooks after the batch.
     pub(crate) fn set_outputs(&mut self, outputs: Value) {
         self.outputs = outputs;
     }
@@ -128,17 +128,17 @@ impl EvaluationLoop {
         std::mem::take(&mut self.outputs)
     }
 
-    /// A training epoch begins: validation within it counts anew.
+    /// Start of a training epoch: the counters of validations within it are reset.
     pub(crate) fn begin_epoch(&mut self) {
         self.batches.total = Default::default();
     }
 
-    /// An evaluation begins.
+    /// Start of an evaluation.
     pub(crate) fn begin(&mut self) {
         self.batches.restart_current();
     }
 
-    /// An evaluation came to an end.
+    /// End of an evaluation.
     pub(crate) fn end(&mut self) {
         self.has_run = true;
     }
@@ -161,32 +161,32 @@ impl EvaluationLoop {
         self.last.elapsed() >= interval
     }
 
-    /// A validation begins, and would begin again from `before`.
+    /// Start of a validation, which can be repeated from the snapshot `before`.
     pub(crate) fn keep(&mut self, before: Snapshot) {
         self.before = Some(before);
     }
 
-    /// The run as it was when the validation that runs began.
+    /// The snapshot of the run from the start of the current validation.
     pub(crate) fn before(&self) -> Option<&Snapshot> {
         self.before.as_ref()
     }
 
-    /// The values of the validation are complete: a checkpoint of now is one of after it.
+    /// The values of the validation are complete: a checkpoint written now resumes after it.
     pub(crate) fn take_before(&mut self) -> Option<Snapshot> {
         self.before.take()
     }
 
-    /// A validation ended.
+    /// End of a validation.
     pub(crate) fn note_time(&mut self) {
         self.last = Instant::now();
     }
 
-    /// Whether the run of a checkpoint has a validation to begin with.
+    /// Whether the resumed run starts with a validation.
     pub(crate) fn is_unfinished(&self) -> bool {
         self.is_due || self.before.is_some()
     }
 
-    /// Whether checkpoints from now on are ones before a validation that is due.
+    /// Sets whether checkpoints from now on resume before a validation that is due.
     pub(crate) fn set_due(&mut self, due: bool) {
         self.is_due = due;
     }

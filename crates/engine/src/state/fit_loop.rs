@@ -26,7 +26,7 @@ pub(crate) struct TrainingEpochLoop {
 }
 
 impl FitLoop {
-    /// A fit begins. It continues counting where an earlier one ended, as Lightning's does.
+    /// Start of a fit. It continues the counters of an earlier one, as in Lightning.
     pub(crate) fn restart(&mut self, max_epochs: Maximum) {
         self.max_epochs = max_epochs;
         self.epoch.optimization.restart();
@@ -37,7 +37,7 @@ impl FitLoop {
         self.max_epochs
     }
 
-    /// Another limit. Returns the one before.
+    /// Replaces the limit. Returns the previous one.
     pub(crate) fn set_max_epochs(&mut self, max_epochs: Maximum) -> Maximum {
         std::mem::replace(&mut self.max_epochs, max_epochs)
     }
@@ -50,7 +50,7 @@ impl FitLoop {
         &mut self.epochs
     }
 
-    /// An epoch begins, and with it the loops inside.
+    /// Start of an epoch, and of the loops inside.
     pub(crate) fn begin_epoch(&mut self) {
         self.epoch.begin();
         self.epochs.ready();
@@ -71,7 +71,7 @@ impl FitLoop {
         progress
     }
 
-    /// All counters stand where they stood once.
+    /// Restores all counters.
     pub(crate) fn set_progress(&mut self, progress: &Progress) {
         self.epochs = progress.epoch;
         self.epoch.batches = progress.batch;
@@ -103,7 +103,7 @@ impl TrainingEpochLoop {
         self.is_last_batch
     }
 
-    /// The epoch ends with this batch, whatever was expected.
+    /// Marks this batch as the last of the epoch.
     pub(crate) fn end_with_this_batch(&mut self) {
         self.is_last_batch = true;
     }
@@ -125,7 +125,7 @@ impl TrainingEpochLoop {
         self.batches_that_stepped
     }
 
-    /// The window of the batch closed: the x-axis moves on.
+    /// The accumulation window of the batch closed: advances the x-axis.
     pub(crate) fn count_window(&mut self) {
         self.batches_that_stepped += 1;
     }

@@ -22,12 +22,12 @@ pub(crate) struct OptimizationLoop {
     frequencies: Vec<u64>,
     /// Whether the module steps the optimizers itself.
     is_manual: bool,
-    /// Parameters that get no gradient while another optimizer has its turn.
+    /// Parameters that get no gradient while another optimizer is active.
     toggled: Vec<Tensor>,
     window: Window,
-    /// From which epochs on `accumulate_grad_batches` has which values, where it changes during the run.
+    /// The values of `accumulate_grad_batches` by their first epoch, if it changes during the run.
     accumulation: BTreeMap<u64, u64>,
-    /// The step of this batch was skipped for an infinite gradient: it does not count, and moves no scheduler.
+    /// The step of this batch was skipped for an infinite gradient: it does not count, and advances no scheduler.
     step_skipped: bool,
     /// While this is there, batches are passed through `training_step` for the statistics of batch norms, and nothing
     /// is updated.
@@ -53,7 +53,7 @@ pub(crate) struct Configured {
 }
 
 impl OptimizationLoop {
-    /// A fit begins: everything but the counters is forgotten.
+    /// Start of a fit: everything but the counters is reset.
     pub(crate) fn restart(&mut self) {
         let OptimizationLoop { steps, manual_steps, zero_grads, .. } = *self;
         *self = OptimizationLoop { steps, manual_steps, zero_grads, ..OptimizationLoop::default() };
@@ -103,7 +103,7 @@ impl OptimizationLoop {
         self.optimizers.iter().position(Option::is_none)
     }
 
-    /// Takes an optimizer out for a step, which [`put_optimizer`](Self::put_optimizer) gives back.
+    /// Takes an optimizer out for a step, which [`put_optimizer`](Self::put_optimizer) puts back.
     pub(crate) fn take_optimizer(&mut self, index: usize) -> Result<Box<dyn Optimizer>, Error> {
         let there = self.optimizers.len();
         let Some(slot) = self.optimizers.get_mut(index) else { return Err(no_optimizer(index, there)) };
@@ -123,7 +123,7 @@ impl OptimizationLoop {
         self.steps.total.completed + self.manual_steps.total.completed
     }
 
-    /// Steps in which every optimizer has its turn once; 0 when they take none.
+    /// The length of a cycle in which every optimizer steps in turn; 0 if they do not take turns.
     pub(crate) fn cycle(&self) -> u64 {
         self.frequencies.iter().sum()
     }
@@ -193,12 +193,12 @@ impl OptimizationLoop {
         &mut self.schedulers
     }
 
-    /// Other schedulers from now on. Returns those before.
+    /// Replaces the schedulers. Returns the previous ones.
     pub(crate) fn replace_schedulers(&mut self, schedulers: Vec<LrSchedulerConfig>) -> Vec<LrSchedulerConfig> {
         std::mem::replace(&mut self.schedulers, schedulers)
     }
 
-    /// Takes a scheduler out for its step, which [`put_scheduler`](Self::put_scheduler) gives back.
+    /// Takes a scheduler out for its step, which [`put_scheduler`](Self::put_scheduler) puts back.
     pub(crate) fn take_scheduler(&mut self, index: usize) -> Option<LrSchedulerConfig> {
         (index < self.schedulers.len()).then(|| self.schedulers.remove(index))
     }
@@ -230,28 +230,28 @@ impl OptimizationLoop {
         self.window
     }
 
-    /// The window is what it was at some moment.
+    /// Restores the window.
     pub(crate) fn set_window(&mut self, window: Window) {
         self.window = window;
     }
 
-    /// The window closed, or what is left of it does not count.
+    /// Clears the window: it closed, or the rest of it is discarded.
     pub(crate) fn restart_window(&mut self) {
         self.window = Window::default();
     }
 
-    /// A batch is in the window; one without a loss weighs nothing.
+    /// Adds a batch to the window; one without a loss has weight 0.
     pub(crate) fn add_to_window(&mut self, weight: Option<f64>) {
         self.window.batches += 1;
         self.window.weight += weight.unwrap_or(0.0);
     }
 
-    /// Other values of `accumulate_grad_batches` from some epochs on.
+    /// Sets the values of `accumulate_grad_batches` by their first epoch.
     pub(crate) fn schedule_accumulation(&mut self, factors: BTreeMap<u64, u64>) {
         self.accumulation = factors;
     }
 
-    /// How many batches make a step in `epoch`, where that is not `otherwise`.
+    /// The number of batches per step in `epoch`; `otherwise` by default.
     pub(crate) fn accumulation_in(&self, epoch: u64, otherwise: u64) -> u64 {
         self.accumulation.range(..=epoch).next_back().map_or(otherwise, |(_, factor)| *factor)
     }

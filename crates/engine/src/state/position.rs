@@ -21,7 +21,7 @@ struct Batch {
 }
 
 impl Position {
-    /// At the beginning of an entry point.
+    /// The start of an entry point.
     pub(crate) fn at_start_of(entry: TrainerFn) -> Position {
         Position { entry, stage: entry.stage(), batch: Batch::default(), interrupted: None }
     }
@@ -51,33 +51,33 @@ impl Position {
         self.batch.indices.as_deref()
     }
 
-    /// Another stage begins. Returns the one before.
+    /// Switches to another stage. Returns the previous one.
     pub(crate) fn enter_stage(&mut self, stage: Stage) -> Stage {
         std::mem::replace(&mut self.stage, stage)
     }
 
-    /// A batch begins.
+    /// Start of a batch.
     pub(crate) fn start_batch(&mut self, idx: usize, dataloader_idx: usize) {
         self.batch.idx = Some(idx);
         self.batch.dataloader_idx = dataloader_idx;
     }
 
-    /// The items of the batch that comes next.
+    /// The items of the next batch.
     pub(crate) fn set_batch_indices(&mut self, indices: Option<Vec<usize>>) {
         self.batch.indices = indices;
     }
 
-    /// The last batch of an epoch or of all loaders is over.
+    /// End of the last batch of an epoch or of all loaders.
     pub(crate) fn end_batches(&mut self) {
         self.batch = Batch::default();
     }
 
-    /// An evaluation begins, possibly between two training batches.
+    /// Start of an evaluation, possibly between two training batches.
     pub(crate) fn begin_evaluation(&mut self) {
         self.interrupted = Some(self.batch.clone());
     }
 
-    /// The evaluation is over: the run is where it was.
+    /// End of the evaluation: restores the previous position.
     pub(crate) fn end_evaluation(&mut self) {
         self.batch = self.interrupted.take().unwrap_or_default();
     }

@@ -5,15 +5,15 @@ use fulgurite_fabric::strategy::Consensus;
 
 use crate::state::shutdown::Shutdown;
 
-/// Requests to stop and to validate. Where there are several processes, what one asks for counts once all know of it.
+/// Requests to stop and to validate. With several processes, the request of one takes effect once all know of it.
 #[derive(Default)]
 pub(crate) struct Requests {
-    /// There while a run has several processes.
+    /// Set while a run has several processes.
     consensus: Option<Consensus>,
     /// The reason for stopping the run.
     stop: Option<String>,
     time_is_over: bool,
-    /// All validate after this batch, because it is time.
+    /// Whether all ranks validate after this batch, because the time interval is over.
     validate: bool,
     local: Local,
 }
@@ -34,12 +34,12 @@ const VALIDATE: u32 = 1 << 2;
 const SIGNALS: u32 = 3;
 
 impl Requests {
-    /// A run begins.
+    /// Start of a run.
     pub(crate) fn begin(&mut self, consensus: Option<Consensus>) {
         *self = Requests { consensus, ..Requests::default() };
     }
 
-    /// Whether what this rank asks for waits for the others.
+    /// Whether requests of this rank wait for an exchange with the others.
     pub(crate) fn needs_consensus(&self) -> bool {
         self.consensus.is_some()
     }
@@ -64,7 +64,7 @@ impl Requests {
         self.stop = stop;
     }
 
-    /// The time of the run is over, as this rank sees it.
+    /// The time limit of the run is reached on this rank.
     pub(crate) fn note_time_is_over(&mut self) {
         match self.needs_consensus() {
             true => self.local.time_is_over = true,
@@ -76,12 +76,12 @@ impl Requests {
         self.time_is_over
     }
 
-    /// Whether all validate after this batch, because it is time.
+    /// Whether all ranks validate after this batch, because the time interval is over.
     pub(crate) fn validation_is_called(&self) -> bool {
         self.validate
     }
 
-    /// Whether this rank may still call for a validation.
+    /// Whether this rank may still request a validation.
     pub(crate) fn may_call_to_validate(&self) -> bool {
         !self.local.called_to_validate && !self.validate
     }
@@ -91,7 +91,7 @@ impl Requests {
         self.validate = false;
     }
 
-    /// A trial is over: what was asked for in it is no request to the run.
+    /// End of a trial: discards the requests that were made in it.
     pub(crate) fn forget(&mut self) {
         self.stop = None;
         self.local.stop = None;
@@ -114,7 +114,7 @@ impl Requests {
         let agreed = ask(consensus, flags)?;
         if agreed & STOP != 0 {
             let reason = self.local.stop.take();
-            self.stop.get_or_insert_with(|| reason.unwrap_or_else(|| "another process asked for it".to_owned()));
+            self.stop.get_or_insert_with(|| reason.unwrap_or_else(|| "another process requested it".to_owned()));
         }
         self.time_is_over |= agreed & TIME_IS_OVER != 0;
         self.local.called_to_validate |= calls_to_validate;

@@ -37,7 +37,7 @@ pub struct SaveRequest {
 }
 
 impl SaveRequest {
-    /// More saves than are ever written at the same time.
+    /// An upper bound of the saves that are in flight at the same time.
     pub const MOST_IN_FLIGHT: usize = 64;
 
     /// A full checkpoint, written to `path`.
@@ -52,7 +52,7 @@ impl SaveRequest {
     }
 }
 
-/// Checkpoints that were asked for, and those that the run wrote or read.
+/// Requested checkpoints, and those that the run wrote or read.
 #[derive(Debug, Default)]
 pub(crate) struct Saves {
     requests: Vec<SaveRequest>,

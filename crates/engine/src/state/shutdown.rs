@@ -12,7 +12,7 @@ pub(crate) struct Shutdown {
     pub signals: Signals,
     /// The scheduler's job that this run is part of.
     job: Option<SlurmJob>,
-    /// The scheduler was asked to run the job again.
+    /// Whether the job was requeued.
     is_requeued: bool,
     /// The checkpoint from which to resume a run that was ended by a signal.
     checkpoint: Option<PathBuf>,
@@ -23,7 +23,7 @@ pub(crate) struct Shutdown {
 }
 
 impl Shutdown {
-    /// The run is part of a scheduler's job, which is run again on a signal.
+    /// The run is part of a scheduler's job, which is requeued on a signal.
     pub(crate) fn set_job(&mut self, job: Option<SlurmJob>, requeue: Option<Signal>) {
         self.signals.requeue = job.as_ref().and(requeue);
         self.job = job;
@@ -54,7 +54,7 @@ impl Shutdown {
         self.signals.request()
     }
 
-    /// Whether the next run of this job is to continue by itself: it was asked for, or the scheduler ends the job and
+    /// Whether the next run of this job is to continue by itself: it was requested, or the scheduler ends the job and
     /// may run it again.
     pub(crate) fn saves_for_next_job(&self, request: StopRequest) -> bool {
         match request {
@@ -76,7 +76,7 @@ impl Shutdown {
         self.checkpoint.take()
     }
 
-    /// The scheduler took the request for another run.
+    /// The scheduler accepted the requeue request.
     pub(crate) fn set_requeued(&mut self) {
         self.is_requeued = true;
     }

@@ -13,7 +13,7 @@ pub(crate) struct TrainingData {
     is_wanted: Cell<bool>,
     /// The epoch in which it was requested.
     epoch: u64,
-    /// The least that it has in any process, and whether all are sure of theirs.
+    /// The minimum length over all processes, and whether all lengths are exact.
     len: Length,
     /// The number of batches per epoch, after limits.
     num_batches: Option<usize>,
@@ -24,7 +24,7 @@ pub(crate) struct TrainingData {
     saved_loader: Option<Dict>,
 }
 
-/// What the loader says of its own state, if it has one.
+/// The loader's own state, if it has one.
 #[derive(Debug, Default)]
 pub(crate) struct LoaderState {
     /// When the pass over it began.
@@ -68,7 +68,7 @@ impl TrainingData {
         self.is_ready = false;
     }
 
-    /// The loader is another one from now on, of which nothing is known.
+    /// The loader was replaced, so its length and state are unknown.
     pub(crate) fn forget(&mut self) {
         let (saved, saved_loader) = (self.saved, self.saved_loader.take());
         *self = TrainingData { saved, saved_loader, ..TrainingData::default() };

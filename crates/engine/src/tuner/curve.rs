@@ -55,7 +55,7 @@ impl LrFind {
     ///
     /// # Errors
     ///
-    /// If the file cannot be written.
+    /// Fails if the file cannot be written.
     pub fn save_plot(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         plot::svg(&self.curve(), path.as_ref())
     }

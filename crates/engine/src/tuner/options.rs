@@ -64,7 +64,7 @@ impl LearningRateFinderOptions {
     ///
     /// # Errors
     ///
-    /// If an option is invalid; the message says what to write instead.
+    /// Fails if an option is invalid; the message says what to write instead.
     pub fn validate(&self) -> Result<(), Error> {
         let wrong = |message: String| Err(Error::Config(message));
         let (min, max) = (self.min_lr, self.max_lr);
@@ -149,7 +149,7 @@ impl BatchSizeFinderOptions {
     ///
     /// # Errors
     ///
-    /// If an option is invalid; the message says what to write instead.
+    /// Fails if an option is invalid; the message says what to write instead.
     pub fn validate(&self) -> Result<(), Error> {
         let wrong = |message: String| Err(Error::Config(message));
         if !(0.0..1.0).contains(&self.margin) {

@@ -76,7 +76,7 @@ impl Operation {
     }
 }
 
-/// An operation with its arguments; what is not said is not used.
+/// An operation with its arguments; those that are not given are not used.
 struct Call<'a> {
     operation: Operation,
     reduction: ReduceOp,
@@ -93,17 +93,17 @@ impl Call<'_> {
 }
 
 /// Every operation has two forms. The plain one returns when it is done; the one named `_async` returns a [`Work`] to
-/// wait for. Tensors that are said to be changed are changed in place, and autograd does not see it.
+/// wait for. Outputs are written in place, and are not recorded by autograd.
 ///
 /// All of them fail with a [`DistributedError`](super::DistributedError) that names rank, group and operation: when
 /// another rank does not come before the group's timeout, when a connection is lost, and when the arguments do not fit
 /// the group. After a failure within an operation, the group cannot be used any more.
 impl ProcessGroup {
-    /// Changes `tensor` on all ranks into what it is on rank `source`.
+    /// Broadcasts `tensor` from rank `source` to all ranks, in place.
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn broadcast(&self, tensor: &Tensor, source: usize) -> Result<(), TorchError> {
         self.broadcast_async(tensor, source)?.wait()
     }
@@ -112,26 +112,26 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn broadcast_async(&self, tensor: &Tensor, source: usize) -> Result<Work, TorchError> {
         self.start(Call { peer: source, outputs: &[tensor], ..Call::new(Operation::Broadcast) })
     }
 
-    /// Changes all `tensors` on all ranks into what they are on rank `source`; how the replicas of a model begin equal.
+    /// Broadcasts `tensors` from rank `source` to all ranks, in place, such as the initial state of a model.
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn broadcast_all(&self, tensors: &[Tensor], source: usize) -> Result<(), TorchError> {
         let works: Vec<Work> = tensors.iter().map(|it| self.broadcast_async(it, source)).collect::<Result<_, _>>()?;
         works.into_iter().try_for_each(Work::wait)
     }
 
-    /// Changes `tensor` on all ranks into their sum, mean, or what `reduction` says.
+    /// Reduces `tensor` over all ranks with `reduction`, such as to the sum or mean, in place on every rank.
     ///
     /// # Errors
     ///
-    /// See above; the mean of integers.
+    /// Fails as described above, and for the mean of integers.
     pub fn all_reduce(&self, tensor: &Tensor, reduction: ReduceOp) -> Result<(), TorchError> {
         self.all_reduce_async(tensor, reduction)?.wait()
     }
@@ -140,16 +140,16 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn all_reduce_async(&self, tensor: &Tensor, reduction: ReduceOp) -> Result<Work, TorchError> {
         self.start(Call { reduction, outputs: &[tensor], ..Call::new(Operation::AllReduce) })
     }
 
-    /// As [`all_reduce`](ProcessGroup::all_reduce), for rank `destination` alone; the others' tensors stay.
+    /// As [`all_reduce`](ProcessGroup::all_reduce), but only on rank `destination`; other ranks' tensors are unchanged.
     ///
     /// # Errors
     ///
-    /// See above; the mean of integers.
+    /// Fails as described above, and for the mean of integers.
     pub fn reduce(&self, tensor: &Tensor, destination: usize, reduction: ReduceOp) -> Result<(), TorchError> {
         self.reduce_async(tensor, destination, reduction)?.wait()
     }
@@ -158,7 +158,7 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn reduce_async(&self, tensor: &Tensor, destination: usize, reduction: ReduceOp) -> Result<Work, TorchError> {
         self.start(Call { reduction, peer: destination, outputs: &[tensor], ..Call::new(Operation::Reduce) })
     }
@@ -167,7 +167,7 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn all_gather(&self, tensor: &Tensor) -> Result<Vec<Tensor>, TorchError> {
         self.all_gather_async(tensor)?.wait()
     }
@@ -176,7 +176,7 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn all_gather_async(&self, tensor: &Tensor) -> Result<Work<Vec<Tensor>>, TorchError> {
         let gathered = self.one_for_each(tensor)?;
         let outputs: Vec<&Tensor> = gathered.iter().collect();
@@ -189,7 +189,7 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// See above; the mean of integers.
+    /// Fails as described above, and for the mean of integers.
     pub fn reduce_scatter(&self, tensors: &[Tensor], reduction: ReduceOp) -> Result<Tensor, TorchError> {
         self.reduce_scatter_async(tensors, reduction)?.wait()
     }
@@ -198,7 +198,7 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn reduce_scatter_async(&self, tensors: &[Tensor], reduction: ReduceOp) -> Result<Work<Tensor>, TorchError> {
         let operation = Operation::ReduceScatter;
         self.check_one_for_each(operation, tensors, true)?;
@@ -212,7 +212,7 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn gather(&self, tensor: &Tensor, destination: usize) -> Result<Option<Vec<Tensor>>, TorchError> {
         self.gather_async(tensor, destination)?.wait()
     }
@@ -221,7 +221,7 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn gather_async(&self, tensor: &Tensor, destination: usize) -> Result<Work<Option<Vec<Tensor>>>, TorchError> {
         let gathered = if self.rank() == destination { Some(self.one_for_each(tensor)?) } else { None };
         let outputs: Vec<&Tensor> = gathered.iter().flatten().collect();
@@ -230,12 +230,12 @@ impl ProcessGroup {
         Ok(work.with_output(gathered))
     }
 
-    /// Changes `output` on each rank into the tensor that rank `source` gives for it. Only `source` gives `tensors`,
-    /// one for each rank.
+    /// Scatters `tensors` of rank `source`, one for each rank, to `output` on each rank. Only `source` passes
+    /// `tensors`.
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn scatter(&self, output: &Tensor, tensors: Option<&[Tensor]>, source: usize) -> Result<(), TorchError> {
         self.scatter_async(output, tensors, source)?.wait()
     }
@@ -244,7 +244,7 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn scatter_async(
         &self,
         output: &Tensor,
@@ -256,7 +256,7 @@ impl ProcessGroup {
             Some(tensors) if self.rank() == source => self.check_one_for_each(operation, tensors, true)?,
             None if self.rank() != source => {}
             _ => {
-                let problem = format!("rank {source} gives the tensors, and the other ranks none");
+                let problem = format!("rank {source} passes the tensors, and the other ranks none");
                 return Err(self.argument(operation.name(), problem));
             }
         }
@@ -264,12 +264,12 @@ impl ProcessGroup {
         self.start(Call { peer: source, inputs: &inputs, outputs: &[output], ..Call::new(operation) })
     }
 
-    /// Sends `inputs[r]` to rank `r`, for each rank, and changes `outputs[r]` into what rank `r` sent here. An output
+    /// Sends `inputs[r]` to rank `r`, for each rank, and receives what rank `r` sent here in `outputs[r]`. An output
     /// has the shape of what is sent to it; one of no elements receives nothing.
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn all_to_all(&self, outputs: &[Tensor], inputs: &[Tensor]) -> Result<(), TorchError> {
         self.all_to_all_async(outputs, inputs)?.wait()
     }
@@ -278,7 +278,7 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn all_to_all_async(&self, outputs: &[Tensor], inputs: &[Tensor]) -> Result<Work, TorchError> {
         let operation = Operation::AllToAll;
         self.check_one_for_each(operation, inputs, false)?;
@@ -291,7 +291,7 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// See above; a destination that is this rank.
+    /// Fails as described above, and if the destination is this rank.
     pub fn send(&self, tensor: &Tensor, destination: usize, tag: i32) -> Result<(), TorchError> {
         self.send_async(tensor, destination, tag)?.wait()
     }
@@ -300,7 +300,7 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn send_async(&self, tensor: &Tensor, destination: usize, tag: i32) -> Result<Work, TorchError> {
         self.start(Call { peer: destination, tag, inputs: &[tensor], ..Call::new(Operation::Send) })
     }
@@ -309,7 +309,7 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// See above; a source that is this rank.
+    /// Fails as described above, and if the source is this rank.
     pub fn recv(&self, tensor: &Tensor, source: usize, tag: i32) -> Result<(), TorchError> {
         self.recv_async(tensor, source, tag)?.wait()
     }
@@ -318,17 +318,17 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn recv_async(&self, tensor: &Tensor, source: usize, tag: i32) -> Result<Work, TorchError> {
         self.start(Call { peer: source, tag, outputs: &[tensor], ..Call::new(Operation::Recv) })
     }
 
-    /// Waits until all ranks have called this. [`monitored_barrier`](ProcessGroup::monitored_barrier) can tell who did
-    /// not.
+    /// Waits until all ranks have called this. [`monitored_barrier`](ProcessGroup::monitored_barrier) names those that
+    /// did not.
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn barrier(&self) -> Result<(), TorchError> {
         self.barrier_async()?.wait()
     }
@@ -337,19 +337,19 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn barrier_async(&self) -> Result<Work, TorchError> {
         self.start(Call::new(Operation::Barrier))
     }
 
-    /// The bytes that rank `source` gives, on all ranks; the others give none.
+    /// Broadcasts the bytes of rank `source` to all ranks; other ranks pass `None`.
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn broadcast_bytes(&self, bytes: Option<&[u8]>, source: usize) -> Result<Vec<u8>, TorchError> {
         if bytes.is_some() != (self.rank() == source) {
-            let problem = format!("rank {source} gives the bytes, and the other ranks none");
+            let problem = format!("rank {source} passes the bytes, and the other ranks none");
             return Err(self.argument("broadcast_bytes", problem));
         }
         let len = Tensor::f_from_slice(&[bytes.map_or(0, <[u8]>::len) as i64])?;
@@ -366,7 +366,7 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// See above.
+    /// Fails as described above.
     pub fn all_gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, TorchError> {
         let mut lengths = Vec::with_capacity(self.size());
         for len in self.all_gather(&Tensor::f_from_slice(&[bytes.len() as i64])?)? {
@@ -400,7 +400,7 @@ impl ProcessGroup {
         if call.reduction == ReduceOp::Mean
             && let Some(integers) = tensors().find(|tensor| !is_divisible(tensor.kind()))
         {
-            let problem = format!("there is no mean of {:?}; convert to Float, or ask for the sum", integers.kind());
+            let problem = format!("there is no mean of {:?}; convert to Float, or use the sum", integers.kind());
             return Err(self.argument(operation, problem));
         }
         if matches!(call.operation, Operation::Send | Operation::Recv) && call.peer == self.rank() {
@@ -428,7 +428,7 @@ impl ProcessGroup {
         Ok(Work::new(raw, operation, self))
     }
 
-    /// For each rank a tensor like `tensor`, of no particular values.
+    /// An uninitialized tensor like `tensor` for each rank.
     fn one_for_each(&self, tensor: &Tensor) -> Result<Vec<Tensor>, TorchError> {
         (0..self.size()).map(|_| empty_like(tensor)).collect()
     }

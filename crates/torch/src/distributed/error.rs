@@ -23,9 +23,9 @@ pub enum DistributedError {
         /// The error of the system.
         reason: String,
     },
-    /// The store does not answer.
+    /// The store does not respond.
     #[error(
-        "no store answers at {host}:{port} within {timeout:?}; is the process that serves it (rank 0) running, and do \
+        "no store responds at {host}:{port} within {timeout:?}; is the process that serves it (rank 0) running, and do \
          MASTER_ADDR and MASTER_PORT say where? ({reason})"
     )]
     Unreachable {
@@ -61,7 +61,7 @@ pub enum DistributedError {
         timeout: Duration,
     },
     /// The connection to the store was lost.
-    #[error("{store} failed to {doing}: {reason}; has the process that serves it ended?")]
+    #[error("{store} failed to {doing}: {reason}; has the process that serves it exited?")]
     Store {
         /// The store.
         store: String,
@@ -135,7 +135,7 @@ pub enum DistributedError {
     },
     /// A collective operation timed out.
     #[error(
-        "rank {rank}: {operation} in group `{group}` of {size} ranks did not end within {timeout:?}; {others} \
+        "rank {rank}: {operation} in group `{group}` of {size} ranks did not complete within {timeout:?}; {others} \
          ({reason}); TORCH_DISTRIBUTED_DEBUG=DETAIL compares what the ranks call"
     )]
     Timeout {
@@ -149,7 +149,7 @@ pub enum DistributedError {
         operation: &'static str,
         /// The timeout.
         timeout: Duration,
-        /// What is known of the other ranks.
+        /// What is known about the other ranks.
         others: String,
         /// The error of c10d.
         reason: String,
@@ -167,13 +167,15 @@ pub enum DistributedError {
         size: usize,
         /// The operation.
         operation: &'static str,
-        /// What is known of the other ranks.
+        /// What is known about the other ranks.
         others: String,
         /// The error of c10d.
         reason: String,
     },
     /// The ranks called different operations, or the same with tensors of different shapes or kinds.
-    #[error("rank {rank}: {operation} in group `{group}` of {size} ranks is not what the other ranks do: {reason}")]
+    #[error(
+        "rank {rank}: {operation} in group `{group}` of {size} ranks differs from the operations of the other ranks: {reason}"
+    )]
     Mismatch {
         /// The rank of this process.
         rank: usize,
@@ -183,7 +185,7 @@ pub enum DistributedError {
         size: usize,
         /// The operation.
         operation: &'static str,
-        /// What each rank does, and who is missing.
+        /// The operation of each rank, and the missing ranks.
         reason: String,
     },
     /// Another failure of a collective operation.
@@ -205,9 +207,9 @@ pub enum DistributedError {
         "rank {rank}: {} got no gradient in the last backward pass, so the ranks could not average them; {}",
         list(.names),
         if *.finds_unused {
-            "what was given to `prepare_for_backward` does not lead to them, or another loss does: give it all outputs"
+            "they are not reachable from the outputs passed to `prepare_for_backward`: pass it all outputs"
         } else {
-            "if that is meant, set `find_unused_parameters` (the strategy `ddp_find_unused_parameters_true`); if not, \
+            "if that is intended, set `find_unused_parameters` (the strategy `ddp_find_unused_parameters_true`); if not, \
              use them in the loss, or freeze them"
         }
     )]

@@ -1,4 +1,4 @@
-//! Who is to blame when an operation failed: ranks that give up tell each other through the store.
+//! Diagnosis of failed operations: ranks whose operation failed report it to each other through the store.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::mpsc::{self, Sender};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{DistributedError, Store};
 use crate::error::TorchError;
 
-/// How long the store has to answer at all.
+/// The timeout of the store.
 const STORE_ANSWERS: Duration = Duration::from_secs(3);
 
 /// The address of this machine from which `store` is reached, if it is on a network. No packet is sent.
@@ -26,7 +26,7 @@ fn address_towards(store: SocketAddr) -> Option<IpAddr> {
     (!address.is_loopback() && !address.is_unspecified() && !is_link_local).then_some(address)
 }
 
-/// What a rank that comes to a group says of itself.
+/// What a rank that joins a group publishes about itself.
 pub(super) fn arrival_key(rank: usize) -> String {
     format!("rank/{rank}")
 }
@@ -41,54 +41,54 @@ pub(super) struct Inquiry {
     pub rank: usize,
     pub global_ranks: Vec<usize>,
     pub operation: &'static str,
-    /// How long the others have to say that they gave up too.
+    /// How long to wait for the reports of the other ranks.
     pub patience: Duration,
 }
 
-/// What was learnt of the other ranks.
+/// What is known about the other ranks.
 enum Answer {
     /// The store works.
     Reached,
-    Heard(Vec<Other>),
+    Received(Vec<Other>),
     Failed(String),
 }
 
 /// Another rank.
 struct Other {
     rank: usize,
-    /// Empty where all are on one machine.
+    /// Empty if all ranks are on one machine.
     address: String,
-    /// What it waited for when it gave up.
+    /// The operation that failed on it.
     operation: Option<String>,
 }
 
 impl Inquiry {
-    /// Says to the others that this rank gives up, hears them, and returns what that means.
+    /// Reports the failure to the other ranks, collects their reports, and returns the conclusion.
     pub(super) fn ask(self) -> String {
         let (sender, answers) = mpsc::channel();
         let (patience, operation, size) = (self.patience, self.operation, self.global_ranks.len());
         let place = self.store.place().to_owned();
-        let silent = || format!("{place} does not answer either: that machine is down, or cut off from this one");
-        // A call to a store that is cut off takes its time.
+        let silent = || format!("{place} does not respond either: that machine is down, or unreachable from this one");
+        // A call to an unreachable store may block for long.
         let begun = thread::Builder::new().name("fulgurite-inquiry".into()).spawn(move || {
-            let heard = self.hear(&sender).unwrap_or_else(|error| Answer::Failed(error.to_string()));
-            _ = sender.send(heard);
+            let reports = self.collect(&sender).unwrap_or_else(|error| Answer::Failed(error.to_string()));
+            _ = sender.send(reports);
         });
         if begun.is_err() || size == 1 {
-            return "nothing is known of the others".to_owned();
+            return "nothing is known about the others".to_owned();
         }
         let mut left = STORE_ANSWERS;
         loop {
             match answers.recv_timeout(left) {
                 Ok(Answer::Reached) => left = patience + STORE_ANSWERS,
-                Ok(Answer::Heard(others)) => return verdict(&others, operation),
+                Ok(Answer::Received(others)) => return verdict(&others, operation),
                 Ok(Answer::Failed(error)) => return error,
                 Err(_) => return silent(),
             }
         }
     }
 
-    fn hear(&self, sender: &Sender<Answer>) -> Result<Answer, TorchError> {
+    fn collect(&self, sender: &Sender<Answer>) -> Result<Answer, TorchError> {
         self.store.set(&key(self.rank), self.operation.as_bytes())?;
         _ = sender.send(Answer::Reached);
         let keys: Vec<String> = (0..self.global_ranks.len()).map(key).collect();
@@ -104,7 +104,7 @@ impl Inquiry {
             let operation = if gave_up { Some(text(&key(rank))?) } else { None };
             Ok(Other { rank: self.global_ranks[rank], address: text(&arrival_key(rank))?, operation })
         });
-        others.collect::<Result<_, TorchError>>().map(Answer::Heard)
+        others.collect::<Result<_, TorchError>>().map(Answer::Received)
     }
 }
 
@@ -121,10 +121,7 @@ fn verdict(others: &[Other], operation: &str) -> String {
     let silent: Vec<String> = others.iter().filter(|other| other.operation.is_none()).map(Other::name).collect();
     if !silent.is_empty() {
         let (does, it) = if silent.len() == 1 { ("does", "it is") } else { ("do", "they are") };
-        return format!(
-            "{} {does} not answer: {it} gone, cut off, or busy with something else than this operation",
-            silent.join(", ")
-        );
+        return format!("{} {does} not respond: {it} gone, unreachable, or not in this operation", silent.join(", "));
     }
     let elsewhere = others.iter().filter_map(|other| {
         let theirs = other.operation.as_deref().filter(|theirs| *theirs != operation)?;
@@ -134,7 +131,7 @@ fn verdict(others: &[Other], operation: &str) -> String {
     if elsewhere.is_empty() {
         return "all ranks waited for it, so the network between them did not carry it in time".to_owned();
     }
-    format!("the ranks do different things; {}", elsewhere.join(", "))
+    format!("the ranks call different operations; {}", elsewhere.join(", "))
 }
 
 impl Other {
@@ -160,10 +157,10 @@ mod tests {
         let waits = other(1, "10.0.0.1", Some("barrier"));
         assert_eq!(
             verdict(&[waits, other(2, "10.0.0.2", None)], "barrier"),
-            "rank 2 at 10.0.0.2 does not answer: it is gone, cut off, or busy with something else than this operation"
+            "rank 2 at 10.0.0.2 does not respond: it is gone, unreachable, or not in this operation"
         );
         let others = [other(1, "", Some("barrier")), other(2, "", Some("reduce"))];
-        assert_eq!(verdict(&others, "barrier"), "the ranks do different things; rank 2 in reduce");
+        assert_eq!(verdict(&others, "barrier"), "the ranks call different operations; rank 2 in reduce");
         assert!(verdict(&others[..1], "barrier").starts_with("all ranks waited for it"));
     }
 

@@ -1,9 +1,9 @@
-//! Processes that train together: PyTorch's c10d, which `torch.distributed` is made of.
+//! Distributed training: PyTorch's c10d, the library behind `torch.distributed`.
 //!
-//! Every process has a rank, and they find each other through a [`Store`], a small dictionary that one of them serves.
+//! Every process has a rank, and they find each other through a [`Store`], a key-value store that one of them serves.
 //! The names are those of [`torch.distributed`](https://docs.pytorch.org/docs/stable/distributed.html).
 //!
-//! Nothing here starts processes or reads who this process is from the environment.
+//! This module does not start processes, and does not read ranks from the environment.
 
 mod collectives;
 mod error;

@@ -12,9 +12,9 @@ use super::store::{RawStore, Store, Text, milliseconds};
 use crate::error::{TorchError, check};
 use crate::tch::Cuda;
 
-/// How long ranks wait after a timeout for the others to say that they gave up too.
+/// How long ranks wait after a timeout for the reports of the others.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// The same after a connection was lost.
+/// The same after a lost connection.
 const PATIENCE_AFTER_LOSS: Duration = Duration::from_secs(1);
 
 /// The C++ object behind a [`ProcessGroup`].
@@ -60,7 +60,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// Whether NCCL can be used here: it takes a GPU, and a program that was built with the feature `cuda`.
+    /// Whether NCCL can be used: it requires a GPU, and a program that was built with the feature `cuda`.
     pub fn nccl_is_available() -> bool {
         Backend::check_nccl().is_ok()
     }
@@ -78,21 +78,21 @@ impl Backend {
     }
 }
 
-/// How a [`ProcessGroup`] works; the arguments of `torch.distributed.init_process_group`.
+/// Options of a [`ProcessGroup`]: the arguments of `torch.distributed.init_process_group`.
 #[derive(Debug, Clone)]
 pub struct GroupOptions {
     /// The backend.
     pub backend: Backend,
-    /// How long an operation may take, and how long to wait for the ranks to come; half an hour by default.
+    /// The timeout of operations and of creating the group; 30 minutes by default.
     pub timeout: Duration,
-    /// The network interface, such as `eth0`, or several with commas between them. None is what `GLOO_SOCKET_IFNAME`
-    /// says, or else the interface through which the store is reached, which for a store on this machine may be the
-    /// loopback. For a store in a file it is the one that the host's name leads to.
+    /// The network interface, such as `eth0`, or several separated by commas. By default that of `GLOO_SOCKET_IFNAME`,
+    /// or else the interface through which the store is reached, which for a store on this machine may be the loopback.
+    /// For a store in a file it is the one that the host name resolves to.
     pub interface: Option<String>,
     /// The name of the group in messages. Groups of one store with different names are independent.
     pub name: String,
-    /// Whether the ranks tell each other what they are about to do, so that ranks which do different things get an
-    /// error and do not hang. Slow. None is whether `TORCH_DISTRIBUTED_DEBUG` is `DETAIL`.
+    /// Whether the ranks compare each operation before it starts, so that ranks that call different operations get an
+    /// error and do not hang. Slow. By default on if `TORCH_DISTRIBUTED_DEBUG` is `DETAIL`.
     pub debug: Option<bool>,
 }
 
@@ -142,18 +142,18 @@ pub struct ProcessGroup {
 pub(super) struct Inner {
     pub(super) raw: *mut RawGroup,
     rank: usize,
-    /// The rank that each rank of this group has in the group that it is part of, and so on outwards.
+    /// The rank of each rank of this group in the parent group, and so on outwards.
     global_ranks: Vec<usize>,
     options: GroupOptions,
-    /// Holds what the ranks tell each other beside the operations. When this process serves it, the group needs it.
+    /// The store for messages between ranks beside the operations. If this process serves it, the group needs it.
     store: Store,
-    /// How many monitored barriers there were.
+    /// The number of monitored barriers so far.
     barriers: AtomicU64,
-    /// The other ranks are not waited for any more.
+    /// Whether the group was abandoned.
     abandoned: AtomicBool,
-    /// Whether the others were asked why an operation failed.
+    /// Whether the other ranks were already queried after a failure.
     has_asked: AtomicBool,
-    /// Operations begin one after the other.
+    /// Operations start one after the other.
     pub(super) order: Mutex<()>,
 }
 
@@ -170,14 +170,15 @@ impl Drop for Inner {
 }
 
 impl ProcessGroup {
-    /// The group of `size` processes that call this with the same store, as `rank` of them. Waits until all have come.
+    /// Creates the group of `size` processes that call this with the same store, as rank `rank`. Waits until all have
+    /// joined.
     ///
-    /// A store can be used for many groups, if all ranks make them in the same order.
+    /// A store can be used for many groups, if all ranks create them in the same order.
     ///
     /// # Errors
     ///
-    /// [`DistributedError::RanksMissing`], with the ranks that did not come in time; a rank that is not under `size`;
-    /// an interface that is not there; a backend that this build or machine does not have.
+    /// Fails with [`DistributedError::RanksMissing`] if ranks do not join in time. Fails if `rank` is not below `size`,
+    /// if the interface does not exist, or if this build or machine does not support the backend.
     pub fn new(store: &Store, rank: usize, size: usize, options: &GroupOptions) -> Result<ProcessGroup, TorchError> {
         ProcessGroup::join(store, rank, (0..size).collect(), options)
     }
@@ -190,7 +191,7 @@ impl ProcessGroup {
     ) -> Result<ProcessGroup, TorchError> {
         let (size, name) = (global_ranks.len(), &options.name);
         let argument = |problem: String| DistributedError::Argument {
-            operation: "making the group",
+            operation: "creating the group",
             group: name.clone(),
             size,
             problem,
@@ -205,7 +206,7 @@ impl ProcessGroup {
         if nccl {
             Backend::check_nccl()?;
         }
-        // Each rank counts for itself how often it came: the n-th groups of the name belong together.
+        // Each rank counts how often it joined: the n-th groups of the name belong together.
         let round = store.add(&format!("{name}/round/{rank}"), 1)?;
         let store = store.prefixed(&format!("{name}/{round}"))?;
         let options = GroupOptions { name: name.clone(), ..options.clone() };
@@ -216,8 +217,8 @@ impl ProcessGroup {
 
         let interfaces = options.interface.clone().or_else(|| std::env::var("GLOO_SOCKET_IFNAME").ok());
         let interfaces: Vec<Text> = interfaces.iter().flat_map(|names| names.split(',')).map(Text::new).collect();
-        // Where every rank comes to a loopback address, all are on this machine, and nobody else has to reach them. One whose
-        // address is known to others alone may see the store as its own machine's.
+        // If every rank reaches the store at a loopback address, all are on this machine. A single rank may see it
+        // there although other machines do not.
         let mut is_local = store.host().is_some_and(|host| ["127.0.0.1", "localhost"].contains(&host));
         for rank in 0..size {
             is_local = is_local && store.get(&inquiry::arrival_key(rank))?.is_empty();
@@ -292,13 +293,12 @@ impl ProcessGroup {
         self.inner.store.prefixed("user")
     }
 
-    /// A group of some of the ranks; `torch.distributed.new_group`. Every rank that is part of it must call this, and
-    /// gets a group in which ranks count from 0 in the order of their ranks here. Other ranks may call it, and get
-    /// none.
+    /// Creates a group of some of the ranks; `torch.distributed.new_group`. Every member must call this, and gets a
+    /// group in which ranks count from 0 in the order of their ranks here. Other ranks may call it, and get `None`.
     ///
     /// # Errors
     ///
-    /// As [`new`](ProcessGroup::new); ranks that are not in this group, or named twice.
+    /// Fails as [`new`](ProcessGroup::new) does, and if ranks are not in this group, or are named twice.
     pub fn subgroup(&self, ranks: &[usize]) -> Result<Option<ProcessGroup>, TorchError> {
         let mut members = ranks.to_vec();
         members.sort_unstable();
@@ -319,8 +319,8 @@ impl ProcessGroup {
     ///
     /// # Errors
     ///
-    /// [`DistributedError::RanksMissing`] if a rank does not call this in time. Fails if the connection to the store is
-    /// lost.
+    /// Returns [`DistributedError::RanksMissing`] if a rank does not call this in time. Fails if the connection to the
+    /// store is lost.
     pub fn monitored_barrier(&self, timeout: Duration) -> Result<(), TorchError> {
         self.check_together("monitored_barrier")?;
         let Inner { store, rank, global_ranks, options, barriers, .. } = &*self.inner;
@@ -329,15 +329,15 @@ impl ProcessGroup {
         let keys = (0..self.size()).map(|rank| format!("barrier/{round}/{rank}")).collect();
         wait.for_all(keys, b"here", "monitored_barrier", timeout)?;
         if round > 0 {
-            // Everybody is here, so nobody waits for the one before.
+            // All ranks are here, so the keys of the previous barrier are no longer needed.
             store.delete(&format!("barrier/{}/{rank}", round - 1))?;
         }
         Ok(())
     }
 
-    /// Takes this process out of step with the others, such as after an error that only it has: every operation from
-    /// now on fails with [`DistributedError::Abandoned`], where it would wait for ranks that are elsewhere in the
-    /// program. Operations that have begun continue.
+    /// Marks this process as out of step with the others, such as after an error of this process only: every operation
+    /// from now on fails with [`DistributedError::Abandoned`] instead of waiting for ranks that are elsewhere in the
+    /// program. Operations that have started continue.
     pub fn abandon(&self) {
         self.inner.abandoned.store(true, Ordering::Relaxed);
     }
@@ -355,7 +355,7 @@ impl ProcessGroup {
         Err(DistributedError::Abandoned { rank, group, operation }.into())
     }
 
-    /// The rank of this process in the group that this one is part of, and so on outwards.
+    /// The rank of this process in the parent group, and so on outwards.
     pub(super) fn global_rank(&self) -> usize {
         self.inner.global_ranks[self.rank()]
     }
@@ -365,7 +365,8 @@ impl ProcessGroup {
         DistributedError::Argument { operation, group: self.name().to_owned(), size: self.size(), problem }.into()
     }
 
-    /// What is known of the other ranks after a failure. They are asked once: all that comes after it follows from it.
+    /// What is known about the other ranks after a failure. They are queried once: later failures follow from the
+    /// first.
     fn ask_others(&self, operation: &'static str, patience: Duration) -> String {
         let Inner { store, rank, global_ranks, has_asked, .. } = &*self.inner;
         if has_asked.swap(true, Ordering::Relaxed) {
@@ -375,7 +376,7 @@ impl ProcessGroup {
         Inquiry { store, rank: *rank, global_ranks, operation, patience }.ask()
     }
 
-    /// Says in an error of the bridge which rank and group failed at what, and how.
+    /// Adds to an error of the bridge the rank, the group and the operation.
     pub(super) fn failed(&self, operation: &'static str, error: &TorchError) -> TorchError {
         let (rank, group, size) = (self.global_rank(), self.name().to_owned(), self.size());
         let timeout = self.timeout();
@@ -393,7 +394,7 @@ impl ProcessGroup {
             let others = self.ask_others(operation, PATIENCE);
             DistributedError::Timeout { rank, group, size, operation, timeout, others, reason }
         } else if says(&["Connection closed", "Connection reset", "Broken pipe", "Connection refused"]) {
-            // Whoever is there has lost it too, or is the one that cut it, and says so at once.
+            // The other ranks have lost the connection too, or closed it, so they report at once.
             let others = self.ask_others(operation, PATIENCE_AFTER_LOSS);
             DistributedError::ConnectionLost { rank, group, size, operation, others, reason }
         } else {
@@ -423,7 +424,7 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    /// Says `what` under this rank's key, and waits until all ranks have said something under theirs.
+    /// Publishes `what` under this rank's key, and waits until all ranks have published something under theirs.
     fn for_all(&self, keys: Vec<String>, what: &[u8], operation: &str, timeout: Duration) -> Result<(), TorchError> {
         self.store.set(&keys[self.rank], what)?;
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -445,7 +446,7 @@ impl Wait<'_> {
     }
 }
 
-/// The message of an error of the bridge, without the place in Gloo's source that it begins with.
+/// The message of an error of the bridge, without the location in Gloo's source.
 fn reason(error: &TorchError) -> String {
     let message = error.to_string();
     match message.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
@@ -454,14 +455,14 @@ fn reason(error: &TorchError) -> String {
     }
 }
 
-/// The ranks that c10d says did not come: `[Rank 0]: Ranks 1, 2 failed to pass monitoredBarrier in 1000 ms`.
+/// The ranks that c10d reports as missing: `[Rank 0]: Ranks 1, 2 failed to pass monitoredBarrier in 1000 ms`.
 fn missing_ranks(reason: &str) -> Option<Vec<usize>> {
     let (before, _) = reason.split_once(" failed to pass monitoredBarrier")?;
     let (_, ranks) = before.rsplit_once("Rank")?;
     ranks.trim_start_matches('s').split(',').map(|rank| rank.trim().parse().ok()).collect()
 }
 
-/// A mismatch as c10d describes it, without the long lists of options; where the devices differ, its end says so too.
+/// c10d's description of a mismatch, without the long lists of options.
 fn without_device_options(reason: &str) -> String {
     let mut parts = reason.split(", TensorDeviceTypes=TensorOptions(");
     let mut text = parts.next().unwrap_or_default().to_owned();

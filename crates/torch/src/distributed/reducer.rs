@@ -46,7 +46,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// As what gradients travel from rank to rank; the hooks of `torch.distributed.algorithms.ddp_comm_hooks`.
+/// The compression of gradients for communication: the hooks of `torch.distributed.algorithms.ddp_comm_hooks`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     /// As float16: half the bytes of float32, for gradients that are not too large (`fp16_compress_hook`).
@@ -55,22 +55,22 @@ pub enum Compression {
     Bf16 = 2,
 }
 
-/// How a [`Reducer`] works; the arguments of `torch.nn.parallel.DistributedDataParallel`.
+/// Options of a [`Reducer`]: the arguments of `torch.nn.parallel.DistributedDataParallel`.
 #[derive(Debug, Clone)]
 pub struct ReducerOptions {
-    /// The size of a bucket, in MiB: so much is sent at once.
+    /// The size of a bucket, the unit of communication, in MiB.
     pub bucket_cap_mb: f64,
-    /// The size of the first bucket, in MiB; small, so that sending begins early.
+    /// The size of the first bucket, in MiB; small, so that communication starts early.
     pub first_bucket_mb: f64,
-    /// Whether some parameters may get no gradient in a pass. It is found out in each pass, which costs time.
+    /// Whether some parameters may get no gradient in a pass. Searches for them in each pass, which costs time.
     pub find_unused_parameters: bool,
     /// Whether the same parameters get gradients in the same way in every pass.
     pub static_graph: bool,
-    /// Whether gradients are views of the buckets, which saves their memory once and copying them.
+    /// Whether gradients are views of the buckets, which saves memory and copies.
     pub gradient_as_bucket_view: bool,
-    /// As what gradients travel; as they are, unless said otherwise.
+    /// The compression of gradients; none by default.
     pub compression: Option<Compression>,
-    /// The parameters' names, for messages; their numbers, unless said otherwise.
+    /// The parameters' names, for messages; their indices by default.
     pub names: Vec<String>,
 }
 
@@ -89,10 +89,10 @@ impl Default for ReducerOptions {
 }
 
 /// Averages gradients over the ranks of a group, in buckets, each as soon as its gradients are there, while the backward
-/// pass continues. It is the `Reducer` of c10d, which is what `DistributedDataParallel` is made of.
+/// pass continues. It is the `Reducer` of c10d, on which `DistributedDataParallel` is built.
 ///
 /// A step calls [`prepare_for_forward`](Reducer::prepare_for_forward), computes the loss, and calls
-/// [`backward`](Reducer::backward); then the gradients are the same on all ranks. Begin with the same parameters on all
+/// [`backward`](Reducer::backward); then the gradients are the same on all ranks. Start with the same parameters on all
 /// ranks: [`verify_parameters`](super::verify_parameters), then [`ProcessGroup::broadcast_all`].
 ///
 /// ```
@@ -112,7 +112,7 @@ impl Default for ReducerOptions {
 pub struct Reducer {
     raw: *mut RawReducer,
     group: ProcessGroup,
-    /// Of the parameters that it reduces, in their order.
+    /// The names of the parameters that it reduces, in their order.
     names: Vec<String>,
     find_unused_parameters: bool,
     require_sync: bool,
@@ -129,7 +129,8 @@ impl Drop for Reducer {
 }
 
 impl Reducer {
-    /// A reducer of the gradients of those `parameters` that require one. All ranks give the same, in the same order.
+    /// A reducer of the gradients of those `parameters` that require one. All ranks pass the same ones, in the same
+    /// order.
     ///
     /// # Errors
     ///
@@ -193,19 +194,20 @@ impl Reducer {
     ///
     /// # Errors
     ///
-    /// [`DistributedError::UnusedParameters`] if parameters got no gradient in the last pass. Fails if a rank is gone.
+    /// Returns [`DistributedError::UnusedParameters`] if parameters got no gradient in the last pass. Fails if another
+    /// rank has exited.
     pub fn prepare_for_forward(&self) -> Result<(), TorchError> {
         // SAFETY: the reducer lives, and no other thread can use it, as it is not `Sync`.
         check(unsafe { fulgurite_reducer_prepare_for_forward(self.raw, self.require_sync) })
             .map_err(|error| self.failed(&error))
     }
 
-    /// Call it between the forward and the backward pass, with what the backward pass begins at: the loss.
-    /// [`backward`](Reducer::backward) does it.
+    /// Call it between the forward and the backward pass, with the outputs that the backward pass starts from, such as
+    /// the loss. [`backward`](Reducer::backward) does it.
     ///
     /// # Errors
     ///
-    /// As [`prepare_for_forward`](Reducer::prepare_for_forward).
+    /// Fails as [`prepare_for_forward`](Reducer::prepare_for_forward) does.
     pub fn prepare_for_backward(&self, outputs: &[&Tensor]) -> Result<(), TorchError> {
         if !self.require_sync {
             return Ok(());
@@ -220,14 +222,14 @@ impl Reducer {
     ///
     /// # Errors
     ///
-    /// As [`grad::backward`] and [`prepare_for_forward`](Reducer::prepare_for_forward).
+    /// Fails as [`grad::backward`] and [`prepare_for_forward`](Reducer::prepare_for_forward) do.
     pub fn backward(&self, loss: &Tensor) -> Result<(), TorchError> {
         self.prepare_for_backward(&[loss])?;
         grad::backward(loss).map_err(|error| self.explain(error))
     }
 
-    /// What an error of a backward pass that was not begun by [`backward`](Reducer::backward) means for the group: says
-    /// which rank failed to average gradients, and why.
+    /// Explains an error of a backward pass that was not started by [`backward`](Reducer::backward): adds which rank
+    /// failed to average gradients, and why.
     pub fn explain(&self, error: TorchError) -> TorchError {
         match error {
             TorchError::Bridge(_) if self.require_sync => self.failed(&error),
@@ -261,7 +263,7 @@ impl fmt::Debug for Reducer {
     }
 }
 
-/// The numbers of the parameters that c10d says got no gradient: `… did not receive grad for rank 0: 1 3`.
+/// The indices of the parameters that c10d reports as without a gradient: `… did not receive grad for rank 0: 1 3`.
 fn unused(message: &str) -> Option<Vec<usize>> {
     let (_, rest) = message.split_once("Parameter indices which did not receive grad for rank ")?;
     let (_, numbers) = rest.split_once(':')?;

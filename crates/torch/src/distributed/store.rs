@@ -1,4 +1,4 @@
-//! [`Store`]: the dictionary through which processes find each other.
+//! [`Store`]: the key-value store through which processes find each other.
 
 use std::ffi::{c_char, c_int};
 use std::fmt;
@@ -16,7 +16,7 @@ pub(super) struct RawStore {
     _opaque: [u8; 0],
 }
 
-/// A string as the bridge takes it; it is read during the call.
+/// A string for the bridge, which reads it during the call.
 #[repr(C)]
 pub(super) struct Text {
     data: *const u8,
@@ -52,17 +52,17 @@ unsafe extern "C" {
     fn fulgurite_store_delete(store: *const RawStore, key: Text, out: *mut bool) -> *mut c_char;
 }
 
-/// How a [`Store::tcp`] is served or reached; the arguments of `torch.distributed.TCPStore`.
+/// Options of [`Store::tcp`]: the arguments of `torch.distributed.TCPStore`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TcpStoreOptions {
     /// The name or address of the machine that serves the store.
     pub host: String,
-    /// The port. 0 for a server is any free one, which [`Store::port`] tells.
+    /// The port. For a server, 0 is any free one, which [`Store::port`] returns.
     pub port: u16,
-    /// Whether this process serves the store, as rank 0 does; the others reach it.
+    /// Whether this process serves the store, as rank 0 does; the others connect to it.
     pub is_server: bool,
-    /// Whether a server takes connections of this machine alone, at 127.0.0.1, and not at all addresses. A store has no
-    /// passwords: whoever reaches its port may read and set everything.
+    /// Whether a server accepts connections from this machine only, at 127.0.0.1, and not at all addresses. A store has
+    /// no authentication: every process that can reach its port can read and set everything.
     pub loopback: bool,
     /// The number of processes that use the store, if known.
     pub world_size: Option<usize>,
@@ -91,10 +91,10 @@ impl Default for TcpStoreOptions {
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 /// A client tries once a second, for whole seconds.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
-/// How long c10d may take beyond the time that it is given, to say that it is over.
+/// How long c10d may exceed the timeout before it reports it.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// A small dictionary that processes share, served by one of them over TCP or kept in a file. It is
+/// A key-value store that processes share, served by one of them over TCP or kept in a file. It is
 /// `torch.distributed.Store`.
 ///
 /// A clone is the same store. Threads may use one at the same time, also while another waits for a key.
@@ -115,7 +115,7 @@ pub struct Store {
 
 struct Inner {
     raw: *mut RawStore,
-    /// Where it is, for messages.
+    /// Its location, for messages.
     place: String,
     host: Option<String>,
     port: Option<u16>,
@@ -137,17 +137,17 @@ impl Drop for Inner {
 }
 
 impl Store {
-    /// Serves a store over TCP, or reaches one that another process serves. The server ends with the last clone of its
-    /// store, and of groups made with it.
+    /// Serves a store over TCP, or connects to one that another process serves. The server stops with the last clone of
+    /// its store, and of groups created with it.
     ///
     /// # Errors
     ///
-    /// Fails if the port is in use, if the server does not answer, or if not all processes connect in time.
+    /// Fails if the port is in use, if the server does not respond, or if not all processes connect in time.
     pub fn tcp(options: TcpStoreOptions) -> Result<Store, TorchError> {
         if options.is_server {
             return Store::open(options);
         }
-        // c10d waits without end for the first answer of whatever took its connection.
+        // c10d waits indefinitely for the first response on an accepted connection.
         let TcpStoreOptions { host, port, timeout, .. } = options.clone();
         let silent = |reason: &str| DistributedError::Unreachable { host, port, timeout, reason: reason.to_owned() };
         let (sender, made) = mpsc::channel();
@@ -155,10 +155,10 @@ impl Store {
         let begun = thread::Builder::new().name("fulgurite-connect".into()).spawn(connect);
         match begun.map(|_| made.recv_timeout(timeout.max(SHORTEST_PATIENCE).saturating_add(ANSWER))) {
             Ok(Ok(made)) => made,
-            Ok(Err(_)) => {
-                Err(silent("there was no answer in time: nobody is there, or what takes the connection is no store")
-                    .into())
-            }
+            Ok(Err(_)) => Err(silent(
+                "there was no response in time: the host is unreachable, or the program at the port is not a store",
+            )
+            .into()),
             Err(error) => Err(silent(&error.to_string()).into()),
         }
     }
@@ -201,7 +201,7 @@ impl Store {
         Ok(Store::new(Inner { raw, place, host: Some(host), port: Some(port_out), timeout, _whole: None }))
     }
 
-    /// A store in a file that all processes can open, made when it is not there. With `world_size`, the last of so
+    /// A store in a file that all processes can open, created if it does not exist. With `world_size`, the last of that
     /// many processes removes it; a file that an earlier run left behind must be removed before.
     ///
     /// # Errors
@@ -212,7 +212,7 @@ impl Store {
         let place = format!("the store in {path}");
         let workers = world_size.map_or(-1, |size| c_int::try_from(size).unwrap_or(c_int::MAX));
         let mut raw = std::ptr::null_mut();
-        // c10d waits for a folder that is not there, and an error in its destructor ends the process.
+        // c10d waits for a folder that does not exist, and an error in its destructor aborts the process.
         std::fs::OpenOptions::new().append(true).create(true).open(&*path).map_err(|error| {
             DistributedError::Store { store: place.clone(), doing: "open its file".into(), reason: error.to_string() }
         })?;
@@ -236,7 +236,7 @@ impl Store {
         Ok(Store::new(Inner { raw, place, host, port: *port, timeout: *timeout, _whole: Some(self.clone()) }))
     }
 
-    /// In words.
+    /// A description, for messages.
     pub(super) fn place(&self) -> &str {
         &self.inner.place
     }
@@ -271,7 +271,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`DistributedError::KeysMissing`] if no process sets it in time. Fails if the connection to the store is lost.
+    /// Returns [`DistributedError::KeysMissing`] if no process sets it in time. Fails if the connection to the store is
+    /// lost.
     pub fn get(&self, key: &str) -> Result<Vec<u8>, TorchError> {
         self.wait(&[key], self.inner.timeout)?;
         let (mut data, mut len) = (std::ptr::null_mut(), 0);
@@ -289,9 +290,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`DistributedError::KeysMissing`], with the keys that no process set in time. Fails if the connection is lost.
+    /// Returns [`DistributedError::KeysMissing`], with the keys that no process set in time. Fails if the connection is
+    /// lost.
     pub fn wait(&self, keys: &[&str], timeout: Duration) -> Result<(), TorchError> {
-        // The store's own wait would keep every other thread from the store.
+        // The store's own wait would block every other thread that uses the store.
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
         while !self.check(keys)? {
@@ -330,12 +332,12 @@ impl Store {
         Ok(out)
     }
 
-    /// Adds `amount` to the number that `key` holds (0 when it is not set), and returns the sum. Of several processes
-    /// that add 1, each gets another number.
+    /// Adds `amount` to the number under `key` (0 if it is not set), and returns the sum. If several processes add 1,
+    /// each gets a different number.
     ///
     /// # Errors
     ///
-    /// Fails if the key holds something that is not a number, after which this process cannot use the store any more,
+    /// Fails if the value is not a number, after which this process cannot use the store any more,
     /// or if the connection to the store is lost.
     pub fn add(&self, key: &str, amount: i64) -> Result<i64, TorchError> {
         let mut out = 0;
@@ -367,7 +369,7 @@ impl Store {
         Store { inner: Arc::new(inner) }
     }
 
-    /// Says in an error which store failed at what.
+    /// Adds to an error the store and the operation.
     fn doing<T>(&self, what: impl FnOnce() -> String, result: Result<T, TorchError>) -> Result<T, TorchError> {
         result.map_err(|error| {
             let store = self.inner.place.clone();
@@ -382,7 +384,7 @@ impl fmt::Debug for Store {
     }
 }
 
-/// A timeout as c10d takes it: at least a millisecond, because none means to wait for ever.
+/// A timeout for c10d: at least a millisecond, because zero means no timeout.
 pub(super) fn milliseconds(timeout: Duration) -> i64 {
     i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX).clamp(1, i64::from(i32::MAX))
 }

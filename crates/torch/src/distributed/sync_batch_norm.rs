@@ -20,16 +20,16 @@ unsafe extern "C" {
     fn fulgurite_sync_batch_norm_leave(before: *mut RawScope);
 }
 
-/// Batch norms in training see the batches of all ranks of a group as one: `torch.nn.SyncBatchNorm`, without another layer.
-/// Whatever calls `tch`'s `batch_norm` on this thread between [`enter`](SyncBatchNorm::enter) and the end of its guard is
-/// synchronized, and so is its backward pass, whenever that is.
+/// Synchronizes batch norms in training over the ranks of a group: `torch.nn.SyncBatchNorm`, without another layer.
+/// Every call of `tch`'s `batch_norm` on this thread between [`enter`](SyncBatchNorm::enter) and the drop of its guard
+/// is synchronized, and so is its backward pass, even after that.
 ///
 /// Mean and variance are over the items of all ranks, whose batches may differ in size, or be empty. Running statistics
-/// become the same on all ranks. Gradients of weight and bias are a rank's own, to be averaged with all others by a
+/// become the same on all ranks. Gradients of weight and bias are local, to be averaged with all others by a
 /// [`Reducer`](super::Reducer). In evaluation, with one rank, and in instance norms nothing is exchanged.
 ///
-/// All ranks must run the same batch norms in the same order, forward and backward. It can be differentiated once. Works
-/// on the CPU and on CUDA, also under autocast.
+/// All ranks must run the same batch norms in the same order, forward and backward. Double backward is not supported.
+/// Works on the CPU and on CUDA, also under autocast.
 ///
 /// ```
 /// # use fulgurite_torch::distributed::{GroupOptions, ProcessGroup, Store, TcpStoreOptions};
@@ -58,11 +58,11 @@ unsafe impl Send for SyncBatchNorm {}
 unsafe impl Sync for SyncBatchNorm {}
 
 impl SyncBatchNorm {
-    /// Over the ranks of a group. Exchanges nothing yet.
+    /// Synchronizes over the ranks of a group. Does not communicate yet.
     ///
     /// # Errors
     ///
-    /// Fails if libtorch does not accept another kernel for batch norms.
+    /// Fails if libtorch does not accept the kernel for synchronized batch norms.
     pub fn new(group: &ProcessGroup) -> Result<SyncBatchNorm, TorchError> {
         let mut raw = std::ptr::null_mut();
         // SAFETY: the group lives for the call; `raw` is written only when there is no error.
@@ -70,7 +70,7 @@ impl SyncBatchNorm {
         Ok(SyncBatchNorm { raw, group: group.clone() })
     }
 
-    /// The ranks whose batches count as one.
+    /// The group of ranks.
     pub fn group(&self) -> &ProcessGroup {
         &self.group
     }
@@ -96,8 +96,8 @@ impl fmt::Debug for SyncBatchNorm {
     }
 }
 
-/// Batch norms of this thread are synchronized while it lives. What was before comes back when it is dropped, by a panic
-/// too. Guards of a thread must be dropped in the reverse order of their making, as scopes do.
+/// Batch norms of this thread are synchronized while it lives. The previous state is restored when it is dropped, also
+/// by a panic. Guards of a thread must be dropped in the reverse order of their creation, as scopes do.
 #[derive(Debug)]
 #[must_use = "batch norms are synchronized until the guard is dropped"]
 pub struct SyncBatchNormGuard {

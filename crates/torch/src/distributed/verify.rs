@@ -23,13 +23,13 @@ impl Parameter {
     }
 }
 
-/// Compares names, shapes and kinds of the parameters over the ranks; call it before training, on all ranks. `names`
-/// belong to `parameters`; without any, they are numbers. Values are not compared.
+/// Compares names, shapes and kinds of the parameters between the ranks; call it before training, on all ranks. `names`
+/// belong to `parameters`; if empty, indices are used. Values are not compared.
 ///
 /// # Errors
 ///
-/// [`DistributedError::ParametersDiffer`], the same on all ranks, which names the first rank that differs from rank 0,
-/// and the first parameter in which it does. Fails if there are not as many names as parameters, or if a rank is gone.
+/// Fails with [`DistributedError::ParametersDiffer`] on all ranks, which names the first rank that differs from rank 0,
+/// and the first differing parameter. Fails if there are not as many names as parameters, or if a rank has exited.
 pub fn verify_parameters(parameters: &[Tensor], names: &[String], group: &ProcessGroup) -> Result<(), TorchError> {
     if !names.is_empty() && names.len() != parameters.len() {
         let problem = format!("{} names were given for {} parameters", names.len(), parameters.len());

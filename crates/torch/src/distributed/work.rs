@@ -1,4 +1,4 @@
-//! [`Work`]: an operation that is running.
+//! [`Work`]: an asynchronous operation.
 
 use std::ffi::c_char;
 use std::fmt;
@@ -20,10 +20,10 @@ unsafe extern "C" {
     fn fulgurite_work_free(work: *mut RawWork);
 }
 
-/// A collective operation that is running; `torch.distributed.Work`. Its tensors must be left alone until
-/// [`wait`](Work::wait) has returned, which also brings what was received to where it belongs.
+/// A collective operation in progress; `torch.distributed.Work`. Its tensors must not be used until
+/// [`wait`](Work::wait) has returned, which also copies the received data to its destination.
 ///
-/// Dropping a work does not stop the operation, and leaves it open what is in its tensors.
+/// Dropping it does not stop the operation, and leaves the contents of its tensors unspecified.
 ///
 /// ```
 /// # use fulgurite_torch::distributed::{GroupOptions, ProcessGroup, ReduceOp, Store, TcpStoreOptions};
@@ -37,10 +37,10 @@ unsafe extern "C" {
 /// assert_eq!(sum, Tensor::from(3f32));
 /// # Ok::<(), fulgurite_torch::TorchError>(())
 /// ```
-#[must_use = "the result is there after `wait`"]
+#[must_use = "the result is available after `wait`"]
 pub struct Work<T = ()> {
     running: Running,
-    /// What `wait` gives.
+    /// The result of `wait`.
     output: T,
     operation: &'static str,
     /// Keeps the group while one of its operations runs.
@@ -66,7 +66,7 @@ impl Work {
         Work { running: Running(raw), output: (), operation, group: group.clone() }
     }
 
-    /// The same work, with something for [`wait`](Work::wait) to give.
+    /// The same work, with a result for [`wait`](Work::wait).
     pub(super) fn with_output<T>(self, output: T) -> Work<T> {
         let Work { running, operation, group, .. } = self;
         Work { running, output, operation, group }
@@ -74,27 +74,29 @@ impl Work {
 }
 
 impl<T> Work<T> {
-    /// Waits until the operation is done, and gives its result.
+    /// Waits until the operation is complete, and returns its result.
     ///
     /// # Errors
     ///
-    /// An operation that failed, or that took longer than the group's timeout.
+    /// Fails if the operation failed, or if it took longer than the group's timeout.
     pub fn wait(mut self) -> Result<T, TorchError> {
         self.wait_raw(0)?;
         Ok(self.output)
     }
 
-    /// Waits until the operation is done, but at most for `timeout`, and tells whether it is. When it is not, it goes
-    /// on, and can be waited for again; but a send or receive that is not done in time fails, and its group with it.
+    /// Waits until the operation is complete, but at most for `timeout`, and returns whether it is. If not, it
+    /// continues, and can be waited for again; but a send or receive that is not complete in time fails, and its group
+    /// with it.
     ///
     /// # Errors
     ///
-    /// An operation that failed, or that took longer than the group's timeout.
+    /// Fails if the operation failed, or if it took longer than the group's timeout.
     pub fn wait_for(&mut self, timeout: Duration) -> Result<bool, TorchError> {
         self.wait_raw(milliseconds(timeout))
     }
 
-    /// Whether the operation has ended, well or not. A send or receive ends in [`wait`](Work::wait) only.
+    /// Whether the operation is complete, successfully or not. A send or receive completes in [`wait`](Work::wait)
+    /// only.
     pub fn is_completed(&self) -> bool {
         // SAFETY: the work lives.
         unsafe { fulgurite_work_is_completed(self.running.0) }

@@ -31,25 +31,25 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// What [`fused_adam_`] takes besides its lists.
+/// The options of [`fused_adam_`].
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct FusedAdam {
     /// Learning rate.
     pub lr: f64,
-    /// Decay of the first moment.
+    /// The exponential decay rate of the first moment.
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// The exponential decay rate of the second moment.
     pub beta2: f64,
-    /// Weight decay: added to the gradient, or taken off the weights (`decoupled_weight_decay`).
+    /// Weight decay: added to the gradient, or applied to the weights (`decoupled_weight_decay`).
     pub weight_decay: f64,
     /// Added to the denominator.
     pub eps: f64,
-    /// Divide by the largest second moment so far; `max_exp_avg_sqs` holds it.
+    /// Whether to divide by the maximum of the second moment so far, `max_exp_avg_sqs`.
     pub amsgrad: bool,
-    /// Go up the gradient.
+    /// Maximize the objective instead of minimizing it.
     pub maximize: bool,
-    /// AdamW rather than Adam.
+    /// AdamW instead of Adam.
     pub decoupled_weight_decay: bool,
 }
 
@@ -58,7 +58,7 @@ pub struct FusedAdam {
 ///
 /// # Errors
 ///
-/// When the lists differ in length, or their tensors in kind, shape or device.
+/// Fails if the lists differ in length, or their tensors in kind, shape or device.
 pub fn fused_adam_(
     params: &mut TensorList,
     grads: &mut TensorList,
@@ -82,7 +82,7 @@ pub fn fused_adam_(
     })
 }
 
-/// What [`fused_sgd_`] takes besides its lists.
+/// The options of [`fused_sgd_`].
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct FusedSgd {
@@ -90,15 +90,15 @@ pub struct FusedSgd {
     pub lr: f64,
     /// Momentum; 0 for none.
     pub momentum: f64,
-    /// How much of each gradient the momentum leaves out.
+    /// Dampening of the momentum.
     pub dampening: f64,
     /// Weight decay, added to the gradient.
     pub weight_decay: f64,
     /// Nesterov's momentum.
     pub nesterov: bool,
-    /// Go up the gradient.
+    /// Maximize the objective instead of minimizing it.
     pub maximize: bool,
-    /// The momentum buffers are to be set to the gradients; what they hold is not read.
+    /// Whether this is the first step: momentum buffers are set to the gradients, and their contents are not read.
     pub is_first_step: bool,
 }
 
@@ -106,7 +106,7 @@ pub struct FusedSgd {
 ///
 /// # Errors
 ///
-/// When the lists differ in length, or their tensors in kind, shape or device.
+/// Fails if the lists differ in length, or their tensors in kind, shape or device.
 pub fn fused_sgd_(
     params: &mut TensorList,
     grads: &mut TensorList,
@@ -117,19 +117,19 @@ pub fn fused_sgd_(
     check(unsafe { fulgurite_fused_sgd(params.as_raw(), grads.as_raw(), momentum_buffers.as_raw(), options) })
 }
 
-/// What [`fused_adagrad_`] takes besides its lists.
+/// The options of [`fused_adagrad_`].
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct FusedAdagrad {
     /// Learning rate.
     pub lr: f64,
-    /// How fast the learning rate falls with the steps.
+    /// The decay of the learning rate.
     pub lr_decay: f64,
     /// Weight decay, added to the gradient.
     pub weight_decay: f64,
     /// Added to the denominator.
     pub eps: f64,
-    /// Go up the gradient.
+    /// Maximize the objective instead of minimizing it.
     pub maximize: bool,
 }
 
@@ -137,7 +137,7 @@ pub struct FusedAdagrad {
 ///
 /// # Errors
 ///
-/// When the lists differ in length, or their tensors in kind, shape or device.
+/// Fails if the lists differ in length, or their tensors in kind, shape or device.
 pub fn fused_adagrad_(
     params: &mut TensorList,
     grads: &mut TensorList,

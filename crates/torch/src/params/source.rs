@@ -7,10 +7,10 @@ use crate::error::TorchError;
 use crate::tch::{Tensor, nn};
 use crate::tensor_list::tensor_id;
 
-/// The parameters and buffers of a module: PyTorch's `named_parameters()` and `named_buffers()`, whatever holds them.
+/// The parameters and buffers of a module: PyTorch's `named_parameters()` and `named_buffers()`.
 ///
-/// A [`nn::VarStore`] is one source of them, [`NamedTensors`] another. A module of several stores, or of tensors that are
-/// in none, lists them itself:
+/// A [`nn::VarStore`] is one implementation, [`NamedTensors`] another. A module with several stores, or with tensors in
+/// none, implements it itself:
 ///
 /// ```
 /// use fulgurite_torch::params::{self, NamedTensors, Parameters};
@@ -41,14 +41,15 @@ use crate::tensor_list::tensor_id;
 /// assert_eq!(names, ["generator.fc.weight", "generator.fc.bias", "temperature"]);
 /// ```
 pub trait Parameters {
-    /// Every tensor under every name that it has, in the order of creation: the order of optimizer states. The tensors are
-    /// handles of the module's own, so freezing one or copying into it changes the module.
+    /// All tensors under all of their names, in the order of creation, which is the order of optimizer states. The
+    /// tensors are handles of the module's own, so freezing one or copying into it changes the module.
     ///
-    /// A tensor that is listed under several names is *tied*: it is one parameter, called by the first of them, and a state
-    /// dict has all.
+    /// A tensor that is listed under several names is *tied*: it is one parameter, known by the first name, and a state
+    /// dict contains all of its names.
     fn named_tensors(&self) -> NamedTensors;
 
-    /// Gives one of the tensors, or its gradient, other data, of another device or kind perhaps; it stays the same object.
+    /// Replaces the data of one of the tensors, or of its gradient, possibly by data of another device or kind. It
+    /// stays the same object.
     ///
     /// # Errors
     ///
@@ -69,30 +70,30 @@ pub struct NamedTensor {
     pub is_parameter: bool,
 }
 
-/// Tensors with their names, in order: what [`Parameters`] lists, and a source itself, for a module whose tensors are in
-/// no [`nn::VarStore`].
+/// Tensors with their names, in order. It implements [`Parameters`] itself, for modules whose tensors are in no
+/// [`nn::VarStore`].
 #[derive(Debug, Default)]
 pub struct NamedTensors(Vec<NamedTensor>);
 
 impl NamedTensors {
-    /// None yet.
+    /// An empty list.
     pub fn new() -> NamedTensors {
         NamedTensors::default()
     }
 
-    /// And a parameter, whether it is trained (`requires_grad`) or frozen.
+    /// Adds a parameter, trained (`requires_grad`) or frozen.
     #[must_use]
     pub fn parameter(self, name: impl Into<String>, tensor: &Tensor) -> Self {
         self.and(name.into(), tensor, true)
     }
 
-    /// And a buffer: part of the state dict, and not trained.
+    /// Adds a buffer: part of the state dict, and not trained.
     #[must_use]
     pub fn buffer(self, name: impl Into<String>, tensor: &Tensor) -> Self {
         self.and(name.into(), tensor, false)
     }
 
-    /// And the tensors of a part of the module, their names behind `name` and a dot.
+    /// Adds the tensors of a submodule, with their names prefixed by `name` and a dot.
     #[must_use]
     pub fn module(mut self, name: &str, part: &(impl Parameters + ?Sized)) -> Self {
         let tensors = part.named_tensors().0.into_iter();
@@ -137,8 +138,8 @@ impl Parameters for NamedTensors {
     }
 }
 
-/// A `VarStore` keeps its names in a hash map, in an order that changes from run to run, and its parameters in the order
-/// of their creation, without names: they find each other by being the same object. Buffers are sorted by name.
+/// A `VarStore` has its names in a hash map, in an order that changes from run to run, and its parameters in the order
+/// of their creation, without names: the two are matched by object identity. Buffers are sorted by name.
 impl Parameters for nn::VarStore {
     fn named_tensors(&self) -> NamedTensors {
         let variables = self.variables_.lock().unwrap_or_else(PoisonError::into_inner);
@@ -166,8 +167,8 @@ impl Parameters for nn::VarStore {
     }
 }
 
-/// `tch` makes the bias of a linear or convolutional layer before its weight, PyTorch after it; and the states of an
-/// optimizer are known by position alone.
+/// `tch` creates the bias of a linear or convolutional layer before its weight, PyTorch after it; and the states of an
+/// optimizer are identified by position only.
 fn weights_before_biases(tensors: &mut [NamedTensor]) {
     for at in 1..tensors.len() {
         let (first, second) = (&tensors[at - 1], &tensors[at]);

@@ -40,7 +40,7 @@ pub struct KeyAverage {
 
 const MEMORY: &str = "[memory]";
 
-/// What `torch.profiler` leaves out of its tables.
+/// Events that `torch.profiler` omits from its tables.
 const LEFT_OUT: [&str; 7] = [
     MEMORY,
     "[OutOfMemory]",
@@ -51,7 +51,7 @@ const LEFT_OUT: [&str; 7] = [
     "aten::_version",
 ];
 
-/// An event in the tree of what called what on the CPU.
+/// An event in the call tree on the CPU.
 #[derive(Default)]
 struct Node {
     parent: Option<usize>,
@@ -60,11 +60,11 @@ struct Node {
     kernels: u64,
     cpu_memory: i64,
     device_memory: i64,
-    /// Has the name of its parent, and is all that its parent called.
+    /// Whether it has the name of its parent, and is the only call of its parent.
     is_double: bool,
 }
 
-/// Sums up `events`, which come by start.
+/// Sums up `events`, which are sorted by start.
 pub(super) fn key_averages(events: Vec<Event>, group_by_input_shapes: bool) -> Vec<KeyAverage> {
     let (memory, events): (Vec<Event>, Vec<Event>) = events.into_iter().partition(|event| event.name == MEMORY);
     let events: Vec<Event> = events.into_iter().filter(|event| !LEFT_OUT.contains(&event.name.as_str())).collect();
@@ -117,7 +117,7 @@ fn add(row: &mut KeyAverage, index: usize, events: &[Event], tree: &[Node], devi
     row.self_device_memory_usage += node.device_memory - children().map(|child| tree[child].device_memory).sum::<i64>();
 }
 
-/// Who called whom: on each thread, the innermost event around another is its caller.
+/// The call tree: on each thread, the innermost enclosing event of another is its caller.
 fn tree(events: &[Event]) -> Vec<Node> {
     let mut nodes: Vec<Node> = events.iter().map(|_| Node::default()).collect();
     let mut open: HashMap<u64, Vec<usize>> = HashMap::new();
@@ -222,17 +222,19 @@ mod tests {
             Event { thread: 2, ..event("elsewhere", 75, 78) },
         ];
         let rows = key_averages(events, false);
-        let told: Vec<_> = rows.iter().map(|r| (&*r.name, r.calls, r.cpu_time_total, r.self_cpu_time_total)).collect();
+        let averages: Vec<_> =
+            rows.iter().map(|r| (&*r.name, r.calls, r.cpu_time_total, r.self_cpu_time_total)).collect();
         let expected = [("step", 1, 100, 40), ("linear", 1, 50, 20), ("addmm", 2, 40, 40), ("elsewhere", 1, 3, 3)];
-        assert_eq!(told, expected);
+        assert_eq!(averages, expected);
     }
 
     #[test]
     fn a_wrapper_of_the_same_name_counts_once() {
         let events = vec![event("add", 0, 10), event("add", 1, 9), event("add", 2, 8), event("fill", 3, 4)];
         let rows = key_averages(events, false);
-        let told: Vec<_> = rows.iter().map(|r| (&*r.name, r.calls, r.cpu_time_total, r.self_cpu_time_total)).collect();
-        assert_eq!(told, [("add", 1, 10, 9), ("fill", 1, 1, 1)]);
+        let averages: Vec<_> =
+            rows.iter().map(|r| (&*r.name, r.calls, r.cpu_time_total, r.self_cpu_time_total)).collect();
+        assert_eq!(averages, [("add", 1, 10, 9), ("fill", 1, 1, 1)]);
     }
 
     #[test]
@@ -245,9 +247,9 @@ mod tests {
         };
         let events = vec![event("step", 0, 100), event("mm", 10, 20), kernel(30, 70, 11), kernel(70, 75, 1)];
         let rows = key_averages(events, false);
-        let told: Vec<_> =
+        let averages: Vec<_> =
             rows.iter().map(|r| (&*r.name, r.device_time_total, r.self_device_time_total, r.cpu_time_total)).collect();
-        assert_eq!(told, [("step", 45, 5, 100), ("mm", 40, 40, 10), ("kernel", 45, 45, 0)]);
+        assert_eq!(averages, [("step", 45, 5, 100), ("mm", 40, 40, 10), ("kernel", 45, 45, 0)]);
     }
 
     #[test]
@@ -255,8 +257,8 @@ mod tests {
         let bytes = |at, bytes| Event { bytes, ..event("[memory]", at, at) };
         let events = vec![event("step", 0, 100), event("empty", 10, 20), bytes(15, 64), bytes(30, -16)];
         let rows = key_averages(events, false);
-        let told: Vec<_> = rows.iter().map(|r| (&*r.name, r.cpu_memory_usage, r.self_cpu_memory_usage)).collect();
-        assert_eq!(told, [("step", 48, -16), ("empty", 64, 64)]);
+        let averages: Vec<_> = rows.iter().map(|r| (&*r.name, r.cpu_memory_usage, r.self_cpu_memory_usage)).collect();
+        assert_eq!(averages, [("step", 48, -16), ("empty", 64, 64)]);
     }
 
     #[test]

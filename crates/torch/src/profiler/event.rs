@@ -13,11 +13,11 @@ pub struct Event {
     pub end_ns: u64,
     /// The thread on which it began.
     pub thread: u64,
-    /// Its own number, by which what it started on a device refers to it.
+    /// Its correlation id, by which device work that it started refers to it.
     pub correlation_id: u64,
-    /// The number of the operator that started this on a device; 0 for what runs by itself.
+    /// The correlation id of the operator that started this on a device; 0 if there is none.
     pub linked_correlation_id: u64,
-    /// Floating-point operations, if they were asked for and are known.
+    /// Floating-point operations, if they were requested and are known.
     pub flops: u64,
     /// Bytes allocated (positive) or freed (negative), for `[memory]`.
     pub bytes: i64,

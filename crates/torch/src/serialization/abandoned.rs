@@ -1,7 +1,7 @@
-//! Temporary files: their names, and which of them nobody writes any more.
+//! Temporary files: their names, and which of them are abandoned.
 //!
-//! A file is locked (`flock`) for as long as it is written. The kernel lets go of the lock when the process dies, however
-//! it dies, and knows it across containers. So a temporary that this machine made and nobody has locked is abandoned.
+//! A file is locked (`flock`) for as long as it is written. The kernel releases the lock when the process dies for any
+//! reason, also across containers. So an unlocked temporary file of this machine is abandoned.
 //! Other machines' locks are not seen on every network file system; their files must also be old.
 
 use std::ffi::{OsStr, OsString};
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// How long a file of another machine must not have changed.
 const FOREIGN_AGE: Duration = Duration::from_secs(3600);
 
-/// Stands for this machine, or for nobody where it has no name that it would not share.
+/// Identifies this machine; or no machine, if it has no unique name.
 static MACHINE: LazyLock<Option<u32>> = LazyLock::new(|| {
     let boot = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
     Some(crc32fast::hash(&boot))
@@ -36,8 +36,8 @@ pub(super) fn temporary_name(name: &OsStr) -> OsString {
     hidden
 }
 
-/// The path beside `path` whose name is its own with `ending`, the same each time; the name is shortened, and told from
-/// others by a checksum, where the file system would not take that.
+/// The path beside `path` whose name is its own with `ending`, the same each time; the name is shortened, and made
+/// unique by a checksum, if it would be too long.
 pub fn beside(path: &Path, ending: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default();
     let mut longer = name.to_owned();

@@ -61,7 +61,7 @@ impl<R: Read + Seek> ArchiveReader<R> {
         Ok(self.record(name)?.size)
     }
 
-    /// Where the bytes of an entry lie in the file.
+    /// The location of the bytes of an entry in the file.
     pub(super) fn range(&self, name: &str) -> Result<Range<u64>, TorchError> {
         let record = self.record(name)?;
         Ok(record.start..record.start + record.size)
@@ -82,7 +82,7 @@ impl<R: Read + Seek> ArchiveReader<R> {
         read_entry(&mut self.input, record, limit)
     }
 
-    /// Reads every entry to see whether it is what its checksum says.
+    /// Reads every entry to verify its checksum.
     pub(super) fn check_sums(&mut self) -> Result<(), TorchError> {
         let mut records: Vec<&Record> = self.entries.values().collect();
         records.sort_by_key(|record| record.start);
@@ -148,7 +148,7 @@ fn read_summed(input: &mut (impl Read + Seek), record: &Record, target: &mut [u8
     check_sum(record, sum)
 }
 
-/// torch writes 0 when it is told not to compute checksums.
+/// torch writes 0 if checksums are disabled.
 fn check_sum(record: &Record, sum: crc32fast::Hasher) -> Result<(), TorchError> {
     match record.crc == 0 || record.crc == sum.finalize() {
         true => Ok(()),
@@ -156,7 +156,7 @@ fn check_sum(record: &Record, sum: crc32fast::Hasher) -> Result<(), TorchError> 
     }
 }
 
-/// Says what a file is that does not begin like a zip file.
+/// Describes a file that does not begin like a zip file.
 fn recognise(input: &mut (impl Read + Seek), length: u64) -> Result<(), TorchError> {
     let mut head = [0; 16];
     let known = length.min(16) as usize;

@@ -1,4 +1,4 @@
-//! Writes a file so that either all of it is there afterwards, even after a power cut, or what was there before.
+//! Atomic writes: afterwards the file is either complete, even after a power failure, or unchanged.
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use super::abandoned;
 use super::file_system::{FileSystem, SyncWrite};
 
-/// Names tried before giving up: only a stranger's choice of the same 64 random bits takes a second one.
+/// The number of names to try: a second one is needed only if another process chose the same 64 random bits.
 const NAMES: usize = 4;
 
 /// Writes `path` through `write`: into a temporary file beside it, which is flushed to the disk and then renamed.
 ///
-/// What processes that died left unfinished in the folder is removed first, which also makes room.
+/// Unfinished files of dead processes in the folder are removed first, which also frees space.
 pub(super) fn write_atomically<E: From<io::Error>>(
     files: &dyn FileSystem,
     path: &Path,
     write: impl FnOnce(&mut BufWriter<Box<dyn SyncWrite>>) -> Result<(), E>,
 ) -> Result<(), E> {
-    // What cannot be removed is no reason not to save.
+    // Errors of removing them do not prevent the save.
     let _ = files.remove_abandoned(folder_of(path));
     let (mut temporary, file) = Temporary::beside(files, path)?;
     let mut out = BufWriter::with_capacity(1 << 16, file);
@@ -26,7 +26,7 @@ pub(super) fn write_atomically<E: From<io::Error>>(
     out.get_mut().sync_all()?;
     files.rename(&temporary.path, path)?;
     temporary.renamed = true;
-    // Only now: as long as it is open, nobody takes it for abandoned.
+    // Closed only now: while it is open, it does not count as abandoned.
     drop(out);
     files.sync_folder(folder_of(path))?;
     Ok(())

@@ -245,7 +245,7 @@ fn archives_that_can_be_read_in_two_ways_are_refused() {
         commented.extend(comment);
         assert!(error(&commented).contains("programs could read it in different ways"), "{}", error(&commented));
     }
-    // Bytes after the end, which PyTorch passes over.
+    // Bytes after the end, which PyTorch ignores.
     assert!(error(&[&one[..], b"more"].concat()).contains("has no end"));
     let pickle = || entry("x/data.pkl", PICKLE);
     // PyTorch finds either.

@@ -1,4 +1,4 @@
-//! A file system that goes wrong on purpose, for tests of what writes checkpoints.
+//! Fault injection: a file system that fails on purpose, for tests of writing checkpoints.
 //!
 //! A test runs what it tests once to count the calls, then once for each call and each [`Fault`], and looks at what is
 //! left in the folder:
@@ -36,7 +36,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::file_system::{FileSystem, LocalFileSystem, SyncWrite};
 
-/// What goes wrong in one call.
+/// The fault of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -68,7 +68,7 @@ impl Fault {
         Fault::KillAfter,
     ];
 
-    /// Whether the process lives on.
+    /// Whether the process survives it.
     pub fn is_survived(self) -> bool {
         !matches!(self, Fault::KillBefore | Fault::KillWithin | Fault::KillAfter)
     }
@@ -96,7 +96,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A file system in which one call goes wrong. All calls are counted, from 0, the writes and syncs of files among them.
+/// A file system in which one call fails. All calls are counted, from 0, including writes and syncs of files.
 ///
 /// Clones share the count.
 #[derive(Debug, Clone)]
@@ -114,7 +114,7 @@ struct Plan {
 }
 
 impl FaultyFileSystem {
-    /// Files of this machine; call number `call` (from 0) goes wrong, those after it work again.
+    /// Files of this machine; call number `call` (from 0) fails, those after it succeed again.
     pub fn new(call: u64, fault: Fault) -> FaultyFileSystem {
         FaultyFileSystem::over(Arc::new(LocalFileSystem), Some((call, fault)), false)
     }
@@ -125,7 +125,7 @@ impl FaultyFileSystem {
         FaultyFileSystem::over(Arc::new(LocalFileSystem), Some((call, fault)), true)
     }
 
-    /// Nothing goes wrong; to count calls.
+    /// A file system without faults, to count calls.
     pub fn sound() -> FaultyFileSystem {
         FaultyFileSystem::over(Arc::new(LocalFileSystem), None, false)
     }
@@ -134,7 +134,7 @@ impl FaultyFileSystem {
         FaultyFileSystem { files, plan: Arc::new(Plan { fault, lasting, calls: AtomicU64::new(0) }) }
     }
 
-    /// How many calls there were.
+    /// The number of calls so far.
     pub fn calls(&self) -> u64 {
         self.plan.calls.load(Ordering::Relaxed)
     }
@@ -150,7 +150,7 @@ impl FromStr for FaultyFileSystem {
         });
         let (call, fault) = parsed.ok_or_else(|| {
             let names = Fault::ALL.map(Fault::name).join(", ");
-            format!("{text:?} is no fault; write CALL:FAULT, where CALL counts from 0 and FAULT is one of {names}")
+            format!("{text:?} is not a fault; write CALL:FAULT, where CALL counts from 0 and FAULT is one of {names}")
         })?;
         Ok(FaultyFileSystem::new(call, fault))
     }

@@ -1,4 +1,4 @@
-//! [`FileSystem`]: the calls that writing a checkpoint takes.
+//! [`FileSystem`]: the file system calls for writing checkpoints.
 
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::abandoned;
 
-/// The calls to a file system that writing a checkpoint takes, one method each, so that a test can make the n-th of them
-/// fail, or stop in the middle.
+/// The file system calls for writing checkpoints, one method each, so that a test can make the n-th of them fail, or
+/// stop in the middle.
 pub trait FileSystem: Debug + Send + Sync {
     /// Creates a file that does not exist yet, and marks it as being written for as long as it is open, so that
     /// [`FileSystem::remove_abandoned`] of another process leaves it alone.
@@ -98,9 +98,9 @@ pub trait SyncWrite: Write + Send {
 struct LocalFile {
     file: File,
     written: u64,
-    /// Up to where the disk was told to write.
+    /// The offset up to which writeback was started.
     begun: u64,
-    /// Up to where it has written, and the memory was given back.
+    /// The offset up to which it is complete, and the page cache was released.
     settled: u64,
 }
 
@@ -163,7 +163,7 @@ fn settle(file: &File, from: u64, size: u64) -> io::Result<()> {
     // SAFETY: a system call on a descriptor that is open for the call.
     if unsafe { libc::sync_file_range(file.as_raw_fd(), from as i64, size as i64, all) } != 0 {
         return match io::Error::last_os_error() {
-            // What the disk could not write is told once: the sync at the end would not say it again.
+            // A write error is reported once: the sync at the end would not report it again.
             error if matches!(error.raw_os_error(), Some(libc::EIO | libc::ENOSPC | libc::EDQUOT)) => Err(error),
             // A file system that cannot do this loses nothing but that.
             _ => Ok(()),

@@ -79,7 +79,7 @@ fn unsupported(module: &str, name: &str) -> TorchError {
     let (module, name) = (shown(module), shown(name));
     TorchError::UnsupportedCheckpoint {
         reason: format!(
-            "it holds a `{module}.{name}`, which is not plain data and is never run; load it in Python and save it \
+            "it contains a `{module}.{name}`, which is not plain data and is never run; load it in Python and save it \
              again with dicts, lists, numbers, text and dense tensors in its place"
         ),
     }

@@ -1,8 +1,8 @@
-//! The list of a file's entries that the file itself has: by it a reader knows every byte that the file must have.
+//! The manifest: the list of a file's entries within the file, which determines every byte of the file.
 //!
 //! The list holds the size, place and checksum of every entry, and the rest of the container follows from it, as there is
-//! one way only to lay it out. So a file with a list is whole, or it is seen not to be: a changed bit, an entry that is
-//! missing, added or exchanged, and an end that is cut off all show. PyTorch and Lightning do not look at the list.
+//! one way only to lay it out. So every damage of a file with a list is detected: a changed bit, a missing, added or
+//! exchanged entry, and a truncated end. PyTorch and Lightning ignore the list.
 
 use super::failures::damaged;
 use super::zip_directory::Record;

@@ -1,8 +1,8 @@
 //! PyTorch's checkpoint files (`torch.save`'s zip format): `.pt`, `.pth`, `.ckpt`.
 //!
-//! What is written here opens in Python with `torch.load(path, weights_only=True)`. What is read is plain data: dicts,
-//! lists, numbers, text and tensors. Reading executes nothing: the pickle inside goes through a machine that knows a
-//! closed list of names, and every size is checked against the file before memory is taken.
+//! What is written here opens in Python with `torch.load(path, weights_only=True)`. Only plain data is read: dicts,
+//! lists, numbers, text and tensors. Reading executes no code: the pickle is interpreted by a machine that knows a
+//! closed list of names, and every size is checked against the file before memory is allocated.
 
 mod abandoned;
 mod archive_reader;
@@ -42,7 +42,7 @@ use crate::value::Value;
 
 /// Writes `value` to `path`, as `torch.save` does.
 ///
-/// Either the whole file is there afterwards, on the disk, or what was there before: it is written beside `path` and
+/// The write is atomic: on failure, the previous file is unchanged. The file is written to a temporary file and
 /// renamed. Tensors that share memory, such as tied weights, are written once and still share it when read. Tensors on
 /// other devices are copied to the CPU. A tensor that alone uses a small part of a larger storage is written without
 /// the rest of it, unlike `torch.save`.
@@ -67,11 +67,11 @@ pub fn save(path: impl AsRef<Path>, value: &Value) -> Result<(), TorchError> {
     save_in(&LocalFileSystem, path, value)
 }
 
-/// Writes `value` to `path` as [`save`] does, through the calls of `files`.
+/// Writes `value` to `path` as [`save`] does, on the file system `files`.
 ///
 /// # Errors
 ///
-/// As for [`save`].
+/// Fails as [`save`] does.
 pub fn save_in(files: &dyn FileSystem, path: impl AsRef<Path>, value: &Value) -> Result<(), TorchError> {
     let pickled = pickler::pickle(value)?;
     atomic::write_atomically(files, path.as_ref(), |out| {

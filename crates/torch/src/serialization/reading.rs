@@ -1,4 +1,4 @@
-//! Reads checkpoints: into memory, as mapped files, or only to see whether they can be read.
+//! Reads checkpoints: into memory, as mapped files, or only to verify them.
 
 use std::collections::HashMap;
 use std::io::{Cursor, Read, Seek};
@@ -24,17 +24,17 @@ const MAPPED_ALIGNMENT: u64 = 16;
 ///
 /// # Errors
 ///
-/// Fails if the file is missing, truncated, damaged, not a checkpoint, or holds more than plain data. The message does
-/// not repeat the path.
+/// Fails if the file is missing, truncated, damaged, not a checkpoint, or contains more than plain data. The message
+/// does not repeat the path.
 pub fn load(path: impl AsRef<Path>) -> Result<Value, TorchError> {
     load_from(open_checkpoint(path.as_ref())?)
 }
 
-/// Reads from `input` what [`load`] reads from a file.
+/// Like [`load`], from `input`.
 ///
 /// # Errors
 ///
-/// As for [`load`].
+/// Fails as [`load`] does.
 pub fn load_from(input: impl Read + Seek) -> Result<Value, TorchError> {
     let mut archive = ArchiveReader::open(input)?;
     let pickle = read_pickle(&mut archive)?;
@@ -45,7 +45,7 @@ pub fn load_from(input: impl Read + Seek) -> Result<Value, TorchError> {
         // The archive was checked to have the bytes, so this takes no more memory than the file has.
         let tensor = Tensor::f_empty([size as i64], (Kind::Uint8, Device::Cpu))?;
         if size > 0 {
-            // SAFETY: the tensor was just made with `size` contiguous bytes on the CPU, and nobody else has it; bytes
+            // SAFETY: the tensor was just made with `size` contiguous bytes on the CPU, and has no other owner; bytes
             // may have any value, so it does not matter that they are not initialised yet to a defined one.
             let memory = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), size as usize) };
             archive.read_into(&name, memory)?;
@@ -54,17 +54,17 @@ pub fn load_from(input: impl Read + Seek) -> Result<Value, TorchError> {
     })
 }
 
-/// Reads a file as [`load`] does, without reading the numbers of its tensors: their memory is the file itself, mapped,
-/// and a page of it is read when it is first touched.
+/// Reads a file as [`load`] does, but maps it into memory instead of reading the data of its tensors: a page is read
+/// when it is first accessed.
 ///
-/// Changing such a tensor changes neither the file nor what others see of it; pages that are changed become memory of
-/// this process. The file stays open as long as one of the tensors lives. It may be replaced or removed meanwhile, as
-/// [`save`](super::save) does; a file that another program cuts short in its place ends the process when a page that is
-/// gone is touched. Everything is checked but the checksums of tensors: for those there is [`verify`].
+/// The mapping is private: changing such a tensor does not change the file. The file stays open as long as one of the
+/// tensors lives. It may be replaced or removed meanwhile, as [`save`](super::save) does; but if another program
+/// truncates it in place, accessing a missing page kills the process. Everything but the checksums of tensors is
+/// checked; use [`verify`] for those.
 ///
 /// # Errors
 ///
-/// As for [`load`].
+/// Fails as [`load`] does.
 pub fn load_mmap(path: impl AsRef<Path>) -> Result<Value, TorchError> {
     let file = MappedFile::open(&open_checkpoint(path.as_ref())?)?;
     let mut archive = ArchiveReader::open(Cursor::new(file.bytes()))?;
@@ -79,12 +79,12 @@ pub fn load_mmap(path: impl AsRef<Path>) -> Result<Value, TorchError> {
     })
 }
 
-/// Reads a whole file and compares every checksum, so that [`load`] is known to succeed. Makes no tensors and takes
-/// little memory, whatever the size of the file.
+/// Reads a complete file and verifies all checksums, so that [`load`] is known to succeed. Creates no tensors and needs
+/// little memory, regardless of the size of the file.
 ///
 /// # Errors
 ///
-/// As for [`load`].
+/// Fails as [`load`] does.
 ///
 /// ```
 /// use fulgurite_torch::{Value, serialization};
@@ -104,11 +104,11 @@ pub fn verify(path: impl AsRef<Path>) -> Result<(), TorchError> {
     verify_from(open_checkpoint(path.as_ref())?)
 }
 
-/// Checks `input` as [`verify`] checks a file.
+/// Like [`verify`], for `input`.
 ///
 /// # Errors
 ///
-/// As for [`load`].
+/// Fails as [`load`] does.
 pub fn verify_from(input: impl Read + Seek) -> Result<(), TorchError> {
     let mut archive = ArchiveReader::open(input)?;
     let pickle = read_pickle(&mut archive)?;
@@ -120,12 +120,12 @@ pub fn verify_from(input: impl Read + Seek) -> Result<(), TorchError> {
     archive.check_sums()
 }
 
-/// Reads what a file says beside its tensors, each of which is [`Value::None`] here. Takes little time and memory, whatever
-/// the size of the file; the checksums of tensors are not compared.
+/// Reads the contents of a file without its tensors, each of which is [`Value::None`]. Needs little time and memory,
+/// regardless of the size of the file; the checksums of tensors are not verified.
 ///
 /// # Errors
 ///
-/// As for [`load`].
+/// Fails as [`load`] does.
 ///
 /// ```
 /// use fulgurite_torch::tch::Tensor;
@@ -142,11 +142,11 @@ pub fn outline(path: impl AsRef<Path>) -> Result<Value, TorchError> {
     outline_from(open_checkpoint(path.as_ref())?)
 }
 
-/// Reads from `input` what [`outline`] reads from a file.
+/// Like [`outline`], from `input`.
 ///
 /// # Errors
 ///
-/// As for [`load`].
+/// Fails as [`load`] does.
 pub fn outline_from(input: impl Read + Seek) -> Result<Value, TorchError> {
     let mut archive = ArchiveReader::open(input)?;
     let pickle = read_pickle(&mut archive)?;
@@ -157,11 +157,11 @@ pub fn outline_from(input: impl Read + Seek) -> Result<Value, TorchError> {
     Ok(value.without_tensors())
 }
 
-/// Runs the pickle machine alone, with any storages it asks for: for fuzzing.
+/// Runs only the pickle machine, with any storages: for fuzzing.
 ///
 /// # Errors
 ///
-/// As for [`load`].
+/// Fails as [`load`] does.
 #[doc(hidden)]
 pub fn run_pickle(pickle: &[u8]) -> Result<Value, TorchError> {
     build(pickle, &mut |_, _| Ok(Tensor::new()))

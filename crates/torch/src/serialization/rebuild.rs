@@ -1,4 +1,4 @@
-//! What the names in a pickle do with their arguments, and the way from objects to a [`Value`].
+//! The functions that names in a pickle refer to, and the conversion of objects to a [`Value`].
 
 use std::collections::HashSet;
 use std::ffi::c_char;
@@ -28,7 +28,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// Memory that a tensor takes without its numbers.
+/// The memory of a tensor without its data.
 const TENSOR: usize = 512;
 
 /// More than any of the names takes.
@@ -152,7 +152,7 @@ impl Unpickler<'_> {
         Ok(Storage { bytes: (self.read_storage)(key, size)?, size, dtype })
     }
 
-    /// A storage of [`of_bools`], the same one each time, so that what shares it goes on sharing.
+    /// A storage of [`of_bools`], the same one each time, so that sharing is preserved.
     fn bools(&mut self, storage: Storage) -> Result<Storage, TorchError> {
         let held = Rc::clone(&storage.bytes);
         let sound = match self.bools.get(&Rc::as_ptr(&held)) {

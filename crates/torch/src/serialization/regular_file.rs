@@ -1,4 +1,4 @@
-//! Opening files to read them: never waiting for another program, and never what has no end.
+//! Opens regular files only, since other kinds may block or have no end.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io;

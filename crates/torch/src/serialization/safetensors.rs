@@ -1,4 +1,4 @@
-//! `.safetensors` files: tensors by name, and nothing else. For weights that other programs are to use.
+//! `.safetensors` files: tensors by name only. For weights that other programs use.
 //!
 //! Tensors that are the same memory under several names (tied weights) are written once, under the first of the names in
 //! alphabetical order. The others are noted in the file's metadata, `"decoder.weight": "encoder.weight"`, as Python's
@@ -64,8 +64,8 @@ const KINDS: [(Kind, Dtype); 15] = [
     (Kind::Float8e4m3fnuz, Dtype::F8_E4M3FNUZ),
 ];
 
-/// Writes a state dict, a flat dict of tensors by name, to `path`: the whole file is there afterwards, on the disk, or what
-/// was there before. Tensors on other devices are copied to the CPU, one at a time.
+/// Writes a state dict, a flat dict of tensors by name, to `path`. The write is atomic: on failure, the previous file
+/// is unchanged. Tensors on other devices are copied to the CPU, one at a time.
 ///
 /// ```
 /// use fulgurite_torch::serialization::safetensors;
@@ -88,11 +88,11 @@ pub fn save(path: impl AsRef<Path>, tensors: &Dict, metadata: &Metadata) -> Resu
     save_in(&LocalFileSystem, path, tensors, metadata)
 }
 
-/// Writes a state dict as [`save`] does, through the calls of `files`.
+/// Writes a state dict as [`save`] does, on the file system `files`.
 ///
 /// # Errors
 ///
-/// As for [`save`].
+/// Fails as [`save`] does.
 pub fn save_in(
     files: &dyn FileSystem,
     path: impl AsRef<Path>,
@@ -129,12 +129,12 @@ pub fn load(path: impl AsRef<Path>) -> Result<(Dict, Metadata), TorchError> {
     read(path.as_ref(), |file, start, end| Ok(Tensor::f_from_slice(&file.bytes()[start..end])?))
 }
 
-/// Reads a file as [`load`] does, without reading the numbers of its tensors: as
+/// Reads a file as [`load`] does, but maps it into memory, as
 /// [`load_mmap`](super::load_mmap) does with a checkpoint, and with the same consequences.
 ///
 /// # Errors
 ///
-/// As for [`load`].
+/// Fails as [`load`] does.
 pub fn load_mmap(path: impl AsRef<Path>) -> Result<(Dict, Metadata), TorchError> {
     read(path.as_ref(), |file, start, end| match start.is_multiple_of(16) {
         true => file.tensor(start as u64..end as u64),

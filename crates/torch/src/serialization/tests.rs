@@ -232,7 +232,7 @@ fn a_wrong_checksum_is_an_error_and_none_is_allowed() {
 fn classes_are_never_run() {
     assert_eq!(
         error(&with_pickle(b"\x80\x02cos\nsystem\nX\x02\0\0\0ls\x85R.", &[])),
-        "the checkpoint cannot be read: it holds a `os.system`, which is not plain data and is never run; load it in \
+        "the checkpoint cannot be read: it contains a `os.system`, which is not plain data and is never run; load it in \
          Python and save it again with dicts, lists, numbers, text and dense tensors in its place"
     );
     assert!(error(&with_pickle(b"\x80\x02cbuiltins\neval\n.", &[])).contains("`builtins.eval`"));

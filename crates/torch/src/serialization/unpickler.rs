@@ -1,7 +1,7 @@
-//! The pickle machine: turns a pickle into a graph of plain objects, by a closed list of opcodes and names.
+//! The pickle machine: converts a pickle to a graph of plain objects, with a closed list of opcodes and names.
 //!
-//! Nothing is ever imported or called: a name stands for one of the things that [`Global`] lists, and "calling" it is
-//! what [`super::rebuild`] does for that one thing.
+//! Nothing is ever imported or called: a name refers to one of the items of [`Global`], and "calling" it is
+//! implemented in [`super::rebuild`] for that item.
 
 use std::collections::HashMap;
 
@@ -42,7 +42,7 @@ pub(super) enum Object {
 /// The bytes of tensors, already read.
 #[derive(Debug, Clone)]
 pub(super) struct Storage {
-    /// One dimension of bytes; undefined where nobody wants to know them.
+    /// One dimension of bytes; undefined if they are not needed.
     pub(super) bytes: std::rc::Rc<Tensor>,
     /// How many.
     pub(super) size: usize,

@@ -1,4 +1,4 @@
-//! Writes the entries of a checkpoint, while their checksums are computed beside it.
+//! Writes the entries of a checkpoint, while their checksums are computed on another thread.
 
 use std::io::{self, Write};
 use std::sync::mpsc;

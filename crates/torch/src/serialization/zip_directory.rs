@@ -1,5 +1,5 @@
-//! Finds the entries of a zip container, and believes nothing that it says about them: names, sizes and places are
-//! checked against the file and against each other before anything is read or any memory taken for it.
+//! Finds the entries of a zip container, whose metadata is untrusted: names, sizes and offsets are checked against the
+//! file and against each other before anything is read or memory is allocated.
 
 use std::collections::HashSet;
 use std::io::{Read, Seek, SeekFrom};
@@ -126,8 +126,8 @@ fn read_end(input: &mut (impl Read + Seek), length: u64) -> Result<End, TorchErr
     Ok(found)
 }
 
-/// The end record, which has no comment and nothing after it. PyTorch writes neither, and by them a file can have two ends
-/// of which each reader believes another one.
+/// The end record, which has no comment and nothing after it. PyTorch writes neither, and with them a file can have two
+/// end records, of which readers may use different ones.
 fn find_end(tail: &[u8], cut: impl Fn() -> TorchError) -> Result<usize, TorchError> {
     let mark = END.to_le_bytes();
     let last = tail.len().checked_sub(END_SIZE as usize).ok_or_else(&cut)?;
@@ -142,7 +142,7 @@ fn find_end(tail: &[u8], cut: impl Fn() -> TorchError) -> Result<usize, TorchErr
     if reaches_the_end(last) { Ok(last) } else { Err(cut()) }
 }
 
-/// What is refused because other readers may find something else in it.
+/// The error for files that other readers may interpret differently.
 pub(super) fn ambiguous(reason: &str) -> TorchError {
     damaged(format!("{reason}, so that programs could read it in different ways"))
 }
@@ -341,7 +341,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// `size` bytes from `at` on, which the caller found to lie inside the file.
+/// `size` bytes from `at` on, which the caller checked to be inside the file.
 pub(super) fn read_at(input: &mut (impl Read + Seek), at: u64, size: usize) -> Result<Vec<u8>, TorchError> {
     let mut bytes = vec![0; size];
     input.seek(SeekFrom::Start(at)).map_err(read_failed)?;

@@ -1,5 +1,5 @@
-//! The bytes of a zip container that are not data: how [`super::archive_writer`] writes them, and how the reader knows
-//! what they must be in a file that has a [`super::manifest`].
+//! The bytes of a zip container that are not data: [`super::archive_writer`] writes them, and the reader compares them
+//! in a file that has a [`super::manifest`].
 
 /// Where the data of an entry begins, so that a file can be mapped into memory and used in place.
 pub(super) const ALIGNMENT: u64 = 64;

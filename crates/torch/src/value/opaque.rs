@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 /// An object that is not plain data, such as one of another language, within a tree of plain data. Hyper-parameters,
-/// predictions and the outputs of steps may hold it. Loggers show the name of its type, and it cannot be written to a
-/// file. Cloning it clones the handle; it equals itself alone.
+/// predictions and the outputs of steps may contain it. Loggers show the name of its type, and it cannot be written to
+/// a file. Cloning it clones the handle; it is equal only to itself.
 ///
 /// ```
 /// use fulgurite_torch::{Dict, Opaque};
@@ -24,12 +24,12 @@ pub struct Opaque {
 }
 
 impl Opaque {
-    /// The object, under the name of its Rust type.
+    /// Wraps an object, under the name of its Rust type.
     pub fn new<T: Any + Send + Sync>(object: T) -> Opaque {
         Opaque { type_name: crate::short_type_name::<T>().into(), object: Arc::new(object) }
     }
 
-    /// Another name for its type, such as that of a class of another language.
+    /// Sets another name for its type, such as that of a class of another language.
     #[must_use]
     pub fn named(self, type_name: impl Into<Arc<str>>) -> Opaque {
         Opaque { type_name: type_name.into(), ..self }

@@ -287,7 +287,7 @@ mod errors {
             assert_eq!(said(group.broadcast(&tensor, 2)), "there is no rank 2; ranks count from 0");
             assert_eq!(
                 said(group.all_reduce(&integers, ReduceOp::Mean)),
-                "there is no mean of Int64; convert to Float, or ask for the sum"
+                "there is no mean of Int64; convert to Float, or use the sum"
             );
             assert_eq!(
                 said(group.reduce_scatter(&[tensor.copy()], ReduceOp::Sum).map(drop)),
@@ -298,14 +298,14 @@ mod errors {
                 "the tensors differ: one is [1] of Float, another [2] of Float"
             );
             let wrong = if group.rank() == 0 { None } else { Some(&[][..]) };
-            assert_eq!(said(group.scatter(&tensor, wrong, 0)), "rank 0 gives the tensors, and the other ranks none");
+            assert_eq!(said(group.scatter(&tensor, wrong, 0)), "rank 0 passes the tensors, and the other ranks none");
             assert!(said(group.send(&tensor, group.rank(), 0)).starts_with("the other side is this rank"));
             assert_eq!(said(group.broadcast(&Tensor::new(), 0)), "a tensor is undefined");
             // The group works as before.
             group.barrier().unwrap();
         });
         let error = ProcessGroup::new(&server(LONG), 2, 2, &patient()).unwrap_err().to_string();
-        assert_eq!(error, "making the group in group `default` of 2 ranks: there is no rank 2; ranks count from 0");
+        assert_eq!(error, "creating the group in group `default` of 2 ranks: there is no rank 2; ranks count from 0");
     }
 
     #[test]
@@ -357,7 +357,8 @@ mod errors {
             }
         });
         let message = messages[0].as_ref().unwrap();
-        let begin = "rank 0: all_reduce in group `default` of 2 ranks did not end within 1s; rank 1 does not answer: ";
+        let begin =
+            "rank 0: all_reduce in group `default` of 2 ranks did not complete within 1s; rank 1 does not answer: ";
         assert!(message.starts_with(begin), "{message}");
     }
 
@@ -370,7 +371,7 @@ mod errors {
             };
             result.err().map(|error| error.to_string()).unwrap_or_default()
         });
-        let said = "the ranks do different things; rank 2 in broadcast";
+        let said = "the ranks call different operations; rank 2 in broadcast";
         assert!(messages.iter().any(|message| message.contains(said)), "{messages:?}");
     }
 
@@ -441,8 +442,9 @@ mod debug {
             group.all_reduce(&tensor, ReduceOp::Sum).unwrap_err().to_string()
         });
         for (rank, message) in messages.iter().enumerate() {
-            let begin =
-                format!("rank {rank}: all_reduce in group `default` of 2 ranks is not what the other ranks do: ");
+            let begin = format!(
+                "rank {rank}: all_reduce in group `default` of 2 ranks differs from the operations of the other ranks: "
+            );
             assert!(message.starts_with(&begin), "{message}");
             assert!(message.contains("TensorShape=[2]") && message.contains("TensorShape=[3]"), "{message}");
         }

@@ -110,7 +110,7 @@ fn a_fault_is_read_from_text() {
     let error = "17:burn".parse::<FaultyFileSystem>().unwrap_err();
     assert_eq!(
         error,
-        "\"17:burn\" is no fault; write CALL:FAULT, where CALL counts from 0 and FAULT is one of no-space, broken, \
+        "\"17:burn\" is not a fault; write CALL:FAULT, where CALL counts from 0 and FAULT is one of no-space, broken, \
          torn-write, short-write, kill-before, kill-within, kill-after"
     );
 }

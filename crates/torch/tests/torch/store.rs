@@ -90,7 +90,7 @@ fn a_server_that_is_not_there_is_named() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let start = Instant::now();
     let error = client(free, SHORT).unwrap_err().to_string();
-    assert!(error.starts_with(&format!("no store answers at 127.0.0.1:{free} within 200ms; is the")), "{error}");
+    assert!(error.starts_with(&format!("no store responds at 127.0.0.1:{free} within 200ms; is the")), "{error}");
     assert!(start.elapsed() < LONG);
 }
 
@@ -115,7 +115,7 @@ fn a_server_that_ended_is_an_error() {
     let client = client(server.port().unwrap(), LONG).unwrap();
     drop(server);
     let error = client.get("key").unwrap_err().to_string();
-    assert!(error.contains("has the process that serves it ended?"), "{error}");
+    assert!(error.contains("has the process that serves it exited?"), "{error}");
 }
 
 #[test]

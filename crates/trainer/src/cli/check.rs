@@ -6,7 +6,7 @@ use fulgurite_engine::Error;
 use fulgurite_engine::profilers::PROFILERS;
 use serde_json::Value;
 
-use fulgurite_fabric::ended::{self, Place};
+use fulgurite_fabric::removed::{self, Place};
 use fulgurite_fabric::strategy::Strategies;
 
 use super::kind::Kind;
@@ -24,7 +24,7 @@ pub(super) fn wrong<T>(message: String) -> Result<T, Error> {
 ///
 /// # Errors
 ///
-/// If an option or class does not exist.
+/// Fails if an option or class does not exist.
 pub(super) fn normalize(layout: &Layout, node: &mut Node) -> Result<(), Error> {
     normalize_at(layout, node, layout.schema(), &mut Vec::new())
 }
@@ -62,7 +62,7 @@ fn normalize_at(layout: &Layout, node: &mut Node, schema: Schema<'_>, path: &mut
     Ok(())
 }
 
-/// Makes texts of scalars that were read as something else, where texts are asked for.
+/// Converts scalars that were read as another type to strings, if a string is expected.
 fn settle(node: &mut Node, schema: Schema<'_>) {
     match &mut node.content {
         Content::Scalar(value) => {
@@ -198,15 +198,15 @@ fn normalize_class(layout: &Layout, node: &mut Node, kind: Kind, path: &str) -> 
     Ok(())
 }
 
-/// The error for an option that there is not; `known` are its siblings.
+/// The error for an unknown option; `known` are its siblings.
 pub(super) fn unknown_option<S: AsRef<str>>(origin: &Origin, path: &[S], known: &[&str]) -> Error {
     let path: Vec<&str> = path.iter().map(AsRef::as_ref).collect();
     let (last, parents) = path.split_last().map_or(("", &[][..]), |(last, parents)| (*last, parents));
     let full = |name: &str| parents.iter().copied().chain([name]).collect::<Vec<_>>().join(".");
     if let ["trainer", argument] = path[..]
-        && let Some(fate) = ended::fate(Place::Argument, argument)
+        && let Some(hint) = removed::hint(Place::Argument, argument)
     {
-        return Error::Config(format!("{origin}: `trainer.{argument}` no longer exists: {fate}"));
+        return Error::Config(format!("{origin}: `trainer.{argument}` no longer exists: {hint}"));
     }
     let advice = match nearest(last, known.iter().copied()) {
         Some(name) => format!("did you mean `{}`?", full(name)),
@@ -217,8 +217,8 @@ pub(super) fn unknown_option<S: AsRef<str>>(origin: &Origin, path: &[S], known: 
 }
 
 pub(super) fn unknown_class(layout: &Layout, origin: &Origin, kind: Kind, name: &str) -> Error {
-    if let Some(fate) = kind.fate(name) {
-        return Error::Config(format!("{origin}: {} `{name}` no longer exists: {fate}", kind.name()));
+    if let Some(hint) = kind.removed_hint(name) {
+        return Error::Config(format!("{origin}: {} `{name}` no longer exists: {hint}", kind.name()));
     }
     let by_name = plain_names(kind);
     let mut names = layout.registry.names(kind);
@@ -238,7 +238,7 @@ pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>)
     best.filter(|(score, _)| *score >= 0.8).map(|(_, name)| name)
 }
 
-/// The error for a value of the wrong type: `misfit` is what serde said of `node`, which is at `prefix`.
+/// The error for a value of the wrong type: `misfit` is serde's error about `node`, which is at `prefix`.
 pub(super) fn misfit(node: &Node, schema: Schema<'_>, prefix: &str, misfit: &Misfit) -> Error {
     let path: Vec<&str> = misfit.path.iter().map(String::as_str).filter(|part| *part != "?").collect();
     let found = node.nearest(path.iter().copied());

@@ -18,13 +18,13 @@ pub(crate) const PASSED: &str = "FULGURITE_PASSED_CONFIG";
 
 /// The maximum size of a file.
 const MAX_LENGTH: u64 = 16 << 20;
-/// The longest text that can be passed on, all together: half of what Linux allows a variable.
+/// The maximum total length of the texts for ranks: half of what Linux allows for a variable.
 const MAX_PASSED: u64 = 60 << 10;
 /// The maximum include depth.
 const MAX_DEPTH: usize = 64;
 
-/// Configuration files. What cannot be read twice, such as the pipe of `--config <(…)`, is read once and kept, for this
-/// process and for the ranks that it may start.
+/// Configuration files. A file that cannot be read twice, such as the pipe of `--config <(…)`, is read once and kept,
+/// for this process and for the ranks that it may start.
 pub(super) struct Files {
     kept: RefCell<BTreeMap<String, String>>,
 }
@@ -32,7 +32,7 @@ pub(super) struct Files {
 /// The result of reading files that include one another.
 #[derive(Default)]
 struct Found {
-    /// The last comes first.
+    /// In reverse order.
     layers: Vec<Node>,
     seen: HashSet<PathBuf>,
 }
@@ -134,13 +134,13 @@ fn named_files(included: &Node) -> std::slice::Iter<'_, Node> {
     }
 }
 
-/// Whether a file may be gone once it is read, or be another one for another process: a pipe, and what a process has open.
+/// Whether a file can be read only once, or is different for another process: a pipe, or a file descriptor.
 fn is_passing(path: &Path) -> bool {
     let is_of_process = ["/dev/fd", "/dev/stdin", "/proc"].iter().any(|place| path.starts_with(place));
     is_of_process || path.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
 
-/// The text of a file that has `longest` bytes at most; or why it cannot be had.
+/// The text of a file of at most `longest` bytes, or why it cannot be read.
 fn read(path: &Path, longest: u64, too_long: impl Fn() -> String) -> Result<String, String> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(longest + 1).read_to_end(&mut bytes));

@@ -50,7 +50,7 @@ impl Program<'_> {
             "fish" => clap_complete::Shell::Fish,
             "elvish" => clap_complete::Shell::Elvish,
             "powershell" => clap_complete::Shell::PowerShell,
-            other => return wrong(format!("completions are there for {}, not for `{other}`", SHELLS.join(", "))),
+            other => return wrong(format!("completions are available for {}, not for `{other}`", SHELLS.join(", "))),
         };
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut self.command(layout), self.name, &mut script);
@@ -71,7 +71,7 @@ fn subcommand_help(layout: &Layout, subcommand: Subcommand) -> Command {
             .help("Print the configuration as YAML, and exit"),
     );
     if subcommand == Subcommand::Fit {
-        let help = "Go on from the furthest whole checkpoint of this run folder, or of the last run: --ckpt_path by another name";
+        let help = "Resume from the furthest intact checkpoint of this run folder, or of the last run: an alias of --ckpt_path";
         command = command.arg(option("resume").value_name("auto|path").num_args(0..=1).help(help));
     }
     for (name, schema) in layout.groups() {
@@ -183,8 +183,8 @@ fn describe(class: &Class, option: &str) -> String {
     class.schema().fields().for_each(|(name, field)| describe(name, field));
     if class.kind == Kind::Scheduler {
         out += "\n  --lr_scheduler.interval <epoch|step>\n          When it is stepped [default: epoch]\n";
-        out += "\n  --lr_scheduler.frequency <int>\n          After how many of them [default: 1]\n";
-        out += "\n  --lr_scheduler.monitor <str|null>\n          The logged value it watches [default: null]\n";
+        out += "\n  --lr_scheduler.frequency <int>\n          The number of intervals between its steps [default: 1]\n";
+        out += "\n  --lr_scheduler.monitor <str|null>\n          The logged value it monitors [default: null]\n";
     }
     out
 }

@@ -1,6 +1,6 @@
 //! [`Kind`]: the kind of a class.
 
-use fulgurite_fabric::ended::{self, Place};
+use fulgurite_fabric::removed::{self, Place};
 
 /// The kind of a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Kind {
     }
 
     /// The replacement of a removed Lightning class.
-    pub(super) fn fate(self, class_path: &str) -> Option<&'static str> {
+    pub(super) fn removed_hint(self, class_path: &str) -> Option<&'static str> {
         let place = match self {
             Kind::Callback => Place::Callback,
             Kind::Logger => Place::Logger,
@@ -66,7 +66,7 @@ impl Kind {
             Kind::Strategy => Place::Strategy,
             Kind::Optimizer | Kind::Scheduler | Kind::Profiler => return None,
         };
-        ended::fate(place, class_path)
+        removed::hint(place, class_path)
     }
 
     /// Lightning classes that this version does not have.

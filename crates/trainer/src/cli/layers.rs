@@ -91,7 +91,7 @@ impl Config<'_> {
         Ok(())
     }
 
-    /// `PL_CONFIG`, then `PL_FIT__TRAINER__MAX_EPOCHS` and its like.
+    /// `PL_CONFIG`, then `PL_FIT__TRAINER__MAX_EPOCHS` and similar variables.
     fn environment(&mut self, env: &[(String, String)], subcommand: Subcommand) -> Result<(), Error> {
         let prefix = format!("PL_{}__", subcommand.name().to_uppercase());
         for name in ["PL_CONFIG".to_owned(), format!("{prefix}CONFIG")] {
@@ -118,7 +118,7 @@ impl Config<'_> {
         Ok(())
     }
 
-    /// The path of an option whose name is in capitals, in its own letters.
+    /// The path of an option, from its name in capitals.
     fn spelt(&self, option: &str) -> Vec<String> {
         let mut schema = Some(self.layout.schema());
         let mut path: Vec<String> = Vec::new();
@@ -260,7 +260,7 @@ impl Config<'_> {
         normalize(self.layout, &mut self.root)
     }
 
-    /// An option makes a class of a name, with the options that the name stands for.
+    /// An option turns a name into a class, with the options that the name stands for.
     fn strategy_of_a_name(&mut self, place: &[&str], origin: &Origin) {
         let node = place.iter().try_fold(&mut self.root, |node, part| node.as_map_mut()?.get_mut(*part));
         let Some(node) = node else { return };
@@ -318,7 +318,7 @@ impl Config<'_> {
     }
 }
 
-/// A value for an option, read as the option's type wants it.
+/// A value for an option, parsed according to the option's type.
 fn parse_value(schema: Schema<'_>, value: Option<&str>, name: &str, origin: &Origin) -> Result<Node, Error> {
     match value {
         None if schema.is_bool() => Ok(Node::scalar(true, origin)),
@@ -328,12 +328,12 @@ fn parse_value(schema: Schema<'_>, value: Option<&str>, name: &str, origin: &Ori
     }
 }
 
-/// A mapping that has `node` at `path` and nothing else.
+/// A mapping with only `node` at `path`.
 fn nest(path: &[&str], node: Node, origin: &Origin) -> Node {
     path.iter().rev().fold(node, |node, part| Node::map([((*part).to_owned(), node)], origin))
 }
 
-/// Copies the source of each link to its target, which nobody else may set.
+/// Copies the source of each link to its target, which cannot be set otherwise.
 pub(super) fn follow_links(root: &mut Node, links: &[(String, String)]) -> Result<(), Error> {
     for (source, target) in links {
         let value = root.nearest(source.split('.')).clone();

@@ -16,11 +16,12 @@ pub(super) const SCHEDULER_KEYS: [&str; 5] = ["interval", "frequency", "monitor"
 /// Arguments of Lightning's trainer that this version does not have.
 const TRAINER_ARGUMENTS_ELSEWHERE: [&str; 2] = ["model_registry", "suggest_integrations"];
 
-/// Options of Lightning and PyTorch that are not here, and mean nothing as long as they are null or false.
+/// Options of Lightning and PyTorch that are not supported, and have no effect if they are null or false.
 pub(super) const INERT: [&str; 6] =
     ["capturable", "differentiable", "foreach", "fused", "log_rank_zero_only", "weights_only"];
 
-/// What Lightning's files say of a `DDPStrategy` that is not here and is as it is here; null is, too.
+/// Options of Lightning's `DDPStrategy` that are not supported, with the value that corresponds to the behaviour here;
+/// null is accepted too.
 pub(super) const INERT_OF_STRATEGIES: [(&str, &str); 5] = [
     ("check_reduction", "false"),
     ("dim", "0"),
@@ -89,11 +90,11 @@ impl Layout {
         let callbacks = class_slot(Kind::Callback, true, json!([]), "Callbacks, by class; `+=` adds one.");
         let logger = "Loggers, by class; true for TensorBoard and CSV files, false for none.";
         let logger = class_slot(Kind::Logger, true, json!(true), logger);
-        let plugins = class_slot(Kind::Plugin, true, json!([]), "Parts of the trainer's foundation, by class.");
+        let plugins = class_slot(Kind::Plugin, true, json!([]), "Plugins, by class.");
         let strategies: Vec<String> = Strategies::built_in().iter().map(|name| format!("`{name}`")).collect();
         let strategy = format!("How processes work together: {}, or a class.", strategies.join(", "));
         let strategy = class_slot(Kind::Strategy, false, json!("auto"), &strategy);
-        let profiler = "Measure where the time goes: `simple`, `advanced`, `pytorch`, or a class.";
+        let profiler = "Measure how the time is spent: `simple`, `advanced`, `pytorch`, or a class.";
         let profiler = class_slot(Kind::Profiler, false, Value::Null, profiler);
         if let Some(fields) = trainer["properties"].as_object_mut() {
             fields.insert("strategy".into(), strategy);
@@ -109,7 +110,7 @@ impl Layout {
             "seed_everything": {
                 "anyOf": [{ "type": "boolean" }, { "type": "integer", "minimum": 0 }],
                 "default": true,
-                "description": "The seed of everything random; true is 0, false does not seed.",
+                "description": "The seed of all random number generators; true is 0, false does not seed.",
             },
             "trainer": trainer,
             "model": model,
@@ -157,7 +158,7 @@ fn defaults(schema: Schema<'_>) -> Node {
     }
 }
 
-/// The schema of what stands beside a scheduler's class.
+/// The schema of the options beside a scheduler's class.
 pub(super) fn stepped_by() -> Schema<'static> {
     static SCHEMA: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| {
         serde_json::json!({ "properties": {

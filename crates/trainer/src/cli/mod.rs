@@ -113,15 +113,15 @@ pub trait FromConfig: Sized {
     ///
     /// # Errors
     ///
-    /// If it cannot be created, for example because of an invalid option.
+    /// Fails if it cannot be created, for example because of an invalid option.
     fn from_config(config: Self::Config) -> Result<Self>;
 }
 
-/// Writes `main` for the [`Cli`] that a function makes.
+/// Defines `main` for the [`Cli`] that a function creates.
 ///
 /// `fulgurite::cli_main!(cli)` is `fn main() -> ExitCode { cli().run() }`, and answers `--help` and `completions`
-/// before libtorch is initialised, which alone takes ten times as long as the answer. `cli` makes the [`Cli`] and does
-/// nothing else.
+/// before libtorch is initialised, which takes ten times as long as printing the help. `cli` creates the [`Cli`] and
+/// does nothing else.
 #[macro_export]
 macro_rules! cli_main {
     ($cli:path) => {
@@ -243,8 +243,8 @@ where
         self
     }
 
-    /// Registers a strategy for files and arguments, as [`Strategies::register`]. If that fails, the program ends with
-    /// its error.
+    /// Registers a strategy for files and arguments, as [`Strategies::register`]. If that fails, the program exits with
+    /// the error.
     pub fn strategy(
         mut self,
         name: &str,
@@ -256,7 +256,7 @@ where
         self
     }
 
-    /// Gives the option `target` the value of `source`, such as `data.context` and `model.context`. The target cannot
+    /// Sets the option `target` to the value of `source`, such as `data.context` and `model.context`. The target cannot
     /// be set by itself.
     pub fn link(mut self, source: &str, target: &str) -> Self {
         self.links.push((source.to_owned(), target.to_owned()));
@@ -320,8 +320,8 @@ where
         self
     }
 
-    /// Runs the program. The exit code is 0, 1 when the run failed, 2 when the configuration is wrong, or 128 plus the
-    /// number of the signal that ended it: 130 for Ctrl-C, 143 for SIGTERM.
+    /// Runs the program. The exit code is 0, 1 if the run failed, 2 if the configuration is invalid, or 128 plus the
+    /// number of the signal that terminated it: 130 for Ctrl-C, 143 for SIGTERM.
     pub fn run(self) -> ExitCode {
         self.start()
     }

@@ -54,7 +54,7 @@ pub(super) struct MakeScheduler {
 type Make = Box<dyn Fn(Value) -> Result<Made, Failure>>;
 type Check = Box<dyn Fn(Value) -> Result<(), Misfit>>;
 
-/// Why a class could not be created.
+/// An error of creating a class.
 pub(super) enum Failure {
     /// An option has the wrong type.
     Misfit(Misfit),
@@ -84,12 +84,12 @@ impl Class {
 pub(super) struct Registry(Vec<Class>);
 
 impl Registry {
-    /// No class at all.
+    /// No classes.
     pub(super) fn empty() -> Registry {
         Registry(Vec::new())
     }
 
-    /// The classes that come with the crate.
+    /// The built-in classes.
     pub(super) fn new() -> Registry {
         let mut registry = Registry::empty();
         macro_rules! callbacks {

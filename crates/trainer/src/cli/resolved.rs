@@ -124,7 +124,7 @@ impl Resolved {
         Ok(())
     }
 
-    /// What was asked for that Lightning has and this version does not: classes and arguments of the trainer.
+    /// Requested features of Lightning that this version does not have: classes and arguments of the trainer.
     pub(super) fn elsewhere(&self, layout: &Layout) -> Vec<String> {
         let mut missing = Vec::new();
         let trainer = self.root.nearest(["trainer"]);
@@ -138,7 +138,7 @@ impl Resolved {
             }
         }
         for (name, value) in trainer.as_map().into_iter().flatten() {
-            // Lightning's own defaults ask for nothing.
+            // Lightning's own defaults request nothing.
             let on_by_default = ["enable_autolog_hparams", "suggest_integrations", "use_distributed_sampler"];
             let default = Value::Bool(on_by_default.contains(&name.as_str()));
             let is_default = value.is_null() || [default, 0.into()].contains(&value.to_json());

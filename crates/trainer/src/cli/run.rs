@@ -142,7 +142,7 @@ where
     fn execute(mut self, layout: &Layout, settings: Settings<M::Config, D::Config>) -> Result<Option<Outcome>> {
         let Settings { subcommand, seed, trainer: config, model, data, resolved } = settings;
         let mut trainer = self.build_trainer(layout, &resolved, config)?;
-        // The model and the data are the ranks' alone.
+        // Only ranks create the model and the data.
         trainer.launch()?;
         if let Some(seed) = seed {
             rng::seed_everything(seed)?;
@@ -151,7 +151,7 @@ where
         let mut data = D::from_config(data)?;
         let ckpt_path = resolved.ckpt_path();
         if ckpt_path.is_none() && !matches!(subcommand, Subcommand::Fit | Subcommand::Tune) {
-            trainer.state().warn("without --ckpt_path the model has the random weights it was made with");
+            trainer.state().warn("without --ckpt_path the model has its random initial weights");
         }
         let verbose: bool = resolved.group(layout, "verbose")?;
         match subcommand {

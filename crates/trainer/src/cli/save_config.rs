@@ -37,7 +37,7 @@ impl Callback for ConfigSaver {
         }
         if self.mode == SaveConfig::New && path.exists() {
             return Err(Error::Config(format!(
-                "{shown} is there already, from another run; give the logger another version, or let the program \
+                "{shown} exists already, from another run; give the logger another version, or let the program \
                  overwrite it with `Cli::save_config(SaveConfig::Overwrite)`"
             ))
             .into());

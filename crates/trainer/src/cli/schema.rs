@@ -6,7 +6,7 @@ use super::kind::Kind;
 
 pub(super) use fulgurite_fabric::strategy::options_schema;
 
-/// A place for classes: one, or a list of them.
+/// An option for a class, or for a list of classes.
 pub(super) fn class_slot(kind: Kind, is_list: bool, default: Value, description: &str) -> Value {
     json!({ "x-classes": kind.name(), "x-list": is_list, "default": default, "description": description })
 }
@@ -71,8 +71,8 @@ impl<'a> Schema<'a> {
         self.0.get("additionalProperties").map(Schema).or_else(|| self.variants().find_map(Schema::values))
     }
 
-    /// Whether a scalar that is read as `value` is meant as the text that it is `written` as: a text is asked for, or this
-    /// choice, and nothing that the value is.
+    /// Whether a scalar that is parsed as `value` is meant as the string that it is `written` as: a string or this
+    /// choice is expected, and nothing of the value's type.
     pub(super) fn means_text(self, value: &Value, written: &str) -> bool {
         !self.takes(value) && (self.takes_any_text() || self.choices().iter().any(|choice| choice == written))
     }
@@ -129,7 +129,7 @@ impl<'a> Schema<'a> {
         self.type_names().contains(&"boolean") || self.variants().any(Schema::is_bool)
     }
 
-    /// Whether it is a text and nothing else but null.
+    /// Whether it is a string, or null.
     pub(super) fn is_text(self) -> bool {
         let names = self.type_names();
         let is_text = names.contains(&"string") && names.iter().all(|name| ["string", "null"].contains(name));
@@ -139,7 +139,7 @@ impl<'a> Schema<'a> {
         }
     }
 
-    /// The texts it can be, if these are few.
+    /// The choices, if it has a closed list of strings.
     pub(super) fn choices(self) -> Vec<String> {
         let mut choices = Vec::new();
         if let Some(Value::String(only)) = self.0.get("const") {
@@ -182,7 +182,7 @@ impl<'a> Schema<'a> {
         }
         let mut seen = std::collections::HashSet::new();
         words.retain(|word| seen.insert(word.clone()));
-        // Null last, whatever the order of the schema.
+        // Null last, regardless of the order of the schema.
         words.sort_by_key(|word| word == "null");
         words
     }

@@ -26,7 +26,7 @@ enum Method {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct TuneOptions {
-    /// What is looked for: a learning rate, a batch size, or a batch size and then a learning rate with it.
+    /// What to find: a learning rate, a batch size, or a batch size and then a learning rate with it.
     method: Method,
     /// The learning-rate range test.
     lr_find: LearningRateFinderOptions,
@@ -60,7 +60,7 @@ impl TuneOptions {
             let folder = trainer.state().log_dir();
             let path = folder.join("lr_find.svg");
             let made = std::fs::create_dir_all(&folder);
-            made.map_err(|error| Error::Config(format!("{} cannot be made: {error}", folder.display())))?;
+            made.map_err(|error| Error::Config(format!("{} cannot be created: {error}", folder.display())))?;
             found.save_plot(&path)?;
             let _ = writeln!(text, "{}\ndrawn in {}", found.plot(), path.display());
             if let Some(lr) = found.suggestion() {

@@ -51,7 +51,7 @@ pub(super) fn parse<H: DeserializeOwned>(hparams: &Dict, overrides: Overrides<'_
         json.insert(
             name.to_owned(),
             value.ok_or_else(|| {
-                format!("its hyper-parameter `{name}` holds a tensor or bytes, which no option can be")
+                format!("its hyper-parameter `{name}` contains a tensor or bytes, which an option cannot be")
             })?,
         );
     }
@@ -64,9 +64,7 @@ pub(super) fn parse<H: DeserializeOwned>(hparams: &Dict, overrides: Overrides<'_
         path => format!("its hyper-parameter `{path}` does not fit: {}", error.inner()),
     })?;
     match overrides.iter().find(|(name, _)| ignored.contains(name)) {
-        Some((name, _)) => {
-            Err(format!("the hyper-parameter `{name}` was set, and there is none of that name; check its spelling"))
-        }
+        Some((name, _)) => Err(format!("the hyper-parameter `{name}` was set, but does not exist; check its spelling")),
         None => Ok(parsed),
     }
 }
@@ -125,10 +123,7 @@ mod tests {
             wrong("lr", "fast".into()),
             "its hyper-parameter `lr` does not fit: invalid type: string \"fast\", expected f64"
         );
-        assert_eq!(
-            wrong("lrr", 1.into()),
-            "the hyper-parameter `lrr` was set, and there is none of that name; check its spelling"
-        );
+        assert_eq!(wrong("lrr", 1.into()), "the hyper-parameter `lrr` was set, but does not exist; check its spelling");
         assert_eq!(
             wrong("optimizer.nesterov", true.into()),
             "its hyper-parameter `optimizer.nesterov` does not fit: unknown field `nesterov`, expected `momentum`"

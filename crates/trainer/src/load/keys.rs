@@ -40,7 +40,7 @@ impl Keys {
         (self.only.is_empty() || any(&self.only)) && !any(&self.except)
     }
 
-    /// The entries that take part, under their new names. The old names of the others go to `skipped`.
+    /// The selected entries, under their new names. The old names of the others are added to `skipped`.
     pub(crate) fn apply(&self, state: &Dict, skipped: &mut Vec<String>) -> Result<Dict, String> {
         let mut renamed = Dict::new();
         let mut origins: HashMap<String, &str> = HashMap::new();
@@ -60,7 +60,7 @@ impl Keys {
     }
 }
 
-/// A name itself and what is below it, or a pattern with `*` (any characters) and `?` (one).
+/// A name and everything below it, or a pattern with `*` (any characters) and `?` (one).
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.contains(['*', '?']) {
         true => glob(pattern.as_bytes(), name.as_bytes()),

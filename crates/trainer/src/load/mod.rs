@@ -20,14 +20,14 @@ pub use self::report::{LoadReport, SizeMismatch};
 use self::source::Checksums;
 use crate::cli::FromConfig;
 
-/// `load_from_checkpoint`, for every module that can be made of its hyper-parameters.
+/// `load_from_checkpoint`, for every module that can be created from its hyper-parameters.
 pub trait LoadFromCheckpoint: LightningModule + FromConfig {
     /// Creates a module from the hyper-parameters and weights of a checkpoint. [`Checkpoint`] does the same in steps,
     /// and can change hyper-parameters, names and types on the way.
     ///
     /// # Errors
     ///
-    /// As for [`Checkpoint::open`] and [`Checkpoint::load`].
+    /// Fails as [`Checkpoint::open`] and [`Checkpoint::load`] do.
     fn load_from_checkpoint(path: impl AsRef<Path>) -> Result<Self> {
         Checkpoint::open(path)?.load()
     }
@@ -132,7 +132,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// If the file does not exist, is damaged, is not a checkpoint, or holds more than plain data.
+    /// Fails if the file does not exist, is damaged, is not a checkpoint, or contains more than plain data.
     pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint, Error> {
         let path = path.as_ref();
         Checkpoint::new(path, source::read(path, Checksums::Compared)?.value)
@@ -143,7 +143,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// As for [`open`](Checkpoint::open).
+    /// Fails as [`open`](Checkpoint::open) does.
     pub fn open_mmap(path: impl AsRef<Path>) -> Result<Checkpoint, Error> {
         let path = path.as_ref();
         Checkpoint::new(path, source::read(path, Checksums::Ignored)?.value)
@@ -153,7 +153,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// If `io` cannot read it, or the checkpoint is not a dict.
+    /// Fails if `io` cannot read it, or the checkpoint is not a dict.
     pub fn open_with(io: &mut dyn CheckpointIo, path: impl AsRef<Path>) -> Result<Checkpoint, Error> {
         let path = path.as_ref();
         Checkpoint::new(path, io.load(path)?)
@@ -161,7 +161,7 @@ impl Checkpoint {
 
     fn new(path: &Path, value: Value) -> Result<Checkpoint, Error> {
         let Value::Dict(contents) = value else {
-            let problem = format!("holds a {}, and a checkpoint is a dict", value.type_name());
+            let problem = format!("contains a {}, but a checkpoint is a dict", value.type_name());
             return Err(Error::Checkpoint { path: path.into(), problem });
         };
         Ok(Checkpoint {
@@ -178,7 +178,7 @@ impl Checkpoint {
         })
     }
 
-    // What it holds ---------------------------------------------------------------------------------------------------
+    // Contents --------------------------------------------------------------------------------------------------------
 
     /// The whole content of the file. Tensors are read when they are used.
     pub fn contents(&self) -> &Dict {
@@ -189,7 +189,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// If the file has no weights at the expected key.
+    /// Fails if the file has no weights at the expected key.
     pub fn state_dict(&self) -> Result<&Dict, Error> {
         find_state_dict(&self.contents, self.state_dict_key.as_deref()).map_err(|problem| self.wrong(problem))
     }
@@ -208,8 +208,8 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// If a hyper-parameter is missing or has another type, or one that was set with [`hparam`](Checkpoint::hparam)
-    /// does not exist in the struct.
+    /// Fails if a hyper-parameter is missing or has another type, or one that was set with
+    /// [`hparam`](Checkpoint::hparam) does not exist in the struct.
     pub fn hparams_as<H: DeserializeOwned>(&self) -> Result<H, Error> {
         hparams::parse(&self.hparams(), &self.overrides).map_err(|problem| self.wrong(problem))
     }
@@ -218,12 +218,12 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// As for [`hparams_as`](Checkpoint::hparams_as).
+    /// Fails as [`hparams_as`](Checkpoint::hparams_as) does.
     pub fn datamodule_hparams_as<H: DeserializeOwned>(&self) -> Result<H, Error> {
         hparams::parse(&self.datamodule_hparams(), &self.datamodule_overrides).map_err(|problem| self.wrong(problem))
     }
 
-    // How it is taken -------------------------------------------------------------------------------------------------
+    // Options ---------------------------------------------------------------------------------------------------------
 
     /// Sets a hyper-parameter. `optimizer.lr` is `lr` within `optimizer`.
     pub fn hparam(mut self, name: impl Into<String>, value: impl Into<Value>) -> Checkpoint {
@@ -298,16 +298,16 @@ impl Checkpoint {
         self
     }
 
-    // Taking it -------------------------------------------------------------------------------------------------------
+    // Loading ---------------------------------------------------------------------------------------------------------
 
     /// Creates a module from its hyper-parameters, and loads its weights.
     ///
     /// Hyper-parameters that its configuration does not have are left out. With [`strict(false)`](Checkpoint::strict)
-    /// and [`ignore_mismatched_sizes`](Checkpoint::ignore_mismatched_sizes) a warning says what the file did not have.
+    /// and [`ignore_mismatched_sizes`](Checkpoint::ignore_mismatched_sizes) a warning lists what the file lacks.
     ///
     /// # Errors
     ///
-    /// As for [`hparams_as`](Checkpoint::hparams_as) and [`load_into`](Checkpoint::load_into), and if creating the
+    /// Fails as [`hparams_as`](Checkpoint::hparams_as) and [`load_into`](Checkpoint::load_into) do, and if creating the
     /// module fails.
     pub fn load<M: LightningModule + FromConfig>(&self) -> Result<M> {
         let config = hparams::parse_config::<M::Config>(self.hparams(), &self.overrides);
@@ -319,7 +319,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// As for [`load`](Checkpoint::load).
+    /// Fails as [`load`](Checkpoint::load) does.
     pub fn load_with<H: DeserializeOwned, M: LightningModule>(&self, make: impl FnOnce(H) -> Result<M>) -> Result<M> {
         self.finish(make(self.hparams_as()?)?)
     }
@@ -344,10 +344,10 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// Everything wrong at once, in PyTorch's words: names that only one of file and model has (unless
+    /// Fails with all problems at once, as PyTorch does: names that only one of file and model has (unless
     /// [`strict(false)`](Checkpoint::strict)), other shapes (unless
     /// [`ignore_mismatched_sizes`](Checkpoint::ignore_mismatched_sizes)), entries that are not tensors; two names that
-    /// a renaming makes one.
+    /// become equal by a renaming.
     pub fn load_into(&self, vars: &dyn Parameters) -> Result<LoadReport, Error> {
         self.copy(self.state_dict()?, vars)
     }
@@ -383,7 +383,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// As for [`load`](Checkpoint::load).
+    /// Fails as [`load`](Checkpoint::load) does.
     pub fn load_datamodule<D: LightningDataModule + FromConfig>(&self) -> Result<D> {
         let config = hparams::parse_config::<D::Config>(self.datamodule_hparams(), &self.datamodule_overrides);
         self.finish_datamodule(D::from_config(config.map_err(|problem| self.wrong(problem))?)?)
@@ -393,7 +393,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// As for [`load`](Checkpoint::load).
+    /// Fails as [`load`](Checkpoint::load) does.
     pub fn load_datamodule_with<H: DeserializeOwned, D: LightningDataModule>(
         &self,
         make: impl FnOnce(H) -> Result<D>,
@@ -427,7 +427,7 @@ pub(crate) fn find_state_dict<'a>(contents: &'a Dict, key: Option<&str>) -> Resu
     }
     let present: Vec<&str> = contents.keys().collect();
     Err(format!(
-        "has no weights under {}; it has: {}. Say where they are with `state_dict_key`",
+        "has no weights under {}; it has: {}. Set their key with `state_dict_key`",
         STATE_DICT_KEYS.join(", "),
         if present.is_empty() { "nothing".into() } else { present.join(", ") }
     ))

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value};
 
-/// What [`Checkpoint::load_into`](super::Checkpoint::load_into) copied, and what it skipped.
+/// The result of [`Checkpoint::load_into`](super::Checkpoint::load_into): what was copied, and what was skipped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadReport {
@@ -34,7 +34,7 @@ pub struct SizeMismatch {
 }
 
 impl LoadReport {
-    /// Takes what has another shape than in `model` out of `wanted`, and notes it.
+    /// Removes tensors with another shape than in `model` from `wanted`, and records them.
     pub(super) fn without_mismatched(&mut self, wanted: Dict, model: &Dict) -> Dict {
         let shapes: HashMap<&str, Vec<i64>> =
             model.iter().filter_map(|(key, value)| Some((key.as_str()?, value.as_tensor()?.size()))).collect();

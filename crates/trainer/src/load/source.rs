@@ -98,7 +98,7 @@ fn find_index(folder: &Path) -> Result<PathBuf, Error> {
     let indices: Vec<&String> = names.iter().filter(|name| name.ends_with(".index.json")).collect();
     match indices[..] {
         [index] => Ok(folder.join(index)),
-        // The same weights twice, as Hugging Face's hub often has them.
+        // Several indices for the same weights, as on Hugging Face's hub.
         [_, _, ..] if names.contains("model.safetensors.index.json") => Ok(folder.join("model.safetensors.index.json")),
         [_, _, ..] => Err(wrong(folder, format!("has several indices: {indices:?}; name one of them"))),
         [] if names.contains(".metadata") || names.contains("meta.pt") => Err(wrong(
@@ -109,7 +109,7 @@ fn find_index(folder: &Path) -> Result<PathBuf, Error> {
         )),
         [] if names.contains("zero_to_fp32.py") || names.contains("latest") => Err(wrong(
             folder,
-            "is a DeepSpeed checkpoint, which this version does not read; its own `zero_to_fp32.py` makes one file of it"
+            "is a DeepSpeed checkpoint, which this version does not read; its own `zero_to_fp32.py` converts it to one file"
                 .into(),
         )),
         [] => Err(wrong(
@@ -124,8 +124,7 @@ fn read_shards(index: &Path, checksums: Checksums) -> Result<Source, Error> {
     let text = open_regular(index).and_then(std::io::read_to_string);
     let text = text.map_err(|error| wrong(index, format!("cannot be read: {error}")))?;
     let parsed: Json = serde_json::from_str(&text).map_err(|error| wrong(index, format!("is not JSON: {error}")))?;
-    let malformed =
-        || wrong(index, "is not an index of shards: `weight_map` does not say which file has which tensor".into());
+    let malformed = || wrong(index, "is not an index of shards: `weight_map` does not map tensors to files".into());
     let map = parsed.get("weight_map").and_then(Json::as_object).ok_or_else(malformed)?;
     let folder = index.parent().unwrap_or(Path::new(""));
     let mut shards: HashMap<&str, HashMap<String, Value>> = HashMap::new();
@@ -133,14 +132,14 @@ fn read_shards(index: &Path, checksums: Checksums) -> Result<Source, Error> {
     let mut weights = Dict::new();
     for (name, file) in map {
         let file = file.as_str().ok_or_else(malformed)?;
-        // An index leads nowhere but to files beside it.
+        // An index may only refer to files beside it.
         if Path::new(file).file_name().is_none_or(|name| name != file) {
             return Err(wrong(index, format!("names the shard {file:?}, which is not a file beside it")));
         }
         if !shards.contains_key(file) {
             let path = folder.join(file);
             let (_, Value::Dict(shard)) = read_file(&path, checksums)? else {
-                return Err(wrong(&path, "holds no state dict, as a shard does".into()));
+                return Err(wrong(&path, "does not contain a state dict, as a shard does".into()));
             };
             files.push(path);
             let named = shard.into_iter().filter_map(|(name, value)| Some((name.as_str()?.to_owned(), value)));
@@ -149,7 +148,7 @@ fn read_shards(index: &Path, checksums: Checksums) -> Result<Source, Error> {
         let tensor = shards[file].get(name).and_then(Value::as_tensor);
         weights.push(
             name.as_str(),
-            tensor.ok_or_else(|| wrong(&folder.join(file), format!("lacks `{name}`, which the index says it has")))?,
+            tensor.ok_or_else(|| wrong(&folder.join(file), format!("lacks `{name}`, which the index lists for it")))?,
         );
     }
     Ok(Source { format: Format::Shards, value: Value::Dict(weights), files })

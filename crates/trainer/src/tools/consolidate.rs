@@ -1,4 +1,4 @@
-//! `fulgurite ckpt consolidate`: one file of many shards.
+//! `fulgurite ckpt consolidate`: merges shards into one file.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,10 @@ use super::convert::Change;
 use crate::load::source::{self, Checksums, Format};
 use fulgurite_engine::Error;
 
-/// Makes one file of a folder of shards.
+/// Merges a folder of shards into one file.
 ///
 /// The folder has an index, such as Hugging Face's model.safetensors.index.json or pytorch_model.bin.index.json, and
-/// beside it the shards. The new name says the format, as for `convert`.
+/// beside it the shards. The extension of the new name determines the format, as for `convert`.
 #[derive(clap::Args)]
 pub(super) struct Consolidate {
     /// The folder, or the index in it.

@@ -14,7 +14,7 @@ use crate::load::source::{self, Checksums};
 use crate::load::{Keys, VERSION_KEY, find_state_dict};
 use fulgurite_engine::Error;
 
-/// What Lightning keeps where weights alone are saved.
+/// The entries of a weights-only checkpoint of Lightning.
 const WEIGHTS_ONLY: [&str; 11] = [
     "epoch",
     "global_step",
@@ -29,10 +29,10 @@ const WEIGHTS_ONLY: [&str; 11] = [
     "datamodule_hparams_type",
 ];
 
-/// Writes a checkpoint in another format, and says what is lost.
+/// Writes a checkpoint in another format, and reports what is lost.
 ///
-/// The format is that of the new name: .ckpt (Lightning's; everything is kept), .pt, .pth or .bin (PyTorch's; the state
-/// dict alone), .safetensors (weights alone).
+/// The extension of the new name determines the format: .ckpt (Lightning's; everything is kept), .pt, .pth or .bin
+/// (PyTorch's; the state dict only), .safetensors (weights only).
 #[derive(clap::Args)]
 pub(super) struct Convert {
     /// A checkpoint, an index of shards, or a folder that has one.
@@ -52,19 +52,19 @@ pub(super) struct Change {
     /// Converts floating-point weights: float64, float32, bfloat16 (bf16), float16 (fp16).
     #[arg(long, value_parser = parse_dtype)]
     dtype: Option<Kind>,
-    /// Takes this off the names of weights that begin with it.
+    /// Strips this prefix from the names of weights.
     #[arg(long, value_name = "PREFIX")]
     strip_prefix: Option<String>,
-    /// Puts this before the names of weights.
+    /// Adds this prefix to the names of weights.
     #[arg(long, value_name = "PREFIX")]
     add_prefix: Option<String>,
-    /// Takes the weights of this name alone: a part of the model, or a pattern with * and ?.
+    /// Selects the weights of this name: a part of the model, or a pattern with * and ?.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// Where the weights are in the file, such as current_model_state.
+    /// The key of the weights in the file, such as current_model_state.
     #[arg(long, value_name = "KEY")]
     state_dict_key: Option<String>,
-    /// Replaces a file that is there already.
+    /// Replaces an existing file.
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -97,7 +97,7 @@ impl Target {
             Some("pt" | "pth" | "bin") => Ok(Target::Torch),
             Some("safetensors") => Ok(Target::Safetensors),
             _ => Err(Error::Config(format!(
-                "{} does not say which format is wanted; end it in .ckpt, .pt or .safetensors",
+                "{} does not determine a format; end it in .ckpt, .pt or .safetensors",
                 path.display()
             ))),
         }
@@ -109,11 +109,11 @@ impl Change {
     pub(super) fn write(&self, input: &Path, value: Value, output: &Path, weights_only: bool) -> Result<String, Error> {
         let target = Target::of(output)?;
         if output.exists() && !self.force {
-            return Err(Error::Config(format!("{} is there already; --force replaces it", output.display())));
+            return Err(Error::Config(format!("{} exists already; --force replaces it", output.display())));
         }
         let wrong = |problem: String| Error::Checkpoint { path: input.into(), problem };
         let Value::Dict(contents) = value else {
-            return Err(wrong(format!("holds a {}, and no weights", value.type_name())));
+            return Err(wrong(format!("contains a {}, and no weights", value.type_name())));
         };
         let mut notes = Vec::new();
         let found = find_state_dict(&contents, self.state_dict_key.as_deref()).map_err(wrong)?;
@@ -152,7 +152,7 @@ impl Change {
             }
             Target::Lightning => {
                 lost = besides_weights();
-                notes.push("it has weights alone: load it, test with it, and do not resume from it".to_owned());
+                notes.push("it has weights only: it can be loaded and tested, but not resumed from".to_owned());
                 Dict::new()
                     .with("epoch", 0)
                     .with("global_step", 0)

@@ -1,4 +1,4 @@
-//! `fulgurite ckpt diff`: what is not the same in two checkpoints.
+//! `fulgurite ckpt diff`: the differences between two checkpoints.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -27,13 +27,13 @@ pub(super) struct Diff {
     a: PathBuf,
     /// Another.
     b: PathBuf,
-    /// The absolute difference that is none.
+    /// The absolute tolerance.
     #[arg(long, default_value_t = 0.0)]
     atol: f64,
-    /// The relative difference that is none.
+    /// The relative tolerance.
     #[arg(long, default_value_t = 0.0)]
     rtol: f64,
-    /// Compares the weights alone. So it is too where only one of the two has more.
+    /// Compares only the weights. This is also done if only one of the two has more.
     #[arg(long)]
     weights_only: bool,
     #[command(flatten)]
@@ -49,7 +49,7 @@ impl Diff {
         let (a, b) = if self.weights_only || is_more(&a) != is_more(&b) {
             if !self.weights_only {
                 let more = if is_more(&a) { &self.a } else { &self.b };
-                notes = format!("Only {} has more than weights, so these alone are compared.\n\n", more.display());
+                notes = format!("Only {} has more than weights, so only weights are compared.\n\n", more.display());
             }
             (weights(a, &self.a)?, weights(b, &self.b)?)
         } else {
@@ -156,7 +156,7 @@ impl Diff {
             let equal = a.f_eq_tensor(&b)?.f_logical_or(&both_nan)?;
             let apart = (&a - &b).f_abs()?.f_masked_fill(&equal, 0.0)?;
             let tolerance = b.f_abs()? * self.rtol + self.atol;
-            // Whatever is not comparable, such as NaN with a number, differs.
+            // Values that are not comparable, such as NaN and a number, differ.
             let within = apart.f_le_tensor(&tolerance)?.f_logical_or(&equal)?;
             let differs = within.f_logical_not()?;
             let elements = i64::try_from(differs.f_sum(Kind::Int64)?)?;
@@ -233,7 +233,7 @@ impl Comparison {
 fn weights(value: Value, path: &std::path::Path) -> Result<Value, Error> {
     let found = match &value {
         Value::Dict(dict) => find_state_dict(dict, None).map(|found| Value::Dict(found.clone())),
-        other => Err(format!("holds a {}, and no weights", other.type_name())),
+        other => Err(format!("contains a {}, and no weights", other.type_name())),
     };
     found.map_err(|problem| Error::Checkpoint { path: path.into(), problem })
 }

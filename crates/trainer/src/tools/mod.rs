@@ -1,4 +1,4 @@
-//! The program `fulgurite`: what checkpoint files hold, whether they are whole, how two differ, and other formats of them.
+//! The program `fulgurite`: inspects, verifies, compares and converts checkpoint files.
 //!
 //! ```sh
 //! fulgurite ckpt show epoch=2-step=69.ckpt --tensors
@@ -8,7 +8,7 @@
 //! fulgurite ckpt consolidate shards/ model.safetensors
 //! ```
 //!
-//! Files may come from Fulgurite, Lightning or plain PyTorch. Nothing that a file says is executed.
+//! Files may come from Fulgurite, Lightning or plain PyTorch. No code in a file is executed.
 
 mod consolidate;
 mod convert;
@@ -38,7 +38,7 @@ struct Program {
 
 #[derive(Subcommand)]
 enum Tool {
-    /// Looks into checkpoint files: Lightning's .ckpt, PyTorch's .pt, .safetensors.
+    /// Inspects checkpoint files: Lightning's .ckpt, PyTorch's .pt, .safetensors.
     #[command(subcommand)]
     Ckpt(Ckpt),
 }
@@ -52,10 +52,10 @@ enum Ckpt {
     Consolidate(consolidate::Consolidate),
 }
 
-/// Runs the program with these arguments, its own name first. `width` is that of the terminal that reads along, in
-/// columns; without one, lines are as long as they need to be.
+/// Runs the program with these arguments, its own name first. `width` is that of the terminal, in
+/// columns; without it, lines have any length.
 ///
-/// The result is for the exit status: 0, 1 for files that differ or are damaged, 2 for what could not be done.
+/// The result is for the exit status: 0, 1 for files that differ or are damaged, 2 for errors.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &Console, width: Option<usize>) -> u8 {
     let program = match Program::try_parse_from(arguments) {
         Ok(program) => program,

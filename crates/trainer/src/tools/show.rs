@@ -1,4 +1,4 @@
-//! `fulgurite ckpt show`: what a checkpoint holds.
+//! `fulgurite ckpt show`: the contents of a checkpoint.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -15,7 +15,7 @@ use crate::load::source::{self, Checksums, Format, Source};
 use crate::load::{VERSION_KEY, find_state_dict};
 use fulgurite_engine::Error;
 
-/// Prints what a checkpoint holds.
+/// Prints the contents of a checkpoint.
 #[derive(clap::Args)]
 pub(super) struct Show {
     /// A checkpoint, an index of shards, or a folder that has one.
@@ -29,7 +29,7 @@ pub(super) struct Show {
     /// Prints JSON instead of tables.
     #[arg(long)]
     json: bool,
-    /// Reads names, shapes and settings alone and does not compare the checksums of tensors, for a very large file.
+    /// Reads only names, shapes and settings, and does not verify the checksums of tensors, for very large files.
     #[arg(long, conflicts_with = "stats")]
     quick: bool,
     #[command(flatten)]
@@ -173,7 +173,7 @@ impl Show {
     }
 }
 
-/// Indented, with what a terminal would obey escaped as JSON has it: it stands within strings alone.
+/// Indented JSON, with control characters, which occur in strings only, escaped.
 fn json_text(json: &Json) -> String {
     let text = format!("{json:#}\n");
     let is_printed = |c: char| matches!(printable(c.encode_utf8(&mut [0; 4])), Cow::Borrowed(_));
@@ -220,7 +220,7 @@ fn is_state_dict(checkpoint: &Dict) -> bool {
     find_state_dict(checkpoint, None).is_ok_and(|found| found.len() == checkpoint.len())
 }
 
-/// Four digits, which is what tells weights that exploded from those that did not.
+/// Four digits, which are enough to recognize weights that exploded.
 fn number(number: f64) -> String {
     match number.abs() {
         x if x == 0.0 || (1e-3..1e5).contains(&x) => {

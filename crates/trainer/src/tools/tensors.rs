@@ -11,7 +11,7 @@ use super::dtype::dtype_name;
 /// The maximum length of a printed path, in bytes.
 const LONGEST_WAY: usize = 1000;
 
-/// A tree as a list of what is at its ends, each with the way to it.
+/// The leaves of a tree, each with its path.
 pub(super) fn leaves(value: &Value) -> Vec<(String, &Value)> {
     let mut found = Vec::new();
     collect(String::new(), value, &mut found);
@@ -34,7 +34,7 @@ fn collect<'a>(path: String, value: &'a Value, found: &mut Vec<(String, &'a Valu
     }
 }
 
-/// A way is in that of everything below it, so a long one is cut, and told from others by a hash.
+/// A path is part of all paths below it, so a long one is shortened, and distinguished by a hash.
 fn shortened(way: String) -> String {
     if way.len() <= LONGEST_WAY {
         return way;
@@ -45,7 +45,7 @@ fn shortened(way: String) -> String {
     format!("{}…{:016x}", &way[..way.floor_char_boundary(shown)], hasher.finish())
 }
 
-/// The tensors of a tree, each with the way to it.
+/// The tensors of a tree, each with its path.
 pub(super) fn tensors(value: &Value) -> Vec<(String, &Tensor)> {
     leaves(value).into_iter().filter_map(|(path, value)| Some((path, value.as_tensor()?))).collect()
 }
@@ -176,7 +176,7 @@ pub(super) struct Stats {
     pub(super) min: f64,
     pub(super) max: f64,
     pub(super) mean: f64,
-    /// Elements that are infinite or no number; the others alone count above.
+    /// The number of infinite and NaN elements, which are not included above.
     pub(super) not_finite: usize,
 }
 

@@ -166,7 +166,7 @@ impl Table {
     }
 }
 
-/// Leaves out the middle: names begin and end with what tells them apart.
+/// Leaves out the middle: names differ at their beginning and end.
 fn shorten(text: &str, room: usize) -> String {
     let letters: Vec<char> = text.chars().collect();
     if columns(text) <= room || room < 3 {

@@ -1,4 +1,4 @@
-//! `fulgurite ckpt verify`: whether checkpoints are whole.
+//! `fulgurite ckpt verify`: checks that checkpoints are intact.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use super::text::{count, size};
 use crate::load::source;
 use fulgurite_engine::Error;
 
-/// Reads checkpoints to their end and says which are whole; exits with 1 if one is not.
+/// Reads checkpoints completely and reports which are intact; exits with 1 if one is not.
 #[derive(clap::Args)]
 pub(super) struct Verify {
-    /// Checkpoints, and folders of which every checkpoint is read.
+    /// Checkpoints, and folders whose checkpoints are all read.
     #[arg(required = true)]
     files: Vec<PathBuf>,
 }

@@ -132,7 +132,7 @@ pub(crate) fn a_rank_does_not_count_signals() {
 }
 
 pub(crate) fn the_grace_period() {
-    let over = "SIGTERM came 1 s ago, and the run has not ended, so the process is ended now; the last whole checkpoint is the one to resume from";
+    let over = "SIGTERM came 1 s ago, and the run has not ended, so the process is killed now; resume from the last complete checkpoint";
     for (plan, said) in [
         ("batch=4 hang", &["saved epoch=0-step=2.ckpt", "SIGTERM in batch"][..]),
         (

@@ -148,7 +148,7 @@ pub(crate) fn hpc_without_a_job() {
     let folder = tempfile::tempdir().unwrap();
     let missing = run(folder.path(), "ckpt_path=hpc", &[]);
     let error = format!(
-        "error: ckpt_path=\"hpc\" was asked for, and there is no hpc_ckpt_N.ckpt in {}; give a path",
+        "error: ckpt_path=\"hpc\" was requested, but there is no hpc_ckpt_N.ckpt in {}; give a path",
         folder.path().display()
     );
     missing.said(&[&error]).with_code(1);

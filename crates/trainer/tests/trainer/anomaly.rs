@@ -135,7 +135,7 @@ fn the_slope_of_the_square_root_at_zero() {
 fn a_parameter_that_holds_nan() {
     let net = Net::new(|net, x| x.apply(&net.fc).mean(Kind::Float), false);
     let _ = tch::no_grad(|| net.fc.ws.shallow_clone().fill_(f64::NAN));
-    expect!["Net::training_step failed (epoch 0, batch 0): the loss is NaN: the parameter `body.fc.weight` of [3, 2] Float held NaN when `aten::linear` was given it"].assert_eq(&train(net, true));
+    expect!["Net::training_step failed (epoch 0, batch 0): the loss is NaN: the parameter `body.fc.weight` of [3, 2] Float contained NaN when it was passed to `aten::linear`"].assert_eq(&train(net, true));
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn losses_that_cannot_be_trained_on() {
     check_step(
         |_, x, _| Ok(x.mean(Kind::Float).into()),
         expect![
-            "training_step of `Module` returned a loss without a gradient: none of the module's parameters took part in it, or they did under `no_grad`; compute it from parameters that require a gradient, or return `Loss::skip()`"
+            "training_step of `Module` returned a loss without a gradient: it does not depend on the module's parameters, or was computed under `no_grad`; compute it from parameters that require a gradient, or return `Loss::skip()`"
         ],
     );
     check_step(
@@ -181,7 +181,7 @@ fn an_optimizer_for_parameters_of_another_model() {
     check(
         quiet().build().unwrap().fit(&mut module, (batches(3), batches(1))),
         expect![
-            "SGD was given a parameter of shape [7, 5] (group 0) that is not among the parameters that `Module::vars` returns, so it would be in no checkpoint; make its layer from that `VarStore`, or list it there"
+            "SGD was given a parameter of shape [7, 5] (group 0) that is not among the parameters that `Module::vars` returns, so it would be in no checkpoint; create its layer from that `VarStore`, or list it there"
         ],
     );
 }
@@ -251,7 +251,7 @@ fn a_plateau_scheduler_without_its_value() {
     check(
         quiet().build().unwrap().fit(&mut without, (batches(3), batches(1))),
         expect![[
-            r#"ReduceLROnPlateau needs a value to watch; name one with `LrSchedulerConfig::monitor("val_loss")`"#
+            r#"ReduceLROnPlateau needs a value to monitor; name one with `LrSchedulerConfig::monitor("val_loss")`"#
         ]],
     );
 }
@@ -260,11 +260,11 @@ fn a_plateau_scheduler_without_its_value() {
 fn arguments_that_cannot_be() {
     check_arguments(
         |t| t.min_epochs(3),
-        expect!["min_epochs=3 is above max_epochs=2; lower the one or raise the other"],
+        expect!["min_epochs=3 is above max_epochs=2; lower min_epochs or raise max_epochs"],
     );
     check_arguments(
         |t| t.max_steps(5).min_steps(6),
-        expect!["min_steps=6 is above max_steps=5; lower the one or raise the other"],
+        expect!["min_steps=6 is above max_steps=5; lower min_steps or raise max_steps"],
     );
     check_arguments(
         |t| t.limit_train_batches(1.5),
@@ -296,7 +296,7 @@ fn arguments_that_cannot_be() {
     );
     check_arguments(
         |t| t.check_val_every_n_epoch(0),
-        expect!["check_val_every_n_epoch=0 never comes; to turn validation off set limit_val_batches to 0"],
+        expect!["check_val_every_n_epoch=0 never validates; to turn validation off set limit_val_batches to 0"],
     );
     check_arguments(
         |t| t.accumulate_grad_batches(0),
@@ -325,7 +325,7 @@ fn arguments_that_cannot_be() {
     check_arguments(
         |t| t.devices(usize::MAX),
         expect![
-            "devices=18446744073709551615 was asked for, and a machine can have 4096 processes of a run; write a smaller number"
+            "devices=18446744073709551615 was requested, but a machine can have 4096 processes of a run; write a smaller number"
         ],
     );
     check_arguments(
@@ -334,7 +334,7 @@ fn arguments_that_cannot_be() {
     );
     check_arguments(
         |t| t.devices(0),
-        expect!["devices=0 was asked for; a run needs at least one device, so set devices to 1"],
+        expect!["devices=0 was requested; a run needs at least one device, so set devices to 1"],
     );
     check_arguments(
         |t| t.precision("bf16-mixd"),
@@ -348,11 +348,11 @@ fn arguments_that_cannot_be() {
 fn arguments_that_contradict_each_other() {
     check_arguments(
         |t| t.barebones(true).fast_dev_run(1),
-        expect!["barebones=true measures the bare loop, and fast_dev_run was turned on; leave one of them out"],
+        expect!["barebones=true measures the bare loop, but fast_dev_run is on; leave one of them out"],
     );
     check_arguments(
         |t| t.barebones(true).detect_anomaly(true),
-        expect!["barebones=true measures the bare loop, and detect_anomaly was turned on; leave one of them out"],
+        expect!["barebones=true measures the bare loop, but detect_anomaly is on; leave one of them out"],
     );
     check_arguments(
         |t| t.callback(ModelCheckpoint::new()),
@@ -371,7 +371,7 @@ fn arguments_that_contradict_each_other() {
     check_arguments(
         |t| t.callback(EarlyStopping::monitor("val_loss")).callback(EarlyStopping::monitor("val_loss")),
         expect![
-            "two callbacks have the state key `EarlyStopping{'monitor': 'val_loss', 'mode': 'min'}`, so a checkpoint could not tell them apart; give them different arguments, or implement `Callback::state_key`"
+            "two callbacks have the state key `EarlyStopping{'monitor': 'val_loss', 'mode': 'min'}`, so a checkpoint could not distinguish them; give them different arguments, or implement `Callback::state_key`"
         ],
     );
 }
@@ -459,13 +459,13 @@ fn checkpoints_that_cannot_be_used() {
     check(
         fit_from("best".into()),
         expect![[
-            r#"ckpt_path="best" was asked for, and no checkpoint has been written; fit first with a `ModelCheckpoint`, or give a path"#
+            r#"ckpt_path="best" was requested, but no checkpoint has been written; fit first with a `ModelCheckpoint`, or give a path"#
         ]],
     );
     check(
         fit_from(at("missing.ckpt")),
         expect![
-            "checkpoint ROOT/missing.ckpt: there is no such file; check the path, or leave ckpt_path out to start afresh"
+            "checkpoint ROOT/missing.ckpt: there is no such file; check the path, or leave ckpt_path out to start from scratch"
         ],
     );
 

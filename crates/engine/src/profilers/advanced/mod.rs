@@ -1,4 +1,4 @@
-//! [`AdvancedProfiler`]: where inside the step the time goes.
+//! [`AdvancedProfiler`]: how the time of a step is spent.
 
 mod histogram;
 mod phase;
@@ -21,7 +21,7 @@ use crate::config::Configurable;
 use crate::error::{Error, Result};
 use crate::stage::Stage;
 
-/// Measures where inside the step the time goes: data wait, forward, backward, optimizer, callbacks, logging, … with
+/// Measures the phases of a step: data wait, forward, backward, optimizer, callbacks, logging, … with
 /// percentiles. The phases add up to the step. A second table has every action, with and without what ran inside it.
 ///
 /// Times are the host's: on a CUDA device, which works on its own, take [`PyTorchProfiler`](super::PyTorchProfiler).
@@ -160,7 +160,7 @@ impl AdvancedProfiler {
 
 impl Profiler for AdvancedProfiler {
     fn setup(&mut self, run: &ProfiledRun) -> Result<()> {
-        // Options set by hand are checked here.
+        // Options that were set in code are checked here.
         let AdvancedProfiler { options, clock, .. } = std::mem::take(self);
         *self = AdvancedProfiler { clock, run: Some(run.clone()), ..AdvancedProfiler::from_options(options)? };
         self.began = self.clock.now();
@@ -201,7 +201,7 @@ impl Profiler for AdvancedProfiler {
     }
 
     fn summary(&mut self) -> Result<String> {
-        // What an error left open.
+        // Actions that an error left open.
         self.close_from(0);
         Ok(report::title(self.run.as_ref()) + &self.steps.report() + &self.table())
     }

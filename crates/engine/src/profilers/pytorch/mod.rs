@@ -22,14 +22,14 @@ pub use self::schedule::ProfilerSchedule;
 /// Records every operator of some batches with libtorch's profiler: a trace that <https://ui.perfetto.dev> opens, and a
 /// table of operators.
 ///
-/// Training, validation, test and prediction have a schedule each: by default one batch is left alone, one is for the
-/// profiler to get ready in, and three are recorded. The trainer's actions are in the trace as `[pl][profile]…`,
+/// Training, validation, test and prediction have a schedule each: by default one batch is skipped, one is for
+/// the profiler's warm-up, and three are recorded. The trainer's actions are in the trace as `[pl][profile]…`,
 /// batches as `ProfilerStep#…`. A stage with fewer batches than the default schedule needs is recorded from its first
 /// batch.
 ///
 /// Files: `<stage>[-<filename>]-<train|validate|test|predict>.<milliseconds>.pt.trace.json`, and the report in
 /// `<stage>-<filename>.txt` if there is a file name. Lightning's `emit_nvtx`, `record_module_names`, `with_stack` and
-/// `export_to_flame_graph` stand on Python and are not there.
+/// `export_to_flame_graph` depend on Python and are not available.
 ///
 /// ```
 /// use fulgurite::prelude::*;
@@ -136,7 +136,7 @@ impl PyTorchProfiler {
         self.close_ranges(0);
         let Some(stage) = self.owner.take() else { return Ok(()) };
         if !std::mem::take(&mut self.recording) {
-            // It never got beyond the warm-up.
+            // It did not get beyond the warm-up.
             return Ok(kineto::cancel(&self.kineto_options())?);
         }
         if let Some(index) = self.cuda() {
@@ -183,7 +183,7 @@ impl PyTorchProfiler {
 impl Profiler for PyTorchProfiler {
     fn setup(&mut self, run: &ProfiledRun) -> Result<()> {
         self.teardown()?;
-        // Options set by hand are checked here.
+        // Options that were set in code are checked here.
         *self = PyTorchProfiler::from_options(self.options.clone())?;
         self.run = Some(run.clone());
         Ok(())

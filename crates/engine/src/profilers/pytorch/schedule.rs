@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 
 /// Which batches [`PyTorchProfiler`](super::PyTorchProfiler) records, as `torch.profiler.schedule`: cycles of `wait`
-/// batches that are left alone, `warmup` batches for the profiler to get ready in, and `active` batches that are
+/// batches that are skipped, `warmup` batches for the profiler's warm-up, and `active` batches that are
 /// recorded.
 ///
 /// ```
@@ -21,9 +21,9 @@ use crate::error::Error;
 pub struct ProfilerSchedule {
     /// Batches before the first cycle.
     pub skip_first: u64,
-    /// Batches at the start of a cycle that are left alone.
+    /// Batches at the start of a cycle that are skipped.
     pub wait: u64,
-    /// Batches for the profiler to get ready in.
+    /// Batches of the profiler's warm-up.
     pub warmup: u64,
     /// Batches that are recorded.
     pub active: u64,

@@ -67,7 +67,7 @@ impl TrainerState {
     ///
     /// # Errors
     ///
-    /// If a logger cannot write.
+    /// Fails if a logger cannot write.
     pub fn write_row<'a>(
         &mut self,
         row: impl Iterator<Item = (&'a str, f64)>,

@@ -38,7 +38,7 @@ impl TrainerState {
     ///
     /// # Errors
     ///
-    /// If there is no such optimizer, or it is in use by a step.
+    /// Fails if there is no such optimizer, or it is in use by a step.
     pub fn with_optimizer<T>(
         &mut self,
         index: usize,
@@ -77,7 +77,7 @@ impl TrainerState {
     ///
     /// # Errors
     ///
-    /// If there is no such scheduler, or its step fails.
+    /// Fails if there is no such scheduler, or its step fails.
     pub fn lr_scheduler_step(&mut self, scheduler: usize, metric: Option<f64>) -> Result<()> {
         self.require_manual("lr_scheduler_step")?;
         let (config, optimizer) = self.fit.epoch.optimization.scheduler_with_optimizer(scheduler)?;
@@ -123,7 +123,7 @@ impl TrainerState {
     ///
     /// # Errors
     ///
-    /// If the statistics cannot be copied.
+    /// Fails if the statistics cannot be copied.
     pub fn begin_batch_norm_refresh(&mut self, vars: &dyn Parameters, batches: u64) -> Result<(), Error> {
         self.fit.epoch.optimization.set_refresh(BatchNormRefresh::new(vars, batches)?);
         Ok(())
@@ -143,7 +143,7 @@ impl TrainerState {
     ///
     /// # Errors
     ///
-    /// As [`Optimizer::zero_grad`].
+    /// Fails as [`Optimizer::zero_grad`] does.
     pub fn zero_grad(&mut self) -> Result<(), Error> {
         Ok(self.optimizers().try_for_each(|optimizer| optimizer.zero_grad())?)
     }

@@ -15,7 +15,7 @@ impl TrainerState {
     ///
     /// # Errors
     ///
-    /// If another process does not respond in time.
+    /// Fails if another process does not respond in time.
     pub fn broadcast_number(&self, value: f64) -> Result<f64, Error> {
         let told = self.fabric.strategy().broadcast(Value::Float(value), 0)?;
         Ok(told.as_float().unwrap_or(value))
@@ -25,7 +25,7 @@ impl TrainerState {
     ///
     /// # Errors
     ///
-    /// If another process does not respond in time.
+    /// Fails if another process does not respond in time.
     pub fn broadcast_decision(&self, decision: bool) -> Result<bool, Error> {
         Ok(self.fabric.strategy().reduce_boolean_decision(decision && self.is_global_zero(), false)?)
     }

@@ -69,7 +69,7 @@ fn without_a_last_one_the_start_is_fresh() {
         let mut trainer = builder.console(console.clone()).build().unwrap();
         trainer.ckpt_path("last").fit(&mut module, batches(&[1.0])).unwrap();
         assert_eq!(module.trained_on, [1.0]);
-        expect![[r#"warning: ckpt_path="last" was asked for, and there is no last checkpoint, so this is a fresh start; `ModelCheckpoint::save_last` writes one"#]]
+        expect![[r#"warning: ckpt_path="last" was requested, but there is no last checkpoint, so this is a fresh start; `ModelCheckpoint::save_last` writes one"#]]
             .assert_eq(console.contents().lines().next().unwrap());
     }
 }
@@ -85,7 +85,7 @@ fn best_is_that_of_the_first_callback() {
     trainer.fit(&mut module, (batches(&[1.0]), batches(&[1.0]))).unwrap();
     trainer.ckpt_path("best").validate(&mut module, batches(&[1.0])).unwrap();
     assert_eq!(module.w(), 1.0 - 0.125 * 2.0);
-    let warning = r#"warning: ckpt_path="best" was asked for, and several callbacks have a best checkpoint: that of the first is taken"#;
+    let warning = r#"warning: ckpt_path="best" was requested, but several callbacks have a best checkpoint: that of the first is used"#;
     assert!(console.contents().contains(warning), "{}", console.contents());
 }
 
@@ -102,19 +102,19 @@ fn what_cannot_be() {
         "best",
         |t| t.fast_dev_run(1),
         expect![[
-            r#"ckpt_path="best" was asked for, and fast_dev_run writes no checkpoints; give a path, or leave ckpt_path out"#
+            r#"ckpt_path="best" was requested, but fast_dev_run writes no checkpoints; give a path, or leave ckpt_path out"#
         ]],
     );
     refused(
         "hpc",
         |t| t.default_root_dir("nowhere"),
-        expect![[r#"ckpt_path="hpc" was asked for, and there is no hpc_ckpt_N.ckpt in nowhere; give a path"#]],
+        expect![[r#"ckpt_path="hpc" was requested, but there is no hpc_ckpt_N.ckpt in nowhere; give a path"#]],
     );
     refused(
         "registry:model:version:3",
         |t| t,
         expect![[
-            r#"ckpt_path="registry:model:version:3" was asked for, and there is no model registry here; download the file, and give its path"#
+            r#"ckpt_path="registry:model:version:3" was requested, but there is no model registry here; download the file, and give its path"#
         ]],
     );
 }
@@ -233,11 +233,11 @@ fn the_newest_that_is_whole() {
     }
     let root = tempfile::tempdir().unwrap();
     let all = resumed(root.path(), &["last", "new", "old"], "auto");
-    assert!(all.ends_with("move what is damaged away to start afresh\n"), "{all}");
+    assert!(all.ends_with("move the damaged ones away to start from scratch\n"), "{all}");
     // Who names a file gets that or nothing, and is told what there is.
     let root = tempfile::tempdir().unwrap();
     let named = resumed(root.path(), &["new"], "ROOT/new.ckpt");
-    assert!(named.ends_with("the furthest whole checkpoint beside it is ROOT/last.ckpt\n"), "{named}");
+    assert!(named.ends_with("the intact checkpoint with the most progress beside it is ROOT/last.ckpt\n"), "{named}");
 }
 
 #[test]

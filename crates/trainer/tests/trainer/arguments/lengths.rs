@@ -116,8 +116,8 @@ fn an_epoch_ends_with_its_last_batch_whatever_the_loader_says() {
         assert_eq!(lr(&mut trainer), 0.25 * 0.125);
         assert_eq!(module.inner.evaluated.len(), 2);
         assert_eq!(files(folder.path()).len(), 1);
-        let gives = if says > 5 { "gives 5" } else { "gives more" };
-        let said = format!("a training loader says that an epoch has {says} batches, and {gives}:");
+        let yielded = if says > 5 { "yielded 5" } else { "yielded more" };
+        let said = format!("a training loader reports {says} batches per epoch, but {yielded}:");
         assert_eq!(console.contents().matches(&said).count(), 1, "{}", console.contents());
     }
 }
@@ -276,7 +276,7 @@ fn an_epoch_without_a_batch_says_so() {
     quiet().max_epochs(2).console(console.clone()).build().unwrap().fit(&mut scheduled(), loader).unwrap();
     let said = console.contents();
     let said = said.lines().filter(|line| line.contains("gave no batch")).collect::<Vec<_>>().join("\n");
-    expect!["warning: the training loader gave no batch in epoch 1, so nothing was learned in it"].assert_eq(&said);
+    expect!["warning: the training loader yielded no batch in epoch 1, so nothing was trained in it"].assert_eq(&said);
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn what_cannot_be_counted_says_so() {
         ),
         (monitor().length_fn(|_: &Tensor| 1), "1 items in 2 samples"),
         (monitor().window_size(1), "ThroughputMonitor: window_size=1"),
-        (monitor().clock(|| 3.0), "time is a total since the start and went from 0 to 0"),
+        (monitor().clock(|| 3.0), "time is a total since the start and changed from 0 to 0"),
     ];
     for (monitor, expected) in cases {
         let error = watch(monitor, &[1.0; 2], folder.path()).outcome.unwrap_err().to_string();

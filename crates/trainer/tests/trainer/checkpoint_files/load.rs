@@ -222,7 +222,7 @@ fn weights_are_found_in_the_files_of_pytorch_programs() {
         Checkpoint::open(&path).unwrap().load_into(&net.vars),
         &path,
         &expect![
-            "checkpoint FILE: has no weights under state_dict, model_state_dict, model, module, weights; it has: epoch, ema, nested. Say where they are with `state_dict_key`"
+            "checkpoint FILE: has no weights under state_dict, model_state_dict, model, module, weights; it has: epoch, ema, nested. Set their key with `state_dict_key`"
         ],
     );
     for key in ["ema", "nested.weights"] {
@@ -234,7 +234,7 @@ fn weights_are_found_in_the_files_of_pytorch_programs() {
     says(
         Checkpoint::open(&path).map(drop),
         &path,
-        &expect!["checkpoint FILE: holds a list, and a checkpoint is a dict"],
+        &expect!["checkpoint FILE: contains a list, but a checkpoint is a dict"],
     );
 }
 

@@ -39,7 +39,7 @@ fn safetensors_go_in_and_out() {
         &["diff", "a.ckpt", "a.safetensors"],
         0,
         &expect![[r#"
-        Only a.ckpt has more than weights, so these alone are compared.
+        Only a.ckpt has more than weights, so only weights are compared.
 
         The same: 3 tensors, 0 other values.
     "#]],
@@ -50,7 +50,7 @@ fn safetensors_go_in_and_out() {
         0,
         &expect![[r#"
         b.ckpt: 3 tensors of 56 B
-        it has weights alone: load it, test with it, and do not resume from it
+        it has weights only: it can be loaded and tested, but not resumed from
     "#]],
     );
     let bytes = std::fs::read(folder.path().join("a.safetensors")).unwrap();

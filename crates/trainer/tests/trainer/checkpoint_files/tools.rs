@@ -396,7 +396,7 @@ fn diff_says_what_is_not_the_same() {
         &["diff", "b.ckpt", "b.pt"],
         0,
         &expect![[r#"
-        Only b.ckpt has more than weights, so these alone are compared.
+        Only b.ckpt has more than weights, so only weights are compared.
 
         The same: 4 tensors, 0 other values.
     "#]],
@@ -432,7 +432,7 @@ fn convert_says_what_is_lost() {
         &expect![[r#"
             c.ckpt: 1 tensor of 12 B
             left out, as --only says: 2 weights
-            it has weights alone: load it, test with it, and do not resume from it
+            it has weights only: it can be loaded and tested, but not resumed from
         "#]],
     );
     check(
@@ -458,7 +458,7 @@ fn convert_says_what_is_lost() {
         &["convert", "a.ckpt", "b.pt"],
         2,
         &expect![[r#"
-        error: b.pt is there already; --force replaces it
+        error: b.pt exists already; --force replaces it
     "#]],
     );
     check(
@@ -466,7 +466,7 @@ fn convert_says_what_is_lost() {
         &["convert", "a.ckpt", "b.onnx"],
         2,
         &expect![[r#"
-        error: b.onnx does not say which format is wanted; end it in .ckpt, .pt or .safetensors
+        error: b.onnx does not determine a format; end it in .ckpt, .pt or .safetensors
     "#]],
     );
     // Everything is kept, and tied weights stay tied.

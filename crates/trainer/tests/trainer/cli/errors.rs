@@ -317,13 +317,13 @@ fn options_of_strategies_that_cannot_be() {
     args(
         "fit --trainer.strategy ddp --trainer.strategy.timeout 30",
         expect![[r#"
-        error: --trainer.strategy.timeout: `DdpStrategy.timeout` cannot be the text `30`: timeout "30" is no time above zero; write hours:minutes:seconds, such as 0:30:00
+        error: --trainer.strategy.timeout: `DdpStrategy.timeout` cannot be the text `30`: timeout "30" is not a positive duration; write hours:minutes:seconds, such as 0:30:00
     "#]],
     );
     args(
         "fit --trainer.strategy ddp --trainer.strategy.ddp_comm_hook powerSGD_hook",
         expect![[r#"
-        error: --trainer.strategy.ddp_comm_hook: `DdpStrategy.ddp_comm_hook` cannot be the text `powerSGD_hook`: ddp_comm_hook "powerSGD_hook" is none of fp16_compress_hook and bf16_compress_hook
+        error: --trainer.strategy.ddp_comm_hook: `DdpStrategy.ddp_comm_hook` cannot be the text `powerSGD_hook`: ddp_comm_hook "powerSGD_hook" is neither fp16_compress_hook nor bf16_compress_hook
     "#]],
     );
     args(
@@ -537,7 +537,7 @@ fn arguments_that_mean_nothing() {
     args(
         "completions cmd",
         expect![[r#"
-        error: completions are there for bash, zsh, fish, elvish, powershell, not for `cmd`
+        error: completions are available for bash, zsh, fish, elvish, powershell, not for `cmd`
     "#]],
     );
     args(

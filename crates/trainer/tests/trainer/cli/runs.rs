@@ -37,7 +37,7 @@ fn a_configuration_that_is_there_is_not_overwritten_unless_asked() {
     let (text, code) = folder.answer(program(), &args);
     assert_eq!(code, ExitCode::from(2));
     let last = text.lines().last().unwrap();
-    expect!["error: @./lightning_logs/here/config.yaml is there already, from another run; give the logger another version, or let the program overwrite it with `Cli::save_config(SaveConfig::Overwrite)`"].assert_eq(last);
+    expect!["error: @./lightning_logs/here/config.yaml exists already, from another run; give the logger another version, or let the program overwrite it with `Cli::save_config(SaveConfig::Overwrite)`"].assert_eq(last);
     assert_eq!(folder.answer(program().save_config(SaveConfig::Overwrite), &args).1, ExitCode::SUCCESS);
     assert_eq!(folder.answer(program().save_config(SaveConfig::Off), &args).1, ExitCode::SUCCESS);
 }

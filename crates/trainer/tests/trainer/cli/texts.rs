@@ -62,10 +62,10 @@ fn classes_explain_their_options() {
                   When it is stepped [default: epoch]
 
           --lr_scheduler.frequency <int>
-                  After how many of them [default: 1]
+                  The number of intervals between its steps [default: 1]
 
           --lr_scheduler.monitor <str|null>
-                  The logged value it watches [default: null]
+                  The logged value it monitors [default: null]
     "#]]
     .assert_eq(&printed("fit --lr_scheduler.help StepLR"));
     expect![[r#"

@@ -198,9 +198,13 @@ fn a_node_that_is_cut_off_ends_the_run_and_a_restart_resumes_it() {
     let plan = Plan { devices: 2, ..long_run(folder.path()) };
     let [first, second] = cut_off(&network, &plan);
     let advice = "start it again on all machines with ckpt_path=\"auto\"";
-    let late = "of 4 ranks did not end within 6s; ";
-    assert_said(&first, &[late, "rank 2 at 10.77.0.2, rank 3 at 10.77.0.2 do not answer: they are gone, cut", advice]);
-    let store = "the store at 10.77.0.1:29500 does not answer either: that machine is down, or cut off from this one";
+    let late = "of 4 ranks did not complete within 6s; ";
+    assert_said(
+        &first,
+        &[late, "rank 2 at 10.77.0.2, rank 3 at 10.77.0.2 do not respond: they are gone, unreach", advice],
+    );
+    let store =
+        "the store at 10.77.0.1:29500 does not respond either: that machine is down, or unreachable from this one";
     assert_said(&second, &[late, store, advice]);
     for file in std::fs::read_dir(folder.path().join("saved")).unwrap() {
         let name = file.unwrap().file_name();

@@ -159,7 +159,7 @@ fn elsewhere_it_is_known_once_training_starts() {
     let error = quiet().callback(Early).build().unwrap().fit(&mut Silent(asks()), batches(&[1.0])).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "Early::on_fit_start failed (epoch 0): the number of training batches is not known yet; return this error from `configure_optimizers`, which is then called again, or ask from `on_train_start` on"
+        "Early::on_fit_start failed (epoch 0): the number of training batches is not known yet; return this error from `configure_optimizers`, which is then called again, or call it from `on_train_start` on"
     );
     let console = Console::memory();
     let mut trainer = quiet().callback(InTime).console(console.clone()).build().unwrap();

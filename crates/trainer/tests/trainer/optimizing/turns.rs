@@ -156,6 +156,6 @@ fn a_turn_of_no_step_is_refused() {
     let error = quiet().build().unwrap().fit(&mut Turns::new(&[1, 0]), batches(&[1.0])).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "an optimizer with a frequency of 0 would never have its turn; write 1 or more, or leave the optimizer out"
+        "an optimizer with a frequency of 0 would never step; write 1 or more, or leave the optimizer out"
     );
 }

@@ -116,7 +116,7 @@ fn what_cannot_be_is_said() {
     );
     refused(
         |b| b.barebones(true).profiler("simple"),
-        expect!["barebones=true measures the bare loop, and profiler was turned on; leave one of them out"],
+        expect!["barebones=true measures the bare loop, but profiler is on; leave one of them out"],
     );
     refused(
         |b| b.barebones(true).profiler(AdvancedProfiler::new()),

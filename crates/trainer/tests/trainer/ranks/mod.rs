@@ -178,7 +178,7 @@ fn what_one_rank_asks_for_all_do() {
     // It is known after the batch that comes next.
     assert_eq!((two[0].batches, two[1].batches), (3, 3));
     assert_eq!(two[0].weights, two[1].weights);
-    assert_eq!(two[0].outcome, r#"Stopped("another process asked for it")"#);
+    assert_eq!(two[0].outcome, r#"Stopped("another process requested it")"#);
     assert_eq!(two[1].outcome, r#"Stopped("rank 1 has seen enough")"#);
 }
 
