@@ -98,7 +98,7 @@ impl BusyNeighbour {
 
 impl Drop for BusyNeighbour {
     fn drop(&mut self) {
-        // It ends at the latest with the benchmark's terminal; there is nobody to tell.
+        // It ends at the latest with the benchmark's terminal; the error cannot be reported.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

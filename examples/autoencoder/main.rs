@@ -97,7 +97,7 @@ impl LightningModule for Autoencoder {
         step.log("val_loss", drawn.mse_loss(&images, tch::Reduction::Mean)).prog_bar();
         if step.batch_idx() == 0 {
             let pairs = Tensor::cat(&[images.narrow(0, 0, 16), drawn.narrow(0, 0, 16)], 0);
-            // Enlarged, since nobody recognizes a digit of 8 pixels on a screen.
+            // Enlarged, since a digit of 8 pixels is not recognizable on a screen.
             let pairs = pairs.upsample_nearest2d([32, 32], None, None);
             step.log_image("originals above reconstructions", &make_grid(&pairs, 16, 2)?)?;
             step.log_histogram("latent", &latent)?;

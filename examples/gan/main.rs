@@ -100,7 +100,7 @@ fn probability(verdicts: &Tensor) -> Tensor {
 }
 
 impl LightningModule for Gan {
-    /// Digits `[batch, 1, 8, 8]` and what they are, which nobody here is told.
+    /// Digits `[batch, 1, 8, 8]` and their labels, which are not used.
     type Batch = (Tensor, Tensor);
 
     fn vars(&self) -> &dyn Parameters {
@@ -144,7 +144,7 @@ impl LightningModule for Gan {
         if trainer.config().fast_dev_run > 0 {
             return Ok(());
         }
-        // Enlarged, since nobody recognizes a digit of 8 pixels on a screen.
+        // Enlarged, since a digit of 8 pixels is not recognizable on a screen.
         let samples = self.samples().upsample_nearest2d([32, 32], None, None);
         let grid = make_grid(&samples, PER_ROW, 4)?;
         trainer.log_image("samples", &grid)?;
@@ -191,7 +191,7 @@ fn main() -> anyhow::Result<()> {
     }
 
     let samples = model.samples();
-    println!("digits that nobody wrote:");
+    println!("generated digits:");
     for first in [0, 4] {
         println!("{}", draw::side_by_side(&[0, 1, 2, 3].map(|i| samples.get(first + i))));
     }

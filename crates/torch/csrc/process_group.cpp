@@ -182,7 +182,7 @@ struct FulguriteCall {
 Error fulgurite_group_new(const FulguriteStore *store, int rank, int size, const FulguriteGroupOptions *options,
                           FulguriteGroup **out) noexcept {
   return protect([&] {
-    // A connection of its own: a store is locked while somebody waits for a key.
+    // A separate connection: a store is locked while a thread waits for a key.
     c10::intrusive_ptr<c10d::Store> own = store->store->clone();
     fulgurite::end_silent_connections(options->store_port);
     const auto timeout = std::chrono::milliseconds(options->timeout_ms);

@@ -113,7 +113,7 @@ Error fulgurite_trace_event(FulguriteTrace *trace, size_t index, FulguriteProfil
   });
 }
 
-// Opens a labelled range on this thread. It costs next to nothing while nobody records.
+// Opens a labelled range on this thread. It costs next to nothing while there is no recording.
 Error fulgurite_range_push(const char *name, size_t length) noexcept {
   return protect([&] {
     auto range = std::make_unique<at::RecordFunction>(at::RecordScope::USER_SCOPE);

@@ -1,4 +1,4 @@
-//! The command line: a line for each class of its own.
+//! The command line: a line for each custom class.
 
 use fulgurite::cli::Cli;
 

@@ -11,11 +11,11 @@
 
 mod dying;
 mod meeting;
+mod outsiders;
 mod process;
 mod program;
 mod signals;
 mod starting;
-mod strangers;
 
 use std::process::ExitCode;
 
@@ -51,17 +51,17 @@ const TESTS: &[(&str, fn())] = &[
     ("ranks_that_differ", meeting::ranks_that_differ),
     ("started_by_somebody_else", meeting::started_by_somebody_else),
     ("two_programs", meeting::two_programs),
-    ("nobody_at_the_address", meeting::nobody_at_the_address),
+    ("no_process_at_the_address", meeting::no_process_at_the_address),
     ("two_nodes", meeting::two_nodes),
     ("a_rank_dies_on_another_node", meeting::a_rank_dies_on_another_node),
     ("the_first_node_is_gone", meeting::the_first_node_is_gone),
     ("a_node_that_waits", meeting::a_node_that_waits),
     ("mpirun", meeting::mpirun),
-    ("the_store_of_one_node_is_of_this_machine_alone", strangers::the_store_of_one_node_is_of_this_machine_alone),
-    ("nobody_believes_a_stranger", strangers::nobody_believes_a_stranger),
-    ("the_token_is_in_the_environment_alone", strangers::the_token_is_in_the_environment_alone),
-    ("nodes_with_different_tokens", strangers::nodes_with_different_tokens),
-    ("lines_of_ranks_are_escaped", strangers::lines_of_ranks_are_escaped),
+    ("the_store_of_one_node_is_of_this_machine_alone", outsiders::the_store_of_one_node_is_of_this_machine_alone),
+    ("messages_from_outside_the_run_are_ignored", outsiders::messages_from_outside_the_run_are_ignored),
+    ("the_token_is_in_the_environment_alone", outsiders::the_token_is_in_the_environment_alone),
+    ("nodes_with_different_tokens", outsiders::nodes_with_different_tokens),
+    ("lines_of_ranks_are_escaped", outsiders::lines_of_ranks_are_escaped),
 ];
 
 /// Runs the tests whose names contain the arguments, or all.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::process::{Ended, Running, command, run, start};
 use super::program::FACT;
 
-/// A port that nobody has at the moment, and that no connection is given for its own end: the system takes those from
+/// A port that is free at the moment, and that no connection is given for its own end: the system takes those from
 /// 32768 on.
 pub(crate) fn free_port() -> String {
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -54,7 +54,7 @@ pub(crate) fn ranks_that_differ() {
     ended.with_code(1).complained("do not belong to the same run: they differ in fact (0 and 1)");
 }
 
-/// A process that somebody starts as a rank.
+/// A process that is started by hand as a rank.
 fn by_hand(rank: usize, size: usize, port: &str, words: &str, variables: &[(&str, &str)]) -> Running {
     start(as_rank(command(words, variables), rank, size, port))
 }
@@ -101,7 +101,7 @@ pub(crate) fn two_programs() {
     }
 }
 
-pub(crate) fn nobody_at_the_address() {
+pub(crate) fn no_process_at_the_address() {
     let ended = by_hand(1, 2, &free_port(), "2 1 meet timeout=1", &[]).end();
     ended.with_code(1).complained("127.0.0.1");
 }

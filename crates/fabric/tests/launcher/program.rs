@@ -38,7 +38,7 @@ fn start(args: &[String]) -> Result<i32, FabricError> {
         let grace = std::env::var(GRACE).map_or(5.0, |seconds| seconds.parse().unwrap());
         let plan = LaunchPlan::new(environment.as_ref(), devices, num_nodes)?
             .grace_period(Duration::from_secs_f64(grace))
-            .variable("TEST_TOLD", "by the supervisor");
+            .variable("TEST_VARIABLE", "from the supervisor");
         return launcher::launch(&plan);
     }
     work(environment.as_ref(), &args[2..])
@@ -65,7 +65,7 @@ fn work(environment: &dyn ClusterEnvironment, action: &[String]) -> Result<i32, 
     match words.as_slice() {
         ["who", rest @ ..] => {
             let names =
-                ["NODE_RANK", "LOCAL_RANK", "RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "MASTER_ADDR", "TEST_TOLD"];
+                ["NODE_RANK", "LOCAL_RANK", "RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "MASTER_ADDR", "TEST_VARIABLE"];
             let told: Vec<String> = names.iter().map(|name| format!("{name}={}", variable(name))).collect();
             say(environment, &told.join(" "));
             say(environment, &format!("{rest:?} in {}", std::env::current_dir().unwrap().display()));
@@ -125,12 +125,12 @@ fn work(environment: &dyn ClusterEnvironment, action: &[String]) -> Result<i32, 
         }
         ["trap", codes @ ..] => Ok(trap(environment, codes)),
         ["meet", rest @ ..] => meet(environment, rest),
-        ["strangers", keys @ ..] => {
-            super::strangers::set_as_a_stranger(environment, keys);
+        ["outsiders", keys @ ..] => {
+            super::outsiders::set_from_outside(environment, keys);
             Ok(0)
         }
         ["listeners"] => {
-            let found = super::strangers::listeners(environment.main_port().unwrap());
+            let found = super::outsiders::listeners(environment.main_port().unwrap());
             say(environment, &format!("{found:?}"));
             Ok(0)
         }

@@ -54,7 +54,7 @@ pub(crate) fn ctrl_c_in_a_terminal() {
     }
 }
 
-/// Nobody is waited for any more.
+/// The other ranks are not waited for any more.
 pub(crate) fn a_second_signal() {
     let mut running = start(command("2 1 trap never never", &[]));
     let ranks = running.sleepers(2);
@@ -85,7 +85,7 @@ pub(crate) fn a_rank_that_fails_while_leaving() {
     running.end().with_code(3).complained("rank 1 (process");
 }
 
-/// What was asked for is no failure.
+/// A requested shutdown is not a failure.
 pub(crate) fn without_a_handler() {
     let mut running = start(command("2 1 sleep", &[]));
     running.sleepers(2);

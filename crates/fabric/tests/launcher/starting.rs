@@ -11,7 +11,7 @@ pub(crate) fn ranks_know_who_they_are() {
     let told = |rank: usize| {
         format!(
             "{rank}: NODE_RANK=0 LOCAL_RANK={rank} RANK={rank} LOCAL_WORLD_SIZE=2 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 \
-             TEST_TOLD=by the supervisor"
+             TEST_VARIABLE=from the supervisor"
         )
     };
     let whence = |rank: usize| format!("{rank}: [] in {}", here.display());

@@ -358,7 +358,7 @@ mod errors {
         });
         let message = messages[0].as_ref().unwrap();
         let begin =
-            "rank 0: all_reduce in group `default` of 2 ranks did not complete within 1s; rank 1 does not answer: ";
+            "rank 0: all_reduce in group `default` of 2 ranks did not complete within 1s; rank 1 does not respond: ";
         assert!(message.starts_with(begin), "{message}");
     }
 

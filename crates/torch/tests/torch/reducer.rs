@@ -172,7 +172,7 @@ fn parameters_without_a_gradient_are_named_or_looked_for() {
         parameters.extend([extra.shallow_clone(), never.shallow_clone()]);
         let names = names.into_iter().chain(["extra".into(), "never".into()]).collect();
         let options = ReducerOptions { names, ..Default::default() };
-        // Rank 1 alone uses `extra`; nobody uses `never`.
+        // Only rank 1 uses `extra`; no rank uses `never`.
         let loss = || {
             let loss = loss(&net, &share(&x, group), &share(&y, group));
             if group.rank() == 1 { loss + extra.sum(Kind::Float) } else { loss }
@@ -197,7 +197,7 @@ fn parameters_without_a_gradient_are_named_or_looked_for() {
         said
     };
     let Some(said) = processes("reducer::parameters_without_a_gradient_are_named_or_looked_for", run) else { return };
-    let end = "got no gradient in the last backward pass, so the ranks could not average them; if that is meant, set \
+    let end = "got no gradient in the last backward pass, so the ranks could not average them; if that is intended, set \
                `find_unused_parameters` (the strategy `ddp_find_unused_parameters_true`); if not, use them in the loss, \
                or freeze them";
     assert_eq!(said[0], [format!("rank 0: `extra`, `never` {end}")]);

@@ -46,7 +46,7 @@ fn prefixes_keep_users_apart() {
     assert!(!b.check(&["key"]).unwrap());
     assert_eq!(whole.get("a/key").unwrap(), b"of a");
     assert_eq!(a.port(), whole.port());
-    // The server lives as long as somebody uses it.
+    // The server lives as long as the store is used.
     drop(whole);
     assert_eq!(a.get("key").unwrap(), b"of a");
 }

@@ -118,7 +118,7 @@ pub(crate) fn the_second_ends_at_once() {
     assert_eq!(resumed.results(), straight("csv save_every=2").results());
 }
 
-/// A rank may be sent a signal by its launcher and by the terminal: only the launcher knows whether somebody means it.
+/// A rank may be sent a signal by its launcher and by the terminal: only the launcher knows whether it was intended.
 pub(crate) fn a_rank_does_not_count_signals() {
     let folder = tempfile::tempdir().unwrap();
     let launcher = std::process::id().to_string();

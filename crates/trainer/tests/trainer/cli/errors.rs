@@ -15,7 +15,7 @@ fn file(yaml: &str, expected: Expect) {
 }
 
 #[test]
-fn misspelt_options_are_told_the_right_one() {
+fn errors_for_misspelled_options_suggest_the_right_one() {
     args(
         "fit --trainer.max_epoch 3",
         expect![[r#"
@@ -91,7 +91,7 @@ fn misspelt_options_are_told_the_right_one() {
 }
 
 #[test]
-fn missing_classes_are_told_the_right_one() {
+fn errors_for_unknown_classes_suggest_the_right_one() {
     args(
         "fit --optimizer AdmaW",
         expect![[r#"
@@ -259,7 +259,7 @@ fn values_that_cannot_be_are_refused_before_anything_runs() {
     args(
         "fit --trainer.callbacks+=Greeter --trainer.callbacks.whom=",
         expect![[r#"
-        error: --trainer.callbacks: Greeter needs somebody to greet
+        error: --trainer.callbacks: Greeter needs a name to greet
     "#]],
     );
     args(
@@ -386,7 +386,7 @@ fn what_lightning_has_and_this_version_does_not_is_one_sentence() {
     );
 }
 
-/// Lightning's own names, which nobody has mistyped.
+/// Names of Lightning, which are not typos.
 #[test]
 fn names_that_lightning_once_had() {
     args(

@@ -169,7 +169,7 @@ impl Configurable for Greeter {
 
     fn from_options(options: GreeterOptions) -> Result<Greeter, Error> {
         if options.whom.is_empty() {
-            return Err(Error::Config("Greeter needs somebody to greet".into()));
+            return Err(Error::Config("Greeter needs a name to greet".into()));
         }
         Ok(Greeter(options))
     }

@@ -56,7 +56,7 @@ fn start(mut command: Command, plan: &Plan, said: PathBuf) -> Running {
     Running { child, said }
 }
 
-/// Starts a plan on both nodes. The port is free on node 0: nobody else is there.
+/// Starts a plan on both nodes. The port is free on node 0: no other process runs there.
 fn start_on(network: &Network, plan: &Plan) -> [Running; 2] {
     [0, 1].map(|node| {
         let mut command = network.command(node, &std::env::current_exe().unwrap());

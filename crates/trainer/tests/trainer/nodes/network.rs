@@ -52,7 +52,7 @@ impl Network {
         command
     }
 
-    /// Pulls the cable: nothing arrives any more, and nobody is told.
+    /// Disconnects the cable: no packets arrive any more, and no connection is closed.
     pub(crate) fn cut(&self) {
         ip(&format!("-n {} link set {} down", self.nodes[1], self.device)).unwrap();
     }

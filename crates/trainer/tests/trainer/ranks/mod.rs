@@ -227,7 +227,7 @@ fn a_rank_without_a_loss_does_not_keep_the_others_waiting() {
     assert_eq!(two[0].steps, 8);
 }
 
-/// The others are told by the end of its connections, and nobody waits for anybody until a timeout.
+/// The others notice when its connections close, so no rank waits until a timeout.
 #[test]
 fn an_error_of_one_rank_ends_the_run() {
     for (panics, reason) in [(false, "rank 1 read a broken file"), (true, "rank 1 has a bug")] {

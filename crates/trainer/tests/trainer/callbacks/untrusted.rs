@@ -1,4 +1,4 @@
-//! Checkpoints that a stranger made: whatever they say, nothing that is not this run's is removed or overwritten.
+//! Untrusted checkpoints: only files of this run are removed or overwritten.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,8 +45,8 @@ fn assert_untouched(before: &BTreeMap<PathBuf, Vec<u8>>) {
     }
 }
 
-/// A checkpoint of somebody's own run in `folder/checkpoints`, changed by `change`.
-fn stranger(folder: &Path, change: impl FnOnce(&mut Dict)) -> PathBuf {
+/// A checkpoint of another run in `folder/checkpoints`, changed by `change`.
+fn untrusted(folder: &Path, change: impl FnOnce(&mut Dict)) -> PathBuf {
     let elsewhere = tempfile::tempdir().unwrap();
     let best = fit(elsewhere.path(), None, 1, None).best_model_path().unwrap();
     let Value::Dict(mut checkpoint) = serialization::load(best).unwrap() else { panic!() };
@@ -91,7 +91,7 @@ fn a_version_is_no_way_to_the_logs_of_another_run() {
     for (index, version) in versions.into_iter().enumerate() {
         // A folder that is called as one of this run's.
         let theirs = folder.path().join(format!("theirs_{index}/version_0"));
-        stranger(&theirs, |checkpoint| set_versions(checkpoint, version));
+        untrusted(&theirs, |checkpoint| set_versions(checkpoint, version));
         let trainer = fit(&root, None, 3, Some(&theirs));
         assert_untouched(&before);
         let logged = trainer.callback::<ModelCheckpoint>().unwrap().checkpoint_dir().unwrap().to_path_buf();
@@ -148,7 +148,7 @@ fn nothing_is_removed_that_the_run_did_not_write() {
     for (index, target) in targets.iter().enumerate() {
         // In a folder of its own, and in the run's.
         for place in [root.join(format!("theirs_{index}")), own.join(format!("theirs_{index}"))] {
-            let path = stranger(&place, |checkpoint| claim(checkpoint, &own, std::slice::from_ref(target)));
+            let path = untrusted(&place, |checkpoint| claim(checkpoint, &own, std::slice::from_ref(target)));
             for ckpt_path in [path.as_path(), place.as_path()] {
                 fit(&root, Some(&own), 3, Some(ckpt_path));
                 assert_untouched(&before);
@@ -166,7 +166,7 @@ fn what_an_error_is_said_to_have_left_is_removed_only_if_it_is_a_checkpoint() {
     let mut trainer = builder.build().unwrap();
     // A text is no checkpoint to resume from, which is an error; the one that is named is.
     trainer
-        .ckpt_path(stranger(&folder.path().join("from"), |_| {}))
+        .ckpt_path(untrusted(&folder.path().join("from"), |_| {}))
         .fit(&mut Scripted::new(&[1.0]), (batches(3), batches(1)))
         .unwrap();
     assert_eq!(fs::read_to_string(&notes).unwrap(), "precious");

@@ -11,9 +11,9 @@ use super::process::{command, run, start};
 /// Ends the run with code 0 if it is believed, and clears the screen if it is printed.
 const LIE: &[u8] = br#"{"message":"\u001b[2Jlies","code":0}"#;
 
-/// The ranks' part: `strangers KEY…` sets keys of the store as a process does that knows only the port, and then stays
+/// The ranks' part: `outsiders KEY…` sets keys of the store as a process does that knows only the port, and then stays
 /// for longer than supervisors take to notice something. Rank 0 waits for rank 1, whose node has read the token by then.
-pub(crate) fn set_as_a_stranger(environment: &dyn ClusterEnvironment, keys: &[&str]) {
+pub(crate) fn set_from_outside(environment: &dyn ClusterEnvironment, keys: &[&str]) {
     let (host, port) = (environment.main_address().to_owned(), environment.main_port().unwrap());
     let store = Store::tcp(TcpStoreOptions { host, port, wait_for_workers: false, ..Default::default() }).unwrap();
     if environment.global_rank() == 0 {
@@ -25,7 +25,7 @@ pub(crate) fn set_as_a_stranger(environment: &dyn ClusterEnvironment, keys: &[&s
     std::thread::sleep(Duration::from_millis(2500));
 }
 
-/// The addresses at which somebody listens at a port, as the kernel writes them.
+/// The addresses at which a process listens at a port, as the kernel writes them.
 pub(crate) fn listeners(port: u16) -> Vec<String> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| std::fs::read_to_string(path).unwrap_or_default());
     let listens = |line: &str| {
@@ -43,19 +43,19 @@ pub(crate) fn the_store_of_one_node_is_of_this_machine_alone() {
     run("2 1 listeners", &named).with_code(0).said(&["0: [\"0100007F\"]", "[rank 1] 1: [\"0100007F\"]"]);
 }
 
-pub(crate) fn nobody_believes_a_stranger() {
+pub(crate) fn messages_from_outside_the_run_are_ignored() {
     let keys = "fulgurite/failed fulgurite/ended/1 fulgurite/node/0/done fulgurite/node/1/done fulgurite/token";
-    for ended in nodes::<2>(&format!("1 2 strangers {keys}")).map(super::process::Running::end) {
+    for ended in nodes::<2>(&format!("1 2 outsiders {keys}")).map(super::process::Running::end) {
         ended.with_code(0).did_not_complain();
     }
-    run(&format!("2 1 strangers {keys}"), &[]).with_code(0).did_not_complain();
+    run(&format!("2 1 outsiders {keys}"), &[]).with_code(0).did_not_complain();
 }
 
 pub(crate) fn the_token_is_in_the_environment_alone() {
     let ended = run("2 1 token", &[]);
     ended.with_code(0).said(&["0: a token of 64, in no argument", "[rank 1] 1: a token of 64, in no argument"]);
     // One that is given is the one that is used.
-    let given = [(RUN_TOKEN, "a text that nobody guesses")];
+    let given = [(RUN_TOKEN, "a text that cannot be guessed")];
     run("2 1 token", &given)
         .with_code(0)
         .said(&["0: a token of 26, in no argument", "[rank 1] 1: a token of 26, in no argument"]);
@@ -63,7 +63,7 @@ pub(crate) fn the_token_is_in_the_environment_alone() {
 }
 
 pub(crate) fn nodes_with_different_tokens() {
-    let [one, two] = ["one text that nobody guesses", "two texts that nobody guesses"];
+    let [one, two] = ["one text that cannot be guessed", "two texts that cannot be guessed"];
     for (first, second, problem) in [
         (one, one, ""),
         (one, two, "the first node has a different FULGURITE_RUN_TOKEN"),
