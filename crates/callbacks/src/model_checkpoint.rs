@@ -46,7 +46,7 @@ const INTERRUPTED: &str = "interrupted.ckpt";
 /// - a step or time trigger never saves within an accumulation window, whose gradients would be lost;
 /// - when fewer checkpoints are kept than in the run resumed from, those too many are removed;
 /// - a save that fails is as if it had not been requested: nothing is removed, and the ranking is what it was.
-///   [`on_save_error`](ModelCheckpoint::on_save_error) says whether the run continues;
+///   [`on_save_error`](ModelCheckpoint::on_save_error) determines whether the run continues;
 /// - in the ranking of a resumed run, files that no longer exist are dropped, and so are files that are not in the
 /// folder,   are not checkpoints or belong to another run: these are neither overwritten nor removed;
 /// - what a run wrote after the checkpoint it is resumed from counts as its own: it keeps its place in the ranking, and

@@ -195,7 +195,7 @@ impl Callback for SpikeDetection {
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
-        // Tolerances are not restored: whoever resumes after a spike may have changed them.
+        // Tolerances are not restored: they may have been changed for resuming after a spike.
         self.last_val = state.float("last_val")?;
         self.bad_batches = list_of(state, "bad_batches", "int", Value::as_int)?;
         // The original saves no losses.

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// Samples are counted as `Batch::size` does, which each process takes to be the same for
 /// all. FLOPs are counted if [`flops_per_batch`](ThroughputMonitorOptions::flops_per_batch) is set here, or the
-/// module says them with [`flops_per_batch`](fulgurite_engine::LightningModule::flops_per_batch).
+/// module returns them from [`flops_per_batch`](fulgurite_engine::LightningModule::flops_per_batch).
 ///
 /// ```
 /// use fulgurite::callbacks::ThroughputMonitor;

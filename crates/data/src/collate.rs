@@ -26,7 +26,7 @@ pub trait Collate<T>: Send + Sync + 'static {
     /// The batch of `items`, of which there is at least one.
     fn collate(&self, items: Vec<T>) -> Result<Self::Batch, BoxError>;
 
-    /// For a collate that makes just what [`Dataset::get_stacked`](crate::Dataset::get_stacked) does: how to take that
+    /// For a collate function equivalent to [`Dataset::get_stacked`](crate::Dataset::get_stacked): how to use that
     /// instead. Any other leaves this `None`, and its items are loaded one by one.
     fn accept_stacked(&self) -> Option<AcceptStacked<Self::Batch>> {
         None

@@ -339,7 +339,7 @@ impl<D: Dataset, C: Collate<D::Item>> BatchLoad<D, C> {
         if self.pin { self.collated(batch, || pinned(loaded)) } else { Ok(loaded) }
     }
 
-    /// The whole batch at once, where both the dataset and the collate can.
+    /// The complete batch at once, if both the dataset and the collate function support it.
     fn stacked(&self, batch: usize, indices: &[usize]) -> Result<Option<C::Batch>, DataError> {
         let Some(accept) = self.collate.accept_stacked() else { return Ok(None) };
         self.collated(batch, || self.dataset.get_stacked(indices).transpose()).map(|made| made.and_then(accept))

@@ -127,7 +127,7 @@ impl<T: Send + 'static, S: Sampler<T>> Sampler<T> for DistributedSampler<S, T> {
     }
 }
 
-/// Every `num_replicas`-th of the samples, up to where they end, which need not be where their length says.
+/// Every `num_replicas`-th of the samples, up to their end, which may differ from the reported length.
 struct Part<T> {
     samples: Fuse<SampleIter<T>>,
     /// The same order once more: what makes the processes equal comes from its beginning.

@@ -16,7 +16,7 @@ pub type BoxLoader<B> = Box<dyn Loader<Batch = B>>;
 ///
 /// What an epoch yields is a function of the loader, the global seed and `epoch` alone, so iterating it again gives the
 /// same batches, and a run resumes by skipping those already consumed. A loader whose order depends on something else,
-/// such as a generator of its own, has a [`state`](Loader::state).
+/// such as its own generator, has a [`state`](Loader::state).
 pub trait Loader: Send {
     /// The type of a batch.
     type Batch: Batch;

@@ -121,8 +121,8 @@ impl RandomSampler {
         self
     }
 
-    /// The number of samples per epoch; without replacement, more than the dataset has means whole orders one after the other.
-    /// Default: the length of the dataset.
+    /// The number of samples per epoch; without replacement, more than the dataset has means complete orders one after
+    /// the other. Default: the length of the dataset.
     pub fn num_samples(mut self, num_samples: usize) -> RandomSampler {
         self.num_samples = Some(num_samples);
         self

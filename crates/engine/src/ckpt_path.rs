@@ -232,7 +232,7 @@ impl TrainerState {
         };
         let beside = self.list_all(folders_of(&[path.to_path_buf()])).unwrap_or_default();
         let beside = beside.into_iter().filter(|file| is_checkpoint(&file.path) && file.path != path);
-        let whole = self.furthest_whole(beside);
+        let whole = self.furthest_intact(beside);
         Err(match (error, whole) {
             (FabricError::Checkpoint { path, message }, Some(whole)) => Error::Checkpoint {
                 path,

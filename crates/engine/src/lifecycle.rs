@@ -87,11 +87,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
     pub(crate) fn begin(&mut self, ckpt_path: Option<PathBuf>) -> Result<(), Error> {
         let stage = self.state().entry_point();
         let is_fit = stage == TrainerFn::Fit;
-        self.shut_down_if_asked(SafePoint::Beginning)?;
+        self.shut_down_if_requested(SafePoint::Beginning)?;
         self.state().set_determinism()?;
         self.prepare_data()?;
         self.state().settle_requests()?;
-        self.shut_down_if_asked(SafePoint::Beginning)?;
+        self.shut_down_if_requested(SafePoint::Beginning)?;
         self.data_hook(Hook::Setup, |data, t| data.setup(t, stage))?;
         self.hook(Hook::Setup, |c, t, m| c.setup(t, m, stage), |m, t| m.setup(t, stage))?;
         let init_context = self.engine.state.fabric.model_init_context()?;
@@ -115,7 +115,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.engine.state.print(&format!("resumed from {}", path.display()));
         }
         self.state().settle_requests()?;
-        self.shut_down_if_asked(SafePoint::Beginning)?;
+        self.shut_down_if_requested(SafePoint::Beginning)?;
         self.serve_tuning()
     }
 

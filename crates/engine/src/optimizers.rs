@@ -40,7 +40,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         })
     }
 
-    /// The module is asked too, to know whether it has optimizers of its own, which are then not used.
+    /// The module's method is called too, to warn if it returns optimizers, which are not used.
     fn configure_by(&mut self, factory: &mut OptimizerFactory) -> Result<Optimizers, Error> {
         let own = self.module_hook(Hook::ConfigureOptimizers, |m, t| m.configure_optimizers(t));
         self.state().training_data.take_wanted();

@@ -202,8 +202,8 @@ fn missing_ranks(missing: &[(usize, Option<String>)], world_size: usize, address
     message
 }
 
-/// How others call what Fulgurite and Lightning call by one of their names.
-const ELSEWHERE: [(&str, &str); 10] = [
+/// Names of other libraries, with those of Fulgurite and Lightning.
+const OTHER_NAMES: [(&str, &str); 10] = [
     ("fp16", "16-mixed"),
     ("float16", "16-mixed"),
     ("half", "16-true"),
@@ -219,7 +219,7 @@ const ELSEWHERE: [(&str, &str); 10] = [
 /// The name that was meant, if one is near.
 fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
     let lower = given.to_ascii_lowercase();
-    let translated = ELSEWHERE.iter().find(|(other, name)| *other == lower && known.contains(name));
+    let translated = OTHER_NAMES.iter().find(|(other, name)| *other == lower && known.contains(name));
     let scored = || known.iter().map(|name| (strsim::jaro_winkler(&lower, name), *name));
     let near = || scored().filter(|(score, _)| *score >= 0.8).max_by(|a, b| a.0.total_cmp(&b.0));
     translated.map(|(_, name)| *name).or_else(|| near().map(|(_, name)| name))

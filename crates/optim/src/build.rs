@@ -41,8 +41,8 @@ pub trait BuildLrScheduler: Serialize + DeserializeOwned + JsonSchema + Default 
     /// The name of the scheduler's class, such as `CosineAnnealingLR`.
     fn class_name() -> &'static str;
 
-    /// The scheduler. `run_length` tells the length of the run in the interval that the scheduler is stepped by, if it is
-    /// known; only schedulers that depend on it ask.
+    /// The scheduler. `run_length` returns the length of the run in the interval that the scheduler is stepped by, if
+    /// it is known; only schedulers that depend on it call it.
     ///
     /// # Errors
     ///

@@ -81,7 +81,7 @@ impl ParamGroupConfig {
 }
 
 /// The parameters that an optimizer can be created for: a `VarStore` or other [`Parameters`] (in the order of
-/// [`params::named_parameters`]), tensors, or groups with settings of their own.
+/// [`params::named_parameters`]), tensors, or groups with their own settings.
 pub trait IntoParamGroups {
     /// The groups, in the order of the state dict.
     fn into_param_groups(self) -> Vec<ParamGroupConfig>;

@@ -1,6 +1,6 @@
 //! Options, each defined once: [`options`] writes a struct of them, [`classes`] registers it under a class name.
 
-/// A struct of options, and the setters of the builder that is made of it.
+/// A struct of options, and the setters of its builder.
 ///
 /// A field has its documentation and its default here and nowhere else. The builder's setter takes a value of the field's
 /// type, or the arguments that stand after the name: `betas(beta1: f64, beta2: f64 => (beta1, beta2)): (f64, f64)`.
@@ -68,7 +68,7 @@ macro_rules! setter {
 }
 pub(crate) use setter;
 
-/// Registers classes: a line says in which module they are, and which options they have.
+/// Registers classes: a line has their module and their options.
 ///
 /// An enum of the options by class name follows, and `visit_all`, by which a program learns of every class.
 macro_rules! classes {

@@ -240,7 +240,7 @@ impl Partition {
                 number(value)
                     .ok_or_else(|| wrong(format!("entry `{name}` is {}, expected a number", value.type_name())))
             };
-            // A rule that does not count steps only asks whether this is the first one.
+            // A rule that does not count steps only needs to know whether this is the first one.
             self.progress[i].step = if R::COUNTS_STEPS { scalar("step")? as u64 } else { 1 };
             for (at, name) in R::SCALARS.iter().enumerate() {
                 self.progress[i].scalars[at] = scalar(name)? as f32;

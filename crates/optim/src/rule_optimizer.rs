@@ -10,7 +10,7 @@ use crate::partition::Partition;
 use crate::rule::Rule;
 use crate::{OptimError, Optimizer, ParamGroup, ParamGroupConfig, state_dict, typed};
 
-/// The optimizer that a [`Rule`] makes.
+/// The optimizer of a [`Rule`].
 ///
 /// ```
 /// use fulgurite_optim::{AdamW, AdamWOptions, RuleOptimizer};

@@ -443,7 +443,7 @@ impl<'de> de::Deserializer<'de> for FromValue<'_> {
     }
 }
 
-/// The entries of a dict; what is wrong with a value is said with its key.
+/// The entries of a dict; errors name the key.
 struct Fields<'a, I: Iterator<Item = (&'a Value, &'a Value)>> {
     rest: I,
     value: Option<(&'a Value, &'a Value)>,

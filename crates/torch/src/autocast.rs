@@ -176,7 +176,7 @@ pub fn unscale_grads<'a>(
         // SAFETY: the pointers are of living tensors; `out` is written only when there is no error.
         check(unsafe { fulgurite_unscale_grads(p.as_ptr(), p.len(), scale.as_ptr(), &mut out, &mut count) })
     })?;
-    // SAFETY: `out` is a tensor made for us with C++'s `new`, which `tch` deletes.
+    // SAFETY: `out` is a tensor that the bridge created with C++'s `new`, and `tch` deletes it.
     Ok((unsafe { Tensor::from_ptr(out) }, count))
 }
 

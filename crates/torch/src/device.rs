@@ -50,7 +50,7 @@ pub fn cuda_memory_stats(index: usize) -> Result<Vec<(&'static str, i64)>, Torch
         return Err(TorchError::NoCudaDevice { index, there });
     }
     let mut values = vec![0; MEMORY_STATS.len()];
-    // SAFETY: the bridge writes as many numbers as it is told that there is room for.
+    // SAFETY: the bridge writes at most the given number of values.
     check(unsafe { fulgurite_cuda_memory_stats(index as c_int, values.as_mut_ptr(), values.len()) })?;
     Ok(MEMORY_STATS.iter().map(String::as_str).zip(values).collect())
 }
@@ -58,7 +58,7 @@ pub fn cuda_memory_stats(index: usize) -> Result<Vec<(&'static str, i64)>, Torch
 /// The name of a CUDA device, such as `NVIDIA H100 80GB HBM3`; `None` when there is no such device.
 pub fn cuda_device_name(index: usize) -> Option<String> {
     let mut name: [c_char; 256] = [0; 256];
-    // SAFETY: the driver writes at most as many bytes as it is told that there is room for, with a NUL at the end.
+    // SAFETY: the driver writes at most the given number of bytes, with a NUL at the end.
     let found = unsafe { fulgurite_cuda_device_name(c_int::try_from(index).ok()?, name.as_mut_ptr(), 256) };
     // SAFETY: the array ends in a NUL, whatever was written before it.
     found.then(|| unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())

@@ -150,7 +150,7 @@ pub fn addmm(input: &Tensor, a: &Tensor, b: &Tensor, beta: f64, alpha: f64) -> R
     let mut out = null_mut();
     // SAFETY: all tensors live for the call, which writes `out` unless it gives an error.
     check(unsafe { fulgurite_addmm(input.as_ptr(), a.as_ptr(), b.as_ptr(), beta, alpha, &mut out) })?;
-    // SAFETY: `out` is a tensor made for us with C++'s `new`, which `tch` deletes.
+    // SAFETY: `out` is a tensor that the bridge created with C++'s `new`, and `tch` deletes it.
     Ok(unsafe { Tensor::from_ptr(out) })
 }
 

@@ -85,7 +85,7 @@ pub fn clip_grad_norm<'a>(
         // SAFETY: the pointers are of living tensors; `out` is written only when there is no error.
         check(unsafe { fulgurite_clip_grad_norm(p.as_ptr(), p.len(), max_norm, norm_type, &mut out) })
     })?;
-    // SAFETY: `out` is a tensor made for us with C++'s `new`, which `tch` deletes.
+    // SAFETY: `out` is a tensor that the bridge created with C++'s `new`, and `tch` deletes it.
     Ok(unsafe { Tensor::from_ptr(out) })
 }
 
@@ -100,7 +100,7 @@ pub fn grad_norm<'a>(parameters: impl IntoIterator<Item = &'a Tensor>, norm_type
         // SAFETY: the pointers are of living tensors; `out` is written only when there is no error.
         check(unsafe { fulgurite_grad_norm(p.as_ptr(), p.len(), norm_type, &mut out) })
     })?;
-    // SAFETY: `out` is a tensor made for us with C++'s `new`, which `tch` deletes.
+    // SAFETY: `out` is a tensor that the bridge created with C++'s `new`, and `tch` deletes it.
     Ok(unsafe { Tensor::from_ptr(out) })
 }
 

@@ -66,7 +66,7 @@ impl InferenceModeGuard {
 
 impl Drop for InferenceModeGuard {
     fn drop(&mut self) {
-        // SAFETY: made by `fulgurite_inference_mode_enter` on this thread, and not used after this.
+        // SAFETY: created by `fulgurite_inference_mode_enter` on this thread, and not used after this.
         unsafe { fulgurite_inference_mode_leave(self.raw) }
     }
 }

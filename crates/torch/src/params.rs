@@ -111,8 +111,8 @@ pub fn load_state_dict(vars: &dyn Parameters, state: &Dict, strict: bool) -> Res
     load_state_dict_of(vars, state, strict, |_| true, false)
 }
 
-/// [`load_state_dict`] for a part of the module: tensors of whose name `is_wanted` says `false` stay as they are, and are
-/// not missing. A `dry` run only checks.
+/// [`load_state_dict`] for a part of the module: tensors for whose names `is_wanted` returns `false` are unchanged, and
+/// are not missing. A `dry` run only checks.
 ///
 /// # Errors
 ///

@@ -18,13 +18,13 @@ pub fn end_with_parent(command: &mut Command) {
             if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
                 return Err(io::Error::last_os_error());
             }
-            // SAFETY: as above. Whoever died before the call above is not noticed by it.
+            // SAFETY: as above. A parent that died before the call above is not noticed by it.
             if unsafe { libc::getppid() } != parent {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
             Ok(())
         };
-        // SAFETY: what runs between fork and exec makes system calls alone, and allocates nothing.
+        // SAFETY: the code between fork and exec only makes system calls, and allocates nothing.
         unsafe { command.pre_exec(between_fork_and_exec) };
     }
     #[cfg(not(target_os = "linux"))]

@@ -230,7 +230,7 @@ unsafe impl Send for Trace {}
 
 impl Drop for Trace {
     fn drop(&mut self) {
-        // SAFETY: made by `fulgurite_profiler_disable`, and not used after this.
+        // SAFETY: created by `fulgurite_profiler_disable`, and not used after this.
         unsafe { fulgurite_trace_free(self.raw) }
     }
 }

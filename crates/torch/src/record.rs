@@ -231,7 +231,7 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.stop();
-        // SAFETY: made by `fulgurite_recorder_start`, owned by this recorder alone, and not used after this.
+        // SAFETY: created by `fulgurite_recorder_start`, owned by this recorder alone, and not used after this.
         unsafe { fulgurite_recorder_free(self.raw) }
     }
 }
@@ -314,7 +314,7 @@ fn decode_one(tag: i64, numbers: &mut impl Iterator<Item = i64>) -> Argument {
     }
 }
 
-/// Lists of lists do not occur; a function of its own keeps the iterator's type from nesting.
+/// Lists of lists do not occur; a separate function keeps the iterator's type from nesting.
 fn decode_list_item(tag: i64, numbers: &mut dyn Iterator<Item = i64>) -> Argument {
     decode_one(tag, &mut &mut *numbers)
 }

@@ -164,7 +164,7 @@ fn get(index: c_int) -> Result<Tensor, TorchError> {
     let mut out = std::ptr::null_mut();
     // SAFETY: the bridge checks the index, and writes `out` only when there is no error.
     check(unsafe { fulgurite_rng_get_state(index, &mut out) })?;
-    // SAFETY: `out` is a tensor made for us with C++'s `new`, which `tch` deletes.
+    // SAFETY: `out` is a tensor that the bridge created with C++'s `new`, and `tch` deletes it.
     Ok(unsafe { Tensor::from_ptr(out) })
 }
 

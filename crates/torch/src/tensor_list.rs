@@ -101,7 +101,7 @@ impl TensorList {
         let mut out = std::ptr::null_mut();
         // SAFETY: the list lives; the bridge checks the index, and writes `out` only when it gives no error.
         check(unsafe { fulgurite_list_get(self.raw, index, &mut out) })?;
-        // SAFETY: `out` is a tensor made for us with C++'s `new`, which `tch` deletes.
+        // SAFETY: `out` is a tensor that the bridge created with C++'s `new`, and `tch` deletes it.
         Ok(unsafe { Tensor::from_ptr(out) })
     }
 
@@ -113,7 +113,7 @@ impl TensorList {
 
 impl Drop for TensorList {
     fn drop(&mut self) {
-        // SAFETY: made by `fulgurite_list_new`, owned by this list alone, and not used after this.
+        // SAFETY: created by `fulgurite_list_new`, owned by this list alone, and not used after this.
         unsafe { fulgurite_list_free(self.raw) }
     }
 }

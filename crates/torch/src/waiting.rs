@@ -145,7 +145,7 @@ mod linux {
     fn allowed_processors() -> Option<libc::cpu_set_t> {
         // SAFETY: a set of bits, for which all zero is the empty set.
         let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-        // SAFETY: fills in the set it is given, of the size it is told.
+        // SAFETY: fills in the set it is given, of the given size.
         let failed = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) };
         (failed == 0).then_some(set)
     }

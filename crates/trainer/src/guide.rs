@@ -25,6 +25,6 @@ pages! {
     CommandLine = "command-line.md";
     Tuning = "tuning.md";
     Profiling = "profiling.md";
-    FindingMistakes = "finding-mistakes.md";
+    Debugging = "debugging.md";
     Reproducibility = "reproducibility.md";
 }

@@ -5,7 +5,7 @@ use fulgurite_engine::config::TrainerConfig;
 use fulgurite_fabric::strategy::Strategies;
 use fulgurite_fabric::{FabricError, accelerator};
 
-const PRECISIONS_ELSEWHERE: [&str; 2] = ["transformer-engine", "transformer-engine-float16"];
+const UNSUPPORTED_PRECISIONS: [&str; 2] = ["transformer-engine", "transformer-engine-float16"];
 
 /// Checks that the machine and this version support the configuration. `missing` lists what is known to be missing.
 ///
@@ -20,7 +20,7 @@ pub(crate) fn check(config: &TrainerConfig, missing: &[String]) -> Result<(), Er
         Err(FabricError::NotInThisVersion { what }) => of_version.push(what),
         Err(unknown) => return Err(Error::Config(unknown.to_string())),
     }
-    if PRECISIONS_ELSEWHERE.contains(&precision.as_str()) {
+    if UNSUPPORTED_PRECISIONS.contains(&precision.as_str()) {
         of_version.push(format!("precision `{precision}`"));
     }
     of_version.extend(missing.iter().cloned());

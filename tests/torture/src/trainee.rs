@@ -145,7 +145,7 @@ pub fn train(options: &Options) -> Result<()> {
     let is_rank_zero = std::env::var("RANK").map_or(true, |rank| rank == "0");
     let files = match options.fault.as_ref().filter(|_| is_rank_zero) {
         Some(fault) => fault.parse().map_err(|problem: String| anyhow!(problem))?,
-        None => FaultyFileSystem::sound(),
+        None => FaultyFileSystem::without_faults(),
     };
     seed_everything(11)?;
     let checkpoint = ModelCheckpoint::monitor("loss")

@@ -40,7 +40,7 @@ impl ModelCheckpoint {
         let named: HashSet<PathBuf> =
             models.chain(&kept.best_model_path).chain(&kept.last_model_path).cloned().collect();
         let mut named: Vec<PathBuf> = named.into_iter().collect();
-        // Every rank asks in the same order.
+        // Collective calls: every rank makes them in the same order.
         named.sort();
         let mut lost = HashSet::new();
         for path in named {
@@ -90,7 +90,7 @@ impl ModelCheckpoint {
         self.written_later.clear();
         let mut overdue = Vec::new();
         let written_later = self.written_later(trainer, kept)?;
-        self.tell_of_later(trainer, &written_later);
+        self.warn_about_later(trainer, &written_later);
         for Later { path, place, reach } in written_later {
             self.written_later.insert(path.clone(), reach.position.0);
             match place {
@@ -114,7 +114,7 @@ impl ModelCheckpoint {
     }
 
     /// Warns that later checkpoints are replaced, which may be unexpected.
-    fn tell_of_later(&self, trainer: &TrainerState, written_later: &[Later]) {
+    fn warn_about_later(&self, trainer: &TrainerState, written_later: &[Later]) {
         let Some(loaded) = &self.loaded else { return };
         let further = written_later.iter().filter(|later| later.reach.position > loaded.reach.position);
         let names: Vec<_> = further.filter_map(|later| later.path.file_name()).map(|name| name.display()).collect();

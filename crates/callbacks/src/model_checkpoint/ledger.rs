@@ -106,7 +106,7 @@ impl Ledger {
     pub(super) fn add(&mut self, save: Save) {
         self.now.apply(&save);
         self.unsettled.push_back(save);
-        if self.unsettled.len() > SaveRequest::MOST_IN_FLIGHT
+        if self.unsettled.len() > SaveRequest::MAX_IN_FLIGHT
             && let Some(oldest) = self.unsettled.pop_front()
         {
             self.settled.apply(&oldest);

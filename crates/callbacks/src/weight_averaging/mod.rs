@@ -27,8 +27,8 @@ pub enum AveragingMoment {
 }
 
 /// Keeps an average of the weights, like Lightning's callback of the same name: after every optimizer step, or whenever
-/// [`should_update`](Self::should_update) says. All weights count the same unless [`avg_fn`](Self::avg_fn) says
-/// otherwise; [`EMAWeightAveraging`] keeps an exponential average.
+/// [`should_update`](Self::should_update) returns `true`. All weights count equally unless [`avg_fn`](Self::avg_fn) is
+/// set; [`EMAWeightAveraging`] keeps an exponential average.
 ///
 /// Validation within fit sees the averaged weights, and when training ends they become the module's. A checkpoint has
 /// them as `state_dict`, and the weights to continue training with as `current_model_state`; one with weights alone

@@ -25,7 +25,7 @@ pub(crate) fn fetch(source: &Source, root: &Path, name: &str, md5: &str) -> Resu
         ))
     };
     let mut body = ureq::get(&url).call().map_err(|error| failed(error.to_string()))?.into_body().into_reader();
-    // Under another name until it is whole and verified.
+    // Under another name until it is complete and verified.
     let part = folder.join(format!("{name}.part"));
     let mut file = File::create(&part).map_err(cannot_write)?;
     let mut buffer = vec![0; 1 << 16];

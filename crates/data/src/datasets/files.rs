@@ -8,7 +8,7 @@ use flate2::read::MultiGzDecoder;
 
 use crate::DataError;
 
-/// What is read at most of a file whose length says nothing: of a pipe or a device, or of a small gzip file.
+/// The limit for files whose length is unknown: pipes, devices, and small gzip files.
 const UNKNOWN: u64 = 256 << 20;
 /// How many times its own length a gzip file may have; text and pictures have a tenth of it.
 const RATIO: u64 = 32;
@@ -48,7 +48,7 @@ impl Source {
 pub(crate) struct Content {
     bytes: Box<dyn Read>,
     left: u64,
-    /// What is said of a file that has more.
+    /// The error for a file that exceeds it.
     too_much: String,
 }
 

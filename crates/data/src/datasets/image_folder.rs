@@ -10,7 +10,7 @@ use image::imageops::FilterType;
 use super::files::unusable;
 use crate::{BoxError, DataError, Dataset, ItemRng};
 
-/// Pictures in one sub-folder per class, PNG or JPEG, decoded when they are asked for; follows
+/// Pictures in one sub-folder per class, PNG or JPEG, decoded when they are loaded; follows
 /// `torchvision.datasets.ImageFolder`.
 ///
 /// Classes are the names of the sub-folders, sorted; pictures are sorted by path. An item is an `f32` image between 0
@@ -137,7 +137,7 @@ fn list(
             Ok(entry) if !entry.is_file() => {
                 return Err(unusable(&path, "it is called a picture, but it is a pipe, a socket or a device"));
             }
-            // One that cannot be read is named when it is asked for.
+            // An unreadable one is reported when it is loaded.
             _ => pictures.push((path, label)),
         }
     }

@@ -97,39 +97,39 @@ impl TrainerState {
     ) -> Result<Option<Candidate>, Error> {
         let others = candidates.drop_unwanted(wanted);
         let paths = candidates.paths();
-        let chosen = self.first_whole(candidates);
-        self.tell_of_others(&others, chosen.as_ref(), wanted);
+        let chosen = self.first_intact(candidates);
+        self.warn_about_skipped(&others, chosen.as_ref(), wanted);
         let Some(first) = paths.first().filter(|_| chosen.is_none()).cloned() else { return Ok(chosen) };
 
         let beside = self.list_all(folders_of(&paths))?;
         let beside = beside.into_iter().filter(|file| is_checkpoint(&file.path) && !paths.contains(&file.path));
         let mut beside = self.rank(beside);
         beside.drop_unwanted(wanted);
-        if let Some(whole) = self.first_whole(beside) {
+        if let Some(whole) = self.first_intact(beside) {
             return Ok(Some(whole));
         }
         let problem = "is damaged, and there is no intact checkpoint beside it; restore one from a backup, or move the damaged ones away to start from scratch".into();
         Err(Error::Checkpoint { path: first, problem })
     }
 
-    fn first_whole(&mut self, candidates: Candidates) -> Option<Candidate> {
+    fn first_intact(&mut self, candidates: Candidates) -> Option<Candidate> {
         let Candidates { readable, damaged } = candidates;
-        let whole = readable.into_iter().find(|candidate| self.is_whole(&candidate.path));
+        let whole = readable.into_iter().find(|candidate| self.is_intact(&candidate.path));
         let may_be_newer = |file: &StoredFile| whole.as_ref().is_none_or(|whole| file.modified >= whole.modified);
         for file in damaged.iter().filter(|file| may_be_newer(file)) {
-            self.is_whole(&file.path);
+            self.is_intact(&file.path);
         }
         whole
     }
 
     /// The intact file with the most progress.
-    pub(super) fn furthest_whole(&mut self, files: impl IntoIterator<Item = StoredFile>) -> Option<PathBuf> {
+    pub(super) fn furthest_intact(&mut self, files: impl IntoIterator<Item = StoredFile>) -> Option<PathBuf> {
         let mut candidates = self.rank(files).readable.into_iter().map(|candidate| candidate.path);
         candidates.find(|path| self.fabric.checkpoint_io().verify(path).is_ok())
     }
 
     /// Warns of the checkpoints with more progress that were skipped because their configuration differs.
-    fn tell_of_others(&self, others: &[Candidate], chosen: Option<&Candidate>, wanted: Wanted<'_>) {
+    fn warn_about_skipped(&self, others: &[Candidate], chosen: Option<&Candidate>, wanted: Wanted<'_>) {
         let comes_first = |other: &&Candidate| chosen.is_none_or(|chosen| other.rank() > chosen.rank());
         let mut told: Vec<&Path> = Vec::new();
         for other in others.iter().filter(comes_first) {
@@ -144,7 +144,7 @@ impl TrainerState {
         }
     }
 
-    fn is_whole(&mut self, path: &Path) -> bool {
+    fn is_intact(&mut self, path: &Path) -> bool {
         let verified = self.fabric.checkpoint_io().verify(path);
         if let Err(error) = &verified {
             self.warn(&format!("{error}; so an older checkpoint is looked for"));

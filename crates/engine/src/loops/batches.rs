@@ -15,7 +15,7 @@ pub(crate) struct Batches<B> {
     limit: Option<usize>,
     /// The length reported by the loader.
     said: Option<usize>,
-    /// The loader may have another number of batches than it says, so one is fetched ahead to know whether another comes.
+    /// The loader's length may be wrong, so one batch is fetched ahead to detect the end.
     looks_ahead: bool,
     ahead: Option<Result<B, DataError>>,
 }
@@ -140,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// Batches of a loader that says it has `said` and gives `gives`: an index each, `!` with the last.
+    /// Batches of a loader that reports `said` and yields `gives`: an index each, `!` with the last.
     fn walk(said: usize, gives: i64, skip: usize, limit: Option<usize>) -> (String, Option<Surprise>) {
         let loader = FnLoader::new(move |_| (0..gives).map(Ok::<_, BoxError>)).with_len(said);
         let mut batches = Batches::new(&loader, 0, skip, limit).unwrap();

@@ -41,7 +41,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.engine.state.diagnostics = Diagnostics::start(self.module.vars());
         let mut at = SafePoint::Beginning;
         while !self.state().fit_is_done() {
-            self.shut_down_if_asked(at)?;
+            self.shut_down_if_requested(at)?;
             self.train_epoch(resume.take())?;
             at = SafePoint::Epochs;
         }

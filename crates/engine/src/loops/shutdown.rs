@@ -25,7 +25,7 @@ pub(crate) enum SafePoint {
 
 impl<M: LightningModule> Run<'_, '_, M> {
     /// Ends the run if a signal requests it, and writes a checkpoint to resume from.
-    pub(crate) fn shut_down_if_asked(&mut self, at: SafePoint) -> Result<(), Error> {
+    pub(crate) fn shut_down_if_requested(&mut self, at: SafePoint) -> Result<(), Error> {
         let state = self.state();
         if !state.position.is_fit() {
             return state.check_signals();
@@ -55,7 +55,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             match self.evaluate() {
                 Err(error) if error.signal().is_some() => {
                     let stage = if at == SafePoint::Validation { Stage::Train } else { self.state().stage() };
-                    self.in_stage(stage, |run| run.shut_down_if_asked(at))?;
+                    self.in_stage(stage, |run| run.shut_down_if_requested(at))?;
                     self.state().begin_validation_again()?;
                 }
                 evaluated => return evaluated,

@@ -46,7 +46,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             if flow == BatchFlow::EndEpoch {
                 break;
             }
-            self.shut_down_if_asked(SafePoint::Batch)?;
+            self.shut_down_if_requested(SafePoint::Batch)?;
             self.save_if_time_is_over()?;
             self.validate_if_due()?;
             self.step_schedulers(Interval::Step, true)?;

@@ -129,7 +129,7 @@ pub(super) fn milliseconds(nanoseconds: u64) -> String {
     significant(nanoseconds as f64 / 1e6, 4)
 }
 
-/// Percent of a whole, 0 of nothing.
+/// The percentage of a total; 0 if that is 0.
 pub(super) fn percent(part: u64, whole: u64) -> String {
     let share = if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 };
     format!("{share:.1}")

@@ -38,7 +38,7 @@ pub struct SaveRequest {
 
 impl SaveRequest {
     /// An upper bound of the saves that are in flight at the same time.
-    pub const MOST_IN_FLIGHT: usize = 64;
+    pub const MAX_IN_FLIGHT: usize = 64;
 
     /// A full checkpoint, written to `path`.
     pub fn new(path: impl Into<PathBuf>) -> SaveRequest {
@@ -91,7 +91,7 @@ impl Saves {
 
     /// The failure of this save is only warned of, when it comes.
     pub(crate) fn tolerate(&mut self, commit: Commit) {
-        if self.tolerated.len() == SaveRequest::MOST_IN_FLIGHT {
+        if self.tolerated.len() == SaveRequest::MAX_IN_FLIGHT {
             self.tolerated.pop_front();
         }
         self.tolerated.push_back(commit);

@@ -101,7 +101,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         rewound
     }
 
-    /// Trains for some optimizer steps, or evaluates as many batches, as the entry point says. A panic is an error.
+    /// Trains for some optimizer steps, or evaluates as many batches, depending on the entry point. A panic is an
+    /// error.
     pub(super) fn trial(&mut self, steps: u64) -> Result<(), Error> {
         let state = &mut self.engine.state;
         let steps_from_here = state.global_step() + steps;

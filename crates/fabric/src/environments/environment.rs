@@ -35,7 +35,7 @@ pub(crate) const DEFAULT_PORT: u16 = 12910;
 ///     }
 /// }
 ///
-/// let place = Place { world_size: 2, global_rank: 1, node_rank: 1, ..Place::alone() };
+/// let place = Place { world_size: 2, global_rank: 1, node_rank: 1, ..Place::single_process() };
 /// let second = TwoLaptops(Place { main_address: "first.local".into(), main_port: Some(29500), ..place });
 /// assert_eq!(second.global_rank(), 1);
 /// ```

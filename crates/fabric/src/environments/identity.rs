@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 /// The length and checksum of the executable, unless `FULGURITE_SKIP_PROGRAM_CHECK` is set, such as for heterogeneous
-/// machines, each with an executable of its own.
+/// machines, each with its own executable.
 pub(super) fn program() -> Option<String> {
     if std::env::var_os("FULGURITE_SKIP_PROGRAM_CHECK").is_some() {
         return None;

@@ -42,7 +42,7 @@ impl LightningEnvironment {
                 by: "LOCAL_WORLD_SIZE",
                 remedy: "LOCAL_WORLD_SIZE",
             }),
-            ..Place::alone()
+            ..Place::single_process()
         };
         if is_process {
             let Some(world_size) = world_size else { return Err(unset("WORLD_SIZE")) };

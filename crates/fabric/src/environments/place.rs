@@ -36,7 +36,7 @@ pub struct Place {
 
 impl Place {
     /// The only process of a run.
-    pub fn alone() -> Place {
+    pub fn single_process() -> Place {
         Place {
             main_address: "127.0.0.1".to_owned(),
             main_port: None,

@@ -28,7 +28,13 @@ fn agent() -> Store {
 }
 
 fn environment(agent: &Store, rank: usize, size: usize) -> Agent {
-    Agent(Place { main_port: agent.port(), world_size: size, global_rank: rank, local_rank: rank, ..Place::alone() })
+    Agent(Place {
+        main_port: agent.port(),
+        world_size: size,
+        global_rank: rank,
+        local_rank: rank,
+        ..Place::single_process()
+    })
 }
 
 /// Joins as one rank, and returns the `note` of the store, which rank 0 sets.
@@ -119,7 +125,8 @@ fn only_the_launcher_reports_exited_ranks() {
 fn a_silent_server_does_not_block() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
-    let place = Place { main_port: Some(port), world_size: 2, global_rank: 1, local_rank: 1, ..Place::alone() };
+    let place =
+        Place { main_port: Some(port), world_size: 2, global_rank: 1, local_rank: 1, ..Place::single_process() };
     let began = Instant::now();
     let error = join(&Agent(place), &[], Duration::from_secs(1), None).unwrap_err().to_string();
     assert!(began.elapsed() < Duration::from_secs(30), "{error} after {:?}", began.elapsed());

@@ -107,8 +107,11 @@ impl FabricBuilder {
         };
         let (device, strategy) = match &launch_plan {
             Some(plan) => {
-                let ranks =
-                    Ranks { node: environment.place().node_rank, world_size: plan.world_size(), ..Ranks::ALONE };
+                let ranks = Ranks {
+                    node: environment.place().node_rank,
+                    world_size: plan.world_size(),
+                    ..Ranks::SINGLE_PROCESS
+                };
                 let strategy = Unlaunched::new(self.strategy.name().to_owned(), devices[0], ranks);
                 (devices[0], Box::new(strategy) as Box<dyn Strategy>)
             }
@@ -143,7 +146,7 @@ impl FabricBuilder {
         world_size: usize,
     ) -> Result<(Device, Box<dyn Strategy>), FabricError> {
         let (ranks, groups) = match world_size {
-            1 => (Ranks::ALONE, None),
+            1 => (Ranks::SINGLE_PROCESS, None),
             _ => {
                 environment.validate_settings(devices.len(), self.num_nodes)?;
                 let (ranks, groups) = self.connect(environment, accelerator)?;

@@ -11,7 +11,7 @@ mod names;
 mod on_fabric;
 mod optimizer_step;
 mod scaler;
-mod whole;
+mod true_precision;
 
 use fulgurite_optim::Optimizer;
 use fulgurite_torch::autocast::AutocastGuard;
@@ -27,7 +27,7 @@ pub use names::{NAMES, Named, precision};
 pub use on_fabric::ForwardContext;
 pub use optimizer_step::OptimizerStep;
 pub use scaler::{GradScaler, GradScalerOptions, ScalerError};
-pub use whole::TruePrecision;
+pub use true_precision::TruePrecision;
 
 /// The purpose of a forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

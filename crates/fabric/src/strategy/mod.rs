@@ -49,7 +49,7 @@ pub struct Ranks {
 
 impl Ranks {
     /// The ranks of the only process of a run.
-    pub const ALONE: Ranks = Ranks { global: 0, local: 0, node: 0, world_size: 1 };
+    pub const SINGLE_PROCESS: Ranks = Ranks { global: 0, local: 0, node: 0, world_size: 1 };
 }
 
 /// How a run spreads over processes and devices.
@@ -58,7 +58,7 @@ impl Ranks {
 /// called in this order, between those of [`Precision`]: [`begin_micro_batch`](Strategy::begin_micro_batch),
 /// [`forward_context`](Strategy::forward_context) around the forward pass, [`backward`](Strategy::backward),
 /// [`clip_gradients`](Strategy::clip_gradients), [`optimizer_step`](Strategy::optimizer_step). Each default does what one
-/// device does. Whoever calls a collective must do so on every rank, in the same order.
+/// device does. Collectives must be called on every rank, in the same order.
 pub trait Strategy: Send {
     /// The registered name, such as `single_device`.
     fn name(&self) -> &str;
@@ -78,7 +78,7 @@ pub trait Strategy: Send {
 
     /// The ranks of this process.
     fn ranks(&self) -> Ranks {
-        Ranks::ALONE
+        Ranks::SINGLE_PROCESS
     }
 
     /// Blocks until every process has called it.

@@ -317,7 +317,7 @@ mod tests {
         let context = StrategyContext {
             name: "mine".into(),
             device: Device::Cpu,
-            ranks: Ranks::ALONE,
+            ranks: Ranks::SINGLE_PROCESS,
             groups: None,
             options: Options::new(),
             sync_batchnorm: false,

@@ -70,7 +70,7 @@ options! {
     }
 }
 
-/// What both are: `decoupled` says how weight decay is applied, as a function of the options.
+/// The common part: `decoupled` determines how weight decay is applied, as a function of the options.
 macro_rules! adam {
     ($options:ident, $name:literal, $decoupled:expr, [$($fixed:expr),*]) => {
         impl Rule for $options {

@@ -164,7 +164,7 @@ unsafe impl Sync for Inner {}
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // SAFETY: made by the bridge, owned by this object alone, and not used after this.
+        // SAFETY: created by the bridge, owned by this object alone, and not used after this.
         unsafe { fulgurite_group_free(self.raw) }
     }
 }

@@ -123,7 +123,7 @@ unsafe impl Send for Reducer {}
 
 impl Drop for Reducer {
     fn drop(&mut self) {
-        // SAFETY: made by the bridge, owned by this object alone, and not used after this.
+        // SAFETY: created by the bridge, owned by this object alone, and not used after this.
         unsafe { fulgurite_reducer_free(self.raw) }
     }
 }

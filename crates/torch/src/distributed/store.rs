@@ -131,7 +131,7 @@ unsafe impl Sync for Inner {}
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // SAFETY: made by the bridge, owned by this object alone, and not used after this.
+        // SAFETY: created by the bridge, owned by this object alone, and not used after this.
         unsafe { fulgurite_store_free(self.raw) }
     }
 }

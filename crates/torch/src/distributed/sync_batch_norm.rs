@@ -85,7 +85,7 @@ impl SyncBatchNorm {
 
 impl Drop for SyncBatchNorm {
     fn drop(&mut self) {
-        // SAFETY: made by the bridge, and not used after this; guards and graphs are owners of their own.
+        // SAFETY: created by the bridge, and not used after this; guards and graphs are owners of their own.
         unsafe { fulgurite_sync_batch_norm_free(self.raw) }
     }
 }

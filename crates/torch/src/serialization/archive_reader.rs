@@ -67,7 +67,7 @@ impl<R: Read + Seek> ArchiveReader<R> {
         Ok(record.start..record.start + record.size)
     }
 
-    /// Reads an entry whole into `target`, which has its size.
+    /// Reads a complete entry into `target`, which has its size.
     pub(super) fn read_into(&mut self, name: &str, target: &mut [u8]) -> Result<(), TorchError> {
         let record = self.entries.get(name).ok_or_else(|| missing(name))?;
         if record.size != target.len() as u64 {

@@ -1,4 +1,4 @@
-//! Writes the zip container of a checkpoint: entries stored as they are, their data on 64-byte boundaries.
+//! Writes the zip container of a checkpoint: uncompressed entries, their data on 64-byte boundaries.
 
 use std::io::{self, Write};
 
@@ -34,7 +34,7 @@ impl<W: Write> ArchiveWriter<W> {
         Ok(())
     }
 
-    /// Writes the list of the entries so far, by which a reader knows what the whole file must be. Nothing comes after it.
+    /// Writes the list of the entries so far, which determines the complete file. No entry follows it.
     pub(super) fn manifest(&mut self) -> io::Result<()> {
         let text = manifest::write(&self.entries, self.folder);
         self.entry(manifest::NAME, text.as_bytes())

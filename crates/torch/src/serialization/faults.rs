@@ -12,7 +12,7 @@
 //! let path = folder.path().join("last.ckpt");
 //! serialization::save(&path, &Value::Int(1))?;
 //!
-//! let counted = FaultyFileSystem::sound();
+//! let counted = FaultyFileSystem::without_faults();
 //! serialization::save_in(&counted, &path, &Value::Int(1))?;
 //! for call in 0..counted.calls() {
 //!     let files = FaultyFileSystem::new(call, Fault::NoSpace);
@@ -24,8 +24,8 @@
 //! # Ok::<(), fulgurite_torch::TorchError>(())
 //! ```
 //!
-//! A process that is to die says in which call through [`FaultyFileSystem::from_str`](std::str::FromStr), for example of
-//! an environment variable that the test sets: `17:kill-within`.
+//! For a process that is to be killed, the call is given through [`FaultyFileSystem::from_str`](std::str::FromStr), for
+//! example of an environment variable that the test sets: `17:kill-within`.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -46,7 +46,7 @@ pub enum Fault {
     Broken,
     /// A write takes half of its bytes and fails, as there is no space for more. Other calls fail.
     TornWrite,
-    /// A write takes half of its bytes and says so, which is no error. Other calls work.
+    /// A short write: half of the bytes are written, which is not an error. Other calls succeed.
     ShortWrite,
     /// The process is killed (SIGKILL) before the call.
     KillBefore,
@@ -126,7 +126,7 @@ impl FaultyFileSystem {
     }
 
     /// A file system without faults, to count calls.
-    pub fn sound() -> FaultyFileSystem {
+    pub fn without_faults() -> FaultyFileSystem {
         FaultyFileSystem::over(Arc::new(LocalFileSystem), None, false)
     }
 
@@ -241,7 +241,7 @@ impl Write for FaultyFile {
         }
     }
 
-    /// Files of a file system have no buffer of their own.
+    /// Files of a file system are unbuffered.
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }

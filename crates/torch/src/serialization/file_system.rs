@@ -104,10 +104,10 @@ struct LocalFile {
     settled: u64,
 }
 
-/// Bytes handed to the disk at a time.
+/// The number of bytes per writeback.
 const PIECE: usize = 16 << 20;
 
-/// Bytes that the disk may be behind.
+/// The number of bytes that writeback may lag behind.
 const BEHIND: u64 = 4 * PIECE as u64;
 
 impl Write for LocalFile {

@@ -26,7 +26,7 @@ pub(super) fn write(entries: &[Entry], folder: &str) -> String {
     text
 }
 
-/// What the list says about one entry.
+/// The record of one entry in the list.
 #[derive(Debug, PartialEq)]
 struct Line<'a> {
     crc: u32,

@@ -59,7 +59,7 @@ impl MappedFile {
             fulgurite_bytes_of(memory, size as i64, owner.cast(), release, &mut out)
         };
         check(error)?;
-        // SAFETY: `out` is a tensor made for us with C++'s `new`, which `tch` deletes.
+        // SAFETY: `out` is a tensor that the bridge created with C++'s `new`, and `tch` deletes it.
         Ok(unsafe { Tensor::from_ptr(out) })
     }
 }

@@ -40,7 +40,7 @@ struct Pickler {
     keys: HashMap<(usize, &'static str), usize>,
     /// The only tensor that uses a storage, or none if several do.
     users: HashMap<usize, Option<usize>>,
-    /// Copies made of tensors that use a part of their storage, alone.
+    /// Copies of tensors that are the only users of their storage, and use a part of it.
     compact: HashMap<usize, Tensor>,
     /// Keeps every storage of `keys` alive, so that no other one gets its identity.
     held: Vec<Tensor>,
@@ -232,7 +232,7 @@ pub(super) fn whole_storage(tensor: &Tensor) -> Result<Tensor, TorchError> {
     let mut out = std::ptr::null_mut();
     // SAFETY: the tensor lives for the call; `out` is written only when there is no error.
     check(unsafe { fulgurite_whole_storage(tensor.as_ptr(), &mut out) })?;
-    // SAFETY: `out` is a tensor made for us with C++'s `new`, which `tch` deletes.
+    // SAFETY: `out` is a tensor that the bridge created with C++'s `new`, and `tch` deletes it.
     Ok(unsafe { Tensor::from_ptr(out) })
 }
 

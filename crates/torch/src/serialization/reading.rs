@@ -185,8 +185,8 @@ fn expect(key: &str, size: u64, expected: usize) -> Result<(), TorchError> {
     }
 }
 
-/// Makes what the pickle says; `storage` gives the bytes of a key as a tensor, once for each key, and is told how many the
-/// pickle expects. An undefined tensor stands for any bytes.
+/// Builds the value of a pickle; `storage` returns the bytes of a key as a tensor, once for each key, given the number
+/// that the pickle expects. An undefined tensor stands for any bytes.
 fn build(
     pickle: &[u8],
     storage: &mut dyn FnMut(&str, usize) -> Result<Tensor, TorchError>,

@@ -38,7 +38,7 @@ const MAX_ARGUMENTS: usize = 8;
 const MAX_DIMENSIONS: usize = 64;
 
 impl Unpickler<'_> {
-    /// The object that a name makes of `arguments`.
+    /// The object that a name creates from `arguments`.
     pub(super) fn call(&mut self, callee: Id, arguments: Id) -> Result<Object, TorchError> {
         let object = self.make(callee, arguments)?;
         self.charge(match &object {

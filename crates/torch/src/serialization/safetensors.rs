@@ -32,13 +32,13 @@ use crate::value::{Dict, Value};
 /// Texts that go with the tensors, such as `"format": "pt"`.
 pub type Metadata = BTreeMap<String, String>;
 
-/// Where the header keeps the metadata.
+/// The key of the metadata in the header.
 const METADATA: &str = "__metadata__";
 
-/// What the data is aligned to, so that it can be used in place; the format asks for 8.
+/// The alignment of the data, so that it can be used in place; the format requires 8.
 const ALIGNMENT: usize = 64;
 
-/// More than that the format's own readers refuse.
+/// The limit of the format's own readers.
 const MAX_HEADER: usize = 100_000_000;
 
 /// Bytes that tensors which lie over each other may take, beyond several times the memory they lie in: each is written by

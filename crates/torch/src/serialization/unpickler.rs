@@ -11,7 +11,7 @@ use super::opcode::*;
 use crate::error::TorchError;
 use crate::tch::Tensor;
 
-/// An object that the pickle makes, by its place in [`Unpickler::objects`].
+/// An object that the pickle creates, by its index in [`Unpickler::objects`].
 pub(super) type Id = usize;
 
 /// More objects than any checkpoint has, and few enough to fit into memory.
@@ -46,7 +46,7 @@ pub(super) struct Storage {
     pub(super) bytes: std::rc::Rc<Tensor>,
     /// How many.
     pub(super) size: usize,
-    /// What its class says about its elements; none for untyped storages.
+    /// The kind of elements according to its class; none for untyped storages.
     pub(super) dtype: Option<&'static super::dtype::Dtype>,
 }
 

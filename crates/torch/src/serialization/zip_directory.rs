@@ -49,7 +49,7 @@ pub(super) struct Directory {
     pub(super) tail: Vec<u8>,
 }
 
-/// What the central directory alone says about an entry.
+/// The record of an entry in the central directory.
 struct Claim {
     record: Record,
     flags: u16,

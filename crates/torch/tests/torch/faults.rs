@@ -28,7 +28,7 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
 
 fn calls_of_a_save(path: &Path) -> u64 {
     serialization::save(path, &state(1)).unwrap();
-    let counted = FaultyFileSystem::sound();
+    let counted = FaultyFileSystem::without_faults();
     serialization::save_in(&counted, path, &state(1)).unwrap();
     counted.calls()
 }

@@ -14,7 +14,7 @@ use fulgurite_fabric::strategy::Strategies;
 pub(super) const SCHEDULER_KEYS: [&str; 5] = ["interval", "frequency", "monitor", "strict", "name"];
 
 /// Arguments of Lightning's trainer that this version does not have.
-const TRAINER_ARGUMENTS_ELSEWHERE: [&str; 2] = ["model_registry", "suggest_integrations"];
+const UNSUPPORTED_ARGUMENTS: [&str; 2] = ["model_registry", "suggest_integrations"];
 
 /// Options of Lightning and PyTorch that are not supported, and have no effect if they are null or false.
 pub(super) const INERT: [&str; 6] =
@@ -147,7 +147,7 @@ impl Layout {
 
     /// Whether Lightning's trainer has the argument, and this version's does not.
     pub(super) fn is_elsewhere(&self, path: &[&str]) -> bool {
-        matches!(path, ["trainer", name] if TRAINER_ARGUMENTS_ELSEWHERE.contains(name))
+        matches!(path, ["trainer", name] if UNSUPPORTED_ARGUMENTS.contains(name))
     }
 }
 

@@ -82,7 +82,7 @@ impl Resolved {
             entries.and_then(|entries| entries.shift_remove(name))
         };
         let strategy = take_class("strategy");
-        // One that is only named is an argument, one that is a class is made by `profiler`.
+        // A name is passed as the argument, a class is created by `profiler`.
         take_class("profiler");
         let schema = layout.schema().field("trainer").unwrap_or(Schema(&Value::Null));
         let config = parse(node.to_json()).map_err(|problem| misfit(&node, schema, "trainer", &problem));

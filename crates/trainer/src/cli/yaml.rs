@@ -62,7 +62,7 @@ enum ParsedContent {
 }
 
 impl Parsed {
-    /// `origin` makes one of a line.
+    /// `origin` creates one from a line number.
     fn node(self, text: &str, origin: &dyn Fn(u64) -> Origin) -> Node {
         let Spanned { value, referenced, defined } = self.0;
         let mut written = None;
@@ -157,7 +157,7 @@ impl<'de> Visitor<'de> for ContentVisitor {
 
 // Writing -------------------------------------------------------------------------------------------------------------
 
-/// A mapping as YAML; with a schema, each option after a comment that says what it is.
+/// A mapping as YAML; with a schema, each option preceded by a comment with its documentation.
 pub(super) fn write(value: &Value, comments: Option<Schema<'_>>) -> String {
     let mut out = String::new();
     write_entries(&mut out, value, comments, 0);

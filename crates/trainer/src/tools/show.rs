@@ -36,7 +36,7 @@ pub(super) struct Show {
     expansion: Expansion,
 }
 
-/// The entries that have a table of their own, or are named at the top.
+/// The entries that have their own table, or are listed at the top.
 const KNOWN: [&str; 12] = [
     "epoch",
     "global_step",

@@ -90,8 +90,8 @@ impl TrainerState {
     ///
     /// # Errors
     ///
-    /// In `configure_optimizers`, that the training loader was not asked for yet. Return the error: the trainer asks
-    /// for the loader, and calls `configure_optimizers` again. Elsewhere it is known from `on_train_start` on.
+    /// Fails in `configure_optimizers` if the training loader is not available yet. Return the error: the trainer
+    /// requests for the loader, and calls `configure_optimizers` again. Elsewhere it is known from `on_train_start` on.
     pub fn estimated_stepping_batches(&self) -> Result<Option<u64>, TrainDataNeeded> {
         if !self.training_data.is_ready() && self.max_epochs() != Maximum::Unlimited {
             self.training_data.want();
@@ -100,7 +100,7 @@ impl TrainerState {
         Ok(self.stepping_batches())
     }
 
-    /// The same as far as it is known now, without asking for the loader.
+    /// The same as far as it is known now, without requesting the loader.
     pub fn stepping_batches(&self) -> Option<u64> {
         let otherwise = self.config.accumulate_grad_batches;
         let of_epochs = |epochs: u64, batches: usize| {
@@ -163,7 +163,7 @@ impl TrainerState {
             (ValCheckInterval::Fraction(fraction), Some(total)) if fraction < 1.0 => {
                 self.interval_is_over(((total as f64 * fraction) as u64).max(1), Some(total))
             }
-            // Once per epoch is at its end, wherever that is.
+            // Once per epoch means at its end.
             (ValCheckInterval::Fraction(_), _) => self.is_last_batch(),
         }
     }
