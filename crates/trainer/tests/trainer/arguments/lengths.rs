@@ -147,7 +147,7 @@ fn an_evaluation_ends_with_the_last_batch_whatever_the_loader_says() {
             assert_eq!(predictions[0].len(), 3);
             trainer.fit(&mut module, (batches(&[1.0]), loader())).unwrap();
             assert_eq!(module.inner.evaluated.len(), 6 + 3 + 2 + 3);
-            let warned = console.contents().matches("says that an epoch has").count();
+            let warned = console.contents().matches("batches per epoch, but yielded").count();
             // Of validation, test and prediction.
             assert_eq!(warned, if says == 3 { 0 } else { 3 }, "{}", console.contents());
         }
@@ -275,7 +275,7 @@ fn an_epoch_without_a_batch_says_so() {
     let loader = FnLoader::new(|epoch: u64| (epoch..1).map(|_| Ok::<_, BoxError>(Tensor::from(1f32)))).into_loader();
     quiet().max_epochs(2).console(console.clone()).build().unwrap().fit(&mut scheduled(), loader).unwrap();
     let said = console.contents();
-    let said = said.lines().filter(|line| line.contains("gave no batch")).collect::<Vec<_>>().join("\n");
+    let said = said.lines().filter(|line| line.contains("yielded no batch")).collect::<Vec<_>>().join("\n");
     expect!["warning: the training loader yielded no batch in epoch 1, so nothing was trained in it"].assert_eq(&said);
 }
 
