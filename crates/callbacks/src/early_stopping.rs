@@ -206,6 +206,8 @@ impl Callback for EarlyStopping {
     }
 
     fn setup(&mut self, _: &mut TrainerState, _: &mut dyn ModuleView, _: TrainerFn) -> Result<()> {
+        // What an evaluation, or a fit that failed, restored is nothing that this run is resumed from.
+        self.restored = false;
         let min_delta = self.options.min_delta;
         if min_delta.is_nan() || min_delta < 0.0 {
             return Err(Error::Config(format!(

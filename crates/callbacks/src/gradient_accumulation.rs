@@ -90,7 +90,7 @@ impl Callback for GradientAccumulationScheduler {
         }
         let mut factors = self.options.scheduling.clone();
         factors.entry(0).or_insert(1);
-        trainer.schedule_accumulation(factors);
+        trainer.schedule_accumulation(factors)?;
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ mod layers;
 mod summary;
 mod table;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use derive_setters::Setters;
 use fulgurite_engine::config::{Configurable, Maximum};
@@ -152,13 +152,13 @@ impl ModelSummary {
 fn example_ops(module: &mut dyn ModuleView) -> Result<Option<Vec<OpRecord>>> {
     let random = RngState::capture()?;
     module.train(false)?;
-    let recorded = {
+    let recorded = catch_unwind(AssertUnwindSafe(|| {
         let _no_grad = NoGradGuard::new();
         record_ops(|| module.example_forward())
-    };
+    }));
     module.train(true)?;
     random.restore()?;
-    let (output, ops) = recorded?;
+    let (output, ops) = recorded.unwrap_or_else(|panic| resume_unwind(panic))?;
     Ok(output?.map(|_output| ops))
 }
 

@@ -19,9 +19,9 @@ const FILE_EXTENSION: &str = ".ckpt";
 /// a fit ends as it should. `ckpt_path` resumes from it.
 ///
 /// As in Lightning, it counts as a callback that writes checkpoints, so the trainer does not add a `ModelCheckpoint`.
-/// Unlike in Lightning, nothing is saved on errors during evaluation, prediction, the sanity check or `fast_dev_run`,
-/// since nothing was trained. With several processes an error saves nothing either, because the other processes may be
-/// in the middle of a step.
+/// Unlike in Lightning, nothing is saved on errors during evaluation, prediction, `fast_dev_run`, or before training
+/// begins, since nothing was trained, and the file may be what an earlier run left. With several processes an error saves
+/// nothing either, because the other processes may be in the middle of a step.
 ///
 /// ```
 /// use fulgurite::callbacks::OnExceptionCheckpoint;
@@ -33,6 +33,8 @@ const FILE_EXTENSION: &str = ".ckpt";
 #[must_use]
 pub struct OnExceptionCheckpoint {
     options: OnExceptionCheckpointOptions,
+    /// Training began in this fit: before, there is nothing that a file which an earlier run left does not have.
+    trains: bool,
     failed: bool,
 }
 
@@ -63,7 +65,7 @@ impl Configurable for OnExceptionCheckpoint {
         if !options.dirpath.as_os_str().is_empty() {
             options.dirpath = real_path(&options.dirpath);
         }
-        let callback = OnExceptionCheckpoint { options, failed: false };
+        let callback = OnExceptionCheckpoint { options, trains: false, failed: false };
         callback.check()?;
         Ok(callback)
     }
@@ -74,7 +76,7 @@ impl OnExceptionCheckpoint {
     pub fn new(dirpath: impl AsRef<Path>) -> OnExceptionCheckpoint {
         let dirpath = real_path(dirpath.as_ref());
         let options = OnExceptionCheckpointOptions { dirpath, ..OnExceptionCheckpointOptions::default() };
-        OnExceptionCheckpoint { options, failed: false }
+        OnExceptionCheckpoint { options, trains: false, failed: false }
     }
 
     /// The path of the checkpoint file.
@@ -117,14 +119,18 @@ impl Callback for OnExceptionCheckpoint {
     }
 
     fn setup(&mut self, _: &mut TrainerState, _: &mut dyn ModuleView, _: TrainerFn) -> Result<()> {
-        self.failed = false;
+        (self.trains, self.failed) = (false, false);
         Ok(self.check()?)
+    }
+
+    fn on_train_start(&mut self, _: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
+        self.trains = true;
+        Ok(())
     }
 
     fn on_exception(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, error: &Error) -> Result<()> {
         self.failed = true;
-        let is_fit = trainer.entry_point() == TrainerFn::Fit;
-        if !is_fit || trainer.is_sanity_checking() || trainer.config().fast_dev_run > 0 || self.check().is_err() {
+        if !self.trains || trainer.config().fast_dev_run > 0 || self.check().is_err() {
             return Ok(());
         }
         if !trainer.can_save_after(error) {
@@ -137,6 +143,7 @@ impl Callback for OnExceptionCheckpoint {
     }
 
     fn teardown(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, stage: TrainerFn) -> Result<()> {
+        self.trains = false;
         if stage != TrainerFn::Fit || self.failed || trainer.is_interrupted() || trainer.config().fast_dev_run > 0 {
             return Ok(());
         }

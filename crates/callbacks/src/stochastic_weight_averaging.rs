@@ -193,7 +193,7 @@ impl StochasticWeightAveragingOptions {
             (EpochStart::Fraction(fraction), Maximum::Of(epochs)) => (epochs as f64 * fraction) as u64,
             (EpochStart::Fraction(fraction), Maximum::Unlimited) => {
                 return Err(Error::Config(format!(
-                    "{NAME}: swa_epoch_start is {fraction}, a part of max_epochs, and max_epochs=-1 has no parts; write a number of epochs"
+                    "{NAME}: swa_epoch_start is {fraction}, a part of max_epochs, and without a limit (`Maximum::Unlimited`, -1 in files) max_epochs has no parts; write a number of epochs"
                 )));
             }
         };

@@ -9,7 +9,6 @@ use crate::ckpt_path::Configuration;
 use crate::data_module::{IntoData, Source};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::hook::Hook;
 use crate::loops::{EvalResults, Run};
 use crate::module::LightningModule;
 use crate::outcome::Outcome;
@@ -181,8 +180,6 @@ impl Engine {
             self.state.warn(&problem);
         }
         self.state.start_profiler()?;
-        let callbacks = self.on_module(Hook::ConfigureCallbacks, module, |m, _| m.configure_callbacks())?;
-        self.merge_callbacks(callbacks)?;
 
         let mut run = Run::new(self, module, data);
         let outcome = catch_unwind(AssertUnwindSafe(|| {

@@ -54,7 +54,7 @@ impl Engine {
     }
 
     /// Adds the module's callbacks, which replace those of the same class, and sorts all.
-    pub(crate) fn merge_callbacks(&mut self, more: Vec<Box<dyn Callback>>) -> Result<(), Error> {
+    fn merge_callbacks(&mut self, more: Vec<Box<dyn Callback>>) -> Result<(), Error> {
         let replaced = |old: &dyn Callback| more.iter().any(|new| new.identity() == old.identity());
         let names: Vec<String> =
             self.callbacks.iter().filter(|c| replaced(c.as_ref())).map(|c| c.state_key()).collect();
@@ -87,6 +87,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
     pub(crate) fn begin(&mut self, ckpt_path: Option<PathBuf>) -> Result<(), Error> {
         let stage = self.state().entry_point();
         let is_fit = stage == TrainerFn::Fit;
+        let callbacks = self.module_hook(Hook::ConfigureCallbacks, |m, _| m.configure_callbacks())?;
+        self.engine.merge_callbacks(callbacks)?;
         self.shut_down_if_requested(SafePoint::Beginning)?;
         self.state().set_determinism()?;
         self.prepare_data()?;
@@ -158,6 +160,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if let Some(error) = error.filter(|error| error.signal().is_none()) {
             // The other processes may not have failed, and may be waiting for this one elsewhere.
             self.engine.state.fabric.abandon();
+            results.push(self.attempt(|run| run.state().write_metrics_before_error(error)));
             // Callbacks save what is unsaved, so they need the error.
             results.push(self.attempt(Self::wait_for_saves));
             self.on_every_callback(Hook::OnException, &mut results, |c, t, m| c.on_exception(t, m, error));

@@ -18,10 +18,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// Requests optimizers from the factory, or the module; a second time if they needed the length of the run first.
     pub(crate) fn configure_optimizers(&mut self) -> Result<(), Error> {
         let configured = match self.engine.optimizer_factory.take() {
-            Some(mut factory) => {
-                let configured = self.configure_by(&mut factory);
-                self.engine.optimizer_factory = Some(factory);
-                configured?
+            Some(factory) => {
+                self.lend(factory, |run, factory| run.engine.optimizer_factory = Some(factory), Self::configure_by)?
             }
             None => self.configure_by_module()?,
         };

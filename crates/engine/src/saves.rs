@@ -16,9 +16,14 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if !self.state().saves.has_requests() {
             return Ok(());
         }
-        self.state().write_metrics_ahead()?;
+        let requests = self.state().saves.take_requests();
+        if let Err(error) = self.state().write_metrics_ahead() {
+            let told = requests.iter().map(SaveRequest::commit);
+            let told = told.fold(Ok(()), |told, commit| told.and(self.tell_of_failure(&commit, &error)));
+            return self.outrank(told, error);
+        }
         let mut outcome = Ok(());
-        for request in self.state().saves.take_requests() {
+        for request in requests {
             outcome = outcome.and(self.save(&request));
         }
         outcome
@@ -69,14 +74,31 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     /// Callbacks learn of it first: what they know of their files must be true before anything else is saved.
     fn save_failed(&mut self, commit: &Commit, error: Error, on_error: OnSaveError) -> Result<(), Error> {
-        self.engine.on_callbacks(Hook::OnCheckpointFailed, self.module, |c, t, m| {
-            c.on_checkpoint_failed(t, m, commit, &error)
-        })?;
+        let told = self.tell_of_failure(commit, &error);
         if on_error == OnSaveError::Raise {
-            return Err(error);
+            return self.outrank(told, error);
         }
         self.state().warn(&format!("a save failed, and the run continues; earlier checkpoints stay: {error}"));
-        Ok(())
+        told
+    }
+
+    /// All callbacks learn of it, also after one that fails.
+    fn tell_of_failure(&mut self, commit: &Commit, error: &Error) -> Result<(), Error> {
+        let mut told = Ok(());
+        for index in 0..self.engine.callbacks.len() {
+            told = told.and(self.engine.on_callback(index, Hook::OnCheckpointFailed, self.module, |c, t, m| {
+                c.on_checkpoint_failed(t, m, commit, error)
+            }));
+        }
+        told
+    }
+
+    /// The error of a save, which counts for more than what a callback made of it.
+    fn outrank(&mut self, told: Result<(), Error>, error: Error) -> Result<(), Error> {
+        if let Err(later) = told {
+            self.state().warn(&format!("a callback failed too: {later}"));
+        }
+        Err(error)
     }
 }
 

@@ -162,7 +162,7 @@ impl Devices {
             Devices::Count(0) => return Err(FabricError::NoDevice),
             Devices::All if has_copies => {
                 return Err(FabricError::Setting(
-                    "devices=-1 was requested, but processes on the CPU are as many as you like; write a number".into(),
+                    "all devices were requested (`Devices::All`, -1 in files), but processes on the CPU are as many as you like; write a number".into(),
                 ));
             }
             Devices::All => first(available)?,

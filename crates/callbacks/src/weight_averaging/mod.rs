@@ -219,7 +219,8 @@ impl Callback for WeightAveraging {
     }
 
     fn on_validation_epoch_start(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
-        if trainer.entry_point() == TrainerFn::Fit { self.swap() } else { Ok(()) }
+        // A validation that a signal cut short may begin again.
+        if trainer.entry_point() == TrainerFn::Fit && !self.swapped { self.swap() } else { Ok(()) }
     }
 
     fn on_validation_epoch_end(&mut self, _: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {

@@ -78,6 +78,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     fn evaluate_loaders(&mut self, limits: &[Option<usize>]) -> Result<Vec<EvalResults>, Error> {
         eval_module_hook!(self, ModelEval, model_eval)?;
+        let evaluated = self.evaluate_in_eval_mode(limits);
+        // Also after an error: what the module does next may be training.
+        let switched = eval_module_hook!(self, ModelTrain, model_train);
+        evaluated.and_then(|results| switched.map(|()| results))
+    }
+
+    fn evaluate_in_eval_mode(&mut self, limits: &[Option<usize>]) -> Result<Vec<EvalResults>, Error> {
         eval_hook!(self, Start, start())?;
         eval_hook!(self, EpochStart, epoch_start())?;
         // After the hooks, because they may replace the weights by averages.
@@ -87,7 +94,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         for (dataloader_idx, limit) in limits.iter().enumerate() {
             let has_step = self.evaluate_loader(dataloader_idx, *limit, limits.len() > 1)?;
             if !has_step {
-                self.engine.state.disable_validation(LightningModule::name(self.module));
+                self.end_without_step()?;
                 return Ok(Vec::new());
             }
             results.push(self.state().take_epoch_values()?);
@@ -103,8 +110,21 @@ impl<M: LightningModule> Run<'_, '_, M> {
         // A checkpoint written by the last hook resumes after the validation.
         drop(self.state().evaluation_mut().take_before());
         eval_hook!(self, End, end())?;
-        eval_module_hook!(self, ModelTrain, model_train)?;
         Ok(results)
+    }
+
+    /// The module has no step for its loaders. Training goes on, so whoever was told that validation begins is told that it
+    /// ends: averages may be in the module's place.
+    fn end_without_step(&mut self) -> Result<(), Error> {
+        self.engine.state.disable_validation(LightningModule::name(self.module));
+        if !self.engine.state.position.is_fit() {
+            return Ok(());
+        }
+        self.state().metrics.end_loaders();
+        self.state().position.end_batches();
+        eval_hook!(self, EpochEnd, epoch_end())?;
+        drop(self.state().evaluation_mut().take_before());
+        eval_hook!(self, End, end())
     }
 
     /// Evaluates one loader. `false`: the module has no such step.

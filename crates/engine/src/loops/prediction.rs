@@ -22,6 +22,15 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         let _gradients_off = self.state().gradients_off();
         self.module_hook(Hook::OnPredictModelEval, |m, t| m.on_predict_model_eval(t))?;
+        let predicted = self.predict_in_eval_mode(limits, keep);
+        // Also after an error: what the module does next may be training.
+        let switched = self.module.train(true);
+        let name = || LightningModule::name(self.module).to_owned();
+        let switched = switched.map_err(|error| self.engine.state.hook_error(Hook::Train, Owner::Module, name, error));
+        predicted.and_then(|predictions| switched.map(|()| predictions))
+    }
+
+    fn predict_in_eval_mode(&mut self, limits: Vec<Option<usize>>, keep: bool) -> Result<Vec<Vec<Value>>, Error> {
         self.hook(Hook::OnPredictStart, |c, t, m| c.on_predict_start(t, m), |m, t| m.on_predict_start(t))?;
         self.hook(
             Hook::OnPredictEpochStart,
@@ -35,9 +44,6 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.state().position.end_batches();
         self.hook(Hook::OnPredictEpochEnd, |c, t, m| c.on_predict_epoch_end(t, m), |m, t| m.on_predict_epoch_end(t))?;
         self.hook(Hook::OnPredictEnd, |c, t, m| c.on_predict_end(t, m), |m, t| m.on_predict_end(t))?;
-        let switched = self.module.train(true);
-        let name = || LightningModule::name(self.module).to_owned();
-        switched.map_err(|error| self.engine.state.hook_error(Hook::Train, Owner::Module, name, error))?;
         if !keep {
             predictions.clear();
         }

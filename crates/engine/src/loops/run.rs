@@ -61,8 +61,10 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
         hook: Hook,
         on_callback: impl FnMut(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> Result<()>,
     ) -> Result<(), Error> {
-        self.engine.on_callbacks(hook, self.module, on_callback)?;
-        self.serve_save_requests()
+        let called = self.engine.on_callbacks(hook, self.module, on_callback);
+        // What was asked for before one failed is a checkpoint of this moment, and not of the run's end.
+        let served = self.serve_save_requests();
+        called.and(served)
     }
 
     /// Calls a hook on the module.

@@ -333,6 +333,21 @@ impl TrainerState {
         self.metrics.write_early(&mut self.fabric.loggers, on_step, x, epoch)
     }
 
+    /// The same, before the checkpoint that a callback may ask for when an error ends the run: in that, too, the batch or
+    /// epoch whose last hook failed is over.
+    pub(crate) fn write_metrics_before_error(&mut self, error: &Error) -> Result<(), Error> {
+        let batches = self.fit.epoch.batches().current;
+        let is_open = match self.caller.hook() {
+            Hook::OnTrainBatchEnd => batches.processed > batches.completed,
+            hook => hook == Hook::OnTrainEpochEnd,
+        };
+        // With several processes nothing is saved then, and one alone reduces nothing.
+        if !is_open || self.is_distributed() || matches!(error, Error::Logger(_)) {
+            return Ok(());
+        }
+        self.write_metrics_ahead()
+    }
+
     /// Warns if training waits for data, once enough batches were measured.
     fn report_data_wait(&mut self, epoch_is_over: bool) {
         let device = self.device();

@@ -212,7 +212,7 @@ impl OptimizationLoop {
         &mut self,
         index: usize,
     ) -> Result<(&mut LrSchedulerConfig, &mut dyn Optimizer), Error> {
-        let there = self.schedulers.len();
+        let (there, optimizers) = (self.schedulers.len(), self.optimizers.len());
         let Some(config) = self.schedulers.get_mut(index) else {
             return Err(Error::Config(format!(
                 "there is no scheduler {index}: configure_optimizers returned {there}, counted from 0"
@@ -220,7 +220,8 @@ impl OptimizationLoop {
         };
         match self.optimizers.get_mut(config.optimizer) {
             Some(Some(optimizer)) => Ok((config, optimizer.as_mut())),
-            _ => Err(in_a_step(config.optimizer)),
+            Some(None) => Err(in_a_step(config.optimizer)),
+            None => Err(no_optimizer(config.optimizer, optimizers)),
         }
     }
 

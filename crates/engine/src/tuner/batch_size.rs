@@ -40,9 +40,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         let configured = self.hparam(&options.batch_arg_name)?;
         self.set_batch_size(options, options.init_val)?;
-        let before = self.set_aside()?;
-        let found = self.search(options, &before);
-        self.put_back(before)?;
+        let found = self.with_trials(|run, before| run.search(options, before));
         self.forget_loaders();
         let size = match found {
             Ok(size) => size,

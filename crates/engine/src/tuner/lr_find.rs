@@ -36,12 +36,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         let attribute = self.lr_attribute(options, as_tuner)?;
 
-        let before = self.set_aside()?;
-        self.engine.callbacks = vec![Box::new(RangeTest::new(options.clone(), self.engine.state.global_step()))];
-        let tried = self.trial(options.num_training);
-        let test = self.engine.callbacks.pop();
-        self.put_back(before)?;
-        tried?;
+        let test = self.with_trials(|run, _| {
+            run.engine.callbacks = vec![Box::new(RangeTest::new(options.clone(), run.engine.state.global_step()))];
+            run.trial(options.num_training)?;
+            Ok(run.engine.callbacks.pop())
+        })?;
         self.state().forget_requests_of_trial()?;
         let found = test.and_then(|test| (test as Box<dyn Any>).downcast::<RangeTest>().ok());
         let Some(mut found) = found.map(|test| test.found) else { return Ok(None) };

@@ -41,7 +41,7 @@ pub(super) struct Before {
 
 impl<M: LightningModule> Run<'_, '_, M> {
     /// Keeps what trials change, and leaves callbacks, loggers and schedulers out of them.
-    pub(super) fn set_aside(&mut self) -> Result<Before, Error> {
+    fn set_aside(&mut self) -> Result<Before, Error> {
         let copy = |state: &Dict| state.map_tensors(&mut |tensor| tensor.detach().copy());
         let mut module = Dict::new();
         self.module_hook(Hook::OnSaveCheckpoint, |m, t| m.on_save_checkpoint(t, &mut module))?;
@@ -67,28 +67,54 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(before)
     }
 
-    /// Restores the model, optimizers, random number generators and counters, as after every trial.
+    /// Restores the model, optimizers, random number generators and counters, as after every trial. What the module or an
+    /// optimizer refuses does not keep the rest from it.
     pub(super) fn rewind(&mut self, before: &Before) -> Result<(), Error> {
+        let rewound = self.catching(|run| run.rewind_model(before));
+        let state = &mut self.engine.state;
+        drop(state.requests.take_stop());
+        state.position = Position::at_start_of(state.entry_point());
+        state.metrics.clear();
+        state.restore(&before.run)?;
+        rewound
+    }
+
+    fn rewind_model(&mut self, before: &Before) -> Result<(), Error> {
         no_grad(|| params::load_state_dict(self.module.vars(), &before.weights, true))?;
         let mut module = before.module.clone();
         self.module_hook(Hook::OnLoadCheckpoint, |m, t| m.on_load_checkpoint(Some(t), &mut module))?;
         let state = &mut self.engine.state;
+        // A step that panicked did not reset it.
+        state.fit.epoch.optimization.untoggle();
         for (optimizer, saved) in state.optimizers().zip(&before.optimizers) {
             optimizer.load_state_dict(saved)?;
         }
         if !before.precision.is_empty() {
             state.fabric.precision_mut().load_state_dict(&before.precision)?;
         }
-        state.zero_grad()?;
-        drop(state.requests.take_stop());
-        state.position = Position::at_start_of(state.entry_point());
-        state.metrics.clear();
-        state.restore(&before.run)
+        state.zero_grad()
     }
 
-    /// Restores the rest too, after the last trial.
-    pub(super) fn put_back(&mut self, mut before: Before) -> Result<(), Error> {
+    /// Runs trials, and puts everything back after the last of them, however they end.
+    pub(super) fn with_trials<T>(
+        &mut self,
+        trials: impl FnOnce(&mut Self, &Before) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let before = self.set_aside()?;
+        let tried = self.catching(|run| trials(run, &before));
         let rewound = self.rewind(&before);
+        self.put_back(before);
+        tried.and_then(|tried| rewound.map(|()| tried))
+    }
+
+    /// Runs `work`; a panic is an error.
+    fn catching<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        let done = catch_unwind(AssertUnwindSafe(|| work(self)));
+        done.unwrap_or_else(|payload| Err(self.engine.panic_error(self.module.name(), payload.as_ref())))
+    }
+
+    /// Puts back what is not part of every trial's rewinding.
+    fn put_back(&mut self, mut before: Before) {
         let state = &mut self.engine.state;
         drop(state.fit.epoch.optimization.replace_schedulers(mem::take(&mut before.schedulers)));
         state.config = before.config;
@@ -98,7 +124,6 @@ impl<M: LightningModule> Run<'_, '_, M> {
         state.metrics = before.metrics;
         state.is_trial = false;
         self.engine.callbacks = before.callbacks;
-        rewound
     }
 
     /// Trains for some optimizer steps, or evaluates as many batches, depending on the entry point. A panic is an
@@ -111,22 +136,21 @@ impl<M: LightningModule> Run<'_, '_, M> {
         (state.config.min_epochs, state.config.min_steps) = (None, None);
         state.config.log_every_n_steps = 0;
         let entry = state.entry_point();
-        let tried = catch_unwind(AssertUnwindSafe(|| match entry {
+        self.catching(|run| match entry {
             TrainerFn::Fit => {
-                self.state().fit.epoch.validation.set_enabled(false);
-                self.setup_train_data()?;
-                self.keeping_loader_states(|run| run.train(None))
+                run.state().fit.epoch.validation.set_enabled(false);
+                run.setup_train_data()?;
+                run.keeping_loader_states(|run| run.train(None))
             }
             TrainerFn::Validate | TrainerFn::Test => {
-                self.setup_eval_trial(entry.stage(), steps)?;
-                self.keeping_loader_states(|run| run.evaluate()).map(drop)
+                run.setup_eval_trial(entry.stage(), steps)?;
+                run.keeping_loader_states(|run| run.evaluate()).map(drop)
             }
             TrainerFn::Predict => {
-                self.setup_eval_trial(entry.stage(), steps)?;
-                self.keeping_loader_states(|run| run.predict(false)).map(drop)
+                run.setup_eval_trial(entry.stage(), steps)?;
+                run.keeping_loader_states(|run| run.predict(false)).map(drop)
             }
-        }));
-        tried.unwrap_or_else(|payload| Err(self.engine.panic_error(self.module.name(), payload.as_ref())))
+        })
     }
 
     fn setup_eval_trial(&mut self, stage: Stage, batches: u64) -> Result<(), Error> {

@@ -26,12 +26,17 @@ enum Fault {
 #[derive(Clone, Copy)]
 struct At(&'static str, Fault);
 
+thread_local! {
+    /// Whether faults happen.
+    static ARMED: Cell<bool> = const { Cell::new(true) };
+}
+
 const NOWHERE: At = At("", Fault::Error);
 
 impl At {
     fn reach(self, hook: &str) -> Result<()> {
         match self.1 {
-            _ if self.0 != hook => Ok(()),
+            _ if self.0 != hook || !ARMED.get() => Ok(()),
             Fault::Error => Err("out of luck".into()),
             Fault::Panic => panic!("out of luck"),
         }
@@ -286,7 +291,8 @@ fn batches(n: usize) -> Vec<Tensor> {
 fn run(hook: &str, in_module: At, in_callback: At) -> String {
     let folder = tempfile::tempdir().unwrap();
     let logger = MemoryLogger::new();
-    let mut builder = quiet().enable_checkpointing(true).logger(logger.clone()).callback(Watcher(in_callback));
+    let mut builder =
+        quiet().max_epochs(3).enable_checkpointing(true).logger(logger.clone()).callback(Watcher(in_callback));
     builder = builder.callback(ModelCheckpoint::new().dirpath(folder.path()));
     let (mut trainer, mut net) = (builder.build().unwrap(), Net::new(in_module));
     let error = if hook.contains("test") {
@@ -299,6 +305,13 @@ fn run(hook: &str, in_module: At, in_callback: At) -> String {
     let error = error.unwrap_or_else(|| panic!("{hook} was not called, or its error is lost"));
     assert_eq!(net.torn_down.get(), 1, "{hook}");
     assert_eq!(logger.take().last(), Some(&Logged::Finalize(RunStatus::Failed)), "{hook}");
+    ARMED.set(false);
+    let again = trainer.fit(&mut net, (batches(2), batches(1)));
+    assert_eq!(again.unwrap(), Outcome::Finished, "after {hook}");
+    assert_eq!(net.torn_down.get(), 2, "{hook}");
+    assert_eq!(logger.take().last(), Some(&Logged::Finalize(RunStatus::Success)), "{hook}");
+    trainer.ckpt_path("best").validate(&mut net, Loaders::from(batches(1))).unwrap();
+    ARMED.set(true);
     error.to_string()
 }
 
@@ -323,6 +336,57 @@ fn every_hook_of_a_callback() {
             );
         }
     }
+}
+
+/// Its evaluations fail, and it minds the mode they leave it in.
+struct Moody {
+    net: Net,
+    is_training: bool,
+}
+
+impl LightningModule for Moody {
+    type Batch = Tensor;
+
+    fn vars(&self) -> &dyn Parameters {
+        &self.net.vars
+    }
+
+    fn train(&mut self, mode: bool) -> Result<()> {
+        self.is_training = mode;
+        Ok(())
+    }
+
+    fn training_step(&mut self, batch: Tensor, _: &mut Step) -> Result<Loss> {
+        Ok(self.net.loss(&batch).into())
+    }
+
+    fn validation_step(&mut self, _: Tensor, _: &mut Step) -> Result<()> {
+        assert!(self.is_training, "out of luck");
+        Ok(())
+    }
+
+    fn predict_step(&mut self, _: Tensor, _: &mut Step) -> Result<Value> {
+        Err("out of luck".into())
+    }
+
+    fn configure_optimizers(&mut self, trainer: &mut TrainerState) -> Result<Optimizers> {
+        self.net.configure_optimizers(trainer)
+    }
+}
+
+#[test]
+fn an_evaluation_that_fails_leaves_the_module_in_training_mode() {
+    let mut module = Moody { net: Net::new(NOWHERE), is_training: true };
+    let mut trainer = quiet().num_sanity_val_steps(0).build().unwrap();
+    trainer.fit(&mut module, (batches(1), batches(1))).unwrap_err();
+    assert!(module.is_training);
+    trainer.validate(&mut module, Loaders::from(batches(1))).unwrap_err();
+    assert!(module.is_training);
+    trainer.predict(&mut module, Loaders::from(batches(1))).unwrap_err();
+    assert!(module.is_training);
+    // It has no such step.
+    trainer.test(&mut module, Loaders::from(batches(1))).unwrap_err();
+    assert!(module.is_training);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod anomaly;
 mod arguments;
+mod attack;
 mod bad_input;
 mod callbacks;
 mod checkpoint_files;

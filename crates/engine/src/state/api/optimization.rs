@@ -101,8 +101,18 @@ impl TrainerState {
 
     /// Sets from which epochs on, 0-based, how many batches make an optimizer step. Before the first of them
     /// `accumulate_grad_batches` holds.
-    pub fn schedule_accumulation(&mut self, factors: BTreeMap<u64, u64>) {
+    ///
+    /// # Errors
+    ///
+    /// If a step is to have no batch.
+    pub fn schedule_accumulation(&mut self, factors: BTreeMap<u64, u64>) -> Result<(), Error> {
+        if let Some((epoch, _)) = factors.iter().find(|(_, factor)| **factor == 0) {
+            return Err(Error::Config(format!(
+                "schedule_accumulation makes steps of 0 batches from epoch {epoch} on; write 1 for a step with every batch"
+            )));
+        }
         self.fit.epoch.optimization.schedule_accumulation(factors);
+        Ok(())
     }
 
     /// Whether the accumulation window stays open after this batch.

@@ -1,7 +1,7 @@
 //! `accumulate_grad_batches` that changes from epoch to epoch.
 
 use expect_test::{Expect, expect};
-use fulgurite::callbacks::GradientAccumulationSchedulerOptions;
+use fulgurite::callbacks::{GradientAccumulationSchedulerOptions, LambdaCallback};
 use fulgurite::config::Configurable;
 use fulgurite::prelude::*;
 
@@ -79,6 +79,18 @@ fn what_cannot_be_is_refused() {
         expect![
             "GradientAccumulationScheduler: the trainer has accumulate_grad_batches=2 too; leave out that, or the callback"
         ],
+    );
+}
+
+#[test]
+fn a_callback_cannot_schedule_steps_of_no_batch() {
+    let zero = LambdaCallback::new().on_train_start(|trainer, _| Ok(trainer.schedule_accumulation([(3, 0)].into())?));
+    let folder = tempfile::tempdir().unwrap();
+    let mut trainer = quiet(folder.path()).max_epochs(1).callback(zero).build().unwrap();
+    let fitted = trainer.fit(&mut Scripted::new(&[1.0]), (batches(2), batches(1)));
+    refused(
+        fitted.map(drop).map_err(|error| error.to_string()),
+        expect!["schedule_accumulation makes steps of 0 batches from epoch 3 on; write 1 for a step with every batch"],
     );
 }
 

@@ -45,6 +45,21 @@ fn expect(
 }
 
 #[test]
+fn a_checkpoint_that_was_only_evaluated_stops_no_later_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let every_epoch = ModelCheckpoint::new().dirpath(folder.path());
+    let builder = quiet(folder.path()).max_epochs(6).callback(val_loss().patience(1)).callback(every_epoch);
+    let mut trainer = builder.build().unwrap();
+    let mut module = Scripted::new(&[1.0, 2.0]);
+    let outcome = trainer.fit(&mut module, (batches(4), batches(1))).unwrap();
+    assert!(matches!(outcome, Outcome::Stopped(_)), "{outcome:?}");
+    let (steps, path) = (trainer.state().global_step(), trainer.best_model_path());
+    trainer.ckpt_path(path).validate(&mut module, batches(1)).unwrap();
+    trainer.fit(&mut module, (batches(4), batches(1))).unwrap();
+    assert!(trainer.state().global_step() > steps);
+}
+
+#[test]
 fn patience() {
     let run = |patience, losses: &[f64], expected| expect(val_loss().patience(patience), losses, |t| t, expected);
     run(3, &[6.0, 5.0, 4.0, 3.0, 2.0, 1.0], (24, 0, 0, 1.0, NotStopped));

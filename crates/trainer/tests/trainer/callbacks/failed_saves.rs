@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use expect_test::{Expect, expect};
 use fulgurite::callbacks::{LambdaCallback, OnExceptionCheckpoint, SaveLast};
 use fulgurite::fabric::{CheckpointIo, Commit, CommitFailure, FabricError, TorchCheckpointIo};
+use fulgurite::loggers::{LoggerError, MemoryLogger, RunStatus};
 use fulgurite::prelude::*;
 use fulgurite::torch::serialization::faults::{Fault, FaultyFileSystem};
 use fulgurite::torch::serialization::{self, FileSystem, LocalFileSystem, SyncWrite};
@@ -501,4 +502,80 @@ fn what_an_error_or_an_impatient_user_leaves_may_fail_too() {
     assert_eq!(step_in(&path), 2);
     let error = trainer.save_checkpoint(&mut module, folder.path().join("on_exception.ckpt"), false).unwrap_err();
     assert!(error.to_string().ends_with("on_exception.ckpt: no space"), "{error}");
+}
+
+/// Cannot write the values of step 2 the first time.
+struct Stumbles(MemoryLogger, bool);
+
+impl Logger for Stumbles {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn version(&self) -> &str {
+        self.0.version()
+    }
+
+    fn save_dir(&self) -> Option<&Path> {
+        None
+    }
+
+    fn log_dir(&self) -> Option<&Path> {
+        None
+    }
+
+    fn log_metrics(&mut self, metrics: &[(&str, f64)], step: i64) -> Result<(), LoggerError> {
+        match step == 2 && !std::mem::replace(&mut self.1, true) {
+            true => Err(LoggerError::other("Stumbles", "no answer")),
+            false => self.0.log_metrics(metrics, step),
+        }
+    }
+
+    fn log_hyperparams(&mut self, params: &Dict) -> Result<(), LoggerError> {
+        self.0.log_hyperparams(params)
+    }
+
+    fn save(&mut self) -> Result<(), LoggerError> {
+        self.0.save()
+    }
+
+    fn finalize(&mut self, status: RunStatus) -> Result<(), LoggerError> {
+        self.0.finalize(status)
+    }
+}
+
+#[test]
+fn no_checkpoint_is_written_after_a_row_that_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let every = ModelCheckpoint::new().dirpath(folder.path()).every_n_train_steps(1).save_top_k(Maximum::Unlimited);
+    let mut trainer = quiet(folder.path())
+        .max_epochs(1)
+        .log_every_n_steps(1)
+        .logger(Stumbles(MemoryLogger::new(), false))
+        .callback(every.filename("{step}"))
+        .build()
+        .unwrap();
+    let error = trainer.fit(&mut Scripted::new(&[1.0]), (batches(4), batches(1))).unwrap_err();
+    assert_eq!(error.to_string(), "Stumbles: no answer");
+    let there = files(folder.path());
+    let rows = there.iter().map(|path| step_in(path)).collect::<Vec<_>>();
+    assert_eq!(rows, [1, 2]);
+    assert_eq!(trainer.best_model_path().as_ref(), there.last());
+}
+
+#[test]
+fn a_callback_that_fails_on_a_failed_save_hides_nothing() {
+    let (folder, console) = (tempfile::tempdir().unwrap(), Console::memory());
+    let mut trainer = quiet(folder.path())
+        .max_epochs(1)
+        .console(console.clone())
+        .callback(LambdaCallback::new().on_checkpoint_failed(|_, _, _, _| Err("nor can this".into())))
+        .callback(ModelCheckpoint::new().dirpath(folder.path()).filename("one"))
+        .plugin(Plugin::checkpoint_io(Late { failing: vec!["one"], ..Late::default() }))
+        .build()
+        .unwrap();
+    let error = trainer.fit(&mut Scripted::new(&[1.0]), (batches(1), batches(1))).unwrap_err().to_string();
+    assert!(error.contains("no space"), "{error}");
+    assert!(console.contents().contains("nor can this"), "{}", console.contents());
+    assert_eq!(trainer.best_model_path(), None);
 }

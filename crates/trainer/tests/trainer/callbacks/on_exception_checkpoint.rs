@@ -4,9 +4,11 @@ use std::path::Path;
 
 use fulgurite::callbacks::{LambdaCallback, OnExceptionCheckpoint, OnExceptionCheckpointOptions};
 use fulgurite::config::Configurable;
+use fulgurite::loggers::{Logged, MemoryLogger};
 use fulgurite::optim::Optimizer;
 use fulgurite::prelude::*;
 use fulgurite::torch::serialization;
+use fulgurite::{SaveRequest, TrainerBuilder};
 
 use crate::callbacks::scripted::{Scripted, batches, quiet};
 
@@ -109,6 +111,74 @@ fn a_rehearsal_saves_nothing() {
     let builder = quiet(folder.path()).fast_dev_run(1).callback(OnExceptionCheckpoint::new(folder.path()));
     builder.build().unwrap().fit(&mut module, (batches(1), batches(1))).unwrap_err();
     assert_eq!(saved_step(folder.path()), None);
+}
+
+#[test]
+fn an_error_before_training_leaves_what_an_earlier_run_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut module = Scripted::new(&[1.0]);
+    module.fails_after = Some(6);
+    trainer(folder.path()).fit(&mut module, (batches(4), batches(1))).unwrap_err();
+    let fails = || -> Result<()> { Err("the disk melted".into()) };
+    for early in [
+        LambdaCallback::new().setup(move |_, _, _| fails()),
+        LambdaCallback::new().on_fit_start(move |_, _| fails()),
+        LambdaCallback::new().on_train_start(move |_, _| fails()),
+    ] {
+        let builder = quiet(folder.path()).max_epochs(2).callback(early);
+        let mut again = builder.callback(OnExceptionCheckpoint::new(folder.path())).build().unwrap();
+        again.fit(&mut Scripted::new(&[1.0]), (batches(4), batches(1))).unwrap_err();
+        assert_eq!(saved_step(folder.path()), Some(6));
+    }
+}
+
+fn fails_at(is_there: bool) -> Result<()> {
+    if is_there { Err("the disk melted".into()) } else { Ok(()) }
+}
+
+/// Fails in a hook after the third batch.
+fn fails_after_a_batch() -> LambdaCallback {
+    LambdaCallback::new().on_train_batch_end(|trainer, _, _, _, _| fails_at(trainer.global_step() == 3))
+}
+
+#[test]
+fn what_was_logged_before_an_error_is_in_the_log_of_the_resumed_run_once() {
+    let fit = |folder: &Path, logger: &MemoryLogger, add: fn(TrainerBuilder, &Path) -> TrainerBuilder| {
+        let builder = quiet(folder).max_epochs(2).log_every_n_steps(1).logger(logger.clone());
+        let mut trainer = add(builder, folder).build().unwrap();
+        trainer.fit(&mut Scripted::new(&[1.0]), (batches(4), batches(1)))
+    };
+    let rows = |logger: &MemoryLogger| -> Vec<String> {
+        let calls = logger.take().into_iter();
+        calls.filter(|call| matches!(call, Logged::Metrics { .. })).map(|call| format!("{call:?}")).collect()
+    };
+    let saves: fn(TrainerBuilder, &Path) -> TrainerBuilder =
+        |trainer, folder| trainer.callback(OnExceptionCheckpoint::new(folder));
+    let fails: [fn(TrainerBuilder, &Path) -> TrainerBuilder; 3] = [
+        |trainer, folder| trainer.callback(fails_after_a_batch()).callback(OnExceptionCheckpoint::new(folder)),
+        |trainer, folder| {
+            let fails = LambdaCallback::new().on_train_epoch_end(|t, _| fails_at(t.current_epoch() == 0));
+            trainer.callback(fails).callback(OnExceptionCheckpoint::new(folder))
+        },
+        // A checkpoint that was asked for before the hook of another callback failed.
+        |trainer, folder| {
+            let path = folder.join("on_exception.ckpt");
+            let asks = LambdaCallback::new().on_train_batch_end(move |trainer, _, _, _, _| {
+                trainer.request_checkpoint(SaveRequest::new(&path));
+                Ok(())
+            });
+            trainer.callback(asks).callback(fails_after_a_batch()).enable_checkpointing(false)
+        },
+    ];
+    for fails in fails {
+        let (folder, straight, logger) = (tempfile::tempdir().unwrap(), MemoryLogger::new(), MemoryLogger::new());
+        seed_everything(1).unwrap();
+        fit(folder.path(), &straight, saves).unwrap();
+        seed_everything(1).unwrap();
+        fit(folder.path(), &logger, fails).unwrap_err();
+        fit(folder.path(), &logger, saves).unwrap();
+        assert_eq!(rows(&logger), rows(&straight));
+    }
 }
 
 #[test]

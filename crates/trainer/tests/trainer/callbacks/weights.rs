@@ -275,6 +275,49 @@ fn a_validation_that_fails_leaves_the_weights_in_training() {
     assert_eq!(failing(|trainer| trainer.callback(EMAWeightAveraging::new())), failing(|trainer| trainer));
 }
 
+/// A module that has no `validation_step`, and minds in which mode it trains.
+struct Unvalidated {
+    net: Net,
+    is_training: bool,
+}
+
+impl LightningModule for Unvalidated {
+    type Batch = Tensor;
+
+    fn vars(&self) -> &dyn Parameters {
+        &self.net.vars
+    }
+
+    fn train(&mut self, mode: bool) -> Result<()> {
+        self.is_training = mode;
+        Ok(())
+    }
+
+    fn training_step(&mut self, x: Tensor, step: &mut Step) -> Result<Loss> {
+        assert!(self.is_training, "trains in evaluation mode");
+        self.net.training_step(x, step)
+    }
+
+    fn configure_optimizers(&mut self, trainer: &mut TrainerState) -> Result<Optimizers> {
+        self.net.configure_optimizers(trainer)
+    }
+}
+
+#[test]
+fn a_validation_without_a_step_leaves_the_weights_and_the_mode_of_training() {
+    let fit = |validation: usize, sanity: u64| {
+        let folder = tempfile::tempdir().unwrap();
+        let builder = builder(folder.path(), |trainer| trainer.callback(EMAWeightAveraging::new().decay(0.5)));
+        let mut module = Unvalidated { net: Net::new(), is_training: true };
+        let data = (batches(3), batches(validation as i64));
+        builder.num_sanity_val_steps(sanity).build().unwrap().fit(&mut module, data).unwrap();
+        module.net.weights()
+    };
+    let without_data = fit(0, 0);
+    assert_eq!(fit(2, 0), without_data);
+    assert_eq!(fit(2, 2), without_data);
+}
+
 #[test]
 fn a_checkpoint_without_averages_begins_one() {
     let folder = tempfile::tempdir().unwrap();
@@ -327,7 +370,7 @@ fn what_cannot_be_is_refused() {
     refused(
         |trainer| trainer.max_epochs(Maximum::Unlimited).max_steps(3).callback(StochasticWeightAveraging::new(0.1)),
         expect![
-            "StochasticWeightAveraging: swa_epoch_start is 0.8, a part of max_epochs, and max_epochs=-1 has no parts; write a number of epochs"
+            "StochasticWeightAveraging: swa_epoch_start is 0.8, a part of max_epochs, and without a limit (`Maximum::Unlimited`, -1 in files) max_epochs has no parts; write a number of epochs"
         ],
     );
     refused(

@@ -4,6 +4,7 @@ use fulgurite::OptimizerClosure;
 use fulgurite::config::GradientClipAlgorithm;
 use fulgurite::optim::{LrScheduler, Optimizer, StepLR};
 use fulgurite::prelude::*;
+use fulgurite::torch::params;
 
 use super::{batches, quiet, scalars};
 
@@ -119,4 +120,19 @@ fn a_closure_that_never_runs_is_an_error() {
         error.to_string(),
         "Own::optimizer_step never ran its closure, so there was nothing to step on; call `closure.step(self, optimizer)`"
     );
+}
+
+#[test]
+fn a_factory_that_panicked_makes_the_optimizer_of_the_next_fit() {
+    let mut module = Own::new(|module, optimizer, closure| closure.step(module, optimizer));
+    let mut calls = 0;
+    let factory = move |vars: &dyn Parameters, _: &TrainerState| {
+        calls += 1;
+        assert!(calls > 1, "out of luck");
+        Ok(Adam::new(params::trainable_parameters(vars)).into())
+    };
+    let mut trainer = quiet().optimizers(factory).build().unwrap();
+    trainer.fit(&mut module, batches(&[1.0])).unwrap_err();
+    trainer.fit(&mut module, batches(&[1.0])).unwrap();
+    assert_eq!(trainer.state().optimizer(0).unwrap().name(), "Adam");
 }

@@ -6,7 +6,7 @@ use fulgurite::prelude::*;
 use fulgurite::profilers::ProfiledRun;
 use fulgurite::{Console, Loaders};
 
-use crate::profilers::line::{Trouble, batches, line, quiet};
+use crate::profilers::line::{Line, Trouble, batches, line, quiet};
 
 /// Checks that actions nest, and notes batches.
 #[derive(Clone, Default)]
@@ -114,6 +114,33 @@ fn a_panic_ends_its_actions_and_the_profiler_is_still_torn_down() {
     let mut module = line();
     module.trouble = (1, Trouble::Panic);
     trainer.fit(&mut module, batches(3)).unwrap_err();
+    assert_eq!(checker.events(), "setup Fit, summary [], teardown");
+}
+
+/// Its callbacks cannot be had.
+struct NoCallbacks(Line);
+
+impl LightningModule for NoCallbacks {
+    type Batch = Tensor;
+
+    fn vars(&self) -> &dyn Parameters {
+        self.0.vars()
+    }
+
+    fn training_step(&mut self, batch: Tensor, step: &mut Step) -> Result<Loss> {
+        self.0.training_step(batch, step)
+    }
+
+    fn configure_callbacks(&mut self) -> Result<Vec<Box<dyn Callback>>> {
+        Err("the disk melted".into())
+    }
+}
+
+#[test]
+fn callbacks_that_cannot_be_had_end_a_run_that_is_torn_down() {
+    let (root, checker) = (tempfile::tempdir().unwrap(), Checker::default());
+    let mut trainer = quiet(root.path(), &Console::memory()).profiler(checker.clone()).build().unwrap();
+    trainer.fit(&mut NoCallbacks(line()), batches(1)).unwrap_err();
     assert_eq!(checker.events(), "setup Fit, summary [], teardown");
 }
 

@@ -2,9 +2,15 @@
 
 pub(crate) mod net;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use expect_test::expect;
 use fulgurite::callbacks::{BatchSizeFinder, LearningRateFinder};
+use fulgurite::loggers::MemoryLogger;
+use fulgurite::optim::{Closure, OptimError, Optimizer, ParamGroup, ParamGroupConfig};
 use fulgurite::prelude::*;
+use fulgurite::torch::params;
 use fulgurite::tuner::{BatchSizeFinderOptions, LearningRateFinderOptions, LrFindMode, ScaleMode, Tuner};
 use net::{Net, quiet, samples};
 
@@ -283,4 +289,75 @@ fn an_error_in_a_trial_leaves_everything_as_it_was() {
     expect!["Fails::training_step failed (epoch 0, batch 5): a broken cable"].assert_eq(&error.to_string());
     assert_eq!(net.0.weights(), before);
     assert_eq!(trainer.state().global_step(), 0);
+}
+
+/// An optimizer that panics when it is to forget a trial, and says nothing else.
+struct Stubborn(Box<dyn Optimizer>, Arc<AtomicBool>);
+
+impl Optimizer for Stubborn {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn param_groups(&self) -> &[ParamGroup] {
+        self.0.param_groups()
+    }
+
+    fn param_groups_mut(&mut self) -> &mut [ParamGroup] {
+        self.0.param_groups_mut()
+    }
+
+    fn add_param_group(&mut self, group: ParamGroupConfig) -> Result<(), OptimError> {
+        self.0.add_param_group(group)
+    }
+
+    fn step(&mut self) -> Result<(), OptimError> {
+        self.0.step()
+    }
+
+    fn step_with(&mut self, closure: Closure<'_>) -> Result<Tensor, OptimError> {
+        self.0.step_with(closure)
+    }
+
+    fn zero_grad(&mut self) -> Result<(), OptimError> {
+        self.0.zero_grad()
+    }
+
+    fn state_dict(&self) -> Result<Dict, OptimError> {
+        self.0.state_dict()
+    }
+
+    fn load_state_dict(&mut self, state: &Dict) -> Result<(), OptimError> {
+        assert!(!self.1.load(Ordering::Relaxed), "never");
+        self.0.load_state_dict(state)
+    }
+}
+
+#[test]
+fn a_panic_after_a_trial_loses_no_callback_and_no_logger() {
+    for finds_lr in [true, false] {
+        let (mut net, logger) = (Net::new(), MemoryLogger::new());
+        let panics = Arc::new(AtomicBool::new(true));
+        let its_panics = panics.clone();
+        let mut trainer = quiet()
+            .optimizers(move |vars, _| {
+                let adam = AdamW::new(params::trainable_parameters(vars)).build()?;
+                Ok(Optimizers::from_result(Ok(Box::new(Stubborn(adam, its_panics.clone())))))
+            })
+            .logger(logger.clone())
+            .callback(LearningRateMonitor::new())
+            .build()
+            .unwrap();
+        let mut tuner = Tuner::new(&mut trainer);
+        let error = match finds_lr {
+            true => tuner.lr_find(&mut net, (), lr_options()).unwrap_err(),
+            false => tuner.scale_batch_size(&mut net, (), BatchSizeFinderOptions::default()).unwrap_err(),
+        };
+        assert!(error.to_string().ends_with("never"), "{error}");
+        assert_eq!((trainer.state().global_step(), net.lr, net.batch_size), (0, 0.01, 8));
+        panics.store(false, Ordering::Relaxed);
+        assert_eq!(trainer.fit(&mut net, ()).unwrap(), Outcome::Finished);
+        assert!(trainer.callback::<LearningRateMonitor>().is_some_and(|monitor| monitor.lrs().count() == 1));
+        assert!(!logger.metric("lr-AdamW").is_empty());
+    }
 }
