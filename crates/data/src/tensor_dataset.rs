@@ -1,6 +1,7 @@
 //! [`TensorDataset`]: samples that are already tensors.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use fulgurite_torch::SharedTensor;
 use fulgurite_torch::tch::Tensor;
@@ -10,7 +11,7 @@ use crate::{BoxError, DataError, Dataset, ItemRng, Stack, Stacked};
 /// One or several tensors of one length, indexed along their first dimension.
 ///
 /// An item is a tuple of slices (copies: nothing a step does reaches the dataset). A loader without a `map` in between
-/// gathers a whole batch with one operation per tensor.
+/// gathers a whole batch with one operation per tensor. Clones share the tensors.
 ///
 /// ```
 /// use fulgurite_data::{Dataset, TensorDataset};
@@ -24,9 +25,15 @@ use crate::{BoxError, DataError, Dataset, ItemRng, Stack, Stacked};
 /// ```
 #[derive(Debug)]
 pub struct TensorDataset<T> {
-    tensors: Vec<SharedTensor>,
+    tensors: Arc<[SharedTensor]>,
     len: usize,
     item: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for TensorDataset<T> {
+    fn clone(&self) -> Self {
+        TensorDataset { tensors: Arc::clone(&self.tensors), len: self.len, item: PhantomData }
+    }
 }
 
 /// The tensors of a [`TensorDataset`]: one, or a tuple of up to six.
@@ -51,7 +58,7 @@ impl<T: Tensors> TensorDataset<T> {
         let shared = |tensor| {
             SharedTensor::new(tensor).map_err(|source| DataError::Torch { doing: "sharing a tensor".into(), source })
         };
-        let tensors = tensors.into_iter().map(shared).collect::<Result<Vec<_>, _>>()?;
+        let tensors = tensors.into_iter().map(shared).collect::<Result<Arc<[_]>, _>>()?;
         Ok(TensorDataset { len: tensors.first().map_or(0, SharedTensor::len), tensors, item: PhantomData })
     }
 
@@ -150,7 +157,7 @@ mod tests {
         let stacked = dataset.get_stacked(&indices).unwrap().unwrap().downcast::<(Tensor, Tensor)>().unwrap();
         assert_eq!(stacked.0, x);
         assert_eq!(stacked.1, y);
-        assert_eq!(dataset.tensors().unwrap().0.size(), [6, 2]);
+        assert_eq!(dataset.clone().tensors().unwrap().0.size(), [6, 2]);
     }
 
     #[test]

@@ -227,7 +227,14 @@ impl Strategies {
         Strategies::check(&context.name)?;
         let world_size = context.ranks.world_size;
         if let Some(entry) = Strategies::registered(&context.name) {
-            return (entry.factory)(context);
+            let strategy = (entry.factory)(context)?;
+            return match strategy.ranks().world_size {
+                told if told == world_size => Ok(strategy),
+                told => Err(FabricError::Setting(format!(
+                    "strategy `{}` was asked for with {world_size} processes, and by its `ranks` there are {told}; set devices and num_nodes to 1, or write the strategy for several: it returns the `ranks` of its `StrategyContext`, and exchanges with its `groups`",
+                    entry.name
+                ))),
+            };
         }
         if context.name == SINGLE_DEVICE {
             context.parse_options::<NoOptions>()?;
@@ -314,7 +321,7 @@ mod tests {
             }
         }
         Strategies::register("mine", |_| Ok(Box::new(Mine))).unwrap();
-        let context = StrategyContext {
+        let context = || StrategyContext {
             name: "mine".into(),
             device: Device::Cpu,
             ranks: Ranks::SINGLE_PROCESS,
@@ -322,7 +329,10 @@ mod tests {
             options: Options::new(),
             sync_batchnorm: false,
         };
-        let mine = Strategies::make(context).unwrap();
+        let of_two = |context| StrategyContext { ranks: Ranks { world_size: 2, ..Ranks::SINGLE_PROCESS }, ..context };
+        let mine = Strategies::make(context()).unwrap();
+        let error = Strategies::make(of_two(context())).err().unwrap().to_string();
+        assert!(error.starts_with("strategy `mine` was asked for with 2 processes, and by its `ranks` there are 1; "));
         assert_eq!((mine.name(), mine.class_name().as_str()), ("mine", "MineStrategy"));
         assert_eq!(SingleDeviceStrategy::new(Device::Cpu).class_name(), "SingleDeviceStrategy");
         let error = Strategies::register("ddp", |_| Ok(Box::new(Mine))).unwrap_err().to_string();

@@ -26,7 +26,12 @@ pub(super) fn read(text: &str, name: &str) -> Result<Node, Error> {
     let parsed = parse(text).map_err(|error| {
         let line = error.location().map_or(1, |location| location.line());
         let message = error.without_snippet().to_string();
-        let message = message.split(" at line ").next().unwrap_or(&message).trim_end_matches([':', ',']).to_owned();
+        let message = message.split(" at line ").next().unwrap_or(&message).trim_end_matches([':', ',']);
+        // What follows is advice to a program that uses the parser.
+        let message = match message.split_once(", set DuplicateKeyPolicy") {
+            Some((duplicate, _)) => format!("{duplicate}; leave one of the two out"),
+            None => message.to_owned(),
+        };
         Error::Config(format!("{name}:{line}: this is not YAML: {message}"))
     })?;
     Ok(parsed.node(text, &|line| Origin::File { name: name.clone(), line }))

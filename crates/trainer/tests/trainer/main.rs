@@ -4,7 +4,6 @@
 
 mod anomaly;
 mod arguments;
-mod attack;
 mod bad_input;
 mod callbacks;
 mod checkpoint_files;

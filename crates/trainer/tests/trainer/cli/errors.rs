@@ -35,6 +35,12 @@ fn errors_for_misspelled_options_suggest_the_right_one() {
     "#]],
     );
     args(
+        "fit --confg a.yaml",
+        expect![[r#"
+        error: --confg: there is no option `confg`; did you mean `--config`?
+    "#]],
+    );
+    args(
         "fit --modell.hidden 3",
         expect![[r#"
         error: --modell.hidden: there is no option `modell`; did you mean `model`?
@@ -474,7 +480,7 @@ fn files_that_cannot_be_used() {
     file(
         "trainer:\n  max_epochs: 1\n  max_epochs: 2\n",
         expect![[r#"
-        error: @a.yaml:3: this is not YAML: duplicate mapping key: max_epochs, set DuplicateKeyPolicy in Options if acceptable
+        error: @a.yaml:3: this is not YAML: duplicate mapping key: max_epochs; leave one of the two out
     "#]],
     );
     let folder = Folder::with(&[
