@@ -176,7 +176,7 @@ fn a_python_that_is_named_is_taken_and_must_be_there() {
     let named = machine.path("bin/python3").display().to_string();
     machine.xtask_with(&["parity"], &[("FULGURITE_PARITY_PYTHON", &named)]);
     let calls = fs::read_to_string(machine.path("calls")).unwrap();
-    assert_eq!(calls, format!("{TEST} --package fulgurite-parity\n{named}\n"));
+    assert_eq!(calls, format!("{TEST} --package fulgurite-parity --no-run\n{named}\n"));
 
     let said = "error: FULGURITE_PARITY_PYTHON names /nowhere, which does not exist: point it to a Python that has what tests/parity/requirements.txt lists, or unset it\n";
     assert_eq!(machine.xtask_with(&["parity"], &[("FULGURITE_PARITY_PYTHON", "/nowhere")]), (false, said.to_owned()));
@@ -206,18 +206,28 @@ fn commands_are_cargos_with_what_was_said_after_them() {
 fn all_tests_are_built_and_run_once() {
     let machine = set_up();
     machine.install("cargo", "case \"$*\" in --version) echo 'cargo 1.95.0';; *) echo \"$@\" >> calls;; esac");
-    assert!(machine.xtask(&["test"]).0);
-    let calls = fs::read_to_string(machine.path("calls")).unwrap();
-    let all = format!("{TEST} --workspace --exclude fulgurite-parity --exclude fulgurite-bench");
-    let mut calls: Vec<_> = calls.lines().filter_map(|line| line.strip_prefix(&all)).collect();
-    calls.sort_unstable();
+    let python = machine.path("bin/python3").display().to_string();
+    let called = |command: &str, packages: &str| {
+        assert!(machine.xtask_with(&[command], &[("FULGURITE_PARITY_PYTHON", &python)]).0);
+        let calls = fs::read_to_string(machine.path("calls")).unwrap();
+        let calls = calls.lines().filter_map(|line| line.strip_prefix(&format!("{TEST} {packages}")));
+        let mut calls: Vec<_> = calls.map(str::to_owned).collect();
+        calls.sort_unstable();
+        calls
+    };
     let expected = [
         " --no-fail-fast --doc",
         " --no-fail-fast --lib --bins --tests -- --skip nodes:: --skip ranks::",
         " --no-fail-fast --lib --bins --tests -- nodes:: ranks::",
         " --no-run",
     ];
-    assert_eq!(calls, expected);
+    assert_eq!(called("test", "--workspace --exclude fulgurite-parity --exclude fulgurite-bench"), expected);
+    let expected = [
+        " --no-fail-fast --lib --bins --tests -- --skip metrics:: --skip random_configurations:: --skip training::",
+        " --no-fail-fast --lib --bins --tests -- metrics:: random_configurations:: training::",
+        " --no-run",
+    ];
+    assert_eq!(called("parity", "--package fulgurite-parity"), expected);
 }
 
 #[test]
@@ -257,7 +267,7 @@ fn parity_makes_its_python_once_and_again_when_the_requirements_change() {
 
     machine.xtask(&["parity"]);
     let calls = fs::read_to_string(machine.path("calls")).unwrap();
-    assert_eq!(calls, format!("{TEST} --package fulgurite-parity\n{interpreter}\n"));
+    assert_eq!(calls, format!("{TEST} --package fulgurite-parity --no-run\n{interpreter}\n"));
     let installs = machine.path("installs");
     assert_eq!(fs::read_to_string(&installs).unwrap(), format!("--python {interpreter}\n"));
 

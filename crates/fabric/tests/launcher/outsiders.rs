@@ -58,7 +58,7 @@ pub(crate) fn the_token_is_in_the_environment_alone() {
     let given = [(RUN_TOKEN, "a text that cannot be guessed")];
     run("2 1 token", &given)
         .with_code(0)
-        .said(&["0: a token of 26, in no argument", "[rank 1] 1: a token of 26, in no argument"]);
+        .said(&["0: a token of 29, in no argument", "[rank 1] 1: a token of 29, in no argument"]);
     run("2 1 token", &[(RUN_TOKEN, "short")]).with_code(1).complained("FULGURITE_RUN_TOKEN has 5 characters");
 }
 
