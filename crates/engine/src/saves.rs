@@ -18,8 +18,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         let requests = self.state().saves.take_requests();
         if let Err(error) = self.state().write_metrics_ahead() {
-            let told = requests.iter().map(SaveRequest::commit);
-            let told = told.fold(Ok(()), |told, commit| told.and(self.tell_of_failure(&commit, &error)));
+            let mut told = Ok(());
+            for request in &requests {
+                told = told.and(self.tell_of_failure(&request.commit(), &error));
+            }
             return self.outrank(told, error);
         }
         let mut outcome = Ok(());

@@ -198,7 +198,10 @@ impl ResultStore {
     /// Clears all values and resets the metric objects; the names stay. All are reset, and the first error is returned.
     pub(crate) fn reset(&mut self) -> Result<(), Error> {
         self.entries.retain(|entry| !matches!(entry.accumulated, Accumulated::Restored { .. }));
-        let outcome = self.entries.iter_mut().fold(Ok(()), |outcome, entry| outcome.and(entry.reset()));
+        let mut outcome = Ok(());
+        for entry in &mut self.entries {
+            outcome = outcome.and(entry.reset());
+        }
         self.dataloader_idx = None;
         self.batch_size = None;
         self.start_batch();
