@@ -48,10 +48,9 @@ const INTERRUPTED: &str = "interrupted.ckpt";
 /// - a save that fails is as if it had not been requested: nothing is removed, and the ranking is what it was.
 ///   [`on_save_error`](ModelCheckpoint::on_save_error) determines whether the run continues;
 /// - in the ranking of a resumed run, files that no longer exist are dropped, and so are files that are not in the
-/// folder,   are not checkpoints or belong to another run: these are neither overwritten nor removed;
+///   folder, are not checkpoints or belong to another run: these are neither overwritten nor removed;
 /// - what a run wrote after the checkpoint it is resumed from counts as its own: it keeps its place in the ranking, and
-///   what
-///   is written from then on replaces it.
+///   what is written from then on replaces it.
 ///
 /// The folder may be a URL, such as `memory://runs/7` or `s3://bucket/runs/7`, where the run's
 /// [`CheckpointIo`](fulgurite_fabric::CheckpointIo) knows what to do with it.
