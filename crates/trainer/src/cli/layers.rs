@@ -174,7 +174,7 @@ impl Config<'_> {
         let names: Vec<&str> = siblings.fields().map(|(name, _)| name).collect();
         let last = path.last().copied().unwrap_or_default();
         if path.len() == 1 && nearest(last, names.iter().copied()).is_none() {
-            if let (Origin::Arg(_), Some(flag)) = (origin, nearest(last, ["config", "print_config"].into_iter())) {
+            if let (Origin::Arg(_), Some(flag)) = (origin, nearest(last, ["config", "print_config"])) {
                 return Error::Config(format!("{origin}: there is no option `{last}`; did you mean `--{flag}`?"));
             }
             // `--max_epochs` is meant to be `--trainer.max_epochs`.
