@@ -308,7 +308,7 @@ fn what_is_validated_is_what_is_saved() {
             ema,
             ..Plan::default()
         };
-        let reports = reports(&Plan { save_every: Some(48 / 4 / ranks as u64), ..plan }, ranks as usize);
+        let reports = reports(&Plan { save_every: Some(48 / 4 / ranks as u64), ..plan }, ranks);
         for report in &reports {
             let again = report.validated_again.unwrap();
             assert!(
@@ -369,13 +369,13 @@ fn metrics_of_an_epoch_are_those_of_all_ranks_after_a_resume() {
         let (whole, cut) = (folder(), folder());
         let plan = Plan { devices: ranks, items: 48, epochs: 1, ..Plan::default() };
         let last = Some(48 / 4 / ranks as u64);
-        let undisturbed = reports(&Plan { folder: whole.path().into(), ..plan.clone() }, ranks as usize);
-        reports(&Plan { folder: cut.path().into(), cut_at: last, ..plan.clone() }, ranks as usize);
+        let undisturbed = reports(&Plan { folder: whole.path().into(), ..plan.clone() }, ranks);
+        reports(&Plan { folder: cut.path().into(), cut_at: last, ..plan.clone() }, ranks);
         let ckpt_path = Some(cut.path().join("cut.ckpt").display().to_string());
         for now in [ranks, 1, 2] {
             let resumed =
                 Plan { folder: cut.path().into(), ckpt_path: ckpt_path.clone(), devices: now, ..plan.clone() };
-            for report in reports(&resumed, now as usize) {
+            for report in reports(&resumed, now) {
                 for name in ["train_acc", "train_loss_epoch", "narrow"] {
                     let (resumed, undisturbed) = (report.logged[name], undisturbed[0].logged[name]);
                     let same = if now == ranks { resumed == undisturbed } else { (resumed - undisturbed).abs() < 1e-6 };
