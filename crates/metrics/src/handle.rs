@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fulgurite_torch::Dict;
-use fulgurite_torch::tch::{Tensor, no_grad};
+use fulgurite_torch::grad::NoGradGuard;
+use fulgurite_torch::tch::Tensor;
 
 use crate::state::{Field, State};
 use crate::{Metric, MetricError};
@@ -155,7 +156,7 @@ impl<D: Definition> Handle<D> {
     ///
     /// Fails as [`Handle::update`] does.
     pub fn update_with(&self, input: D::Input<'_>) -> Result<(), MetricError> {
-        let batch = no_grad(|| self.definition.batch(input))?;
+        let batch = without_gradients(|| self.definition.batch(input))?;
         self.accumulate(batch, None)
     }
 
@@ -165,7 +166,7 @@ impl<D: Definition> Handle<D> {
     ///
     /// Fails as [`Handle::forward`] does.
     pub fn forward_with(&self, input: D::Input<'_>) -> Result<Tensor, MetricError> {
-        let batch = no_grad(|| self.definition.batch(input))?;
+        let batch = without_gradients(|| self.definition.batch(input))?;
         let value = self.value(&batch);
         self.accumulate(batch, value.as_ref().ok().map(Tensor::shallow_clone))?;
         value
@@ -209,11 +210,18 @@ impl<D: Definition> Handle<D> {
     }
 
     fn value(&self, state: &[Tensor]) -> Result<Tensor, MetricError> {
-        let value = no_grad(|| self.definition.compute(state))?;
+        let value = without_gradients(|| self.definition.compute(state))?;
         Ok(if value.numel() == 1 { value.f_reshape([0i64; 0])? } else { value })
     }
 
     fn accumulate(&self, batch: Vec<Tensor>, batch_value: Option<Tensor>) -> Result<(), MetricError> {
+        let (fields, tensors) = (self.definition.fields().len(), batch.len());
+        if tensors != fields {
+            let message = format!(
+                "`batch` returned {tensors} tensors for {fields} fields; return one for each of `fields`, in their order"
+            );
+            return Err(MetricError::Argument { metric: self.definition.name(), message });
+        }
         self.merge(State::of_batch(self.definition.fields(), batch))?;
         self.lock().batch_value = batch_value;
         Ok(())
@@ -222,7 +230,7 @@ impl<D: Definition> Handle<D> {
     fn merge(&self, other: State) -> Result<(), MetricError> {
         let mut shared = self.lock();
         match &mut shared.state {
-            Some(state) => no_grad(|| state.merge(self.definition.fields(), other))?,
+            Some(state) => without_gradients(|| state.merge(self.definition.fields(), other))?,
             None => shared.state = Some(other),
         }
         Ok(())
@@ -278,4 +286,10 @@ impl<D: Definition> Metric for Handle<D> {
     fn fields(&self) -> &'static [Field] {
         self.definition.fields()
     }
+}
+
+/// As `tch::no_grad`, which leaves gradients off after a panic.
+fn without_gradients<T>(work: impl FnOnce() -> T) -> T {
+    let _no_grad = NoGradGuard::new();
+    work()
 }

@@ -203,6 +203,44 @@ fn each_reduction_merges_in_its_way() {
     assert_eq!(one.state_dict().unwrap().int("updates").unwrap(), 3);
 }
 
+/// Panics over an empty batch, and has one tensor for two fields.
+#[derive(Clone)]
+struct Faulty;
+
+impl Definition for Faulty {
+    type Input<'a> = &'a [f32];
+
+    fn name(&self) -> &'static str {
+        "Faulty"
+    }
+
+    fn fields(&self) -> &'static [Field] {
+        const { &[Field::new("sum", Reduction::Sum), Field::new("count", Reduction::Sum)] }
+    }
+
+    fn batch(&self, values: &[f32]) -> Result<Vec<Tensor>, MetricError> {
+        Ok(vec![Tensor::from(values[0])])
+    }
+
+    fn compute(&self, state: &[Tensor]) -> Result<Tensor, MetricError> {
+        Ok(state[0].shallow_clone())
+    }
+}
+
+#[test]
+fn faults_of_a_definition_are_told_and_leave_gradients_on() {
+    let metric = Handle::from(Faulty);
+    let error = metric.update_with(&[1.0]).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "`Faulty`: `batch` returned 1 tensors for 2 fields; return one for each of `fields`, in their order"
+    );
+    let panics = || _ = metric.update_with(&[]);
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+    let weight = Tensor::from(1.0).set_requires_grad(true);
+    assert!((weight * 2.0).requires_grad());
+}
+
 #[test]
 fn a_collection_updates_resets_and_restores_every_metric() {
     let metrics = MetricCollection::new()
