@@ -36,7 +36,7 @@ pub enum Error {
         module: String,
     },
     /// A hook of a module or callback failed.
-    #[error("{owner}::{hook} failed{}: {source}", at(.epoch, .batch_idx))]
+    #[error("{owner}::{hook} failed{}: {}", at(.epoch, .batch_idx), without_frames(&.source.to_string()))]
     Hook {
         /// The module's type, or the callback's state key.
         owner: String,
@@ -50,7 +50,7 @@ pub enum Error {
         source: BoxError,
     },
     /// A hook of a module or callback panicked.
-    #[error("{owner}::{hook} panicked{}: {message}", at(.epoch, .batch_idx))]
+    #[error("{owner}::{hook} panicked{}: {}", at(.epoch, .batch_idx), without_frames(.message))]
     Panic {
         /// The module's type, or the callback's state key.
         owner: String,
@@ -227,6 +227,12 @@ fn at(epoch: &Option<u64>, batch_idx: &Option<usize>) -> String {
         (None, Some(batch)) => format!(" (batch {batch})"),
         (None, None) => String::new(),
     }
+}
+
+/// A message without libtorch's stack of C++ functions, as it stands in an error of `tch` and in its `Debug` form.
+fn without_frames(message: &str) -> &str {
+    let cut = ["\n", "\\n"].iter().filter_map(|line| message.find(&format!("{line}Exception raised from "))).min();
+    cut.map_or(message, |at| &message[..at])
 }
 
 /// Advice for a value that was not logged.

@@ -47,8 +47,11 @@ impl SaveRequest {
 
     /// The file operations for the checkpoint I/O.
     pub fn commit(&self) -> Commit {
-        let alias = self.also.clone().map(|path| Alias { path, link: self.link });
-        Commit { path: self.path.clone(), alias, remove: self.remove.clone() }
+        let alias = self.also.clone().filter(|path| *path != self.path);
+        let alias = alias.map(|path| Alias { path, link: self.link });
+        // A run that went back writes files again that it was about to remove.
+        let is_old = |path: &&PathBuf| **path != self.path && self.also.as_ref() != Some(*path);
+        Commit { path: self.path.clone(), alias, remove: self.remove.iter().filter(is_old).cloned().collect() }
     }
 }
 

@@ -7,12 +7,13 @@ use std::any::Any;
 use std::cell::Cell;
 
 use expect_test::{Expect, expect};
+use fulgurite::callbacks::LambdaCallback;
 use fulgurite::config::GradientClipAlgorithm;
 use fulgurite::data::{DataLoader, Dataset, ItemRng};
 use fulgurite::loggers::{CsvLogger, Logged, MemoryLogger, RunStatus};
 use fulgurite::optim::{LrScheduler, Optimizer, StepLR};
 use fulgurite::prelude::*;
-use fulgurite::{BatchFlow, ModuleView, OptimizerClosure};
+use fulgurite::{BatchFlow, ModuleView, OptimizerClosure, SaveRequest};
 use fulgurite_test_support::quiet;
 
 /// What a hook does.
@@ -478,4 +479,31 @@ fn a_full_disk_ends_the_run_and_leaves_the_rows_written_before() {
     let columns = text.lines().next().unwrap().split(',').count();
     assert!(text.ends_with("\r\n") && text.lines().count() > 100);
     assert!(text.lines().all(|row| row.split(',').count() == columns));
+}
+
+#[test]
+fn errors_of_libtorch_are_told_without_its_stack() {
+    let x = || Tensor::ones([2, 3], (Kind::Float, Device::Cpu));
+    let returned = LambdaCallback::new().on_train_start(move |_, _| x().f_matmul(&x()).map(drop).map_err(Into::into));
+    let panicked = LambdaCallback::new().on_train_start(move |_, _| {
+        drop(x().matmul(&x()));
+        Ok(())
+    });
+    for callback in [returned, panicked] {
+        let mut trainer = quiet().callback(callback).build().unwrap();
+        let error = trainer.fit(&mut Net::new(NOWHERE), batches(1)).unwrap_err().to_string();
+        assert!(error.contains("mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)"), "{error}");
+        assert!(!error.contains("Exception raised") && !error.contains("frame #"), "{error}");
+    }
+}
+
+#[test]
+fn a_save_removes_neither_itself_nor_its_second_name() {
+    let mut request = SaveRequest::new("a.ckpt");
+    request.also = Some("last.ckpt".into());
+    request.remove = ["a.ckpt", "b.ckpt", "last.ckpt"].map(Into::into).into();
+    let commit = request.commit();
+    assert_eq!((commit.remove, commit.alias.is_some()), (vec!["b.ckpt".into()], true));
+    request.also = Some("a.ckpt".into());
+    assert!(request.commit().alias.is_none());
 }
