@@ -138,8 +138,11 @@ impl Engine {
         let mut folders: Vec<PathBuf> = Vec::new();
         if let Some(logger) = self.state.fabric.loggers.first() {
             let root = logger.save_dir().map(|dir| dir.join(logger.name()));
-            let runs = logger.runs().into_iter().filter_map(|run| Some(root.as_ref()?.join(run).join("checkpoints")));
-            folders.extend(runs);
+            let runs = logger.runs().into_iter().filter_map(|run| Some(root.as_ref()?.join(run)));
+            let mut runs: Vec<PathBuf> = runs.collect();
+            // A logger without numbered versions writes all runs to one folder.
+            runs.extend(logger.log_dir().filter(|_| runs.is_empty()).map(Path::to_path_buf));
+            folders.extend(runs.into_iter().map(|run| run.join("checkpoints")));
         } else {
             folders.push(self.state.default_root_dir().join("checkpoints"));
         }

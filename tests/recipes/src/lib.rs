@@ -76,6 +76,8 @@ mod tests {
 
         let text = fit(folder.path(), &format!("--trainer.max_epochs 3 --ckpt_path {}", path.display()));
         assert!(text.contains("3 epochs are done") && !text.contains("1 epochs are done"), "{text}");
+        let text = fit(folder.path(), "--trainer.max_epochs 4 --resume");
+        assert!(text.contains("4 epochs are done") && !text.contains("1 epochs are done"), "{text}");
     }
 
     fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
