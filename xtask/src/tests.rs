@@ -28,7 +28,7 @@ const UNOPTIMIZED: [&str; 12] = [
 ];
 
 /// Names of tests that wait for other processes and for timeouts most of their time.
-const WAITING: [&str; 2] = ["nodes::", "ranks::"];
+const WAITING: [&str; 3] = ["launcher::", "nodes::", "ranks::"];
 
 /// Names of the longest comparisons with Python, together about half of them.
 const LONG_COMPARISONS: [&str; 3] = ["metrics::", "random_configurations::", "training::"];

@@ -217,8 +217,8 @@ fn all_tests_are_built_and_run_once() {
     };
     let expected = [
         " --no-fail-fast --doc",
-        " --no-fail-fast --lib --bins --tests -- --skip nodes:: --skip ranks::",
-        " --no-fail-fast --lib --bins --tests -- nodes:: ranks::",
+        " --no-fail-fast --lib --bins --tests -- --skip launcher:: --skip nodes:: --skip ranks::",
+        " --no-fail-fast --lib --bins --tests -- launcher:: nodes:: ranks::",
         " --no-run",
     ];
     assert_eq!(called("test", "--workspace --exclude fulgurite-parity --exclude fulgurite-bench"), expected);

@@ -235,13 +235,13 @@ impl TrainerState {
         };
         let beside = self.list_all(folders_of(&[path.to_path_buf()])).unwrap_or_default();
         let beside = beside.into_iter().filter(|file| is_checkpoint(&file.path) && file.path != path);
-        let whole = self.furthest_intact(beside);
-        Err(match (error, whole) {
-            (FabricError::Checkpoint { path, message }, Some(whole)) => Error::Checkpoint {
+        let intact = self.furthest_intact(beside);
+        Err(match (error, intact) {
+            (FabricError::Checkpoint { path, message }, Some(intact)) => Error::Checkpoint {
                 path,
                 problem: format!(
                     "{message}; the intact checkpoint with the most progress beside it is {}",
-                    whole.display()
+                    intact.display()
                 ),
             },
             (error, _) => error.into(),

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use fulgurite_torch::Value;
+use fulgurite_torch::tch::with_grad;
 
 use crate::ckpt_path::Configuration;
 use crate::data_module::{IntoData, Source};
@@ -182,10 +183,13 @@ impl Engine {
         self.state.start_profiler()?;
 
         let mut run = Run::new(self, module, data);
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            run.begin(ckpt_path)?;
-            body(&mut run)
-        }));
+        // `tch::no_grad` leaves gradients off if its closure panics.
+        let outcome = with_grad(|| {
+            catch_unwind(AssertUnwindSafe(|| {
+                run.begin(ckpt_path)?;
+                body(&mut run)
+            }))
+        });
         let outcome = outcome.unwrap_or_else(|payload| Err(run.panic_error(payload.as_ref())));
         let outcome = run.end(outcome);
         if outcome.as_ref().is_err_and(|error| error.signal().is_some()) {

@@ -18,11 +18,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         let requests = self.state().saves.take_requests();
         if let Err(error) = self.state().write_metrics_ahead() {
-            let mut told = Ok(());
+            let mut notified = Ok(());
             for request in &requests {
-                told = told.and(self.tell_of_failure(&request.commit(), &error));
+                notified = notified.and(self.notify_of_failure(&request.commit(), &error));
             }
-            return self.outrank(told, error);
+            return self.prefer_save_error(notified, error);
         }
         let mut outcome = Ok(());
         for request in requests {
@@ -76,28 +76,29 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     /// Callbacks learn of it first: what they know of their files must be true before anything else is saved.
     fn save_failed(&mut self, commit: &Commit, error: Error, on_error: OnSaveError) -> Result<(), Error> {
-        let told = self.tell_of_failure(commit, &error);
+        let notified = self.notify_of_failure(commit, &error);
         if on_error == OnSaveError::Raise {
-            return self.outrank(told, error);
+            return self.prefer_save_error(notified, error);
         }
         self.state().warn(&format!("a save failed, and the run continues; earlier checkpoints stay: {error}"));
-        told
+        notified
     }
 
-    /// All callbacks learn of it, also after one that fails.
-    fn tell_of_failure(&mut self, commit: &Commit, error: &Error) -> Result<(), Error> {
-        let mut told = Ok(());
+    /// Calls `on_checkpoint_failed` on every callback, and returns the first error.
+    fn notify_of_failure(&mut self, commit: &Commit, error: &Error) -> Result<(), Error> {
+        let mut notified = Ok(());
         for index in 0..self.engine.callbacks.len() {
-            told = told.and(self.engine.on_callback(index, Hook::OnCheckpointFailed, self.module, |c, t, m| {
-                c.on_checkpoint_failed(t, m, commit, error)
-            }));
+            notified =
+                notified.and(self.engine.on_callback(index, Hook::OnCheckpointFailed, self.module, |c, t, m| {
+                    c.on_checkpoint_failed(t, m, commit, error)
+                }));
         }
-        told
+        notified
     }
 
-    /// The error of a save, which counts for more than what a callback made of it.
-    fn outrank(&mut self, told: Result<(), Error>, error: Error) -> Result<(), Error> {
-        if let Err(later) = told {
+    /// Returns the error of the save, and warns about one of a callback.
+    fn prefer_save_error(&mut self, notified: Result<(), Error>, error: Error) -> Result<(), Error> {
+        if let Err(later) = notified {
             self.state().warn(&format!("a callback failed too: {later}"));
         }
         Err(error)

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     if std::env::var_os("TORCHELASTIC_RUN_ID").is_some() {
         return rank(&args);
     }
-    fulgurite_test_support::run_named(TESTS)
+    fulgurite_test_support::run_named("torchrun", TESTS)
 }
 
 fn rank(args: &[String]) -> ExitCode {

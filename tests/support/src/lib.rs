@@ -50,9 +50,9 @@ pub fn this_program(test: &str) -> Command {
     command
 }
 
-/// The `main` of a test program that handles its own processes or signals: runs the tests whose names contain an argument,
-/// or all, but those that contain what follows `--skip`.
-pub fn run_named(tests: &[(&str, fn())]) -> ExitCode {
+/// The `main` of the test program `program`, which handles its own processes or signals: runs the tests whose names, such as
+/// `launcher::ranks_meet`, contain an argument, or all, but those that contain what follows `--skip`.
+pub fn run_named(program: &str, tests: &[(&str, fn())]) -> ExitCode {
     let (mut chosen, mut skipped) = (Vec::new(), Vec::new());
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -63,6 +63,7 @@ pub fn run_named(tests: &[(&str, fn())]) -> ExitCode {
         }
     }
     for (name, test) in tests {
+        let name = format!("{program}::{name}");
         let contains = |part: &String| name.contains(part.as_str());
         if (chosen.is_empty() || chosen.iter().any(contains)) && !skipped.iter().any(contains) {
             println!("test {name}");

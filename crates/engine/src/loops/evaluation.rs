@@ -79,7 +79,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     fn evaluate_loaders(&mut self, limits: &[Option<usize>]) -> Result<Vec<EvalResults>, Error> {
         eval_module_hook!(self, ModelEval, model_eval)?;
         let evaluated = self.evaluate_in_eval_mode(limits);
-        // Also after an error: what the module does next may be training.
+        // Also after an error, because the next run may train the module.
         let switched = eval_module_hook!(self, ModelTrain, model_train);
         evaluated.and_then(|results| switched.map(|()| results))
     }
@@ -113,8 +113,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(results)
     }
 
-    /// The module has no step for its loaders. Training goes on, so whoever was told that validation begins is told that it
-    /// ends: averages may be in the module's place.
+    /// Ends an evaluation by a module that has no step for it. Within fit the end hooks are called, because training continues
+    /// and callbacks may have replaced the weights in the start hooks.
     fn end_without_step(&mut self) -> Result<(), Error> {
         self.engine.state.disable_validation(LightningModule::name(self.module));
         if !self.engine.state.position.is_fit() {

@@ -23,7 +23,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let _gradients_off = self.state().gradients_off();
         self.module_hook(Hook::OnPredictModelEval, |m, t| m.on_predict_model_eval(t))?;
         let predicted = self.predict_in_eval_mode(limits, keep);
-        // Also after an error: what the module does next may be training.
+        // Also after an error, because the next run may train the module.
         let switched = self.module.train(true);
         let name = || LightningModule::name(self.module).to_owned();
         let switched = switched.map_err(|error| self.engine.state.hook_error(Hook::Train, Owner::Module, name, error));

@@ -62,7 +62,7 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
         on_callback: impl FnMut(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> Result<()>,
     ) -> Result<(), Error> {
         let called = self.engine.on_callbacks(hook, self.module, on_callback);
-        // What was asked for before one failed is a checkpoint of this moment, and not of the run's end.
+        // Also after an error: a checkpoint requested before it is one of this moment, not of the end of the run.
         let served = self.serve_save_requests();
         called.and(served)
     }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fulgurite_fabric::loggers::Logger;
 use fulgurite_optim::LrSchedulerConfig;
-use fulgurite_torch::tch::no_grad;
+use fulgurite_torch::tch::{no_grad, with_grad};
 use fulgurite_torch::{Dict, Value, params};
 
 use crate::callback::Callback;
@@ -107,9 +107,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
         tried.and_then(|tried| rewound.map(|()| tried))
     }
 
-    /// Runs `work`; a panic is an error.
+    /// Runs `work` with gradients recorded, also after a trial that panicked within `tch::no_grad`; a panic is an error.
     fn catching<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
-        let done = catch_unwind(AssertUnwindSafe(|| work(self)));
+        let done = with_grad(|| catch_unwind(AssertUnwindSafe(|| work(self))));
         done.unwrap_or_else(|payload| Err(self.engine.panic_error(self.module.name(), payload.as_ref())))
     }
 

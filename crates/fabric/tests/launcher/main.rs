@@ -70,5 +70,5 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|word| word == program::WORD) {
         return program::run(&args[1..]);
     }
-    fulgurite_test_support::run_named(TESTS)
+    fulgurite_test_support::run_named("launcher", TESTS)
 }

@@ -37,5 +37,5 @@ fn main() -> ExitCode {
     if std::env::var_os(process::PLAN).is_some() {
         return child::train();
     }
-    fulgurite_test_support::run_named(TESTS)
+    fulgurite_test_support::run_named("signals", TESTS)
 }

@@ -39,7 +39,8 @@ impl At {
         match self.1 {
             _ if self.0 != hook || !ARMED.get() => Ok(()),
             Fault::Error => Err("out of luck".into()),
-            Fault::Panic => panic!("out of luck"),
+            // After which gradients are off.
+            Fault::Panic => tch::no_grad(|| panic!("out of luck")),
         }
     }
 }
