@@ -9,6 +9,11 @@ use crate::cargo::Cargo;
 /// All but what needs Python or a quiet machine.
 const PACKAGES: [&str; 5] = ["--workspace", "--exclude", "fulgurite-parity", "--exclude", "fulgurite-bench"];
 
+/// The comparisons with Python. Chosen of the whole workspace and not of their package, which would get dependencies with
+/// other features than the tests have.
+const COMPARISONS: [&str; 7] =
+    ["--workspace", "--exclude", "fulgurite-bench", "--test", "parity", "--test", "torchrun"];
+
 /// What tests are built of without optimization: it would take minutes for loops that are generic over hundreds of modules.
 /// What these depend on stays as it is built for everything else, and `fulgurite-torch` too, whose tests go through many
 /// thousands of damaged files.
@@ -33,9 +38,6 @@ const WAITING: [&str; 3] = ["launcher::", "nodes::", "ranks::"];
 /// Names of the longest comparisons with Python, together about half of them.
 const LONG_COMPARISONS: [&str; 3] = ["metrics::", "random_configurations::", "training::"];
 
-/// What every `cargo test` of several gets, so that all failures are seen.
-const TARGETS: [&str; 5] = ["--no-fail-fast", "--lib", "--bins", "--tests", "--"];
-
 /// Runs the tests that the arguments choose, or all.
 pub(crate) fn run(cargo: impl Fn() -> Result<Cargo>, args: &[String]) -> Result<ExitCode> {
     if !args.is_empty() {
@@ -47,14 +49,15 @@ pub(crate) fn run(cargo: impl Fn() -> Result<Cargo>, args: &[String]) -> Result<
     if !all()?.args(["--no-run"]).succeeds()? {
         return Ok(ExitCode::FAILURE);
     }
-    let mut succeeded = in_two_lanes(all, &WAITING)?;
+    let targets = || Ok(all()?.args(["--lib", "--bins", "--tests"]));
+    let mut succeeded = in_two_lanes(targets, &WAITING)?;
     succeeded &= all()?.args(["--no-fail-fast", "--doc"]).succeeds()?;
     Ok(exit_code(succeeded))
 }
 
 /// Runs the comparisons with Python that the arguments choose, or all.
 pub(crate) fn parity(cargo: impl Fn() -> Result<Cargo>, args: &[String]) -> Result<ExitCode> {
-    let all = || Ok::<_, anyhow::Error>(cargo_test(cargo()?).args(["--package", "fulgurite-parity"]));
+    let all = || Ok::<_, anyhow::Error>(cargo_test(cargo()?).args(COMPARISONS));
     if !args.is_empty() {
         return all()?.args(args).run();
     }
@@ -67,9 +70,10 @@ pub(crate) fn parity(cargo: impl Fn() -> Result<Cargo>, args: &[String]) -> Resu
 /// Runs the tests `aside` at the same time as the others, and returns whether all passed. Each of the two is a process that
 /// runs one test at a time.
 fn in_two_lanes(all: impl Fn() -> Result<Cargo>, aside: &[&str]) -> Result<bool> {
-    let others = aside.iter().flat_map(|tests| ["--skip", tests]);
-    let others = all()?.args(TARGETS).args(others);
-    let aside = all()?.args(TARGETS).args(aside);
+    // All failures are to be seen.
+    let all = || Ok::<_, anyhow::Error>(all()?.args(["--no-fail-fast", "--"]));
+    let others = all()?.args(aside.iter().flat_map(|tests| ["--skip", tests]));
+    let aside = all()?.args(aside);
     let aside = std::thread::spawn(move || aside.output());
     let succeeded = others.succeeds()?;
     let (aside_succeeded, said) = aside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;

@@ -36,6 +36,9 @@ const TEST: &str = "test --release --config profile.release.package.fulgurite.op
                     --config profile.release.package.fulgurite-torture.opt-level=0 \
                     --config profile.release.package.recipes.opt-level=0";
 
+/// Which tests `parity` runs.
+const COMPARISONS: &str = "--workspace --exclude fulgurite-bench --test parity --test torchrun";
+
 struct Machine(TempDir);
 
 impl Machine {
@@ -176,7 +179,7 @@ fn a_python_that_is_named_is_taken_and_must_be_there() {
     let named = machine.path("bin/python3").display().to_string();
     machine.xtask_with(&["parity"], &[("FULGURITE_PARITY_PYTHON", &named)]);
     let calls = fs::read_to_string(machine.path("calls")).unwrap();
-    assert_eq!(calls, format!("{TEST} --package fulgurite-parity --no-run\n{named}\n"));
+    assert_eq!(calls, format!("{TEST} {COMPARISONS} --no-run\n{named}\n"));
 
     let said = "error: FULGURITE_PARITY_PYTHON names /nowhere, which does not exist: point it to a Python that has what tests/parity/requirements.txt lists, or unset it\n";
     assert_eq!(machine.xtask_with(&["parity"], &[("FULGURITE_PARITY_PYTHON", "/nowhere")]), (false, said.to_owned()));
@@ -216,18 +219,18 @@ fn all_tests_are_built_and_run_once() {
         calls
     };
     let expected = [
+        " --lib --bins --tests --no-fail-fast -- --skip launcher:: --skip nodes:: --skip ranks::",
+        " --lib --bins --tests --no-fail-fast -- launcher:: nodes:: ranks::",
         " --no-fail-fast --doc",
-        " --no-fail-fast --lib --bins --tests -- --skip launcher:: --skip nodes:: --skip ranks::",
-        " --no-fail-fast --lib --bins --tests -- launcher:: nodes:: ranks::",
         " --no-run",
     ];
     assert_eq!(called("test", "--workspace --exclude fulgurite-parity --exclude fulgurite-bench"), expected);
     let expected = [
-        " --no-fail-fast --lib --bins --tests -- --skip metrics:: --skip random_configurations:: --skip training::",
-        " --no-fail-fast --lib --bins --tests -- metrics:: random_configurations:: training::",
+        " --no-fail-fast -- --skip metrics:: --skip random_configurations:: --skip training::",
+        " --no-fail-fast -- metrics:: random_configurations:: training::",
         " --no-run",
     ];
-    assert_eq!(called("parity", "--package fulgurite-parity"), expected);
+    assert_eq!(called("parity", COMPARISONS), expected);
 }
 
 #[test]
@@ -267,7 +270,7 @@ fn parity_makes_its_python_once_and_again_when_the_requirements_change() {
 
     machine.xtask(&["parity"]);
     let calls = fs::read_to_string(machine.path("calls")).unwrap();
-    assert_eq!(calls, format!("{TEST} --package fulgurite-parity --no-run\n{interpreter}\n"));
+    assert_eq!(calls, format!("{TEST} {COMPARISONS} --no-run\n{interpreter}\n"));
     let installs = machine.path("installs");
     assert_eq!(fs::read_to_string(&installs).unwrap(), format!("--python {interpreter}\n"));
 

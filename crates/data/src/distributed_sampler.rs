@@ -36,7 +36,7 @@ impl Shard {
     ///
     /// # Errors
     ///
-    /// Fails if a rank that is not below the number of processes.
+    /// Fails if the rank is not below the number of processes.
     pub fn new(num_replicas: usize, rank: usize) -> Result<Shard, DataError> {
         if rank >= num_replicas {
             return Err(DataError::Setting(format!(

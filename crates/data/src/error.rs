@@ -118,6 +118,12 @@ pub enum DataError {
         /// libtorch's error.
         source: TorchError,
     },
+    /// The code of a user-defined loader panicked.
+    #[error("its code panicked: {message}")]
+    LoaderPanicked {
+        /// The panic's message.
+        message: String,
+    },
     /// A user-defined loader failed.
     #[error("batch {batch} of the loader failed: {source}")]
     Source {

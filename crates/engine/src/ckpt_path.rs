@@ -41,6 +41,7 @@ impl Engine {
         let Some(ckpt_path) = ckpt_path else { return self.default_checkpoint() };
         let wrong = |problem: &str| Err(Error::Config(format!("ckpt_path={ckpt_path:?} was requested, but {problem}")));
         let path = match ckpt_path.as_str() {
+            "" => return wrong("an empty path names no checkpoint; leave ckpt_path out to start from scratch"),
             "best" if self.state.config.fast_dev_run > 0 => {
                 return wrong("fast_dev_run writes no checkpoints; give a path, or leave ckpt_path out");
             }
@@ -84,7 +85,10 @@ impl Engine {
             path => PathBuf::from(path),
         };
         if !self.state.fabric.checkpoint_io().exists(&path)? {
-            let problem = "there is no such file; check the path, or leave ckpt_path out to start from scratch".into();
+            let is_word = path.components().count() == 1 && path.extension().is_none();
+            let words = if is_word { "write best, last, hpc or auto, " } else { "" };
+            let problem =
+                format!("there is no such file; {words}check the path, or leave ckpt_path out to start from scratch");
             return Err(Error::Checkpoint { path, problem });
         }
         Ok(Some(path))

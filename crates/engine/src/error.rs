@@ -1,11 +1,12 @@
 //! [`Error`]: the error type of a run.
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::path::PathBuf;
 
+use fulgurite_data::DataError;
 use fulgurite_fabric::FabricError;
 use fulgurite_fabric::loggers::LoggerError;
-use fulgurite_torch::{TorchError, printable};
+use fulgurite_torch::{TorchError, printable, without_backtrace};
 
 use crate::hook::Hook;
 use crate::signals::Signal;
@@ -36,7 +37,7 @@ pub enum Error {
         module: String,
     },
     /// A hook of a module or callback failed.
-    #[error("{owner}::{hook} failed{}: {}", at(.epoch, .batch_idx), without_frames(&.source.to_string()))]
+    #[error("{owner}::{hook} failed{}: {}", at(.epoch, .batch_idx), without_backtrace(&.source.to_string()))]
     Hook {
         /// The module's type, or the callback's state key.
         owner: String,
@@ -50,7 +51,7 @@ pub enum Error {
         source: BoxError,
     },
     /// A hook of a module or callback panicked.
-    #[error("{owner}::{hook} panicked{}: {}", at(.epoch, .batch_idx), without_frames(.message))]
+    #[error("{owner}::{hook} panicked{}: {}", at(.epoch, .batch_idx), without_backtrace(.message))]
     Panic {
         /// The module's type, or the callback's state key.
         owner: String,
@@ -94,14 +95,14 @@ pub enum Error {
         without_validation: bool,
     },
     /// A loader failed to produce a batch.
-    #[error("the {stage} data loader failed at batch {batch_idx}: {source}")]
+    #[error("the {stage} data loader failed at batch {batch_idx}: {}", of_batch(.source))]
     Data {
         /// The stage, such as `training`.
         stage: &'static str,
         /// The batch, 0-based.
         batch_idx: usize,
         /// The underlying error.
-        source: fulgurite_data::DataError,
+        source: DataError,
     },
     /// A checkpoint cannot be used.
     #[error("checkpoint {}: {problem}", .path.display())]
@@ -229,10 +230,12 @@ fn at(epoch: &Option<u64>, batch_idx: &Option<usize>) -> String {
     }
 }
 
-/// A message without libtorch's stack of C++ functions, as it stands in an error of `tch` and in its `Debug` form.
-fn without_frames(message: &str) -> &str {
-    let cut = ["\n", "\\n"].iter().filter_map(|line| message.find(&format!("{line}Exception raised from "))).min();
-    cut.map_or(message, |at| &message[..at])
+/// The error of a loader in a message that names the batch already.
+fn of_batch(error: &DataError) -> &dyn Display {
+    match error {
+        DataError::Source { source, .. } => source,
+        error => error,
+    }
 }
 
 /// Advice for a value that was not logged.

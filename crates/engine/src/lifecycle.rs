@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use fulgurite_fabric::loggers::RunStatus;
-use fulgurite_torch::grad;
 use fulgurite_torch::tch::Cuda;
+use fulgurite_torch::{grad, params};
 
 use crate::callback::{Callback, DefaultCallback};
 use crate::config::{Deterministic, Maximum};
@@ -99,6 +99,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let init_context = self.engine.state.fabric.model_init_context()?;
         self.module_hook(Hook::ConfigureModel, |m, t| m.configure_model(t))?;
         drop(init_context);
+        params::check_names(self.module.vars()).map_err(Error::Torch)?;
         let checkpoint = ckpt_path.map(|path| self.restore_weights(&path).map(|restored| (path, restored)));
         let checkpoint = checkpoint.transpose()?;
         self.engine.state.fabric.setup_module(self.module.vars())?;

@@ -111,14 +111,19 @@ impl TrainerState {
 
     /// The error for a panic in a hook.
     pub(crate) fn panic_error(&self, hook: Hook, owner: String, payload: &(dyn Any + Send)) -> Error {
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        let message = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned();
+        let message = panic_message(payload);
         Error::Panic { owner, hook, epoch: self.epoch_for_errors(), batch_idx: self.batch_idx(), message }
     }
 
     fn epoch_for_errors(&self) -> Option<u64> {
         self.position.is_fit().then(|| self.current_epoch())
     }
+}
+
+/// The text of a panic.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
 }
 
 /// Lightning's name of a hook in a profile. It calls the steps through its strategy, and they are named after it; the empty

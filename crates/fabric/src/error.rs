@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fulgurite_optim::OptimError;
 use fulgurite_torch::tch::TchError;
+use fulgurite_torch::without_backtrace;
 
 use crate::ScalerError;
 
@@ -150,7 +151,7 @@ pub enum FabricError {
     #[error(transparent)]
     Logger(#[from] crate::loggers::LoggerError),
     /// libtorch refused an operation.
-    #[error("libtorch: {0}")]
+    #[error("libtorch: {}", without_backtrace(&.0.to_string()))]
     Torch(#[from] TchError),
     /// The C++ bridge refused an operation.
     #[error(transparent)]

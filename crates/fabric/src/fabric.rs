@@ -238,7 +238,7 @@ impl Fabric {
     ///
     /// # Errors
     ///
-    /// Fails if a strategy that gathers the state from several processes cannot.
+    /// Fails if the strategy cannot gather the state from the processes.
     pub fn optimizer_state_dict(&mut self, optimizer: &dyn Optimizer) -> Result<Dict, FabricError> {
         self.strategy.optimizer_state_dict(optimizer)
     }

@@ -1,7 +1,7 @@
 //! [`MetricError`].
 
-use fulgurite_torch::ValueError;
 use fulgurite_torch::tch::{Kind, TchError, Tensor};
+use fulgurite_torch::{ValueError, without_backtrace};
 
 /// An error of building, updating, computing or restoring a metric.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +73,7 @@ pub enum MetricError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An operation of libtorch failed.
-    #[error("libtorch failed while computing a metric: {0}")]
+    #[error("libtorch failed while computing a metric: {}", without_backtrace(&.0.to_string()))]
     Torch(#[from] TchError),
 }
 

@@ -72,7 +72,7 @@ pub trait Definition: Clone + Send + 'static {
     ///
     /// # Errors
     ///
-    /// Fails if a state that has no value.
+    /// Fails if the state has no value.
     fn compute(&self, state: &[Tensor]) -> Result<Tensor, MetricError>;
 
     /// Checks the accumulated state before its value is computed, to warn. Not called for the value of a single batch,
@@ -80,7 +80,7 @@ pub trait Definition: Clone + Send + 'static {
     ///
     /// # Errors
     ///
-    /// Fails if a value that the metric rejects, such as NaN.
+    /// Fails if the metric rejects a value, such as NaN.
     fn inspect(&self, _state: &[Tensor]) -> Result<(), MetricError> {
         Ok(())
     }
@@ -89,7 +89,7 @@ pub trait Definition: Clone + Send + 'static {
     ///
     /// # Errors
     ///
-    /// Fails if a setting that is out of range.
+    /// Fails if a setting is out of range.
     fn initial(&self) -> Result<Option<Vec<Tensor>>, MetricError> {
         Ok(None)
     }

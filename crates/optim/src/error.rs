@@ -219,7 +219,7 @@ impl OptimError {
     }
 }
 
-/// Is `holds` false, `option` of `owner` is wrong.
+/// Returns an error about `option` of `owner` unless `holds`.
 pub(crate) fn ensure(
     holds: bool,
     owner: &'static str,

@@ -98,7 +98,7 @@ pub trait Rule: Serialize + DeserializeOwned + JsonSchema + Default + Clone + Se
     ///
     /// # Errors
     ///
-    /// Fails if an option that is out of range, or a parameter of the wrong shape.
+    /// Fails if an option is out of range, or a parameter has the wrong shape.
     fn validate(&self, _group: &ParamGroup) -> Result<(), OptimError> {
         Ok(())
     }
@@ -131,7 +131,7 @@ pub trait Rule: Serialize + DeserializeOwned + JsonSchema + Default + Clone + Se
     ///
     /// # Errors
     ///
-    /// Fails if an operation that libtorch refuses, such as on gradients of another kind.
+    /// Fails if libtorch refuses an operation, such as one on gradients of another kind.
     fn update(&self, group: &ParamGroup, bucket: &mut Bucket) -> Result<(), OptimError>;
 }
 
@@ -199,7 +199,7 @@ impl Bucket {
     ///
     /// # Errors
     ///
-    /// Fails if an operation that libtorch refuses.
+    /// Fails if libtorch refuses an operation.
     pub fn prepare_grads(&mut self, maximize: bool, weight_decay: f64) -> Result<(), OptimError> {
         let [out, _] = &mut self.work;
         if maximize {

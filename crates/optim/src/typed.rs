@@ -51,7 +51,7 @@ impl de::Error for Unfit {
 ///
 /// # Errors
 ///
-/// Fails if an option that is no plain data, such as an enum with data.
+/// Fails if an option is not plain data, such as an enum with data.
 pub(crate) fn check(owner: &'static str, options: &impl Serialize) -> Result<(), OptimError> {
     match options.serialize(ToValue) {
         Ok(Value::Dict(_)) => Ok(()),
@@ -79,7 +79,7 @@ pub(crate) fn to_value(data: &impl Serialize) -> Value {
 ///
 /// # Errors
 ///
-/// Fails if an entry of the wrong type, named.
+/// Fails if an entry has the wrong type; the error names it.
 pub(crate) fn update<T: Serialize + DeserializeOwned>(options: &mut T, state: &Dict) -> Result<(), String> {
     let saved = |(key, value): (Value, Value)| {
         let value = state.get_value(&key).cloned().unwrap_or(value);
@@ -94,7 +94,7 @@ pub(crate) fn update<T: Serialize + DeserializeOwned>(options: &mut T, state: &D
 ///
 /// # Errors
 ///
-/// Fails if an entry of the wrong type, named.
+/// Fails if an entry has the wrong type; the error names it.
 pub(crate) fn load<T: DeserializeOwned>(state: &Dict, key: &str, field: &mut T) -> Result<(), String> {
     if let Some(value) = state.get(key) {
         *field = T::deserialize(FromValue(value)).map_err(|error| format!("entry `{key}` {error}"))?;

@@ -13,7 +13,7 @@ pub enum TorchError {
     #[error("{0}")]
     Bridge(String),
     /// An exception of libtorch in a call through `tch`.
-    #[error(transparent)]
+    #[error("{}", without_backtrace(&.0.to_string()))]
     Tch(#[from] TchError),
     /// An error of distributed training.
     #[error(transparent)]
@@ -37,6 +37,12 @@ pub enum TorchError {
     StateDict {
         /// The problems, one sentence each.
         problems: Vec<String>,
+    },
+    /// Two tensors of a model that a state dict cannot distinguish.
+    #[error("the model has two tensors of the name `{name}`; give one of them another name")]
+    AmbiguousName {
+        /// Their name.
+        name: String,
     },
     /// The environment variable `PL_GLOBAL_SEED` is not a seed.
     #[error(
@@ -129,6 +135,20 @@ impl From<DistributedError> for TorchError {
     fn from(error: DistributedError) -> TorchError {
         TorchError::Distributed(Box::new(error))
     }
+}
+
+/// A message without libtorch's backtrace of C++ functions, which errors of [`tch`](crate::tch) contain, and which stands
+/// in their `Debug` form after an escaped line break.
+///
+/// ```
+/// use fulgurite_torch::without_backtrace;
+///
+/// let message = "shapes cannot be multiplied\nException raised from meta at LinearAlgebra.cpp:1 (most recent call first):";
+/// assert_eq!(without_backtrace(message), "shapes cannot be multiplied");
+/// ```
+pub fn without_backtrace(message: &str) -> &str {
+    let cut = ["\n", "\\n"].iter().filter_map(|line| message.find(&format!("{line}Exception raised from "))).min();
+    cut.map_or(message, |at| &message[..at])
 }
 
 unsafe extern "C" {

@@ -51,7 +51,7 @@ mod value;
 mod waiting;
 
 pub use counting_allocator::CountingAllocator;
-pub use error::TorchError;
+pub use error::{TorchError, without_backtrace};
 pub use host::{host_reads, to_host_f64, to_host_f64s};
 pub use printable::{printable, printable_in_line};
 pub use shared_tensor::{SharedTensor, is_exclusive};

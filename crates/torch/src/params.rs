@@ -76,15 +76,21 @@ pub fn tied_names(vars: &dyn Parameters) -> Vec<(String, Tensor)> {
 /// Fails if two tensors have the same name.
 pub fn state_dict(vars: &dyn Parameters) -> Result<Dict, TorchError> {
     let tensors = Tensors::of(vars);
-    let problems = tensors.ambiguous_names();
-    if !problems.is_empty() {
-        return Err(TorchError::StateDict { problems });
-    }
+    tensors.check_names()?;
     let mut state = Dict::new();
     for (name, tensor) in tensors.every_name() {
         state.push(name.clone(), tensor.f_detach()?);
     }
     Ok(state)
+}
+
+/// Checks that a state dict can have an entry for each tensor.
+///
+/// # Errors
+///
+/// Fails if two tensors have the same name.
+pub fn check_names(vars: &dyn Parameters) -> Result<(), TorchError> {
+    Tensors::of(vars).check_names()
 }
 
 /// The keys that a state dict and a model do not share, as PyTorch's `load_state_dict` returns them.
@@ -105,8 +111,8 @@ pub struct IncompatibleKeys {
 ///
 /// # Errors
 ///
-/// Fails with one error that lists all problems: entries that are not tensors or have another shape and, if `strict`,
-/// missing and unexpected keys.
+/// Fails if two tensors of the module have the same name. Fails with one error that lists all problems of the state:
+/// entries that are not tensors or have another shape and, if `strict`, missing and unexpected keys.
 pub fn load_state_dict(vars: &dyn Parameters, state: &Dict, strict: bool) -> Result<IncompatibleKeys, TorchError> {
     load_state_dict_of(vars, state, strict, |_| true, false)
 }
@@ -132,7 +138,8 @@ pub fn load_state_dict_of(
         .collect();
     let mut given: HashMap<&str, &Value> = state.iter().filter_map(|(k, v)| Some((k.as_str()?, v))).collect();
     let mut keys = IncompatibleKeys::default();
-    let mut problems = tensors.ambiguous_names();
+    tensors.check_names()?;
+    let mut problems = Vec::new();
     let mut copies = Vec::new();
     let found: HashSet<usize> =
         wanted.iter().filter(|(name, _)| given.contains_key(name.as_str())).map(|(_, t)| tensor_id(t)).collect();
@@ -255,12 +262,12 @@ impl Tensors {
     }
 
     /// Names in a state dict must be unique.
-    fn ambiguous_names(&self) -> Vec<String> {
+    fn check_names(&self) -> Result<(), TorchError> {
         let mut seen = HashSet::new();
-        let again = self.every_name().map(|(name, _)| name).filter(|name| !seen.insert(name.as_str()));
-        again
-            .map(|name| format!("the model has two tensors of the name `{name}`; give one of them another name."))
-            .collect()
+        match self.every_name().map(|(name, _)| name).find(|name| !seen.insert(name.as_str())) {
+            None => Ok(()),
+            Some(name) => Err(TorchError::AmbiguousName { name: name.clone() }),
+        }
     }
 }
 
@@ -486,8 +493,8 @@ mod tests {
     #[test]
     fn two_tensors_of_one_name_are_refused() {
         let module = NamedTensors::new().parameter("w", &Tensor::from(1.0)).buffer("w", &Tensor::from(2.0));
-        let problem = "the model has two tensors of the name `w`; give one of them another name.";
-        assert!(state_dict(&module).unwrap_err().to_string().contains(problem));
+        let problem = "the model has two tensors of the name `w`; give one of them another name";
+        assert_eq!(state_dict(&module).unwrap_err().to_string(), problem);
         let state = Dict::new().with("w", Tensor::from(3.0));
         assert!(load_state_dict(&module, &state, false).unwrap_err().to_string().contains(problem));
     }

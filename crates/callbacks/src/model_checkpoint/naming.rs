@@ -38,6 +38,14 @@ impl<'a> Template<'a> {
         Ok(Template(parts))
     }
 
+    /// The names of the values in it.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::Field { key, .. } => Some(*key),
+        })
+    }
+
     /// Whether the template may have generated `name`: its literal parts occur in order.
     pub(super) fn may_have_made(&self, name: &str) -> bool {
         let text = |part: &Part<'a>| match part {

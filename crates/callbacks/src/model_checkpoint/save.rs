@@ -20,6 +20,8 @@ pub(super) struct Candidate {
     last_name: String,
     epoch: i64,
     step: i64,
+    /// The first field of the name that has no value.
+    unlogged: Option<String>,
 }
 
 impl Candidate {
@@ -75,8 +77,10 @@ impl ModelCheckpoint {
         let render = |template: &str| Template::parse(template)?.render(equals, value);
         let filename = self.filename_template();
         let name = render(&filename).map_err(Error::Config)?;
+        let is_unlogged = |key: &&str| !matches!(*key, "epoch" | "step") && logged(key).is_none();
+        let unlogged = Template::parse(&filename).map_err(Error::Config)?.keys().find(is_unlogged).map(str::to_owned);
         let last_name = render(&self.options.checkpoint_name_last).map_err(Error::Config)?;
-        Candidate { current, name, last_name, epoch, step }.of_rank_zero(trainer)
+        Candidate { current, name, last_name, epoch, step, unlogged }.of_rank_zero(trainer)
     }
 
     pub(super) fn filename_template(&self) -> String {
@@ -130,7 +134,7 @@ impl ModelCheckpoint {
         again: Option<PathBuf>,
     ) -> Result<Plan, Error> {
         let evicted = top.make_room();
-        let path = self.free_path(trainer, &candidate.name, again.as_ref().or(evicted.last()).map(PathBuf::as_path))?;
+        let path = self.free_path(trainer, candidate, again.as_ref().or(evicted.last()).map(PathBuf::as_path))?;
         let current = top.insert(&path, current);
         if self.options.verbose {
             let Candidate { epoch, step, .. } = candidate;
@@ -150,7 +154,7 @@ impl ModelCheckpoint {
     fn save_latest(&self, trainer: &mut TrainerState, candidate: &Candidate) -> Result<Plan, Error> {
         let previous = self.kept().best_model_path.as_deref();
         let again = self.written_at_this_step(trainer, &candidate.name);
-        let path = self.free_path(trainer, &candidate.name, again.as_deref().or(previous))?;
+        let path = self.free_path(trainer, candidate, again.as_deref().or(previous))?;
         let mut request = SaveRequest::new(&path);
         let removable =
             previous.filter(|old| self.options.save_top_k == Maximum::Of(1) && self.may_remove(trainer, old, &path));
@@ -160,7 +164,7 @@ impl ModelCheckpoint {
 
     /// A checkpoint named by the template, outside the ranking.
     pub(super) fn save_anyway(&self, trainer: &mut TrainerState, candidate: &Candidate) -> Result<Plan, Error> {
-        let request = SaveRequest::new(self.free_path(trainer, &candidate.name, None)?);
+        let request = SaveRequest::new(self.free_path(trainer, candidate, None)?);
         Ok(Plan { request, place: Place::Outside, last: None })
     }
 
@@ -210,9 +214,19 @@ impl ModelCheckpoint {
         trainer.request_checkpoint(request);
     }
 
-    /// `name` in the folder, with the first version suffix that is not taken; `own` may be overwritten.
-    fn free_path(&self, trainer: &mut TrainerState, name: &str, own: Option<&Path>) -> Result<PathBuf, Error> {
-        self.free_path_beside(trainer, name, own, None)
+    /// The name of the candidate in the folder, with the first version suffix that is not taken; `own` may be overwritten.
+    fn free_path(
+        &self,
+        trainer: &mut TrainerState,
+        candidate: &Candidate,
+        own: Option<&Path>,
+    ) -> Result<PathBuf, Error> {
+        if let Some(key) = &candidate.unlogged {
+            trainer.warn(&format!(
+                "the file name of ModelCheckpoint has the field `{key}`, of which no value was logged before the save, so it is written as 0; correct `filename`, or log the value earlier"
+            ));
+        }
+        self.free_path_beside(trainer, &candidate.name, own, None)
     }
 
     fn free_path_beside(

@@ -1,9 +1,11 @@
 //! [`Batches`]: one pass over a loader, with a limit and a flag for the last batch.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use fulgurite_data::{Batch, BatchIter, DataError, Loader};
 
 use crate::error::Error;
-use crate::scope::Scope;
+use crate::scope::{Scope, panic_message};
 use crate::stage::Stage;
 use crate::state::TrainerState;
 
@@ -46,7 +48,7 @@ impl<B: Batch> Batches<B> {
         let said = loader.len();
         let exact = said.filter(|_| loader.len_is_exact());
         let limit = limit.into_iter().chain(exact).min();
-        let iter = loader.iter(epoch, skip)?;
+        let iter = catching(|| loader.iter(epoch, skip))?;
         let mut batches = Batches { iter, next_idx: skip, limit, said, looks_ahead: exact.is_none(), ahead: None };
         if limit.is_none_or(|limit| skip < limit) {
             batches.look_ahead();
@@ -60,8 +62,8 @@ impl<B: Batch> Batches<B> {
             return Ok(None);
         }
         let idx = self.next_idx;
-        let batch = if self.looks_ahead { self.ahead.take() } else { self.iter.next() };
-        let Some(batch) = batch.transpose()? else { return Ok(None) };
+        let batch = if self.looks_ahead { self.ahead.take() } else { next_of(&mut self.iter) };
+        let Some(batch) = batch.transpose()? else { return self.end_of_data() };
         self.next_idx += 1;
         if self.limit.is_none_or(|limit| self.next_idx < limit) {
             self.look_ahead();
@@ -71,7 +73,18 @@ impl<B: Batch> Batches<B> {
 
     fn look_ahead(&mut self) {
         if self.looks_ahead {
-            self.ahead = self.iter.next();
+            self.ahead = next_of(&mut self.iter);
+        }
+    }
+
+    /// The iterator ended before its last batch.
+    fn end_of_data(&self) -> Result<Option<Numbered<B>>, DataError> {
+        match self.said.filter(|_| !self.looks_ahead) {
+            None => Ok(None),
+            Some(said) => Err(DataError::Setting(format!(
+                "its length of {said} batches is exact by its `len_is_exact`, and it yielded {}; correct its `len`, or let `len_is_exact` return false",
+                self.next_idx
+            ))),
         }
     }
 
@@ -100,6 +113,16 @@ impl<B: Batch> Batches<B> {
     pub(crate) fn next_idx(&self) -> usize {
         self.next_idx
     }
+}
+
+fn next_of<B>(iter: &mut BatchIter<B>) -> Option<Result<B, DataError>> {
+    catching(|| iter.next().transpose()).transpose()
+}
+
+/// Calls the code of a loader; a panic becomes an error, which is then not attributed to the hook that ran last.
+fn catching<T>(call: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
+    catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|payload| Err(DataError::LoaderPanicked { message: panic_message(payload.as_ref()) }))
 }
 
 impl TrainerState {
@@ -164,6 +187,51 @@ mod tests {
         assert_eq!(walk(7, 3, 3, None), (String::new(), None));
         assert_eq!(walk(7, 3, 5, None), (String::new(), None));
         assert_eq!(walk(0, 0, 0, None), (String::new(), None));
+    }
+
+    /// `len` batches by its own account, of which it yields `gives`, or panics.
+    struct Exactly {
+        len: usize,
+        gives: Option<i64>,
+    }
+
+    impl Loader for Exactly {
+        type Batch = i64;
+
+        fn len(&self) -> Option<usize> {
+            Some(self.len)
+        }
+
+        fn len_is_exact(&self) -> bool {
+            true
+        }
+
+        fn iter(&self, _: u64, _: usize) -> Result<BatchIter<i64>, DataError> {
+            Ok(Box::new((0..self.gives.expect("out of tape")).map(Ok)))
+        }
+    }
+
+    #[test]
+    fn an_exact_length_that_is_too_long_is_an_error() {
+        let mut batches = Batches::new(&Exactly { len: 2, gives: Some(1) }, 0, 0, None).unwrap();
+        assert!(batches.next().unwrap().is_some_and(|first| !first.is_last));
+        let error = batches.next().err().unwrap().to_string();
+        assert!(
+            error.starts_with("its length of 2 batches is exact by its `len_is_exact`, and it yielded 1; "),
+            "{error}"
+        );
+        let mut batches = Batches::new(&Exactly { len: 2, gives: Some(3) }, 0, 0, None).unwrap();
+        assert!(batches.next().is_ok() && batches.next().unwrap().is_some_and(|second| second.is_last));
+    }
+
+    #[test]
+    fn a_panic_of_a_loader_is_an_error() {
+        let error = Batches::new(&Exactly { len: 2, gives: None }, 0, 0, None).err().unwrap();
+        assert_eq!(error.to_string(), "its code panicked: out of tape");
+        let torn = FnLoader::new(|_| (0..2i64).map(|i| if i == 1 { panic!("torn") } else { Ok::<_, BoxError>(i) }));
+        let mut batches = Batches::new(&torn, 0, 0, None).unwrap();
+        assert!(batches.next().unwrap().is_some());
+        assert_eq!(batches.next().err().unwrap().to_string(), "its code panicked: torn");
     }
 
     #[test]

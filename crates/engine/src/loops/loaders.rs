@@ -116,6 +116,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.train_loader = Some(loader);
         let epoch = state.current_epoch();
         state.training_data.set_epoch(epoch);
+        state.warn_of_empty(Stage::Train, len.said);
         state.expect_training_batches(len, limit)?;
         state.check_validation_interval(len.said, limit)?;
         state.check_log_interval();
@@ -188,12 +189,20 @@ impl TrainerState {
         }
         let lens = loaders.iter().map(|loader| self.most_and_fewest_batches(Length::of(loader)));
         let (lens, in_common): (Vec<_>, Vec<_>) = lens.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        lens.iter().for_each(|len| self.warn_of_empty(stage, *len));
         let apply = |len| limit.apply(stage.info().limit_name, len);
         let expected = lens.into_iter().map(apply).collect::<Result<Vec<_>, _>>()?;
         let limits = expected.iter().map(|expected| limit.of_any_length(*expected)).collect();
         self.evaluation_mut().set_num_batches(expected);
         self.count_batches_of(loaders.len());
         Ok(EvalLoaders { loaders, limits, in_common, epoch: self.current_epoch() })
+    }
+
+    fn warn_of_empty(&self, stage: Stage, len: Option<usize>) {
+        if len == Some(0) {
+            let stage = stage.info().noun;
+            self.warn(&format!("a {stage} loader reports 0 batches, so none is read; check its dataset and `drop_last`, or return None from its `len` if the number is unknown"));
+        }
     }
 
     /// The x-axis of each of `now` evaluation loaders begins at 0, or continues within a fit.

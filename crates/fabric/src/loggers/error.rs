@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fulgurite_torch::tch::TchError;
+use fulgurite_torch::without_backtrace;
 
 /// An error of a logger.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +56,7 @@ pub enum LoggerError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An operation of libtorch on a logged tensor failed.
-    #[error("a tensor logged as `{tag}` cannot be read: {source}")]
+    #[error("a tensor logged as `{tag}` cannot be read: {}", without_backtrace(&.source.to_string()))]
     Tensor {
         /// The tag it was logged under.
         tag: String,

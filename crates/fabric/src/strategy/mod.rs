@@ -52,13 +52,24 @@ impl Ranks {
     pub const SINGLE_PROCESS: Ranks = Ranks { global: 0, local: 0, node: 0, world_size: 1 };
 }
 
+/// The error of a collective that a strategy of several processes does not implement.
+fn one_process_only(strategy: &(impl Strategy + ?Sized), method: &str) -> Result<(), FabricError> {
+    match strategy.ranks().world_size {
+        1 => Ok(()),
+        world_size => Err(FabricError::Setting(format!(
+            "strategy `{}` runs {world_size} processes, and does not implement `Strategy::{method}`, whose default is for one; implement it, such as with the `groups` of its `StrategyContext`",
+            strategy.name()
+        ))),
+    }
+}
+
 /// How a run spreads over processes and devices.
 ///
 /// The loops call these at fixed points, the same on every rank, whatever the strategy. Those of a training step are
 /// called in this order, between those of [`Precision`]: [`begin_micro_batch`](Strategy::begin_micro_batch),
 /// [`forward_context`](Strategy::forward_context) around the forward pass, [`backward`](Strategy::backward),
 /// [`clip_gradients`](Strategy::clip_gradients), [`optimizer_step`](Strategy::optimizer_step). Each default does what one
-/// device does. Collectives must be called on every rank, in the same order.
+/// device does; those of collectives fail if there are several processes. Collectives must be called on every rank, in the same order.
 pub trait Strategy: Send {
     /// The registered name, such as `single_device`.
     fn name(&self) -> &str;
@@ -88,7 +99,7 @@ pub trait Strategy: Send {
     /// Fails if a process does not participate within the timeout.
     fn barrier(&self, name: &str) -> Result<(), FabricError> {
         let _ = name;
-        Ok(())
+        one_process_only(self, "barrier")
     }
 
     /// Broadcasts the value of rank `source` to all ranks.
@@ -98,6 +109,7 @@ pub trait Strategy: Send {
     /// Fails if a process does not participate within the timeout.
     fn broadcast(&self, value: Value, source: usize) -> Result<Value, FabricError> {
         let _ = source;
+        one_process_only(self, "broadcast")?;
         Ok(value)
     }
 
@@ -107,6 +119,7 @@ pub trait Strategy: Send {
     ///
     /// Fails if a process does not participate within the timeout.
     fn all_gather_values(&self, value: Value) -> Result<Vec<Value>, FabricError> {
+        one_process_only(self, "all_gather_values")?;
         Ok(vec![value])
     }
 
@@ -116,6 +129,7 @@ pub trait Strategy: Send {
     ///
     /// Fails if a process does not participate within the timeout, or if the tensors differ in shape.
     fn all_gather(&self, tensor: &Tensor) -> Result<Vec<Tensor>, FabricError> {
+        one_process_only(self, "all_gather")?;
         Ok(vec![tensor.shallow_clone()])
     }
 
@@ -127,6 +141,7 @@ pub trait Strategy: Send {
     /// Fails if a process does not participate within the timeout.
     fn reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Tensor, FabricError> {
         let _ = op;
+        one_process_only(self, "reduce")?;
         Ok(tensor.shallow_clone())
     }
 
@@ -137,6 +152,7 @@ pub trait Strategy: Send {
     /// Fails if a process does not participate within the timeout.
     fn reduce_boolean_decision(&self, decision: bool, all: bool) -> Result<bool, FabricError> {
         let _ = all;
+        one_process_only(self, "reduce_boolean_decision")?;
         Ok(decision)
     }
 

@@ -145,7 +145,7 @@ impl Strategies {
     ///
     /// # Errors
     ///
-    /// Fails if a built-in strategy has this name.
+    /// Fails if the name is empty, or that of a built-in strategy.
     pub fn register(
         name: impl Into<String>,
         factory: impl Fn(StrategyContext) -> Result<Box<dyn Strategy>, FabricError> + Send + Sync + 'static,
@@ -157,12 +157,15 @@ impl Strategies {
     ///
     /// # Errors
     ///
-    /// Fails if a built-in strategy has this name.
+    /// Fails if the name is empty, or that of a built-in strategy.
     pub fn register_with<O: Serialize + DeserializeOwned + JsonSchema + Default>(
         name: impl Into<String>,
         factory: impl Fn(StrategyContext, O) -> Result<Box<dyn Strategy>, FabricError> + Send + Sync + 'static,
     ) -> Result<(), FabricError> {
         let name = name.into();
+        if name.is_empty() {
+            return Err(FabricError::Setting("the name of a strategy is empty; choose one".into()));
+        }
         if BUILT_IN.contains(&name.as_str()) {
             return Err(FabricError::Setting(format!("the strategy `{name}` is built in; choose another name")));
         }
@@ -335,8 +338,41 @@ mod tests {
         assert!(error.starts_with("strategy `mine` was asked for with 2 processes, and by its `ranks` there are 1; "));
         assert_eq!((mine.name(), mine.class_name().as_str()), ("mine", "MineStrategy"));
         assert_eq!(SingleDeviceStrategy::new(Device::Cpu).class_name(), "SingleDeviceStrategy");
+        let error = Strategies::register("", |_| Ok(Box::new(Mine))).unwrap_err().to_string();
+        assert_eq!(error, "the name of a strategy is empty; choose one");
         let error = Strategies::register("ddp", |_| Ok(Box::new(Mine))).unwrap_err().to_string();
         assert_eq!(error, "the strategy `ddp` is built in; choose another name");
+    }
+
+    #[test]
+    fn a_strategy_of_several_processes_implements_the_collectives() {
+        struct Lonely;
+        impl Strategy for Lonely {
+            fn name(&self) -> &str {
+                "lonely"
+            }
+            fn device(&self) -> Device {
+                Device::Cpu
+            }
+            fn ranks(&self) -> Ranks {
+                Ranks { world_size: 2, ..Ranks::SINGLE_PROCESS }
+            }
+        }
+        let tensor = fulgurite_torch::tch::Tensor::from(1.0);
+        let refused = [
+            Lonely.barrier("here").map(drop),
+            Lonely.broadcast(1.into(), 0).map(drop),
+            Lonely.all_gather_values(1.into()).map(drop),
+            Lonely.all_gather(&tensor).map(drop),
+            Lonely.reduce(&tensor, super::super::ReduceOp::Sum).map(drop),
+            Lonely.reduce_boolean_decision(true, true).map(drop),
+        ];
+        let methods = ["barrier", "broadcast", "all_gather_values", "all_gather", "reduce", "reduce_boolean_decision"];
+        for (refused, method) in refused.into_iter().zip(methods) {
+            let error = refused.unwrap_err().to_string();
+            let start = format!("strategy `lonely` runs 2 processes, and does not implement `Strategy::{method}`, ");
+            assert!(error.starts_with(&start), "{error}");
+        }
     }
 
     #[test]

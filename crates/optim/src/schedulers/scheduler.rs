@@ -73,7 +73,7 @@ pub trait Schedule: Serialize + DeserializeOwned + Send + 'static {
     ///
     /// # Errors
     ///
-    /// Fails if an option that is missing or out of range.
+    /// Fails if an option is missing or out of range.
     fn validate(&self) -> Result<(), OptimError> {
         Ok(())
     }
@@ -82,7 +82,7 @@ pub trait Schedule: Serialize + DeserializeOwned + Send + 'static {
     ///
     /// # Errors
     ///
-    /// Fails if an option that does not fit the optimizer.
+    /// Fails if an option does not fit the optimizer.
     fn prepare(&self, _state: &mut Self::State, _optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
         Ok(())
     }
@@ -91,7 +91,7 @@ pub trait Schedule: Serialize + DeserializeOwned + Send + 'static {
     ///
     /// # Errors
     ///
-    /// Fails if an option that has no value for a group.
+    /// Fails if an option has no value for a group.
     fn join(&self, _state: &mut Self::State, _groups: usize) -> Result<(), OptimError> {
         Ok(())
     }
@@ -100,7 +100,7 @@ pub trait Schedule: Serialize + DeserializeOwned + Send + 'static {
     ///
     /// # Errors
     ///
-    /// Fails if an option that has not one value for each group.
+    /// Fails if an option does not have one value for each group.
     fn own_base_lrs(&self, _groups: usize) -> Result<Option<Vec<f64>>, OptimError> {
         Ok(None)
     }
@@ -242,6 +242,15 @@ impl<S: Schedule> Scheduler<S> {
             let Clock { last_epoch: epoch, step_count } = self.clock;
             let at = Moment { epoch, step_count, initial, base_lr, group, index, state: &self.state };
             let lr = formula(&self.options, &at)?;
+            if !lr.is_finite() {
+                let option = format!("learning rate of group {index} in epoch {epoch}");
+                return Err(OptimError::InvalidOption {
+                    owner: S::NAME,
+                    option,
+                    value: lr.to_string(),
+                    must: "finite",
+                });
+            }
             let momentum = self.options.momentum(&at)?;
             group.lr = lr;
             if let Some(momentum) = momentum {

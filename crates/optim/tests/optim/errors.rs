@@ -24,6 +24,18 @@ fn message<T>(result: Result<T, OptimError>) -> String {
 }
 
 #[test]
+fn a_schedule_that_is_not_a_number_is_refused_before_the_group_has_it() {
+    let mut optimizer = SGD::new(weights()).lr(1.0).build().unwrap();
+    let mut scheduler = LambdaLR::new(|epoch| if epoch == 1 { f64::NAN } else { 1.0 });
+    scheduler.attach(optimizer.as_mut()).unwrap();
+    assert_eq!(
+        message(scheduler.step(optimizer.as_mut(), None)),
+        "LambdaLR: invalid learning rate of group 0 in epoch 1: NaN; it must be finite"
+    );
+    assert_eq!(optimizer.param_groups()[0].lr, 1.0);
+}
+
+#[test]
 fn settings_of_optimizers() {
     let cases = [
         (

@@ -109,7 +109,7 @@ impl Show {
                 let parts = checkpoint.iter().map(|(key, value)| (text::value(key), tensors(value)));
                 parts.filter(|(_, tensors)| !tensors.is_empty()).collect()
             }
-            whole => vec![(String::new(), tensors(whole))],
+            value => vec![(String::new(), tensors(value))],
         };
         if self.stats || self.tensors {
             let mut summaries = Summaries::default();
@@ -121,10 +121,10 @@ impl Show {
         }
         let mut table = Table::new(&["in", ">tensors", ">elements", ">size", "dtypes"]);
         for (name, tensors) in &parts {
-            table.push(totals(if name.is_empty() { "the whole" } else { name }, tensors));
+            table.push(totals(if name.is_empty() { "total" } else { name }, tensors));
         }
         if parts.len() > 1 {
-            table.push(totals("the whole", &tensors(&source.value)));
+            table.push(totals("total", &tensors(&source.value)));
         }
         Ok(section("Tensors", table.render(width)))
     }

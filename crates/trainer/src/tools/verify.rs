@@ -36,25 +36,25 @@ impl Verify {
             }
         }
         let mut text = String::new();
-        let mut whole = 0;
+        let mut intact = 0;
         for path in &paths {
             match source::verify(path) {
                 Ok(bytes) => {
-                    whole += 1;
-                    text += &format!("whole    {:>9}  {}\n", size(bytes), path.display());
+                    intact += 1;
+                    text += &format!("intact   {:>9}  {}\n", size(bytes), path.display());
                 }
                 Err(error) => {
                     let told = error.to_string();
                     let prefix = format!("checkpoint {}: ", path.display());
                     let reason = told.strip_prefix(&prefix).unwrap_or(&told);
-                    text += &format!("NOT WHOLE          {}: {reason}\n", path.display());
+                    text += &format!("NOT INTACT         {}: {reason}\n", path.display());
                 }
             }
         }
         if paths.len() > 1 {
-            text += &format!("{whole} of {} whole\n", count(paths.len(), "checkpoint"));
+            text += &format!("{intact} of {} intact\n", count(paths.len(), "checkpoint"));
         }
-        Ok(Findings { text, good: whole == paths.len() })
+        Ok(Findings { text, good: intact == paths.len() })
     }
 }
 

@@ -2,9 +2,9 @@
 
 use expect_test::{Expect, expect};
 use fulgurite::config::TrainerConfig;
-use fulgurite::data::{BatchIter, DataError, Loader};
+use fulgurite::data::{BatchIter, DataError, FnLoader, Loader};
 use fulgurite::prelude::*;
-use fulgurite::{Console, ModuleView, TrainerBuilder};
+use fulgurite::{BoxError, Console, ModuleView, TrainerBuilder};
 
 /// A module that does what its fields say.
 struct Module {
@@ -394,6 +394,7 @@ fn a_loader_of_length_zero_trains_nothing_and_says_so() {
     let mut trainer = quiet().console(console.clone()).build().unwrap();
     assert_eq!(trainer.fit(&mut module(), (batches(0), batches(1))).unwrap(), Outcome::Finished);
     expect![[r#"
+        warning: a training loader reports 0 batches, so none is read; check its dataset and `drop_last`, or return None from its `len` if the number is unknown
         `Trainer.fit` stopped: No training batches.
     "#]]
     .assert_eq(&console.contents());
@@ -469,6 +470,19 @@ fn checkpoints_that_cannot_be_used() {
         ],
     );
 
+    check(
+        fit_from("bset".into()),
+        expect![
+            "checkpoint bset: there is no such file; write best, last, hpc or auto, check the path, or leave ckpt_path out to start from scratch"
+        ],
+    );
+    check(
+        fit_from(String::new()),
+        expect![[
+            r#"ckpt_path="" was requested, but an empty path names no checkpoint; leave ckpt_path out to start from scratch"#
+        ]],
+    );
+
     std::fs::write(at("foreign.ckpt"), "I am a poem").unwrap();
     check(
         fit_from(at("foreign.ckpt")),
@@ -484,6 +498,64 @@ fn checkpoints_that_cannot_be_used() {
         expect![
             "checkpoint ROOT/truncated.ckpt: the checkpoint is damaged: it begins like a checkpoint and has no end, at 1000 bytes; it was cut while being written or copied; use an earlier one"
         ],
+    );
+}
+
+#[test]
+fn a_field_of_a_file_name_without_a_value_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let said = |filename: &str| {
+        let console = Console::memory();
+        let checkpoint = ModelCheckpoint::new().dirpath(root.path()).filename(filename);
+        let trainer = quiet().console(console.clone()).enable_checkpointing(true).callback(checkpoint);
+        trainer.build().unwrap().fit(&mut module(), (batches(3), batches(1))).unwrap();
+        console.contents()
+    };
+    let warned = said("{epoc}-{step}");
+    assert!(warned.contains("the field `epoc`, of which no value was logged"), "{warned}");
+    assert!(root.path().join("epoc=0-step=6.ckpt").exists());
+    let silent = said("{epoch}-{train_loss:.2f}");
+    assert!(!silent.contains("the field"), "{silent}");
+}
+
+#[test]
+fn errors_of_loaders_say_their_batch_once() {
+    let fails = |second: fn() -> Result<Tensor, BoxError>| {
+        let loader =
+            FnLoader::new(move |_| (0..2).map(move |i| if i == 0 { Ok(batches(1).remove(0)) } else { second() }));
+        quiet().build().unwrap().fit(&mut module(), loader)
+    };
+    check(
+        fails(|| Err("the tape is torn".into())),
+        expect!["the training data loader failed at batch 1: the tape is torn"],
+    );
+    check(
+        fails(|| panic!("the tape is torn")),
+        expect!["the training data loader failed at batch 1: its code panicked: the tape is torn"],
+    );
+}
+
+#[test]
+fn two_tensors_of_one_name_are_noticed_before_training() {
+    struct Twins(NamedTensors, Tensor);
+    impl LightningModule for Twins {
+        type Batch = Tensor;
+        fn vars(&self) -> &dyn Parameters {
+            &self.0
+        }
+        fn training_step(&mut self, batch: Tensor, _: &mut Step) -> Result<Loss> {
+            Ok((batch.mean(Kind::Float) * &self.1).into())
+        }
+        fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
+            Ok(SGD::new(&self.0).lr(0.01).into())
+        }
+    }
+    let weight = || Tensor::from(1.0f32).set_requires_grad(true);
+    let (first, second) = (weight(), weight());
+    let mut module = Twins(NamedTensors::new().parameter("w", &first).parameter("w", &second), first);
+    check(
+        quiet().build().unwrap().fit(&mut module, batches(2)),
+        expect!["the model has two tensors of the name `w`; give one of them another name"],
     );
 }
 

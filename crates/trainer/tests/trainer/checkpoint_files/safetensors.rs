@@ -27,8 +27,8 @@ fn safetensors_go_in_and_out() {
           size
 
         Tensors
-          in         tensors  elements  size  dtypes
-          the whole        3        14  56 B  float32
+          in     tensors  elements  size  dtypes
+          total        3        14  56 B  float32
 
         Tensors in the same memory
           fc.weight  = tied.weight
@@ -57,5 +57,5 @@ fn safetensors_go_in_and_out() {
     std::fs::write(folder.path().join("cut.safetensors"), &bytes[..bytes.len() - 1]).unwrap();
     let (said, status) = fulgurite_in(folder.path(), None, &["verify", "a.safetensors", "cut.safetensors"]);
     assert_eq!(status, 1);
-    assert!(said.contains("whole ") && said.contains("NOT WHOLE          cut.safetensors: "), "{said}");
+    assert!(said.contains("intact ") && said.contains("NOT INTACT         cut.safetensors: "), "{said}");
 }

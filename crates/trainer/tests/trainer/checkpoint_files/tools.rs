@@ -28,7 +28,7 @@ pub(super) fn fulgurite_in(folder: &Path, width: Option<usize>, arguments: &[&st
 fn without_file_sizes(said: &str) -> String {
     let line = |line: &str| match line.split_whitespace().collect::<Vec<_>>()[..] {
         ["size", _, _] => "  size".to_owned(),
-        ["whole", _, _, path] => format!("whole SIZE {path}"),
+        ["intact", _, _, path] => format!("intact SIZE {path}"),
         _ => match line.split_once(", at ") {
             Some((before, after)) => format!("{before}, at{}", after.trim_start_matches(|c: char| c.is_ascii_digit())),
             None => line.to_owned(),
@@ -154,7 +154,7 @@ fn show_prints_what_a_checkpoint_holds() {
           state_dict              3        14   56 B  float32
           callbacks               1         1    4 B  float32
           optimizer_states        4        14   56 B  float32
-          the whole               8        29  116 B  float32
+          total                   8        29  116 B  float32
 
         Tensors in the same memory
           state_dict.fc.weight  = state_dict.tied.weight
@@ -288,14 +288,14 @@ fn show_knows_a_checkpoint_of_the_trainer() {
 }
 
 #[test]
-fn verify_says_which_are_whole() {
+fn verify_says_which_are_intact() {
     let folder = folder(&lightning());
     check(
         folder.path(),
         &["verify", "a.ckpt"],
         0,
         &expect![[r#"
-        whole SIZE a.ckpt
+        intact SIZE a.ckpt
     "#]],
     );
     let bytes = std::fs::read(folder.path().join("a.ckpt")).unwrap();
@@ -311,10 +311,10 @@ fn verify_says_which_are_whole() {
         &["verify", "./."],
         1,
         &expect![[r#"
-        whole SIZE ././a.ckpt
-        NOT WHOLE          ././run.1/cut.ckpt: the checkpoint is damaged: it begins like a checkpoint and has no end, at bytes; it was cut while being written or copied; use an earlier one
-        NOT WHOLE          ././run.1/flipped.pt: the checkpoint is damaged: the checksum of entry `data/0` is wrong; use an earlier one
-        1 of 3 checkpoints whole
+        intact SIZE ././a.ckpt
+        NOT INTACT         ././run.1/cut.ckpt: the checkpoint is damaged: it begins like a checkpoint and has no end, at bytes; it was cut while being written or copied; use an earlier one
+        NOT INTACT         ././run.1/flipped.pt: the checkpoint is damaged: the checksum of entry `data/0` is wrong; use an earlier one
+        1 of 3 checkpoints intact
     "#]],
     );
     std::fs::create_dir(folder.path().join("run.2")).unwrap();

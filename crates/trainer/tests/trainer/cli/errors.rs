@@ -535,6 +535,12 @@ fn arguments_that_mean_nothing() {
     "#]],
     );
     args(
+        "test --resume",
+        expect![[r#"
+        error: --resume is of fit; write --ckpt_path, with a file, `best` or `last`
+    "#]],
+    );
+    args(
         "fit --print_config=all",
         expect![[r#"
         error: --print_config takes comments, skip_default, skip_null, not `all`
