@@ -15,6 +15,11 @@ impl Cargo {
     pub(crate) fn new(root: &Path) -> Cargo {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(root);
+        // What cargo says of the running package. A dependency whose build script reads it would be built again, and all that
+        // depends on it, whenever cargo is started by hand after this, and by this after that.
+        let is_of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        names.filter(|name| is_of_package(name)).for_each(|name| drop(command.env_remove(name)));
         Cargo(command)
     }
 

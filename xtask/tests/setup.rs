@@ -204,6 +204,15 @@ fn commands_are_cargos_with_what_was_said_after_them() {
     assert_eq!(called(&["test", "-p", "xtask"]), format!("{TEST} -p xtask\n\n"));
 }
 
+#[test]
+fn cargo_does_not_see_what_cargo_said_of_this_package() {
+    let machine = set_up();
+    machine
+        .install("cargo", "echo \"$CARGO_PKG_NAME|$CARGO_MANIFEST_DIR|$PL_GLOBAL_SEED\" > calls; echo 'cargo 1.95.0'");
+    machine.xtask_with(&["test", "--doc"], &[("CARGO_PKG_NAME", "xtask"), ("PL_GLOBAL_SEED", "7")]);
+    assert_eq!(fs::read_to_string(machine.path("calls")).unwrap(), "||7\n");
+}
+
 /// Whatever is not among the tests that run beside the others is among the others.
 #[test]
 fn all_tests_are_built_and_run_once() {
