@@ -19,7 +19,9 @@ impl Cargo {
         // depends on it, whenever cargo is started by hand after this, and by this after that.
         let is_of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        names.filter(|name| is_of_package(name)).for_each(|name| drop(command.env_remove(name)));
+        for name in names.filter(|name| is_of_package(name)) {
+            command.env_remove(name);
+        }
         Cargo(command)
     }
 
