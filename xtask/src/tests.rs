@@ -11,8 +11,8 @@ const PACKAGES: [&str; 5] = ["--workspace", "--exclude", "fulgurite-parity", "--
 
 /// The comparisons with Python. Chosen of the whole workspace and not of their package, which would get dependencies with
 /// other features than the tests have.
-const COMPARISONS: [&str; 7] =
-    ["--workspace", "--exclude", "fulgurite-bench", "--test", "parity", "--test", "torchrun"];
+const COMPARISONS: [&str; 3] = ["--workspace", "--exclude", "fulgurite-bench"];
+const COMPARISON_TESTS: [&str; 4] = ["--test", "parity", "--test", "torchrun"];
 
 /// What tests are built of without optimization: it would take minutes for loops that are generic over hundreds of modules.
 /// What these depend on stays as it is built for everything else, and `fulgurite-torch` too, whose tests go through many
@@ -57,7 +57,9 @@ pub(crate) fn run(cargo: impl Fn() -> Result<Cargo>, args: &[String]) -> Result<
 
 /// Runs the comparisons with Python that the arguments choose, or all.
 pub(crate) fn parity(cargo: impl Fn() -> Result<Cargo>, args: &[String]) -> Result<ExitCode> {
-    let all = || Ok::<_, anyhow::Error>(cargo_test(cargo()?).args(COMPARISONS));
+    let names_tests = args.iter().any(|arg| arg == "--test" || arg.starts_with("--test="));
+    let tests: &[&str] = if names_tests { &[] } else { &COMPARISON_TESTS };
+    let all = || Ok::<_, anyhow::Error>(cargo_test(cargo()?).args(COMPARISONS).args(tests));
     if !args.is_empty() {
         return all()?.args(args).run();
     }

@@ -70,6 +70,7 @@ impl Machine {
     fn xtask_with(&self, args: &[&str], variables: &[(&str, &str)]) -> (bool, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
             .args(args)
+            .current_dir(self.0.path())
             .env_clear()
             .env("PATH", self.path("bin"))
             .env("CARGO", self.path("bin/cargo"))
@@ -202,13 +203,17 @@ fn commands_are_cargos_with_what_was_said_after_them() {
     let all = "--workspace --exclude fulgurite-parity --exclude fulgurite-bench";
     assert_eq!(called(&["test", "--doc"]), format!("{TEST} {all} --doc\n\n"));
     assert_eq!(called(&["test", "-p", "xtask"]), format!("{TEST} -p xtask\n\n"));
+    let python = machine.path("bin/python3").display().to_string();
+    machine.xtask_with(&["parity", "--test", "torchrun"], &[("FULGURITE_PARITY_PYTHON", &python)]);
+    let calls = fs::read_to_string(machine.path("calls")).unwrap();
+    assert_eq!(calls, format!("{TEST} --workspace --exclude fulgurite-bench --test torchrun\n{python}\n"));
 }
 
 #[test]
 fn cargo_does_not_see_what_cargo_said_of_this_package() {
     let machine = set_up();
-    machine
-        .install("cargo", "echo \"$CARGO_PKG_NAME|$CARGO_MANIFEST_DIR|$PL_GLOBAL_SEED\" > calls; echo 'cargo 1.95.0'");
+    let said = "\"$CARGO_PKG_NAME|$CARGO_MANIFEST_DIR|$PL_GLOBAL_SEED\"";
+    machine.install("cargo", &format!("case \"$*\" in --version) echo 'cargo 1.95.0';; *) echo {said} > calls;; esac"));
     machine.xtask_with(&["test", "--doc"], &[("CARGO_PKG_NAME", "xtask"), ("PL_GLOBAL_SEED", "7")]);
     assert_eq!(fs::read_to_string(machine.path("calls")).unwrap(), "||7\n");
 }

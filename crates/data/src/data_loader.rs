@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fulgurite_torch::catch_panic;
 use fulgurite_torch::rng::global_seed;
 use fulgurite_torch::tch::{Cuda, Device};
 
 use crate::dataset::Dataset;
 use crate::seed::ItemRngs;
-use crate::workers::{Epoch, Workers, catch};
+use crate::workers::{Epoch, Workers};
 use crate::{
     Batch, BatchIter, BatchSampler, BoxLoader, Collate, DataError, DefaultCollate, DistributedSampler, Loader,
     RandomSampler, SampleIter, Sampler, SequentialSampler, Shard,
@@ -232,8 +233,11 @@ impl<D: Dataset, C: Collate<D::Item>> Loader for DataLoader<D, C> {
             plan
         };
         let dataset = || self.dataset.name();
-        let plan =
-            catch(begin).map_err(|message| DataError::OrderPanicked { batch: skip, dataset: dataset(), message })?;
+        let plan = catch_panic(begin).map_err(|message| DataError::OrderPanicked {
+            batch: skip,
+            dataset: dataset(),
+            message,
+        })?;
         Epoch {
             plan: plan.map(Ok),
             load: move |batch, indices: Vec<usize>, stop: &AtomicBool| load.batch(batch, &indices, stop),
@@ -355,7 +359,7 @@ impl<D: Dataset, C: Collate<D::Item>> BatchLoad<D, C> {
             let (dataset, index) = self.dataset.locate(index);
             DataError::Item { index, dataset, source }
         };
-        catch(|| self.dataset.get(index, &mut rng).map_err(failed)).unwrap_or_else(|message| {
+        catch_panic(|| self.dataset.get(index, &mut rng).map_err(failed)).unwrap_or_else(|message| {
             let (dataset, index) = self.dataset.locate(index);
             Err(DataError::ItemPanicked { index, dataset, message })
         })
@@ -372,7 +376,7 @@ pub(crate) fn collated<T>(
     name: impl Fn() -> String,
     f: impl FnOnce() -> Result<T, crate::BoxError>,
 ) -> Result<T, DataError> {
-    match catch(f) {
+    match catch_panic(f) {
         Ok(made) => made.map_err(|source| DataError::Collate { batch, dataset: name(), source }),
         Err(message) => Err(DataError::CollatePanicked { batch, dataset: name(), message }),
     }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fulgurite_torch::catch_panic;
 use fulgurite_torch::rng::global_seed;
 use fulgurite_torch::tch::Cuda;
 
 use crate::data_loader::{collated, pinned};
 use crate::seed::{self, ItemRngs, Purpose};
-use crate::workers::{Epoch, Workers, catch};
+use crate::workers::{Epoch, Workers};
 use crate::{BatchIter, BoxError, Collate, DataError, DefaultCollate, ItemRng, Loader};
 
 /// The records of one epoch.
@@ -318,7 +319,7 @@ fn item<D: IterableDataset>(
     record: D::Record,
     rng: &mut ItemRng,
 ) -> Result<D::Item, DataError> {
-    match catch(|| dataset.load(record, rng)) {
+    match catch_panic(|| dataset.load(record, rng)) {
         Ok(loaded) => loaded.map_err(|source| DataError::Item { index, dataset: dataset.name(), source }),
         Err(message) => Err(DataError::ItemPanicked { index, dataset: dataset.name(), message }),
     }

@@ -25,7 +25,8 @@ pub trait Loader: Send {
     fn len(&self) -> Option<usize>;
 
     /// Whether every epoch has exactly [`len`](Loader::len) batches. Default `false`: the length is an estimate, and an
-    /// epoch ends with the last batch, which requires fetching one batch ahead.
+    /// epoch ends with the last batch, which requires fetching one batch ahead. If it is `true`, an epoch that ends earlier
+    /// is an error.
     fn len_is_exact(&self) -> bool {
         false
     }

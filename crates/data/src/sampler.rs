@@ -20,7 +20,7 @@ pub trait Sampler<T = usize>: Send + Sync + 'static {
     fn len(&self) -> usize;
 
     /// Whether [`iter`](Sampler::iter) yields exactly [`len`](Sampler::len) samples, in every epoch. Default `false`: an
-    /// epoch ends where the samples do.
+    /// epoch ends where the samples do. If it is `true`, an epoch that ends earlier is an error.
     fn len_is_exact(&self) -> bool {
         false
     }

@@ -1,12 +1,12 @@
 //! Worker threads that load batches ahead of time and deliver them in order.
 
-use std::any::Any;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+
+use fulgurite_torch::catch_panic;
 
 use crate::{Batch, BatchIter, DataError};
 
@@ -105,21 +105,13 @@ where
     }
 }
 
-/// Runs `f`; a panic inside becomes its message.
-pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(f)).map_err(|panic: Box<dyn Any + Send>| {
-        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-        text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a value that is not text".into())
-    })
-}
-
 /// The next job; panics of the user's sampler or stream become errors.
 fn next_job<J>(
     jobs: &mut impl Iterator<Item = Result<J, DataError>>,
     name: &str,
     batch: usize,
 ) -> Option<Result<J, DataError>> {
-    catch(|| jobs.next())
+    catch_panic(|| jobs.next())
         .unwrap_or_else(|message| Some(Err(DataError::OrderPanicked { batch, dataset: name.to_string(), message })))
 }
 

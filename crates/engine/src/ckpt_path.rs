@@ -41,7 +41,7 @@ impl Engine {
         let Some(ckpt_path) = ckpt_path else { return self.default_checkpoint() };
         let wrong = |problem: &str| Err(Error::Config(format!("ckpt_path={ckpt_path:?} was requested, but {problem}")));
         let path = match ckpt_path.as_str() {
-            "" => return wrong("an empty path names no checkpoint; leave ckpt_path out to start from scratch"),
+            "" => return wrong(&format!("an empty path names no checkpoint; {}", self.without_ckpt_path())),
             "best" if self.state.config.fast_dev_run > 0 => {
                 return wrong("fast_dev_run writes no checkpoints; give a path, or leave ckpt_path out");
             }
@@ -53,6 +53,11 @@ impl Engine {
             },
             "last" => {
                 let last = self.last_checkpoints(|_| true)?;
+                if last.is_empty() && !self.is_fit() {
+                    return wrong(
+                        "there is no last checkpoint; `ModelCheckpoint::save_last` writes one, or give a path",
+                    );
+                }
                 if last.is_empty() {
                     self.state.warn("ckpt_path=\"last\" was requested, but there is no last checkpoint, so this is a fresh start; `ModelCheckpoint::save_last` writes one");
                 }
@@ -86,18 +91,29 @@ impl Engine {
         };
         if !self.state.fabric.checkpoint_io().exists(&path)? {
             let is_word = path.components().count() == 1 && path.extension().is_none();
-            let words = if is_word { "write best, last, hpc or auto, " } else { "" };
-            let problem =
-                format!("there is no such file; {words}check the path, or leave ckpt_path out to start from scratch");
+            let words = if is_word { "write a run folder, best, last, hpc or auto, " } else { "" };
+            let problem = format!("there is no such file; {words}check the path, or {}", self.without_ckpt_path());
             return Err(Error::Checkpoint { path, problem });
         }
         Ok(Some(path))
     }
 
+    fn is_fit(&self) -> bool {
+        self.state.entry_point() == TrainerFn::Fit
+    }
+
+    /// What to do to use no checkpoint.
+    fn without_ckpt_path(&self) -> &'static str {
+        match self.is_fit() {
+            true => "leave ckpt_path out to start from scratch",
+            false => "leave ckpt_path out to use the module as it is",
+        }
+    }
+
     /// The checkpoint of a fit without `ckpt_path`: that of the previous run of the scheduler's job, or one written on
     /// an error, if a callback does that.
     fn default_checkpoint(&mut self) -> Result<Option<PathBuf>, Error> {
-        if self.state.entry_point() != TrainerFn::Fit || self.state.config.fast_dev_run > 0 {
+        if !self.is_fit() || self.state.config.fast_dev_run > 0 {
             return Ok(None);
         }
         if let Some(job) = self.state.shutdown.job().cloned() {
@@ -192,7 +208,7 @@ impl Engine {
         configuration: Option<&Configuration>,
     ) -> Result<Option<PathBuf>, Error> {
         let candidates = self.state.rank(files);
-        let wanted = Wanted { resumable: self.state.entry_point() == TrainerFn::Fit, configuration };
+        let wanted = Wanted { resumable: self.is_fit(), configuration };
         let Some(chosen) = self.state.choose(candidates, wanted)? else { return Ok(None) };
         let mut own_folders = self.folders_of_callbacks();
         if hpc_number(&chosen.path).is_some() {
@@ -209,6 +225,9 @@ impl Engine {
         nothing: &str,
     ) -> Result<Option<PathBuf>, Error> {
         let found = self.go_on(files, configuration)?;
+        if found.is_none() && !self.is_fit() {
+            return Err(Error::Config(format!("{nothing}; give the path of one, or {}", self.without_ckpt_path())));
+        }
         if found.is_none() {
             self.state.print(&format!("{nothing}, so this is a fresh start"));
         }

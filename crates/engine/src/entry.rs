@@ -1,10 +1,9 @@
 //! The entry points: each runs from set-up to teardown, for `Trainer` and `Tuner`.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
-use fulgurite_torch::Value;
 use fulgurite_torch::tch::with_grad;
+use fulgurite_torch::{Value, catch_panic};
 
 use crate::ckpt_path::Configuration;
 use crate::data_module::{IntoData, Source};
@@ -183,15 +182,15 @@ impl Engine {
         self.state.start_profiler()?;
 
         let mut run = Run::new(self, module, data);
-        // `tch::no_grad` leaves gradients off if its closure panics.
+        // A caller may have disabled gradients.
         let outcome = with_grad(|| {
-            catch_unwind(AssertUnwindSafe(|| {
+            let outcome = catch_panic(|| {
                 run.begin(ckpt_path)?;
                 body(&mut run)
-            }))
+            });
+            let outcome = outcome.unwrap_or_else(|message| Err(run.panic_error(message)));
+            run.end(outcome)
         });
-        let outcome = outcome.unwrap_or_else(|payload| Err(run.panic_error(payload.as_ref())));
-        let outcome = run.end(outcome);
         if outcome.as_ref().is_err_and(|error| error.signal().is_some()) {
             self.state.shutdown.signals.answered();
         }

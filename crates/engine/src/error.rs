@@ -1,6 +1,6 @@
 //! [`Error`]: the error type of a run.
 
-use std::fmt::{self, Display};
+use std::fmt;
 use std::path::PathBuf;
 
 use fulgurite_data::DataError;
@@ -51,7 +51,7 @@ pub enum Error {
         source: BoxError,
     },
     /// A hook of a module or callback panicked.
-    #[error("{owner}::{hook} panicked{}: {}", at(.epoch, .batch_idx), without_backtrace(.message))]
+    #[error("{owner}::{hook} panicked{}: {message}", at(.epoch, .batch_idx))]
     Panic {
         /// The module's type, or the callback's state key.
         owner: String,
@@ -95,7 +95,7 @@ pub enum Error {
         without_validation: bool,
     },
     /// A loader failed to produce a batch.
-    #[error("the {stage} data loader failed at batch {batch_idx}: {}", of_batch(.source))]
+    #[error("the {stage} data loader failed at batch {batch_idx}: {}", of_batch(.source, *.batch_idx))]
     Data {
         /// The stage, such as `training`.
         stage: &'static str,
@@ -120,7 +120,7 @@ pub enum Error {
     #[error("ended by {0}")]
     Terminated(Signal),
     /// The profiler failed.
-    #[error("the profiler failed {doing}: {source}")]
+    #[error("the profiler failed {doing}: {}", without_backtrace(&.source.to_string()))]
     Profiler {
         /// What it was doing, such as `in its summary`.
         doing: &'static str,
@@ -231,10 +231,10 @@ fn at(epoch: &Option<u64>, batch_idx: &Option<usize>) -> String {
 }
 
 /// The error of a loader in a message that names the batch already.
-fn of_batch(error: &DataError) -> &dyn Display {
+fn of_batch(error: &DataError, batch_idx: usize) -> String {
     match error {
-        DataError::Source { source, .. } => source,
-        error => error,
+        DataError::Source { source, batch } if *batch == batch_idx => without_backtrace(&source.to_string()).to_owned(),
+        error => error.to_string(),
     }
 }
 

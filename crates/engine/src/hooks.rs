@@ -1,10 +1,8 @@
 //! Calling hooks on callbacks, on the module and on the data module.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use fulgurite_data::Batch;
 use fulgurite_fabric::Pass;
-use fulgurite_torch::Dict;
+use fulgurite_torch::{Dict, catch_panic};
 
 use crate::callback::Callback;
 use crate::data_module::{LightningDataModule, Source};
@@ -148,9 +146,9 @@ impl TrainerState {
     /// The state of a callback. Lightning's profilers do not measure it.
     pub(crate) fn state_of(&self, index: usize, callback: &dyn Callback) -> Result<Dict, Error> {
         let name = || callback.state_key();
-        match catch_unwind(AssertUnwindSafe(|| callback.state_dict())) {
+        match catch_panic(|| callback.state_dict()) {
             Ok(state) => state.map_err(|e| self.hook_error(Hook::StateDict, Owner::Callback(index), name, e)),
-            Err(panic) => Err(self.panic_error(Hook::StateDict, name(), panic.as_ref())),
+            Err(message) => Err(self.panic_error(Hook::StateDict, name(), message)),
         }
     }
 

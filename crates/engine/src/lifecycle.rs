@@ -1,12 +1,10 @@
 //! Set-up before and teardown after every entry point.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use fulgurite_fabric::loggers::RunStatus;
 use fulgurite_torch::tch::Cuda;
-use fulgurite_torch::{grad, params};
+use fulgurite_torch::{catch_panic, grad, params};
 
 use crate::callback::{Callback, DefaultCallback};
 use crate::config::{Deterministic, Maximum};
@@ -195,8 +193,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     }
 
     fn attempt(&mut self, step: impl FnOnce(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
-        let outcome = catch_unwind(AssertUnwindSafe(|| step(self)));
-        outcome.unwrap_or_else(|payload| Err(self.panic_error(payload.as_ref())))
+        catch_panic(|| step(self)).unwrap_or_else(|message| Err(self.panic_error(message)))
     }
 
     /// Calls a hook on every callback, even if another one fails, and writes the checkpoints that they requested.
@@ -235,21 +232,21 @@ impl<M: LightningModule> Run<'_, '_, M> {
         Ok(())
     }
 
-    pub(crate) fn panic_error(&self, payload: &(dyn Any + Send)) -> Error {
-        self.engine.panic_error(LightningModule::name(self.module), payload)
+    pub(crate) fn panic_error(&self, message: String) -> Error {
+        self.engine.panic_error(LightningModule::name(self.module), message)
     }
 }
 
 impl Engine {
     /// The error for a panic outside of user hooks.
-    pub(crate) fn panic_error(&self, module: &str, payload: &(dyn Any + Send)) -> Error {
+    pub(crate) fn panic_error(&self, module: &str, message: String) -> Error {
         let owner = match self.state.caller.owner() {
             Owner::Callback(index) => self.callbacks.get(index).map(|callback| callback.state_key()),
             Owner::Module => Some(module.to_owned()),
             Owner::DataModule => Some("LightningDataModule".to_owned()),
             Owner::Trainer => Some("Trainer".to_owned()),
         };
-        self.state.panic_error(self.state.caller.hook(), owner.unwrap_or_default(), payload)
+        self.state.panic_error(self.state.caller.hook(), owner.unwrap_or_default(), message)
     }
 }
 

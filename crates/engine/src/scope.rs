@@ -1,10 +1,10 @@
 //! [`Scope`]: runs a hook or other work, and restores the trainer's state afterwards.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use fulgurite_fabric::strategy::Strategy;
 use fulgurite_optim::Optimizer;
+use fulgurite_torch::catch_panic;
 
 use crate::error::{BoxError, Error, Result};
 use crate::hook::Hook;
@@ -31,13 +31,13 @@ pub(crate) trait Scope: Sized {
         let strategy = state.fabric.strategy();
         let action = state.profiling.start(|| action_of(hook, owner, &name(subject), strategy));
         let outer = state.caller.enter(hook, owner);
-        let returned = catch_unwind(AssertUnwindSafe(|| work(self, subject)));
+        let returned = catch_panic(|| work(self, subject));
         let state = self.state();
         let logged = state.metrics.take_error();
         let returned = match returned {
             Ok(Ok(returned)) => logged.map(|()| returned),
             Ok(Err(error)) => Err(state.hook_error(hook, owner, || name(subject), error)),
-            Err(panic) => Err(state.panic_error(hook, name(subject), panic.as_ref())),
+            Err(message) => Err(state.panic_error(hook, name(subject), message)),
         };
         state.caller.leave(outer);
         state.profiling.stop(action);
@@ -110,20 +110,13 @@ impl TrainerState {
     }
 
     /// The error for a panic in a hook.
-    pub(crate) fn panic_error(&self, hook: Hook, owner: String, payload: &(dyn Any + Send)) -> Error {
-        let message = panic_message(payload);
+    pub(crate) fn panic_error(&self, hook: Hook, owner: String, message: String) -> Error {
         Error::Panic { owner, hook, epoch: self.epoch_for_errors(), batch_idx: self.batch_idx(), message }
     }
 
     fn epoch_for_errors(&self) -> Option<u64> {
         self.position.is_fit().then(|| self.current_epoch())
     }
-}
-
-/// The text of a panic.
-pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
 }
 
 /// Lightning's name of a hook in a profile. It calls the steps through its strategy, and they are named after it; the empty

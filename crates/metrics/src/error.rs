@@ -65,7 +65,7 @@ pub enum MetricError {
     #[error("cannot restore the metric's state: {0}")]
     Entry(#[from] ValueError),
     /// An error of a metric of another crate.
-    #[error("`{metric}`: {source}")]
+    #[error("`{metric}`: {}", without_backtrace(&.source.to_string()))]
     Other {
         /// The metric's name.
         metric: String,

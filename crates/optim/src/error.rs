@@ -1,7 +1,7 @@
 //! [`OptimError`].
 
 use fulgurite_torch::tch::TchError;
-use fulgurite_torch::{TorchError, ValueError};
+use fulgurite_torch::{TorchError, ValueError, without_backtrace};
 
 /// An error of an optimizer or scheduler.
 #[derive(Debug, thiserror::Error)]
@@ -178,7 +178,7 @@ pub enum OptimError {
         scheduler: &'static str,
     },
     /// An error of an optimizer or scheduler of another crate.
-    #[error("{owner}: {source}")]
+    #[error("{owner}: {}", without_backtrace(&.source.to_string()))]
     Other {
         /// The optimizer or scheduler.
         owner: String,

@@ -151,6 +151,10 @@ void fulgurite_inference_mode_leave(c10::InferenceMode *guard) noexcept { delete
 
 bool fulgurite_inference_mode_is_enabled() noexcept { return c10::InferenceMode::is_enabled(); }
 
+bool fulgurite_grad_mode_is_enabled() noexcept { return c10::GradMode::is_enabled(); }
+
+void fulgurite_grad_mode_set(bool enabled) noexcept { c10::GradMode::set_enabled(enabled); }
+
 // Bit 0: enabled, bit 1: gradients are checked for NaN. Returns what was set before.
 int fulgurite_anomaly_mode_set(int mode) noexcept {
   int before = (AnomalyMode::is_enabled() ? 1 : 0) | (AnomalyMode::should_check_nan() ? 2 : 0);

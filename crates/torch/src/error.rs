@@ -14,7 +14,7 @@ pub enum TorchError {
     Bridge(String),
     /// An exception of libtorch in a call through `tch`.
     #[error("{}", without_backtrace(&.0.to_string()))]
-    Tch(#[from] TchError),
+    Tch(TchError),
     /// An error of distributed training.
     #[error(transparent)]
     Distributed(Box<DistributedError>),
@@ -129,6 +129,13 @@ pub enum TorchError {
         /// Why, and what to do.
         reason: String,
     },
+}
+
+/// The message has all but the backtrace, so the error is no further cause.
+impl From<TchError> for TorchError {
+    fn from(error: TchError) -> TorchError {
+        TorchError::Tch(error)
+    }
 }
 
 impl From<DistributedError> for TorchError {

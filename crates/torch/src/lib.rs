@@ -25,6 +25,7 @@
 
 pub mod anomaly;
 pub mod autocast;
+mod catch_panic;
 mod counting_allocator;
 pub mod device;
 pub mod distributed;
@@ -50,6 +51,7 @@ mod type_name;
 mod value;
 mod waiting;
 
+pub use catch_panic::catch_panic;
 pub use counting_allocator::CountingAllocator;
 pub use error::{TorchError, without_backtrace};
 pub use host::{host_reads, to_host_f64, to_host_f64s};

@@ -15,6 +15,8 @@ unsafe extern "C" {
     fn fulgurite_inference_mode_enter() -> *mut RawInferenceMode;
     fn fulgurite_inference_mode_leave(guard: *mut RawInferenceMode);
     fn fulgurite_inference_mode_is_enabled() -> bool;
+    fn fulgurite_grad_mode_is_enabled() -> bool;
+    fn fulgurite_grad_mode_set(enabled: bool);
     fn fulgurite_anomaly_mode_set(mode: c_int) -> c_int;
     fn fulgurite_set_deterministic_algorithms(enabled: bool, warn_only: bool) -> *mut c_char;
     fn fulgurite_deterministic_algorithms() -> bool;
@@ -37,6 +39,26 @@ impl NoGradGuard {
     /// Disables gradient recording on this thread.
     pub fn new() -> NoGradGuard {
         NoGradGuard { _guard: tch::no_grad_guard(), _thread: PhantomData }
+    }
+}
+
+/// Restores, when it is dropped, whether this thread records gradients.
+pub(crate) struct GradModeRestorer {
+    records_gradients: bool,
+    _thread: PhantomData<*const ()>,
+}
+
+impl GradModeRestorer {
+    pub(crate) fn new() -> GradModeRestorer {
+        // SAFETY: reads a thread-local flag.
+        GradModeRestorer { records_gradients: unsafe { fulgurite_grad_mode_is_enabled() }, _thread: PhantomData }
+    }
+}
+
+impl Drop for GradModeRestorer {
+    fn drop(&mut self) {
+        // SAFETY: sets a thread-local flag.
+        unsafe { fulgurite_grad_mode_set(self.records_gradients) };
     }
 }
 

@@ -245,7 +245,12 @@ impl Tensors {
     fn of(vars: &dyn Parameters) -> Tensors {
         let mut tensors = Tensors { parameters: Vec::new(), buffers: Vec::new(), tied: Vec::new() };
         let mut seen = HashSet::new();
+        let mut entries = HashSet::new();
         for NamedTensor { name, tensor, is_parameter } in vars.named_tensors() {
+            // A part that is listed twice.
+            if !entries.insert((name.clone(), tensor_id(&tensor))) {
+                continue;
+            }
             let named = match (seen.insert(tensor_id(&tensor)), is_parameter) {
                 (false, _) => &mut tensors.tied,
                 (true, true) => &mut tensors.parameters,
@@ -495,6 +500,9 @@ mod tests {
         let module = NamedTensors::new().parameter("w", &Tensor::from(1.0)).buffer("w", &Tensor::from(2.0));
         let problem = "the model has two tensors of the name `w`; give one of them another name";
         assert_eq!(state_dict(&module).unwrap_err().to_string(), problem);
+        let shared = Tensor::from(1.0);
+        let listed_twice = NamedTensors::new().parameter("w", &shared).parameter("w", &shared);
+        assert_eq!(state_dict(&listed_twice).unwrap().len(), 1);
         let state = Dict::new().with("w", Tensor::from(3.0));
         assert!(load_state_dict(&module, &state, false).unwrap_err().to_string().contains(problem));
     }

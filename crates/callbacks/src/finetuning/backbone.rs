@@ -206,6 +206,12 @@ impl Finetuning for Backbone {
         } else {
             let Some(previous) = self.previous_backbone_lr else { return Ok(()) };
             let lr = previous * (self.lambda_func)(epoch + 1);
+            if !lr.is_finite() {
+                return Err(format!(
+                    "lambda_func makes the learning rate of the backbone {lr} in epoch {epoch}; return a finite factor"
+                )
+                .into());
+            }
             let lr = if options.should_align && lr > head_lr { head_lr } else { lr };
             if let Some(group) = optimizer.param_groups_mut().last_mut() {
                 group.lr = lr;

@@ -22,6 +22,8 @@ pub(super) struct Candidate {
     step: i64,
     /// The first field of the name that has no value.
     unlogged: Option<String>,
+    /// The same of the last name.
+    last_unlogged: Option<String>,
 }
 
 impl Candidate {
@@ -78,9 +80,13 @@ impl ModelCheckpoint {
         let filename = self.filename_template();
         let name = render(&filename).map_err(Error::Config)?;
         let is_unlogged = |key: &&str| !matches!(*key, "epoch" | "step") && logged(key).is_none();
-        let unlogged = Template::parse(&filename).map_err(Error::Config)?.keys().find(is_unlogged).map(str::to_owned);
+        let unlogged = |template: &str| -> Result<Option<String>, Error> {
+            let keys = Template::parse(template).map_err(Error::Config)?.keys().find(is_unlogged).map(str::to_owned);
+            Ok(keys)
+        };
+        let (unlogged, last_unlogged) = (unlogged(&filename)?, unlogged(&self.options.checkpoint_name_last)?);
         let last_name = render(&self.options.checkpoint_name_last).map_err(Error::Config)?;
-        Candidate { current, name, last_name, epoch, step, unlogged }.of_rank_zero(trainer)
+        Candidate { current, name, last_name, epoch, step, unlogged, last_unlogged }.of_rank_zero(trainer)
     }
 
     pub(super) fn filename_template(&self) -> String {
@@ -183,6 +189,7 @@ impl ModelCheckpoint {
         }
         let beside = plan.as_ref().map(|plan| plan.request.path.as_path());
         let previous = self.kept().last_model_path.as_deref();
+        warn_of_unlogged(trainer, "checkpoint_name_last", candidate.last_unlogged.as_deref());
         let again = self.written_at_this_step(trainer, &candidate.last_name);
         let path = self.free_path_beside(trainer, &candidate.last_name, again.as_deref().or(previous), beside)?;
         let mut plan = match plan {
@@ -221,11 +228,7 @@ impl ModelCheckpoint {
         candidate: &Candidate,
         own: Option<&Path>,
     ) -> Result<PathBuf, Error> {
-        if let Some(key) = &candidate.unlogged {
-            trainer.warn(&format!(
-                "the file name of ModelCheckpoint has the field `{key}`, of which no value was logged before the save, so it is written as 0; correct `filename`, or log the value earlier"
-            ));
-        }
+        warn_of_unlogged(trainer, "filename", candidate.unlogged.as_deref());
         self.free_path_beside(trainer, &candidate.name, own, None)
     }
 
@@ -314,4 +317,13 @@ impl ModelCheckpoint {
 /// Whether a file exists, or another callback requested it and it is about to be written.
 fn is_checkpoint_taken(trainer: &mut TrainerState, path: &Path) -> Result<bool, Error> {
     Ok(trainer.is_checkpoint_requested(path) || trainer.checkpoint_io().exists(path)?)
+}
+
+/// Warns that the name of a file has a field without a value.
+fn warn_of_unlogged(trainer: &TrainerState, option: &str, key: Option<&str>) {
+    if let Some(key) = key {
+        trainer.warn(&format!(
+            "the file name of ModelCheckpoint has the field `{key}`, of which no value was logged before the save, so it is written as 0; correct `{option}`, or log the value earlier"
+        ));
+    }
 }

@@ -1,11 +1,10 @@
 //! [`Batches`]: one pass over a loader, with a limit and a flag for the last batch.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use fulgurite_data::{Batch, BatchIter, DataError, Loader};
+use fulgurite_torch::catch_panic;
 
 use crate::error::Error;
-use crate::scope::{Scope, panic_message};
+use crate::scope::Scope;
 use crate::stage::Stage;
 use crate::state::TrainerState;
 
@@ -45,8 +44,7 @@ impl<B: Batch> Batches<B> {
         skip: usize,
         limit: Option<usize>,
     ) -> Result<Batches<B>, DataError> {
-        let said = loader.len();
-        let exact = said.filter(|_| loader.len_is_exact());
+        let (said, exact) = catching(|| Ok((loader.len(), loader.len().filter(|_| loader.len_is_exact()))))?;
         let limit = limit.into_iter().chain(exact).min();
         let iter = catching(|| loader.iter(epoch, skip))?;
         let mut batches = Batches { iter, next_idx: skip, limit, said, looks_ahead: exact.is_none(), ahead: None };
@@ -82,7 +80,7 @@ impl<B: Batch> Batches<B> {
         match self.said.filter(|_| !self.looks_ahead) {
             None => Ok(None),
             Some(said) => Err(DataError::Setting(format!(
-                "its length of {said} batches is exact by its `len_is_exact`, and it yielded {}; correct its `len`, or let `len_is_exact` return false",
+                "its length of {said} batches is exact by its `len_is_exact`, and it ended after {}; correct the `len` of the loader or its sampler, or let `len_is_exact` return false",
                 self.next_idx
             ))),
         }
@@ -120,9 +118,8 @@ fn next_of<B>(iter: &mut BatchIter<B>) -> Option<Result<B, DataError>> {
 }
 
 /// Calls the code of a loader; a panic becomes an error, which is then not attributed to the hook that ran last.
-fn catching<T>(call: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
-    catch_unwind(AssertUnwindSafe(call))
-        .unwrap_or_else(|payload| Err(DataError::LoaderPanicked { message: panic_message(payload.as_ref()) }))
+pub(super) fn catching<T>(call: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
+    catch_panic(call).unwrap_or_else(|message| Err(DataError::LoaderPanicked { message }))
 }
 
 impl TrainerState {
@@ -160,6 +157,7 @@ impl TrainerState {
 #[cfg(test)]
 mod tests {
     use fulgurite_data::{BoxError, FnLoader};
+    use fulgurite_torch::tch::{Tensor, no_grad};
 
     use super::*;
 
@@ -206,20 +204,20 @@ mod tests {
             true
         }
 
-        fn iter(&self, _: u64, _: usize) -> Result<BatchIter<i64>, DataError> {
-            Ok(Box::new((0..self.gives.expect("out of tape")).map(Ok)))
+        fn iter(&self, _: u64, skip: usize) -> Result<BatchIter<i64>, DataError> {
+            Ok(Box::new((skip as i64..self.gives.expect("out of tape")).map(Ok)))
         }
     }
 
     #[test]
     fn an_exact_length_that_is_too_long_is_an_error() {
-        let mut batches = Batches::new(&Exactly { len: 2, gives: Some(1) }, 0, 0, None).unwrap();
-        assert!(batches.next().unwrap().is_some_and(|first| !first.is_last));
-        let error = batches.next().err().unwrap().to_string();
-        assert!(
-            error.starts_with("its length of 2 batches is exact by its `len_is_exact`, and it yielded 1; "),
-            "{error}"
-        );
+        for skip in [0, 1] {
+            let mut batches = Batches::new(&Exactly { len: 3, gives: Some(2) }, 0, skip, None).unwrap();
+            (skip..2).for_each(|_| assert!(batches.next().unwrap().is_some_and(|batch| !batch.is_last)));
+            let error = batches.next().err().unwrap().to_string();
+            let start = "its length of 3 batches is exact by its `len_is_exact`, and it ended after 2; ";
+            assert!(error.starts_with(start), "{error}");
+        }
         let mut batches = Batches::new(&Exactly { len: 2, gives: Some(3) }, 0, 0, None).unwrap();
         assert!(batches.next().is_ok() && batches.next().unwrap().is_some_and(|second| second.is_last));
     }
@@ -228,9 +226,12 @@ mod tests {
     fn a_panic_of_a_loader_is_an_error() {
         let error = Batches::new(&Exactly { len: 2, gives: None }, 0, 0, None).err().unwrap();
         assert_eq!(error.to_string(), "its code panicked: out of tape");
-        let torn = FnLoader::new(|_| (0..2i64).map(|i| if i == 1 { panic!("torn") } else { Ok::<_, BoxError>(i) }));
+        let tear = || no_grad(|| panic!("torn"));
+        let torn = FnLoader::new(move |_| (0..2i64).map(move |i| if i == 1 { tear() } else { Ok::<_, BoxError>(i) }));
         let mut batches = Batches::new(&torn, 0, 0, None).unwrap();
         assert!(batches.next().unwrap().is_some());
+        let weight = Tensor::from(1.0).set_requires_grad(true);
+        assert!((weight * 2.0).requires_grad());
         assert_eq!(batches.next().err().unwrap().to_string(), "its code panicked: torn");
     }
 

@@ -6,6 +6,7 @@ use fulgurite_data::{Batch, BoxLoader, DataError, Loader};
 use fulgurite_torch::Dict;
 
 use super::Run;
+use super::batches::catching;
 use crate::error::Error;
 use crate::module::LightningModule;
 use crate::progress::ResumePoint;
@@ -72,7 +73,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let fail = |source| of_loader(resume.batches, source);
         let key = if resume.mid_epoch { "began" } else { "next" };
         match saved.as_ref().and_then(|saved| saved.dict(key).ok()) {
-            Some(saved) => loader.restore(saved).map_err(fail),
+            Some(saved) => catching(|| loader.restore(saved)).map_err(fail),
             None if loader.state().map_err(fail)?.is_some() => {
                 state.warn(
                     "the training loader has a state, but the checkpoint has none for it: the order of the batches is not that of the run that wrote it",
@@ -85,7 +86,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 fn state_of<B: Batch>(loader: Option<&BoxLoader<B>>) -> Result<Option<Dict>, Error> {
-    loader.map_or(Ok(None), |loader| loader.state()).map_err(|source| of_loader(0, source))
+    loader.map_or(Ok(None), |loader| catching(|| loader.state())).map_err(|source| of_loader(0, source))
 }
 
 fn of_loader(batch_idx: usize, source: DataError) -> Error {

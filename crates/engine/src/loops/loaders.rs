@@ -201,7 +201,7 @@ impl TrainerState {
     fn warn_of_empty(&self, stage: Stage, len: Option<usize>) {
         if len == Some(0) {
             let stage = stage.info().noun;
-            self.warn(&format!("a {stage} loader reports 0 batches, so none is read; check its dataset and `drop_last`, or return None from its `len` if the number is unknown"));
+            self.warn(&format!("a {stage} loader reports 0 batches; check its dataset and `drop_last`, or return None from its `len` if the number is unknown"));
         }
     }
 

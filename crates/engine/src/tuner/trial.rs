@@ -1,12 +1,11 @@
 //! Trials: short runs after which the state is restored.
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fulgurite_fabric::loggers::Logger;
 use fulgurite_optim::LrSchedulerConfig;
-use fulgurite_torch::tch::{no_grad, with_grad};
-use fulgurite_torch::{Dict, Value, params};
+use fulgurite_torch::tch::no_grad;
+use fulgurite_torch::{Dict, Value, catch_panic, params};
 
 use crate::callback::Callback;
 use crate::config::{Limit, Maximum, TrainerConfig};
@@ -107,10 +106,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
         tried.and_then(|tried| rewound.map(|()| tried))
     }
 
-    /// Runs `work` with gradients recorded, also after a trial that panicked within `tch::no_grad`; a panic is an error.
+    /// Runs `work`; a panic is an error.
     fn catching<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
-        let done = with_grad(|| catch_unwind(AssertUnwindSafe(|| work(self))));
-        done.unwrap_or_else(|payload| Err(self.engine.panic_error(self.module.name(), payload.as_ref())))
+        let done = catch_panic(|| work(self));
+        done.unwrap_or_else(|message| Err(self.engine.panic_error(self.module.name(), message)))
     }
 
     /// Puts back what is not part of every trial's rewinding.

@@ -1,15 +1,13 @@
 //! [`AsyncCheckpointIo`]: checkpoints written in the background of training.
 
-use std::any::Any;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-use fulgurite_torch::Value;
+use fulgurite_torch::{Value, catch_panic};
 
 use super::host_copy::{Buffer, HostCopy};
 use super::{Alias, CheckpointIo, Commit, CommitFailure, StoredFile};
@@ -134,13 +132,12 @@ impl Shared {
     /// The main loop of the thread.
     fn write(&self, jobs: &Receiver<Job>) {
         for Job { copy, commit } in jobs {
-            let written = catch_unwind(AssertUnwindSafe(|| {
+            let written = catch_panic(|| {
                 let mut inner = lock(&self.inner);
                 let written = inner.commit(&copy.value, &commit);
                 (written, inner.poll())
-            }));
-            let (written, earlier) =
-                written.unwrap_or_else(|panic| (Err(panicked(&commit.path, panic.as_ref())), None));
+            });
+            let (written, earlier) = written.unwrap_or_else(|message| (Err(panicked(&commit.path, &message)), None));
             let failure = written.err().map(|error| CommitFailure { commit, error });
             let mut progress = lock(&self.progress);
             progress.buffers.push(copy.into_buffers());
@@ -243,8 +240,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn panicked(path: &Path, panic: &(dyn Any + Send)) -> FabricError {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let message = format!("its checkpoint I/O panicked: {}", text.unwrap_or("without a message"));
+fn panicked(path: &Path, message: &str) -> FabricError {
+    let message = format!("its checkpoint I/O panicked: {message}");
     FabricError::Checkpoint { path: path.into(), message }
 }

@@ -48,7 +48,7 @@ pub enum LoggerError {
         tag: String,
     },
     /// An error of a logger of another crate.
-    #[error("{logger}: {source}")]
+    #[error("{logger}: {}", without_backtrace(&.source.to_string()))]
     Other {
         /// The logger.
         logger: String,

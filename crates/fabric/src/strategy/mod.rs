@@ -52,7 +52,7 @@ impl Ranks {
     pub const SINGLE_PROCESS: Ranks = Ranks { global: 0, local: 0, node: 0, world_size: 1 };
 }
 
-/// The error of a collective that a strategy of several processes does not implement.
+/// The error of a method that a strategy of several processes must implement, and does not.
 fn one_process_only(strategy: &(impl Strategy + ?Sized), method: &str) -> Result<(), FabricError> {
     match strategy.ranks().world_size {
         1 => Ok(()),
@@ -69,7 +69,7 @@ fn one_process_only(strategy: &(impl Strategy + ?Sized), method: &str) -> Result
 /// called in this order, between those of [`Precision`]: [`begin_micro_batch`](Strategy::begin_micro_batch),
 /// [`forward_context`](Strategy::forward_context) around the forward pass, [`backward`](Strategy::backward),
 /// [`clip_gradients`](Strategy::clip_gradients), [`optimizer_step`](Strategy::optimizer_step). Each default does what one
-/// device does; those of collectives fail if there are several processes. Collectives must be called on every rank, in the same order.
+/// device does; where several processes need more, it fails if there are several. Collectives must be called on every rank, in the same order.
 pub trait Strategy: Send {
     /// The registered name, such as `single_device`.
     fn name(&self) -> &str;
@@ -173,7 +173,7 @@ pub trait Strategy: Send {
     /// Fails if the modules differ between ranks; the error names the parameter and the rank.
     fn setup_module(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         let _ = vars;
-        Ok(())
+        one_process_only(self, "setup_module")
     }
 
     /// Prepares the parameters that require a gradient for training. Called again when these have changed.
@@ -183,7 +183,7 @@ pub trait Strategy: Send {
     /// Fails if the parameters cannot be prepared, such as for ranks that differ in them.
     fn setup_training(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
         let _ = vars;
-        Ok(())
+        one_process_only(self, "setup_training")
     }
 
     /// Start of a forward pass. With `syncs`, the backward pass after it gives every rank the mean of the gradients;

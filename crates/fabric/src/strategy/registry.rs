@@ -232,7 +232,11 @@ impl Strategies {
         if let Some(entry) = Strategies::registered(&context.name) {
             let strategy = (entry.factory)(context)?;
             return match strategy.ranks().world_size {
-                told if told == world_size => Ok(strategy),
+                told if told == world_size && (told == 1 || strategy.control_group().is_some()) => Ok(strategy),
+                told if told == world_size => Err(FabricError::Setting(format!(
+                    "strategy `{}` runs {told} processes and has no `control_group`, in which they take decisions and save checkpoints; return `groups.control` of its `StrategyContext`",
+                    entry.name
+                ))),
                 told => Err(FabricError::Setting(format!(
                     "strategy `{}` was asked for with {world_size} processes, and by its `ranks` there are {told}; set devices and num_nodes to 1, or write the strategy for several: it returns the `ranks` of its `StrategyContext`, and exchanges with its `groups`",
                     entry.name
@@ -359,7 +363,10 @@ mod tests {
             }
         }
         let tensor = fulgurite_torch::tch::Tensor::from(1.0);
+        let vars = fulgurite_torch::params::NamedTensors::new();
         let refused = [
+            Lonely.setup_module(&vars).map(drop),
+            Lonely.setup_training(&vars).map(drop),
             Lonely.barrier("here").map(drop),
             Lonely.broadcast(1.into(), 0).map(drop),
             Lonely.all_gather_values(1.into()).map(drop),
@@ -367,12 +374,32 @@ mod tests {
             Lonely.reduce(&tensor, super::super::ReduceOp::Sum).map(drop),
             Lonely.reduce_boolean_decision(true, true).map(drop),
         ];
-        let methods = ["barrier", "broadcast", "all_gather_values", "all_gather", "reduce", "reduce_boolean_decision"];
+        let methods = [
+            "setup_module",
+            "setup_training",
+            "barrier",
+            "broadcast",
+            "all_gather_values",
+            "all_gather",
+            "reduce",
+            "reduce_boolean_decision",
+        ];
         for (refused, method) in refused.into_iter().zip(methods) {
             let error = refused.unwrap_err().to_string();
             let start = format!("strategy `lonely` runs 2 processes, and does not implement `Strategy::{method}`, ");
             assert!(error.starts_with(&start), "{error}");
         }
+        Strategies::register("lonely", |_| Ok(Box::new(Lonely))).unwrap();
+        let context = StrategyContext {
+            name: "lonely".into(),
+            device: Device::Cpu,
+            ranks: Lonely.ranks(),
+            groups: None,
+            options: Options::new(),
+            sync_batchnorm: false,
+        };
+        let error = Strategies::make(context).err().unwrap().to_string();
+        assert!(error.starts_with("strategy `lonely` runs 2 processes and has no `control_group`, "), "{error}");
     }
 
     #[test]

@@ -243,7 +243,7 @@ impl<S: Schedule> Scheduler<S> {
             let at = Moment { epoch, step_count, initial, base_lr, group, index, state: &self.state };
             let lr = formula(&self.options, &at)?;
             if !lr.is_finite() {
-                let option = format!("learning rate of group {index} in epoch {epoch}");
+                let option = format!("learning rate of group {index} at last_epoch={epoch}");
                 return Err(OptimError::InvalidOption {
                     owner: S::NAME,
                     option,

@@ -30,7 +30,7 @@ fn a_schedule_that_is_not_a_number_is_refused_before_the_group_has_it() {
     scheduler.attach(optimizer.as_mut()).unwrap();
     assert_eq!(
         message(scheduler.step(optimizer.as_mut(), None)),
-        "LambdaLR: invalid learning rate of group 0 in epoch 1: NaN; it must be finite"
+        "LambdaLR: invalid learning rate of group 0 at last_epoch=1: NaN; it must be finite"
     );
     assert_eq!(optimizer.param_groups()[0].lr, 1.0);
 }

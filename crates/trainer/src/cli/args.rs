@@ -78,7 +78,9 @@ pub(super) fn parse(args: &[String]) -> Result<Request, Error> {
                 let from = value().unwrap_or_else(|| "auto".into());
                 arguments.push(Argument::Set { name: "ckpt_path".into(), append: false, value: Some(from) });
             }
-            "--resume" => return wrong("--resume is of fit; write --ckpt_path, with a file, `best` or `last`".into()),
+            "--resume" => {
+                return wrong("--resume is of fit; write --ckpt_path, with a file, a run folder or `auto`".into());
+            }
             "--print_config" => {
                 let flags = given.unwrap_or_default().split(',').filter(|flag| !flag.is_empty());
                 print_config = Some(print_flags(flags)?);

@@ -305,6 +305,7 @@ fn run(hook: &str, in_module: At, in_callback: At) -> String {
         trainer.fit(&mut net, (batches(2), batches(1))).err()
     };
     let error = error.unwrap_or_else(|| panic!("{hook} was not called, or its error is lost"));
+    assert!((Tensor::from(1.0).set_requires_grad(true) * 2.0).requires_grad(), "gradients are off after {hook}");
     assert_eq!(net.torn_down.get(), 1, "{hook}");
     assert_eq!(logger.take().last(), Some(&Logged::Finalize(RunStatus::Failed)), "{hook}");
     ARMED.set(false);

@@ -537,7 +537,7 @@ fn arguments_that_mean_nothing() {
     args(
         "test --resume",
         expect![[r#"
-        error: --resume is of fit; write --ckpt_path, with a file, `best` or `last`
+        error: --resume is of fit; write --ckpt_path, with a file, a run folder or `auto`
     "#]],
     );
     args(

@@ -132,3 +132,26 @@ fn a_tied_weight_has_both_names_in_a_checkpoint() {
         assert_eq!(embed.data_ptr(), head.data_ptr(), "{key}");
     }
 }
+
+#[test]
+fn two_tensors_of_one_name_are_noticed_before_training() {
+    struct Twins(NamedTensors, Tensor);
+    impl LightningModule for Twins {
+        type Batch = Tensor;
+        fn vars(&self) -> &dyn Parameters {
+            &self.0
+        }
+        fn training_step(&mut self, batch: Tensor, _: &mut Step) -> Result<Loss> {
+            Ok((batch.mean(Kind::Float) * &self.1).into())
+        }
+        fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
+            Ok(SGD::new(&self.0).lr(0.01).into())
+        }
+    }
+    let weight = || Tensor::from(1.0f32).set_requires_grad(true);
+    let (first, second) = (weight(), weight());
+    let mut module = Twins(NamedTensors::new().parameter("w", &first).parameter("w", &second), first);
+    let error =
+        fulgurite_test_support::quiet().build().unwrap().fit(&mut module, vec![Tensor::from(1.0f32)]).unwrap_err();
+    assert_eq!(error.to_string(), "the model has two tensors of the name `w`; give one of them another name");
+}
