@@ -53,7 +53,7 @@ impl Engine {
             },
             "last" => {
                 let last = self.last_checkpoints(|_| true)?;
-                if last.is_empty() && !self.is_fit() {
+                if last.is_empty() && self.needs_checkpoint() {
                     return wrong(
                         "there is no last checkpoint; `ModelCheckpoint::save_last` writes one, or give a path",
                     );
@@ -100,6 +100,12 @@ impl Engine {
 
     fn is_fit(&self) -> bool {
         self.state.entry_point() == TrainerFn::Fit
+    }
+
+    /// Whether it is an error that the requested checkpoint does not exist. A fit starts from scratch, and a rehearsal
+    /// with `fast_dev_run` has no checkpoints.
+    fn needs_checkpoint(&self) -> bool {
+        !self.is_fit() && self.state.config.fast_dev_run == 0
     }
 
     /// What to do to use no checkpoint.
@@ -225,7 +231,7 @@ impl Engine {
         nothing: &str,
     ) -> Result<Option<PathBuf>, Error> {
         let found = self.go_on(files, configuration)?;
-        if found.is_none() && !self.is_fit() {
+        if found.is_none() && self.needs_checkpoint() {
             return Err(Error::Config(format!("{nothing}; give the path of one, or {}", self.without_ckpt_path())));
         }
         if found.is_none() {

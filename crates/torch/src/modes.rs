@@ -42,24 +42,16 @@ impl NoGradGuard {
     }
 }
 
-/// Restores, when it is dropped, whether this thread records gradients.
-pub(crate) struct GradModeRestorer {
-    records_gradients: bool,
-    _thread: PhantomData<*const ()>,
+/// Whether this thread records gradients.
+pub(crate) fn records_gradients() -> bool {
+    // SAFETY: reads a thread-local flag.
+    unsafe { fulgurite_grad_mode_is_enabled() }
 }
 
-impl GradModeRestorer {
-    pub(crate) fn new() -> GradModeRestorer {
-        // SAFETY: reads a thread-local flag.
-        GradModeRestorer { records_gradients: unsafe { fulgurite_grad_mode_is_enabled() }, _thread: PhantomData }
-    }
-}
-
-impl Drop for GradModeRestorer {
-    fn drop(&mut self) {
-        // SAFETY: sets a thread-local flag.
-        unsafe { fulgurite_grad_mode_set(self.records_gradients) };
-    }
+/// Sets whether this thread records gradients.
+pub(crate) fn set_records_gradients(enabled: bool) {
+    // SAFETY: sets a thread-local flag.
+    unsafe { fulgurite_grad_mode_set(enabled) };
 }
 
 /// `torch.inference_mode()` on this thread while it lives: no gradients, and no bookkeeping for them either. Tensors
@@ -193,10 +185,6 @@ mod tests {
     use super::*;
     use crate::grad::backward;
     use crate::tch::Tensor;
-
-    fn records_gradients() -> bool {
-        (Tensor::from(1.0).set_requires_grad(true) * 2.0).requires_grad()
-    }
 
     #[test]
     fn no_grad_ends_with_its_scope_and_with_a_panic() {

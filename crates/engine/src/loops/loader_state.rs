@@ -74,7 +74,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let key = if resume.mid_epoch { "began" } else { "next" };
         match saved.as_ref().and_then(|saved| saved.dict(key).ok()) {
             Some(saved) => catching(|| loader.restore(saved)).map_err(fail),
-            None if loader.state().map_err(fail)?.is_some() => {
+            None if catching(|| loader.state()).map_err(fail)?.is_some() => {
                 state.warn(
                     "the training loader has a state, but the checkpoint has none for it: the order of the batches is not that of the run that wrote it",
                 );

@@ -69,7 +69,8 @@ fn one_process_only(strategy: &(impl Strategy + ?Sized), method: &str) -> Result
 /// called in this order, between those of [`Precision`]: [`begin_micro_batch`](Strategy::begin_micro_batch),
 /// [`forward_context`](Strategy::forward_context) around the forward pass, [`backward`](Strategy::backward),
 /// [`clip_gradients`](Strategy::clip_gradients), [`optimizer_step`](Strategy::optimizer_step). Each default does what one
-/// device does; where several processes need more, it fails if there are several. Collectives must be called on every rank, in the same order.
+/// device does; where several processes need more, it fails if there are several. Collectives must be called on every rank,
+/// in the same order.
 pub trait Strategy: Send {
     /// The registered name, such as `single_device`.
     fn name(&self) -> &str;

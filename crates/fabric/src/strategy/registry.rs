@@ -296,6 +296,18 @@ mod tests {
     use super::super::StrategyChoice;
     use super::*;
 
+    /// Of a run on the CPU, without groups and options.
+    fn context(name: &str, ranks: Ranks) -> StrategyContext {
+        StrategyContext {
+            name: name.into(),
+            device: Device::Cpu,
+            ranks,
+            groups: None,
+            options: Options::new(),
+            sync_batchnorm: false,
+        }
+    }
+
     fn refused(name: &str) -> String {
         Strategies::check(name).unwrap_err().to_string()
     }
@@ -328,17 +340,9 @@ mod tests {
             }
         }
         Strategies::register("mine", |_| Ok(Box::new(Mine))).unwrap();
-        let context = || StrategyContext {
-            name: "mine".into(),
-            device: Device::Cpu,
-            ranks: Ranks::SINGLE_PROCESS,
-            groups: None,
-            options: Options::new(),
-            sync_batchnorm: false,
-        };
-        let of_two = |context| StrategyContext { ranks: Ranks { world_size: 2, ..Ranks::SINGLE_PROCESS }, ..context };
-        let mine = Strategies::make(context()).unwrap();
-        let error = Strategies::make(of_two(context())).err().unwrap().to_string();
+        let of_two = Ranks { world_size: 2, ..Ranks::SINGLE_PROCESS };
+        let mine = Strategies::make(context("mine", Ranks::SINGLE_PROCESS)).unwrap();
+        let error = Strategies::make(context("mine", of_two)).err().unwrap().to_string();
         assert!(error.starts_with("strategy `mine` was asked for with 2 processes, and by its `ranks` there are 1; "));
         assert_eq!((mine.name(), mine.class_name().as_str()), ("mine", "MineStrategy"));
         assert_eq!(SingleDeviceStrategy::new(Device::Cpu).class_name(), "SingleDeviceStrategy");
@@ -390,15 +394,7 @@ mod tests {
             assert!(error.starts_with(&start), "{error}");
         }
         Strategies::register("lonely", |_| Ok(Box::new(Lonely))).unwrap();
-        let context = StrategyContext {
-            name: "lonely".into(),
-            device: Device::Cpu,
-            ranks: Lonely.ranks(),
-            groups: None,
-            options: Options::new(),
-            sync_batchnorm: false,
-        };
-        let error = Strategies::make(context).err().unwrap().to_string();
+        let error = Strategies::make(context("lonely", Lonely.ranks())).err().unwrap().to_string();
         assert!(error.starts_with("strategy `lonely` runs 2 processes and has no `control_group`, "), "{error}");
     }
 

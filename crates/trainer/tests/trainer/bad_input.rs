@@ -496,6 +496,8 @@ fn checkpoints_that_cannot_be_used() {
             r#"ckpt_path="last" was requested, but there is no last checkpoint; `ModelCheckpoint::save_last` writes one, or give a path"#
         ]],
     );
+    let mut rehearsal = quiet().fast_dev_run(1).build().unwrap();
+    rehearsal.ckpt_path("auto").validate(&mut module(), batches(1)).unwrap();
     let empty = at("empty");
     std::fs::create_dir(&empty).unwrap();
     let result = validate_from(empty).map_err(|error| error.to_string().replace(root.path().to_str().unwrap(), "ROOT"));
