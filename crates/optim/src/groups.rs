@@ -93,6 +93,12 @@ impl IntoParamGroups for &nn::VarStore {
     }
 }
 
+impl IntoParamGroups for &fulgurite_torch::VarStore {
+    fn into_param_groups(self) -> Vec<ParamGroupConfig> {
+        (self as &dyn Parameters).into_param_groups()
+    }
+}
+
 impl IntoParamGroups for &params::NamedTensors {
     fn into_param_groups(self) -> Vec<ParamGroupConfig> {
         (self as &dyn Parameters).into_param_groups()

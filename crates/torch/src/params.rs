@@ -11,6 +11,7 @@ use crate::modes::NoGradGuard;
 use crate::tch::{Device, Kind, Tensor};
 use crate::tensor_list::tensor_id;
 use crate::value::{Dict, Value};
+use crate::var_store::Mode;
 
 pub use source::{NamedTensor, NamedTensors, Parameters};
 
@@ -106,8 +107,8 @@ pub struct IncompatibleKeys {
 ///
 /// Values are converted to the kind and device that the module's tensors have. Everything is checked before anything is
 /// copied, so an error leaves the module as it was. A tied tensor needs one of its names; of several, the last is
-/// copied, as PyTorch does. The `num_batches_tracked` of PyTorch's batch norms, which `tch`'s do not count, is not
-/// unexpected.
+/// copied, as PyTorch does. The `num_batches_tracked` of batch norms, which `tch`'s do not count, is neither unexpected nor
+/// missing.
 ///
 /// # Errors
 ///
@@ -146,6 +147,7 @@ pub fn load_state_dict_of(
     for (name, target) in wanted {
         match given.remove(name.as_str()) {
             None if found.contains(&tensor_id(target)) => {}
+            None if norms.contains(name) => {}
             None => keys.missing_keys.push(name.clone()),
             Some(Value::Tensor(source)) if source.size() == target.size() => {
                 copies.push((target.shallow_clone(), source))
@@ -180,6 +182,33 @@ pub fn load_state_dict_of(
         target.f_copy_(source)?;
     }
     Ok(keys)
+}
+
+/// Switches every layer of the module to training, or to evaluation: PyTorch's `module.train(mode)`.
+pub fn train(vars: &dyn Parameters, mode: bool) {
+    for (_, layer) in vars.named_tensors().modes() {
+        layer.train(mode);
+    }
+}
+
+/// The modes that the layers of a module have now, to be restored later: a layer that evaluates while the others train
+/// shall still do so after a validation.
+pub fn modes(vars: &dyn Parameters) -> SavedModes {
+    let named = vars.named_tensors();
+    SavedModes(named.modes().map(|(_, mode)| (mode.clone(), mode.is_training())).collect())
+}
+
+/// The modes of a module's layers at a moment; see [`modes`].
+#[derive(Debug, Default)]
+pub struct SavedModes(Vec<(Mode, bool)>);
+
+impl SavedModes {
+    /// Switches each layer back. Those that were created since keep their mode.
+    pub fn restore(self) {
+        for (layer, was_training) in self.0 {
+            layer.train(was_training);
+        }
+    }
 }
 
 /// Moves every tensor of the module, and its gradient, to `device`: PyTorch's `module.to(device)`.

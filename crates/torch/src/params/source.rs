@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use crate::error::TorchError;
 use crate::tch::{Tensor, nn};
 use crate::tensor_list::tensor_id;
+use crate::var_store::Mode;
 
 /// The parameters and buffers of a module: PyTorch's `named_parameters()` and `named_buffers()`.
 ///
@@ -73,7 +74,10 @@ pub struct NamedTensor {
 /// Tensors with their names, in order. It implements [`Parameters`] itself, for modules whose tensors are in no
 /// [`nn::VarStore`].
 #[derive(Debug, Default)]
-pub struct NamedTensors(Vec<NamedTensor>);
+pub struct NamedTensors {
+    tensors: Vec<NamedTensor>,
+    modes: Vec<(String, Mode)>,
+}
 
 impl NamedTensors {
     /// An empty list.
@@ -93,21 +97,35 @@ impl NamedTensors {
         self.and(name.into(), tensor, false)
     }
 
-    /// Adds the tensors of a submodule, with their names prefixed by `name` and a dot.
+    /// Adds the mode of a layer, so that [`params::train`](super::train) reaches it.
+    #[must_use]
+    pub fn mode(mut self, name: impl Into<String>, mode: &Mode) -> Self {
+        self.modes.push((name.into(), mode.clone()));
+        self
+    }
+
+    /// Adds the tensors and modes of a submodule, with their names prefixed by `name` and a dot.
     #[must_use]
     pub fn module(mut self, name: &str, part: &(impl Parameters + ?Sized)) -> Self {
-        let tensors = part.named_tensors().0.into_iter();
-        self.0.extend(tensors.map(|tensor| NamedTensor { name: format!("{name}.{}", tensor.name), ..tensor }));
+        let NamedTensors { tensors, modes } = part.named_tensors();
+        let prefixed = |tensor: NamedTensor| NamedTensor { name: format!("{name}.{}", tensor.name), ..tensor };
+        self.tensors.extend(tensors.into_iter().map(prefixed));
+        self.modes.extend(modes.into_iter().map(|(of, mode)| (format!("{name}.{of}"), mode)));
         self
     }
 
     /// The tensors.
     pub fn iter(&self) -> std::slice::Iter<'_, NamedTensor> {
-        self.0.iter()
+        self.tensors.iter()
+    }
+
+    /// The modes of layers, with the layers' names.
+    pub fn modes(&self) -> impl Iterator<Item = (&str, &Mode)> {
+        self.modes.iter().map(|(name, mode)| (name.as_str(), mode))
     }
 
     fn and(mut self, name: String, tensor: &Tensor, is_parameter: bool) -> Self {
-        self.0.push(NamedTensor { name, tensor: tensor.shallow_clone(), is_parameter });
+        self.tensors.push(NamedTensor { name, tensor: tensor.shallow_clone(), is_parameter });
         self
     }
 }
@@ -117,7 +135,7 @@ impl IntoIterator for NamedTensors {
     type IntoIter = std::vec::IntoIter<NamedTensor>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.tensors.into_iter()
     }
 }
 
@@ -126,15 +144,15 @@ impl<'a> IntoIterator for &'a NamedTensors {
     type IntoIter = std::slice::Iter<'a, NamedTensor>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.tensors.iter()
     }
 }
 
 impl Parameters for NamedTensors {
     fn named_tensors(&self) -> NamedTensors {
-        self.iter().fold(NamedTensors::new(), |all, NamedTensor { name, tensor, is_parameter }| {
-            all.and(name.clone(), tensor, *is_parameter)
-        })
+        let copy = NamedTensors { tensors: Vec::new(), modes: self.modes.clone() };
+        self.iter()
+            .fold(copy, |all, NamedTensor { name, tensor, is_parameter }| all.and(name.clone(), tensor, *is_parameter))
     }
 }
 
@@ -163,7 +181,7 @@ impl Parameters for nn::VarStore {
         named.sort_by(|(a, x), (b, y)| (a.is_none(), a, &x.name).cmp(&(b.is_none(), b, &y.name)));
         let mut tensors: Vec<NamedTensor> = named.into_iter().map(|(_, tensor)| tensor).collect();
         weights_before_biases(&mut tensors);
-        NamedTensors(tensors)
+        NamedTensors { tensors, modes: Vec::new() }
     }
 }
 

@@ -1,0 +1,311 @@
+//! [`VarStore`] and [`Path`]: `tch`'s, whose layers also have a mode.
+
+use std::borrow::Borrow;
+use std::ops::{Deref, DerefMut, Div};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::error::TorchError;
+use crate::params::{NamedTensors, Parameters};
+use crate::tch::{self, Device, Tensor};
+
+/// Whether a layer trains or evaluates: the attribute `training` of PyTorch's modules. Clones are the same switch.
+///
+/// It is set by [`VarStore::train`], [`Path::train`] or [`params::train`](crate::params::train) for every layer below.
+#[derive(Debug, Clone)]
+pub struct Mode(Arc<AtomicBool>);
+
+impl Mode {
+    /// A mode of its own, which trains.
+    pub fn new() -> Mode {
+        Mode(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// Whether the layer trains.
+    pub fn is_training(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Switches to training, or to evaluation.
+    pub fn train(&self, mode: bool) {
+        self.0.store(mode, Ordering::Relaxed);
+    }
+}
+
+impl Default for Mode {
+    fn default() -> Mode {
+        Mode::new()
+    }
+}
+
+/// The modes of a store's layers with their names. A layer that is gone is no longer listed.
+#[derive(Debug, Clone, Default)]
+struct Modes(Arc<Mutex<Vec<(String, Weak<AtomicBool>)>>>);
+
+impl Modes {
+    fn register(&self, name: String) -> Mode {
+        let mode = Mode::new();
+        let mut modes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if modes.len() == modes.capacity() {
+            modes.retain(|(_, mode)| mode.strong_count() > 0);
+        }
+        modes.push((name, Arc::downgrade(&mode.0)));
+        mode
+    }
+
+    /// The modes of `path` and below.
+    fn below(&self, path: &str) -> Vec<(String, Mode)> {
+        let modes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_below = |name: &str| {
+            path.is_empty() || name.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let mut below = Vec::new();
+        for (name, mode) in modes.iter().filter(|(name, _)| is_below(name)) {
+            below.extend(mode.upgrade().map(|mode| (name.clone(), Mode(mode))));
+        }
+        below
+    }
+}
+
+/// The parameters and buffers of a module by name, and the modes of its layers.
+///
+/// It is a [`tch::nn::VarStore`], to which it dereferences, whose layers can be switched between training and evaluation
+/// by one call. Layers of `tch` are created from its paths too; they have no mode, and take `train` as an argument.
+///
+/// ```
+/// use fulgurite_torch::VarStore;
+/// use fulgurite_torch::tch::{Device, nn};
+///
+/// let vars = VarStore::new(Device::Cpu);
+/// let dropout = (vars.root() / "dropout").mode();
+/// let _layer = nn::linear(vars.root() / "fc", 2, 3, Default::default());
+/// vars.eval();
+/// assert!(!dropout.is_training());
+/// assert_eq!(vars.trainable_variables().len(), 2);
+/// ```
+#[derive(Debug)]
+pub struct VarStore {
+    vars: tch::nn::VarStore,
+    modes: Modes,
+    /// Its own, as a module of layers has one too.
+    mode: Mode,
+}
+
+impl VarStore {
+    /// An empty store, whose parameters are created on `device`.
+    pub fn new(device: Device) -> VarStore {
+        tch::nn::VarStore::new(device).into()
+    }
+
+    /// The path from which layers are created.
+    pub fn root(&self) -> Path<'_> {
+        Path { path: self.vars.root(), modes: Some(self.modes.clone()) }
+    }
+
+    /// Switches every layer to training, or to evaluation: PyTorch's `module.train(mode)`.
+    pub fn train(&self, mode: bool) {
+        self.root().train(mode);
+    }
+
+    /// Switches every layer to evaluation: PyTorch's `module.eval()`.
+    pub fn eval(&self) {
+        self.train(false);
+    }
+
+    /// Whether the last switch of the whole store was to training: PyTorch's `module.training`.
+    pub fn is_training(&self) -> bool {
+        self.mode.is_training()
+    }
+}
+
+impl From<tch::nn::VarStore> for VarStore {
+    fn from(vars: tch::nn::VarStore) -> VarStore {
+        let modes = Modes::default();
+        let mode = modes.register(String::new());
+        VarStore { vars, modes, mode }
+    }
+}
+
+impl Deref for VarStore {
+    type Target = tch::nn::VarStore;
+
+    fn deref(&self) -> &tch::nn::VarStore {
+        &self.vars
+    }
+}
+
+impl DerefMut for VarStore {
+    fn deref_mut(&mut self) -> &mut tch::nn::VarStore {
+        &mut self.vars
+    }
+}
+
+impl Parameters for VarStore {
+    fn named_tensors(&self) -> NamedTensors {
+        self.modes.below("").into_iter().fold(self.vars.named_tensors(), |all, (name, mode)| all.mode(name, &mode))
+    }
+
+    fn set_data(&self, tensor: &mut Tensor, data: &Tensor) -> Result<(), TorchError> {
+        self.vars.set_data(tensor, data)
+    }
+}
+
+/// A place in a [`VarStore`], from which a layer is created: the prefix of its parameters' names.
+///
+/// `path / "encoder" / 0` is the place `encoder.0` below it. It dereferences to `tch`'s path, and goes wherever that
+/// does.
+#[derive(Debug, Clone)]
+pub struct Path<'a> {
+    path: tch::nn::Path<'a>,
+    /// `None`: a path of `tch`'s own store.
+    modes: Option<Modes>,
+}
+
+impl<'a> Path<'a> {
+    /// A place below this one; dots in `name` separate several steps.
+    #[must_use]
+    pub fn sub(&self, name: impl ToString) -> Path<'a> {
+        let name = name.to_string();
+        let path = name.split('.').fold(self.path.clone(), |path, step| path.sub(step));
+        Path { path, modes: self.modes.clone() }
+    }
+
+    /// The same place, whose parameters belong to the given group of `tch`'s optimizers.
+    #[must_use]
+    pub fn set_group(&self, group: usize) -> Path<'a> {
+        Path { path: self.path.set_group(group), modes: self.modes.clone() }
+    }
+
+    /// The name of this place, such as `encoder.0`; empty for the root.
+    pub fn name(&self) -> String {
+        self.path.components().collect::<Vec<_>>().join(".")
+    }
+
+    /// A new mode at this place, for a layer that acts differently in training and in evaluation. In a store of `tch`'s
+    /// own nobody else can switch it.
+    pub fn mode(&self) -> Mode {
+        self.modes.as_ref().map_or_else(Mode::new, |modes| modes.register(self.name()))
+    }
+
+    /// Switches the layers at this place and below to training, or to evaluation.
+    pub fn train(&self, mode: bool) {
+        for (_, layer) in self.modes.iter().flat_map(|modes| modes.below(&self.name())) {
+            layer.train(mode);
+        }
+    }
+}
+
+impl<'a> Deref for Path<'a> {
+    type Target = tch::nn::Path<'a>;
+
+    fn deref(&self) -> &tch::nn::Path<'a> {
+        &self.path
+    }
+}
+
+impl<'a> Borrow<tch::nn::Path<'a>> for Path<'a> {
+    fn borrow(&self) -> &tch::nn::Path<'a> {
+        &self.path
+    }
+}
+
+impl<'a> Borrow<tch::nn::Path<'a>> for &Path<'a> {
+    fn borrow(&self) -> &tch::nn::Path<'a> {
+        &self.path
+    }
+}
+
+impl<'a> From<&Path<'a>> for Path<'a> {
+    fn from(path: &Path<'a>) -> Path<'a> {
+        path.clone()
+    }
+}
+
+impl<'a> From<&'a VarStore> for Path<'a> {
+    fn from(vars: &'a VarStore) -> Path<'a> {
+        vars.root()
+    }
+}
+
+impl<'a> From<tch::nn::Path<'a>> for Path<'a> {
+    fn from(path: tch::nn::Path<'a>) -> Path<'a> {
+        Path { path, modes: None }
+    }
+}
+
+impl<'a> From<&tch::nn::Path<'a>> for Path<'a> {
+    fn from(path: &tch::nn::Path<'a>) -> Path<'a> {
+        path.clone().into()
+    }
+}
+
+impl<'a, T: ToString> Div<T> for Path<'a> {
+    type Output = Path<'a>;
+
+    fn div(self, name: T) -> Path<'a> {
+        self.sub(name)
+    }
+}
+
+impl<'a, T: ToString> Div<T> for &Path<'a> {
+    type Output = Path<'a>;
+
+    fn div(self, name: T) -> Path<'a> {
+        self.sub(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params;
+
+    #[test]
+    fn one_switch_reaches_every_layer_and_a_path_only_those_below() {
+        let vars = VarStore::new(Device::Cpu);
+        let [a, b, ab] = ["a", "b.c", "ab"].map(|name| (vars.root() / name).mode());
+        let modes = || [&a, &b, &ab].map(Mode::is_training);
+        (vars.root() / "a").train(false);
+        assert_eq!(modes(), [false, true, true]);
+        (vars.root() / "b").train(false);
+        assert_eq!(modes(), [false, false, true]);
+        vars.train(true);
+        assert_eq!((modes(), vars.is_training()), ([true; 3], true));
+        vars.eval();
+        assert_eq!((modes(), vars.is_training()), ([false; 3], false));
+    }
+
+    #[test]
+    fn layers_that_are_gone_are_not_kept() {
+        let vars = VarStore::new(Device::Cpu);
+        for _ in 0..1000 {
+            drop(vars.root().mode());
+        }
+        let kept = vars.root().mode();
+        assert_eq!(vars.modes.below("").len(), 2);
+        assert!(vars.modes.0.lock().unwrap().len() < 10);
+        assert!(kept.is_training());
+    }
+
+    #[test]
+    fn modes_are_restored_as_they_were() {
+        let vars = VarStore::new(Device::Cpu);
+        let (frozen, layer) = ((vars.root() / "frozen").mode(), (vars.root() / "layer").mode());
+        frozen.train(false);
+        let before = params::modes(&vars);
+        vars.eval();
+        let created_later = (vars.root() / "later").mode();
+        before.restore();
+        assert_eq!([&frozen, &layer, &created_later].map(Mode::is_training), [false, true, true]);
+        assert!(vars.is_training());
+    }
+
+    #[test]
+    fn the_paths_of_tch_take_layers_too() {
+        let vars = tch::nn::VarStore::new(Device::Cpu);
+        let path = Path::from(vars.root() / "fc");
+        assert_eq!((path.sub("a.b").name().as_str(), path.mode().is_training()), ("fc.a.b", true));
+        let _layer = tch::nn::linear(&path, 2, 3, Default::default());
+        assert_eq!(vars.len(), 2);
+    }
+}
