@@ -31,7 +31,8 @@ mod tests {
         let mut trainer = Trainer::builder()
             .accelerator("cpu")
             .max_epochs(5)
-            .barebones(true)
+            .no_logger()
+            .enable_checkpointing(false)
             .build()?;
         trainer.fit(&mut model, &mut data)?;
         let results = trainer.validate(&mut model, &mut data)?;
