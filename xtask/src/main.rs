@@ -1,17 +1,15 @@
 //! Set-up, examples, tests and benchmarks by one name each: `cargo xtask help`.
 
 mod cargo;
-mod libtorch;
-mod pip;
-mod prerequisites;
 mod python;
-mod setup;
 mod tests;
+mod unoptimized;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use fulgurite_cli::{libtorch, new_in_clone, setup};
 
 use crate::cargo::Cargo;
 
@@ -20,6 +18,7 @@ Usage: cargo xtask COMMAND
 
   setup [--python]      fetch libtorch, once, and tell cargo where it is; with --python, also the Python that parity and
                         bench compare with
+  new PATH [OPTIONS]    make a crate of your own that uses this clone; `new --help` lists the options
   digits [fit] [ARGS]   train a convolutional network on handwritten digits
   gpt [fit] [ARGS]      train a small GPT on text
   test [ARGS]           run the tests (ARGS go to `cargo test`)
@@ -52,13 +51,14 @@ fn run(mut args: Vec<String>) -> Result<ExitCode> {
     }
     match command.as_str() {
         "setup" => {
-            let ready = setup::run(&root()?)?;
+            let libtorch = setup::in_clone(&root()?)?;
             if args.iter().any(|arg| arg == "--python") {
                 python::with_lightning(&root()?)?;
             }
-            println!("libtorch {} is ready in {}.", libtorch::VERSION, ready.libtorch.display());
+            println!("libtorch {} is ready in {}.", libtorch::VERSION, libtorch.display());
             Ok(ExitCode::SUCCESS)
         }
+        "new" => Ok(new_in_clone(&root()?, &args)),
         "digits" | "gpt" => {
             // Options alone are those of `fit`.
             let is_fit = args.first().is_none_or(|first| first.starts_with('-') && first != "--help" && first != "-h");
@@ -110,8 +110,8 @@ fn in_full(arg: &str) -> String {
 /// Cargo in a workspace that is set up.
 fn cargo() -> Result<Cargo> {
     let root = root()?;
-    let ready = setup::run(&root)?;
-    Ok(Cargo::new(&root).env("LIBTORCH", ready.libtorch))
+    let libtorch = setup::in_clone(&root)?;
+    Ok(Cargo::new(&root).env("LIBTORCH", libtorch))
 }
 
 /// The same, with a Python that has PyTorch and Lightning.

@@ -1,34 +1,16 @@
-//! Finding Python, and making one that has PyTorch and Lightning.
+//! Making a Python that has PyTorch and Lightning.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
-
-use crate::pip::Pip;
-use crate::prerequisites::has_space;
+use fulgurite_cli::pip::Pip;
+use fulgurite_cli::prerequisites::has_space;
+use fulgurite_cli::python::with_pip;
 
 /// What PyTorch with everything it asks for needs while it is installed.
 const NEEDED_BYTES: u64 = 9_000_000_000;
-
-/// A Python that has pip.
-pub(crate) fn with_pip() -> Result<OsString> {
-    let python = OsString::from("python3");
-    if Command::new(&python).arg("--version").output().is_err() {
-        bail!(
-            "there is no Python (`python3`), whose pip fetches PyTorch's packages: install it, with `apt install python3-pip` on Debian and Ubuntu, `dnf install python3-pip` on Fedora, `brew install python` on macOS"
-        );
-    }
-    let pip = Command::new(&python).args(["-m", "pip", "--version"]).output()?;
-    if !pip.status.success() {
-        bail!(
-            "Python has no pip (`python3 -m pip` does not run): install it, with `apt install python3-pip` on Debian and Ubuntu, `dnf install python3-pip` on Fedora, `python3 -m ensurepip` elsewhere"
-        );
-    }
-    Ok(python)
-}
 
 /// A Python that has PyTorch, Lightning and what else the comparisons need: the one that `FULGURITE_PARITY_PYTHON`
 /// names, or that of `.venv/parity`, which is made if need be.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::cargo::Cargo;
+use crate::unoptimized;
 
 /// All but what needs Python or a quiet machine.
 const PACKAGES: [&str; 5] = ["--workspace", "--exclude", "fulgurite-parity", "--exclude", "fulgurite-bench"];
@@ -13,25 +14,6 @@ const PACKAGES: [&str; 5] = ["--workspace", "--exclude", "fulgurite-parity", "--
 /// other features than the tests have.
 const COMPARISONS: [&str; 3] = ["--workspace", "--exclude", "fulgurite-bench"];
 const COMPARISON_TESTS: [&str; 4] = ["--test", "parity", "--test", "torchrun"];
-
-/// What tests are built of without optimization: it would take minutes for loops that are generic over hundreds of modules.
-/// What these depend on stays as it is built for everything else, and `fulgurite-torch` too, whose tests go through many
-/// thousands of damaged files.
-const UNOPTIMIZED: [&str; 13] = [
-    "fulgurite",
-    "fulgurite-callbacks",
-    "fulgurite-data",
-    "fulgurite-engine",
-    "fulgurite-fabric",
-    "fulgurite-metrics",
-    "fulgurite-nn",
-    "fulgurite-object-stores",
-    "fulgurite-optim",
-    "fulgurite-parity",
-    "fulgurite-test-support",
-    "fulgurite-torture",
-    "recipes",
-];
 
 /// Names of tests that wait for other processes and for timeouts most of their time.
 const WAITING: [&str; 3] = ["launcher::", "nodes::", "ranks::"];
@@ -89,8 +71,7 @@ fn exit_code(succeeded: bool) -> ExitCode {
 }
 
 fn cargo_test(cargo: Cargo) -> Cargo {
-    let config = |package| ["--config".to_owned(), format!("profile.release.package.{package}.opt-level=0")];
-    cargo.args(["test", "--release"]).args(UNOPTIMIZED.into_iter().flat_map(config))
+    cargo.args(["test", "--release"]).args(unoptimized::options())
 }
 
 /// Whether the packages are chosen already.

@@ -2,25 +2,13 @@
 
 #![cfg(unix)]
 
+#[path = "../../crates/cli/tests/cli/machine.rs"]
+mod machine;
+
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use tempfile::TempDir;
-
-/// A pip that installs something that looks like libtorch.
-const GOOD_PYTHON: &str = r#"
-case "$*" in
-    *install*) ;;
-    *) exit 0 ;;
-esac
-while [ "$1" != --target ]; do shift; done
-/bin/mkdir -p "$2/torch/lib"
-: > "$2/torch/lib/libtorch_cpu.so"
-: > "$2/torch/lib/libtorch_cpu.dylib"
-echo "__version__ = '2.11.0+cu130'" > "$2/torch/version.py"
-"#;
+use machine::{GOOD_PYTHON, Machine};
 
 /// How tests are built.
 const TEST: &str = "test --release --config profile.release.package.fulgurite.opt-level=0 \
@@ -39,40 +27,20 @@ const TEST: &str = "test --release --config profile.release.package.fulgurite.op
 /// Which tests `parity` runs.
 const COMPARISONS: &str = "--workspace --exclude fulgurite-bench --test parity --test torchrun";
 
-struct Machine(TempDir);
-
-impl Machine {
-    /// A machine with these programs, each a shell script.
-    fn with(programs: &[(&str, &str)]) -> Machine {
-        let machine = Machine(tempfile::tempdir().unwrap());
-        fs::create_dir(machine.path("bin")).unwrap();
-        for (name, script) in programs {
-            machine.install(name, script);
-        }
-        machine
-    }
-
-    fn install(&self, name: &str, script: &str) {
-        let program = self.path("bin").join(name);
-        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
+trait Xtask {
     /// Runs a command of xtask; returns whether it succeeded and what it said on the error output.
     fn xtask(&self, args: &[&str]) -> (bool, String) {
         self.xtask_with(args, &[])
     }
+    fn xtask_with(&self, args: &[&str], variables: &[(&str, &str)]) -> (bool, String);
+    fn setup_fails_with(&self, sentence: &str);
+}
 
+impl Xtask for Machine {
     fn xtask_with(&self, args: &[&str], variables: &[(&str, &str)]) -> (bool, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        let output = self
+            .command(env!("CARGO_BIN_EXE_xtask"))
             .args(args)
-            .current_dir(self.0.path())
-            .env_clear()
-            .env("PATH", self.path("bin"))
             .env("CARGO", self.path("bin/cargo"))
             .env("CARGO_MANIFEST_DIR", self.path("xtask"))
             .envs(variables.iter().copied())
@@ -84,7 +52,7 @@ impl Machine {
     fn setup_fails_with(&self, sentence: &str) {
         let (success, said) = self.xtask(&["setup"]);
         assert!(!success);
-        assert_eq!(said.replace(&self.0.path().display().to_string(), "/root"), format!("error: {sentence}\n"));
+        assert_eq!(self.anonymous(&said), format!("error: {sentence}\n"));
         assert!(!self.path(".libtorch").exists(), "a half set-up was left");
     }
 }

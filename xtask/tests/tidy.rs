@@ -4,6 +4,8 @@
 mod arrows;
 #[path = "tidy/circles.rs"]
 mod circles;
+#[path = "tidy/packages.rs"]
+mod packages;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -92,7 +94,8 @@ fn only_the_torch_crate_contains_unsafe_code_and_cpp() {
 
 #[test]
 fn libraries_print_through_their_reporters_alone_and_these_escape() {
-    const REPORTERS: [&str; 4] = [
+    const REPORTERS: [&str; 5] = [
+        "crates/cli/src/console.rs",
         "crates/fabric/src/fabric/own_loop.rs",
         "crates/fabric/src/launcher/relay.rs",
         "crates/torch/src/startup.rs",
@@ -177,6 +180,7 @@ fn dependencies_point_up_the_map() {
     let allowed: &[(&str, &[&str])] = &[
         ("torch", &[]),
         ("macros", &[]),
+        ("cli", &[]),
         ("optim", &["torch"]),
         ("data", &["torch", "macros"]),
         ("metrics", &["torch"]),
@@ -269,7 +273,7 @@ fn the_readme_names_every_example_and_no_command_that_is_not_there() {
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     let (run, commands) = (readme_words_after("--example "), readme_words_after("cargo xtask "));
-    let known = ["setup", "digits", "gpt", "test", "parity", "bench", "torture", "help"].map(str::to_owned);
+    let known = ["setup", "new", "digits", "gpt", "test", "parity", "bench", "torture", "help"].map(str::to_owned);
     none(
         "the README does not say how to run these examples",
         examples.iter().filter(|&name| !run.contains(name) && !commands.contains(name)).cloned().collect(),

@@ -125,6 +125,8 @@ pub trait FromConfig: Sized {
 #[macro_export]
 macro_rules! cli_main {
     ($cli:path) => {
+        // The arguments of a test program are those of its harness.
+        #[cfg(not(test))]
         $crate::torch::before_libtorch!($crate::cli::is_answered_early, |args| $cli().args(args).answer());
 
         fn main() -> ::std::process::ExitCode {

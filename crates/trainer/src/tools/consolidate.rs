@@ -1,4 +1,4 @@
-//! `fulgurite ckpt consolidate`: merges shards into one file.
+//! `fulgurite-ckpt consolidate`: merges shards into one file.
 
 use std::path::PathBuf;
 

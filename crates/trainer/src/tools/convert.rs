@@ -1,4 +1,4 @@
-//! `fulgurite ckpt convert`: the same checkpoint in another format.
+//! `fulgurite-ckpt convert`: the same checkpoint in another format.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! `fulgurite ckpt diff`: the differences between two checkpoints.
+//! `fulgurite-ckpt diff`: the differences between two checkpoints.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;

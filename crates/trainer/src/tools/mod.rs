@@ -1,11 +1,12 @@
-//! The program `fulgurite`: inspects, verifies, compares and converts checkpoint files.
+//! The program `fulgurite-ckpt`: inspects, verifies, compares and converts checkpoint files. The program `fulgurite` of the
+//! crate `fulgurite-cli`, which needs no libtorch, runs it as `fulgurite ckpt`.
 //!
 //! ```sh
-//! fulgurite ckpt show epoch=2-step=69.ckpt --tensors
-//! fulgurite ckpt verify lightning_logs
-//! fulgurite ckpt diff a.ckpt b.ckpt --atol 1e-6
-//! fulgurite ckpt convert best.ckpt model.safetensors --dtype bf16
-//! fulgurite ckpt consolidate shards/ model.safetensors
+//! fulgurite-ckpt show epoch=2-step=69.ckpt --tensors
+//! fulgurite-ckpt verify lightning_logs
+//! fulgurite-ckpt diff a.ckpt b.ckpt --atol 1e-6
+//! fulgurite-ckpt convert best.ckpt model.safetensors --dtype bf16
+//! fulgurite-ckpt consolidate shards/ model.safetensors
 //! ```
 //!
 //! Files may come from Fulgurite, Lightning or plain PyTorch. No code in a file is executed.
@@ -28,9 +29,9 @@ use fulgurite_engine::{Console, Error};
 
 use findings::Findings;
 
-/// PyTorch Lightning in Rust: tools for its files.
+/// Inspects checkpoint files: Lightning's .ckpt, PyTorch's .pt, .safetensors.
 #[derive(Parser)]
-#[command(name = "fulgurite", version, max_term_width = 100)]
+#[command(name = "fulgurite-ckpt", version, max_term_width = 100)]
 struct Program {
     #[command(subcommand)]
     tool: Tool,
@@ -38,13 +39,6 @@ struct Program {
 
 #[derive(Subcommand)]
 enum Tool {
-    /// Inspects checkpoint files: Lightning's .ckpt, PyTorch's .pt, .safetensors.
-    #[command(subcommand)]
-    Ckpt(Ckpt),
-}
-
-#[derive(Subcommand)]
-enum Ckpt {
     Show(show::Show),
     Verify(verify::Verify),
     Diff(diff::Diff),
@@ -68,13 +62,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &Console, wid
             return 0;
         }
     };
-    let Tool::Ckpt(tool) = program.tool;
-    let found: Result<Findings, Error> = match tool {
-        Ckpt::Show(show) => show.run(width).map(Findings::from),
-        Ckpt::Verify(verify) => verify.run(),
-        Ckpt::Diff(diff) => diff.run(width),
-        Ckpt::Convert(convert) => convert.run().map(Findings::from),
-        Ckpt::Consolidate(consolidate) => consolidate.run().map(Findings::from),
+    let found: Result<Findings, Error> = match program.tool {
+        Tool::Show(show) => show.run(width).map(Findings::from),
+        Tool::Verify(verify) => verify.run(),
+        Tool::Diff(diff) => diff.run(width),
+        Tool::Convert(convert) => convert.run().map(Findings::from),
+        Tool::Consolidate(consolidate) => consolidate.run().map(Findings::from),
     };
     match found {
         Ok(Findings { text, good }) => {

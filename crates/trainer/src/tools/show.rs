@@ -1,4 +1,4 @@
-//! `fulgurite ckpt show`: the contents of a checkpoint.
+//! `fulgurite-ckpt show`: the contents of a checkpoint.
 
 use std::borrow::Cow;
 use std::collections::HashSet;

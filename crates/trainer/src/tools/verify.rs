@@ -1,4 +1,4 @@
-//! `fulgurite ckpt verify`: checks that checkpoints are intact.
+//! `fulgurite-ckpt verify`: checks that checkpoints are intact.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -54,7 +54,7 @@ fn fulgurite_in(folder: &Path, status: u8, arguments: &[&str]) -> String {
         true => folder.join(argument).into_os_string(),
         false => OsString::from(argument),
     };
-    let arguments = ["fulgurite".into(), "ckpt".into()].into_iter().chain(arguments.iter().map(argument));
+    let arguments = [OsString::from("fulgurite-ckpt")].into_iter().chain(arguments.iter().map(argument));
     let exit = tools::run(arguments, &console, Some(80));
     let said = console.contents().replace(&format!("{}/", folder.display()), "");
     assert_eq!(exit, status, "{said}");

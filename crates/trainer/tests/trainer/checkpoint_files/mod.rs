@@ -1,4 +1,4 @@
-//! What is taken out of checkpoint files, and what the program `fulgurite` says of them.
+//! What is taken out of checkpoint files, and what the program `fulgurite-ckpt` says of them.
 
 mod foreign_text;
 mod hostile;

@@ -1,4 +1,4 @@
-//! The program `fulgurite`, on files of every kind.
+//! The program `fulgurite-ckpt`, on files of every kind.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -18,7 +18,7 @@ pub(super) fn fulgurite_in(folder: &Path, width: Option<usize>, arguments: &[&st
         true => folder.join(argument).into_os_string(),
         false => OsString::from(argument),
     };
-    let arguments = ["fulgurite".into(), "ckpt".into()].into_iter().chain(arguments.iter().map(file));
+    let arguments = [OsString::from("fulgurite-ckpt")].into_iter().chain(arguments.iter().map(file));
     let status = tools::run(arguments, &console, width);
     let folder = format!("{}/", folder.display());
     (console.contents().replace(&folder, ""), status)

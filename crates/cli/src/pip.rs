@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -10,26 +10,31 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
+use crate::console::StatusLine;
 use crate::prerequisites::no_space;
 
 /// An installation to be. The user's configuration of pip (index, proxy, certificates) applies.
-pub(crate) struct Pip<'a> {
+pub struct Pip<'a> {
     /// The Python whose pip is used.
-    pub(crate) python: OsString,
+    pub python: OsString,
     /// The Python it installs for, if another.
-    pub(crate) interpreter: Option<&'a Path>,
+    pub interpreter: Option<&'a Path>,
     /// The folder whose growth is shown. Its subfolder `tmp` takes what pip downloads and unpacks, so that all of it
     /// is on one disk.
-    pub(crate) folder: &'a Path,
+    pub folder: &'a Path,
     /// What is installed, for messages.
-    pub(crate) what: &'static str,
+    pub what: &'static str,
     /// The bytes that it needs, for the message that there is no room.
-    pub(crate) needed: u64,
+    pub needed: u64,
 }
 
 impl Pip<'_> {
     /// Runs `pip install` with `args`.
-    pub(crate) fn install(&self, args: &[OsString]) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When it fails: why, and what to do about it, in one sentence.
+    pub fn install(&self, args: &[OsString]) -> Result<()> {
         let temporary = self.folder.join("tmp");
         fs::create_dir_all(&temporary)?;
         let mut pip = Command::new(&self.python);
@@ -93,40 +98,32 @@ impl Pip<'_> {
     }
 }
 
-/// A line that says how much there is so far: redrawn on a terminal, now and then a new one elsewhere.
+/// Says how much there is so far.
 struct Progress {
     what: &'static str,
     started: Instant,
     shown: Instant,
-    terminal: bool,
+    line: StatusLine,
 }
 
 impl Progress {
     fn new(what: &'static str) -> Progress {
         let now = Instant::now();
-        Progress { what, started: now, shown: now, terminal: io::stdout().is_terminal() }
+        Progress { what, started: now, shown: now, line: StatusLine::new() }
     }
 
     fn show(&mut self, folder: &Path) {
-        let pause = if self.terminal { Duration::from_millis(500) } else { Duration::from_secs(10) };
+        let pause = if self.line.is_redrawn() { Duration::from_millis(500) } else { Duration::from_secs(10) };
         if self.shown.elapsed() < pause {
             return;
         }
         let (megabytes, seconds) = (size(folder) / 1_000_000, self.started.elapsed().as_secs());
-        if self.terminal {
-            print!("\r  {}: {megabytes} MB so far, {seconds} s ", self.what);
-        } else {
-            println!("  {}: {megabytes} MB so far, {seconds} s", self.what);
-        }
-        // A line that cannot be shown is no reason to stop.
-        let _ = io::stdout().flush();
+        self.line.show(&format!("{}: {megabytes} MB so far, {seconds} s", self.what));
         self.shown = Instant::now();
     }
 
     fn end(&self) {
-        if self.terminal {
-            print!("\r\x1b[K");
-        }
+        self.line.end();
     }
 }
 

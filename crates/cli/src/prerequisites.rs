@@ -14,7 +14,11 @@ fn output(command: &mut Command) -> Option<Output> {
 }
 
 /// Cargo is new enough to read what set-up writes.
-pub(crate) fn cargo_is_new_enough() -> Result<()> {
+///
+/// # Errors
+///
+/// When it is older.
+pub fn cargo_is_new_enough() -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let printed = output(Command::new(cargo).arg("--version")).map(|output| output.stdout).unwrap_or_default();
     let printed = String::from_utf8_lossy(&printed);
@@ -36,7 +40,11 @@ fn cargo_version(printed: &str) -> Option<(u32, u32)> {
 }
 
 /// There is a C++ compiler, as the `cc` crate will look for it.
-pub(crate) fn compiler_is_there() -> Result<()> {
+///
+/// # Errors
+///
+/// When there is none.
+pub fn compiler_is_there() -> Result<()> {
     let named = std::env::var("CXX").ok().filter(|name| !name.trim().is_empty());
     let compiler = named.as_deref().unwrap_or("c++");
     let mut words = compiler.split_whitespace();
@@ -51,7 +59,11 @@ pub(crate) fn compiler_is_there() -> Result<()> {
 }
 
 /// `folder` has room for `needed` bytes of `what`. Where nobody can tell, it is taken to have.
-pub(crate) fn has_space(folder: &Path, needed: u64, what: &str) -> Result<()> {
+///
+/// # Errors
+///
+/// When it has less.
+pub fn has_space(folder: &Path, needed: u64, what: &str) -> Result<()> {
     let printed = output(Command::new("df").arg("-Pk").arg(folder).env("LC_ALL", "C"));
     let free = printed.and_then(|output| free_bytes(&String::from_utf8_lossy(&output.stdout)));
     match free {
@@ -61,7 +73,7 @@ pub(crate) fn has_space(folder: &Path, needed: u64, what: &str) -> Result<()> {
 }
 
 /// The error for a disk that is full, or would be.
-pub(crate) fn no_space(folder: &Path, free: Option<u64>, needed: u64, what: &str) -> anyhow::Error {
+pub fn no_space(folder: &Path, free: Option<u64>, needed: u64, what: &str) -> anyhow::Error {
     let free = free.map(|free| format!(", and {:.1} GB are free", free as f64 / 1e9)).unwrap_or_default();
     anyhow::anyhow!(
         "{what} does not fit on the disk of {}: it needs {:.1} GB while it is installed{free}; make room and try again",

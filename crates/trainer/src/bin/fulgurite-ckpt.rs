@@ -1,4 +1,4 @@
-//! The program `fulgurite`; see [`fulgurite::tools`].
+//! The program `fulgurite-ckpt`; see [`fulgurite::tools`].
 
 use std::process::ExitCode;
 

@@ -1,0 +1,25 @@
+//! The program `fulgurite`: what is needed before there is a program that trains. It needs no libtorch itself.
+//!
+//! ```sh
+//! fulgurite setup              # fetches libtorch, once for all crates of this user
+//! fulgurite new my-model       # a crate that trains a model: `cargo run -- fit`, `cargo test`
+//! fulgurite ckpt show a.ckpt   # the tools for checkpoint files, if `fulgurite-ckpt` is installed
+//! ```
+//!
+//! As a library it is what `cargo xtask` of a clone of Fulgurite sets up libtorch with.
+
+mod ckpt;
+pub mod console;
+mod create;
+mod dependency;
+pub mod libtorch;
+mod name;
+pub mod pip;
+pub mod prerequisites;
+mod program;
+pub mod python;
+pub mod setup;
+mod store;
+mod template;
+
+pub use program::{new_in_clone, run};
