@@ -10,7 +10,7 @@ use fulgurite_torch::tch::Cuda;
 use crate::data_loader::{collated, pinned};
 use crate::seed::{self, ItemRngs, Purpose};
 use crate::workers::{Epoch, Workers};
-use crate::{BatchIter, BoxError, Collate, DataError, DefaultCollate, ItemRng, Loader};
+use crate::{BatchIter, BoxError, Collate, DataError, DefaultCollate, ItemRng, Loader, ShareWithWorkers};
 
 /// The records of one epoch.
 pub type RecordIter<R> = Box<dyn Iterator<Item = Result<R, BoxError>> + Send>;
@@ -20,7 +20,11 @@ pub type RecordIter<R> = Box<dyn Iterator<Item = Result<R, BoxError>> + Send>;
 /// Reading is split in two, so that workers can share the work without sharding the stream: records are read by one
 /// worker at a time, in order; what is slow (decoding, augmentation) belongs into [`load`](IterableDataset::load),
 /// which runs on all of them. So no record is read twice, and the order does not depend on the number of workers.
-pub trait IterableDataset: Send + Sync + 'static {
+pub trait IterableDataset:
+    Send
+    + ShareWithWorkers // A `Tensor` is not `Sync`: hold it as a `fulgurite::data::SharedTensor`.
+    + 'static
+{
     /// The type of a record: a line, some bytes, a path.
     type Record: Send + 'static;
     /// The type of an item.
@@ -68,7 +72,7 @@ pub trait IterableDataset: Send + Sync + 'static {
     where
         Self: Sized,
         T: Send + 'static,
-        F: Fn(Self::Item, &mut ItemRng) -> Result<T, BoxError> + Send + Sync + 'static,
+        F: Fn(Self::Item, &mut ItemRng) -> Result<T, BoxError> + Send + ShareWithWorkers + 'static,
     {
         MapIterable { dataset: self, f }
     }
@@ -135,7 +139,7 @@ pub struct IterableFn<F> {
 
 impl<F, I, T> IterableFn<F>
 where
-    F: Fn(u64) -> Result<I, BoxError> + Send + Sync + 'static,
+    F: Fn(u64) -> Result<I, BoxError> + Send + ShareWithWorkers + 'static,
     I: Iterator<Item = Result<T, BoxError>> + Send + 'static,
     T: Send + 'static,
 {
@@ -153,7 +157,7 @@ where
 
 impl<F, I, T> IterableDataset for IterableFn<F>
 where
-    F: Fn(u64) -> Result<I, BoxError> + Send + Sync + 'static,
+    F: Fn(u64) -> Result<I, BoxError> + Send + ShareWithWorkers + 'static,
     I: Iterator<Item = Result<T, BoxError>> + Send + 'static,
     T: Send + 'static,
 {

@@ -11,6 +11,7 @@ mod image_folder;
 mod images;
 mod mnist;
 mod tokens;
+mod windows;
 
 pub use cifar::Cifar10;
 pub use csv::CsvTable;
@@ -20,3 +21,4 @@ pub use image_folder::ImageFolder;
 pub use images::ImageDataset;
 pub use mnist::{FashionMnist, Mnist};
 pub use tokens::TokenBlocks;
+pub use windows::SlidingWindows;

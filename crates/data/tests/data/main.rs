@@ -6,3 +6,5 @@ mod combined_loader;
 mod derive;
 mod loader;
 mod readers;
+mod tabular;
+mod text;

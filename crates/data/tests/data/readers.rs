@@ -269,8 +269,13 @@ fn damaged_csv_is_explained() {
     };
     let numbers = |table: CsvTable| table.numbers(&["age"]).unwrap_err();
     assert_eq!(
+        message(b"name,age\nAda,36\nBob,old\n", numbers),
+        "ROOT/table.csv is not usable: `old` in line 3, column `age`, is not a number"
+    );
+    assert_eq!(
         message(b"name,age\nAda,36\nBob,n/a\n", numbers),
-        "ROOT/table.csv is not usable: `n/a` in line 3, column `age`, is not a number"
+        "ROOT/table.csv is not usable: `n/a` in line 3, column `age`, is a missing value; leave out its row with \
+         drop_missing, or read it as NaN with numbers_or_nan"
     );
     assert_eq!(
         message(b"name,years\nAda,36\n", numbers),
