@@ -59,7 +59,7 @@ pub use error::{BoxError, DataError};
 pub use fulgurite_macros::{Batch, Stack};
 pub use fulgurite_torch as torch;
 pub use fulgurite_torch::SharedTensor;
-pub use iterable::{IterableDataLoader, IterableDataset, IterableFn, MapIterable, RecordIter};
+pub use iterable::{IterableDataLoader, IterableDataset, IterableFn, MapIterable, RecordIter, ShuffleIterable};
 pub use loader::{BatchIter, Batches, BoxLoader, FnLoader, IntoLoader, Limited, Loader, RepeatedEpoch};
 pub use padding::{PadSequences, Padded};
 pub use rand;
