@@ -3,13 +3,14 @@
 /// What tests are built of without optimization: it would take minutes for loops that are generic over hundreds of modules.
 /// What these depend on stays as it is built for everything else, and `fulgurite-torch` too, whose tests go through many
 /// thousands of damaged files.
-const UNOPTIMIZED: [&str; 12] = [
+const UNOPTIMIZED: [&str; 13] = [
     "fulgurite",
     "fulgurite-callbacks",
     "fulgurite-data",
     "fulgurite-engine",
     "fulgurite-fabric",
     "fulgurite-metrics",
+    "fulgurite-nn",
     "fulgurite-object-stores",
     "fulgurite-optim",
     "fulgurite-parity",

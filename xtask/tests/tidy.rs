@@ -4,6 +4,8 @@
 mod arrows;
 #[path = "tidy/circles.rs"]
 mod circles;
+#[path = "tidy/guide.rs"]
+mod guide;
 #[path = "tidy/packages.rs"]
 mod packages;
 

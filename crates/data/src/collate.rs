@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use fulgurite_torch::tch::Tensor;
 
-use crate::{Batch, BoxError};
+use crate::{Batch, BoxError, ShareWithWorkers};
 
 /// A batch that a dataset collated itself, equal to the result of [`DefaultCollate`].
 pub type Stacked = Box<dyn Any + Send>;
@@ -17,9 +17,14 @@ pub type AcceptStacked<B> = fn(Stacked) -> Option<B>;
 /// `Fn(Vec<T>) -> Result<B, BoxError>`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot put items of type `{T}` into a batch",
-    note = "the default collate stacks tensors, numbers, strings, tuples, arrays, `Vec`, `Option` and `BTreeMap<String, _>` of those, and structs with `#[derive(Stack)]`; for anything else give the loader a `.collate(|items: Vec<{T}>| ...)`"
+    note = "the default collate stacks tensors, numbers, strings, tuples, arrays, `Vec`, `Option` and `BTreeMap<String, _>` of those, and structs with `#[derive(Stack)]`; for anything else give the loader a `.collate(|items: Vec<{T}>| ...)`",
+    note = "a closure that holds a `Tensor` holds it as a `fulgurite::data::SharedTensor`"
 )]
-pub trait Collate<T>: Send + Sync + 'static {
+pub trait Collate<T>:
+    Send
+    + ShareWithWorkers // A `Tensor` is not `Sync`: hold it as a `fulgurite::data::SharedTensor`.
+    + 'static
+{
     /// The type of a batch.
     type Batch: Batch;
 

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::{BoxError, ItemRng, Stacked};
+use crate::{BoxError, ItemRng, ShareWithWorkers, Stacked};
 
 /// A map-style dataset: a known number of items, each of which can be loaded by its index from any thread.
+///
+/// A [`Tensor`](fulgurite_torch::tch::Tensor) that it holds is a [`SharedTensor`](crate::SharedTensor), which threads may
+/// read at the same time; see [`ShareWithWorkers`].
 ///
 /// ```
 /// use fulgurite_data::{BoxError, Dataset, ItemRng};
@@ -26,7 +29,11 @@ use crate::{BoxError, ItemRng, Stacked};
 ///     }
 /// }
 /// ```
-pub trait Dataset: Send + Sync + 'static {
+pub trait Dataset:
+    Send
+    + ShareWithWorkers // A `Tensor` is not `Sync`: hold it as a `fulgurite::data::SharedTensor`.
+    + 'static
+{
     /// One sample: a tensor, a number, a tuple of those, or anything that your collate function accepts.
     type Item: Send + 'static;
 
@@ -61,7 +68,8 @@ pub trait Dataset: Send + Sync + 'static {
         (self.name(), index)
     }
 
-    /// The same dataset with `f` applied to every item, as it is loaded.
+    /// The same dataset with `f` applied to every item, as it is loaded. A tensor that `f` uses is captured as a
+    /// [`SharedTensor`](crate::SharedTensor).
     ///
     /// ```
     /// use fulgurite_data::rand::RngExt;
@@ -74,7 +82,7 @@ pub trait Dataset: Send + Sync + 'static {
     where
         Self: Sized,
         T: Send + 'static,
-        F: Fn(Self::Item, &mut ItemRng) -> T + Send + Sync + 'static,
+        F: Fn(Self::Item, &mut ItemRng) -> T + Send + ShareWithWorkers + 'static,
     {
         Map { dataset: self, f }
     }
@@ -84,7 +92,7 @@ pub trait Dataset: Send + Sync + 'static {
     where
         Self: Sized,
         T: Send + 'static,
-        F: Fn(Self::Item, &mut ItemRng) -> Result<T, BoxError> + Send + Sync + 'static,
+        F: Fn(Self::Item, &mut ItemRng) -> Result<T, BoxError> + Send + ShareWithWorkers + 'static,
     {
         TryMap { dataset: self, f }
     }

@@ -10,7 +10,9 @@ use fulgurite_torch::tch::Cuda;
 use crate::data_loader::{collated, pinned};
 use crate::seed::{self, ItemRngs, Purpose};
 use crate::workers::{Epoch, Workers};
-use crate::{BatchIter, BoxError, Collate, DataError, DefaultCollate, ItemRng, Loader};
+use crate::{
+    BatchIter, BoxError, BoxLoader, Collate, DataError, DefaultCollate, ItemRng, Loader, Shard, ShareWithWorkers,
+};
 
 /// The records of one epoch.
 pub type RecordIter<R> = Box<dyn Iterator<Item = Result<R, BoxError>> + Send>;
@@ -20,7 +22,12 @@ pub type RecordIter<R> = Box<dyn Iterator<Item = Result<R, BoxError>> + Send>;
 /// Reading is split in two, so that workers can share the work without sharding the stream: records are read by one
 /// worker at a time, in order; what is slow (decoding, augmentation) belongs into [`load`](IterableDataset::load),
 /// which runs on all of them. So no record is read twice, and the order does not depend on the number of workers.
-pub trait IterableDataset: Send + Sync + 'static {
+/// Several processes divide a stream that has [`shard`](IterableDataset::shard), and read all of any other.
+pub trait IterableDataset:
+    Send
+    + ShareWithWorkers // A `Tensor` is not `Sync`: hold it as a `fulgurite::data::SharedTensor`.
+    + 'static
+{
     /// The type of a record: a line, some bytes, a path.
     type Record: Send + 'static;
     /// The type of an item.
@@ -37,6 +44,16 @@ pub trait IterableDataset: Send + Sync + 'static {
             records.nth(position - 1);
         }
         Ok(records)
+    }
+
+    /// The part of the same stream that one of several processes reads, so that all parts together are the stream;
+    /// `None`, the default, if it cannot be divided: every process then reads all of it.
+    fn shard(&self, shard: Shard) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        let _ = shard;
+        None
     }
 
     /// Whether the records of an epoch are the same in every pass, as those of files are. A socket or a
@@ -68,17 +85,44 @@ pub trait IterableDataset: Send + Sync + 'static {
     where
         Self: Sized,
         T: Send + 'static,
-        F: Fn(Self::Item, &mut ItemRng) -> Result<T, BoxError> + Send + Sync + 'static,
+        F: Fn(Self::Item, &mut ItemRng) -> Result<T, BoxError> + Send + ShareWithWorkers + 'static,
     {
-        MapIterable { dataset: self, f }
+        MapIterable { dataset: self, f: Arc::new(f) }
+    }
+
+    /// The same stream with every `buffer` records in a random order, another one every epoch; see [`ShuffleIterable`].
+    ///
+    /// ```
+    /// use fulgurite_data::{IterableDataLoader, IterableDataset, IterableFn, Loader};
+    ///
+    /// let numbers = IterableFn::new("numbers", |_| Ok((0..6i64).map(Ok))).shuffle(3);
+    /// let mut order = vec![];
+    /// for batch in IterableDataLoader::new(numbers).seed(1).iter(0, 0)? {
+    ///     order.push(batch?.int64_value(&[0]));
+    /// }
+    /// let (first, second) = order.split_at(3);
+    /// assert!(first.iter().all(|&n| n < 3) && second.iter().all(|&n| n >= 3));
+    /// # Ok::<(), fulgurite_data::DataError>(())
+    /// ```
+    fn shuffle(self, buffer: usize) -> ShuffleIterable<Self>
+    where
+        Self: Sized,
+    {
+        ShuffleIterable { dataset: self, buffer: buffer.max(1) }
     }
 }
 
 /// A stream with a function applied to every item; see [`IterableDataset::try_map`].
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct MapIterable<D, F> {
     dataset: D,
-    f: F,
+    f: Arc<F>,
+}
+
+impl<D: Clone, F> Clone for MapIterable<D, F> {
+    fn clone(&self) -> Self {
+        MapIterable { dataset: self.dataset.clone(), f: self.f.clone() }
+    }
 }
 
 impl<D, F, T> IterableDataset for MapIterable<D, F>
@@ -98,6 +142,10 @@ where
         self.dataset.records_from(epoch, position, rng)
     }
 
+    fn shard(&self, shard: Shard) -> Option<Self> {
+        Some(MapIterable { dataset: self.dataset.shard(shard)?, f: self.f.clone() })
+    }
+
     fn is_repeatable(&self) -> bool {
         self.dataset.is_repeatable()
     }
@@ -113,6 +161,98 @@ where
 
     fn name(&self) -> String {
         self.dataset.name()
+    }
+}
+
+/// A stream with every `buffer` records in a random order; see [`IterableDataset::shuffle`].
+///
+/// The records are cut into windows of `buffer`, and each is put into a random order of its own. So a resumed run goes on
+/// within an epoch by reading one window again, where the shuffle buffers of other libraries depend on all that came before.
+/// Shuffle the shards of a stream, too, where it has any.
+#[derive(Debug, Clone)]
+pub struct ShuffleIterable<D> {
+    dataset: D,
+    buffer: usize,
+}
+
+/// The streams of random numbers that the windows draw from; the dataset within has those below.
+const WINDOWS: u64 = 1 << 63;
+
+impl<D: IterableDataset> IterableDataset for ShuffleIterable<D> {
+    type Record = D::Record;
+    type Item = D::Item;
+
+    fn records(&self, epoch: u64, rng: ItemRng) -> Result<RecordIter<D::Record>, BoxError> {
+        self.records_from(epoch, 0, rng)
+    }
+
+    fn records_from(&self, epoch: u64, position: usize, rng: ItemRng) -> Result<RecordIter<D::Record>, BoxError> {
+        let (window, within) = (position / self.buffer, position % self.buffer);
+        let records = self.dataset.records_from(epoch, window * self.buffer, rng.clone())?;
+        let windows = Windows { records, rng, size: self.buffer, next: window as u64, ready: Vec::new(), failed: None };
+        Ok(Box::new(windows.skip(within)))
+    }
+
+    fn shard(&self, shard: Shard) -> Option<Self> {
+        Some(ShuffleIterable { dataset: self.dataset.shard(shard)?, buffer: self.buffer })
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.dataset.is_repeatable()
+    }
+
+    fn load(&self, record: D::Record, rng: &mut ItemRng) -> Result<D::Item, BoxError> {
+        self.dataset.load(record, rng)
+    }
+
+    fn len(&self) -> Option<usize> {
+        self.dataset.len()
+    }
+
+    fn name(&self) -> String {
+        self.dataset.name()
+    }
+}
+
+struct Windows<R> {
+    records: RecordIter<R>,
+    rng: ItemRng,
+    size: usize,
+    /// The number of the next window.
+    next: u64,
+    /// The records of the window that are left, the next one last.
+    ready: Vec<R>,
+    /// What ended the records; said after those before it.
+    failed: Option<BoxError>,
+}
+
+impl<R> Iterator for Windows<R> {
+    type Item = Result<R, BoxError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ready.is_empty() && self.failed.is_none() {
+            self.fill();
+        }
+        self.ready.pop().map(Ok).or_else(|| self.failed.take().map(Err))
+    }
+}
+
+impl<R> Windows<R> {
+    fn fill(&mut self) {
+        for record in self.records.by_ref().take(self.size) {
+            match record {
+                Ok(record) => self.ready.push(record),
+                Err(error) => {
+                    self.failed = Some(error);
+                    break;
+                }
+            }
+        }
+        let mut rng = self.rng.clone();
+        rng.set_stream(WINDOWS | self.next);
+        rng.set_word_pos(0);
+        self.next += 1;
+        seed::shuffle(&mut self.ready, &mut rng);
     }
 }
 
@@ -135,7 +275,7 @@ pub struct IterableFn<F> {
 
 impl<F, I, T> IterableFn<F>
 where
-    F: Fn(u64) -> Result<I, BoxError> + Send + Sync + 'static,
+    F: Fn(u64) -> Result<I, BoxError> + Send + ShareWithWorkers + 'static,
     I: Iterator<Item = Result<T, BoxError>> + Send + 'static,
     T: Send + 'static,
 {
@@ -153,7 +293,7 @@ where
 
 impl<F, I, T> IterableDataset for IterableFn<F>
 where
-    F: Fn(u64) -> Result<I, BoxError> + Send + Sync + 'static,
+    F: Fn(u64) -> Result<I, BoxError> + Send + ShareWithWorkers + 'static,
     I: Iterator<Item = Result<T, BoxError>> + Send + 'static,
     T: Send + 'static,
 {
@@ -187,6 +327,8 @@ pub struct IterableDataLoader<D, C = DefaultCollate> {
     workers: Workers,
     pin_memory: bool,
     seed: Option<u64>,
+    /// Which part of the stream this is, if it was divided.
+    part: Option<Shard>,
 }
 
 impl<D: IterableDataset> IterableDataLoader<D> {
@@ -200,6 +342,7 @@ impl<D: IterableDataset> IterableDataLoader<D> {
             workers: Workers { count: 0, prefetch_factor: 2 },
             pin_memory: false,
             seed: None,
+            part: None,
         }
     }
 }
@@ -243,8 +386,17 @@ impl<D: IterableDataset, C> IterableDataLoader<D, C> {
 
     /// The function that collates items into a batch; see [`DataLoader::collate`](crate::DataLoader::collate).
     pub fn collate<F: Collate<D::Item>>(self, collate: F) -> IterableDataLoader<D, F> {
-        let IterableDataLoader { dataset, batch_size, drop_last, workers, pin_memory, seed, .. } = self;
-        IterableDataLoader { dataset, collate: Arc::new(collate), batch_size, drop_last, workers, pin_memory, seed }
+        let IterableDataLoader { dataset, batch_size, drop_last, workers, pin_memory, seed, part, .. } = self;
+        IterableDataLoader {
+            dataset,
+            collate: Arc::new(collate),
+            batch_size,
+            drop_last,
+            workers,
+            pin_memory,
+            seed,
+            part,
+        }
     }
 
     /// The dataset.
@@ -298,18 +450,28 @@ impl<D: IterableDataset, C: Collate<D::Item>> Loader for IterableDataLoader<D, C
         };
         let (dataset, collate, rngs) = (self.dataset.clone(), self.collate.clone(), ItemRngs::new(seed, epoch));
         let pin = self.pin_memory && Cuda::is_available();
+        // The processes of a divided stream draw different random numbers for their records.
+        let (num_replicas, rank) = self.part.map_or((1, 0), |part| (part.num_replicas as u64, part.rank as u64));
         let load = move |batch, (first, records): (usize, Vec<D::Record>), stop: &AtomicBool| {
             let mut items = Vec::with_capacity(records.len());
             for (index, record) in (first..).zip(records) {
                 if stop.load(Ordering::Relaxed) {
                     return Err(DataError::Stopped { batch });
                 }
-                items.push(item(&*dataset, index, record, &mut rngs.at(index as u64))?);
+                items.push(item(&*dataset, index, record, &mut rngs.at(index as u64 * num_replicas + rank))?);
             }
             let make = || collate.collate(items).and_then(|batch| if pin { pinned(batch) } else { Ok(batch) });
             collated(batch, || dataset.name(), make)
         };
         Epoch { plan, load, first: skip, name }.run(self.workers)
+    }
+
+    fn shard(&self, shard: Shard) -> Option<BoxLoader<C::Batch>> {
+        if self.part.is_some() {
+            return None;
+        }
+        let dataset = Arc::new(self.dataset.shard(shard)?);
+        Some(Box::new(IterableDataLoader { dataset, part: Some(shard), ..self.clone() }))
     }
 }
 

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | items by index | [`Dataset`]: [`TensorDataset`], [`InMemory`], [`datasets`], [`Subset`], [`ConcatDataset`], [`Dataset::map`] |
 //! | items as a stream | [`IterableDataset`]: [`IterableFn`] |
-//! | their order | [`Sampler`]: sequential, random, weighted, of a subset, in batches, of one process of several |
-//! | from items to a batch | [`Collate`]: [`DefaultCollate`], or a closure |
+//! | their order | [`Sampler`]: sequential, random, weighted, of a subset, in batches, of similar length, of one process of several |
+//! | from items to a batch | [`Collate`]: [`DefaultCollate`], [`PadSequences`], or a closure |
 //! | batches | [`Loader`]: [`DataLoader`], [`IterableDataLoader`], [`Batches`], [`FnLoader`], [`CombinedLoader`] |
 //! | what a batch can be | [`Batch`], which can be derived |
+//! | tables and series made fit for a model | [`tabular`] |
+//! | a tensor that a dataset or closure holds | [`SharedTensor`] |
 //!
 //! Names and behaviour are those of `torch.utils.data`, with one difference that matters: what an epoch yields,
 //! augmentation included, is a function of the seed and the epoch. It does not depend on the number of workers, and
@@ -27,6 +29,7 @@
 //! ```
 
 mod batch;
+mod bucket_sampler;
 mod collate;
 mod combined_loader;
 mod data_loader;
@@ -36,13 +39,17 @@ mod distributed_sampler;
 mod error;
 mod iterable;
 mod loader;
+mod padding;
 mod sampler;
 mod seed;
+mod share;
 mod subset;
+pub mod tabular;
 mod tensor_dataset;
 mod workers;
 
 pub use batch::Batch;
+pub use bucket_sampler::BucketBatchSampler;
 pub use collate::{AcceptStacked, Collate, DefaultCollate, Stack, Stacked};
 pub use combined_loader::{Combine, CombinedLoader};
 pub use data_loader::DataLoader;
@@ -51,12 +58,15 @@ pub use distributed_sampler::{DistributedSampler, Remainder, Shard};
 pub use error::{BoxError, DataError};
 pub use fulgurite_macros::{Batch, Stack};
 pub use fulgurite_torch as torch;
-pub use iterable::{IterableDataLoader, IterableDataset, IterableFn, MapIterable, RecordIter};
+pub use fulgurite_torch::SharedTensor;
+pub use iterable::{IterableDataLoader, IterableDataset, IterableFn, MapIterable, RecordIter, ShuffleIterable};
 pub use loader::{BatchIter, Batches, BoxLoader, FnLoader, IntoLoader, Limited, Loader, RepeatedEpoch};
+pub use padding::{PadSequences, Padded};
 pub use rand;
 pub use sampler::{
     BatchSampler, RandomSampler, SampleIter, Sampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler,
 };
 pub use seed::ItemRng;
+pub use share::ShareWithWorkers;
 pub use subset::{ConcatDataset, SplitLength, Subset, random_split};
 pub use tensor_dataset::{TensorDataset, Tensors};

@@ -90,7 +90,7 @@ pub trait Loader: Send {
     }
 
     /// The part of the same data that one of several processes sees; `None` where it cannot be divided, because the loader
-    /// does not read numbered items, or has been divided already.
+    /// reads neither numbered items nor a stream that can be divided, or has been divided already.
     fn shard(&self, shard: Shard) -> Option<BoxLoader<Self::Batch>> {
         let _ = shard;
         None

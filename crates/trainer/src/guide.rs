@@ -12,7 +12,11 @@ pages! {
     FromLightning = "from-lightning.md";
     Module = "module.md";
     Data = "data.md";
+    Datasets = "datasets.md";
+    Text = "text.md";
+    Tabular = "tabular.md";
     Logging = "logging.md";
+    Metrics = "metrics.md";
     Optimization = "optimization.md";
     Precision = "precision.md";
     Callbacks = "callbacks.md";

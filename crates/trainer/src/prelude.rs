@@ -5,7 +5,7 @@ pub use crate::callbacks::{
     LearningRateMonitor, Mode, ModelCheckpoint, ModelSummary, ProgressBar, SaveLast, StochasticWeightAveraging, Timer,
     WeightAveraging,
 };
-pub use crate::data::{Batch, DataLoader, Dataset, TensorDataset};
+pub use crate::data::{Batch, DataLoader, Dataset, SharedTensor, TensorDataset};
 pub use crate::loggers::{CsvLogger, Logger, TensorBoardLogger};
 pub use crate::logging::Reduce;
 pub use crate::metrics::Metric;

@@ -1,10 +1,12 @@
 //! [`CsvTable`]: numbers and classes from a CSV file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
 use fulgurite_torch::tch::Tensor;
+use time::format_description::{self, BorrowedFormatItem};
+use time::{Date, OffsetDateTime, PrimitiveDateTime, Time};
 
 use super::files::{self, Content, unusable};
 use crate::DataError;
@@ -21,6 +23,11 @@ use crate::DataError;
 /// let dataset = TensorDataset::new((features, labels))?;
 /// # Ok::<(), fulgurite_data::DataError>(())
 /// ```
+///
+/// Missing values are empty, or `NA`, `N/A`, `n/a`, `NaN`, `nan`, `NULL`, `null` or `None`
+/// ([`missing_values`](CsvTable::missing_values) sets others). They are errors, until rows with them are
+/// [dropped](CsvTable::drop_missing), or read as NaN ([`numbers_or_nan`](CsvTable::numbers_or_nan)) and replaced by a
+/// [`SimpleImputer`](crate::tabular::SimpleImputer).
 #[derive(Debug, Clone)]
 pub struct CsvTable {
     path: PathBuf,
@@ -28,7 +35,11 @@ pub struct CsvTable {
     /// Where a name comes first among `columns`.
     places: HashMap<String, usize>,
     rows: Vec<StringRecord>,
+    missing: HashSet<String>,
 }
+
+/// What a missing value is written as.
+const MISSING: [&str; 9] = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None"];
 
 /// Names of columns in a message.
 const SHOWN_COLUMNS: usize = 32;
@@ -69,7 +80,30 @@ impl CsvTable {
             None => (0..first.len()).map(|at| at.to_string()).collect(),
         };
         let places = columns.iter().enumerate().rev().map(|(at, name)| (name.clone(), at)).collect();
-        Ok(CsvTable { path: path.to_path_buf(), columns, places, rows })
+        let missing = MISSING.map(String::from).into();
+        Ok(CsvTable { path: path.to_path_buf(), columns, places, rows, missing })
+    }
+
+    /// Sets what a missing value is written as, such as `-999`.
+    pub fn missing_values<S: Into<String>>(mut self, texts: impl IntoIterator<Item = S>) -> CsvTable {
+        self.missing = texts.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Leaves out the rows in which a value of these columns is missing.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no such column, or if no row is left.
+    pub fn drop_missing<S: AsRef<str>>(mut self, columns: &[S]) -> Result<CsvTable, DataError> {
+        let at = self.columns_at(columns)?;
+        let CsvTable { rows, missing, .. } = &mut self;
+        rows.retain(|row| !at.iter().any(|&column| missing.contains(&row[column])));
+        if self.rows.is_empty() {
+            let names: Vec<&str> = columns.iter().map(AsRef::as_ref).collect();
+            return Err(unusable(&self.path, format!("every row misses a value of the columns {}", names.join(", "))));
+        }
+        Ok(self)
     }
 
     /// The names of the columns, in order.
@@ -83,23 +117,91 @@ impl CsvTable {
     }
 
     /// The numbers of some columns, `f32` `[rows, columns]`.
+    ///
+    /// # Errors
+    ///
+    /// Fails at a value that is missing or no number, and names the file, line, column and value.
     pub fn numbers<S: AsRef<str>>(&self, columns: &[S]) -> Result<Tensor, DataError> {
-        let at = columns.iter().map(|name| self.column(name.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        self.parsed(columns, |place, text| {
+            Err(format!(
+                "`{text}` in {place}, is a missing value; leave out its row with drop_missing, or read it as NaN with \
+                 numbers_or_nan"
+            ))
+        })
+    }
+
+    /// The numbers of some columns, `f32` `[rows, columns]`, and NaN where one is missing.
+    ///
+    /// # Errors
+    ///
+    /// Fails at a value that is no number, and names the file, line, column and value.
+    pub fn numbers_or_nan<S: AsRef<str>>(&self, columns: &[S]) -> Result<Tensor, DataError> {
+        self.parsed(columns, |_, _| Ok(f32::NAN))
+    }
+
+    fn parsed<S: AsRef<str>>(
+        &self,
+        columns: &[S],
+        missing: impl Fn(String, &str) -> Result<f32, String>,
+    ) -> Result<Tensor, DataError> {
+        let at = self.columns_at(columns)?;
         let mut numbers = Vec::with_capacity(self.rows.len() * at.len());
         for row in &self.rows {
             for &column in &at {
                 let text = &row[column];
-                numbers.push(text.parse::<f32>().map_err(|_| {
-                    let line = row.position().map_or(0, |position| position.line());
-                    let name = &self.columns[column];
-                    unusable(&self.path, format!("`{text}` in line {line}, column `{name}`, is not a number"))
-                })?);
+                let number = if self.missing.contains(text) {
+                    missing(self.place(row, column), text)
+                } else {
+                    text.parse().map_err(|_| format!("`{text}` in {}, is not a number", self.place(row, column)))
+                };
+                numbers.push(number.map_err(|message| unusable(&self.path, message))?);
             }
         }
         self.tensor(&numbers).and_then(|tensor| {
             let size = [self.rows.len() as i64, at.len() as i64];
             tensor.f_view(size).map_err(|error| self.torch_error(error))
         })
+    }
+
+    /// The texts of a column, empty where one is missing: for an [`OrdinalEncoder`](crate::tabular::OrdinalEncoder).
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no such column.
+    pub fn texts(&self, column: &str) -> Result<Vec<&str>, DataError> {
+        let column = self.column(column)?;
+        let texts = self.rows.iter().map(|row| &row[column]);
+        Ok(texts.map(|text| if self.missing.contains(text) { "" } else { text }).collect())
+    }
+
+    /// The times of a column, `i64` `[rows]`, in seconds since 1970 (UTC). `format` is a
+    /// [format description](https://time-rs.github.io/book/api/format-description.html) of a date, a date and time, or both
+    /// with an offset from UTC, such as `[year]-[month]-[day] [hour]:[minute]:[second]`.
+    ///
+    /// # Errors
+    ///
+    /// Fails at a value that is none of the format, and names the file, line, column and value.
+    pub fn timestamps(&self, column: &str, format: &str) -> Result<Tensor, DataError> {
+        let at = self.column(column)?;
+        let items = format_description::parse_borrowed::<2>(format)
+            .map_err(|error| DataError::Setting(format!("`{format}` is not a format of times: {error}")))?;
+        let seconds = |row: &StringRecord| {
+            seconds(&row[at], &items).ok_or_else(|| {
+                let place = self.place(row, at);
+                unusable(&self.path, format!("`{}` in {place}, is not a time of the format `{format}`", &row[at]))
+            })
+        };
+        self.tensor(&self.rows.iter().map(seconds).collect::<Result<Vec<i64>, _>>()?)
+    }
+
+    /// Where a value is, for messages.
+    fn place(&self, row: &StringRecord, column: usize) -> String {
+        let line = row.position().map_or(0, |position| position.line());
+        format!("line {line}, column `{}`", self.columns[column])
+    }
+
+    fn columns_at<S: AsRef<str>>(&self, columns: &[S]) -> Result<Vec<usize>, DataError> {
+        columns.iter().map(|name| self.column(name.as_ref())).collect()
     }
 
     /// The classes of a column, `i64` `[rows]`, and their names: the different texts of the column, sorted.
@@ -129,4 +231,12 @@ impl CsvTable {
     fn torch_error(&self, error: fulgurite_torch::tch::TchError) -> DataError {
         DataError::Torch { doing: format!("making a tensor of {}", self.path.display()), source: error.into() }
     }
+}
+
+/// A time in seconds since 1970; of a date its midnight, in UTC unless it says an offset.
+fn seconds(text: &str, format: &[BorrowedFormatItem<'_>]) -> Option<i64> {
+    let with_offset = OffsetDateTime::parse(text, format).ok();
+    let with_time = || PrimitiveDateTime::parse(text, format).ok().map(PrimitiveDateTime::assume_utc);
+    let date = || Date::parse(text, format).ok().map(|date| date.with_time(Time::MIDNIGHT).assume_utc());
+    with_offset.or_else(with_time).or_else(date).map(OffsetDateTime::unix_timestamp)
 }

@@ -1,5 +1,6 @@
 //! [`TokenBlocks`]: text for language models.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use rand::Rng;
 use super::files::read_bytes;
 #[cfg(feature = "tokenizers")]
 use super::files::{Content, failed, unusable};
+use super::token_source::{TokenType, Tokens};
 use crate::{BoxError, DataError, Dataset, ItemRng, seed};
 
 /// The longest text that a file is tokenized of at once.
@@ -29,9 +31,12 @@ const TOKENIZED: u64 = 256 << 20;
 /// assert_eq!((train.len(), val.len()), (100, 1));
 /// # Ok::<(), fulgurite_data::DataError>(())
 /// ```
+///
+/// Tokens that do not fit into memory are mapped from a file ([`from_bin`](TokenBlocks::from_bin),
+/// [`from_npy`](TokenBlocks::from_npy)): nothing is read before a block is needed, and processes share what was read.
 #[derive(Debug, Clone)]
 pub struct TokenBlocks {
-    tokens: Arc<[u32]>,
+    tokens: Tokens,
     block_size: usize,
     /// Blocks per epoch, if they are drawn at random.
     random: Option<usize>,
@@ -40,7 +45,10 @@ pub struct TokenBlocks {
 impl TokenBlocks {
     /// Blocks of `block_size` of `tokens`, one after the other without overlap; an incomplete last one is left out.
     pub fn new(tokens: impl Into<Arc<[u32]>>, block_size: usize) -> Result<TokenBlocks, DataError> {
-        let tokens = tokens.into();
+        TokenBlocks::of(Tokens::in_memory(tokens.into()), block_size)
+    }
+
+    fn of(tokens: Tokens, block_size: usize) -> Result<TokenBlocks, DataError> {
         if block_size == 0 {
             return Err(DataError::Setting("block_size is 0; a block has at least one token".into()));
         }
@@ -53,6 +61,24 @@ impl TokenBlocks {
             )));
         }
         Ok(TokenBlocks { tokens, block_size, random: None })
+    }
+
+    /// Blocks of a file that holds nothing but tokens, such as nanoGPT's `train.bin`, which is mapped into memory.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be mapped, or is no whole number of tokens.
+    pub fn from_bin(path: impl AsRef<Path>, kind: TokenType, block_size: usize) -> Result<TokenBlocks, DataError> {
+        TokenBlocks::of(Tokens::of_bin(path.as_ref(), kind)?, block_size)
+    }
+
+    /// Blocks of a NumPy file (`np.save`) of integers of one dimension, which is mapped into memory.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be mapped, is damaged, or holds anything else. A negative token is an error of its block.
+    pub fn from_npy(path: impl AsRef<Path>, block_size: usize) -> Result<TokenBlocks, DataError> {
+        TokenBlocks::of(Tokens::of_npy(path.as_ref())?, block_size)
     }
 
     /// Blocks of the bytes of a text: 256 tokens, one per byte.
@@ -118,12 +144,24 @@ impl TokenBlocks {
             )));
         }
         let (first, rest) = self.tokens.split_at((self.tokens.len() as f64 * fraction) as usize);
-        Ok((TokenBlocks::new(first, self.block_size)?, TokenBlocks::new(rest, self.block_size)?))
+        Ok((TokenBlocks::of(first, self.block_size)?, TokenBlocks::of(rest, self.block_size)?))
     }
 
-    /// All tokens.
-    pub fn tokens(&self) -> &[u32] {
-        &self.tokens
+    /// The number of tokens.
+    pub fn num_tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The tokens in a range.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the range goes beyond the end, and at a token of a file that is negative.
+    pub fn tokens(&self, range: Range<usize>) -> Result<Vec<i64>, BoxError> {
+        if range.start > range.end || range.end > self.tokens.len() {
+            return Err(format!("there are {} tokens, and {range:?} was asked for", self.tokens.len()).into());
+        }
+        self.tokens.get(range)
     }
 
     /// Tokens per block.
@@ -155,7 +193,7 @@ impl Dataset for TokenBlocks {
             Some(_) => start_at_random(rng, self.tokens.len() - self.block_size),
             None => index * self.block_size,
         };
-        let tokens: Vec<i64> = self.tokens[start..=start + self.block_size].iter().copied().map(i64::from).collect();
+        let tokens = self.tokens.get(start..start + self.block_size + 1)?;
         let (inputs, targets) = (&tokens[..self.block_size], &tokens[1..]);
         Ok((Tensor::f_from_slice(inputs)?, Tensor::f_from_slice(targets)?))
     }

@@ -6,3 +6,8 @@ mod combined_loader;
 mod derive;
 mod loader;
 mod readers;
+#[cfg(any(feature = "parquet", feature = "webdataset"))]
+mod streams;
+mod tabular;
+mod text;
+mod tokens;

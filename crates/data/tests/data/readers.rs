@@ -169,7 +169,7 @@ fn gzip_data_of_several_members_is_read_whole() {
     let root = tempdir().unwrap();
     let path = root.path().join("text.gz");
     fs::write(&path, [gzip(b"abcde"), gzip(b"fghij")].concat()).unwrap();
-    assert_eq!(TokenBlocks::from_file(&path, 3).unwrap().tokens().len(), 10);
+    assert_eq!(TokenBlocks::from_file(&path, 3).unwrap().num_tokens(), 10);
     fs::write(root.path().join("table.csv.gz"), gzip(b"a,b\n1,2\n")).unwrap();
     assert_eq!(CsvTable::read(root.path().join("table.csv.gz")).unwrap().columns(), ["a", "b"]);
 }
@@ -269,8 +269,13 @@ fn damaged_csv_is_explained() {
     };
     let numbers = |table: CsvTable| table.numbers(&["age"]).unwrap_err();
     assert_eq!(
+        message(b"name,age\nAda,36\nBob,old\n", numbers),
+        "ROOT/table.csv is not usable: `old` in line 3, column `age`, is not a number"
+    );
+    assert_eq!(
         message(b"name,age\nAda,36\nBob,n/a\n", numbers),
-        "ROOT/table.csv is not usable: `n/a` in line 3, column `age`, is not a number"
+        "ROOT/table.csv is not usable: `n/a` in line 3, column `age`, is a missing value; leave out its row with \
+         drop_missing, or read it as NaN with numbers_or_nan"
     );
     assert_eq!(
         message(b"name,years\nAda,36\n", numbers),
@@ -347,7 +352,7 @@ fn a_tokenizer_json_gives_the_tokens() {
         "model": {"type": "WordLevel", "unk_token": "?", "vocab": {"?": 0, "to": 1, "be": 2, "or": 3}}}"#;
     fs::write(&tokenizer, description).unwrap();
     let blocks = TokenBlocks::from_file_tokenized(&text, &tokenizer, 2).unwrap();
-    assert_eq!(blocks.tokens(), [1, 2, 3, 0, 1, 2]);
+    assert_eq!(blocks.tokens(0..6).unwrap(), [1, 2, 3, 0, 1, 2]);
     fs::write(&tokenizer, "{}").unwrap();
     let error = plain(&root, TokenBlocks::from_file_tokenized(&text, &tokenizer, 2).unwrap_err());
     assert!(
@@ -355,7 +360,7 @@ fn a_tokenizer_json_gives_the_tokens() {
         "{error}"
     );
     fs::write(&tokenizer, description).unwrap();
-    assert_eq!(TokenBlocks::from_text_tokenized("or be", &tokenizer, 1).unwrap().tokens(), [3, 2]);
+    assert_eq!(TokenBlocks::from_text_tokenized("or be", &tokenizer, 1).unwrap().tokens(0..2).unwrap(), [3, 2]);
     fs::write(&text, [0xff]).unwrap();
     let error = plain(&root, TokenBlocks::from_file_tokenized(&text, &tokenizer, 2).unwrap_err());
     assert!(error.starts_with("ROOT/text is not usable: it is not text in UTF-8: "), "{error}");
