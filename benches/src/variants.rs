@@ -106,7 +106,7 @@ fn trained(
     logs: bool,
 ) -> Result<Stopwatch> {
     let mut module = Timed { model, stopwatch, logs };
-    trainer.fit(&mut module, batches)?;
+    _ = trainer.fit(&mut module, batches)?;
     Ok(module.stopwatch)
 }
 

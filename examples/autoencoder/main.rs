@@ -131,6 +131,7 @@ impl LightningModule for Autoencoder {
     }
 }
 
+#[fulgurite::main]
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     seed_everything(args.seed)?;
@@ -148,9 +149,7 @@ fn main() -> anyhow::Result<()> {
         .fast_dev_run(args.fast_dev_run.into())
         .callback(ModelCheckpoint::monitor("val_loss").filename("{epoch}-{val_loss:.4f}"))
         .build()?;
-    if let Outcome::Interrupted { .. } = trainer.fit(&mut model, (train, val))? {
-        std::process::exit(130);
-    }
+    trainer.fit(&mut model, (train, val))?.completed()?;
 
     let best = (!args.fast_dev_run).then_some("best");
     let predictions = trainer.ckpt_path(best).predict(&mut model, test)?;

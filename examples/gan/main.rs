@@ -173,6 +173,7 @@ impl LightningModule for Gan {
     }
 }
 
+#[fulgurite::main]
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     seed_everything(args.seed)?;
@@ -186,9 +187,7 @@ fn main() -> anyhow::Result<()> {
         .default_root_dir(&args.default_root_dir)
         .fast_dev_run(args.fast_dev_run.into())
         .build()?;
-    if let Outcome::Interrupted { .. } = trainer.fit(&mut model, digits)? {
-        std::process::exit(130);
-    }
+    trainer.fit(&mut model, digits)?.completed()?;
 
     let samples = model.samples();
     println!("generated digits:");

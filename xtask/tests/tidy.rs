@@ -100,6 +100,7 @@ fn libraries_print_through_their_reporters_alone_and_these_escape() {
         "crates/cli/src/console.rs",
         "crates/fabric/src/fabric/own_loop.rs",
         "crates/fabric/src/launcher/relay.rs",
+        "crates/torch/src/panic_hook.rs",
         "crates/torch/src/startup.rs",
         "crates/engine/src/console.rs",
     ];

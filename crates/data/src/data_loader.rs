@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fulgurite_torch::catch_panic;
 use fulgurite_torch::rng::global_seed;
 use fulgurite_torch::tch::{Cuda, Device};
+use fulgurite_torch::{catch_panic, readable_error};
 
 use crate::dataset::Dataset;
 use crate::seed::ItemRngs;
@@ -357,7 +357,7 @@ impl<D: Dataset, C: Collate<D::Item>> BatchLoad<D, C> {
         let mut rng = self.rngs.at(stream);
         let failed = |source| {
             let (dataset, index) = self.dataset.locate(index);
-            DataError::Item { index, dataset, source }
+            DataError::Item { index, dataset, source: readable_error(source) }
         };
         catch_panic(|| self.dataset.get(index, &mut rng).map_err(failed)).unwrap_or_else(|message| {
             let (dataset, index) = self.dataset.locate(index);
@@ -377,7 +377,9 @@ pub(crate) fn collated<T>(
     f: impl FnOnce() -> Result<T, crate::BoxError>,
 ) -> Result<T, DataError> {
     match catch_panic(f) {
-        Ok(made) => made.map_err(|source| DataError::Collate { batch, dataset: name(), source }),
+        Ok(made) => {
+            made.map_err(|source| DataError::Collate { batch, dataset: name(), source: readable_error(source) })
+        }
         Err(message) => Err(DataError::CollatePanicked { batch, dataset: name(), message }),
     }
 }

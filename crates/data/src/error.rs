@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use fulgurite_torch::{TorchError, without_backtrace};
+use fulgurite_torch::TorchError;
 
 /// Any error a dataset, a transform or a collate function may return.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -12,7 +12,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[non_exhaustive]
 pub enum DataError {
     /// A dataset failed to load an item.
-    #[error("item {index} of {dataset} could not be loaded: {}", without_backtrace(&.source.to_string()))]
+    #[error("item {index} of {dataset} could not be loaded: {source}")]
     Item {
         /// The requested item.
         index: usize,
@@ -32,7 +32,7 @@ pub enum DataError {
         message: String,
     },
     /// The items of a batch could not be collated.
-    #[error("batch {batch} of {dataset} could not be collated: {}", without_backtrace(&.source.to_string()))]
+    #[error("batch {batch} of {dataset} could not be collated: {source}")]
     Collate {
         /// The 0-based batch of the epoch.
         batch: usize,
@@ -52,7 +52,7 @@ pub enum DataError {
         message: String,
     },
     /// A stream failed to give its next record.
-    #[error("record {position} of {dataset} could not be read: {}", without_backtrace(&.source.to_string()))]
+    #[error("record {position} of {dataset} could not be read: {source}")]
     Record {
         /// The number of records before it in this epoch.
         position: usize,
@@ -125,7 +125,7 @@ pub enum DataError {
         message: String,
     },
     /// A user-defined loader failed.
-    #[error("batch {batch} of the loader failed: {}", without_backtrace(&.source.to_string()))]
+    #[error("batch {batch} of the loader failed: {source}")]
     Source {
         /// The 0-based batch of the epoch.
         batch: usize,

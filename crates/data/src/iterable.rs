@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fulgurite_torch::catch_panic;
 use fulgurite_torch::rng::global_seed;
 use fulgurite_torch::tch::Cuda;
+use fulgurite_torch::{catch_panic, readable_error};
 
 use crate::data_loader::{collated, pinned};
 use crate::seed::{self, ItemRngs, Purpose};
@@ -440,7 +440,7 @@ impl<D: IterableDataset, C: Collate<D::Item>> Loader for IterableDataLoader<D, C
         let records = self
             .dataset
             .records_from(epoch, position, seed::generator(seed, epoch, Purpose::Stream))
-            .map_err(|source| DataError::Record { position, dataset: name.clone(), source })?;
+            .map_err(|source| DataError::Record { position, dataset: name.clone(), source: readable_error(source) })?;
         let plan = Records {
             records: records.fuse(),
             position,
@@ -482,7 +482,9 @@ fn item<D: IterableDataset>(
     rng: &mut ItemRng,
 ) -> Result<D::Item, DataError> {
     match catch_panic(|| dataset.load(record, rng)) {
-        Ok(loaded) => loaded.map_err(|source| DataError::Item { index, dataset: dataset.name(), source }),
+        Ok(loaded) => {
+            loaded.map_err(|source| DataError::Item { index, dataset: dataset.name(), source: readable_error(source) })
+        }
         Err(message) => Err(DataError::ItemPanicked { index, dataset: dataset.name(), message }),
     }
 }
@@ -507,7 +509,11 @@ impl<R> Iterator for Records<R> {
                 Ok(record) => batch.push(record),
                 Err(source) => {
                     let position = first + batch.len();
-                    return Some(Err(DataError::Record { position, dataset: self.name.clone(), source }));
+                    return Some(Err(DataError::Record {
+                        position,
+                        dataset: self.name.clone(),
+                        source: readable_error(source),
+                    }));
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fulgurite_torch::Dict;
+use fulgurite_torch::{Dict, readable_error};
 
 use crate::{Batch, BoxError, DataError, SampleIter, Shard};
 
@@ -410,7 +410,11 @@ where
 
     fn iter(&self, epoch: u64, skip: usize) -> Result<BatchIter<B>, DataError> {
         let batches = (self.epoch)(epoch).enumerate().skip(skip);
-        Ok(Box::new(batches.map(|(batch, made)| made.map_err(|source| DataError::Source { batch, source }))))
+        Ok(Box::new(
+            batches.map(|(batch, made)| {
+                made.map_err(|source| DataError::Source { batch, source: readable_error(source) })
+            }),
+        ))
     }
 }
 

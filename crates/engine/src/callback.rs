@@ -145,10 +145,10 @@ pub trait Callback: Any + Send {
         CallbackIdentity::of::<Self>()
     }
 
-    /// The key of its state in checkpoints: unlike that of every other callback with state. The type's name by default;
-    /// callbacks that can be added twice append what distinguishes them.
+    /// The key of its state in checkpoints: unlike that of every other callback with state. The type's name by default, with the
+    /// type's parameters; callbacks that can be added twice append what distinguishes them.
     fn state_key(&self) -> String {
-        fulgurite_torch::short_type_name::<Self>().to_owned()
+        fulgurite_torch::type_name_with_parameters::<Self>()
     }
 
     /// State to save in checkpoints; empty for none.

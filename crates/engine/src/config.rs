@@ -28,7 +28,28 @@ pub trait Configurable: Sized {
     /// Aliases of the class name in files, such as Lightning's if it is spelled differently.
     const ALIASES: &'static [&'static str] = &[];
 
-    /// The class name in files and on the command line. Defaults to the type's name.
+    /// The class name in files and on the command line. Defaults to the type's name, without its parameters: a generic type that
+    /// is registered with several of them needs a name for each.
+    ///
+    /// ```
+    /// use fulgurite::config::Configurable;
+    /// use fulgurite::prelude::*;
+    ///
+    /// /// Collects values of a type.
+    /// struct Collect<T>(Vec<T>);
+    ///
+    /// trait Named { const COLLECT: &'static str; }
+    /// impl Named for i64 { const COLLECT: &'static str = "CollectIntegers"; }
+    /// impl Named for String { const COLLECT: &'static str = "CollectTexts"; }
+    ///
+    /// impl<T: Named> Configurable for Collect<T> {
+    ///     type Options = std::collections::BTreeMap<String, i64>;
+    ///
+    ///     fn class_name() -> &'static str { T::COLLECT }
+    ///
+    ///     fn from_options(_: Self::Options) -> Result<Collect<T>, Error> { Ok(Collect(Vec::new())) }
+    /// }
+    /// ```
     fn class_name() -> &'static str {
         fulgurite_torch::short_type_name::<Self>()
     }

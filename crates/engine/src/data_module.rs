@@ -142,7 +142,7 @@ impl<B> Data<'_, B> {
     /// # use fulgurite::prelude::*;
     /// # use fulgurite::Data;
     /// # fn demo<M: LightningModule<Batch = Tensor>>(mut trainer: Trainer, mut model: M) -> Result<()> {
-    /// trainer.fit(&mut model, Data::val(vec![Tensor::from(1)]))?;
+    /// trainer.fit(&mut model, Data::val(vec![Tensor::from(1)]))?.completed()?;
     /// # Ok(())
     /// # }
     /// ```

@@ -46,7 +46,7 @@ impl Engine {
                 Ok(stopped.map_or(Outcome::Finished, |reason| Outcome::Stopped(reason.to_owned())))
             }
             Err(error) => {
-                if let Some(signal) = error.signal() {
+                if let Error::Interrupted { signal, .. } = error {
                     return Ok(self.state.outcome_of(signal));
                 }
                 if error.is_of_lost_ranks() {
@@ -154,6 +154,17 @@ impl Engine {
         run.wait_for_saves()
     }
 
+    /// Lets entry points run although a signal ended the last one. Without this they are refused with
+    /// [`Error::AfterInterruption`].
+    pub fn continue_after_interruption(&mut self) {
+        self.state.shutdown.forget_end();
+    }
+
+    fn refuse_after_interruption(&self, entry: TrainerFn) -> Result<(), Error> {
+        let Some((signal, checkpoint)) = self.state.shutdown.ended() else { return Ok(()) };
+        Err(Error::AfterInterruption { entry: entry.name(), signal, checkpoint })
+    }
+
     /// The common part of every entry point: set-up, the run itself, teardown.
     fn enter<M: LightningModule, T>(
         &mut self,
@@ -163,6 +174,7 @@ impl Engine {
         ckpt_path: Option<String>,
         body: impl FnOnce(&mut Run<'_, '_, M>) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        self.refuse_after_interruption(entry)?;
         self.launch()?;
         self.prepare(entry)?;
         self.state.share_global_seed()?;
@@ -191,8 +203,8 @@ impl Engine {
             let outcome = outcome.unwrap_or_else(|message| Err(run.panic_error(message)));
             run.end(outcome)
         });
-        if outcome.as_ref().is_err_and(|error| error.signal().is_some()) {
-            self.state.shutdown.signals.answered();
+        if let Some(signal) = outcome.as_ref().err().and_then(Error::signal) {
+            self.state.shutdown.end(signal);
         }
         drop(guard);
         outcome

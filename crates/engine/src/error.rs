@@ -1,12 +1,12 @@
 //! [`Error`]: the error type of a run.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fulgurite_data::DataError;
 use fulgurite_fabric::FabricError;
 use fulgurite_fabric::loggers::LoggerError;
-use fulgurite_torch::{TorchError, printable, without_backtrace};
+use fulgurite_torch::{TorchError, printable};
 
 use crate::hook::Hook;
 use crate::signals::Signal;
@@ -19,7 +19,8 @@ pub type Result<T, E = BoxError> = std::result::Result<T, E>;
 
 /// An error that prevented or ended a run.
 ///
-/// An error returned by a user's hook is available unchanged as the [`source`](std::error::Error::source).
+/// An error returned by a user's hook is available as the [`source`](std::error::Error::source): unchanged, unless libtorch's C++
+/// frames stand in its messages ([`readable_error`](fulgurite_torch::readable_error)).
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -37,7 +38,7 @@ pub enum Error {
         module: String,
     },
     /// A hook of a module or callback failed.
-    #[error("{owner}::{hook} failed{}: {}", at(.epoch, .batch_idx), without_backtrace(&.source.to_string()))]
+    #[error("{owner}::{hook} failed{}: {}", at(.epoch, .batch_idx), .source)]
     Hook {
         /// The module's type, or the callback's state key.
         owner: String,
@@ -112,15 +113,30 @@ pub enum Error {
         /// What is wrong, and what to do instead.
         problem: String,
     },
-    /// Ctrl-C interrupted an evaluation or a prediction, which have no partial result. (`fit` returns
-    /// `Outcome::Interrupted`.)
-    #[error("interrupted by Ctrl-C")]
-    Interrupted,
-    /// A signal such as SIGTERM ended an evaluation or a prediction. (`fit` returns `Outcome::Terminated`.)
-    #[error("ended by {0}")]
-    Terminated(Signal),
+    /// A signal such as Ctrl-C ended the run: an evaluation or a prediction, which have no partial result, or a fit of which
+    /// [`Outcome::completed`](crate::Outcome::completed) was required.
+    #[error("{}{}", how_it_ended(*.signal), resume_from(.checkpoint))]
+    Interrupted {
+        /// The signal.
+        signal: Signal,
+        /// The checkpoint of the fit to resume from, if one was written.
+        checkpoint: Option<PathBuf>,
+    },
+    /// An entry point that was called after a signal had ended another one of the same trainer.
+    #[error(
+        "{entry} was not run, because the run before it was {}{}; if it is to go on nevertheless, call `trainer.continue_after_interruption()` first",
+        how_it_ended(*.signal), resume_from(.checkpoint)
+    )]
+    AfterInterruption {
+        /// The entry point, such as `validate`.
+        entry: &'static str,
+        /// The signal.
+        signal: Signal,
+        /// The checkpoint of the fit to resume from, if one was written.
+        checkpoint: Option<PathBuf>,
+    },
     /// The profiler failed.
-    #[error("the profiler failed {doing}: {}", without_backtrace(&.source.to_string()))]
+    #[error("the profiler failed {doing}: {source}")]
     Profiler {
         /// What it was doing, such as `in its summary`.
         doing: &'static str,
@@ -171,17 +187,13 @@ impl Error {
     /// The signal that ended the run, if one did. A `main` may exit with its [`exit_code`](Signal::exit_code).
     pub fn signal(&self) -> Option<Signal> {
         match self {
-            Error::Interrupted => Some(Signal::Interrupt),
-            Error::Terminated(signal) => Some(*signal),
+            Error::Interrupted { signal, .. } | Error::AfterInterruption { signal, .. } => Some(*signal),
             _ => None,
         }
     }
 
     pub(crate) fn of_signal(signal: Signal) -> Error {
-        match signal {
-            Signal::Interrupt => Error::Interrupted,
-            signal => Error::Terminated(signal),
-        }
+        Error::Interrupted { signal, checkpoint: None }
     }
 
     /// Whether other processes of the run did not respond.
@@ -190,10 +202,10 @@ impl Error {
 
         fn search(error: &(dyn std::error::Error + 'static)) -> bool {
             // Transparent errors are not among their own sources.
-            if let Some(Error::Fabric(FabricError::Bridge(inner)) | Error::Torch(inner)) = error.downcast_ref() {
+            if let Some(Error::Fabric(FabricError::Torch(inner)) | Error::Torch(inner)) = error.downcast_ref() {
                 return is_lost(inner);
             }
-            if let Some(FabricError::Bridge(inner)) = error.downcast_ref() {
+            if let Some(FabricError::Torch(inner)) = error.downcast_ref() {
                 return is_lost(inner);
             }
             error.downcast_ref().is_some_and(is_lost) || error.source().is_some_and(search)
@@ -213,12 +225,32 @@ impl Error {
     }
 }
 
+/// As a [`BoxError`] does, for what takes either.
+impl AsRef<dyn std::error::Error + Send + Sync> for Error {
+    fn as_ref(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+        self
+    }
+}
+
 /// The message and its causes, so that a `main` that returns an error prints something readable. Control characters are
 /// escaped, because messages quote files and other processes.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&printable(&self.to_string()))
     }
+}
+
+/// What a signal did to a run.
+pub(crate) fn how_it_ended(signal: Signal) -> String {
+    match signal {
+        Signal::Interrupt => "interrupted by Ctrl-C".to_owned(),
+        signal => format!("ended by {signal}"),
+    }
+}
+
+/// What follows the message of a run that was ended.
+fn resume_from(checkpoint: &Option<PathBuf>) -> String {
+    checkpoint.as_deref().map(Path::display).map_or(String::new(), |path| format!("; resume from {path}"))
 }
 
 fn at(epoch: &Option<u64>, batch_idx: &Option<usize>) -> String {
@@ -233,7 +265,7 @@ fn at(epoch: &Option<u64>, batch_idx: &Option<usize>) -> String {
 /// The error of a loader in a message that names the batch already.
 fn of_batch(error: &DataError, batch_idx: usize) -> String {
     match error {
-        DataError::Source { source, batch } if *batch == batch_idx => without_backtrace(&source.to_string()).to_owned(),
+        DataError::Source { source, batch } if *batch == batch_idx => source.to_string(),
         error => error.to_string(),
     }
 }

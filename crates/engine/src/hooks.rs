@@ -88,7 +88,8 @@ impl Engine {
         module: &mut M,
         call: impl FnOnce(&mut Engine, &mut M) -> Result<T>,
     ) -> Result<T, Error> {
-        self.call(hook, Owner::Module, module, |module| LightningModule::name(module).to_owned(), call)
+        let returned = self.call(hook, Owner::Module, module, |module| LightningModule::name(module).to_owned(), call);
+        returned.map_err(|error| error.with_parameter(module.vars()))
     }
 
     /// Calls a hook on every callback, then on the module.

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use fulgurite_fabric::strategy::Strategy;
 use fulgurite_optim::Optimizer;
-use fulgurite_torch::catch_panic;
+use fulgurite_torch::{catch_panic, readable_error};
 
 use crate::error::{BoxError, Error, Result};
 use crate::hook::Hook;
@@ -101,7 +101,7 @@ impl TrainerState {
     pub(crate) fn hook_error(&self, hook: Hook, owner: Owner, name: impl FnOnce() -> String, error: BoxError) -> Error {
         let source = match error.downcast::<Error>() {
             Ok(ours) => return *ours,
-            Err(source) => source,
+            Err(source) => readable_error(source),
         };
         let is_of_data = owner == Owner::DataModule;
         let epoch = self.epoch_for_errors().filter(|_| !is_of_data);

@@ -5,7 +5,7 @@ use fulgurite_torch::Value;
 use fulgurite_torch::tch::Device;
 
 use crate::engine::Engine;
-use crate::logging::{LogEntries, LogEntry};
+use crate::logging::{LogEntries, LogEntry, LogValues};
 use crate::scope::Scope;
 use crate::stage::Stage;
 use crate::state::TrainerState;
@@ -24,11 +24,18 @@ impl Step<'_> {
         self.0.state.log(name, value)
     }
 
-    /// Records several values with the same options.
-    pub fn log_many<'b, V: Into<LogValue<'b>>>(
-        &'b mut self,
-        values: impl IntoIterator<Item = (&'b str, V)>,
-    ) -> LogEntries<'b> {
+    /// Records several values with the same options: an iterator of pairs, or a tuple of pairs with numbers, tensors and metrics
+    /// mixed.
+    ///
+    /// ```
+    /// # use fulgurite::prelude::*;
+    /// # use fulgurite::metrics::MeanMetric;
+    /// # fn demo(loss: &Tensor, penalty: f64, accuracy: &MeanMetric, losses: &[Tensor], step: &mut Step) {
+    /// step.log_many((("loss", loss), ("penalty", penalty), ("accuracy", accuracy))).on_epoch();
+    /// step.log_many(["first", "second"].into_iter().zip(losses)).prog_bar();
+    /// # }
+    /// ```
+    pub fn log_many<'b, K>(&'b mut self, values: impl LogValues<'b, K>) -> LogEntries<'b> {
         self.0.state.log_many(values)
     }
 

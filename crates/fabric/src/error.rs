@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fulgurite_optim::OptimError;
+use fulgurite_torch::TorchError;
 use fulgurite_torch::tch::TchError;
-use fulgurite_torch::without_backtrace;
 
 use crate::ScalerError;
 
@@ -151,11 +151,14 @@ pub enum FabricError {
     #[error(transparent)]
     Logger(#[from] crate::loggers::LoggerError),
     /// libtorch refused an operation.
-    #[error("libtorch: {}", without_backtrace(&.0.to_string()))]
-    Torch(#[from] TchError),
-    /// The C++ bridge refused an operation.
     #[error(transparent)]
-    Bridge(#[from] fulgurite_torch::TorchError),
+    Torch(#[from] TorchError),
+}
+
+impl From<TchError> for FabricError {
+    fn from(error: TchError) -> FabricError {
+        FabricError::Torch(error.into())
+    }
 }
 
 impl FabricError {

@@ -1,6 +1,7 @@
-//! `#[derive(Batch)]` and `#[derive(Stack)]` for Fulgurite. Use them through the crates `fulgurite` or
+//! `#[derive(Batch)]`, `#[derive(Stack)]` and `#[fulgurite::main]` for Fulgurite. Use them through the crates `fulgurite` or
 //! `fulgurite-data`, which re-export them.
 
+mod entry;
 mod setters;
 mod structs;
 
@@ -17,6 +18,22 @@ use crate::structs::Target;
 pub fn derive_export_setters(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     setters::export(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Ends a program as its run ended: a `main` that returns an error prints it in one readable line, and exits with code 1, or with
+/// that of the signal that ended the run (130 after Ctrl-C, 143 after SIGTERM). See `fulgurite::exit_code`.
+///
+/// ```ignore
+/// #[fulgurite::main]
+/// fn main() -> Result<()> {
+///     trainer.fit(&mut model, &mut data)?.completed()?;
+///     trainer.test(&mut model, &mut data)?;
+///     Ok(())
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn main(arguments: TokenStream, function: TokenStream) -> TokenStream {
+    entry::main(arguments.into(), function.into()).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
 /// Makes a struct of batches a batch: every field is walked in order.

@@ -1,7 +1,7 @@
 //! [`MetricError`].
 
 use fulgurite_torch::tch::{Kind, TchError, Tensor};
-use fulgurite_torch::{ValueError, without_backtrace};
+use fulgurite_torch::{TorchError, ValueError, readable_error};
 
 /// An error of building, updating, computing or restoring a metric.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +65,7 @@ pub enum MetricError {
     #[error("cannot restore the metric's state: {0}")]
     Entry(#[from] ValueError),
     /// An error of a metric of another crate.
-    #[error("`{metric}`: {}", without_backtrace(&.source.to_string()))]
+    #[error("`{metric}`: {source}")]
     Other {
         /// The metric's name.
         metric: String,
@@ -73,8 +73,14 @@ pub enum MetricError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An operation of libtorch failed.
-    #[error("libtorch failed while computing a metric: {}", without_backtrace(&.0.to_string()))]
-    Torch(#[from] TchError),
+    #[error("libtorch failed while computing a metric: {0}")]
+    Torch(#[from] TorchError),
+}
+
+impl From<TchError> for MetricError {
+    fn from(error: TchError) -> MetricError {
+        MetricError::Torch(error.into())
+    }
 }
 
 impl MetricError {
@@ -90,7 +96,7 @@ impl MetricError {
         metric: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> MetricError {
-        MetricError::Other { metric: metric.into(), source: source.into() }
+        MetricError::Other { metric: metric.into(), source: readable_error(source.into()) }
     }
 
     pub(crate) fn shape(

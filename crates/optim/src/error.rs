@@ -1,7 +1,7 @@
 //! [`OptimError`].
 
 use fulgurite_torch::tch::TchError;
-use fulgurite_torch::{TorchError, ValueError, without_backtrace};
+use fulgurite_torch::{TorchError, ValueError, readable_error};
 
 /// An error of an optimizer or scheduler.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +105,33 @@ pub enum OptimError {
         /// The group.
         group: usize,
     },
+    /// A gradient is sparse, as that of an embedding with `sparse: true`, and the optimizer needs dense ones.
+    #[error(
+        "{optimizer} does not support sparse gradients; use SparseAdam, SGD or Adagrad for the parameters that have them, or \
+         build their embedding with sparse: false"
+    )]
+    SparseGradients {
+        /// The optimizer.
+        optimizer: &'static str,
+    },
+    /// A gradient is dense, and the optimizer is for sparse ones.
+    #[error(
+        "{optimizer} does not support dense gradients; use Adam for the parameters that have them, or build their embedding \
+         with sparse: true"
+    )]
+    DenseGradients {
+        /// The optimizer.
+        optimizer: &'static str,
+    },
+    /// Weight decay of parameters whose gradients are sparse: it would change all of a parameter.
+    #[error(
+        "{optimizer}: weight_decay is not compatible with sparse gradients; set weight_decay of the embedding's parameter \
+         group to 0"
+    )]
+    SparseWeightDecay {
+        /// The optimizer.
+        optimizer: &'static str,
+    },
     /// `step()` was called on an optimizer that needs a closure (LBFGS).
     #[error(
         "{optimizer} needs a closure that evaluates the model and its gradients again; call step_with(closure) instead \
@@ -178,7 +205,7 @@ pub enum OptimError {
         scheduler: &'static str,
     },
     /// An error of an optimizer or scheduler of another crate.
-    #[error("{owner}: {}", without_backtrace(&.source.to_string()))]
+    #[error("{owner}: {source}")]
     Other {
         /// The optimizer or scheduler.
         owner: String,
@@ -206,7 +233,7 @@ impl OptimError {
     /// assert_eq!(error.to_string(), "Sophia: the Hessian was never estimated; call estimate() first");
     /// ```
     pub fn other(owner: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> OptimError {
-        OptimError::Other { owner: owner.into(), source: source.into() }
+        OptimError::Other { owner: owner.into(), source: readable_error(source.into()) }
     }
 
     pub(crate) fn state_dict(owner: &'static str, reason: impl ToString) -> OptimError {

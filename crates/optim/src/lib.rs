@@ -52,6 +52,7 @@ mod partition;
 mod rule;
 mod rule_optimizer;
 mod schedulers;
+mod sparse;
 mod state_dict;
 mod typed;
 

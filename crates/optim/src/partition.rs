@@ -1,6 +1,6 @@
 //! [`Partition`]: the parameters of one group that are of one kind and on one device, with their state.
 
-use fulgurite_torch::foreach::{self, Grads};
+use fulgurite_torch::foreach::{self, Collected, Grads};
 use fulgurite_torch::tch::{Device, Kind, Tensor};
 use fulgurite_torch::{Dict, TensorList, Value};
 
@@ -21,6 +21,8 @@ pub(crate) struct Partition {
     /// An empty tensor of the kind and on the device of the parameters.
     anchor: Tensor,
     found: Grads,
+    /// Which gradients are sparse; empty if none is.
+    is_sparse: Vec<bool>,
     /// State tensors, by slot and parameter.
     slots: Vec<Vec<Option<Tensor>>>,
     /// Which slots were made, one bit each; 0 for a parameter without state.
@@ -71,6 +73,7 @@ impl Partition {
             params: Vec::new(),
             anchor: Tensor::f_empty([0], (kind, device))?,
             found: Grads::All,
+            is_sparse: Vec::new(),
             slots: Vec::new(),
             made: Vec::new(),
             progress: Vec::new(),
@@ -105,9 +108,27 @@ impl Partition {
     }
 
     /// Finds the gradients. False when the parameters are no longer of the kind or on the device of this partition.
-    pub(crate) fn collect(&mut self) -> Result<bool, OptimError> {
-        self.found = foreach::collect_grads(&self.all.params, &self.anchor, &mut self.all.grads)?;
-        Ok(self.found != Grads::Moved)
+    pub(crate) fn collect<R: Rule>(&mut self, group: &ParamGroup, rule: &R) -> Result<bool, OptimError> {
+        let Collected { grads, sparse } = foreach::collect_grads(&self.all.params, &self.anchor, &mut self.all.grads)?;
+        self.found = grads;
+        self.is_sparse.clear();
+        let missing = match grads {
+            Grads::All => 0,
+            Grads::Missing(missing) => missing,
+            Grads::Moved => return Ok(false),
+        };
+        rule.check_gradients(group, sparse, self.params.len() - missing - sparse)?;
+        if sparse > 0 {
+            for i in 0..self.params.len() {
+                let grad = self.all.grads.get(i)?;
+                self.is_sparse.push(grad.defined() && grad.is_sparse());
+            }
+        }
+        Ok(true)
+    }
+
+    fn is_sparse(&self, i: usize) -> bool {
+        self.is_sparse.get(i).copied().unwrap_or_default()
     }
 
     /// Updates the parameters whose gradients [`collect`](Partition::collect) found.
@@ -138,29 +159,39 @@ impl Partition {
     }
 
     fn update<R: Rule>(&mut self, group: &ParamGroup, rule: &R) -> Result<(), OptimError> {
-        let progress = &mut self.progress;
-        let key = |p: ParamStep| (R::bucket_key(p.step), p.scalars.map(f32::to_bits));
-        let Some(&first) = self.order.first() else { return Ok(()) };
-        let together = self.order.iter().all(|&i| key(progress[i]) == key(progress[first]));
+        let mut order = std::mem::take(&mut self.order);
+        let updated = self.update_in(&mut order, group, rule);
+        self.order = order;
+        updated
+    }
+
+    /// Updates the parameters of `order`: all of them at once, or those that have as much in common as their rule wants.
+    fn update_in<R: Rule>(&mut self, order: &mut [usize], group: &ParamGroup, rule: &R) -> Result<(), OptimError> {
+        let key = |this: &Partition, i: usize| {
+            let ParamStep { step, scalars } = this.progress[i];
+            (this.is_sparse(i), R::bucket_key(step), scalars.map(f32::to_bits))
+        };
+        let Some(&first) = order.first() else { return Ok(()) };
+        let together = order.iter().all(|&i| key(self, i) == key(self, first));
         if together && self.found == Grads::All {
             if let Some(steps) = &mut self.steps {
                 let _ = steps.f_add_scalar_(1.0)?;
             }
-            self.all.progress = progress[first];
-            rule.update(group, &mut self.all)?;
-            progress.iter_mut().for_each(|p| p.scalars = self.all.progress.scalars);
+            self.all.progress = self.progress[first];
+            update(rule, self.is_sparse(first), group, &mut self.all)?;
+            self.progress.iter_mut().for_each(|p| p.scalars = self.all.progress.scalars);
             return Ok(());
         }
-        self.order.sort_unstable_by_key(|&i| (key(progress[i]), i));
-        let mut rest = &self.order[..];
+        order.sort_unstable_by_key(|&i| (key(self, i), i));
+        let mut rest = &order[..];
         while let Some(&head) = rest.first() {
-            let same = rest.iter().take_while(|&&i| key(progress[i]) == key(progress[head])).count();
+            let same = rest.iter().take_while(|&&i| key(self, i) == key(self, head)).count();
             let (chunk, later) = rest.split_at(same);
             select(&self.all, &mut self.some, chunk)?;
             foreach::add_scalar_(&mut self.some.steps, 1.0)?;
-            self.some.progress = progress[head];
-            rule.update(group, &mut self.some)?;
-            chunk.iter().for_each(|&i| progress[i].scalars = self.some.progress.scalars);
+            self.some.progress = self.progress[head];
+            update(rule, self.is_sparse(head), group, &mut self.some)?;
+            chunk.iter().for_each(|&i| self.progress[i].scalars = self.some.progress.scalars);
             self.some.release();
             rest = later;
         }
@@ -197,7 +228,11 @@ impl Partition {
         (0..self.params.len()).filter(|&i| self.made[i] != 0).map(|i| {
             let mut entry = Dict::new();
             if R::COUNTS_STEPS {
-                entry.push("step", Tensor::from(self.progress[i].step as f32));
+                let step = self.progress[i].step;
+                match R::STEP_IS_INT {
+                    true => entry.push("step", step as i64),
+                    false => entry.push("step", Tensor::from(step as f32)),
+                }
             }
             for (name, value) in R::SCALARS.iter().zip(self.progress[i].scalars) {
                 entry.push(*name, Tensor::from(value));
@@ -262,6 +297,10 @@ impl Partition {
         }
         self.list_state()
     }
+}
+
+fn update<R: Rule>(rule: &R, is_sparse: bool, group: &ParamGroup, bucket: &mut Bucket) -> Result<(), OptimError> {
+    if is_sparse { rule.update_sparse(group, bucket) } else { rule.update(group, bucket) }
 }
 
 /// The slots that parameters of `group` need, one bit each.

@@ -82,6 +82,8 @@ pub trait Rule: Serialize + DeserializeOwned + JsonSchema + Default + Clone + Se
     const SLOTS: &'static [&'static str];
     /// Whether the state dict counts steps.
     const COUNTS_STEPS: bool = true;
+    /// Whether the state dict has the step as an integer, not as a tensor.
+    const STEP_IS_INT: bool = false;
     /// Names of numbers that the state dict holds for each parameter, besides `step`; at most 2.
     const SCALARS: &'static [&'static str] = &[];
     /// Whether the kernel reads step counters from tensors on the device.
@@ -125,6 +127,26 @@ pub trait Rule: Serialize + DeserializeOwned + JsonSchema + Default + Clone + Se
     /// Only parameters with equal keys are updated together. By default these are parameters at the same step.
     fn bucket_key(step: u64) -> u64 {
         step
+    }
+
+    /// Checks how many gradients of parameters of one kind and device are sparse, and how many dense, before any parameter is
+    /// updated. By default sparse ones are refused.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the rule has no update for such gradients.
+    fn check_gradients(&self, _group: &ParamGroup, sparse: usize, _dense: usize) -> Result<(), OptimError> {
+        if sparse == 0 { Ok(()) } else { Err(OptimError::SparseGradients { optimizer: Self::NAME }) }
+    }
+
+    /// Updates the parameters of `bucket`, whose gradients are all sparse, for a rule whose
+    /// [`check_gradients`](Rule::check_gradients) accepts these.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`update`](Rule::update) does.
+    fn update_sparse(&self, _group: &ParamGroup, _bucket: &mut Bucket) -> Result<(), OptimError> {
+        Err(OptimError::SparseGradients { optimizer: Self::NAME })
     }
 
     /// Updates the parameters of `bucket`. Called without gradient tracking.

@@ -69,14 +69,14 @@ impl<R: Rule> RuleOptimizer<R> {
     fn collect(&mut self) -> Result<(), OptimError> {
         let mut moved = false;
         for partition in &mut self.partitions {
-            moved |= !partition.collect()?;
+            moved |= !partition.collect(&self.groups[partition.group], &self.rules[partition.group])?;
         }
         if moved {
             let state = self.state_dict()?;
             self.rebuild_partitions()?;
             self.load_state_dict(&state)?;
             for partition in &mut self.partitions {
-                partition.collect()?;
+                partition.collect(&self.groups[partition.group], &self.rules[partition.group])?;
             }
         }
         Ok(())

@@ -25,6 +25,12 @@ namespace fulgurite {
 
 using Error = char *;
 
+// The message of an exception, with the functions that it came through where PyTorch would show them.
+inline const char *message_of(const c10::Error &error) {
+  const char *shows = std::getenv("TORCH_SHOW_CPP_STACKTRACES");
+  return shows != nullptr && std::strcmp(shows, "1") == 0 ? error.what() : error.what_without_backtrace();
+}
+
 // Runs `body`; the message of what it throws, or nullptr.
 template <typename Body>
 Error protect(Body &&body) noexcept {
@@ -32,7 +38,7 @@ Error protect(Body &&body) noexcept {
     body();
     return nullptr;
   } catch (const c10::Error &error) {
-    return strdup(error.what_without_backtrace());
+    return strdup(message_of(error));
   } catch (const std::exception &error) {
     return strdup(error.what());
   } catch (...) {

@@ -90,11 +90,13 @@ Error fulgurite_list_select(FulguriteTensorList *out, const FulguriteTensorList 
 
 // Fills `grads` with the gradients of `params`, undefined tensors where there is none, and counts those. A gradient
 // laid out in memory unlike its parameter is copied, since the fused kernels walk both as flat memory. `moved` says
-// that a parameter has not, or no longer, the kind and device of `anchor`; then `grads` is of no use.
+// that a parameter has not, or no longer, the kind and device of `anchor`; then `grads` is of no use. Sparse gradients are
+// left as they are, and counted.
 Error fulgurite_grads(const FulguriteTensorList *params, const at::Tensor *anchor, FulguriteTensorList *grads,
-                      size_t *missing, bool *moved) noexcept {
+                      size_t *missing, size_t *sparse, bool *moved) noexcept {
   return protect([&] {
     *missing = 0;
+    *sparse = 0;
     *moved = false;
     auto &out = grads->tensors;
     out.clear();
@@ -110,7 +112,12 @@ Error fulgurite_grads(const FulguriteTensorList *params, const at::Tensor *ancho
         out.emplace_back();
         continue;
       }
-      TORCH_CHECK(grad.layout() == at::kStrided, "sparse gradients are not supported; build the embedding with sparse: false");
+      if (grad.layout() == at::kSparse) {
+        ++*sparse;
+        out.push_back(grad);
+        continue;
+      }
+      TORCH_CHECK(grad.layout() == at::kStrided, "a gradient is neither dense nor a sparse tensor of coordinates");
       if (grad.strides() == param.strides() || grad.numel() <= 1)
         out.push_back(grad);
       else

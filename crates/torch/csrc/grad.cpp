@@ -46,9 +46,25 @@ std::vector<std::vector<at::Tensor>> gradients(const at::Tensor *const *paramete
   return groups;
 }
 
+// PyTorch clips no sparse gradients either, and says so at length.
+void refuse_sparse(const std::vector<std::vector<at::Tensor>> &groups) {
+  for (const auto &group : groups)
+    for (const at::Tensor &grad : group)
+      TORCH_CHECK(!grad.is_sparse(), "sparse gradients have no norm that is known, and cannot be clipped; build the embedding "
+                  "with sparse: false, or clip without its weight");
+}
+
+// A sparse gradient is what its values are, once each index stands there once.
+void scale_sparse_as_values(std::vector<std::vector<at::Tensor>> &groups) {
+  for (auto &group : groups)
+    for (at::Tensor &grad : group)
+      if (grad.is_sparse()) grad = grad._values();
+}
+
 // The norm of all gradients together; nothing of it is read by the host.
 at::Tensor total_norm(const std::vector<std::vector<at::Tensor>> &groups, double norm_type) {
   if (groups.empty()) return at::zeros({});
+  refuse_sparse(groups);
   const at::Device device = groups.front().front().device();
   std::vector<at::Tensor> norms;
   for (const auto &group : groups) {
@@ -89,7 +105,9 @@ Error fulgurite_grad_norm(const at::Tensor *const *parameters, size_t count, dou
 Error fulgurite_clip_grad_value(const at::Tensor *const *parameters, size_t count, double clip_value) noexcept {
   return protect([&] {
     at::NoGradGuard no_grad;
-    for (const auto &group : gradients(parameters, count)) {
+    const auto groups = gradients(parameters, count);
+    refuse_sparse(groups);
+    for (const auto &group : groups) {
       at::_foreach_clamp_min_(group, -clip_value);
       at::_foreach_clamp_max_(group, clip_value);
     }
@@ -99,7 +117,9 @@ Error fulgurite_clip_grad_value(const at::Tensor *const *parameters, size_t coun
 Error fulgurite_scale_grads(const at::Tensor *const *parameters, size_t count, double factor) noexcept {
   return protect([&] {
     at::NoGradGuard no_grad;
-    for (const auto &group : gradients(parameters, count)) at::_foreach_mul_(group, factor);
+    auto groups = gradients(parameters, count);
+    scale_sparse_as_values(groups);
+    for (const auto &group : groups) at::_foreach_mul_(group, factor);
   });
 }
 
@@ -113,6 +133,7 @@ Error fulgurite_unscale_grads(const at::Tensor *const *parameters, size_t count,
     for (const auto &group : groups)
       TORCH_CHECK(group.front().scalar_type() != at::kHalf,
                   "gradients of 16 bits cannot be unscaled without loss; keep the parameters in 32 bits");
+    scale_sparse_as_values(groups);
     // As PyTorch computes it: a reciprocal in 32 bits is not exact on every device.
     at::Tensor inverse = scale->is_mps() ? scale->reciprocal() : scale->to(at::kDouble).reciprocal().to(at::kFloat);
     at::Tensor found = at::zeros({}, scale->options());

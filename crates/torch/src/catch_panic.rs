@@ -3,9 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::modes::{records_gradients, set_records_gradients};
-use crate::without_backtrace;
+use crate::panic_hook::while_catching;
+use crate::readable_message;
 
-/// Runs `work`, and returns the message of a panic in it, without libtorch's backtrace. After a panic this thread records
+/// Runs `work`, and returns the message of a panic in it: of an error of libtorch, what it says and the line of the program, as
+/// far as they are known ([`shorten_panics`](crate::shorten_panics)). After a panic this thread records
 /// gradients if it did before: `tch::no_grad` leaves them off if its closure panics. What `work` sets without a panic stays.
 ///
 /// ```
@@ -24,10 +26,12 @@ use crate::without_backtrace;
 /// ```
 pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let before = records_gradients();
-    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+    let (returned, place) = while_catching(|| catch_unwind(AssertUnwindSafe(work)));
+    returned.map_err(|payload| {
         set_records_gradients(before);
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("a value that is not text");
-        without_backtrace(text).to_owned()
+        let place = place.map_or(String::new(), |place| format!(" (at {place})"));
+        readable_message(text) + &place
     })
 }

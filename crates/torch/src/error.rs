@@ -3,6 +3,7 @@
 use std::ffi::{CStr, c_char};
 
 use crate::distributed::DistributedError;
+use crate::libtorch_error::LibtorchError;
 use crate::tch::{Device, Kind, TchError};
 
 /// The errors of this crate.
@@ -13,8 +14,8 @@ pub enum TorchError {
     #[error("{0}")]
     Bridge(String),
     /// An exception of libtorch in a call through `tch`.
-    #[error("{}", without_backtrace(&.0.to_string()))]
-    Tch(TchError),
+    #[error(transparent)]
+    Libtorch(LibtorchError),
     /// An error of distributed training.
     #[error(transparent)]
     Distributed(Box<DistributedError>),
@@ -131,10 +132,9 @@ pub enum TorchError {
     },
 }
 
-/// The message has all but the backtrace, so the error is no further cause.
 impl From<TchError> for TorchError {
     fn from(error: TchError) -> TorchError {
-        TorchError::Tch(error)
+        TorchError::Libtorch(LibtorchError::from(&error))
     }
 }
 
@@ -142,20 +142,6 @@ impl From<DistributedError> for TorchError {
     fn from(error: DistributedError) -> TorchError {
         TorchError::Distributed(Box::new(error))
     }
-}
-
-/// A message without libtorch's backtrace of C++ functions, which errors of [`tch`](crate::tch) contain, and which stands
-/// in their `Debug` form after an escaped line break.
-///
-/// ```
-/// use fulgurite_torch::without_backtrace;
-///
-/// let message = "shapes cannot be multiplied\nException raised from meta at LinearAlgebra.cpp:1 (most recent call first):";
-/// assert_eq!(without_backtrace(message), "shapes cannot be multiplied");
-/// ```
-pub fn without_backtrace(message: &str) -> &str {
-    let cut = ["\n", "\\n"].iter().filter_map(|line| message.find(&format!("{line}Exception raised from "))).min();
-    cut.map_or(message, |at| &message[..at])
 }
 
 unsafe extern "C" {

@@ -51,6 +51,7 @@ unsafe extern "C" {
         anchor: *const C_tensor,
         grads: *mut RawTensorList,
         missing: *mut usize,
+        sparse: *mut usize,
         moved: *mut bool,
     ) -> *mut c_char;
     fn fulgurite_drop_grads(params: *mut RawTensorList) -> *mut c_char;
@@ -69,6 +70,15 @@ unsafe extern "C" {
 
 /// The result of [`collect_grads`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Collected {
+    /// Which parameters have a gradient.
+    pub grads: Grads,
+    /// How many gradients are sparse, as those of an embedding with `sparse: true`.
+    pub sparse: usize,
+}
+
+/// Which parameters have a gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grads {
     /// Every parameter has a gradient.
     All,
@@ -79,22 +89,24 @@ pub enum Grads {
 }
 
 /// Fills `grads` with the gradients of `params`. A gradient with another memory layout than its parameter (such as a
-/// transposed one) is copied, since fused kernels iterate over both as flat memory.
+/// transposed one) is copied, since fused kernels iterate over both as flat memory. Sparse gradients are left as they are.
 ///
 /// `anchor` has the kind and device that the parameters are expected to have.
 ///
 /// # Errors
 ///
-/// Fails if a gradient is sparse.
-pub fn collect_grads(params: &TensorList, anchor: &Tensor, grads: &mut TensorList) -> Result<Grads, TorchError> {
-    let (mut missing, mut moved) = (0, false);
-    // SAFETY: all objects live for the call, which writes both outputs.
-    check(unsafe { fulgurite_grads(params.as_raw(), anchor.as_ptr(), grads.as_raw(), &mut missing, &mut moved) })?;
-    Ok(match (moved, missing) {
+/// Fails if a gradient has an unknown layout.
+pub fn collect_grads(params: &TensorList, anchor: &Tensor, grads: &mut TensorList) -> Result<Collected, TorchError> {
+    let (mut missing, mut sparse, mut moved) = (0, 0, false);
+    let (anchor, grads) = (anchor.as_ptr(), grads.as_raw());
+    // SAFETY: all objects live for the call, which writes all outputs.
+    check(unsafe { fulgurite_grads(params.as_raw(), anchor, grads, &mut missing, &mut sparse, &mut moved) })?;
+    let grads = match (moved, missing) {
         (true, _) => Grads::Moved,
         (false, 0) => Grads::All,
         (false, missing) => Grads::Missing(missing),
-    })
+    };
+    Ok(Collected { grads, sparse })
 }
 
 /// Sets the gradients of `params` to none, as `Optimizer.zero_grad(set_to_none=True)` does.
@@ -341,16 +353,16 @@ mod tests {
         let mut params = TensorList::new(&[a.shallow_clone(), b.shallow_clone()]).unwrap();
         let mut grads = TensorList::empty().unwrap();
         (&a * 3.0).backward();
-        assert_eq!(collect_grads(&params, &a, &mut grads).unwrap(), Grads::Missing(1));
+        assert_eq!(collect_grads(&params, &a, &mut grads).unwrap().grads, Grads::Missing(1));
         assert_eq!(grads.get(0).unwrap(), Tensor::from(3.0));
         assert!(!grads.get(1).unwrap().defined());
         (&a * &b).backward();
-        assert_eq!(collect_grads(&params, &a, &mut grads).unwrap(), Grads::All);
+        assert_eq!(collect_grads(&params, &a, &mut grads).unwrap().grads, Grads::All);
         assert_eq!(values(&grads), [5.0, 1.0]);
         let elsewhere = Tensor::zeros([0], (Kind::Half, Device::Cpu));
-        assert_eq!(collect_grads(&params, &elsewhere, &mut grads).unwrap(), Grads::Moved);
+        assert_eq!(collect_grads(&params, &elsewhere, &mut grads).unwrap().grads, Grads::Moved);
         drop_grads(&mut params).unwrap();
-        assert_eq!(collect_grads(&params, &a, &mut grads).unwrap(), Grads::Missing(2));
+        assert_eq!(collect_grads(&params, &a, &mut grads).unwrap().grads, Grads::Missing(2));
         assert!(!a.grad().defined());
     }
 
@@ -368,13 +380,14 @@ mod tests {
     }
 
     #[test]
-    fn a_sparse_gradient_is_an_error() {
+    fn sparse_gradients_are_counted() {
         let weight = Tensor::ones([4, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         Tensor::embedding(&weight, &Tensor::from_slice(&[1i64, 2]), -1, false, true).sum(None).backward();
         let mut grads = TensorList::empty().unwrap();
         let params = TensorList::new(&[weight.shallow_clone()]).unwrap();
-        let error = collect_grads(&params, &weight, &mut grads).unwrap_err().to_string();
-        assert_eq!(error, "sparse gradients are not supported; build the embedding with sparse: false");
+        let collected = collect_grads(&params, &weight, &mut grads).unwrap();
+        assert_eq!(collected, Collected { grads: Grads::All, sparse: 1 });
+        assert!(grads.get(0).unwrap().is_sparse());
     }
 
     #[test]

@@ -23,6 +23,13 @@ pub fn to_host_f64(tensor: &Tensor) -> Result<f64, TorchError> {
     Ok(tensor.f_double_value(&[])?)
 }
 
+/// The number in a tensor of one element that is on the CPU, where reading it waits for nothing, so that it is not counted as
+/// a [read](host_reads). `None` for any other.
+pub fn host_f64_on_cpu(tensor: &Tensor) -> Option<f64> {
+    let is_here = tensor.device() == Device::Cpu && tensor.numel() == 1;
+    if is_here { tensor.f_double_value(&[]).ok() } else { None }
+}
+
 /// Reads several tensors of one element, with one wait for the device they are all on.
 ///
 /// # Errors
@@ -55,6 +62,9 @@ mod tests {
         assert_eq!(to_host_f64(&Tensor::from_slice(&[2.5f32])).unwrap(), 2.5);
         assert_eq!(to_host_f64(&Tensor::from(true)).unwrap(), 1.0);
         std::thread::spawn(|| to_host_f64(&Tensor::from(1.0))).join().unwrap().unwrap();
+        assert_eq!(host_reads(), before + 2);
+        assert_eq!(host_f64_on_cpu(&Tensor::from_slice(&[2.5f32])), Some(2.5));
+        assert_eq!(host_f64_on_cpu(&Tensor::from_slice(&[2.5f32, 1.0])), None);
         assert_eq!(host_reads(), before + 2);
         let several = [Tensor::from(1.5f32), Tensor::from_slice(&[2i64]), Tensor::from(f64::NAN)];
         assert_eq!(to_host_f64s(&several[..2]).unwrap(), [1.5, 2.0]);

@@ -70,6 +70,7 @@ mod builder;
 pub mod callbacks;
 pub mod cli;
 mod entry_point;
+mod exit;
 #[cfg(doctest)]
 mod guide;
 pub mod load;
@@ -83,6 +84,7 @@ pub mod tuner;
 
 pub use builder::TrainerBuilder;
 pub use entry_point::{CkptPath, EntryPoint};
+pub use exit::exit_code;
 pub use fulgurite_data as data;
 pub use fulgurite_engine::config::Maximum;
 pub use fulgurite_engine::{
@@ -94,6 +96,7 @@ pub use fulgurite_engine::{
 pub use fulgurite_engine::{config, logging, profilers};
 pub use fulgurite_fabric as fabric;
 pub use fulgurite_fabric::loggers;
+pub use fulgurite_macros::main;
 pub use fulgurite_metrics as metrics;
 pub use fulgurite_optim as optim;
 pub use fulgurite_torch as torch;

@@ -20,7 +20,7 @@ use crate::entry_point::{CkptPath, EntryPoint};
 ///     .callback(ModelCheckpoint::monitor("val_loss"))
 ///     .callback(EarlyStopping::monitor("val_loss"))
 ///     .build()?;
-/// trainer.fit(&mut model, &mut data)?;
+/// trainer.fit(&mut model, &mut data)?.completed()?;
 /// trainer.ckpt_path("best").test(&mut model, &mut data)?;
 /// # Ok(()) }
 /// ```
@@ -45,6 +45,23 @@ impl Trainer {
     /// Fails if the processes cannot be started.
     pub fn launch(&mut self) -> Result<(), Error> {
         self.engine.launch()
+    }
+
+    /// Lets entry points run although a signal (Ctrl-C, SIGTERM) ended the last one. Without this they fail with
+    /// [`Error::AfterInterruption`], so that a program which is told to end does not go on to its test.
+    ///
+    /// ```no_run
+    /// # use fulgurite::prelude::*;
+    /// # fn demo<M: LightningModule, D: LightningDataModule<Batch = M::Batch>>(mut model: M, mut data: D, mut trainer: Trainer) -> Result<()> {
+    /// // Ctrl-C ends the training; the test runs either way.
+    /// let outcome = trainer.fit(&mut model, &mut data)?;
+    /// trainer.continue_after_interruption().test(&mut model, &mut data)?;
+    /// # outcome.completed()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn continue_after_interruption(&mut self) -> &mut Trainer {
+        self.engine.continue_after_interruption();
+        self
     }
 
     /// Sets the checkpoint of an entry point; see [`EntryPoint::ckpt_path`] for keywords such as `best`.

@@ -23,7 +23,7 @@ use crate::trainer::Trainer;
 ///     println!("{}", found.plot());
 ///     found.save_plot("lr_find.svg")?;
 /// }
-/// trainer.fit(&mut model, &mut data)?;
+/// trainer.fit(&mut model, &mut data)?.completed()?;
 /// # Ok(()) }
 /// ```
 pub struct Tuner<'a> {

@@ -84,7 +84,7 @@ fn costs_with(log_every_n_steps: u64, more: impl FnOnce(TrainerBuilder) -> Train
         .default_root_dir(root.path())
         .console(Console::memory());
     let mut trainer = more(builder).build().unwrap();
-    trainer.fit(&mut module, Loaders::from(loader)).unwrap();
+    _ = trainer.fit(&mut module, Loaders::from(loader)).unwrap();
     let ((a0, r0), (a1, r1)) = (module.costs[199], module.costs[STEPS - 1]);
     (a1 - a0, r1 - r0)
 }

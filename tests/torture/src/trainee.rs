@@ -178,7 +178,7 @@ pub fn train(options: &Options) -> Result<()> {
         .console(Console::memory())
         .build()?;
     let mut net = Net::new();
-    trainer.ckpt_path("last").fit(&mut net, ())?;
+    _ = trainer.ckpt_path("last").fit(&mut net, ())?;
     if !is_rank_zero {
         return Ok(());
     }

@@ -32,7 +32,7 @@ const LINE_CHECK: Duration = Duration::from_secs(1);
 /// ```
 ///
 /// A finished epoch leaves its line, with its metrics (Lightning clears it): one sees what was learned.
-/// [`leave(false)`](ProgressBar::leave) leaves that of the last epoch only. Epochs shorter than the
+/// [`leave(false)`](ProgressBar::leave) leaves that of the last epoch only. In a terminal, epochs shorter than the
 /// [`refresh_rate`](ProgressBar::refresh_rate) leave a line now and then.
 ///
 /// The times are those elapsed and remaining, of the epoch or evaluation; where only the remaining fits, it has a minus
@@ -40,8 +40,8 @@ const LINE_CHECK: Duration = Duration::from_secs(1);
 /// then the logger's version, the elapsed time and metrics from the right are left out; lines never wrap. Values are
 /// written as Lightning's tqdm bar writes them: at least three significant digits, in five columns where possible.
 ///
-/// In a pipe or a log file nothing moves, and there are no control characters: a line is printed at the end of each
-/// epoch, and on the way at every tenth of it, at least 10 s apart (every minute if its length is not known).
+/// In a pipe or a log file nothing moves, and there are no control characters: a line is printed at the end of every
+/// epoch, however short, and on the way at every tenth of it, at least 10 s apart (every minute if its length is not known).
 ///
 /// A step costs a look at the clock. Metrics are read, which waits for the device, only when something is drawn.
 pub struct ProgressBar {
@@ -347,7 +347,9 @@ impl Callback for ProgressBar {
 
     fn on_train_epoch_end(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
         let now = Instant::now();
-        let is_soon = self.last_kept.is_some_and(|kept| now < kept + self.options.refresh_rate);
+        // A terminal shows each of them on the moving line.
+        let is_soon =
+            self.screen.is_some() && self.last_kept.is_some_and(|kept| now < kept + self.options.refresh_rate);
         let is_last = trainer.max_epochs() == Maximum::Of(trainer.current_epoch() + 1);
         if (is_last || self.options.leave && !is_soon) && self.epoch.is_some() {
             self.read_metrics(trainer)?;

@@ -2,6 +2,8 @@
 
 mod data_wait;
 mod dead_parameters;
+mod losses;
+mod shapes;
 
 use std::time::Instant;
 
@@ -10,18 +12,20 @@ pub(crate) use data_wait::Phase;
 use dead_parameters::DeadParameters;
 use fulgurite_torch::params::Parameters;
 use fulgurite_torch::tch::{Cuda, Device};
+pub(crate) use losses::{Losses, Place};
 
 /// The checks of a fit.
 #[derive(Debug, Default)]
 pub(crate) struct Diagnostics {
     dead: DeadParameters,
     wait: DataWait,
+    pub losses: Losses,
 }
 
 impl Diagnostics {
     /// Called when training begins.
     pub(crate) fn start(vars: &dyn Parameters) -> Diagnostics {
-        Diagnostics { dead: DeadParameters::of(vars), wait: DataWait::default() }
+        Diagnostics { dead: DeadParameters::of(vars), ..Diagnostics::default() }
     }
 
     /// After a backward pass, or before an optimizer steps: notes which parameters have a gradient.

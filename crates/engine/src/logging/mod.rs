@@ -2,12 +2,14 @@
 
 mod connector;
 mod entry;
+mod many;
 mod media;
 mod options;
 mod over_ranks;
 mod results;
 
 pub use entry::{LogEntries, LogEntry};
+pub use many::{LogValues, Mixed, OfOneType};
 pub use options::Reduce;
 pub use results::LoggedValue;
 

@@ -2,7 +2,7 @@
 
 use fulgurite_metrics::{LogValue, Metric};
 use fulgurite_torch::tch::{Device, Kind, Tensor};
-use fulgurite_torch::{Dict, Value, ValueError, to_host_f64};
+use fulgurite_torch::{Dict, Value, ValueError, storage_id, to_host_f64};
 
 use super::options::optional;
 use super::{LogOptions, Reduce};
@@ -164,6 +164,15 @@ impl ResultStore {
         }
         self.entries.push(entry);
         Ok(self.entries.len() - 1)
+    }
+
+    /// The name that this very value was logged under last.
+    pub(crate) fn name_of(&self, value: &Tensor) -> Option<String> {
+        let is_it = |entry: &&Entry| match &entry.latest {
+            Some(LoggedValue::Tensor(latest)) => storage_id(latest).ok() == storage_id(value).ok(),
+            _ => false,
+        };
+        self.entries.iter().find(is_it).map(|entry| entry.logged_as.clone())
     }
 
     /// Lends every entry that has a value: the latest of the step, or the reduced one of the epoch so far. With several

@@ -1,10 +1,12 @@
 //! The fit loop.
 
 use fulgurite_optim::Interval;
+use fulgurite_torch::tch::Tensor;
 
+use super::optimization::torch;
 use super::{Run, SafePoint};
 use crate::config::Maximum;
-use crate::diagnostics::Diagnostics;
+use crate::diagnostics::{Diagnostics, Place};
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::logging::Metrics;
@@ -46,6 +48,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             at = SafePoint::Epochs;
         }
         self.state().report_dead_parameters(true);
+        self.state().report_losses_at_end();
         // The last step is saved again if its checkpoint failed.
         self.wait_for_saves()?;
         self.hook(Hook::OnTrainEnd, |c, t, m| c.on_train_end(t, m), |m, t| m.on_train_end(t))?;
@@ -163,6 +166,36 @@ impl TrainerState {
     fn say(&self, why: &str) {
         if !self.is_trial {
             self.print(why);
+        }
+    }
+
+    /// Notes the loss of a backward pass. Trials of the tuner are meant to diverge.
+    pub(super) fn note_loss(&mut self, loss: &Tensor) -> Result<(), Error> {
+        if self.is_trial {
+            return Ok(());
+        }
+        let batch_idx = self.batch_idx().unwrap_or_default();
+        let place = Place { epoch: self.current_epoch(), batch_idx, global_step: self.global_step() };
+        self.diagnostics.losses.note(loss, place).map_err(torch)
+    }
+
+    /// Warns of the first loss that is not finite, once a batch is over, or an epoch (`all`). A callback that ends the run for it
+    /// has said so.
+    pub(super) fn check_losses(&mut self, all: bool) -> Result<(), Error> {
+        if !all {
+            self.diagnostics.losses.end_batch(self.fit.epoch.optimization.step_skipped());
+        }
+        self.diagnostics.losses.read(all)?;
+        let is_known = self.should_stop();
+        if let Some(found) = self.diagnostics.losses.report(is_known, |loss| self.metrics.train.name_of(loss)) {
+            self.warn(&found.to_string());
+        }
+        Ok(())
+    }
+
+    fn report_losses_at_end(&self) {
+        if let Some(warning) = self.diagnostics.losses.report_at_end() {
+            self.warn(&warning);
         }
     }
 

@@ -219,6 +219,8 @@ impl Engine {
             let name = || LightningModule::name(module).to_owned();
             anomaly::check_loss(loss, &named_parameters(module.vars()))
                 .map_err(|error| self.state.hook_error(Hook::TrainingStep, Owner::Module, name, error.into()))?;
+        } else {
+            self.state.note_loss(loss)?;
         }
         let scaled = self.state.fabric.scale_loss(loss)?;
         let loss = scaled.as_ref().unwrap_or(loss);

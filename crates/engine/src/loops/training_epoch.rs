@@ -138,6 +138,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             |m, t| m.on_train_batch_end(t, &outputs, &batch, idx),
         )?;
         self.state().fit.epoch.batches_mut().completed();
+        self.state().check_losses(false)?;
         self.state().write_step_metrics()?;
         Ok(flow)
     }
@@ -215,6 +216,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let state = self.state();
         state.write_epoch_metrics()?;
         state.report_dead_parameters(false);
+        state.check_losses(true)?;
         state.report_data_wait(true);
         state.fit.epochs_mut().completed();
         state.settle_requests()

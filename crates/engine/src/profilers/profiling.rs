@@ -88,6 +88,6 @@ impl Profiling {
 fn failed(doing: &'static str) -> impl FnOnce(BoxError) -> Error {
     move |source| match source.downcast::<Error>() {
         Ok(ours) => *ours,
-        Err(source) => Error::Profiler { doing, source },
+        Err(source) => Error::Profiler { doing, source: fulgurite_torch::readable_error(source) },
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Shutdown {
     joins_earlier_run: bool,
     /// The checkpoint of a run whose time limit was reached within an epoch.
     cut: Option<PathBuf>,
+    /// The signal that ended the last run, and its checkpoint.
+    ended: Option<(Signal, Option<PathBuf>)>,
 }
 
 impl Shutdown {
@@ -38,6 +40,22 @@ impl Shutdown {
         self.is_requeued = false;
         self.checkpoint = None;
         self.cut = None;
+    }
+
+    /// A signal has ended the run: entry points are refused from now on.
+    pub(crate) fn end(&mut self, signal: Signal) {
+        self.signals.answered();
+        self.ended = Some((signal, self.checkpoint.clone()));
+    }
+
+    /// The signal that ended the last run, and the checkpoint of that, unless runs may follow.
+    pub(crate) fn ended(&self) -> Option<(Signal, Option<PathBuf>)> {
+        self.ended.clone()
+    }
+
+    /// Runs may follow.
+    pub(crate) fn forget_end(&mut self) {
+        self.ended = None;
     }
 
     /// Whether the run continues with an earlier one: it was given a checkpoint, or is part of a job.

@@ -155,6 +155,7 @@ impl FabricBuilder {
         };
         runtime::tune_allocator();
         runtime::adapt_waiting();
+        fulgurite_torch::shorten_panics();
         let device = devices[ranks.local];
         let strategy = Strategies::make(StrategyContext {
             name: self.strategy.name().to_owned(),

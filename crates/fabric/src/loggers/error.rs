@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fulgurite_torch::tch::TchError;
-use fulgurite_torch::without_backtrace;
+use fulgurite_torch::{TorchError, readable_error};
 
 /// An error of a logger.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub enum LoggerError {
         tag: String,
     },
     /// An error of a logger of another crate.
-    #[error("{logger}: {}", without_backtrace(&.source.to_string()))]
+    #[error("{logger}: {source}")]
     Other {
         /// The logger.
         logger: String,
@@ -56,12 +56,12 @@ pub enum LoggerError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An operation of libtorch on a logged tensor failed.
-    #[error("a tensor logged as `{tag}` cannot be read: {}", without_backtrace(&.source.to_string()))]
+    #[error("a tensor logged as `{tag}` cannot be read: {source}")]
     Tensor {
         /// The tag it was logged under.
         tag: String,
         /// The error of libtorch.
-        source: TchError,
+        source: TorchError,
     },
 }
 
@@ -78,7 +78,7 @@ impl LoggerError {
         logger: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> LoggerError {
-        LoggerError::Other { logger: logger.into(), source: source.into() }
+        LoggerError::Other { logger: logger.into(), source: readable_error(source.into()) }
     }
 
     /// [`LoggerError::Write`] of `logger` at `path`, for `map_err`.
@@ -90,6 +90,6 @@ impl LoggerError {
     /// [`LoggerError::Tensor`] under `tag`, for `map_err`.
     pub(super) fn tensor(tag: &str) -> impl FnOnce(TchError) -> LoggerError {
         let tag = tag.to_owned();
-        move |source| LoggerError::Tensor { tag, source }
+        move |source| LoggerError::Tensor { tag, source: source.into() }
     }
 }

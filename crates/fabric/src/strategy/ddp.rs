@@ -63,7 +63,7 @@ impl DdpStrategy {
     /// Adds what the reducer knows about an error of the backward pass: the rank, the operation, the parameter.
     fn explain(&self, error: FabricError) -> FabricError {
         match (&self.training, error) {
-            (Some(training), FabricError::Bridge(error)) => FabricError::Bridge(training.reducer.explain(error)),
+            (Some(training), FabricError::Torch(error)) => FabricError::Torch(training.reducer.explain(error)),
             (_, error) => error,
         }
     }

@@ -6,12 +6,13 @@ use fulgurite_torch::tch::Tensor;
 use crate::error::ensure_non_negative;
 use crate::options::options;
 use crate::rule::{Bucket, Fixed, Rule};
+use crate::sparse::{self, SparseGrad};
 use crate::{GroupDefaults, OptimError, OptimizerBuilder, ParamGroup};
 
 /// Adagrad, <https://jmlr.org/papers/v12/duchi11a.html>:
 /// [`torch.optim.Adagrad`](https://docs.pytorch.org/docs/stable/generated/torch.optim.Adagrad.html).
 ///
-/// Options and defaults: [`AdagradOptions`].
+/// Takes sparse gradients, without weight decay. Options and defaults: [`AdagradOptions`].
 pub type Adagrad = OptimizerBuilder<AdagradOptions>;
 
 options! {
@@ -57,6 +58,23 @@ impl Rule for AdagradOptions {
     /// The kernel reads each parameter's own step.
     fn bucket_key(_step: u64) -> u64 {
         0
+    }
+
+    fn check_gradients(&self, group: &ParamGroup, sparse: usize, _dense: usize) -> Result<(), OptimError> {
+        sparse::check(Self::NAME, group, sparse)
+    }
+
+    fn update_sparse(&self, group: &ParamGroup, bucket: &mut Bucket) -> Result<(), OptimError> {
+        for i in 0..bucket.params.len() {
+            let Some(grad) = SparseGrad::of(&bucket.grads.get(i)?, self.maximize)? else { continue };
+            let (mut param, mut sum) = (bucket.params.get(i)?, bucket.slots[0].get(i)?);
+            let step = bucket.steps.get(i)?.f_double_value(&[])?;
+            let lr = group.lr / (1.0 + (step - 1.0) * self.lr_decay);
+            grad.add_to(&mut sum, &grad.values.f_square()?)?;
+            let std = grad.of_dense(&sum)?.f_sqrt()?.f_add_scalar(self.eps)?;
+            grad.add_to(&mut param, &grad.values.f_div(&std)?.f_mul_scalar(-lr)?)?;
+        }
+        Ok(())
     }
 
     fn update(&self, group: &ParamGroup, bucket: &mut Bucket) -> Result<(), OptimError> {

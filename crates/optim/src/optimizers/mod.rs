@@ -35,6 +35,7 @@ classes! {
         rmsprop: RMSprop(RMSpropOptions);
         rprop: Rprop(RpropOptions);
         sgd: SGD(SgdOptions);
+        sparse_adam: SparseAdam(SparseAdamOptions);
     }
 }
 

@@ -1,16 +1,17 @@
 //! [`SGD`].
 
 use fulgurite_torch::foreach::{self, FusedSgd};
+use fulgurite_torch::tch::Tensor;
 
 use crate::error::ensure;
 use crate::options::options;
 use crate::rule::{Bucket, Fixed, Rule};
-use crate::{GroupDefaults, OptimError, OptimizerBuilder, ParamGroup};
+use crate::{GroupDefaults, OptimError, OptimizerBuilder, ParamGroup, sparse};
 
 /// Stochastic gradient descent, optionally with momentum:
 /// [`torch.optim.SGD`](https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html).
 ///
-/// Options and defaults: [`SgdOptions`].
+/// Takes sparse gradients, without weight decay. Options and defaults: [`SgdOptions`].
 pub type SGD = OptimizerBuilder<SgdOptions>;
 
 options! {
@@ -58,6 +59,37 @@ impl Rule for SgdOptions {
     /// The first step sets the momentum, the others add to it.
     fn bucket_key(step: u64) -> u64 {
         step.min(2)
+    }
+
+    fn check_gradients(&self, group: &ParamGroup, sparse: usize, _dense: usize) -> Result<(), OptimError> {
+        sparse::check(Self::NAME, group, sparse)
+    }
+
+    /// PyTorch's momentum of sparse gradients is sparse itself; this one is dense, with the same numbers.
+    fn update_sparse(&self, group: &ParamGroup, bucket: &mut Bucket) -> Result<(), OptimError> {
+        let (momentum, is_first_step) = (group.momentum(), bucket.progress.step == 1);
+        let add = |to: &mut Tensor, what: &Tensor, factor: f64| -> Result<(), OptimError> {
+            let _ = to.f_add_(&what.f_mul_scalar(factor)?)?;
+            Ok(())
+        };
+        for i in 0..bucket.params.len() {
+            let (mut param, grad) = (bucket.params.get(i)?, bucket.grads.get(i)?);
+            let grad = if self.maximize { grad.f_neg()? } else { grad };
+            if momentum == 0.0 {
+                add(&mut param, &grad, -group.lr)?;
+                continue;
+            }
+            let mut buffer = bucket.slots[0].get(i)?;
+            let _ = buffer.f_mul_scalar_(if is_first_step { 0.0 } else { momentum })?;
+            add(&mut buffer, &grad, if is_first_step { 1.0 } else { 1.0 - self.dampening })?;
+            if self.nesterov {
+                add(&mut param, &grad, -group.lr)?;
+                add(&mut param, &buffer, -group.lr * momentum)?;
+            } else {
+                add(&mut param, &buffer, -group.lr)?;
+            }
+        }
+        Ok(())
     }
 
     fn update(&self, group: &ParamGroup, bucket: &mut Bucket) -> Result<(), OptimError> {

@@ -4,7 +4,7 @@ use fulgurite_optim::{
     ASGD, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, ChainedScheduler, ConstantLR, CosineAnnealingLR,
     CosineAnnealingWarmRestarts, CyclicLR, ExponentialLR, LBFGS, LambdaLR, LinearLR, LinearWarmupCosineAnnealingLR,
     Lion, LrScheduler, LrSchedulerConfig, Muon, NAdam, OneCycleLR, OptimError, Optimizers, ParamGroupConfig,
-    PolynomialLR, RAdam, RMSprop, ReduceLROnPlateau, Rprop, SGD, SWALR, SequentialLR, StepLR,
+    PolynomialLR, RAdam, RMSprop, ReduceLROnPlateau, Rprop, SGD, SWALR, SequentialLR, SparseAdam, StepLR,
 };
 use fulgurite_torch::Dict;
 use fulgurite_torch::tch::{Device, Kind, Tensor, nn};
@@ -227,9 +227,31 @@ fn stepping() {
          one's state dict"
     );
     let table = Tensor::ones([4, 2], FLOAT).set_requires_grad(true);
-    let mut sgd = SGD::new(vec![table.shallow_clone()]).build().unwrap();
     Tensor::embedding(&table, &Tensor::from_slice(&[1i64]), -1, false, true).sum(None).backward();
-    assert_eq!(message(sgd.step()), "sparse gradients are not supported; build the embedding with sparse: false");
+    let table = || vec![table.shallow_clone()];
+    assert_eq!(
+        message(Adam::new(table()).build().unwrap().step()),
+        "Adam does not support sparse gradients; use SparseAdam, SGD or Adagrad for the parameters that have them, or build \
+         their embedding with sparse: false"
+    );
+    assert_eq!(
+        message(SGD::new(table()).weight_decay(0.1).build().unwrap().step()),
+        "SGD: weight_decay is not compatible with sparse gradients; set weight_decay of the embedding's parameter group to 0"
+    );
+    let dense = weights();
+    let mut sparse_adam = SparseAdam::new(dense).build().unwrap();
+    (&sparse_adam.param_groups()[0].params[0] * 2.0).sum(None).backward();
+    assert_eq!(
+        message(sparse_adam.step()),
+        "SparseAdam does not support dense gradients; use Adam for the parameters that have them, or build their embedding \
+         with sparse: true"
+    );
+    let clipped = fulgurite_torch::grad::clip_grad_norm(&table(), 1.0, 2.0).unwrap_err().to_string();
+    assert_eq!(
+        clipped,
+        "sparse gradients have no norm that is known, and cannot be clipped; build the embedding with sparse: false, or clip \
+         without its weight"
+    );
 }
 
 #[test]

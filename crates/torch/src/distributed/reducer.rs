@@ -248,6 +248,12 @@ impl Reducer {
                 }
                 .into()
             }
+            // What c10d says where it looks at the memory of a gradient.
+            None if error.to_string().contains("SparseTensorImpl") => {
+                let why =
+                    "a gradient is sparse, and processes average dense ones; build the embedding with sparse: false";
+                self.group.failed("averaging gradients", &TorchError::Bridge(why.to_owned()))
+            }
             None => self.group.failed("averaging gradients", error),
         }
     }

@@ -321,3 +321,19 @@ fn gradients_of_many_backward_passes_agree_to_the_bit() {
     let Some(said) = processes("reducer::gradients_of_many_backward_passes_agree_to_the_bit", run) else { return };
     assert_eq!(said[0], said[1]);
 }
+
+#[test]
+fn sparse_gradients_are_refused() {
+    let Some(said) = processes("reducer::sparse_gradients_are_refused", |group| {
+        let table = Tensor::ones([4, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let reducer = Reducer::new(&[table.shallow_clone()], group, &ReducerOptions::default()).unwrap();
+        reducer.prepare_for_forward().unwrap();
+        let loss = Tensor::embedding(&table, &Tensor::from_slice(&[1i64, 2]), -1, false, true).sum(Kind::Float);
+        vec![reducer.backward(&loss).unwrap_err().to_string()]
+    }) else {
+        return;
+    };
+    for error in said.into_iter().flatten() {
+        assert!(error.contains("a gradient is sparse, and processes average dense ones"), "{error}");
+    }
+}

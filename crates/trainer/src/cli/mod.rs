@@ -98,6 +98,7 @@ use fulgurite_torch::Value;
 
 #[doc(hidden)]
 pub use self::args::is_answered_early;
+use self::kind::Kind;
 use self::registry::Registry;
 use crate::builder::TrainerBuilder;
 use crate::callbacks::Callback;
@@ -215,34 +216,41 @@ where
 
     /// Registers a callback for files and arguments, by its [`class_name`](Configurable::class_name).
     pub fn callback<C: Callback + Configurable>(mut self) -> Self {
-        self.registry.add_callback::<C>();
+        self.claim::<C>(Registry::add_callback::<C>, Kind::Callback, C::class_name());
         self
     }
 
     /// Registers a logger for files and arguments, by its [`class_name`](Configurable::class_name).
     pub fn logger<L: Logger + Configurable>(mut self) -> Self {
-        self.registry.add_logger::<L>();
+        self.claim::<L>(Registry::add_logger::<L>, Kind::Logger, L::class_name());
         self
     }
 
     /// Registers a profiler for files and arguments, by its [`class_name`](Configurable::class_name).
     pub fn profiler<P: Profiler + Configurable>(mut self) -> Self {
-        self.registry.add_profiler::<P>();
+        self.claim::<P>(Registry::add_profiler::<P>, Kind::Profiler, P::class_name());
         self
     }
 
     /// Registers an optimizer for files and arguments: a [`Rule`](crate::optim::Rule), or other options that an
     /// optimizer is built from.
     pub fn optimizer<O: BuildOptimizer>(mut self) -> Self {
-        self.registry.add_optimizer::<O>();
+        self.claim::<O>(Registry::add_optimizer::<O>, Kind::Optimizer, O::class_name());
         self
     }
 
     /// Registers a learning-rate scheduler for files and arguments: a [`Schedule`](crate::optim::Schedule), or other
     /// options that a scheduler is built from.
     pub fn lr_scheduler<S: BuildLrScheduler>(mut self) -> Self {
-        self.registry.add_lr_scheduler::<S>();
+        self.claim::<S>(Registry::add_lr_scheduler::<S>, Kind::Scheduler, S::class_name());
         self
+    }
+
+    /// The first class that cannot be registered is the error that the program exits with.
+    fn claim<T>(&mut self, add: impl FnOnce(&mut Registry), kind: Kind, name: &str) {
+        if let Err(error) = self.registry.claim::<T>(add, kind, name) {
+            self.refused.get_or_insert(error);
+        }
     }
 
     /// Registers a strategy for files and arguments, as [`Strategies::register`]. If that fails, the program exits with

@@ -66,6 +66,8 @@ pub(super) enum Failure {
 pub(super) struct Class {
     pub kind: Kind,
     pub name: String,
+    /// The Rust type that a program registered.
+    own: Option<&'static str>,
     /// Other names, such as Lightning's.
     aliases: &'static [&'static str],
     pub schema: Value,
@@ -149,6 +151,7 @@ impl Registry {
         self.insert(Class {
             kind: Kind::Strategy,
             name,
+            own: None,
             aliases: &[],
             schema,
             check: Box::new(move |options| check(options).map(drop).map_err(misfit)),
@@ -200,6 +203,7 @@ impl Registry {
         self.insert(Class {
             kind,
             name: name.to_owned(),
+            own: None,
             aliases,
             schema: options_schema::<O>(),
             check: Box::new(|options| parse::<O>(options).map(drop)),
@@ -211,6 +215,28 @@ impl Registry {
     fn insert(&mut self, class: Class) {
         self.0.retain(|held| held.kind != class.kind || held.name != class.name);
         self.0.push(class);
+    }
+
+    /// Adds a class of the program, which is the type `T`. It replaces one of the trainer; another one of the program, such as
+    /// the same generic type with another parameter, would be lost.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the program has another class of this kind and name.
+    pub(super) fn claim<T>(&mut self, add: impl FnOnce(&mut Registry), kind: Kind, name: &str) -> Result<(), Error> {
+        let own = std::any::type_name::<T>();
+        let held = self.of(kind).find(|class| class.name == name).and_then(|class| class.own);
+        if let Some(held) = held.filter(|held| *held != own) {
+            return Err(Error::Config(format!(
+                "two classes are registered as `{name}`: {held} and {own}; give each a name of its own with `class_name`"
+            )));
+        }
+        add(self);
+        self.0
+            .iter_mut()
+            .filter(|class| class.kind == kind && class.name == name)
+            .for_each(|class| class.own = Some(own));
+        Ok(())
     }
 
     pub(super) fn find(&self, kind: Kind, class_path: &str) -> Option<&Class> {

@@ -161,7 +161,12 @@ impl CheckpointIo for Io {
 pub(crate) fn train() -> ExitCode {
     let plan = Plan(std::env::var(PLAN).unwrap());
     let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
-    match run(&plan, &folder) {
+    let ended = run(&plan, &folder);
+    if plan.has("main") {
+        // What `#[fulgurite::main]` does.
+        return fulgurite::exit_code(ended);
+    }
+    match ended {
         Ok(code) => code,
         Err(error) => {
             println!("error: {error}");
@@ -224,8 +229,15 @@ fn run(plan: &Plan, folder: &Path) -> Result<ExitCode> {
     let shown = format!("{outcome:?}").replace(&format!("{}/", folder.display()), "");
     println!("{shown}");
     plan.at("after", 0);
+    if plan.has("main") {
+        outcome.clone().completed()?;
+    }
+    if plan.has("goes_on") {
+        trainer.continue_after_interruption();
+    }
     if plan.has("then_evaluates") {
         trainer.validate(&mut net, val())?;
+        println!("evaluated");
     }
     if outcome == Outcome::Finished {
         println!("results:\n{:?}", net.weights());

@@ -97,6 +97,39 @@ pub(crate) fn too_late() {
     ended.said(&said).with_code(143);
 }
 
+/// What the program does after `fit` is not done, unless it asks for it.
+pub(crate) fn nothing_follows() {
+    let checkpoint = "lightning_logs/version_0/checkpoints/interrupted.ckpt";
+    let left = format!("Interrupted {{ checkpoint: Some(\"{checkpoint}\") }}");
+    let said = ["SIGINT in batch", "saved interrupted.ckpt", "teardown after batch 4", &left];
+    let plan = "csv batch=4 signal=SIGINT then_evaluates";
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(checkpoint);
+    let ended = run(folder.path(), plan, &[]);
+    let refused = format!(
+        "error: validate was not run, because the run before it was interrupted by Ctrl-C; resume from {}; if it is to go on nevertheless, call `trainer.continue_after_interruption()` first",
+        path.display()
+    );
+    ended.said(&[&said[..], &[&refused]].concat()).with_code(130);
+
+    let folder = tempfile::tempdir().unwrap();
+    let ended = run(folder.path(), &format!("{plan} goes_on"), &[]);
+    ended.said(&[&said[..], &["teardown after batch 4", "evaluated"]].concat()).with_code(130);
+
+    // By `completed` and `fulgurite::main`, without another word than that of `fit`.
+    let folder = tempfile::tempdir().unwrap();
+    let ended = run(folder.path(), &format!("{plan} main"), &[]);
+    ended.said(&said).with_code(130);
+    assert_eq!(ended.errors.matches("interrupted").count(), 2, "{}", ended.errors);
+    assert!(ended.errors.contains("interrupted by Ctrl-C; resume from "), "{}", ended.errors);
+
+    let folder = tempfile::tempdir().unwrap();
+    let ended = run(folder.path(), "evaluates validation=1 main", &[]);
+    ended.said(&["SIGTERM in validation", "teardown after batch 0"]).with_code(143);
+    assert!(ended.errors.ends_with("error: ended by SIGTERM\n"), "{}", ended.errors);
+}
+
 pub(crate) fn outside_of_runs() {
     let folder = tempfile::tempdir().unwrap();
     let ended = run(folder.path(), "after=0", &[]);

@@ -515,7 +515,7 @@ fn checkpoints_that_cannot_be_used() {
     );
 
     let mut trainer = quiet().enable_checkpointing(true).default_root_dir(root.path()).build().unwrap();
-    trainer.fit(&mut module(), (batches(3), batches(1))).unwrap();
+    _ = trainer.fit(&mut module(), (batches(3), batches(1))).unwrap();
     let whole = std::fs::read(trainer.best_model_path().unwrap()).unwrap();
     std::fs::write(at("truncated.ckpt"), &whole[..1000]).unwrap();
     check(
@@ -533,7 +533,7 @@ fn a_field_of_a_file_name_without_a_value_is_named() {
         let console = Console::memory();
         let checkpoint = ModelCheckpoint::new().dirpath(root.path()).filename(filename);
         let trainer = quiet().console(console.clone()).enable_checkpointing(true).callback(checkpoint);
-        trainer.build().unwrap().fit(&mut module(), (batches(3), batches(1))).unwrap();
+        _ = trainer.build().unwrap().fit(&mut module(), (batches(3), batches(1))).unwrap();
         console.contents()
     };
     let warned = said("{epoc}-{step}");

@@ -52,7 +52,7 @@ fn run(seed: u64, workers: usize) -> Ended {
     let mut net = Net { vars, fc1, fc2, order: Vec::new(), passed: Vec::new() };
     let items = InMemory::new((0..20).map(|i| i as f32));
     let mut trainer = quiet().max_epochs(2).build().unwrap();
-    trainer.fit(&mut net, DataLoader::new(items).batch_size(4).shuffle(true).num_workers(workers)).unwrap();
+    _ = trainer.fit(&mut net, DataLoader::new(items).batch_size(4).shuffle(true).num_workers(workers)).unwrap();
     let weights = params::named_parameters(&net.vars);
     let weights = weights.iter().map(|(_, w)| Vec::try_from(w.detach().flatten(0, -1)).unwrap());
     Ended { weights: weights.collect(), order: net.order, passed: net.passed }
@@ -159,7 +159,7 @@ fn the_extra_epoch_of_weight_averaging_draws_as_if_each_batch_passed_once() {
         let builder = if averages { builder.callback(StochasticWeightAveraging::new(0.01)) } else { builder };
         seed_everything(3).unwrap();
         let batches = (0..3).map(|_| Tensor::ones([2, 2], (Kind::Float, Device::Cpu))).collect::<Vec<_>>();
-        builder.build().unwrap().fit(&mut module, Loaders::from(batches)).unwrap();
+        _ = builder.build().unwrap().fit(&mut module, Loaders::from(batches)).unwrap();
         module.drawn
     };
     let mut with_extra = drawn(1, true);

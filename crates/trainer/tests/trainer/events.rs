@@ -166,7 +166,7 @@ fn events_with(
     let trace = Trace::default();
     let tracer = Tracer { trace: trace.clone(), validated: 0 };
     let mut trainer = arguments(quiet()).callback(tracer).build().unwrap();
-    trainer.fit(&mut module, (train, ones(3, [2, 2]))).unwrap();
+    _ = trainer.fit(&mut module, (train, ones(3, [2, 2]))).unwrap();
     let trace = trace.0.lock().unwrap();
     trace.clone()
 }

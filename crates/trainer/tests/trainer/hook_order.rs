@@ -358,7 +358,7 @@ fn events_of_fit_test_predict(accumulate: Option<u64>) -> String {
     let (mut model, mut data) = (Model::new(events.clone(), accumulate.is_none()), Data(events.clone()));
     let mark = |entry: &str| events.0.lock().unwrap().push(format!("-- {entry}"));
     mark("fit");
-    trainer.fit(&mut model, &mut data).unwrap();
+    _ = trainer.fit(&mut model, &mut data).unwrap();
     mark("test");
     trainer.test(&mut model, &mut data).unwrap();
     mark("predict");

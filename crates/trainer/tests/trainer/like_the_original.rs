@@ -93,7 +93,7 @@ fn names_known_at_batch_end(batch: usize, change: fn(TrainerBuilder) -> TrainerB
     let logger = MemoryLogger::new();
     let looks = Looks { batch, seen: Vec::new() };
     let mut trainer = change(quiet()).logger(logger).callback(looks).build().unwrap();
-    trainer.fit(&mut Weight::new(), batches(2)).unwrap();
+    _ = trainer.fit(&mut Weight::new(), batches(2)).unwrap();
     trainer.callback::<Looks>().unwrap().seen.clone()
 }
 
@@ -123,7 +123,7 @@ impl Callback for Looks {
 #[test]
 fn a_module_that_steps_by_hand_steps_its_schedulers_too() {
     let mut trainer = quiet().no_logger().max_epochs(3).build().unwrap();
-    trainer.fit(&mut Weight { by_hand: true, ..Weight::new() }, batches(1)).unwrap();
+    _ = trainer.fit(&mut Weight { by_hand: true, ..Weight::new() }, batches(1)).unwrap();
     assert_eq!(trainer.state().optimizer(0).unwrap().param_groups()[0].lr, 0.5);
 }
 
@@ -138,7 +138,7 @@ fn predict_step_knows_its_loader() {
 #[test]
 fn the_bar_keeps_the_last_step_of_an_evaluation() {
     let mut trainer = quiet().no_logger().build().unwrap();
-    trainer.fit(&mut Weight::new(), (batches(1), batches(3))).unwrap();
+    _ = trainer.fit(&mut Weight::new(), (batches(1), batches(3))).unwrap();
     let bar = trainer.state_mut().progress_bar_metrics().unwrap();
     assert_eq!(bar["val_step"].to_f64(), 2.0);
     assert_eq!(bar["val_epoch"].to_f64(), 1.0);
@@ -149,7 +149,7 @@ fn steps_are_never_written_with_an_interval_of_zero() {
     let logger = MemoryLogger::new();
     let stops = Looks { batch: 0, seen: Vec::new() };
     let mut trainer = quiet().log_every_n_steps(0).logger(logger.clone()).callback(stops).build().unwrap();
-    trainer.fit(&mut Weight::new(), batches(2)).unwrap();
+    _ = trainer.fit(&mut Weight::new(), batches(2)).unwrap();
     let names: Vec<String> = logger.take().into_iter().flat_map(names).collect();
     assert_eq!(names, ["at_start", "of_epoch", "epoch"]);
 }
@@ -184,11 +184,11 @@ fn resumed(step: u64, callback: impl Callback) -> (Trainer, Weight) {
     let root = folder.path();
     let quiet = || quiet().default_root_dir(root).enable_checkpointing(true).no_logger().num_sanity_val_steps(1);
     let mut trainer = quiet().max_epochs(2).callback(checkpoints).callback(at_epoch_end).build().unwrap();
-    trainer.fit(&mut Weight::new(), (batches(3), batches(1))).unwrap();
+    _ = trainer.fit(&mut Weight::new(), (batches(3), batches(1))).unwrap();
     let at_end = if step.is_multiple_of(3) { "end-" } else { "" };
     let path = folder.path().join(format!("{at_end}step={step}.ckpt"));
     let (mut trainer, mut module) = (quiet().max_epochs(3).callback(callback).build().unwrap(), Weight::new());
-    trainer.ckpt_path(path.to_str().unwrap()).fit(&mut module, (batches(3), batches(1))).unwrap();
+    _ = trainer.ckpt_path(path.to_str().unwrap()).fit(&mut module, (batches(3), batches(1))).unwrap();
     (trainer, module)
 }
 

@@ -25,6 +25,7 @@ mod precision;
 mod profilers;
 mod progress_bar;
 mod ranks;
+mod readable_errors;
 mod resume;
 mod tuner;
 mod tuner_leaves_no_trace;

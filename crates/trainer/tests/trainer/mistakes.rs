@@ -67,7 +67,7 @@ fn quiet(console: &Console) -> TrainerBuilder {
 /// What is warned of parameters in a run over four batches.
 fn dead(mut module: Net, arguments: impl FnOnce(TrainerBuilder) -> TrainerBuilder) -> Vec<String> {
     let console = Console::memory();
-    arguments(quiet(&console)).build().unwrap().fit(&mut module, Loaders::from(ones(4, [2, 2]))).unwrap();
+    _ = arguments(quiet(&console)).build().unwrap().fit(&mut module, Loaders::from(ones(4, [2, 2]))).unwrap();
     let text = console.contents();
     text.lines().filter(|line| line.contains("never received")).map(str::to_owned).collect()
 }
@@ -111,7 +111,7 @@ fn nothing_is_said_of_a_run_that_trains_nothing_or_everything() {
         let layer = nn::linear(vars.root(), 2, 1, Default::default());
         let console = Console::memory();
         let mut trainer = quiet(&console).build().unwrap();
-        trainer.fit(&mut Whole(vars, layer, skips), Loaders::from(ones(2, [2, 2]))).unwrap();
+        _ = trainer.fit(&mut Whole(vars, layer, skips), Loaders::from(ones(2, [2, 2]))).unwrap();
         assert!(!console.contents().contains("never received"), "{}", console.contents());
     }
 }
@@ -145,7 +145,7 @@ fn a_run_that_waits_for_its_data_is_told_so_once() {
         let console = Console::memory();
         let mut module = Net { works: Duration::from_millis(works), ..Net::new() };
         let loader = Loaders::from(Slow(Duration::from_millis(loads)));
-        quiet(&console).build().unwrap().fit(&mut module, loader).unwrap();
+        _ = quiet(&console).build().unwrap().fit(&mut module, loader).unwrap();
         console.contents()
     };
     let text = run(20, 0);

@@ -50,7 +50,7 @@ fn printed(precision: &str, summary: ModelSummary) -> String {
         .build()
         .unwrap();
     let batch = Tensor::ones([2, 784], (Kind::Float, Device::Cpu));
-    trainer.fit(&mut Net::new(), vec![batch]).unwrap();
+    _ = trainer.fit(&mut Net::new(), vec![batch]).unwrap();
     let printed = console.contents();
     // How many processors there are differs from machine to machine.
     let (stands_on, rest) = printed.split_once(" thread(s)").unwrap();

@@ -63,7 +63,7 @@ impl LightningModule for Weight {
 /// The gradients that steps were taken with.
 fn grads(window: u64, values: &[f64], loss: fn(&Tensor, &Tensor) -> Loss) -> Vec<f64> {
     let mut module = Weight::new(loss);
-    quiet().accumulate_grad_batches(window).build().unwrap().fit(&mut module, batches(values)).unwrap();
+    _ = quiet().accumulate_grad_batches(window).build().unwrap().fit(&mut module, batches(values)).unwrap();
     module.grads
 }
 
@@ -125,7 +125,7 @@ fn an_epoch_that_the_module_ends_leaves_nothing_to_the_next() {
     }
     let mut module = Ends(Weight::new(|w, x| (w * x).into()));
     let mut trainer = quiet().max_epochs(2).accumulate_grad_batches(2).build().unwrap();
-    trainer.fit(&mut module, batches(&[1.0, 3.0])).unwrap();
+    _ = trainer.fit(&mut module, batches(&[1.0, 3.0])).unwrap();
     assert_eq!(module.0.grads, [2.0]);
 }
 
@@ -133,10 +133,10 @@ fn an_epoch_that_the_module_ends_leaves_nothing_to_the_next() {
 fn without_an_optimizer_steps_run_and_nothing_moves() {
     let mut module = Weight { optimizers: |_| Optimizers::none(), ..Weight::new(|w, x| (w * x).into()) };
     let mut trainer = quiet().max_epochs(2).build().unwrap();
-    trainer.fit(&mut module, batches(&[1.0, 2.0])).unwrap();
+    _ = trainer.fit(&mut module, batches(&[1.0, 2.0])).unwrap();
     assert_eq!((module.evaluations, module.w(), trainer.state().global_step()), (4, 2.0, 4));
     let mut skips = Weight { optimizers: |_| Optimizers::none(), ..Weight::new(|_, _| Loss::skip()) };
-    quiet().build().unwrap().fit(&mut skips, batches(&[1.0])).unwrap();
+    _ = quiet().build().unwrap().fit(&mut skips, batches(&[1.0])).unwrap();
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn an_optimizer_may_evaluate_a_batch_several_times() {
     let lbfgs = |vars: &nn::VarStore| LBFGS::new(vars).lr(0.5).max_iter(5).into();
     let mut module = Weight { optimizers: lbfgs, ..Weight::new(parabola) };
     let mut trainer = quiet().max_epochs(2).build().unwrap();
-    trainer.fit(&mut module, batches(&[1.0])).unwrap();
+    _ = trainer.fit(&mut module, batches(&[1.0])).unwrap();
     assert!(module.evaluations > 4, "{}", module.evaluations);
     assert_eq!(module.grads.len(), module.evaluations);
     // Each evaluation drops the gradients of the one before: the first is 4 (w - x)^3 at w = 2.
@@ -176,11 +176,11 @@ fn gradients_are_off_in_evaluation_and_inference_mode_only_outside_fit() {
     for (inference_mode, expected) in [(true, [false, true]), (false, [false, false])] {
         let mut module = Weight::new(product);
         let mut trainer = quiet().num_sanity_val_steps(0).inference_mode(inference_mode).build().unwrap();
-        trainer.fit(&mut module, (batches(&[1.0]), batches(&[1.0]))).unwrap();
+        _ = trainer.fit(&mut module, (batches(&[1.0]), batches(&[1.0]))).unwrap();
         trainer.validate(&mut module, Loaders::from(batches(&[1.0]))).unwrap();
         assert_eq!(module.inference, expected);
         // What was made under inference mode cannot be trained on; the weights still can.
-        trainer.fit(&mut module, batches(&[1.0])).unwrap();
+        _ = trainer.fit(&mut module, batches(&[1.0])).unwrap();
     }
 }
 
@@ -210,7 +210,7 @@ fn in_double_precision_weights_inputs_and_losses_are_double() {
     let kinds = Kinds::default();
     let mut module = Looks(Weight::new(|_, _| Loss::skip()), kinds.clone());
     let data = vec![(Tensor::from(0.1f32), Tensor::from(1i64))];
-    quiet().precision("64-true").build().unwrap().fit(&mut module, data).unwrap();
+    _ = quiet().precision("64-true").build().unwrap().fit(&mut module, data).unwrap();
     assert_eq!(*kinds.lock().unwrap(), [Kind::Double, Kind::Int64, Kind::Double, Kind::Double]);
     assert_eq!(module.0.w(), 2.0 - 0.1 * f64::from(0.1f32));
 }

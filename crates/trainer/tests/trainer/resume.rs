@@ -306,7 +306,7 @@ fn fit(setup: Setup, ckpt_path: Option<&Path>, change: impl FnOnce(TrainerBuilde
         .console(console.clone());
     let mut trainer = change(builder).build().unwrap();
     let mut net = Net::new(setup);
-    trainer.ckpt_path(ckpt_path).fit(&mut net, ()).unwrap();
+    _ = trainer.ckpt_path(ckpt_path).fit(&mut net, ()).unwrap();
     assert!(!console.contents().contains("does not resume exactly"), "{}", console.contents());
     let weights = params::named_parameters(&net.vars);
     let weights = weights.iter().flat_map(|(_, w)| Vec::<f32>::try_from(w.detach().flatten(0, -1)).unwrap());
@@ -466,7 +466,7 @@ fn a_stream_that_cannot_be_repeated_is_warned_of_once() {
             .console(console.clone())
             .build()
             .unwrap();
-        trainer.ckpt_path(resume.then_some(path.as_path())).fit(&mut Net::new(PLAIN), loader).unwrap();
+        _ = trainer.ckpt_path(resume.then_some(path.as_path())).fit(&mut Net::new(PLAIN), loader).unwrap();
         console.contents().matches("cannot resume exactly where it was: 3 batches").count()
     };
     assert_eq!((run(false), run(true)), (0, 1));

@@ -10,7 +10,7 @@ fn nothing_else_changes() {
     let trained = |tune: bool| {
         let mut net = Net::new();
         let mut trainer = quiet().build().unwrap();
-        trainer.fit(&mut net, ()).unwrap();
+        _ = trainer.fit(&mut net, ()).unwrap();
         if tune {
             let options = LearningRateFinderOptions::default().num_training(40).update_attr(false);
             Tuner::new(&mut trainer).lr_find(&mut net, (), options).unwrap().unwrap();
@@ -20,7 +20,7 @@ fn nothing_else_changes() {
         }
         assert_eq!((trainer.state().global_step(), trainer.state().current_epoch(), net.seen), (16, 2, 128));
         let mut again = quiet().max_epochs(4).build().unwrap();
-        again.fit(&mut net, ()).unwrap();
+        _ = again.fit(&mut net, ()).unwrap();
         net.weights()
     };
     assert_eq!(trained(true), trained(false));

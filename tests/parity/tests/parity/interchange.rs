@@ -198,7 +198,7 @@ fn run(case: Case, data: &Dict, folder: &Path, from: Option<&str>) -> Json {
         .unwrap();
     let mut net = Net::new(case);
     params::load_state_dict(&net.vars, data.dict("weights").unwrap(), true).unwrap();
-    trainer
+    _ = trainer
         .ckpt_path(from.map(|from| folder.join(from)))
         .fit(&mut net, (pairs(data, "train", 4), pairs(data, "val", 4)))
         .unwrap();

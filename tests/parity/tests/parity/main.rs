@@ -19,6 +19,7 @@ mod random_configurations;
 mod resume;
 mod safetensors;
 mod schedulers;
+mod sparse_optimizers;
 mod tensorboard;
 mod tools;
 mod training;

@@ -101,7 +101,7 @@ fn a_run_is_lightnings() {
     let mut model = Pair::new();
     let batches: Vec<Tensor> =
         (0..5).map(|i| Tensor::from_slice(&[i as f32 / 4.0, 1.0 - i as f32 / 8.0]).view([1, 2])).collect();
-    trainer.fit(&mut model, batches).unwrap();
+    _ = trainer.fit(&mut model, batches).unwrap();
 
     for (ours, theirs) in model.seen.iter().zip(theirs["seen"].as_array().unwrap()) {
         close(ours, theirs);

@@ -283,7 +283,7 @@ fn ours(data: &Dict, precision: &str, epochs: u64, folder: &Path, ckpt_path: Opt
     let mut trainer = builder.build().unwrap();
     let mut net = Net::new();
     params::load_state_dict(&net.vars, data.dict("weights").unwrap(), true).unwrap();
-    trainer.ckpt_path(ckpt_path).fit(&mut net, (batches(data, "train"), batches(data, "val"))).unwrap();
+    _ = trainer.ckpt_path(ckpt_path).fit(&mut net, (batches(data, "train"), batches(data, "val"))).unwrap();
     let weights = params::state_dict(&net.vars).unwrap();
     let weights = weights.iter().map(|(name, value)| {
         let flat = value.as_tensor().unwrap().flatten(0, -1).to_kind(Kind::Double);

@@ -106,7 +106,7 @@ fn counts(accumulate: u64) -> BTreeMap<&'static str, Counts> {
         records.map(|(action, record)| (action.to_owned(), record.calls)).collect::<Counts>()
     };
     let mut all = BTreeMap::new();
-    trainer.fit(&mut module, &mut Data).unwrap();
+    _ = trainer.fit(&mut module, &mut Data).unwrap();
     all.insert("fit", count(&trainer));
     trainer.validate(&mut module, &mut Data).unwrap();
     all.insert("validate", count(&trainer));

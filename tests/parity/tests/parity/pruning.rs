@@ -128,7 +128,7 @@ fn run(data: &Dict, case: &Json) -> Json {
         .console(Console::memory())
         .build()
         .unwrap();
-    trainer.fit(&mut net, (pairs(data, "train", 4), pairs(data, "val", 4))).unwrap();
+    _ = trainer.fit(&mut net, (pairs(data, "train", 4), pairs(data, "val", 4))).unwrap();
 
     let mut epochs = epochs.lock().unwrap().clone();
     let mut saved = Json::Null;

@@ -104,7 +104,7 @@ fn run(data: &Dict, optimizer: &'static str, epochs: u64, folder: &Path, ckpt_pa
         .unwrap();
     let mut net = Net::new(optimizer);
     params::load_state_dict(&net.vars, data.dict("weights").unwrap(), true).unwrap();
-    trainer.ckpt_path(ckpt_path).fit(&mut net, (pairs(data, "train", 4), pairs(data, "val", 4))).unwrap();
+    _ = trainer.ckpt_path(ckpt_path).fit(&mut net, (pairs(data, "train", 4), pairs(data, "val", 4))).unwrap();
     let rows = logger.take().into_iter().filter_map(|call| match call {
         Logged::Metrics { metrics, step } => {
             Some(json!([step, metrics.into_iter().map(|(name, x)| (name, json!(x))).collect::<Map<_, _>>()]))

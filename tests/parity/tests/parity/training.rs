@@ -299,7 +299,7 @@ fn run(case: &Json) -> Json {
     let mut trainer = builder.build().unwrap();
     let mut net = Net::new(case);
     params::load_state_dict(&net.vars, data().dict("weights").unwrap(), true).unwrap();
-    trainer.fit(&mut net, (batches("train"), val_loaders(case))).unwrap();
+    _ = trainer.fit(&mut net, (batches("train"), val_loaders(case))).unwrap();
 
     let callback_metrics: Map<String, Json> = {
         let metrics = trainer.state_mut().callback_metrics().unwrap();

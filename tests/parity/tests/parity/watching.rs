@@ -193,7 +193,7 @@ fn watch(case: &Json) -> Vec<Row> {
     }
     let mut trainer = builder.build().unwrap();
     let mut module = Net::new(case["flops"].as_f64());
-    trainer.fit(&mut module, (batches(&case["train"]), batches(&case["val"]))).unwrap();
+    _ = trainer.fit(&mut module, (batches(&case["train"]), batches(&case["val"]))).unwrap();
     trainer.verbose(false).test(&mut module, batches(&case["val"])).unwrap();
     trainer.predict(&mut module, batches(&case["val"])).unwrap();
     let metrics = |call: Logged| match call {

@@ -253,7 +253,7 @@ fn run(case: &Case, data: &Dict, folder: &Path, from: Option<&str>) -> Json {
     let mut trainer = (case.ours)(builder).callback(Record::default()).callback(saver).build().unwrap();
     let mut net = Net::new(case);
     params::load_state_dict(&net.vars, data.dict("weights").unwrap(), false).unwrap();
-    trainer
+    _ = trainer
         .ckpt_path(from.map(|from| folder.join(from)))
         .fit(&mut net, (pairs(data, "train", 4), pairs(data, "val", 4)))
         .unwrap();

@@ -7,7 +7,7 @@ use fulgurite_metrics::LogValue;
 use indexmap::IndexMap;
 
 use crate::error::Error;
-use crate::logging::{LogEntries, LogEntry, LogOptions, LoggedValue};
+use crate::logging::{LogEntries, LogEntry, LogOptions, LogValues, LoggedValue};
 use crate::profilers::Profiler;
 use crate::scope::Scope;
 use crate::stage::Stage;
@@ -25,15 +25,12 @@ impl TrainerState {
         }
     }
 
-    /// Records several values with the same options.
-    pub fn log_many<'b, V: Into<LogValue<'b>>>(
-        &'b mut self,
-        values: impl IntoIterator<Item = (&'b str, V)>,
-    ) -> LogEntries<'b> {
+    /// Records several values with the same options, as [`Step::log_many`](crate::Step::log_many) does.
+    pub fn log_many<'b, K>(&'b mut self, values: impl LogValues<'b, K>) -> LogEntries<'b> {
         LogEntries {
             hook: self.caller.hook(),
             metrics: &mut self.metrics,
-            values: values.into_iter().map(|(name, value)| (name, value.into())).collect(),
+            values: values.into_log_values(),
             options: LogOptions::default(),
         }
     }

@@ -36,7 +36,7 @@ fn last_is_the_newest_of_its_kind() {
     for (name, batch) in [("last", 1.0), ("last-v1", 2.0), ("interrupted", 3.0), ("lasting", 4.0), ("last-x", 5.0)] {
         let mut module = weight();
         let mut trainer = quiet().build().unwrap();
-        trainer.fit(&mut module, batches(&[batch])).unwrap();
+        _ = trainer.fit(&mut module, batches(&[batch])).unwrap();
         trainer.save_checkpoint(&mut module, at(&format!("{name}.ckpt")), false).unwrap();
     }
     let weight_after = |batch: f64| 1.0 - 0.125 * batch;
@@ -52,10 +52,10 @@ fn last_is_the_newest_of_its_kind() {
 fn last_goes_on_where_the_last_fit_ended() {
     let root = tempfile::tempdir().unwrap();
     let mut first = weight();
-    with_checkpoints(root.path()).build().unwrap().fit(&mut first, batches(&[1.0, 2.0])).unwrap();
+    _ = with_checkpoints(root.path()).build().unwrap().fit(&mut first, batches(&[1.0, 2.0])).unwrap();
     let mut second = weight();
     let mut trainer = with_checkpoints(root.path()).max_epochs(2).build().unwrap();
-    trainer.ckpt_path("last").fit(&mut second, batches(&[1.0, 2.0])).unwrap();
+    _ = trainer.ckpt_path("last").fit(&mut second, batches(&[1.0, 2.0])).unwrap();
     assert_eq!((second.trained_on.clone(), trainer.state().global_step()), (vec![1.0, 2.0], 4));
     assert_eq!(second.w(), 1.0 - 0.125 * 6.0);
 }
@@ -67,7 +67,7 @@ fn without_a_last_one_the_start_is_fresh() {
         let console = Console::memory();
         let mut module = weight();
         let mut trainer = builder.console(console.clone()).build().unwrap();
-        trainer.ckpt_path("last").fit(&mut module, batches(&[1.0])).unwrap();
+        _ = trainer.ckpt_path("last").fit(&mut module, batches(&[1.0])).unwrap();
         assert_eq!(module.trained_on, [1.0]);
         expect![[r#"warning: ckpt_path="last" was requested, but there is no last checkpoint, so this is a fresh start; `ModelCheckpoint::save_last` writes one"#]]
             .assert_eq(console.contents().lines().next().unwrap());
@@ -82,7 +82,7 @@ fn best_is_that_of_the_first_callback() {
     let both = quiet().callback(checkpoint("a").mode(Mode::Min)).callback(checkpoint("b").mode(Mode::Max));
     let mut trainer = both.max_epochs(2).enable_checkpointing(true).console(console.clone()).build().unwrap();
     let mut module = weight();
-    trainer.fit(&mut module, (batches(&[1.0]), batches(&[1.0]))).unwrap();
+    _ = trainer.fit(&mut module, (batches(&[1.0]), batches(&[1.0]))).unwrap();
     trainer.ckpt_path("best").validate(&mut module, batches(&[1.0])).unwrap();
     assert_eq!(module.w(), 1.0 - 0.125 * 2.0);
     let warning = r#"warning: ckpt_path="best" was requested, but several callbacks have a best checkpoint: that of the first is used"#;
@@ -124,7 +124,7 @@ fn a_path_is_for_the_next_run_alone() {
     let root = tempfile::tempdir().unwrap();
     let mut module = weight();
     let mut trainer = with_checkpoints(root.path()).build().unwrap();
-    trainer.fit(&mut module, batches(&[1.0])).unwrap();
+    _ = trainer.fit(&mut module, batches(&[1.0])).unwrap();
     let mut fresh = weight();
     trainer.ckpt_path("last").validate(&mut fresh, batches(&[1.0])).unwrap();
     let mut untouched = weight();
@@ -159,13 +159,13 @@ fn after_a_crash_fit_goes_on_by_itself() {
         let console = Console::memory();
         let builder = quiet().max_epochs(2).enable_checkpointing(true).console(console.clone());
         let mut module = weight();
-        builder.callback(Crashed(path.clone())).build().unwrap().fit(&mut module, batches(&[1.0])).unwrap();
+        _ = builder.callback(Crashed(path.clone())).build().unwrap().fit(&mut module, batches(&[1.0])).unwrap();
         (module.trained_on.len(), console.contents())
     };
     assert_eq!(fit().0, 2);
     let mut module = weight();
     let mut trainer = quiet().build().unwrap();
-    trainer.fit(&mut module, batches(&[1.0])).unwrap();
+    _ = trainer.fit(&mut module, batches(&[1.0])).unwrap();
     trainer.save_checkpoint(&mut module, &path, false).unwrap();
     let (trained, said) = fit();
     assert_eq!(trained, 1);
@@ -189,7 +189,7 @@ fn three_checkpoints(root: &Path, damaged: &[&str]) {
     let mut trainer = quiet().build().unwrap();
     for (age, name) in ["old", "last", "new"].into_iter().rev().enumerate() {
         let path = root.join(format!("{name}.ckpt"));
-        trainer.fit(&mut module, batches(&[1.0])).unwrap();
+        _ = trainer.fit(&mut module, batches(&[1.0])).unwrap();
         trainer.save_checkpoint(&mut module, &path, false).unwrap();
         if damaged.contains(&name) {
             let bytes = fs::read(&path).unwrap();
@@ -245,9 +245,9 @@ fn weights_alone_are_not_gone_on_with() {
     let root = tempfile::tempdir().unwrap();
     three_checkpoints(root.path(), &[]);
     let mut trainer = quiet().build().unwrap();
-    trainer.fit(&mut weight(), batches(&[1.0])).unwrap();
+    _ = trainer.fit(&mut weight(), batches(&[1.0])).unwrap();
     trainer.save_checkpoint(&mut weight(), root.path().join("weights.ckpt"), true).unwrap();
     let mut trainer = with_checkpoints(root.path()).max_epochs(9).build().unwrap();
-    trainer.ckpt_path("auto").fit(&mut weight(), batches(&[1.0])).unwrap();
+    _ = trainer.ckpt_path("auto").fit(&mut weight(), batches(&[1.0])).unwrap();
     assert!(trainer.state().resumed_from().unwrap().ends_with("new.ckpt"));
 }

@@ -13,7 +13,7 @@ use super::{Shuffled, Weight, batches, quiet, weight};
 fn said(arguments: fn(TrainerBuilder) -> TrainerBuilder, expected: Expect) {
     let console = Console::memory();
     let mut trainer = arguments(quiet().console(console.clone())).build().unwrap();
-    trainer.fit(&mut weight(), (batches(&[1.0, 2.0, 3.0]), batches(&[1.0]))).unwrap();
+    _ = trainer.fit(&mut weight(), (batches(&[1.0, 2.0, 3.0]), batches(&[1.0]))).unwrap();
     expected.assert_eq(&console.contents());
 }
 
@@ -100,7 +100,7 @@ fn one_cycle_by_epochs() {
     let warnings = |interval| {
         let console = Console::memory();
         let mut trainer = quiet().console(console.clone()).build().unwrap();
-        trainer.fit(&mut Cycles(weight(), interval), batches(&[1.0])).unwrap();
+        _ = trainer.fit(&mut Cycles(weight(), interval), batches(&[1.0])).unwrap();
         console.contents().lines().filter(|line| line.starts_with("warning")).collect::<Vec<_>>().join("\n")
     };
     expect![
@@ -140,7 +140,7 @@ fn callbacks_that_the_modules_replace() {
     let builder = quiet().console(console.clone()).callback(EarlyStopping::monitor("other"));
     let mut trainer = builder.build().unwrap();
     for _ in 0..2 {
-        trainer.fit(&mut Watched(weight()), batches(&[1.0])).unwrap();
+        _ = trainer.fit(&mut Watched(weight()), batches(&[1.0])).unwrap();
     }
     let said = console.contents();
     let replaced: Vec<&str> = said.lines().filter(|line| line.contains("configure_callbacks")).collect();
@@ -199,7 +199,7 @@ fn one_rust_type_may_stand_for_several_classes_of_callbacks() {
     let console = Console::memory();
     let of_trainer = |class| Foreign { class, of_module: false };
     let builder = quiet().console(console.clone()).callback(of_trainer("Watch")).callback(of_trainer("Stop"));
-    builder.build().unwrap().fit(&mut Bringing(weight()), batches(&[1.0])).unwrap();
+    _ = builder.build().unwrap().fit(&mut Bringing(weight()), batches(&[1.0])).unwrap();
     let said = console.contents();
     let said: Vec<&str> = said.lines().filter(|line| line.contains(" of the ") || line.contains("place")).collect();
     assert_eq!(

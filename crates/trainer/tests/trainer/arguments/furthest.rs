@@ -24,7 +24,7 @@ fn all() -> ModelCheckpoint {
 fn fit(builder: TrainerBuilder, epochs: u64, ckpt_path: &str, mut module: Weight) -> (Option<PathBuf>, String) {
     let console = Console::memory();
     let mut trainer = builder.max_epochs(epochs).console(console.clone()).build().unwrap();
-    trainer
+    _ = trainer
         .ckpt_path(Some(ckpt_path).filter(|path| !path.is_empty()))
         .fit(&mut module, (batches(&[1.0, 2.0]), batches(&[1.0])))
         .unwrap();
@@ -77,7 +77,7 @@ fn requeued_jobs_go_on_from_the_furthest_too() {
     let mut module = weight();
     for (number, epochs) in [(2, 1), (1, 3)] {
         let mut trainer = quiet().max_epochs(epochs).build().unwrap();
-        trainer.fit(&mut module, batches(&[1.0])).unwrap();
+        _ = trainer.fit(&mut module, batches(&[1.0])).unwrap();
         let path = root.path().join(format!("hpc_ckpt_{number}.ckpt"));
         trainer.save_checkpoint(&mut module, &path, false).unwrap();
     }
@@ -188,7 +188,7 @@ fn auto_goes_on_with_runs_of_the_same_hyper_parameters_alone() {
         let builder = quiet().default_root_dir(root.path()).enable_checkpointing(true).console(console.clone());
         let mut trainer = builder.logger(CsvLogger::new(root.path())).max_epochs(epochs).build().unwrap();
         let mut module = Configured(weight(), lr);
-        trainer.ckpt_path(ckpt_path).fit(&mut module, batches(&[1.0, 2.0])).unwrap();
+        _ = trainer.ckpt_path(ckpt_path).fit(&mut module, batches(&[1.0, 2.0])).unwrap();
         let said = console.contents().replace(root.path().to_str().unwrap(), "ROOT");
         (module.0.trained_on.len(), said)
     };

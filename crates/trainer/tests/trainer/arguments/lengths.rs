@@ -110,7 +110,7 @@ fn an_epoch_ends_with_its_last_batch_whatever_the_loader_says() {
             .build()
             .unwrap();
         let mut module = scheduled();
-        trainer.fit(&mut module, (mistaken(Mistaken(says, 5), is_stream), batches(&[1.0]))).unwrap();
+        _ = trainer.fit(&mut module, (mistaken(Mistaken(says, 5), is_stream), batches(&[1.0]))).unwrap();
         assert_eq!(module.inner.trained_on, [[0.0, 1.0, 2.0, 3.0, 4.0]; 2].concat(), "{says}");
         assert_eq!(trainer.state().global_step(), 6);
         assert_eq!(lr(&mut trainer), 0.25 * 0.125);
@@ -127,7 +127,7 @@ fn a_scheduler_on_a_plateau_steps_at_such_an_end() {
     for says in [7, 3] {
         let mut trainer = quiet().max_epochs(3).build().unwrap();
         let mut module = Scheduled { plateau: true, ..scheduled() };
-        trainer.fit(&mut module, (mistaken(Mistaken(says, 5), false), batches(&[1.0]))).unwrap();
+        _ = trainer.fit(&mut module, (mistaken(Mistaken(says, 5), false), batches(&[1.0]))).unwrap();
         assert_eq!(lr(&mut trainer), 0.125 * 0.125);
     }
 }
@@ -145,7 +145,7 @@ fn an_evaluation_ends_with_the_last_batch_whatever_the_loader_says() {
             assert_eq!(module.inner.evaluated.len(), 6);
             let predictions = trainer.predict(&mut module, loader()).unwrap();
             assert_eq!(predictions[0].len(), 3);
-            trainer.fit(&mut module, (batches(&[1.0]), loader())).unwrap();
+            _ = trainer.fit(&mut module, (batches(&[1.0]), loader())).unwrap();
             assert_eq!(module.inner.evaluated.len(), 6 + 3 + 2 + 3);
             let warned = console.contents().matches("batches per epoch, but yielded").count();
             // Of validation, test and prediction.
@@ -174,13 +174,16 @@ fn an_epoch_of_fewer_batches_than_were_trained_on_ends_as_an_epoch_does() {
         .save_top_k(Maximum::Unlimited)
         .filename("{step}");
     let mut trainer = windows().enable_checkpointing(true).callback(every).build().unwrap();
-    trainer.fit(&mut scheduled(), (batches(&numbers(20)), batches(&[1.0]))).unwrap();
+    _ = trainer.fit(&mut scheduled(), (batches(&numbers(20)), batches(&[1.0]))).unwrap();
     let path = folder.path().join("step=4.ckpt");
     let resume = |left: usize, console: &Console, saved: &Path| {
         let best = ModelCheckpoint::monitor("loss").dirpath(saved).save_top_k(Maximum::Unlimited);
         let trainer = windows().enable_checkpointing(true).callback(best).console(console.clone());
         let (mut module, mut trainer) = (scheduled(), trainer.build().unwrap());
-        trainer.ckpt_path(path.to_str().unwrap()).fit(&mut module, (batches(&numbers(left)), batches(&[1.0]))).unwrap();
+        _ = trainer
+            .ckpt_path(path.to_str().unwrap())
+            .fit(&mut module, (batches(&numbers(left)), batches(&[1.0])))
+            .unwrap();
         (module, trainer)
     };
     for left in [6, 8] {
@@ -233,14 +236,14 @@ fn loaders_that_grow_with_each_epoch_begin_small_where_a_run_is_resumed() {
     let growing = |trainer: TrainerBuilder| trainer.max_epochs(3).reload_dataloaders_every_n_epochs(1);
     let mut module = scheduled();
     let mut trainer = growing(quiet()).enable_checkpointing(true).callback(every).build().unwrap();
-    trainer.fit(&mut module, &mut Growing(0)).unwrap();
+    _ = trainer.fit(&mut module, &mut Growing(0)).unwrap();
     assert_eq!(trainer.state().global_step(), 4 + 8 + 12);
 
     // After the sixth batch of the second epoch.
     let console = Console::memory();
     let mut module = scheduled();
     let mut trainer = growing(quiet()).console(console.clone()).build().unwrap();
-    trainer.ckpt_path(folder.path().join("step=10.ckpt")).fit(&mut module, &mut Growing(0)).unwrap();
+    _ = trainer.ckpt_path(folder.path().join("step=10.ckpt")).fit(&mut module, &mut Growing(0)).unwrap();
     assert_eq!(trainer.state().global_step(), 10 + 8);
     assert_eq!(lr(&mut trainer), 0.125 * 0.125);
     assert_eq!(module.inner.evaluated.len(), 2);
@@ -257,14 +260,20 @@ fn loaders_are_asked_for_again_when_they_would_have_been() {
         .filename("{step}");
     let two = |trainer: TrainerBuilder| trainer.max_epochs(4).reload_dataloaders_every_n_epochs(2);
     let mut data = Growing(0);
-    two(quiet()).enable_checkpointing(true).callback(every).build().unwrap().fit(&mut scheduled(), &mut data).unwrap();
+    _ = two(quiet())
+        .enable_checkpointing(true)
+        .callback(every)
+        .build()
+        .unwrap()
+        .fit(&mut scheduled(), &mut data)
+        .unwrap();
     assert_eq!(data.0, 8);
     // Of the second epoch, whose loader is that of the first; the third has another.
     for (step, left) in [(6, 2 + 8 + 8), (8, 8 + 8)] {
         let mut module = scheduled();
         let mut data = Growing(0);
         let mut trainer = two(quiet()).build().unwrap();
-        trainer.ckpt_path(folder.path().join(format!("step={step}.ckpt"))).fit(&mut module, &mut data).unwrap();
+        _ = trainer.ckpt_path(folder.path().join(format!("step={step}.ckpt"))).fit(&mut module, &mut data).unwrap();
         assert_eq!(module.inner.trained_on.len(), left, "{step}");
     }
 }
@@ -273,7 +282,7 @@ fn loaders_are_asked_for_again_when_they_would_have_been() {
 fn an_epoch_without_a_batch_says_so() {
     let console = Console::memory();
     let loader = FnLoader::new(|epoch: u64| (epoch..1).map(|_| Ok::<_, BoxError>(Tensor::from(1f32)))).into_loader();
-    quiet().max_epochs(2).console(console.clone()).build().unwrap().fit(&mut scheduled(), loader).unwrap();
+    _ = quiet().max_epochs(2).console(console.clone()).build().unwrap().fit(&mut scheduled(), loader).unwrap();
     let said = console.contents();
     let said = said.lines().filter(|line| line.contains("yielded no batch")).collect::<Vec<_>>().join("\n");
     expect!["warning: the training loader yielded no batch in epoch 1, so nothing was trained in it"].assert_eq(&said);
@@ -292,7 +301,7 @@ fn a_run_on_a_loader_of_wrong_length_resumes_where_it_was() {
             let to = if from.is_none() { folder.path() } else { saved.path() };
             let mut trainer = trainer.callback(every().dirpath(to)).build().unwrap();
             let mut module = scheduled();
-            trainer
+            _ = trainer
                 .ckpt_path(from.map(|step| folder.path().join(format!("step={step}.ckpt"))))
                 .fit(&mut module, (mistaken(Mistaken(says, 5), false), batches(&[1.0])))
                 .unwrap();

@@ -38,7 +38,7 @@ fn several_loaders_are_walked_in_turn_and_told_apart() {
     assert_eq!(predictions.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
 
     let mut module = weight();
-    trainer.fit(&mut module, (batches(&[1.0]), several())).unwrap();
+    _ = trainer.fit(&mut module, (batches(&[1.0]), several())).unwrap();
     assert_eq!(module.evaluated, ["0.0=1", "0.1=3", "1.0=5", "0.0=1", "0.1=3", "1.0=5"]);
     assert_eq!(trainer.state().num_eval_batches(), [Some(2), Some(1)]);
     assert_eq!(trainer.state().num_sanity_val_batches(), [Some(2), Some(1)]);
@@ -100,7 +100,7 @@ fn pair(long: &[f64], short: &[f64]) -> CombinedLoader<(Tensor, Option<Tensor>)>
 fn training_and_validation_on_loaders_walked_together() {
     let mut module = Pairs(weight(), Vec::new());
     let mut trainer = quiet().max_epochs(2).num_sanity_val_steps(0).build().unwrap();
-    trainer.fit(&mut module, (pair(&[1.0, 2.0, 3.0], &[0.1, 0.2]), pair(&[4.0], &[5.0]))).unwrap();
+    _ = trainer.fit(&mut module, (pair(&[1.0, 2.0, 3.0], &[0.1, 0.2]), pair(&[4.0], &[5.0]))).unwrap();
     let epoch = ["1+0.10000000149011612", "2+0.20000000298023224", "3+0.10000000149011612"];
     assert_eq!(module.1, [epoch, epoch].concat());
     assert_eq!(module.0.evaluated, ["0.0=4", "0.0=4"]);
@@ -108,7 +108,7 @@ fn training_and_validation_on_loaders_walked_together() {
 
     let mut module = Pairs(weight(), Vec::new());
     let mut trainer = quiet().limit_train_batches(0.5).build().unwrap();
-    trainer.fit(&mut module, pair(&[1.0, 2.0, 3.0, 4.0], &[0.5])).unwrap();
+    _ = trainer.fit(&mut module, pair(&[1.0, 2.0, 3.0, 4.0], &[0.5])).unwrap();
     assert_eq!(module.1, ["1+0.5", "2+0.5"]);
 }
 
@@ -122,11 +122,11 @@ fn a_run_on_combined_loaders_resumes_exactly() {
         .save_top_k(Maximum::Unlimited)
         .filename("{step}");
     let mut whole = Pairs(weight(), Vec::new());
-    quiet().enable_checkpointing(true).callback(every).build().unwrap().fit(&mut whole, data()).unwrap();
+    _ = quiet().enable_checkpointing(true).callback(every).build().unwrap().fit(&mut whole, data()).unwrap();
     for step in 1..5 {
         let mut resumed = Pairs(weight(), Vec::new());
         let path = root.path().join(format!("step={step}.ckpt"));
-        quiet().build().unwrap().ckpt_path(path.to_str().unwrap()).fit(&mut resumed, data()).unwrap();
+        _ = quiet().build().unwrap().ckpt_path(path.to_str().unwrap()).fit(&mut resumed, data()).unwrap();
         assert_eq!(resumed.1, whole.1[step..]);
         assert_eq!(resumed.0.w(), whole.0.w());
     }
@@ -173,7 +173,7 @@ fn loaders_are_asked_for_again() {
             .reload_dataloaders_every_n_epochs(every)
             .build()
             .unwrap();
-        trainer.fit(&mut module, &mut data).unwrap();
+        _ = trainer.fit(&mut module, &mut data).unwrap();
         let trained: Vec<f64> = module.trained_on.chunks(2).map(|epoch| epoch[0]).collect();
         let evaluated: Vec<String> = module.evaluated.iter().map(|batch| batch.replace("0.0=", "")).collect();
         format!("{trained:?} {}", evaluated.join(" "))
@@ -237,7 +237,7 @@ fn overfitting_sees_the_same_batches_in_every_epoch() {
         let mut module = weight();
         let mut trainer =
             quiet().max_epochs(3).overfit_batches(2).num_sanity_val_steps(0).console(console.clone()).build().unwrap();
-        trainer.fit(&mut module, (loader(), loader())).unwrap();
+        _ = trainer.fit(&mut module, (loader(), loader())).unwrap();
         assert_eq!(module.trained_on, [[0.0, 1.0]; 3].concat());
         assert_eq!(module.evaluated, [["0.0=0", "0.1=1"]; 3].concat());
         assert!(console.contents().contains(warning), "{}", console.contents());
@@ -267,14 +267,14 @@ impl Loader for First {
 fn loaders_handed_over_are_kept() {
     let mut module = weight();
     let mut trainer = quiet().max_epochs(3).reload_dataloaders_every_n_epochs(1).build().unwrap();
-    trainer.fit(&mut module, (batches(&[1.0]), batches(&[2.0]))).unwrap();
+    _ = trainer.fit(&mut module, (batches(&[1.0]), batches(&[2.0]))).unwrap();
     assert_eq!(module.trained_on, [1.0; 3]);
 }
 
 #[test]
 fn loaders_may_be_boxed() {
     let mut module = weight();
-    quiet().build().unwrap().fit(&mut module, batches(&[2.0]).into_loader()).unwrap();
+    _ = quiet().build().unwrap().fit(&mut module, batches(&[2.0]).into_loader()).unwrap();
     assert_eq!(module.trained_on, [2.0]);
 }
 
@@ -326,7 +326,7 @@ fn each_loader_that_is_not_handed_over_is_asked_of_the_module() {
         let mut module = WithLoaders { weight: weight(), asked: Vec::new() };
         let mut trainer =
             quiet().max_epochs(2).num_sanity_val_steps(0).reload_dataloaders_every_n_epochs(1).build().unwrap();
-        trainer.fit(&mut module, data).unwrap();
+        _ = trainer.fit(&mut module, data).unwrap();
         let WithLoaders { weight, asked } = module;
         format!("{:?} {} | {}", weight.trained_on, weight.evaluated.join(" "), asked.join(", "))
     }
@@ -345,9 +345,9 @@ fn a_function_and_the_first_batches_of_a_loader_are_handed_over_as_they_are() {
     let numbers =
         |count: i32| FnLoader::new(move |_| (1..=count).map(|n| Ok::<_, fulgurite::BoxError>(Tensor::from(n))));
     let mut module = weight();
-    quiet().max_epochs(1).build().unwrap().fit(&mut module, numbers(3)).unwrap();
-    quiet().max_epochs(1).build().unwrap().fit(&mut module, numbers(9).limit(2)).unwrap();
-    quiet().max_epochs(1).build().unwrap().fit(&mut module, (numbers(1).limit(5), numbers(4).limit(1))).unwrap();
+    _ = quiet().max_epochs(1).build().unwrap().fit(&mut module, numbers(3)).unwrap();
+    _ = quiet().max_epochs(1).build().unwrap().fit(&mut module, numbers(9).limit(2)).unwrap();
+    _ = quiet().max_epochs(1).build().unwrap().fit(&mut module, (numbers(1).limit(5), numbers(4).limit(1))).unwrap();
     assert_eq!(module.trained_on, [1.0, 2.0, 3.0, 1.0, 2.0, 1.0]);
     assert_eq!(module.evaluated.last().unwrap(), "0.0=1");
 }

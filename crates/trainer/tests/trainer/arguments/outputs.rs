@@ -25,7 +25,7 @@ fn a_checkpoint_can_be_written_at_any_time() {
     let root = tempfile::tempdir().unwrap();
     let mut trainer = quiet().max_epochs(2).build().unwrap();
     let mut module = weight();
-    trainer.fit(&mut module, batches(&[1.0])).unwrap();
+    _ = trainer.fit(&mut module, batches(&[1.0])).unwrap();
     let keys = |path: &std::path::Path| {
         let Value::Dict(saved) = serialization::load(path).unwrap() else { panic!("no dict") };
         let keys: Vec<String> = saved.keys().map(str::to_owned).collect();
@@ -42,7 +42,7 @@ fn a_checkpoint_can_be_written_at_any_time() {
 
     let mut resumed = weight();
     let mut longer = quiet().max_epochs(3).build().unwrap();
-    longer.ckpt_path(whole.to_str().unwrap()).fit(&mut resumed, batches(&[1.0])).unwrap();
+    _ = longer.ckpt_path(whole.to_str().unwrap()).fit(&mut resumed, batches(&[1.0])).unwrap();
     assert_eq!((resumed.w(), longer.state().global_step()), (1.0 - 3.0 * 0.125, 3));
 }
 
@@ -51,7 +51,7 @@ fn hyper_parameters_go_to_the_loggers_unless_turned_off() {
     for (on, expected) in [(true, 1), (false, 0)] {
         let logger = MemoryLogger::new();
         let mut trainer = quiet().enable_autolog_hparams(on).logger(logger.clone()).build().unwrap();
-        trainer.fit(&mut weight(), batches(&[1.0])).unwrap();
+        _ = trainer.fit(&mut weight(), batches(&[1.0])).unwrap();
         let hparams = logger.take().into_iter().filter(|call| matches!(call, Logged::Hyperparams(_))).count();
         assert_eq!(hparams, expected);
     }
@@ -68,7 +68,7 @@ fn lines_are_printed_on_the_console() {
 fn benchmark_is_an_argument() {
     let console = Console::memory();
     let mut trainer = quiet().benchmark(true).console(console.clone()).build().unwrap();
-    trainer.fit(&mut weight(), batches(&[1.0])).unwrap();
+    _ = trainer.fit(&mut weight(), batches(&[1.0])).unwrap();
     assert_eq!(trainer.state().config().benchmark, Some(true));
     assert!(!console.contents().contains("warning"), "{}", console.contents());
     quiet().benchmark(true).deterministic(Deterministic::Warn).console(console.clone()).build().unwrap();

@@ -44,7 +44,7 @@ fn checkpoints_go_through_the_users_io() {
     let checkpoint = ModelCheckpoint::new().dirpath(root.path()).every_n_train_steps(1).filename("{step}");
     let builder = quiet().enable_checkpointing(true).callback(checkpoint).plugin(Plugin::checkpoint_io(io.clone()));
     let mut trainer = builder.build().unwrap();
-    trainer.fit(&mut weight(), batches(&[1.0, 2.0])).unwrap();
+    _ = trainer.fit(&mut weight(), batches(&[1.0, 2.0])).unwrap();
     trainer.ckpt_path("best").validate(&mut weight(), batches(&[1.0])).unwrap();
     assert_eq!(
         *io.0.lock().unwrap(),
@@ -70,7 +70,7 @@ impl Precision for Halving {
 fn steps_go_through_the_users_precision() {
     let mut module = weight();
     let mut trainer = quiet().plugin(Plugin::precision(Halving)).build().unwrap();
-    trainer.fit(&mut module, batches(&[1.0])).unwrap();
+    _ = trainer.fit(&mut module, batches(&[1.0])).unwrap();
     assert_eq!(module.w(), 1.0 - 0.5 * 0.125);
     assert_eq!(trainer.state().fabric().precision().name(), "halving");
 }

@@ -14,7 +14,7 @@ fn steps(scheduling: &[(u64, u64)], epochs: u64, max_steps: Maximum, expected: u
     let folder = tempfile::tempdir().unwrap();
     let builder = quiet(folder.path()).max_epochs(epochs).max_steps(max_steps).enable_checkpointing(false);
     let mut trainer = builder.callback(scheduler).build().unwrap();
-    trainer.fit(&mut Scripted::new(&[1.0]), (batches(5), batches(1))).unwrap();
+    _ = trainer.fit(&mut Scripted::new(&[1.0]), (batches(5), batches(1))).unwrap();
     let state = trainer.state();
     assert_eq!((state.estimated_stepping_batches().unwrap(), state.global_step()), (Some(expected), expected));
 }
@@ -38,7 +38,7 @@ fn a_run_resumed_within_an_epoch_keeps_its_factor() {
         let mut trainer = builder.callback(GradientAccumulationScheduler::new([(1, 2)])).build().unwrap();
         let mut module = Scripted::new(&[1.0]);
         let _ = tch::no_grad(|| module.layer.ws.fill_(0.5));
-        trainer
+        _ = trainer
             .ckpt_path(ckpt_path.map(|name| folder.path().join(name)))
             .fit(&mut module, (batches(5), batches(1)))
             .unwrap();

@@ -30,7 +30,7 @@ fn statistics_are_written_at_the_logging_interval_of_every_stage() {
     let monitor = DeviceStatsMonitor::new().filter_keys(["cpu_percent"]);
     let mut trainer = builder.logger(logger.clone()).callback(monitor).build().unwrap();
     let mut module = Watched::new();
-    trainer.fit(&mut module, (values(&[1.0; 4]), values(&[1.0; 3]))).unwrap();
+    _ = trainer.fit(&mut module, (values(&[1.0; 4]), values(&[1.0; 3]))).unwrap();
     trainer.test(&mut module, values(&[1.0; 2])).unwrap();
     let at = |step, hook: &str| (step, vec![format!("DeviceStatsMonitor.{hook}/cpu_percent")]);
     let expected = [

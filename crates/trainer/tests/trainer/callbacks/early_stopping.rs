@@ -55,7 +55,7 @@ fn a_checkpoint_that_was_only_evaluated_stops_no_later_fit() {
     assert!(matches!(outcome, Outcome::Stopped(_)), "{outcome:?}");
     let (steps, path) = (trainer.state().global_step(), trainer.best_model_path());
     trainer.ckpt_path(path).validate(&mut module, batches(1)).unwrap();
-    trainer.fit(&mut module, (batches(4), batches(1))).unwrap();
+    _ = trainer.fit(&mut module, (batches(4), batches(1))).unwrap();
     assert!(trainer.state().global_step() > steps);
 }
 
@@ -133,7 +133,7 @@ fn checks_follow_validation() {
     let folder = tempfile::tempdir().unwrap();
     let builder = trainer(folder.path()).callback(train).limit_val_batches(0).check_val_every_n_epoch(2);
     let mut trainer = builder.build().unwrap();
-    trainer.fit(&mut Scripted::new(&[1.0]), (batches(4), batches(1))).unwrap();
+    _ = trainer.fit(&mut Scripted::new(&[1.0]), (batches(4), batches(1))).unwrap();
     assert_eq!(trainer.state().global_step(), 4);
 }
 
@@ -167,7 +167,7 @@ fn a_resumed_run_goes_on_counting() {
         let checkpoint = ModelCheckpoint::new().dirpath(folder.path());
         let builder = quiet(folder.path()).max_epochs(epochs).callback(val_loss().patience(2)).callback(checkpoint);
         let mut trainer = builder.build().unwrap();
-        trainer.ckpt_path(from).fit(&mut Scripted::new(losses), (batches(2), batches(1))).unwrap();
+        _ = trainer.ckpt_path(from).fit(&mut Scripted::new(losses), (batches(2), batches(1))).unwrap();
         let stopping = trainer.callback::<EarlyStopping>().unwrap();
         (stopping.wait_count(), stopping.best_score(), stopping.stopped_epoch(), trainer.best_model_path().unwrap())
     };
@@ -205,7 +205,7 @@ fn verbose_tells_of_improvements() {
     let console = Console::memory();
     let stopping = val_loss().patience(1).min_delta(0.25).verbose(true);
     let mut trainer = trainer(folder.path()).console(console.clone()).callback(stopping).build().unwrap();
-    trainer.fit(&mut Scripted::new(&[2.0, 1.0, 1.0]), (batches(1), batches(1))).unwrap();
+    _ = trainer.fit(&mut Scripted::new(&[2.0, 1.0, 1.0]), (batches(1), batches(1))).unwrap();
     let lines = console.contents();
     for line in [
         "Metric val_loss improved. New best score: 2.000",

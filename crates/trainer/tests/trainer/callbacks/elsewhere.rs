@@ -63,7 +63,7 @@ fn the_folder_may_be_a_url() {
         let io = Plugin::checkpoint_io(store.clone());
         let builder = quiet(root.path()).max_epochs(3).callback(checkpoint.save_top_k(2).save_last(last)).plugin(io);
         let mut trainer = builder.build().unwrap();
-        trainer.fit(&mut Scripted::new(&[3.0, 1.0, 2.0]), (batches(4), batches(1))).unwrap();
+        _ = trainer.fit(&mut Scripted::new(&[3.0, 1.0, 2.0]), (batches(4), batches(1))).unwrap();
         let checkpoint = trainer.callback::<ModelCheckpoint>().unwrap().clone();
         let [folder, best, last] =
             [checkpoint.checkpoint_dir(), checkpoint.best_model_path(), checkpoint.last_model_path()]

@@ -115,7 +115,7 @@ fn kept(checkpoint: ModelCheckpoint, losses: &[f64], lag: usize, failing: &[&'st
         .console(console.clone())
         .build()
         .unwrap();
-    trainer.fit(&mut Scripted::new(losses), (batches(4), batches(1))).unwrap();
+    _ = trainer.fit(&mut Scripted::new(losses), (batches(4), batches(1))).unwrap();
     assert_eq!(console.contents().matches("warning: a save failed, and the run continues").count(), failing.len());
 
     let said = trainer.callback::<ModelCheckpoint>().unwrap();
@@ -261,7 +261,7 @@ fn whichever_call_fails_what_is_said_to_be_there_is_there() {
     for way in ways {
         let folder = tempfile::tempdir().unwrap();
         let sound = FaultyFileSystem::without_faults();
-        count(sound.clone(), way.clone(), folder.path(), OnSaveError::Raise).1.unwrap();
+        _ = count(sound.clone(), way.clone(), folder.path(), OnSaveError::Raise).1.unwrap();
         assert!(sound.calls() > 12, "{}", sound.calls());
         for call in 0..sound.calls() {
             for fault in [Fault::NoSpace, Fault::TornWrite] {
@@ -270,7 +270,7 @@ fn whichever_call_fails_what_is_said_to_be_there_is_there() {
                         let folder = tempfile::tempdir().unwrap();
                         let (trainer, outcome) = count(files.clone(), way.clone(), folder.path(), on_error);
                         if on_error == OnSaveError::Warn {
-                            outcome.unwrap();
+                            _ = outcome.unwrap();
                         }
                         let said = trainer.callback::<ModelCheckpoint>().unwrap();
                         let models = said.best_k_models().iter().map(|(path, _)| path.as_path());
@@ -372,7 +372,7 @@ fn at_no_moment_does_a_name_lead_nowhere_or_is_the_last_good_file_gone() {
             let io = Plugin::checkpoint_io(TorchCheckpointIo::on(watched.clone()));
             let builder = quiet(folder.path()).limit_val_batches(0).callback(checkpoint).plugin(io);
             let mut trainer = builder.max_epochs(if resumes { 3 } else { 2 }).build().unwrap();
-            trainer
+            _ = trainer
                 .ckpt_path(resumes.then_some("last"))
                 .fit(&mut Scripted::new(&[1.0]), (batches(4), batches(1)))
                 .unwrap();
@@ -390,7 +390,7 @@ fn what_is_gone_when_a_run_is_resumed_is_forgotten() {
         let checkpoint = ModelCheckpoint::monitor("val_loss").dirpath(folder.path()).save_top_k(3).filename("{step}");
         let builder = quiet(folder.path()).max_epochs(epochs).callback(checkpoint.auto_insert_metric_name(false));
         let mut trainer = builder.build().unwrap();
-        trainer
+        _ = trainer
             .ckpt_path(from.map(|from| folder.path().join(from)))
             .fit(&mut Scripted::new(&[1.0, 2.0, 3.0, 4.0]), (batches(4), batches(1)))
             .unwrap();
@@ -447,7 +447,7 @@ fn a_disk_that_fills_up_keeps_what_is_on_it() {
         let saved = files(folder);
         let no_space = "No space left on device";
         if on_error == OnSaveError::Warn {
-            outcome.unwrap();
+            _ = outcome.unwrap();
             assert!(console.contents().contains(no_space), "{}", console.contents());
             assert_eq!(trainer.state().global_step(), 40);
         } else {

@@ -95,7 +95,7 @@ fn norms_are_read_together_and_survive_a_checkpoint_unread() {
         let outcome = trainer.fit(&mut Watched::new(), Loaders::from(values(gradients))).unwrap();
         (trainer.callback::<GradientNorm>().unwrap().state_dict().unwrap(), outcome)
     };
-    fit(Maximum::Of(12), &[1.0; 20], None);
+    _ = fit(Maximum::Of(12), &[1.0; 20], None);
     let mut gradients = vec![1.0; 20];
     gradients[12] = 150.0;
     let (_, outcome) = fit(Maximum::Unlimited, &gradients, Some("step=12.ckpt"));
@@ -119,7 +119,7 @@ fn each_optimizer_has_its_own_norm() {
         let of = |parameter: &Tensor| Optimizers::from(SGD::new(std::slice::from_ref(parameter)).lr(0.01)).frequency(1);
         of(&module.layer.ws).and(of(module.layer.bs.as_ref().unwrap()))
     };
-    trainer.fit(&mut module, Loaders::from(batches(4))).unwrap();
+    _ = trainer.fit(&mut module, Loaders::from(batches(4))).unwrap();
     let ((first, weight), (second, bias)) =
         (logger.metric("grad_2.0_norm_total/0")[0], logger.metric("grad_2.0_norm_total/1")[0]);
     assert_eq!((first, second), (0, 1));

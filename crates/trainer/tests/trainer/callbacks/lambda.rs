@@ -56,7 +56,7 @@ fn closures_are_called_where_their_hooks_are() {
         });
     // Two of them get along.
     let builder = quiet(folder.path()).max_epochs(1).callback(callback).callback(LambdaCallback::new());
-    builder.build().unwrap().fit(&mut Scripted::new(&[1.0]), (batches(1), batches(1))).unwrap();
+    _ = builder.build().unwrap().fit(&mut Scripted::new(&[1.0]), (batches(1), batches(1))).unwrap();
     let seen = seen.lock().unwrap();
     let expected = [
         "setup Fit",
@@ -166,7 +166,7 @@ fn outputs_of_evaluation_steps_reach_the_hooks_after_the_batch() {
     let folder = tempfile::tempdir().unwrap();
     let mut module = Summing { net: Scripted::new(&[]), heard: Vec::new() };
     let mut trainer = quiet(folder.path()).max_epochs(1).callback(callback).build().unwrap();
-    trainer.fit(&mut module, (batches(1), data())).unwrap();
+    _ = trainer.fit(&mut module, (batches(1), data())).unwrap();
     trainer.test(&mut module, data()).unwrap();
     let expected = ["val 0: Some(2.0)", "val 1: None", "val 2: Some(6.0)"];
     let of_test = ["test 0: Some(2.0)", "test 1: None", "test 2: Some(6.0)"];

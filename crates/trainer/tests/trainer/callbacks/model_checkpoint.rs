@@ -50,7 +50,7 @@ impl Case {
         let builder = quiet(folder.path()).max_epochs(3).callback(self.checkpoint.dirpath(folder.path()));
         let mut trainer = (self.trainer)(builder).build().unwrap();
         let mut module = Scripted::new(self.losses);
-        trainer.fit(&mut module, (batches(self.batches), batches(1))).unwrap();
+        _ = trainer.fit(&mut module, (batches(self.batches), batches(1))).unwrap();
         assert_eq!(summary(folder.path(), &trainer, &module), expected);
     }
 }
@@ -225,7 +225,7 @@ fn files_of_other_runs_are_left_alone() {
     let console = fulgurite::Console::memory();
     let builder = quiet(folder.path()).max_epochs(1).callback(checkpoint).console(console.clone());
     let mut trainer = builder.build().unwrap();
-    trainer.fit(&mut Scripted::new(&[1.0]), (batches(2), batches(1))).unwrap();
+    _ = trainer.fit(&mut Scripted::new(&[1.0]), (batches(2), batches(1))).unwrap();
     for name in ["x.ckpt", "last.ckpt"] {
         assert_eq!(std::fs::read_to_string(folder.path().join(name)).unwrap(), "precious");
     }
@@ -248,7 +248,7 @@ fn two_callbacks_in_one_folder_do_not_share_a_file() {
         .build()
         .unwrap();
     let mut module = Scripted::new(&[3.0, 1.0, 2.0]);
-    trainer.fit(&mut module, (batches(4), batches(1))).unwrap();
+    _ = trainer.fit(&mut module, (batches(4), batches(1))).unwrap();
     let steps: Vec<i64> = files(folder.path()).iter().map(|path| step_in(path)).collect();
     assert_eq!((files(folder.path()).len(), steps.iter().sum::<i64>()), (2, 12 + 8));
 }
@@ -260,7 +260,7 @@ fn last_links_and_shares_space() {
         let folder = folder.path().join(format!("{save_last:?}"));
         let checkpoint = ModelCheckpoint::new().dirpath(&folder).save_last(save_last);
         let mut trainer = quiet(&folder).max_epochs(1).callback(checkpoint).build().unwrap();
-        trainer.fit(&mut Scripted::new(&[1.0]), (batches(2), batches(1))).unwrap();
+        _ = trainer.fit(&mut Scripted::new(&[1.0]), (batches(2), batches(1))).unwrap();
         let link = std::fs::read_link(folder.join("last.ckpt")).ok();
         assert_eq!(link.as_deref(), target.map(Path::new));
         let contents = |name: &str| std::fs::read(folder.join(name)).unwrap();
@@ -274,7 +274,7 @@ fn folders_follow_the_logger_or_the_root() {
     let root = std::path::absolute(folder.path()).unwrap();
     let dir = |trainer: TrainerBuilder| {
         let mut trainer = trainer.max_epochs(1).build().unwrap();
-        trainer.fit(&mut Scripted::new(&[1.0]), (batches(1), batches(1))).unwrap();
+        _ = trainer.fit(&mut Scripted::new(&[1.0]), (batches(1), batches(1))).unwrap();
         trainer.callback::<ModelCheckpoint>().unwrap().checkpoint_dir().unwrap().to_path_buf()
     };
     assert_eq!(dir(quiet(&root)), root.join("checkpoints"));
@@ -291,7 +291,7 @@ fn a_checkpoint_knows_itself_and_resuming_goes_on_ranking() {
     let real = folder.path().canonicalize().unwrap();
     let checkpoint = || val_loss().save_top_k(2).dirpath(folder.path()).save_last(SaveLast::Copy);
     let mut first = quiet(folder.path()).max_epochs(2).callback(checkpoint()).build().unwrap();
-    first.fit(&mut Scripted::new(&[3.0, 1.0]), (batches(4), batches(1))).unwrap();
+    _ = first.fit(&mut Scripted::new(&[3.0, 1.0]), (batches(4), batches(1))).unwrap();
 
     let best = real.join("epoch=1-step=8.ckpt");
     let file = serialization::load(&best).unwrap();
@@ -317,7 +317,7 @@ fn a_checkpoint_knows_itself_and_resuming_goes_on_ranking() {
     assert_eq!(names, lightning);
 
     let mut second = quiet(folder.path()).max_epochs(3).callback(checkpoint()).build().unwrap();
-    second.ckpt_path(best.to_str().unwrap()).fit(&mut Scripted::new(&[2.0]), (batches(4), batches(1))).unwrap();
+    _ = second.ckpt_path(best.to_str().unwrap()).fit(&mut Scripted::new(&[2.0]), (batches(4), batches(1))).unwrap();
     let checkpoint = second.callback::<ModelCheckpoint>().unwrap();
     let kept = [(best.clone(), 1.0), (real.join("epoch=2-step=12.ckpt"), 2.0)];
     assert_eq!(checkpoint.best_k_models(), kept);
@@ -332,7 +332,7 @@ fn the_file_resumed_from_is_not_removed() {
     let checkpoint = || ModelCheckpoint::new().dirpath(folder.path());
     let fit = |epochs: u64, from: Option<&Path>| {
         let mut trainer = quiet(folder.path()).max_epochs(epochs).callback(checkpoint()).build().unwrap();
-        trainer.ckpt_path(from).fit(&mut Scripted::new(&[1.0]), (batches(2), batches(1))).unwrap();
+        _ = trainer.ckpt_path(from).fit(&mut Scripted::new(&[1.0]), (batches(2), batches(1))).unwrap();
         trainer.best_model_path().unwrap()
     };
     let first = fit(1, None);
@@ -345,13 +345,13 @@ fn another_folder_starts_the_ranking_anew() {
     let folder = tempfile::tempdir().unwrap();
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
     let mut first = quiet(folder.path()).max_epochs(1).callback(val_loss().dirpath(&one)).build().unwrap();
-    first.fit(&mut Scripted::new(&[1.0]), (batches(2), batches(1))).unwrap();
+    _ = first.fit(&mut Scripted::new(&[1.0]), (batches(2), batches(1))).unwrap();
     let best = first.best_model_path().unwrap();
 
     let console = fulgurite::Console::memory();
     let builder = quiet(folder.path()).max_epochs(2).console(console.clone());
     let mut second = builder.callback(val_loss().dirpath(&two)).build().unwrap();
-    second.ckpt_path(best.to_str().unwrap()).fit(&mut Scripted::new(&[5.0]), (batches(2), batches(1))).unwrap();
+    _ = second.ckpt_path(best.to_str().unwrap()).fit(&mut Scripted::new(&[5.0]), (batches(2), batches(1))).unwrap();
     assert_eq!(second.callback::<ModelCheckpoint>().unwrap().best_model_score(), Some(5.0));
     assert!(console.contents().contains("so the ranking starts anew"), "{}", console.contents());
     assert!(best.exists());
@@ -362,7 +362,7 @@ fn weights_only_leaves_the_rest_out() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = ModelCheckpoint::new().dirpath(folder.path()).save_weights_only(true);
     let mut trainer = quiet(folder.path()).max_epochs(1).callback(checkpoint).build().unwrap();
-    trainer.fit(&mut Scripted::new(&[1.0]), (batches(1), batches(1))).unwrap();
+    _ = trainer.fit(&mut Scripted::new(&[1.0]), (batches(1), batches(1))).unwrap();
     let file = serialization::load(trainer.best_model_path().unwrap()).unwrap();
     let file = file.as_dict().unwrap();
     assert!(file.get("state_dict").is_some());
@@ -396,7 +396,7 @@ fn the_ranking_can_be_read_as_yaml() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = val_loss().save_top_k(2).filename("{epoch}").dirpath(folder.path());
     let mut trainer = quiet(folder.path()).max_epochs(2).callback(checkpoint).build().unwrap();
-    trainer.fit(&mut Scripted::new(&[f64::NAN, 0.5]), (batches(1), batches(1))).unwrap();
+    _ = trainer.fit(&mut Scripted::new(&[f64::NAN, 0.5]), (batches(1), batches(1))).unwrap();
     let yaml = trainer.callback::<ModelCheckpoint>().unwrap().to_yaml(None).unwrap();
     let real = folder.path().canonicalize().unwrap();
     assert_eq!(yaml, real.join("best_k_models.yaml"));
@@ -467,7 +467,7 @@ fn a_step_trigger_whose_value_never_comes_says_so_at_the_end() {
     let checkpoint = val_loss().every_n_train_steps(2).dirpath(folder.path());
     let builder = quiet(folder.path()).max_epochs(1).limit_val_batches(0).console(console.clone());
     let mut trainer = builder.callback(checkpoint).build().unwrap();
-    trainer.fit(&mut Scripted::new(&[1.0]), (batches(3), batches(1))).unwrap();
+    _ = trainer.fit(&mut Scripted::new(&[1.0]), (batches(3), batches(1))).unwrap();
     assert!(console.contents().contains("ModelCheckpoint monitors `val_loss`"), "{}", console.contents());
 }
 
@@ -477,7 +477,7 @@ fn verbose_tells_of_each_decision() {
     let console = fulgurite::Console::memory();
     let checkpoint = val_loss().filename("{epoch}").verbose(true).dirpath(folder.path());
     let mut trainer = quiet(folder.path()).max_epochs(2).console(console.clone()).callback(checkpoint).build().unwrap();
-    trainer.fit(&mut Scripted::new(&[0.5, 0.75]), (batches(2), batches(1))).unwrap();
+    _ = trainer.fit(&mut Scripted::new(&[0.5, 0.75]), (batches(2), batches(1))).unwrap();
     let real = folder.path().canonicalize().unwrap();
     let saved = format!(
         "Epoch 0, global step 2: 'val_loss' reached 0.50000 (best 0.50000), saving model to '{}/epoch=0.ckpt' as top 1",

@@ -40,7 +40,7 @@ fn an_error_is_saved_and_resumed_from_and_the_file_goes_when_all_is_well() {
     module.fails_after = None;
     let mut resumed = trainer(folder.path());
     let path = resumed.callback::<OnExceptionCheckpoint>().unwrap().ckpt_path();
-    resumed.ckpt_path(path.to_str().unwrap()).fit(&mut module, (batches(4), batches(1))).unwrap();
+    _ = resumed.ckpt_path(path.to_str().unwrap()).fit(&mut module, (batches(4), batches(1))).unwrap();
     assert_eq!(resumed.state().global_step(), 8);
     assert_eq!(saved_step(folder.path()), None);
 }
@@ -173,10 +173,10 @@ fn what_was_logged_before_an_error_is_in_the_log_of_the_resumed_run_once() {
     for fails in fails {
         let (folder, straight, logger) = (tempfile::tempdir().unwrap(), MemoryLogger::new(), MemoryLogger::new());
         seed_everything(1).unwrap();
-        fit(folder.path(), &straight, saves).unwrap();
+        _ = fit(folder.path(), &straight, saves).unwrap();
         seed_everything(1).unwrap();
         fit(folder.path(), &logger, fails).unwrap_err();
-        fit(folder.path(), &logger, saves).unwrap();
+        _ = fit(folder.path(), &logger, saves).unwrap();
         assert_eq!(rows(&logger), rows(&straight));
     }
 }

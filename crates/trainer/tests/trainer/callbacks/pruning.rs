@@ -114,7 +114,7 @@ fn optimizers_do_not_bring_back_what_is_pruned() {
     for optimizer in optimizers {
         for manual in [false, true] {
             let mut net = Net { manual, optimizer, ..Net::new() };
-            trainer(plain(), 4).fit(&mut net, batches(3)).unwrap();
+            _ = trainer(plain(), 4).fit(&mut net, batches(3)).unwrap();
             assert_eq!(*net.leaks.lock().unwrap(), 0);
             assert_eq!(net.zeros(), FOUR_HALVES);
         }
@@ -126,7 +126,7 @@ fn optimizers_do_not_bring_back_what_is_pruned() {
 fn what_an_optimizer_moves_anyway_is_zero_again_after_the_batch() {
     let mut net = Net { optimizer: |vars| fulgurite::optim::LBFGS::new(vars).lr(0.1).into(), ..Net::new() };
     let mut trainer = trainer(plain().apply_pruning_by_epoch(|epoch| epoch == 0).make_pruning_permanent(false), 3);
-    trainer.fit(&mut net, batches(2)).unwrap();
+    _ = trainer.fit(&mut net, batches(2)).unwrap();
     assert_eq!(net.zeros(), 18);
 }
 
@@ -136,7 +136,7 @@ fn nothing_of_what_is_pruned_remains() {
     let mut net = Net::new();
     let _ = tch::no_grad(|| net.fc1.ws.get(0).fill_(f64::NAN));
     let pruning = ModelPruning::new(PruningFn::RandomUnstructured).amount(1.0).use_lottery_ticket_hypothesis(false);
-    trainer(pruning, 1).fit(&mut net, batches(1)).unwrap();
+    _ = trainer(pruning, 1).fit(&mut net, batches(1)).unwrap();
     assert_eq!(net.weights(), [0.0; 37]);
 }
 
@@ -156,7 +156,7 @@ fn gradients_of_what_is_pruned_do_not_count_when_clipping() {
     });
     let builder = quiet(folder.path()).max_epochs(2).gradient_clip_val(0.25).enable_checkpointing(false);
     let mut trainer = builder.callback(pruning).callback(watch).build().unwrap();
-    trainer.fit(&mut net, batches(1)).unwrap();
+    _ = trainer.fit(&mut net, batches(1)).unwrap();
     let biases = biases.lock().unwrap();
     assert!(((biases[1] - biases[0]).abs() - 0.25).abs() < 1e-4, "{biases:?}");
 }
@@ -173,11 +173,11 @@ fn masks_are_dropped_or_kept_for_a_later_fit() {
         let builder = quiet(folder.path()).max_epochs(Maximum::Unlimited).enable_checkpointing(false);
         let mut trainer = builder.callback(once).callback(one_epoch).build().unwrap();
         let mut net = Net::new();
-        trainer.fit(&mut net, batches(2)).unwrap();
+        _ = trainer.fit(&mut net, batches(2)).unwrap();
         assert_eq!(net.zeros(), 18);
         let masks = |trainer: &Trainer| trainer.callback::<ModelPruning>().unwrap().masks().count();
         assert_eq!(masks(&trainer), if permanent { 0 } else { 4 });
-        trainer.fit(&mut net, batches(2)).unwrap();
+        _ = trainer.fit(&mut net, batches(2)).unwrap();
         assert_eq!(trainer.state().current_epoch(), 2);
         assert_eq!(net.zeros(), zeros);
     }
@@ -194,7 +194,7 @@ fn a_resumed_run_goes_on_with_its_masks_and_first_values() {
                 ModelCheckpoint::new().dirpath(folder.path()).filename("{epoch}").save_top_k(Maximum::Unlimited);
             let builder = quiet(folder.path()).max_epochs(epochs).callback(pruning).callback(checkpoint);
             let mut trainer = builder.build().unwrap();
-            trainer.ckpt_path(from.map(|from| folder.path().join(from))).fit(net, batches(3)).unwrap();
+            _ = trainer.ckpt_path(from.map(|from| folder.path().join(from))).fit(net, batches(3)).unwrap();
         };
         let mut whole = Net::new();
         run(3, &mut whole, None);
@@ -217,7 +217,7 @@ fn what_is_left_may_be_drawn_anew() {
     let mut net = Net::new();
     params::load_state_dict(&net.vars, &params::state_dict(&before.vars).unwrap(), true).unwrap();
     let pruning = ModelPruning::new(PruningFn::L1Unstructured).resample_parameters(true);
-    trainer(pruning, 1).fit(&mut net, batches(1)).unwrap();
+    _ = trainer(pruning, 1).fit(&mut net, batches(1)).unwrap();
     assert_eq!(net.zeros(), 18);
     let (new, old) = (net.weights(), before.weights());
     assert!(new.iter().all(|w| w.abs() <= 0.5 && (*w == 0.0 || !old.contains(w))), "{new:?}, {old:?}");
@@ -227,7 +227,7 @@ fn what_is_left_may_be_drawn_anew() {
             let _ = tensor.fill_(if name.ends_with("bias") { 2.0 } else { 1.0 });
             Ok(())
         });
-    trainer(pruning, 1).fit(&mut net, batches(1)).unwrap();
+    _ = trainer(pruning, 1).fit(&mut net, batches(1)).unwrap();
     assert!(net.weights().iter().all(|w| [0.0, 1.0, 2.0].contains(w)), "{:?}", net.weights());
 }
 
@@ -236,7 +236,7 @@ fn a_method_of_ones_own() {
     let largest = |left: &Tensor, _| Ok(left.abs().lt_tensor(&left.abs().max()));
     let mut net = Net::new();
     let pruning = ModelPruning::with_method(largest).use_lottery_ticket_hypothesis(false);
-    trainer(pruning, 3).fit(&mut net, batches(1)).unwrap();
+    _ = trainer(pruning, 3).fit(&mut net, batches(1)).unwrap();
     assert_eq!(net.zeros(), 3);
 }
 
@@ -246,7 +246,7 @@ fn two_may_prune_different_parameters() {
     let of = |name: &str| plain().parameters_to_prune([name]);
     let builder = quiet(folder.path()).max_epochs(1).callback(of("fc1.weight")).callback(of("fc2.weight"));
     let mut trainer = builder.build().unwrap();
-    trainer.fit(&mut Net::new(), batches(1)).unwrap();
+    _ = trainer.fit(&mut Net::new(), batches(1)).unwrap();
     let file = serialization::load(trainer.best_model_path().unwrap()).unwrap();
     let states = file.as_dict().unwrap().dict("callbacks").unwrap();
     for name in ["fc1.weight", "fc2.weight"] {
@@ -262,7 +262,7 @@ fn two_may_prune_different_parameters() {
 fn pruning_may_wait_for_validation() {
     let mut net = Net::new();
     let mut trainer = trainer(plain().prune_on_train_epoch_end(false), 2);
-    trainer.fit(&mut net, (batches(2), batches(1))).unwrap();
+    _ = trainer.fit(&mut net, (batches(2), batches(1))).unwrap();
     assert_eq!(net.zeros(), 28);
     // Outside fit there is nothing to prune.
     trainer.verbose(false).validate(&mut net, batches(1)).unwrap();
@@ -276,7 +276,7 @@ fn each_pruning_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let pruning = plain().parameter_names(["weight"]).amount(6).use_global_unstructured(false).verbose(verbose);
         let builder = quiet(folder.path()).max_epochs(1).enable_checkpointing(false).console(console.clone());
-        builder.callback(pruning).build().unwrap().fit(&mut Net::new(), batches(1)).unwrap();
+        _ = builder.callback(pruning).build().unwrap().fit(&mut Net::new(), batches(1)).unwrap();
         let contents = console.contents();
         contents.lines().filter(|line| line.contains("Applied")).map(|line| format!("{line}\n")).collect::<String>()
     };

@@ -32,7 +32,7 @@ fn round(root: &Path, number: u32, checkpoint: ModelCheckpoint, ckpt_path: &str)
     });
     let builder = quiet(root).max_epochs(Maximum::Unlimited).max_time(Duration::from_millis(200) * number);
     let mut trainer = builder.callback(slow).callback(checkpoint).build().unwrap();
-    trainer.ckpt_path(ckpt_path).fit(&mut Scripted::new(&[1.0]), (batches(1000), batches(1))).unwrap();
+    _ = trainer.ckpt_path(ckpt_path).fit(&mut Scripted::new(&[1.0]), (batches(1000), batches(1))).unwrap();
     trainer.state().global_step()
 }
 
@@ -60,7 +60,7 @@ fn fit(root: &Path, checkpoint: ModelCheckpoint, losses: &[f64], epochs: u64, fr
     let every = ModelCheckpoint::monitor("epoch").save_top_k(Maximum::Unlimited).dirpath(root.join("every"));
     let builder = quiet(root).max_epochs(epochs).callback(every).callback(checkpoint.dirpath(root.join("best")));
     let mut trainer = builder.build().unwrap();
-    trainer.ckpt_path(from).fit(&mut Scripted::new(losses), (batches(2), batches(1))).unwrap();
+    _ = trainer.ckpt_path(from).fit(&mut Scripted::new(losses), (batches(2), batches(1))).unwrap();
     trainer
 }
 

@@ -58,7 +58,7 @@ fn the_module_may_say_what_a_batch_takes() {
         let mut trainer = builder(monitor(), &logger, &console).build().unwrap();
         let mut module = Watched::new();
         module.flops = flops;
-        trainer.fit(&mut module, Loaders::from(values(&[1.0; 3]))).unwrap();
+        _ = trainer.fit(&mut module, Loaders::from(values(&[1.0; 3]))).unwrap();
         let logged = logger.metric("train/device/flops_per_sec");
         assert_eq!(logged, flops.map(|flops| (2, 2.0 * flops)).into_iter().collect::<Vec<_>>());
         assert_eq!(logger.metric("train/device/mfu"), [], "nobody knows what this processor could do");
@@ -72,7 +72,7 @@ fn every_stage_is_measured_by_itself() {
     let (logger, console) = (MemoryLogger::new(), Console::memory());
     let mut trainer = builder(monitor(), &logger, &console).num_sanity_val_steps(2).build().unwrap();
     let mut module = Watched::new();
-    trainer.fit(&mut module, (values(&[1.0; 4]), values(&[1.0; 3]))).unwrap();
+    _ = trainer.fit(&mut module, (values(&[1.0; 4]), values(&[1.0; 3]))).unwrap();
     trainer.test(&mut module, values(&[1.0; 2])).unwrap();
     trainer.predict(&mut module, values(&[1.0; 2])).unwrap();
     assert_eq!(logger.metric("validate/batches"), [(1, 1.0), (2, 2.0), (3, 3.0)]);
@@ -85,7 +85,7 @@ fn every_stage_is_measured_by_itself() {
 fn the_clock_of_training_stands_still_during_validation() {
     let (logger, console) = (MemoryLogger::new(), Console::memory());
     let mut trainer = builder(monitor(), &logger, &console).max_epochs(2).val_check_interval(2).build().unwrap();
-    trainer.fit(&mut Watched::new(), (values(&[1.0; 4]), values(&[1.0; 3]))).unwrap();
+    _ = trainer.fit(&mut Watched::new(), (values(&[1.0; 4]), values(&[1.0; 3]))).unwrap();
     let times: Vec<f64> = logger.metric("train/time").into_iter().map(|(_, time)| time).collect();
     assert_eq!(times, [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]);
 }
@@ -94,7 +94,7 @@ fn the_clock_of_training_stands_still_during_validation() {
 fn an_open_window_of_accumulation_is_waited_for() {
     let (logger, console) = (MemoryLogger::new(), Console::memory());
     let mut trainer = builder(monitor(), &logger, &console).accumulate_grad_batches(2).build().unwrap();
-    trainer.fit(&mut Watched::new(), Loaders::from(values(&[1.0; 5]))).unwrap();
+    _ = trainer.fit(&mut Watched::new(), Loaders::from(values(&[1.0; 5]))).unwrap();
     assert_eq!(logger.metric("train/batches"), [(0, 2.0), (1, 4.0), (2, 5.0)]);
 }
 

@@ -31,7 +31,7 @@ fn a_run_ends_when_its_time_is_over() {
     assert!(console.contents().contains(message), "{}", console.contents());
 
     let quiet = Console::memory();
-    fit(Timer::new(short).verbose(false), &quiet);
+    _ = fit(Timer::new(short).verbose(false), &quiet);
     assert!(!quiet.contents().contains("Time limit"), "{}", quiet.contents());
 }
 
@@ -85,7 +85,7 @@ fn the_trainer_adds_one_for_max_time() {
     let folder = tempfile::tempdir().unwrap();
     let builder = quiet(folder.path()).max_time(Duration::from_nanos(1)).enable_checkpointing(false);
     let mut trainer = builder.build().unwrap();
-    trainer.fit(&mut Scripted::new(&[1.0]), (batches(4), batches(1))).unwrap();
+    _ = trainer.fit(&mut Scripted::new(&[1.0]), (batches(4), batches(1))).unwrap();
     assert_eq!(trainer.state().global_step(), 1);
 }
 
@@ -95,7 +95,7 @@ fn time_is_printed_as_python_prints_it() {
     let saved = Dict::new().with("time_elapsed", Dict::new().with("train", 2.0 * 86_400.0 + 3.0 * 3600.0 + 245.0));
     timer.load_state_dict(&saved).unwrap();
     let console = Console::memory();
-    fit(timer, &console);
+    _ = fit(timer, &console);
     let line = "Time limit reached. Elapsed time is 2 days, 3:04:05. Signaling Trainer to stop.";
     assert!(console.contents().contains(line), "{}", console.contents());
 }

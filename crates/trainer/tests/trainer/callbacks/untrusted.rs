@@ -21,7 +21,7 @@ fn fit(root: &Path, dirpath: Option<&Path>, epochs: u64, ckpt_path: Option<&Path
     let checkpoint = dirpath.map_or_else(callback, |dirpath| callback().dirpath(dirpath));
     let builder = quiet(root).logger(CsvLogger::new(root)).max_epochs(epochs).callback(checkpoint);
     let mut trainer = builder.log_every_n_steps(1).build().unwrap();
-    trainer.ckpt_path(ckpt_path).fit(&mut Scripted::new(&[5.0, 4.0, 3.0, 2.0]), (batches(3), batches(1))).unwrap();
+    _ = trainer.ckpt_path(ckpt_path).fit(&mut Scripted::new(&[5.0, 4.0, 3.0, 2.0]), (batches(3), batches(1))).unwrap();
     trainer
 }
 
@@ -165,7 +165,7 @@ fn what_an_error_is_said_to_have_left_is_removed_only_if_it_is_a_checkpoint() {
     let builder = quiet(folder.path()).max_epochs(1).callback(OnExceptionCheckpoint::new(folder.path()));
     let mut trainer = builder.build().unwrap();
     // A text is no checkpoint to resume from, which is an error; the one that is named is.
-    trainer
+    _ = trainer
         .ckpt_path(untrusted(&folder.path().join("from"), |_| {}))
         .fit(&mut Scripted::new(&[1.0]), (batches(3), batches(1)))
         .unwrap();

@@ -115,7 +115,7 @@ fn builder(folder: &Path, add: fn(TrainerBuilder) -> TrainerBuilder) -> TrainerB
 fn fit(folder: &Path, add: fn(TrainerBuilder) -> TrainerBuilder, from: Option<usize>) -> (Net, Trainer) {
     let mut trainer = builder(folder, add).callback(Everywhere(folder.into(), from.unwrap_or(0))).build().unwrap();
     let mut net = Net::new();
-    trainer
+    _ = trainer
         .ckpt_path(from.map(|from| folder.join(format!("{from}.ckpt"))))
         .fit(&mut net, (batches(3), batches(2)))
         .unwrap();
@@ -176,7 +176,7 @@ fn the_extra_epoch_trains_nothing_and_counts_its_batches_once() {
         .build()
         .unwrap();
     let mut net = Net::new();
-    trainer.fit(&mut net, (batches(3), batches(2))).unwrap();
+    _ = trainer.fit(&mut net, (batches(3), batches(2))).unwrap();
     // The first batch of the extra epoch passes twice.
     assert_eq!(net.steps, 3 * 3 + 3 + 1);
     assert_eq!((trainer.state().current_epoch(), trainer.state().max_epochs()), (4, Maximum::Of(3)));
@@ -215,7 +215,7 @@ fn a_layer_that_is_left_alone_keeps_its_statistics() {
         builder(folder.path(), |trainer| trainer.callback(StochasticWeightAveraging::new(0.01))).build().unwrap();
     let mut module = Still(Net::new());
     tch::no_grad(|| module.0.bn.running_mean.copy_(&Tensor::from_slice(&[1f32, 2., 3., 4.])));
-    trainer.fit(&mut module, Loaders::from(batches(3))).unwrap();
+    _ = trainer.fit(&mut module, Loaders::from(batches(3))).unwrap();
     assert_eq!(module.0.bn.running_mean, Tensor::from_slice(&[1f32, 2., 3., 4.]));
     assert_eq!(module.0.bn.running_var, Tensor::ones([4], (Kind::Float, Device::Cpu)));
 }
@@ -228,7 +228,7 @@ fn validation_sees_the_averages_and_training_does_not() {
         .build()
         .unwrap();
     let mut net = Net::new();
-    trainer.fit(&mut net, (batches(3), batches(2))).unwrap();
+    _ = trainer.fit(&mut net, (batches(3), batches(2))).unwrap();
     let load = |name: &str| match serialization::load(folder.path().join(name)).unwrap() {
         Value::Dict(checkpoint) => checkpoint,
         other => panic!("{other:?}"),
@@ -310,7 +310,7 @@ fn a_validation_without_a_step_leaves_the_weights_and_the_mode_of_training() {
         let builder = builder(folder.path(), |trainer| trainer.callback(EMAWeightAveraging::new().decay(0.5)));
         let mut module = Unvalidated { net: Net::new(), is_training: true };
         let data = (batches(3), batches(validation as i64));
-        builder.num_sanity_val_steps(sanity).build().unwrap().fit(&mut module, data).unwrap();
+        _ = builder.num_sanity_val_steps(sanity).build().unwrap().fit(&mut module, data).unwrap();
         module.net.weights()
     };
     let without_data = fit(0, 0);
@@ -336,7 +336,7 @@ fn trainer_warned(folder: &Path) -> bool {
         .console(console.clone())
         .build()
         .unwrap();
-    trainer.ckpt_path(folder.join("3.ckpt")).fit(&mut Net::new(), (batches(3), batches(2))).unwrap();
+    _ = trainer.ckpt_path(folder.join("3.ckpt")).fit(&mut Net::new(), (batches(3), batches(2))).unwrap();
     console.contents().contains("was written without averaged weights")
 }
 
@@ -448,7 +448,7 @@ fn frozen_layers_do_not_change_and_unfrozen_ones_do() {
         .build()
         .unwrap();
     let (mut net, before) = (Net::new(), Net::new().weights());
-    trainer.fit(&mut net, (batches(3), batches(2))).unwrap();
+    _ = trainer.fit(&mut net, (batches(3), batches(2))).unwrap();
     let saved = |name: &str| match serialization::load(folder.path().join(name)).unwrap() {
         Value::Dict(checkpoint) => checkpoint.dict("state_dict").unwrap().clone(),
         other => panic!("{other:?}"),
@@ -475,7 +475,7 @@ fn parameters_that_are_in_the_optimizer_are_not_added() {
             .unwrap();
     let mut net = Net::new();
     net.everything = true;
-    trainer.fit(&mut net, (batches(3), batches(2))).unwrap();
+    _ = trainer.fit(&mut net, (batches(3), batches(2))).unwrap();
     assert_eq!(trainer.state().optimizer(0).unwrap().param_groups().len(), 1);
     assert!(
         console.contents().contains("4 parameters to unfreeze are in the optimizer already"),

@@ -273,7 +273,9 @@ fn show_knows_a_checkpoint_of_the_trainer() {
     let trainer = Trainer::builder().max_epochs(2).no_logger().enable_progress_bar(false).enable_model_summary(false);
     let mut trainer =
         trainer.enable_checkpointing(false).accelerator("cpu").console(Console::memory()).build().unwrap();
-    trainer.fit(&mut net, (0..4).map(|_| Tensor::ones([3], (Kind::Float, Device::Cpu))).collect::<Vec<_>>()).unwrap();
+    _ = trainer
+        .fit(&mut net, (0..4).map(|_| Tensor::ones([3], (Kind::Float, Device::Cpu))).collect::<Vec<_>>())
+        .unwrap();
     trainer.save_checkpoint(&mut net, folder.path().join("a.ckpt"), false).unwrap();
     let (said, status) = fulgurite_in(folder.path(), Some(100), &["show", "a.ckpt"]);
     assert_eq!(status, 0);

@@ -1,5 +1,6 @@
 //! Optimizers, schedulers and profilers of the program's own, each one struct and one line of registration.
 
+use std::fmt::Debug;
 use std::process::ExitCode;
 
 use expect_test::expect;
@@ -9,6 +10,7 @@ use fulgurite::optim::{Bucket, GroupDefaults, Moment, OptimError, ParamGroup, Ru
 use fulgurite::prelude::*;
 use fulgurite::torch::foreach;
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::program::{Folder, Line, Points, answer, program};
@@ -111,10 +113,68 @@ fn printed(args: &str) -> String {
     text
 }
 
+/// Says a value of a type that it is configured with.
+struct Say<T: Default + Serialize>(SayOptions<T>);
+
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+struct SayOptions<T: Default + Serialize> {
+    /// What to say.
+    what: T,
+}
+
+impl<T: Debug + Default + Serialize + DeserializeOwned + JsonSchema> Configurable for Say<T> {
+    type Options = SayOptions<T>;
+
+    fn from_options(options: SayOptions<T>) -> Result<Say<T>, Error> {
+        Ok(Say(options))
+    }
+}
+
+impl<T: Debug + Default + Serialize + Send + 'static> Callback for Say<T> {
+    fn on_fit_start(&mut self, trainer: &mut TrainerState, _: &mut dyn fulgurite::ModuleView) -> Result<()> {
+        trainer.print(&format!("{} says {:?}", self.state_key(), self.0.what));
+        Ok(())
+    }
+}
+
+/// The same class under another name.
+struct SayTwice(Say<Vec<String>>);
+
+impl Configurable for SayTwice {
+    type Options = SayOptions<Vec<String>>;
+
+    fn from_options(options: Self::Options) -> Result<SayTwice, Error> {
+        Say::from_options(options).map(SayTwice)
+    }
+}
+
+impl Callback for SayTwice {
+    fn on_fit_start(&mut self, trainer: &mut TrainerState, module: &mut dyn fulgurite::ModuleView) -> Result<()> {
+        self.0.on_fit_start(trainer, module)
+    }
+}
+
+#[test]
+fn callbacks_with_a_parameter_of_the_programs() {
+    let folder = Folder::with(&[]);
+    let args = "fit --trainer.accelerator cpu --trainer.fast_dev_run 1 --trainer.enable_progress_bar false \
+                --trainer.default_root_dir @. --trainer.callbacks+=Say --trainer.callbacks.what 7 \
+                --trainer.callbacks+=SayTwice --trainer.callbacks.what [a,b]";
+    let cli = || program().callback::<Say<u8>>().callback::<SayTwice>();
+    let (text, code) = folder.answer(cli(), args);
+    assert_eq!(code, ExitCode::SUCCESS, "{text}");
+    assert!(text.contains("Say<u8> says 7\nSay<Vec<String>> says [\"a\", \"b\"]\n"), "{text}");
+    let (text, code) = answer(cli().callback::<Say<String>>(), &["fit"]);
+    assert_eq!(code, ExitCode::from(2));
+    let start = "error: two classes are registered as `Say`: ";
+    assert!(text.starts_with(start) && text.ends_with("; give each a name of its own with `class_name`\n"), "{text}");
+}
+
 #[test]
 fn help_knows_them() {
     let help = printed("fit --help");
-    for name in ["SGD, SignSGD;", "ReduceLROnPlateau, LastHalf;", "PyTorchProfiler, Counting;"] {
+    for name in ["SparseAdam, SignSGD;", "ReduceLROnPlateau, LastHalf;", "PyTorchProfiler, Counting;"] {
         assert!(help.split_whitespace().collect::<Vec<_>>().join(" ").contains(name), "{name} is not in\n{help}");
     }
     expect![[r#"

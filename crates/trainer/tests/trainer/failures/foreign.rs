@@ -153,6 +153,6 @@ fn foreign_objects_are_predictions_and_hyper_parameters_and_not_in_files() {
     assert_eq!(std::fs::read_dir(folder.path().join("with")).unwrap().count(), 0, "nothing half-written");
     let written = folder.path().join("lightning_logs/with/hparams.yaml");
     assert_eq!(std::fs::read_to_string(written).unwrap(), "tokenizer: transformers.Tokenizer\n");
-    fit("without", true).unwrap();
+    _ = fit("without", true).unwrap();
     assert_eq!(std::fs::read_dir(folder.path().join("without")).unwrap().count(), 1);
 }

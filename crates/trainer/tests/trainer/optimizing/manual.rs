@@ -85,7 +85,7 @@ fn both(module: &mut Pair, x: Tensor, step: &mut Step) -> Result<Loss> {
 fn every_step_of_every_optimizer_counts() {
     let mut module = Pair::new(both);
     let mut trainer = quiet().max_epochs(2).build().unwrap();
-    trainer.fit(&mut module, batches(&[1.0, 1.0, 1.0])).unwrap();
+    _ = trainer.fit(&mut module, batches(&[1.0, 1.0, 1.0])).unwrap();
     let progress = trainer.state().progress();
     assert_eq!(trainer.state().global_step(), 8);
     assert_eq!((progress.manual_step.total.ready, progress.manual_step.total.completed), (8, 8));
@@ -98,7 +98,7 @@ fn max_steps_and_min_steps_are_steps_of_any_optimizer() {
     for (max_steps, batches_trained) in [(1, 1), (2, 2), (3, 2), (4, 3)] {
         let mut module = Pair::new(both);
         let mut trainer = quiet().max_steps(max_steps).build().unwrap();
-        trainer.fit(&mut module, batches(&[1.0; 4])).unwrap();
+        _ = trainer.fit(&mut module, batches(&[1.0; 4])).unwrap();
         assert_eq!(trainer.state().progress().batch.total.completed, batches_trained, "max_steps={max_steps}");
     }
 }
@@ -107,7 +107,7 @@ fn max_steps_and_min_steps_are_steps_of_any_optimizer() {
 fn schedulers_are_left_to_the_module() {
     let rates = |module: &mut Pair| {
         let mut trainer = quiet().max_epochs(2).build().unwrap();
-        trainer.fit(module, batches(&[1.0, 1.0])).unwrap();
+        _ = trainer.fit(module, batches(&[1.0, 1.0])).unwrap();
         let rates: Vec<f64> = trainer.state_mut().optimizers().map(|o| o.param_groups()[0].lr).collect();
         rates
     };
@@ -140,7 +140,7 @@ fn a_toggled_optimizer_is_alone_until_the_end_of_the_step() {
         Ok(Loss::skip())
     };
     let mut module = Pair::new(toggles);
-    quiet().build().unwrap().fit(&mut module, batches(&[1.0])).unwrap();
+    _ = quiet().build().unwrap().fit(&mut module, batches(&[1.0])).unwrap();
     assert_eq!(module.notes(), "11 10 01 a:false b:true 11");
     assert!(module.a.requires_grad() && module.b.requires_grad());
 }
@@ -191,7 +191,7 @@ fn gradients_are_clipped_where_the_module_says() {
         Ok(Loss::skip())
     };
     let mut module = Pair::new(clips);
-    quiet().build().unwrap().fit(&mut module, batches(&[100.0])).unwrap();
+    _ = quiet().build().unwrap().fit(&mut module, batches(&[100.0])).unwrap();
     let near = |x: f64, y: f64| (x - y).abs() < 1e-5;
     assert!(near(module.a.double_value(&[]), 1.0 - 0.5 * 2.0), "{:?}", module.a);
     assert!(near(module.b.double_value(&[]), 1.0 - 0.5 * 3.0), "{:?}", module.b);
@@ -208,7 +208,7 @@ fn gradients_add_up_until_they_are_dropped() {
         Ok(Loss::skip())
     };
     let mut module = Pair::new(accumulates);
-    quiet().build().unwrap().fit(&mut module, batches(&[1.0, 2.0, 3.0])).unwrap();
+    _ = quiet().build().unwrap().fit(&mut module, batches(&[1.0, 2.0, 3.0])).unwrap();
     assert_eq!((module.notes(), module.a.double_value(&[])), ("before:6".into(), 1.0 - 0.5 * 6.0));
 }
 
@@ -253,7 +253,7 @@ impl LightningModule for Bowl {
 fn an_optimizer_may_evaluate_the_loss_itself() {
     let mut module = Bowl(Pair::new(both));
     let mut trainer = quiet().build().unwrap();
-    trainer.fit(&mut module, batches(&[3.0])).unwrap();
+    _ = trainer.fit(&mut module, batches(&[3.0])).unwrap();
     // The hook follows each evaluation, when its gradients are there; the loss has a closed form.
     assert_eq!(module.0.notes(), "evaluated before:-4 evaluated before:-2 first:4");
     assert_eq!(trainer.state().global_step(), 1);
@@ -376,7 +376,7 @@ fn a_checkpoint_counts_manual_steps_and_a_run_goes_on_from_it() {
     let root = tempfile::tempdir().unwrap();
     let data = || batches(&[1.0, 0.5, 0.25, 2.0]);
     let mut whole = Pair::new(both);
-    saves(root.path()).max_epochs(2).build().unwrap().fit(&mut whole, data()).unwrap();
+    _ = saves(root.path()).max_epochs(2).build().unwrap().fit(&mut whole, data()).unwrap();
     // Steps: 1, 3, 4, 6 in the first epoch.
     let names = || {
         let mut names: Vec<String> =
@@ -399,7 +399,7 @@ fn a_checkpoint_counts_manual_steps_and_a_run_goes_on_from_it() {
 
         let mut resumed = Pair::new(both);
         let mut trainer = quiet().max_epochs(2).build().unwrap();
-        trainer.ckpt_path(path.to_str().unwrap()).fit(&mut resumed, data()).unwrap();
+        _ = trainer.ckpt_path(path.to_str().unwrap()).fit(&mut resumed, data()).unwrap();
         // Gradients that were kept across batches are not in the file, so only where none were open is it the same run.
         if [3, 6, 9, 12].contains(&step) {
             assert_eq!(values(&resumed), end, "resumed at {step}");
@@ -426,6 +426,6 @@ impl Callback for Looks {
 #[test]
 fn callbacks_know_the_mode() {
     let seen: Arc<Mutex<Option<bool>>> = Arc::default();
-    quiet().callback(Looks(seen.clone())).build().unwrap().fit(&mut Pair::new(both), batches(&[1.0])).unwrap();
+    _ = quiet().callback(Looks(seen.clone())).build().unwrap().fit(&mut Pair::new(both), batches(&[1.0])).unwrap();
     assert_eq!(*seen.lock().unwrap(), Some(false));
 }

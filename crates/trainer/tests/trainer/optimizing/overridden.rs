@@ -78,7 +78,7 @@ fn clipping_and_schedulers() {
     let mut module = Own::new(|module, optimizer, closure| closure.step(module, optimizer));
     let mut trainer =
         quiet().gradient_clip_val(7.0).gradient_clip_algorithm(GradientClipAlgorithm::Value).build().unwrap();
-    trainer.fit(&mut module, batches(&[100.0, 100.0])).unwrap();
+    _ = trainer.fit(&mut module, batches(&[100.0, 100.0])).unwrap();
     assert_eq!(module.clipped_with, [(Some(7.0), GradientClipAlgorithm::Value); 2]);
     // The rate is 1, then a quarter of it.
     assert_eq!(module.w.double_value(&[]), 1.0 - 0.25 - 0.25 * 0.25);
@@ -94,7 +94,7 @@ fn a_step_may_be_left_out_and_its_loss_still_evaluated() {
         Ok(())
     });
     let mut trainer = quiet().build().unwrap();
-    trainer.fit(&mut module, batches(&[1.0; 4])).unwrap();
+    _ = trainer.fit(&mut module, batches(&[1.0; 4])).unwrap();
     // The first and the third batch: rates 1 and 1/16.
     assert_eq!(module.w.double_value(&[]), 1.0 - 0.25 - 0.25 / 16.0);
     assert_eq!(trainer.state().global_step(), 4);
@@ -108,7 +108,7 @@ fn a_warm_up_by_hand() {
         optimizer.param_groups_mut()[0].lr = rate;
         Ok(())
     });
-    quiet().build().unwrap().fit(&mut module, batches(&[1.0])).unwrap();
+    _ = quiet().build().unwrap().fit(&mut module, batches(&[1.0])).unwrap();
     assert_eq!(module.w.double_value(&[]), 0.75);
 }
 
@@ -133,6 +133,6 @@ fn a_factory_that_panicked_makes_the_optimizer_of_the_next_fit() {
     };
     let mut trainer = quiet().optimizers(factory).build().unwrap();
     trainer.fit(&mut module, batches(&[1.0])).unwrap_err();
-    trainer.fit(&mut module, batches(&[1.0])).unwrap();
+    _ = trainer.fit(&mut module, batches(&[1.0])).unwrap();
     assert_eq!(trainer.state().optimizer(0).unwrap().name(), "Adam");
 }

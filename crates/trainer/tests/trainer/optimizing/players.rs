@@ -72,7 +72,7 @@ impl LightningModule for Players {
 
 fn fit(players: &mut Players, epochs: u64) -> Result<Trainer, Error> {
     let mut trainer = quiet().max_epochs(epochs).build()?;
-    trainer.fit(players, batches(&[1.0]))?;
+    _ = trainer.fit(players, batches(&[1.0]))?;
     Ok(trainer)
 }
 

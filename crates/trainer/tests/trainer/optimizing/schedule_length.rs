@@ -66,20 +66,20 @@ impl LightningDataModule for Data {
 #[test]
 fn it_is_known_wherever_the_loader_comes_from() {
     let mut module = asks();
-    quiet().max_epochs(3).build().unwrap().fit(&mut module, batches(&[0.1; 7])).unwrap();
+    _ = quiet().max_epochs(3).build().unwrap().fit(&mut module, batches(&[0.1; 7])).unwrap();
     assert_eq!((module.heard, module.configured), (vec![Some(21)], 2));
 
     let (mut module, mut data) = (asks(), Data(0));
-    quiet().max_epochs(3).accumulate_grad_batches(3).build().unwrap().fit(&mut module, &mut data).unwrap();
+    _ = quiet().max_epochs(3).accumulate_grad_batches(3).build().unwrap().fit(&mut module, &mut data).unwrap();
     assert_eq!((module.heard, data.0), (vec![Some(6)], 1));
 
     let mut module = asks();
-    quiet().max_epochs(2).build().unwrap().fit(&mut module, ()).unwrap();
+    _ = quiet().max_epochs(2).build().unwrap().fit(&mut module, ()).unwrap();
     assert_eq!((module.heard, module.loaders_asked), (vec![Some(10)], 1));
 
     // More steps than can be counted are not none.
     let mut module = asks();
-    quiet().max_epochs(1 << 62).max_steps(3).build().unwrap().fit(&mut module, batches(&[0.1; 4])).unwrap();
+    _ = quiet().max_epochs(1 << 62).max_steps(3).build().unwrap().fit(&mut module, batches(&[0.1; 4])).unwrap();
     assert_eq!(module.heard, [Some(3)]);
 }
 
@@ -87,7 +87,7 @@ fn it_is_known_wherever_the_loader_comes_from() {
 fn limits_count() {
     let heard = |trainer: TrainerBuilder| {
         let mut module = asks();
-        trainer.build().unwrap().fit(&mut module, batches(&[0.1; 10])).unwrap();
+        _ = trainer.build().unwrap().fit(&mut module, batches(&[0.1; 10])).unwrap();
         assert_eq!(module.heard.len(), 1);
         module.heard[0]
     };
@@ -105,7 +105,7 @@ fn nobody_knows_the_length_of_an_endless_run() {
     let mut module = asks();
     let mut trainer =
         quiet().max_epochs(Maximum::Unlimited).callback(Timer::new(std::time::Duration::ZERO)).build().unwrap();
-    trainer.fit(&mut module, batches(&[0.1])).unwrap();
+    _ = trainer.fit(&mut module, batches(&[0.1])).unwrap();
     assert_eq!((module.heard, module.configured), (vec![None], 1));
 }
 
@@ -115,10 +115,17 @@ fn a_resumed_run_is_as_long_as_the_whole() {
     let data = || batches(&[0.1, 0.2, 0.3]);
     let every = ModelCheckpoint::new().dirpath(root.path()).every_n_train_steps(4).filename("{step}");
     let mut whole = asks();
-    quiet().max_epochs(2).enable_checkpointing(true).callback(every).build().unwrap().fit(&mut whole, data()).unwrap();
+    _ = quiet()
+        .max_epochs(2)
+        .enable_checkpointing(true)
+        .callback(every)
+        .build()
+        .unwrap()
+        .fit(&mut whole, data())
+        .unwrap();
     let mut resumed = asks();
     let mut trainer = quiet().max_epochs(2).build().unwrap();
-    trainer.ckpt_path(root.path().join("step=4.ckpt").to_str().unwrap()).fit(&mut resumed, data()).unwrap();
+    _ = trainer.ckpt_path(root.path().join("step=4.ckpt").to_str().unwrap()).fit(&mut resumed, data()).unwrap();
     assert_eq!(resumed.heard, [Some(6)]);
     assert_eq!(resumed.w.double_value(&[]), whole.w.double_value(&[]));
 }
@@ -163,6 +170,6 @@ fn elsewhere_it_is_known_once_training_starts() {
     );
     let console = Console::memory();
     let mut trainer = quiet().callback(InTime).console(console.clone()).build().unwrap();
-    trainer.fit(&mut Silent(asks()), batches(&[1.0, 1.0])).unwrap();
+    _ = trainer.fit(&mut Silent(asks()), batches(&[1.0, 1.0])).unwrap();
     assert!(console.contents().starts_with("Some(2)\n"), "{}", console.contents());
 }

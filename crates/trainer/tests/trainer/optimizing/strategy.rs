@@ -192,7 +192,7 @@ fn a_strategy_of_ones_own_takes_every_step_of_automatic_optimization() {
     let calls = Calls::default();
     let mut trainer =
         builder(&calls, "doubling").max_epochs(1).accumulate_grad_batches(2).gradient_clip_val(1.0).build().unwrap();
-    trainer.fit(&mut Line::new(false), batches()).unwrap();
+    _ = trainer.fit(&mut Line::new(false), batches()).unwrap();
     let batch = ["forward", "forward ends", "backward"];
     let expected = [
         &["init", "init ends", "micro batch without sync"][..],
@@ -208,7 +208,7 @@ fn a_strategy_of_ones_own_takes_every_step_of_automatic_optimization() {
 fn a_strategy_of_ones_own_takes_every_step_of_manual_optimization() {
     let calls = Calls::default();
     let mut trainer = builder(&calls, "doubling_by_hand").max_steps(1).build().unwrap();
-    trainer.fit(&mut Line::new(true), batches()).unwrap();
+    _ = trainer.fit(&mut Line::new(true), batches()).unwrap();
     let expected = ["init", "init ends", "micro batch", "forward", "backward", "clip by value", "step", "forward ends"];
     assert_eq!(*calls.lock().unwrap(), expected);
 }
@@ -225,7 +225,7 @@ fn a_strategy_of_ones_own_has_a_state_dict_of_its_own() {
         .build()
         .unwrap();
     let mut module = Line::new(false);
-    trainer.fit(&mut module, batches()).unwrap();
+    _ = trainer.fit(&mut module, batches()).unwrap();
     let path = folder.path().join("end.ckpt");
     let saves = ["state of the module", "state of the optimizer", "save"];
     assert!(calls.lock().unwrap().ends_with(&saves), "{:?}", calls.lock().unwrap());
@@ -236,7 +236,7 @@ fn a_strategy_of_ones_own_has_a_state_dict_of_its_own() {
     calls.lock().unwrap().clear();
     let mut trainer = builder(&calls, "doubling_files").max_epochs(1).build().unwrap();
     let mut resumed = Line::new(false);
-    trainer.ckpt_path(path.to_str().unwrap()).fit(&mut resumed, batches()).unwrap();
+    _ = trainer.ckpt_path(path.to_str().unwrap()).fit(&mut resumed, batches()).unwrap();
     assert_eq!(resumed.w.double_value(&[]), module.w.double_value(&[]));
     let expected = ["init", "init ends", "load", "load the module", "load the optimizer", "state of the optimizer"];
     assert_eq!(*calls.lock().unwrap(), expected);

@@ -64,7 +64,7 @@ impl LightningModule for Turns {
 fn trace(frequencies: &'static [u64], epochs: u64, n: usize, window: u64) -> String {
     let mut module = Turns::new(frequencies);
     let mut trainer = quiet().max_epochs(epochs).accumulate_grad_batches(window).build().unwrap();
-    trainer.fit(&mut module, batches(&vec![0.1; n])).unwrap();
+    _ = trainer.fit(&mut module, batches(&vec![0.1; n])).unwrap();
     module.trace
 }
 
@@ -92,7 +92,7 @@ fn schedulers_count_the_steps_of_their_own_optimizer() {
     let rates = |interval| {
         let mut module = Turns { interval: Some(interval), ..Turns::new(&[2, 1]) };
         let mut trainer = quiet().build().unwrap();
-        trainer.fit(&mut module, batches(&[0.1; 7])).unwrap();
+        _ = trainer.fit(&mut module, batches(&[0.1; 7])).unwrap();
         let rates: Vec<f64> = trainer.state_mut().optimizers().map(|o| o.param_groups()[0].lr).collect();
         rates
     };
@@ -111,7 +111,14 @@ fn a_resumed_run_goes_on_with_the_turn() {
         .save_top_k(Maximum::Unlimited)
         .filename("{step}");
     let mut whole = Turns::new(&[1, 2]);
-    quiet().enable_checkpointing(true).callback(every).max_epochs(2).build().unwrap().fit(&mut whole, data()).unwrap();
+    _ = quiet()
+        .enable_checkpointing(true)
+        .callback(every)
+        .max_epochs(2)
+        .build()
+        .unwrap()
+        .fit(&mut whole, data())
+        .unwrap();
     assert_eq!(whole.trace, "[0*1*1*0*[1*1*0*1*");
     let weights = |module: &Turns| {
         let state = params::state_dict(&module.vars).unwrap();
@@ -120,7 +127,7 @@ fn a_resumed_run_goes_on_with_the_turn() {
     for step in 1..8 {
         let mut resumed = Turns::new(&[1, 2]);
         let path = root.path().join(format!("step={step}.ckpt"));
-        quiet().max_epochs(2).build().unwrap().ckpt_path(path.to_str().unwrap()).fit(&mut resumed, data()).unwrap();
+        _ = quiet().max_epochs(2).build().unwrap().ckpt_path(path.to_str().unwrap()).fit(&mut resumed, data()).unwrap();
         assert_eq!(weights(&resumed), weights(&whole), "resumed at {step}");
         assert!(whole.trace.ends_with(&resumed.trace), "{}", resumed.trace);
     }

@@ -101,7 +101,7 @@ fn kinds(precision: &str, expected: Expect) {
     let mut module = Layer::new();
     let mut trainer = quiet().num_sanity_val_steps(0).precision(precision).build().unwrap();
     assert_eq!(trainer.state().fabric().precision().name(), precision);
-    trainer.fit(&mut module, (data(), data())).unwrap();
+    _ = trainer.fit(&mut module, (data(), data())).unwrap();
     trainer.test(&mut module, Loaders::from(data())).unwrap();
     trainer.predict(&mut module, Loaders::from(data())).unwrap();
     assert_eq!(Autocast::current(Device::Cpu).unwrap(), None);
@@ -182,7 +182,7 @@ fn every_optimizer_trains_parameters_of_16_bits() {
             let mut module = Layer { optimizers: *optimizers, ..Layer::new() };
             let before = module.layer.ws.copy();
             let mut trainer = quiet().max_epochs(8).precision(precision).build().unwrap();
-            trainer.fit(&mut module, data()).unwrap_or_else(|error| panic!("{name} in {precision}: {error}"));
+            _ = trainer.fit(&mut module, data()).unwrap_or_else(|error| panic!("{name} in {precision}: {error}"));
             assert!(module.layer.ws.isfinite().all().int64_value(&[]) == 1, "{name} in {precision}");
             assert_ne!(before.to_kind(module.layer.ws.kind()), module.layer.ws, "{name} in {precision}");
         }
@@ -193,7 +193,7 @@ fn every_optimizer_trains_parameters_of_16_bits() {
 fn summary(precision: &str) -> String {
     let console = Console::memory();
     let trainer = quiet().console(console.clone()).enable_model_summary(true).precision(precision);
-    trainer.build().unwrap().fit(&mut Layer::new(), data()).unwrap();
+    _ = trainer.build().unwrap().fit(&mut Layer::new(), data()).unwrap();
     console.contents()
 }
 

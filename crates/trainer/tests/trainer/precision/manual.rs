@@ -71,7 +71,7 @@ fn one_after_the_other_each_changes_the_scale() {
         Ok(())
     };
     let mut pair = Pair::new(turns);
-    quiet().plugin(fp16()).build().unwrap().fit(&mut pair, batches(&[1.0, INF])).unwrap();
+    _ = quiet().plugin(fp16()).build().unwrap().fit(&mut pair, batches(&[1.0, INF])).unwrap();
     expect![[r#"
           step with 1
         0 Taken: a 1.5, b 2, step 1, scale 8
@@ -103,7 +103,7 @@ fn clipped_together_and_stepped_together() {
         Ok(())
     };
     let mut pair = Pair::new(together);
-    quiet().plugin(fp16()).build().unwrap().fit(&mut pair, batches(&[1.0, 1.0, INF, 4.0])).unwrap();
+    _ = quiet().plugin(fp16()).build().unwrap().fit(&mut pair, batches(&[1.0, 1.0, INF, 4.0])).unwrap();
     expect![[r#"
           step with 1
           step with 1
@@ -134,7 +134,7 @@ fn the_backward_pass_runs_outside_autocast() {
         Ok(())
     };
     let mut pair = Pair::new(steps);
-    quiet().precision("bf16-mixed").build().unwrap().fit(&mut pair, batches(&[1.001])).unwrap();
+    _ = quiet().precision("bf16-mixed").build().unwrap().fit(&mut pair, batches(&[1.001])).unwrap();
     assert_eq!(pair.a.double_value(&[]), f64::from(2.0f32 - 0.5 * 1.001f32));
     assert_eq!(Autocast::current(Device::Cpu).unwrap(), None);
 }
@@ -176,7 +176,7 @@ impl LightningModule for Bowl {
 #[test]
 fn a_closure_is_evaluated_under_autocast() {
     let mut bowl = Bowl(Pair::new(|_, _, _| Ok(())));
-    quiet().precision("bf16-mixed").build().unwrap().fit(&mut bowl, batches(&[3.0])).unwrap();
+    _ = quiet().precision("bf16-mixed").build().unwrap().fit(&mut bowl, batches(&[3.0])).unwrap();
     assert_eq!(bowl.0.trace.take(), "closure: Some(BFloat16)\nclosure: Some(BFloat16)\nstep: Some(BFloat16)");
 }
 

@@ -44,14 +44,14 @@ fn both(batch_idx: usize, path: &Path) -> (String, String) {
     let trainer = || quiet().accumulate_grad_batches(2).plugin(fp16());
     let mut whole = module();
     let save = SaveAt(batch_idx, path.to_owned());
-    trainer().callback(save).build().unwrap().fit(&mut whole, batches(&BATCHES)).unwrap();
+    _ = trainer().callback(save).build().unwrap().fit(&mut whole, batches(&BATCHES)).unwrap();
     let whole = whole.trace.take();
     let marker = format!("\n{batch_idx}: ");
     let after = whole.split_once(&marker).and_then(|(_, rest)| rest.split_once('\n')).map_or("", |(_, rest)| rest);
 
     let mut resumed = module();
     let mut other = trainer().build().unwrap();
-    other.ckpt_path(path.to_str().unwrap()).fit(&mut resumed, batches(&BATCHES)).unwrap();
+    _ = other.ckpt_path(path.to_str().unwrap()).fit(&mut resumed, batches(&BATCHES)).unwrap();
     (after.to_owned(), resumed.trace.take())
 }
 
@@ -74,7 +74,7 @@ fn the_scaler_has_lightnings_place_in_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("scaler.ckpt");
     let save = || SaveAt(1, path.clone());
-    quiet().plugin(fp16()).callback(save()).build().unwrap().fit(&mut module(), batches(&[1.0, INF])).unwrap();
+    _ = quiet().plugin(fp16()).callback(save()).build().unwrap().fit(&mut module(), batches(&[1.0, INF])).unwrap();
     let expected = Dict::new()
         .with("scale", 4.0)
         .with("growth_factor", 2.0)
@@ -82,7 +82,13 @@ fn the_scaler_has_lightnings_place_in_the_file() {
         .with("growth_interval", 2)
         .with("_growth_tracker", 0);
     assert_eq!(scaler_of(&path), Some(expected));
-    quiet().precision("bf16-mixed").callback(save()).build().unwrap().fit(&mut module(), batches(&[1.0, 1.0])).unwrap();
+    _ = quiet()
+        .precision("bf16-mixed")
+        .callback(save())
+        .build()
+        .unwrap()
+        .fit(&mut module(), batches(&[1.0, 1.0]))
+        .unwrap();
     assert_eq!(scaler_of(&path), None);
 }
 
@@ -94,10 +100,15 @@ fn across(first: Option<Plugin>, second: Option<Plugin>) -> f64 {
         let trainer = quiet().accumulate_grad_batches(2);
         if let Some(plugin) = plugin { trainer.plugin(plugin) } else { trainer }
     };
-    trainer(first).callback(SaveAt(0, path.clone())).build().unwrap().fit(&mut module(), batches(&[1.0, 3.0])).unwrap();
+    _ = trainer(first)
+        .callback(SaveAt(0, path.clone()))
+        .build()
+        .unwrap()
+        .fit(&mut module(), batches(&[1.0, 3.0]))
+        .unwrap();
     let mut module = module();
     let mut resumed = trainer(second).build().unwrap();
-    resumed.ckpt_path(path.to_str().unwrap()).fit(&mut module, batches(&[1.0, 3.0])).unwrap();
+    _ = resumed.ckpt_path(path.to_str().unwrap()).fit(&mut module, batches(&[1.0, 3.0])).unwrap();
     module.w()
 }
 
@@ -116,7 +127,7 @@ fn gradients_of_an_open_window_follow_when_the_precision_changes() {
 fn a_state_that_is_none_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("broken.ckpt");
-    quiet()
+    _ = quiet()
         .plugin(fp16())
         .callback(SaveAt(0, path.clone()))
         .build()

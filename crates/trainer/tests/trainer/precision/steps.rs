@@ -11,7 +11,7 @@ use super::{INF, Weight, batches, fp16, quiet};
 
 #[track_caller]
 fn traced(trainer: TrainerBuilder, values: &[f32], mut module: Weight, expected: Expect) {
-    trainer.plugin(fp16()).build().unwrap().fit(&mut module, batches(values)).unwrap();
+    _ = trainer.plugin(fp16()).build().unwrap().fit(&mut module, batches(values)).unwrap();
     expected.assert_eq(&module.trace.take());
 }
 
@@ -144,7 +144,7 @@ fn a_batch_without_a_loss_leaves_the_scale_alone() {
 fn steps_that_were_skipped_do_not_count_towards_max_steps() {
     let mut module = Weight::new();
     let mut trainer = quiet().max_epochs(Maximum::Unlimited).max_steps(2).plugin(fp16()).build().unwrap();
-    trainer.fit(&mut module, batches(&[1.0, INF, INF, 2.0, 1.0])).unwrap();
+    _ = trainer.fit(&mut module, batches(&[1.0, INF, INF, 2.0, 1.0])).unwrap();
     let step = trainer.state().progress().optimizer_step.total;
     assert_eq!((module.w(), step.ready, step.completed), (2.0 - 0.5 - 1.0, 4, 2));
 }
@@ -153,7 +153,7 @@ fn steps_that_were_skipped_do_not_count_towards_max_steps() {
 fn logged_norms_are_those_without_the_scale() {
     let logger = MemoryLogger::new();
     let trainer = quiet().logger(logger.clone()).log_every_n_steps(1).callback(GradientNorm::new());
-    trainer.plugin(fp16()).build().unwrap().fit(&mut Weight::new(), batches(&[1.0, 3.0])).unwrap();
+    _ = trainer.plugin(fp16()).build().unwrap().fit(&mut Weight::new(), batches(&[1.0, 3.0])).unwrap();
     let norms = logger.take().into_iter().filter_map(|call| match call {
         Logged::Metrics { metrics, .. } => metrics.into_iter().find(|(name, _)| name.contains("norm")),
         _ => None,
@@ -187,7 +187,7 @@ fn an_optimizer_whose_step_was_skipped_keeps_its_turn() {
     let first = Weight::new();
     let second = first.vars.root().var("second", &[], nn::Init::Const(2.0));
     let mut module = Turns(first, second);
-    quiet().plugin(fp16()).build().unwrap().fit(&mut module, batches(&[1.0, INF, 1.0, INF, 1.0])).unwrap();
+    _ = quiet().plugin(fp16()).build().unwrap().fit(&mut module, batches(&[1.0, INF, 1.0, INF, 1.0])).unwrap();
     assert_eq!(module.0.trace.take(), "0\n1\n1\n0\n0");
     assert_eq!((module.0.w(), module.1.double_value(&[])), (1.0, 1.5));
 }

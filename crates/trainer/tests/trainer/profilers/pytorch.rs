@@ -78,7 +78,7 @@ fn the_trace_holds_actions_with_their_operators() {
     let (root, console) = (tempfile::tempdir().unwrap(), Console::memory());
     let profiler = PyTorchProfiler::new().record_shapes(true).profile_memory(true).with_flops(true);
     let mut trainer = quiet(root.path(), &console).max_epochs(2).profiler(profiler).build().unwrap();
-    trainer.fit(&mut line(), (batches(3), batches(2))).unwrap();
+    _ = trainer.fit(&mut line(), (batches(3), batches(2))).unwrap();
 
     let traces = trainer.profiler::<PyTorchProfiler>().unwrap().traces().to_vec();
     let names: Vec<_> = traces.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
@@ -120,7 +120,7 @@ fn the_default_schedule_records_the_third_to_fifth_batch_of_each_stage() {
         .profiler(PyTorchProfiler::new().dirpath(root.path().join("traces")).filename("perf"))
         .build()
         .unwrap();
-    trainer.fit(&mut line(), (batches(7), batches(6))).unwrap();
+    _ = trainer.fit(&mut line(), (batches(7), batches(6))).unwrap();
     let traces = trainer.profiler::<PyTorchProfiler>().unwrap().traces();
     assert_eq!(traces.len(), 2);
     for (trace, name) in traces.iter().zip(["fit-perf-train.", "fit-perf-validate."]) {
@@ -139,7 +139,7 @@ fn a_schedule_can_repeat_and_skip() {
     let schedule = ProfilerSchedule { skip_first: 1, wait: 0, warmup: 1, active: 1, repeat: 0 };
     let profiler = PyTorchProfiler::new().schedule(schedule).export_to_chrome(false).sort_by_key(SortKey::Count);
     let mut trainer = quiet(root.path(), &console).profiler(profiler).build().unwrap();
-    trainer.fit(&mut line(), batches(7)).unwrap();
+    _ = trainer.fit(&mut line(), batches(7)).unwrap();
     let report = console.contents();
     for batch in ["2 to 2", "4 to 4", "6 to 6"] {
         assert!(report.contains(&format!("training batches {batch}")), "{report}");
@@ -157,7 +157,7 @@ fn a_run_that_ends_early_is_said_and_does_not_spoil_the_next() {
         .unwrap();
     let mut module = line();
     // In the warm-up; while recording, by an error and by a panic; then a whole one.
-    trainer.fit(&mut module, batches(2)).unwrap();
+    _ = trainer.fit(&mut module, batches(2)).unwrap();
     assert!(console.contents().contains("Nothing was recorded"), "{}", console.contents());
     for trouble in [Trouble::Error, Trouble::Panic] {
         let mut trainer = quiet(root.path(), &console).profiler("pytorch").build().unwrap();

@@ -12,7 +12,7 @@ fn a_report_is_printed_for_each_entry_point() {
     let (root, console) = (tempfile::tempdir().unwrap(), Console::memory());
     let mut trainer = quiet(root.path(), &console).profiler("simple").build().unwrap();
     let mut module = line();
-    trainer.fit(&mut module, (batches(3), batches(2))).unwrap();
+    _ = trainer.fit(&mut module, (batches(3), batches(2))).unwrap();
     let fit = console.contents();
     assert!(fit.contains("FIT Profiler Report") && fit.contains("|  run_training_batch "), "{fit}");
     assert_eq!([calls(&trainer, "encode"), calls(&trainer, "prepare labels")], [3, 1]);
@@ -32,7 +32,7 @@ fn a_report_with_a_file_name_goes_to_a_file() {
     let mut trainer =
         quiet(root.path(), &console).logger(logger).profiler(SimpleProfiler::new().filename("perf")).build().unwrap();
     let mut module = line();
-    trainer.fit(&mut module, (batches(1), batches(1))).unwrap();
+    _ = trainer.fit(&mut module, (batches(1), batches(1))).unwrap();
     trainer.validate(&mut module, batches(1)).unwrap();
     trainer.validate(&mut module, batches(1)).unwrap();
     let read = |name: &str| std::fs::read_to_string(root.path().join("runs/version_0").join(name)).unwrap();
@@ -92,7 +92,7 @@ fn the_advanced_report_covers_every_stage() {
         .profiler(AdvancedProfiler::new())
         .build()
         .unwrap();
-    trainer.fit(&mut line(), (batches(5), batches(3))).unwrap();
+    _ = trainer.fit(&mut line(), (batches(5), batches(3))).unwrap();
     let report = console.contents();
     let training = report.split("Inside a step: ").find(|part| part.starts_with("training, 5 steps")).unwrap();
     for phase in ["data wait", "batch transfer", "forward", "backward", "optimizer", "module hooks", "logging", "loop"]

@@ -90,7 +90,7 @@ fn actions_nest_and_batches_are_marked_in_every_entry_point() {
         .build()
         .unwrap();
     let mut module = line();
-    trainer.fit(&mut module, (batches(3), batches(2))).unwrap();
+    _ = trainer.fit(&mut module, (batches(3), batches(2))).unwrap();
     assert_eq!(checker.events(), "setup Fit, summary [], teardown");
     let stages = [Stage::Train, Stage::SanityCheck, Stage::Validate];
     assert_eq!(stages.map(|stage| checker.batches(stage)), [6, 1, 4]);

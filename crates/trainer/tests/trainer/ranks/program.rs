@@ -460,7 +460,7 @@ fn run(plan: &Plan) -> Result<()> {
     let (nans, logged) = logged.into_iter().partition::<std::collections::BTreeMap<_, _>, _>(|(_, x)| x.is_nan());
     if plan.again {
         trainer.ckpt_path("last").verbose(false).test(&mut net, ())?;
-        trainer.fit(&mut net, ())?;
+        _ = trainer.fit(&mut net, ())?;
     }
     let best = plan.ema.then(|| trainer.ckpt_path("best")).map(|trainer| trainer.verbose(false).validate(&mut net, ()));
     let validated_best = best.transpose()?.map(|results| results[0]["val_loss"]);

@@ -70,14 +70,14 @@ fn resumes_exactly_with<B: fulgurite::data::Batch>(
         builder.enable_checkpointing(true).callback(batches).callback(epochs)
     };
     let mut whole = seen(text);
-    saves(trainer()).build().unwrap().fit(&mut whole, data()).unwrap();
+    _ = saves(trainer()).build().unwrap().fit(&mut whole, data()).unwrap();
     let mut resumed_from = 0;
     for file in std::fs::read_dir(root.path()).unwrap() {
         let path = file.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap();
         let step: usize = name.rsplit('=').next().unwrap().parse().unwrap();
         let mut resumed = seen(text);
-        trainer().build().unwrap().ckpt_path(path.to_str().unwrap()).fit(&mut resumed, data()).unwrap();
+        _ = trainer().build().unwrap().ckpt_path(path.to_str().unwrap()).fit(&mut resumed, data()).unwrap();
         assert_eq!(resumed.seen, whole.seen[step..], "{name}");
         resumed_from += 1;
     }
@@ -96,10 +96,10 @@ fn a_loader_with_a_generator_of_its_own_resumes_exactly() {
     let path = root.path().join("after.ckpt");
     let mut trainer = quiet().max_epochs(1).build().unwrap();
     let mut first = seen(number);
-    trainer.fit(&mut first, drawing(0, 4)).unwrap();
+    _ = trainer.fit(&mut first, drawing(0, 4)).unwrap();
     trainer.save_checkpoint(&mut first, &path, false).unwrap();
     let mut rest = seen(number);
-    quiet().max_epochs(3).build().unwrap().ckpt_path(path.to_str().unwrap()).fit(&mut rest, drawing(0, 4)).unwrap();
+    _ = quiet().max_epochs(3).build().unwrap().ckpt_path(path.to_str().unwrap()).fit(&mut rest, drawing(0, 4)).unwrap();
     assert_eq!([first.seen, rest.seen].concat(), whole);
 }
 
@@ -117,12 +117,12 @@ fn a_checkpoint_without_the_state_of_the_loader_is_told() {
     let stateless = || vec![Tensor::from(1.0f32), Tensor::from(2.0f32)];
     let mut trainer = quiet().max_epochs(1).build().unwrap();
     let mut module = seen(number);
-    trainer.fit(&mut module, stateless()).unwrap();
+    _ = trainer.fit(&mut module, stateless()).unwrap();
     trainer.save_checkpoint(&mut module, &path, false).unwrap();
     let said = |data: BoxLoader<Tensor>| {
         let console = Console::memory();
         let mut trainer = quiet().max_epochs(2).console(console.clone()).build().unwrap();
-        trainer.ckpt_path(path.to_str().unwrap()).fit(&mut seen(number), data).unwrap();
+        _ = trainer.ckpt_path(path.to_str().unwrap()).fit(&mut seen(number), data).unwrap();
         console.contents()
     };
     assert!(said(drawing(0, 2).into_loader()).contains("the training loader has a state"));
@@ -219,7 +219,7 @@ fn last<T: Clone>(seen: &[T], count: usize) -> Vec<T> {
 #[test]
 fn the_learning_rate_finder_leaves_the_order_as_it_was() {
     let fit = |builder: TrainerBuilder, module: &mut Tuned| {
-        builder.max_epochs(2).build().unwrap().fit(module, ()).unwrap();
+        _ = builder.max_epochs(2).build().unwrap().fit(module, ()).unwrap();
         last(&module.seen.seen, 64)
     };
     let untouched = fit(quiet(), &mut Tuned::new());
@@ -240,7 +240,7 @@ fn the_learning_rate_finder_leaves_the_order_as_it_was() {
 #[test]
 fn the_batch_size_finder_leaves_the_order_as_it_was() {
     let fit = |builder: TrainerBuilder, module: &mut Tuned| {
-        builder.max_epochs(2).build().unwrap().fit(module, ()).unwrap();
+        _ = builder.max_epochs(2).build().unwrap().fit(module, ()).unwrap();
         last(&module.seen.seen, 16)
     };
     let predict = |module: &mut Tuned| {

@@ -90,7 +90,7 @@ fn fit(precision: &str, saved: Option<&Path>, ckpt_path: Option<&Path>) -> Compo
     }
     let mut trainer = builder.build().unwrap();
     let mut module = Composed::new();
-    trainer.ckpt_path(ckpt_path).fit(&mut module, (loader(), loader())).unwrap();
+    _ = trainer.ckpt_path(ckpt_path).fit(&mut module, (loader(), loader())).unwrap();
     module
 }
 

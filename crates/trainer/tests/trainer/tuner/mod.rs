@@ -33,7 +33,7 @@ fn a_learning_rate_is_found_and_set() {
 fn the_callback_lets_fit_go_on_with_what_it_found() {
     let mut net = Net::new();
     let mut trainer = quiet().callback(LearningRateFinder::new().num_training(40)).build().unwrap();
-    trainer.fit(&mut net, ()).unwrap();
+    _ = trainer.fit(&mut net, ()).unwrap();
     let found = trainer.callback::<LearningRateFinder>().unwrap().found().unwrap().suggestion().unwrap();
     assert_eq!(trainer.state().optimizer(0).unwrap().param_groups()[0].lr, found);
     assert_eq!(net.lr, found);
@@ -94,8 +94,8 @@ fn a_run_before_the_test_changes_nothing_about_it() {
     assert_eq!(after_fit.lr, fresh.lr);
     assert!(after_fit.suggestion().is_some());
     let after_two_fits = test(|trainer, net| {
-        trainer.fit(net, ()).unwrap();
-        trainer.fit(net, ()).unwrap();
+        _ = trainer.fit(net, ()).unwrap();
+        _ = trainer.fit(net, ()).unwrap();
     });
     assert_eq!(after_two_fits.lr, fresh.lr);
 }
@@ -189,7 +189,7 @@ fn evaluation_has_a_batch_size_of_its_own() {
 fn the_callback_trains_with_the_size_it_found() {
     let mut net = Net { memory: 20, ..Net::new() };
     let mut trainer = quiet().max_epochs(1).callback(BatchSizeFinder::new()).build().unwrap();
-    trainer.fit(&mut net, ()).unwrap();
+    _ = trainer.fit(&mut net, ()).unwrap();
     assert_eq!(trainer.callback::<BatchSizeFinder>().unwrap().optimal_batch_size(), Some(16));
     assert_eq!(trainer.state().global_step(), 4);
 }
@@ -206,7 +206,7 @@ fn a_run_that_is_resumed_keeps_the_size_that_was_found_for_it() {
             .filename("{step}");
         let trainer = quiet().enable_checkpointing(true).callback(every).callback(finder);
         let mut trainer = trainer.build().unwrap();
-        trainer.ckpt_path(from.map(|name| folder.path().join(name))).fit(&mut net, ()).unwrap();
+        _ = trainer.ckpt_path(from.map(|name| folder.path().join(name))).fit(&mut net, ()).unwrap();
         assert_eq!(net.batch_size, 16);
         assert_eq!(trainer.state().global_step(), 8);
         net.weights()
