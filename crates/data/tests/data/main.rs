@@ -4,5 +4,8 @@
 
 mod combined_loader;
 mod derive;
+#[cfg(feature = "image")]
+mod images;
 mod loader;
 mod readers;
+mod transforms;

@@ -22,6 +22,7 @@ mod schedulers;
 mod tensorboard;
 mod tools;
 mod training;
+mod transforms;
 mod tuner;
 mod watching;
 mod weights;
