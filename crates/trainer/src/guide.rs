@@ -12,6 +12,7 @@ pages! {
     FromLightning = "from-lightning.md";
     Module = "module.md";
     Data = "data.md";
+    Images = "images.md";
     Logging = "logging.md";
     Optimization = "optimization.md";
     Precision = "precision.md";

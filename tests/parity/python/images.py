@@ -69,7 +69,8 @@ for name, (picture, options) in written.items():
         for orientation in (False, True):
             read = Image.open(path)
             case(name, mode, orientation, (ImageOps.exif_transpose(read) if orientation else read).convert(pil))
-    if name.split(".")[1] in ("jpg", "png", "webp") and name != "cmyk.jpg":
+    if name.split(".")[1] in ("jpg", "png", "webp") and name not in ("cmyk.jpg", "palette.png"):
+        # Those two are inks and places of a palette there.
         for orientation in (False, True):
             read = decode_image(path, mode=ImageReadMode.UNCHANGED, apply_exif_orientation=orientation)
             case(name, "unchanged", orientation, read.permute(1, 2, 0).numpy())

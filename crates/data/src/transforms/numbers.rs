@@ -59,7 +59,7 @@ impl Normalize {
 
 impl Transform for Normalize {
     fn apply(&self, image: Tensor, _: &mut ItemRng) -> Result<Tensor, DataError> {
-        functional::normalize(&image, &self.mean, &self.std)
+        functional::normalize_owned(image, &self.mean, &self.std)
     }
 }
 

@@ -158,6 +158,15 @@ fn transforms_combine() {
     let ordered = draws(RandomOrder::new().and(add(1.0)).and(double), &one);
     near(part(&ordered, |x| x.double_value(&[0, 0, 0]) == 4.0), 0.5, 0.06);
     assert_eq!(draws(FiveCrop::new(2), &places(5, 6))[0].size(), [5, 1, 2, 2]);
+    // In place or not, what is handed in elsewhere stays.
+    let image = Tensor::rand([3, 4, 5], (Kind::Float, Device::Cpu));
+    let before = image.copy();
+    let gray = (Grayscale::new(3), Normalize::new([0.5], [0.25]));
+    let mut rng = ItemRng::seed_from_u64(0);
+    let expected = (functional::rgb_to_grayscale(&image, 3).unwrap() - 0.5) / 0.25;
+    assert_eq!(gray.apply(image.shallow_clone(), &mut rng).unwrap(), expected);
+    assert_eq!(Normalize::new([0.5], [0.25]).apply(image.shallow_clone(), &mut rng).unwrap(), (&image - 0.5) / 0.25);
+    assert_eq!(image, before);
 }
 
 #[test]

@@ -342,8 +342,10 @@ fn pictures_are_decoded_as_by_pil_and_torchvision() {
         }
         let expected = Tensor::from_slice(&picture.data).view(&picture.shape[..]).to_kind(Kind::Int64);
         let most = (made.to_kind(Kind::Int64) - expected).abs().max().int64_value(&[]);
-        // Two programs of the same transform differ by a level, and lightness of rounded colors by another.
-        (most > 2).then(|| format!("{name}: {most} levels away"))
+        // JPEG leaves to programs how they round, and what is between the pixels of a coarser channel; lightness of colors is
+        // rounded, too.
+        let allowed = if picture.file.ends_with("jpg") { 3 } else { 1 };
+        (most > allowed).then(|| format!("{name}: {most} levels away"))
     }));
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }

@@ -3,7 +3,7 @@
 use fulgurite_torch::tch::{Kind, TchError, Tensor};
 
 use super::{
-    Fill, InterpolationMode, Padding, PaddingMode, ResizeSize, Size, flat_batch, is_float, run, setting, shape,
+    Fill, InterpolationMode, Padding, PaddingMode, ResizeSize, Size, bytes, flat_batch, is_float, run, setting, shape,
     unflat_batch,
 };
 use crate::DataError;
@@ -228,7 +228,7 @@ fn symmetric(image: &Tensor, padding: Padding, height: i64, width: i64) -> Resul
 /// Left and right exchanged.
 pub fn horizontal_flip(image: &Tensor) -> Result<Tensor, DataError> {
     shape(image, "horizontal_flip")?;
-    run("flipping an image", || image.f_flip([-1]))
+    run("flipping an image", || bytes::horizontal_flip(image).unwrap_or_else(|| image.f_flip([-1])))
 }
 
 /// Top and bottom exchanged.

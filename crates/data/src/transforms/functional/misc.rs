@@ -1,8 +1,11 @@
 //! Kinds, normalization, blur, erasing.
 
+use fulgurite_torch::is_exclusive;
 use fulgurite_torch::tch::{Kind, TchError, Tensor};
 
-use super::{Size, copied, flat_batch, float_kind, is_float, max_value, run, setting, shape, unflat_batch, value_bits};
+use super::{
+    Size, bytes, copied, flat_batch, float_kind, is_float, max_value, run, setting, shape, unflat_batch, value_bits,
+};
 use crate::DataError;
 
 /// The image as another kind. With `scale`, white stays white: 255 of bytes is 1.0 of floating-point numbers.
@@ -16,6 +19,9 @@ pub fn to_dtype(image: &Tensor, dtype: Kind, scale: bool) -> Result<Tensor, Data
         return run(doing, || image.f_to_kind(dtype));
     }
     let white = [max_value(kind, "to_dtype")?, max_value(dtype, "to_dtype")?];
+    if let Some(floats) = (dtype == Kind::Float).then(|| bytes::scaled_floats(image)).flatten() {
+        return run(doing, || floats);
+    }
     if is_float(dtype) {
         return run(doing, || image.f_to_kind(dtype)?.f_mul_scalar_(1.0 / white[0]));
     }
@@ -38,23 +44,41 @@ pub fn to_dtype(image: &Tensor, dtype: Kind, scale: bool) -> Result<Tensor, Data
 
 /// `(image - mean) / std` of each channel, of an image of floating-point numbers. One number each serves all channels.
 pub fn normalize(image: &Tensor, mean: &[f64], std: &[f64]) -> Result<Tensor, DataError> {
+    check_normalize(image, mean, std)?;
+    let difference = run("normalizing an image", || image.f_sub(&per_channel(image, mean)?))?;
+    divide_(difference, std)
+}
+
+/// [`normalize`] in the memory of the image, if nothing else refers to that.
+pub(crate) fn normalize_owned(mut image: Tensor, mean: &[f64], std: &[f64]) -> Result<Tensor, DataError> {
+    // Of an expanded image, such as gray channels, several values are one in memory.
+    if image.requires_grad() || image.stride().contains(&0) || !is_exclusive(&image) {
+        return normalize(&image, mean, std);
+    }
+    check_normalize(&image, mean, std)?;
+    let mean = run("normalizing an image", || per_channel(&image, mean))?;
+    let difference = run("normalizing an image", || image.f_sub_(&mean))?;
+    divide_(difference, std)
+}
+
+fn divide_(mut difference: Tensor, std: &[f64]) -> Result<Tensor, DataError> {
+    let std = run("normalizing an image", || per_channel(&difference, std))?;
+    run("normalizing an image", || difference.f_div_(&std))
+}
+
+/// `[C, 1, 1]`, of the image's kind.
+fn per_channel(image: &Tensor, values: &[f64]) -> Result<Tensor, TchError> {
+    Tensor::f_from_slice(values)?.f_to_kind(image.kind())?.f_to_device(image.device())?.f_view([-1, 1, 1])
+}
+
+fn check_normalize(image: &Tensor, mean: &[f64], std: &[f64]) -> Result<(), DataError> {
     let [channels, ..] = shape(image, "normalize")?;
-    check_normalize(channels, mean, std)?;
     if !is_float(image.kind()) {
         return setting(format!(
             "normalize takes an image of floating-point numbers, but was given {:?}; put ToDtype(Float, scale) before it",
             image.kind()
         ));
     }
-    run("normalizing an image", || {
-        let channels = |values: &[f64]| {
-            Tensor::f_from_slice(values)?.f_to_kind(image.kind())?.f_to_device(image.device())?.f_view([-1, 1, 1])
-        };
-        image.f_sub(&channels(mean)?)?.f_div_(&channels(std)?)
-    })
-}
-
-pub(crate) fn check_normalize(channels: i64, mean: &[f64], std: &[f64]) -> Result<(), DataError> {
     let fits = |values: &[f64]| values.len() == 1 || values.len() as i64 == channels;
     if !fits(mean) || !fits(std) {
         return setting(format!(

@@ -22,6 +22,7 @@
 //! All fail if the tensor is no image (fewer than three dimensions), a parameter is out of its range, or libtorch has no
 //! operation for the kind.
 
+mod bytes;
 mod color;
 mod geometry;
 mod histogram;
@@ -44,6 +45,7 @@ use fulgurite_torch::tch::{Kind, TchError, Tensor};
 use crate::DataError;
 
 pub(crate) use geometry::check_crop;
+pub(crate) use misc::normalize_owned;
 
 /// An error of a parameter.
 pub(crate) fn setting<T>(text: String) -> Result<T, DataError> {
