@@ -9,6 +9,7 @@ mod ddp;
 mod loader;
 mod models;
 mod overhead;
+mod pictures;
 mod stopwatch;
 mod table;
 mod variants;
@@ -38,6 +39,7 @@ fn run(args: &[&str]) -> Result<()> {
         // What the benchmarks start in processes of their own.
         ["step", ref args @ ..] => variants::run(&args.try_into()?),
         ["load", workers, result] => loader::run(workers.parse()?, result.as_ref()),
+        ["pictures", folder, workers, result] => pictures::run(folder, workers.parse()?, result.as_ref()),
         ["checkpoint-once", variant, path, result] => checkpoint::run(variant, path.as_ref(), result.as_ref()),
         ["spin"] => loop {
             std::hint::spin_loop();
@@ -49,7 +51,8 @@ fn run(args: &[&str]) -> Result<()> {
         }
         ["loader", ref options @ ..] => {
             let options = Options::parse(options)?;
-            let rows = loader::measure(options.repeats)?;
+            let mut rows = loader::measure(options.repeats)?;
+            rows.extend(pictures::measure(options.repeats)?);
             options.report(table::render(&rows), &rows)
         }
         ["checkpoint", ref options @ ..] => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use fulgurite_torch::tch::Tensor;
 
-use crate::{Batch, BoxError, ShareWithWorkers};
+use crate::{Batch, BoxError, ItemRng, ShareWithWorkers};
 
 /// A batch that a dataset collated itself, equal to the result of [`DefaultCollate`].
 pub type Stacked = Box<dyn Any + Send>;
@@ -30,6 +30,13 @@ pub trait Collate<T>:
 
     /// The batch of `items`, of which there is at least one.
     fn collate(&self, items: Vec<T>) -> Result<Self::Batch, BoxError>;
+
+    /// [`collate`](Collate::collate) with a generator of random numbers that belongs to this batch of this epoch. This is
+    /// what a [`DataLoader`](crate::DataLoader) calls; by default, the generator is not used.
+    fn collate_seeded(&self, items: Vec<T>, rng: &mut ItemRng) -> Result<Self::Batch, BoxError> {
+        let _ = rng;
+        self.collate(items)
+    }
 
     /// For a collate function equivalent to [`Dataset::get_stacked`](crate::Dataset::get_stacked): how to use that
     /// instead. Any other leaves this `None`, and its items are loaded one by one.

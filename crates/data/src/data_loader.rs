@@ -7,12 +7,13 @@ use fulgurite_torch::rng::global_seed;
 use fulgurite_torch::tch::{Cuda, Device};
 use fulgurite_torch::{catch_panic, readable_error};
 
+use crate::batch_map::MapBatch;
 use crate::dataset::Dataset;
 use crate::seed::ItemRngs;
 use crate::workers::{Epoch, Workers};
 use crate::{
-    Batch, BatchIter, BatchSampler, BoxLoader, Collate, DataError, DefaultCollate, DistributedSampler, Loader,
-    RandomSampler, SampleIter, Sampler, SequentialSampler, Shard,
+    Batch, BatchIter, BatchSampler, BoxError, BoxLoader, Collate, DataError, DefaultCollate, DistributedSampler,
+    ItemRng, Loader, RandomSampler, SampleIter, Sampler, SequentialSampler, Shard,
 };
 
 /// Loads the items of a [`Dataset`] in batches, in the order of a [`Sampler`], on worker threads.
@@ -146,6 +147,20 @@ impl<D: Dataset, C> DataLoader<D, C> {
         DataLoader { dataset: self.dataset, collate: Arc::new(collate), settings: self.settings }
     }
 
+    /// Applies `f` to every batch, on the worker that collated it, with random numbers that belong to the batch: a resumed
+    /// run repeats them. For mixtures of a batch's items, such as [`MixUp`](crate::transforms::MixUp).
+    ///
+    /// Several processes have numbers of their own. Items are loaded one by one.
+    pub fn map_batch<B, F>(self, f: F) -> DataLoader<D, MapBatch<C, F>>
+    where
+        C: Collate<D::Item>,
+        F: Fn(C::Batch, &mut ItemRng) -> Result<B, BoxError> + Send + Sync + 'static,
+        B: Batch,
+    {
+        let collate = Arc::new(MapBatch { collate: self.collate, f });
+        DataLoader { dataset: self.dataset, collate, settings: self.settings }
+    }
+
     /// The dataset.
     pub fn dataset(&self) -> &D {
         &self.dataset
@@ -221,6 +236,7 @@ impl<D: Dataset, C: Collate<D::Item>> Loader for DataLoader<D, C> {
             dataset: self.dataset.clone(),
             collate: self.collate.clone(),
             rngs: ItemRngs::new(seed, epoch),
+            batch_rngs: ItemRngs::of_batches(seed, epoch),
             repeats: batches.repeats(),
             place: self.settings.shard.map_or((1, 0), |shard| (shard.num_replicas, shard.rank)),
             pin: pin_memory && Cuda::is_available(),
@@ -314,6 +330,7 @@ struct BatchLoad<D, C> {
     dataset: Arc<D>,
     collate: Arc<C>,
     rngs: ItemRngs,
+    batch_rngs: ItemRngs,
     repeats: bool,
     /// Of how many processes which one loads.
     place: (usize, usize),
@@ -337,7 +354,9 @@ impl<D: Dataset, C: Collate<D::Item>> BatchLoad<D, C> {
                     }
                     items.push(self.item(batch, slot, index)?);
                 }
-                self.collated(batch, || self.collate.collate(items))?
+                let (num_replicas, rank) = self.place;
+                let mut rng = self.batch_rngs.at((batch * num_replicas + rank) as u64);
+                self.collated(batch, || self.collate.collate_seeded(items, &mut rng))?
             }
         };
         if self.pin { self.collated(batch, || pinned(loaded)) } else { Ok(loaded) }

@@ -5,6 +5,7 @@
 //! | items by index | [`Dataset`]: [`TensorDataset`], [`InMemory`], [`datasets`], [`Subset`], [`ConcatDataset`], [`Dataset::map`] |
 //! | items as a stream | [`IterableDataset`]: [`IterableFn`] |
 //! | their order | [`Sampler`]: sequential, random, weighted, of a subset, in batches, of similar length, of one process of several |
+//! | images, decoded and augmented | `images` (feature `image`), [`transforms`] |
 //! | from items to a batch | [`Collate`]: [`DefaultCollate`], [`PadSequences`], or a closure |
 //! | batches | [`Loader`]: [`DataLoader`], [`IterableDataLoader`], [`Batches`], [`FnLoader`], [`CombinedLoader`] |
 //! | what a batch can be | [`Batch`], which can be derived |
@@ -29,6 +30,7 @@
 //! ```
 
 mod batch;
+mod batch_map;
 mod bucket_sampler;
 mod collate;
 mod combined_loader;
@@ -37,6 +39,8 @@ mod dataset;
 pub mod datasets;
 mod distributed_sampler;
 mod error;
+#[cfg(feature = "image")]
+pub mod images;
 mod iterable;
 mod loader;
 mod padding;
@@ -46,9 +50,11 @@ mod share;
 mod subset;
 pub mod tabular;
 mod tensor_dataset;
+pub mod transforms;
 mod workers;
 
 pub use batch::Batch;
+pub use batch_map::MapBatch;
 pub use bucket_sampler::BucketBatchSampler;
 pub use collate::{AcceptStacked, Collate, DefaultCollate, Stack, Stacked};
 pub use combined_loader::{Combine, CombinedLoader};

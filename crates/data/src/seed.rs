@@ -17,6 +17,7 @@ pub(crate) enum Purpose {
     Item = 2,
     Split = 3,
     Stream = 4,
+    Batch = 5,
 }
 
 /// The generator of `purpose` for `seed` and `epoch`, at stream 0.
@@ -35,6 +36,11 @@ pub(crate) struct ItemRngs(ItemRng);
 impl ItemRngs {
     pub(crate) fn new(seed: u64, epoch: u64) -> ItemRngs {
         ItemRngs(generator(seed, epoch, Purpose::Item))
+    }
+
+    /// Those of whole batches.
+    pub(crate) fn of_batches(seed: u64, epoch: u64) -> ItemRngs {
+        ItemRngs(generator(seed, epoch, Purpose::Batch))
     }
 
     pub(crate) fn at(&self, stream: u64) -> ItemRng {

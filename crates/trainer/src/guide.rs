@@ -13,6 +13,7 @@ pages! {
     Module = "module.md";
     Data = "data.md";
     Datasets = "datasets.md";
+    Images = "images.md";
     Text = "text.md";
     Tabular = "tabular.md";
     Logging = "logging.md";

@@ -1,30 +1,61 @@
 //! [`ImageFolder`]: one folder of pictures per class.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fulgurite_torch::tch::{Kind, Tensor};
-use image::imageops::FilterType;
 
 use super::files::unusable;
+use crate::images::{ImageDecoder, ImageReadMode};
+use crate::transforms::{Transform, functional};
 use crate::{BoxError, DataError, Dataset, ItemRng};
 
-/// Pictures in one sub-folder per class, PNG or JPEG, decoded when they are loaded; follows
-/// `torchvision.datasets.ImageFolder`.
+/// Pictures in one sub-folder per class, decoded when they are loaded; follows `torchvision.datasets.ImageFolder`.
 ///
-/// Classes are the names of the sub-folders, sorted; pictures are sorted by path. An item is an `f32` image between 0
-/// and 1, `[3, H, W]`, or `[1, H, W]` with [`grayscale`](ImageFolder::grayscale), and its label.
+/// Classes are the names of the sub-folders, sorted; pictures are sorted by path. They are the files that end in `.jpg`,
+/// `.jpeg`, `.png`, `.ppm`, `.bmp`, `.pgm`, `.tif`, `.tiff` or `.webp`. An item is an `f32` image between 0 and 1,
+/// `[3, H, W]`, and its label; with a [`transform`](ImageFolder::transform), what that makes of the bytes.
 ///
 /// Links are followed; a folder that several of them lead to, such as one that contains the link, is part of a class once.
-#[derive(Debug, Clone)]
+///
+/// ```no_run
+/// use fulgurite_data::datasets::ImageFolder;
+/// use fulgurite_data::torch::tch::Kind;
+/// use fulgurite_data::transforms::{Normalize, RandomHorizontalFlip, RandomResizedCrop, ToDtype};
+/// use fulgurite_data::DataLoader;
+///
+/// let train = ImageFolder::open("imagenet/train")?.transform((
+///     RandomResizedCrop::new(224),
+///     RandomHorizontalFlip::default(),
+///     ToDtype::scaled(Kind::Float),
+///     Normalize::new([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+/// ));
+/// let loader = DataLoader::new(train).batch_size(64).shuffle(true).num_workers(8);
+/// # Ok::<(), fulgurite_data::DataError>(())
+/// ```
+#[derive(Clone)]
 pub struct ImageFolder {
     root: PathBuf,
     classes: Vec<String>,
     pictures: Vec<(PathBuf, i64)>,
-    size: Option<(u32, u32)>,
-    grayscale: bool,
+    decoder: ImageDecoder,
+    transform: Option<Arc<dyn Transform>>,
 }
+
+impl fmt::Debug for ImageFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { root, classes, pictures, decoder, .. } = self;
+        let mut debug = f.debug_struct("ImageFolder");
+        debug.field("root", root).field("classes", classes).field("pictures", &pictures.len());
+        debug.field("decoder", decoder).finish_non_exhaustive()
+    }
+}
+
+/// torchvision's `IMG_EXTENSIONS`.
+const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
 
 impl ImageFolder {
     /// Lists the pictures below `root`. A folder without classes, or a class without pictures, is an error.
@@ -39,7 +70,8 @@ impl ImageFolder {
             let mut listed = HashSet::from([real(root)?]);
             list(&folder, label, &mut pictures, &mut listed)?;
             if pictures.len() == before {
-                return Err(unusable(&folder, "this class has no picture that ends in .png, .jpg or .jpeg"));
+                let problem = format!("this class has no picture that ends in .{}", EXTENSIONS.join(", ."));
+                return Err(unusable(&folder, problem));
             }
             classes.push(folder.file_name().unwrap_or_default().to_string_lossy().into_owned());
         }
@@ -49,18 +81,27 @@ impl ImageFolder {
                 "an image folder needs one sub-folder of pictures per class, and this has none",
             ));
         }
-        Ok(ImageFolder { root: root.to_path_buf(), classes, pictures, size: None, grayscale: false })
+        let decoder = ImageDecoder::new().mode(ImageReadMode::Rgb);
+        Ok(ImageFolder { root: root.to_path_buf(), classes, pictures, decoder, transform: None })
     }
 
-    /// Resizes every picture, so that pictures of different sizes fit into one batch.
-    pub fn resize(mut self, height: u32, width: u32) -> ImageFolder {
-        self.size = Some((height, width));
+    /// Transforms each image as it is loaded, with random numbers of its own. The transform is given bytes, `[3, H, W]` from
+    /// 0 to 255, and what it returns is the item's image: it ends with [`ToDtype`](crate::transforms::ToDtype) where a
+    /// model is to take it, and makes images of one size where a batch is to have several.
+    pub fn transform(mut self, transform: impl Transform) -> ImageFolder {
+        self.transform = Some(Arc::new(transform));
         self
     }
 
-    /// Turns every picture grey. Default: three colours.
-    pub fn grayscale(mut self) -> ImageFolder {
-        self.grayscale = true;
+    /// How pictures are decoded. Default: three colors, not turned, as in torchvision.
+    pub fn decoder(mut self, decoder: ImageDecoder) -> ImageFolder {
+        self.decoder = decoder;
+        self
+    }
+
+    /// The channels. Default: three colors.
+    pub fn mode(mut self, mode: ImageReadMode) -> ImageFolder {
+        self.decoder = self.decoder.mode(mode);
         self
     }
 
@@ -82,21 +123,15 @@ impl Dataset for ImageFolder {
         self.pictures.len()
     }
 
-    fn get(&self, index: usize, _: &mut ItemRng) -> Result<(Tensor, i64), BoxError> {
+    fn get(&self, index: usize, rng: &mut ItemRng) -> Result<(Tensor, i64), BoxError> {
         let (path, label) = &self.pictures[index];
-        let mut picture = image::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        if let Some((height, width)) = self.size {
-            picture = picture.resize_exact(width, height, FilterType::Triangle);
-        }
-        let (height, width) = (i64::from(picture.height()), i64::from(picture.width()));
-        let tensor = if self.grayscale {
-            Tensor::f_from_data_size(picture.to_luma8().as_raw(), &[1, height, width], Kind::Uint8)?
-        } else {
-            Tensor::f_from_data_size(picture.to_rgb8().as_raw(), &[height, width, 3], Kind::Uint8)?
-                .f_permute([2, 0, 1])?
-                .f_contiguous()?
+        let image = self.decoder.decode(path)?;
+        let Some(transform) = &self.transform else {
+            let image = functional::to_dtype(&image, Kind::Float, true)?;
+            return Ok((image.f_contiguous()?, *label));
         };
-        Ok((tensor.f_to_kind(Kind::Float)?.f_div_scalar_(255.0)?, *label))
+        let image = transform.apply(image, rng).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok((image, *label))
     }
 
     fn name(&self) -> String {
@@ -130,7 +165,7 @@ fn list(
     }
     for path in sorted(folder)? {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        let is_picture = ["png", "jpg", "jpeg"].contains(&extension.as_str());
+        let is_picture = EXTENSIONS.contains(&extension.as_str());
         match fs::metadata(&path) {
             Ok(entry) if entry.is_dir() => list(&path, label, pictures, listed)?,
             _ if !is_picture => {}

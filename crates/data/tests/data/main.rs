@@ -4,6 +4,8 @@
 
 mod combined_loader;
 mod derive;
+#[cfg(feature = "image")]
+mod images;
 mod loader;
 mod readers;
 #[cfg(any(feature = "parquet", feature = "webdataset"))]
@@ -11,3 +13,4 @@ mod streams;
 mod tabular;
 mod text;
 mod tokens;
+mod transforms;

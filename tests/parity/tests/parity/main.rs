@@ -23,6 +23,7 @@ mod sparse_optimizers;
 mod tensorboard;
 mod tools;
 mod training;
+mod transforms;
 mod tuner;
 mod watching;
 mod weights;
