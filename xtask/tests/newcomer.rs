@@ -22,13 +22,18 @@ const FEATURES_OF_THE_WORKSPACE: &str = r#"
 futures-channel = { version = "0.3", default-features = false, features = ["sink"] }
 futures-util = { version = "0.3", default-features = false, features = ["channel", "io"] }
 hyper-util = { version = "0.1", features = ["http1", "server-auto", "tokio"] }
+image = { version = "0.25", default-features = false, features = ["jpeg"] }
 md-5 = "0.11"
+num-integer = "0.1"
 simdutf8 = { version = "0.1", default-features = false, features = ["std"] }
 subtle = "2"
 time = { version = "0.3", features = ["formatting", "macros", "parsing"] }
 "#;
 
 const NAME: &str = "newcomers-model";
+
+/// As in a newcomer's profile.
+const OWN_PROFILE: &str = "[profile.release.package.newcomers-model]\nopt-level = 0\n";
 
 struct Newcomer {
     /// A new folder.
@@ -72,10 +77,13 @@ impl Newcomer {
         let path = self.folder().join("Cargo.toml");
         let manifest = fs::read_to_string(&path).unwrap();
         let (before, _) = manifest.split_once("\n# What you change").unwrap();
-        let before = before.replace("crates/trainer\" }", "crates/trainer\", features = [\"object-store\"] }");
+        let before = before.replace(
+            "crates/trainer\" }",
+            "crates/trainer\", features = [\"image\", \"object-store\", \"parquet\", \"webdataset\"] }",
+        );
         let workspace = fs::read_to_string(root().join("Cargo.toml")).unwrap();
         let profiles = &workspace[workspace.find("[profile.release]").unwrap()..];
-        fs::write(path, format!("{before}\n{FEATURES_OF_THE_WORKSPACE}\n{profiles}")).unwrap();
+        fs::write(path, format!("{before}\n{FEATURES_OF_THE_WORKSPACE}\n{profiles}\n{OWN_PROFILE}")).unwrap();
     }
 }
 

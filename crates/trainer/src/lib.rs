@@ -34,7 +34,8 @@
 //! let mut model = Line { vars, layer };
 //!
 //! let mut trainer = Trainer::builder().max_epochs(30).barebones(true).build()?;
-//! let _ = trainer.fit(&mut model, DataLoader::new(TensorDataset::new((x, y))?).batch_size(32).shuffle(true))?;
+//! let points = DataLoader::new(TensorDataset::new((x, y))?).batch_size(32).shuffle(true);
+//! trainer.fit(&mut model, points)?.completed()?;
 //! assert!((model.layer.ws.double_value(&[0, 0]) - 3.0).abs() < 0.3);
 //! # Ok(())
 //! # }

@@ -34,7 +34,7 @@ mod tests {
             .no_logger()
             .enable_checkpointing(false)
             .build()?;
-        trainer.fit(&mut model, &mut data)?;
+        trainer.fit(&mut model, &mut data)?.completed()?;
         let results = trainer.validate(&mut model, &mut data)?;
         let accuracy = results[0]["val_acc"];
         assert!(accuracy > 0.9, "the accuracy is {accuracy}");
