@@ -157,12 +157,12 @@ struct Piece {
     rows: Range<usize>,
 }
 
-/// The rows of a process, as ranges of all: one, or two if it begins again to have as many as the others.
-fn ranges(rows: usize, part: Option<Shard>) -> Vec<Range<usize>> {
-    let Some(part) = part else { return vec![0..rows] };
+/// The rows of a process, as ranges of all. The second is empty, unless the process begins again to have as many as the others.
+fn ranges(rows: usize, part: Option<Shard>) -> [Range<usize>; 2] {
+    let Some(part) = part else { return [0..rows, 0..0] };
     let mine = part.len_of(rows);
     if mine == 0 {
-        return Vec::new();
+        return [0..0, 0..0];
     }
     let begin = match part.remainder {
         // The first processes have a row more.
@@ -170,7 +170,7 @@ fn ranges(rows: usize, part: Option<Shard>) -> Vec<Range<usize>> {
         Remainder::Pad | Remainder::Drop => (mine * part.rank) % rows,
     };
     let end = begin + mine;
-    if end <= rows { vec![begin..end] } else { vec![begin..rows, 0..end - rows] }
+    [begin..end.min(rows), 0..end.saturating_sub(rows)]
 }
 
 /// Adds the pieces of the row groups in `order` that a range of their rows consists of.
@@ -330,15 +330,15 @@ mod tests {
 
     #[test]
     fn processes_have_as_many_rows_from_ranges_of_their_own() {
-        let of = |rows, count, remainder| -> Vec<Vec<Range<usize>>> {
+        let of = |rows, count, remainder| -> Vec<[Range<usize>; 2]> {
             let shard = |rank| Shard::new(count, rank).unwrap().remainder(remainder);
             (0..count).map(|rank| ranges(rows, Some(shard(rank)))).collect()
         };
-        assert_eq!(of(7, 3, Remainder::Keep), [[0..3], [3..5], [5..7]]);
-        assert_eq!(of(7, 3, Remainder::Drop), [[0..2], [2..4], [4..6]]);
-        assert_eq!(of(7, 3, Remainder::Pad), [vec![0..3], vec![3..6], vec![6..7, 0..2]]);
-        assert_eq!(of(1, 3, Remainder::Keep), [vec![0..1], vec![], vec![]]);
-        assert_eq!(of(1, 3, Remainder::Pad), [[0..1], [0..1], [0..1]]);
-        assert_eq!(of(0, 2, Remainder::Pad), [vec![], Vec::<Range<usize>>::new()]);
+        assert_eq!(of(7, 3, Remainder::Keep), [[0..3, 0..0], [3..5, 0..0], [5..7, 0..0]]);
+        assert_eq!(of(7, 3, Remainder::Drop), [[0..2, 0..0], [2..4, 0..0], [4..6, 0..0]]);
+        assert_eq!(of(7, 3, Remainder::Pad), [[0..3, 0..0], [3..6, 0..0], [6..7, 0..2]]);
+        assert_eq!(of(1, 3, Remainder::Keep), [[0..1, 0..0], [0..0, 0..0], [0..0, 0..0]]);
+        assert_eq!(of(1, 3, Remainder::Pad), [[0..1, 0..0], [0..1, 0..0], [0..1, 0..0]]);
+        assert_eq!(of(0, 2, Remainder::Pad), [[0..0, 0..0], [0..0, 0..0]]);
     }
 }
