@@ -1,6 +1,8 @@
 //! Random transforms: what they draw, how they combine, and what they say of parameters that cannot be. What operations
 //! make of an image is compared with torchvision in `tests/parity`.
 
+use std::sync::Arc;
+
 use fulgurite_data::datasets::ImageDataset;
 use fulgurite_data::rand::SeedableRng;
 use fulgurite_data::torch::tch::{Device, Kind, Tensor};
@@ -71,14 +73,7 @@ fn random_resized_crops_have_the_areas_and_ratios_asked_for() {
 #[test]
 fn what_has_a_probability_happens_as_often() {
     let image = Tensor::rand([3, 4, 5], (Kind::Float, Device::Cpu));
-    let changed = |made: &[Tensor]| part(made, |x| *x != image);
-    let rate = |transform: Box<dyn Fn() -> Vec<Tensor>>| changed(&transform());
-    let given = image.copy();
-    let run = |transform: std::sync::Arc<dyn Transform>| {
-        let image = given.copy();
-        rate(Box::new(move || draws(transform.clone(), &image)))
-    };
-    use std::sync::Arc;
+    let run = |transform: Arc<dyn Transform>| part(&draws(transform, &image), |made| *made != image);
     near(run(Arc::new(RandomHorizontalFlip::default())), 0.5, 0.06);
     near(run(Arc::new(RandomVerticalFlip::new(0.2))), 0.2, 0.06);
     near(run(Arc::new(RandomGrayscale::default())), 0.1, 0.05);
