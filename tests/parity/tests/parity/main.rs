@@ -4,6 +4,7 @@ mod arguments;
 mod checkpoint;
 mod combined_loader;
 mod csv_logger;
+mod data;
 mod ddp;
 mod grad;
 mod hooks;
