@@ -235,3 +235,12 @@ pub(crate) fn python_tuple(values: &[i64]) -> String {
         _ => format!("({})", inside.join(", ")),
     }
 }
+
+/// How Python prints a number.
+pub(crate) fn python_float(value: f64) -> String {
+    let text = format!("{value:?}");
+    match text.split_once("e-") {
+        Some((digits, exponent)) if exponent.len() < 2 => format!("{digits}e-0{exponent}"),
+        _ => text,
+    }
+}

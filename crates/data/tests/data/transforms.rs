@@ -117,7 +117,7 @@ fn jitter_draws_factors_and_an_order() {
 
 #[test]
 fn turns_and_moves_stay_within_their_ranges() {
-    let mut image = Tensor::zeros([1, 41, 41], (Kind::Float, Device::Cpu));
+    let image = Tensor::zeros([1, 41, 41], (Kind::Float, Device::Cpu));
     let _ = image.narrow(1, 20, 1).narrow(2, 30, 1).fill_(1.0);
     // Where the point went to, from the middle.
     let place = |made: &Tensor| {

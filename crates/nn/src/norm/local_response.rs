@@ -1,0 +1,76 @@
+//! [`LocalResponseNorm`].
+
+use fulgurite_torch::tch::{TchError, Tensor};
+
+use crate::error::Result;
+use crate::module::{Label, module, python_float, setters};
+
+/// Local response normalization over neighbouring channels (Krizhevsky et al. 2012), of inputs `[batch, channels, …]`:
+/// PyTorch's `nn.LocalResponseNorm`.
+#[derive(Debug, Clone)]
+pub struct LocalResponseNorm {
+    size: i64,
+    alpha: f64,
+    beta: f64,
+    k: f64,
+    label: Label,
+}
+
+/// A [`LocalResponseNorm`] over `size` channels.
+pub fn local_response_norm(size: i64) -> LocalResponseNorm {
+    LocalResponseNorm { size, alpha: 1e-4, beta: 0.75, k: 1.0, label: Label::unnamed("") }.labelled()
+}
+
+impl LocalResponseNorm {
+    setters! {
+        /// The factor of the mean square; the default is 1e-4.
+        alpha: f64;
+        /// The exponent; the default is 0.75.
+        beta: f64;
+        /// What is added; the default is 1.
+        k: f64;
+    }
+
+    fn labelled(mut self) -> Self {
+        let LocalResponseNorm { size, alpha, beta, k, .. } = self;
+        self.label = Label::unnamed(format!(
+            "LocalResponseNorm({size}, alpha={}, beta={}, k={})",
+            python_float(alpha),
+            python_float(beta),
+            python_float(k)
+        ));
+        self
+    }
+
+    /// [`forward`](crate::Module::forward), whose errors are returned.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the input has less than three dimensions, or the size is not positive.
+    pub fn try_forward(&self, input: &Tensor) -> Result<Tensor> {
+        self.label.check_positive(&[("size", self.size)])?;
+        if input.dim() < 3 {
+            return Err(self.label.input(format!("expected an input of 3 or more dimensions, not {:?}", input.size())));
+        }
+        self.label.forward("local_response_norm", self.normalize(input))
+    }
+
+    fn normalize(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        let size = input.size();
+        let (before, after) = (self.size / 2, (self.size - 1) / 2);
+        // Channels are pooled over as a dimension of space.
+        let squares = input.f_square()?.f_unsqueeze(1)?.f_flatten(3, -1)?;
+        let mean = squares.f_pad([0, 0, before, after], "constant", 0.0)?.f_avg_pool2d(
+            [self.size, 1],
+            [1, 1],
+            [0, 0],
+            false,
+            true,
+            None,
+        )?;
+        let scale = mean.f_squeeze_dim(1)?.f_reshape(&size)?.f_mul_scalar(self.alpha)?.f_add_scalar(self.k)?;
+        input.f_div(&scale.f_pow_tensor_scalar(self.beta)?)
+    }
+}
+
+module!(LocalResponseNorm);

@@ -1,0 +1,6 @@
+//! Layers as a user's crate sees them.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+mod layers;
+mod mistakes;
