@@ -113,7 +113,7 @@ fn is_release() -> bool {
 fn last(metrics: &str, column: &str) -> f64 {
     let mut lines = metrics.lines().map(|line| line.split(',').collect::<Vec<_>>());
     let index = lines.next().unwrap().iter().position(|name| *name == column).unwrap();
-    lines.filter_map(|line| line[index].parse().ok()).last().unwrap()
+    lines.filter_map(|line| line[index].parse().ok()).next_back().unwrap()
 }
 
 #[test]

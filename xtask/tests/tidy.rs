@@ -184,6 +184,7 @@ fn dependencies_point_up_the_map() {
         ("torch", &[]),
         ("macros", &[]),
         ("cli", &[]),
+        ("nn", &["torch"]),
         ("optim", &["torch"]),
         ("data", &["torch", "macros"]),
         ("metrics", &["torch"]),

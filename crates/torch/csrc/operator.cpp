@@ -72,8 +72,9 @@ Error fulgurite_operator_call(const c10::OperatorHandle *handle, const Argument 
                 count);
     for (size_t i = 0; i < count; ++i) {
       // A number stands for the type that the schema names.
-      if (stack[i].isInt() && schema[i].type()->kind() == c10::TypeKind::FloatType)
-        stack[i] = static_cast<double>(stack[i].toInt());
+      auto type = schema[i].type();
+      if (auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
+      if (stack[i].isInt() && type->kind() == c10::TypeKind::FloatType) stack[i] = static_cast<double>(stack[i].toInt());
       TORCH_CHECK(stack[i].type()->isSubtypeOf(*schema[i].type()) || schema[i].type()->kind() == c10::TypeKind::NumberType ||
                       stack[i].isIntList() || stack[i].isTensorList(),
                   handle->operator_name().name, " takes ", schema[i].type()->str(), " as `", schema[i].name(), "`, not ",

@@ -26,7 +26,11 @@ const OF_UNWRAP: &str = "called `Result::unwrap()` on an `Err` value: ";
 /// assert_eq!(error.to_string(), "matmul: mat1 and mat2 shapes cannot be multiplied (4x3 and 5x2)");
 /// ```
 #[derive(Clone, PartialEq, Eq)]
-pub struct LibtorchError {
+pub struct LibtorchError(Box<Parts>);
+
+/// In a box, as every result of this workspace has room for its error.
+#[derive(Clone, PartialEq, Eq)]
+struct Parts {
     message: String,
     operation: Option<String>,
     about: Option<String>,
@@ -44,29 +48,29 @@ impl LibtorchError {
         };
         let message = said.replace(OF_UNWRAP, "").replace("Torch(\"", "").replace(OF_TCH, "");
         let operation = frames.as_deref().and_then(operation);
-        LibtorchError { message: message.trim_end().to_owned(), operation, about: None, frames }
+        LibtorchError(Box::new(Parts { message: message.trim_end().to_owned(), operation, about: None, frames }))
     }
 
     /// Adds what the message is about, such as the parameter of a layer.
     #[must_use]
     pub fn about(mut self, what: &str) -> LibtorchError {
-        self.about = Some(what.to_owned());
+        self.0.about = Some(what.to_owned());
         self
     }
 
     /// The message of libtorch.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// The operation that the program called, such as `linear`, if libtorch's frames name it.
     pub fn operation(&self) -> Option<&str> {
-        self.operation.as_deref()
+        self.0.operation.as_deref()
     }
 
     /// The C++ functions that the exception came through.
     pub fn frames(&self) -> Option<&str> {
-        self.frames.as_deref()
+        self.0.frames.as_deref()
     }
 }
 
@@ -79,14 +83,14 @@ impl From<&TchError> for LibtorchError {
 impl fmt::Display for LibtorchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Some messages begin with it.
-        if let Some(operation) = self.operation().filter(|operation| !self.message.contains(operation)) {
+        if let Some(operation) = self.operation().filter(|operation| !self.0.message.contains(operation)) {
             write!(f, "{operation}: ")?;
         }
-        f.write_str(&self.message)?;
-        if let Some(about) = &self.about {
+        f.write_str(&self.0.message)?;
+        if let Some(about) = &self.0.about {
             write!(f, "; {about}")?;
         }
-        match &self.frames {
+        match &self.0.frames {
             Some(frames) if shows_frames() => write!(f, "\n{frames}"),
             _ => Ok(()),
         }
@@ -110,7 +114,7 @@ pub(crate) fn shows_frames() -> bool {
 /// The outermost function of the dispatcher, without its overload: what the program called.
 fn operation(frames: &str) -> Option<String> {
     let called = frames.lines().filter_map(|frame| frame.split_once("at::_ops::")?.1.split_once("::"));
-    let name = called.map(|(name, _)| name).last()?;
+    let name = called.map(|(name, _)| name).next_back()?;
     let overload = name.match_indices('_').find(|(at, _)| name[at + 1..].starts_with(|c: char| c.is_ascii_uppercase()));
     Some(overload.map_or(name, |(at, _)| &name[..at]).to_owned())
 }

@@ -10,8 +10,8 @@ use crate::error::TorchError;
 use crate::modes::NoGradGuard;
 use crate::tch::{Device, Kind, Tensor};
 use crate::tensor_list::tensor_id;
+use crate::training_mode::Mode;
 use crate::value::{Dict, Value};
-use crate::var_store::Mode;
 
 pub use source::{NamedTensor, NamedTensors, Parameters};
 

@@ -2,70 +2,11 @@
 
 use std::borrow::Borrow;
 use std::ops::{Deref, DerefMut, Div};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::error::TorchError;
 use crate::params::{NamedTensors, Parameters};
 use crate::tch::{self, Device, Tensor};
-
-/// Whether a layer trains or evaluates: the attribute `training` of PyTorch's modules. Clones are the same switch.
-///
-/// It is set by [`VarStore::train`], [`Path::train`] or [`params::train`](crate::params::train) for every layer below.
-#[derive(Debug, Clone)]
-pub struct Mode(Arc<AtomicBool>);
-
-impl Mode {
-    /// A mode of its own, which trains.
-    pub fn new() -> Mode {
-        Mode(Arc::new(AtomicBool::new(true)))
-    }
-
-    /// Whether the layer trains.
-    pub fn is_training(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Switches to training, or to evaluation.
-    pub fn train(&self, mode: bool) {
-        self.0.store(mode, Ordering::Relaxed);
-    }
-}
-
-impl Default for Mode {
-    fn default() -> Mode {
-        Mode::new()
-    }
-}
-
-/// The modes of a store's layers with their names. A layer that is gone is no longer listed.
-#[derive(Debug, Clone, Default)]
-struct Modes(Arc<Mutex<Vec<(String, Weak<AtomicBool>)>>>);
-
-impl Modes {
-    fn register(&self, name: String) -> Mode {
-        let mode = Mode::new();
-        let mut modes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if modes.len() == modes.capacity() {
-            modes.retain(|(_, mode)| mode.strong_count() > 0);
-        }
-        modes.push((name, Arc::downgrade(&mode.0)));
-        mode
-    }
-
-    /// The modes of `path` and below.
-    fn below(&self, path: &str) -> Vec<(String, Mode)> {
-        let modes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_below = |name: &str| {
-            path.is_empty() || name.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        let mut below = Vec::new();
-        for (name, mode) in modes.iter().filter(|(name, _)| is_below(name)) {
-            below.extend(mode.upgrade().map(|mode| (name.clone(), Mode(mode))));
-        }
-        below
-    }
-}
+use crate::training_mode::{Mode, Modes};
 
 /// The parameters and buffers of a module by name, and the modes of its layers.
 ///
@@ -283,7 +224,7 @@ mod tests {
         }
         let kept = vars.root().mode();
         assert_eq!(vars.modes.below("").len(), 2);
-        assert!(vars.modes.0.lock().unwrap().len() < 10);
+        assert!(vars.modes.len() < 10);
         assert!(kept.is_training());
     }
 

@@ -1,6 +1,7 @@
 //! The program `fulgurite`, on machines that have only what a test puts there.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 mod ckpt;
 mod machine;

@@ -6,7 +6,8 @@ use fulgurite_torch::tch::Tensor;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits};
 
-use super::{ImageDecoder, Pixels};
+use super::options::ImageDecoder;
+use super::pixels::Pixels;
 
 /// What a decoder may take for itself, besides the picture.
 const WORKING_MEMORY: u64 = 64 << 20;

@@ -9,7 +9,8 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::{ImageDecoder, ImageReadMode, Pixels};
+use super::options::{ImageDecoder, ImageReadMode};
+use super::pixels::Pixels;
 
 pub(super) fn is_jpeg(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, 0xd8])

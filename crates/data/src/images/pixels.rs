@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use fulgurite_torch::tch::{Kind, TchError, Tensor};
 use image::metadata::Orientation;
 
-use super::ImageDecoder;
+use super::options::ImageDecoder;
 
 /// Rows of pixels, each with its channels: lightness or red, green and blue, then opacity if their number is even.
 pub(super) struct Pixels<'a> {
@@ -35,14 +35,14 @@ impl Pixels<'_> {
 fn convert(values: &[u8], from: usize, to: usize) -> Vec<u8> {
     let mut converted = Vec::with_capacity(values.len() / from * to);
     for pixel in values.chunks_exact(from) {
-        let alpha = if from % 2 == 0 { pixel[from - 1] } else { 255 };
+        let alpha = if from.is_multiple_of(2) { pixel[from - 1] } else { 255 };
         let gray = from < 3;
         match to {
             1 | 2 => converted.push(if gray { pixel[0] } else { lightness(pixel) }),
             _ if gray => converted.extend([pixel[0]; 3]),
             _ => converted.extend_from_slice(&pixel[..3]),
         }
-        if to % 2 == 0 {
+        if to.is_multiple_of(2) {
             converted.push(alpha);
         }
     }

@@ -4,31 +4,10 @@ use derive_setters::Setters;
 use fulgurite_torch::tch::Tensor;
 
 use super::functional::{self, max_value, setting, shape};
+use super::operation::Operation::{self, *};
 use super::policy::{CIFAR10, IMAGENET, SVHN};
 use super::{Fill, InterpolationMode, Transform, draw};
 use crate::{DataError, ItemRng};
-
-/// An operation of a policy; its strength is a magnitude.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
-    Identity,
-    ShearX,
-    ShearY,
-    TranslateX,
-    TranslateY,
-    Rotate,
-    Brightness,
-    Color,
-    Contrast,
-    Sharpness,
-    Posterize,
-    Solarize,
-    AutoContrast,
-    Equalize,
-    Invert,
-}
-
-use Operation::*;
 
 /// The operations of [`RandAugment`] and [`TrivialAugmentWide`], in torchvision's order.
 const CHOICES: [Operation; 14] = [

@@ -26,6 +26,9 @@ pub struct ColorJitter {
 
 type Adjust = fn(&Tensor, f64) -> Result<Tensor, DataError>;
 
+/// An operation, and the range of its factor.
+type Adjustment = (Adjust, Option<(f64, f64)>);
+
 impl ColorJitter {
     /// Nothing yet.
     pub fn new() -> ColorJitter {
@@ -33,7 +36,7 @@ impl ColorJitter {
     }
 
     /// The operations in torchvision's order, and the ranges of their factors.
-    fn adjustments(&self) -> Result<[(Adjust, Option<(f64, f64)>); 4], DataError> {
+    fn adjustments(&self) -> Result<[Adjustment; 4], DataError> {
         let factor = |interval: Option<Interval>| {
             let ends = |i: Interval| i.ends(|x| ((1.0 - x).max(0.0), 1.0 + x), (0.0, f64::MAX), "ColorJitter");
             interval.map(ends).transpose()

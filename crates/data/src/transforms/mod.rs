@@ -46,6 +46,7 @@ pub mod functional;
 mod geometry;
 mod mix;
 mod numbers;
+mod operation;
 mod policy;
 
 pub use auto_augment::{AutoAugment, AutoAugmentPolicy, RandAugment, TrivialAugmentWide};

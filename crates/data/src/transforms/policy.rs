@@ -1,6 +1,6 @@
 //! The policies of `AutoAugment`, as in torchvision: two operations each, with a probability and a magnitude from 0 to 9.
 
-use super::auto_augment::Operation::{self, *};
+use super::operation::Operation::{self, *};
 
 type Policy = [[(Operation, f64, usize); 2]; 25];
 

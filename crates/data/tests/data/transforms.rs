@@ -173,7 +173,7 @@ fn parameters_that_cannot_be_are_explained() {
         error(&RandomCrop::new(11)),
         error(&RandomHorizontalFlip::new(1.5)),
         error(&Normalize::new([0.5], [0.5])),
-        error(&Normalize::new([0.5, 0.5], [0.5])),
+        error(&(ToDtype::scaled(Kind::Float), Normalize::new([0.5, 0.5], [0.5]))),
         error(&(ToDtype::scaled(Kind::Float), Normalize::new([0.5], [0.0]))),
         error(&Resize::new(5).max_size(4)),
         error(&GaussianBlur::new(4)),

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use crate::error::TorchError;
 use crate::tch::{Tensor, nn};
 use crate::tensor_list::tensor_id;
-use crate::var_store::Mode;
+use crate::training_mode::Mode;
 
 /// The parameters and buffers of a module: PyTorch's `named_parameters()` and `named_buffers()`.
 ///

@@ -449,6 +449,7 @@ fn run(plan: &Plan) -> Result<()> {
     note_building(plan, &trainer)?;
     let mut net = Net::new(plan);
     let outcome = trainer.ckpt_path(plan.ckpt_path.as_ref()).fit(&mut net, ())?;
+    trainer.continue_after_interruption();
     let flat = |tensors: Vec<(String, Tensor)>| {
         tensors.iter().flat_map(|(_, tensor)| Vec::<f64>::try_from(tensor.flatten(0, -1)).unwrap()).collect::<Vec<_>>()
     };
