@@ -8,6 +8,9 @@ import torch
 
 folder, phase = Path(sys.argv[1]), sys.argv[2]
 cases = json.loads(sys.argv[3])
+for _, options in cases.values():
+    if "betas" in options:
+        options["betas"] = tuple(options["betas"])
 
 
 def train(table, optimizer, steps, maximize):
