@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Whether a layer trains or evaluates: the attribute `training` of PyTorch's modules. Clones are the same switch.
 ///
-/// It is set by [`VarStore::train`], [`Path::train`] or [`params::train`](crate::params::train) for every layer below.
+/// It is set by [`VarStore::train`](crate::VarStore::train), [`Path::train`](crate::Path::train) or
+/// [`params::train`](crate::params::train) for every layer below.
 #[derive(Debug, Clone)]
 pub struct Mode(Arc<AtomicBool>);
 
