@@ -1,24 +1,39 @@
 //! [`LocalResponseNorm`].
 
-use fulgurite_torch::tch::{TchError, Tensor};
+use std::fmt;
+
+use fulgurite_torch::TorchError;
+use fulgurite_torch::tch::{self, TchError, Tensor};
 
 use crate::error::Result;
-use crate::module::{Label, module, python_float, setters};
+use crate::module::{Label, output, python_float, setters};
 
 /// Local response normalization over neighbouring channels (Krizhevsky et al. 2012), of inputs `[batch, channels, …]`:
 /// PyTorch's `nn.LocalResponseNorm`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct LocalResponseNorm {
     size: i64,
     alpha: f64,
     beta: f64,
     k: f64,
-    label: Label,
 }
 
 /// A [`LocalResponseNorm`] over `size` channels.
 pub fn local_response_norm(size: i64) -> LocalResponseNorm {
-    LocalResponseNorm { size, alpha: 1e-4, beta: 0.75, k: 1.0, label: Label::unnamed("") }.labelled()
+    LocalResponseNorm { size, alpha: 1e-4, beta: 0.75, k: 1.0 }
+}
+
+impl fmt::Display for LocalResponseNorm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [alpha, beta, k] = [self.alpha, self.beta, self.k].map(python_float);
+        write!(f, "LocalResponseNorm({}, alpha={alpha}, beta={beta}, k={k})", self.size)
+    }
+}
+
+impl tch::nn::Module for LocalResponseNorm {
+    fn forward(&self, input: &Tensor) -> Tensor {
+        output(self.try_forward(input))
+    }
 }
 
 impl LocalResponseNorm {
@@ -31,28 +46,25 @@ impl LocalResponseNorm {
         k: f64;
     }
 
-    fn labelled(mut self) -> Self {
-        let LocalResponseNorm { size, alpha, beta, k, .. } = self;
-        self.label = Label::unnamed(format!(
-            "LocalResponseNorm({size}, alpha={}, beta={}, k={})",
-            python_float(alpha),
-            python_float(beta),
-            python_float(k)
-        ));
-        self
-    }
-
     /// [`forward`](crate::Module::forward), whose errors are returned.
     ///
     /// # Errors
     ///
     /// Fails if the input has less than three dimensions, or the size is not positive.
     pub fn try_forward(&self, input: &Tensor) -> Result<Tensor> {
-        self.label.check_positive(&[("size", self.size)])?;
-        if input.dim() < 3 {
-            return Err(self.label.input(format!("expected an input of 3 or more dimensions, not {:?}", input.size())));
+        if self.size < 1 {
+            return Err(self.label().options(format!("size is {}; it must be at least 1", self.size)));
         }
-        self.label.forward("local_response_norm", self.normalize(input))
+        if input.dim() < 3 {
+            let message = format!("expected an input of 3 or more dimensions, not {:?}", input.size());
+            return Err(self.label().input(message));
+        }
+        self.normalize(input).map_err(|error| self.label().input(TorchError::from(error).to_string()))
+    }
+
+    /// For messages alone, as its options can be changed until it is used.
+    fn label(&self) -> Label {
+        Label::unnamed(self.to_string())
     }
 
     fn normalize(&self, input: &Tensor) -> Result<Tensor, TchError> {
@@ -72,5 +84,3 @@ impl LocalResponseNorm {
         input.f_div(&scale.f_pow_tensor_scalar(self.beta)?)
     }
 }
-
-module!(LocalResponseNorm);

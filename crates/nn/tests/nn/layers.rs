@@ -115,11 +115,22 @@ fn activations_of_parameters() {
 }
 
 #[test]
+fn local_responses_are_divided_by_those_of_neighbours() {
+    let x = Tensor::from_slice(&[1.0, 2.0, 3.0]).view([1, 3, 1]);
+    let normalized = nn::local_response_norm(2).alpha(2.0).beta(1.0).k(1.0).forward(&x);
+    // Each channel with the one before: 1 + 2 · mean of squares.
+    let expected = Tensor::from_slice(&[1.0 / 2.0, 2.0 / 6.0, 3.0 / 14.0]).view([1, 3, 1]);
+    assert!((normalized - expected).abs().max().double_value(&[]) < 1e-12);
+}
+
+#[test]
 fn layers_are_printed_as_in_pytorch() {
     let vars = nn::VarStore::new(Device::Cpu);
     let root = vars.root();
     let conv = nn::conv2d(3, 16, [3, 5]).stride(2).padding(1).bias(false).at(&root / "conv").unwrap();
     assert_eq!(conv.to_string(), "Conv2d(3, 16, kernel_size=(3, 5), stride=(2, 2), padding=(1, 1), bias=False)");
     assert_eq!(nn::leaky_relu(0.01).to_string(), "LeakyReLU(negative_slope=0.01)");
+    let norm = nn::local_response_norm(2).alpha(5e-5);
+    assert_eq!(norm.to_string(), "LocalResponseNorm(2, alpha=5e-05, beta=0.75, k=1.0)");
     assert_eq!(nn::constant_pad2d([1, 0, 2, 0], 3.5).to_string(), "ConstantPad2d(padding=(1, 0, 2, 0), value=3.5)");
 }
