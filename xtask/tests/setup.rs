@@ -4,25 +4,18 @@
 
 #[path = "../../crates/cli/tests/cli/machine.rs"]
 mod machine;
+#[path = "../src/unoptimized.rs"]
+mod unoptimized;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use machine::{GOOD_PYTHON, Machine};
 
-/// How tests are built.
-const TEST: &str = "test --release --config profile.release.package.fulgurite.opt-level=0 \
-                    --config profile.release.package.fulgurite-callbacks.opt-level=0 \
-                    --config profile.release.package.fulgurite-data.opt-level=0 \
-                    --config profile.release.package.fulgurite-engine.opt-level=0 \
-                    --config profile.release.package.fulgurite-fabric.opt-level=0 \
-                    --config profile.release.package.fulgurite-metrics.opt-level=0 \
-                    --config profile.release.package.fulgurite-object-stores.opt-level=0 \
-                    --config profile.release.package.fulgurite-optim.opt-level=0 \
-                    --config profile.release.package.fulgurite-parity.opt-level=0 \
-                    --config profile.release.package.fulgurite-test-support.opt-level=0 \
-                    --config profile.release.package.fulgurite-torture.opt-level=0 \
-                    --config profile.release.package.recipes.opt-level=0";
+/// The call of cargo that builds tests, with what follows.
+fn test(rest: &str) -> String {
+    unoptimized::options().fold("test --release ".to_owned(), |test, option| test + &option + " ") + rest
+}
 
 /// Which tests `parity` runs.
 const COMPARISONS: &str = "--workspace --exclude fulgurite-bench --test parity --test torchrun";
@@ -148,7 +141,7 @@ fn a_python_that_is_named_is_taken_and_must_be_there() {
     let named = machine.path("bin/python3").display().to_string();
     machine.xtask_with(&["parity"], &[("FULGURITE_PARITY_PYTHON", &named)]);
     let calls = fs::read_to_string(machine.path("calls")).unwrap();
-    assert_eq!(calls, format!("{TEST} {COMPARISONS} --no-run\n{named}\n"));
+    assert_eq!(calls, test(&format!("{COMPARISONS} --no-run\n{named}\n")));
 
     let said = "error: FULGURITE_PARITY_PYTHON names /nowhere, which does not exist: point it to a Python that has what tests/parity/requirements.txt lists, or unset it\n";
     assert_eq!(machine.xtask_with(&["parity"], &[("FULGURITE_PARITY_PYTHON", "/nowhere")]), (false, said.to_owned()));
@@ -169,12 +162,12 @@ fn commands_are_cargos_with_what_was_said_after_them() {
     assert_eq!(called(&["digits", "test"]), "run --release --example digits -- test\n\n");
     assert_eq!(called(&["digits", "--", "--help"]), "run --release --example digits -- --help\n\n");
     let all = "--workspace --exclude fulgurite-parity --exclude fulgurite-bench";
-    assert_eq!(called(&["test", "--doc"]), format!("{TEST} {all} --doc\n\n"));
-    assert_eq!(called(&["test", "-p", "xtask"]), format!("{TEST} -p xtask\n\n"));
+    assert_eq!(called(&["test", "--doc"]), test(&format!("{all} --doc\n\n")));
+    assert_eq!(called(&["test", "-p", "xtask"]), test("-p xtask\n\n"));
     let python = machine.path("bin/python3").display().to_string();
     machine.xtask_with(&["parity", "--test", "torchrun"], &[("FULGURITE_PARITY_PYTHON", &python)]);
     let calls = fs::read_to_string(machine.path("calls")).unwrap();
-    assert_eq!(calls, format!("{TEST} --workspace --exclude fulgurite-bench --test torchrun\n{python}\n"));
+    assert_eq!(calls, test(&format!("--workspace --exclude fulgurite-bench --test torchrun\n{python}\n")));
 }
 
 #[test]
@@ -195,7 +188,7 @@ fn all_tests_are_built_and_run_once() {
     let called = |command: &str, packages: &str| {
         assert!(machine.xtask_with(&[command], &[("FULGURITE_PARITY_PYTHON", &python)]).0);
         let calls = fs::read_to_string(machine.path("calls")).unwrap();
-        let calls = calls.lines().filter_map(|line| line.strip_prefix(&format!("{TEST} {packages}")));
+        let calls = calls.lines().filter_map(|line| line.strip_prefix(&test(packages)));
         let mut calls: Vec<_> = calls.map(str::to_owned).collect();
         calls.sort_unstable();
         calls
@@ -252,7 +245,7 @@ fn parity_makes_its_python_once_and_again_when_the_requirements_change() {
 
     machine.xtask(&["parity"]);
     let calls = fs::read_to_string(machine.path("calls")).unwrap();
-    assert_eq!(calls, format!("{TEST} {COMPARISONS} --no-run\n{interpreter}\n"));
+    assert_eq!(calls, test(&format!("{COMPARISONS} --no-run\n{interpreter}\n")));
     let installs = machine.path("installs");
     assert_eq!(fs::read_to_string(&installs).unwrap(), format!("--python {interpreter}\n"));
 
