@@ -30,7 +30,6 @@
 mod activation;
 mod attention;
 mod conv;
-mod conv_transpose;
 mod dropout;
 mod embedding;
 mod error;
@@ -55,11 +54,7 @@ pub use activation::{
     sigmoid, silu, softmax, softmax2d, softmin, softplus, softshrink, softsign, tanh, tanhshrink, threshold,
 };
 pub use attention::{AttentionMask, MultiheadAttention, MultiheadAttentionOptions, multihead_attention};
-pub use conv::{Conv, Conv1d, Conv2d, Conv3d, ConvOptions, conv1d, conv2d, conv3d};
-pub use conv_transpose::{
-    ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, ConvTransposeOptions, conv_transpose1d,
-    conv_transpose2d, conv_transpose3d,
-};
+pub use conv::*;
 pub use dropout::{
     Dropout, DropoutOptions, alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout,
 };
@@ -92,4 +87,4 @@ pub use rnn::*;
 pub use sequential::{Sequential, SequentialOptions, sequential};
 pub use size::{ConvPadding, PaddingMode, Size};
 pub use transformer::*;
-pub use upsample::{Upsample, UpsampleMode, upsample, upsample_to};
+pub use upsample::{OneOrEach, Upsample, UpsampleMode, upsample, upsample_to};

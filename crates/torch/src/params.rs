@@ -67,8 +67,8 @@ pub fn tied_names(vars: &dyn Parameters) -> Vec<(String, Tensor)> {
     Tensors::of(vars).tied
 }
 
-/// The parameters in the order of [`named_parameters`], then the buffers, then the further names of tied tensors:
-/// PyTorch's `state_dict()`.
+/// The parameters and buffers in the order of [`Parameters::named_tensors`], then the further names of tied tensors: PyTorch's
+/// `state_dict()`.
 ///
 /// The tensors share the module's memory and are detached: copy them if they must outlive the next step.
 ///
@@ -263,16 +263,19 @@ fn replace_data(
 type Named = Vec<(String, Tensor)>;
 
 /// The tensors of a module, each once.
+#[derive(Default)]
 struct Tensors {
     parameters: Named,
     buffers: Named,
+    /// Whether each tensor that is listed is a parameter, or a buffer.
+    are_parameters: Vec<bool>,
     /// Further names of the tensors above.
     tied: Named,
 }
 
 impl Tensors {
     fn of(vars: &dyn Parameters) -> Tensors {
-        let mut tensors = Tensors { parameters: Vec::new(), buffers: Vec::new(), tied: Vec::new() };
+        let mut tensors = Tensors::default();
         let mut seen = HashSet::new();
         let mut entries = HashSet::new();
         for NamedTensor { name, tensor, is_parameter } in vars.named_tensors() {
@@ -280,19 +283,23 @@ impl Tensors {
             if !entries.insert((name.clone(), tensor_id(&tensor))) {
                 continue;
             }
-            let named = match (seen.insert(tensor_id(&tensor)), is_parameter) {
-                (false, _) => &mut tensors.tied,
-                (true, true) => &mut tensors.parameters,
-                (true, false) => &mut tensors.buffers,
-            };
+            if !seen.insert(tensor_id(&tensor)) {
+                tensors.tied.push((name, tensor));
+                continue;
+            }
+            tensors.are_parameters.push(is_parameter);
+            let named = if is_parameter { &mut tensors.parameters } else { &mut tensors.buffers };
             named.push((name, tensor));
         }
         tensors
     }
 
     fn every_name(&self) -> impl Iterator<Item = (&String, &Tensor)> {
-        let named = [&self.parameters, &self.buffers, &self.tied].into_iter().flatten();
-        named.map(|(name, tensor)| (name, tensor))
+        let (mut parameters, mut buffers) = (self.parameters.iter(), self.buffers.iter());
+        let listed = self.are_parameters.iter();
+        let listed =
+            listed.filter_map(move |is_parameter| if *is_parameter { parameters.next() } else { buffers.next() });
+        listed.chain(&self.tied).map(|(name, tensor)| (name, tensor))
     }
 
     /// Names in a state dict must be unique.
