@@ -21,6 +21,7 @@ enum Operation<const N: usize> {
     Max(MaxPoolOptions<N>),
     Average(AvgPoolOptions<N>),
     Norm(LpPoolOptions<N>),
+    Fractional(Size<N>, Extent<N>),
     AdaptiveMax(OutputSize<N>),
     AdaptiveAverage(OutputSize<N>),
 }
@@ -53,6 +54,21 @@ pub struct LpPoolOptions<const N: usize> {
     kernel_size: Size<N>,
     stride: Option<Size<N>>,
     ceil_mode: bool,
+}
+
+/// The options of fractional maximum pooling.
+#[derive(Debug, Clone, Copy)]
+pub struct FractionalMaxPoolOptions<const N: usize> {
+    kernel_size: Size<N>,
+    output_size: Option<Size<N>>,
+    output_ratio: Option<f64>,
+}
+
+/// How large the output of a fractional pool is.
+#[derive(Debug, Clone, Copy)]
+enum Extent<const N: usize> {
+    Size([i64; N]),
+    Ratio(f64),
 }
 
 /// The size of the output of an adaptive pool: a number for each dimension, of which `None` leaves that of the input.
@@ -116,6 +132,10 @@ fn lp_pool<const N: usize>(norm_type: f64, kernel_size: Size<N>) -> LpPoolOption
     LpPoolOptions { norm_type, kernel_size, stride: None, ceil_mode: false }
 }
 
+fn fractional_max_pool<const N: usize>(kernel_size: Size<N>) -> FractionalMaxPoolOptions<N> {
+    FractionalMaxPoolOptions { kernel_size, output_size: None, output_ratio: None }
+}
+
 fn adaptive<const N: usize>(name: &str, size: OutputSize<N>, operation: Operation<N>) -> Pool<N> {
     let label = Label::unnamed(format!("{name}{N}d(output_size={})", size.as_given()));
     Pool { operation, label }
@@ -148,6 +168,12 @@ constructors! {
     lp_pool2d[norm_type: f64](kernel_size: Size<2>) -> LpPoolOptions<2> = lp_pool;
     /// The `norm_type`-th root of the sum of `norm_type`-th powers of each window: PyTorch's `nn.LPPool3d`.
     lp_pool3d[norm_type: f64](kernel_size: Size<3>) -> LpPoolOptions<3> = lp_pool;
+    /// The largest value of windows at random places (Graham 2015), drawn in every forward pass: PyTorch's
+    /// `nn.FractionalMaxPool2d`. It needs an output's size or ratio.
+    fractional_max_pool2d(kernel_size: Size<2>) -> FractionalMaxPoolOptions<2> = fractional_max_pool;
+    /// The largest value of windows at random places (Graham 2015), drawn in every forward pass: PyTorch's
+    /// `nn.FractionalMaxPool3d`. It needs an output's size or ratio.
+    fractional_max_pool3d(kernel_size: Size<3>) -> FractionalMaxPoolOptions<3> = fractional_max_pool;
     /// The largest values of as many windows as give the output its size: PyTorch's `nn.AdaptiveMaxPool1d`.
     adaptive_max_pool1d(output_size: OutputSize<1>) -> Pool<1> = adaptive_max_pool;
     /// The largest values of as many windows as give the output its size: PyTorch's `nn.AdaptiveMaxPool2d`.
@@ -204,6 +230,20 @@ impl<const N: usize> LpPoolOptions<N> {
     }
 }
 
+impl<const N: usize> FractionalMaxPoolOptions<N> {
+    setters! {
+        /// The size of the output as a part of the input's, between 0 and 1.
+        output_ratio: Option<f64>;
+    }
+
+    /// The size of the output.
+    #[must_use]
+    pub fn output_size(mut self, size: impl Into<Size<N>>) -> Self {
+        self.output_size = Some(size.into());
+        self
+    }
+}
+
 fn check<const N: usize>(label: &Label, sizes: &[(&str, Size<N>)]) -> Result<()> {
     sizes.iter().try_for_each(|(name, size)| label.check_positive(&size.each.map(|size| (*name, size))))
 }
@@ -255,6 +295,27 @@ impl<const N: usize> Build for LpPoolOptions<N> {
     }
 }
 
+impl<const N: usize> Build for FractionalMaxPoolOptions<N> {
+    type Layer = Pool<N>;
+
+    fn at<'a>(&self, path: impl Into<Path<'a>>) -> Result<Pool<N>> {
+        let label = Label::new(&path.into(), format!("FractionalMaxPool{N}d()"));
+        check(&label, &[("kernel_size", self.kernel_size)])?;
+        let extent = match (self.output_size, self.output_ratio) {
+            (Some(size), None) => {
+                check(&label, &[("output_size", size)])?;
+                Extent::Size(size.each)
+            }
+            (None, Some(ratio)) if ratio > 0.0 && ratio < 1.0 => Extent::Ratio(ratio),
+            (None, Some(ratio)) => {
+                return Err(label.options(format!("output_ratio is {ratio}; it must be between 0 and 1")));
+            }
+            _ => return Err(label.options("output_size or output_ratio is needed, and not both")),
+        };
+        Ok(Pool { operation: Operation::Fractional(self.kernel_size, extent), label })
+    }
+}
+
 impl<const N: usize> Build for Pool<N> {
     type Layer = Pool<N>;
 
@@ -274,6 +335,9 @@ impl<const N: usize> Pool<N> {
             Operation::Max(options) => ("max_pool", options.pool(input)),
             Operation::Average(options) => ("avg_pool", options.pool(input)),
             Operation::Norm(options) => ("lp_pool", options.pool(input)),
+            Operation::Fractional(kernel_size, extent) => {
+                ("fractional_max_pool", fractional_max(input, kernel_size, extent).map(|(pooled, _)| pooled))
+            }
             Operation::AdaptiveMax(size) => ("adaptive_max_pool", adaptive_max(input, size).map(|(pooled, _)| pooled)),
             Operation::AdaptiveAverage(size) => ("adaptive_avg_pool", adaptive_average(input, size)),
         };
@@ -290,6 +354,9 @@ impl<const N: usize> Pool<N> {
         match &self.operation {
             Operation::Max(options) => self.label.forward("max_pool_with_indices", options.pool_with_indices(input)),
             Operation::AdaptiveMax(size) => self.label.forward("adaptive_max_pool", adaptive_max(input, size)),
+            Operation::Fractional(kernel_size, extent) => {
+                self.label.forward("fractional_max_pool", fractional_max(input, kernel_size, extent))
+            }
             _ => Err(self.label.input("only maximum pools have indices")),
         }
     }
@@ -340,6 +407,28 @@ impl<const N: usize> LpPoolOptions<N> {
         let count: i64 = self.kernel_size.each.iter().product();
         let sum = mean.f_sign()?.f_mul(&mean.f_abs()?.f_relu()?)?.f_mul_scalar(count)?;
         sum.f_pow_tensor_scalar(1.0 / self.norm_type)
+    }
+}
+
+/// One random number for each image, channel and direction places the windows.
+fn fractional_max<const N: usize>(
+    input: &Tensor,
+    kernel_size: &Size<N>,
+    extent: &Extent<N>,
+) -> Result<(Tensor, Tensor), TchError> {
+    let of_input = input.size();
+    let space = of_input.len().saturating_sub(N);
+    let size = |dim: usize| of_input.get(space + dim).copied().unwrap_or(0);
+    let output_size: [i64; N] = match extent {
+        Extent::Size(size) => *size,
+        Extent::Ratio(ratio) => std::array::from_fn(|dim| (size(dim) as f64 * ratio) as i64),
+    };
+    let channels = space.checked_sub(1).map_or(1, |channels| of_input[channels]);
+    let batch = if space > 1 { of_input[0] } else { 1 };
+    let samples = Tensor::f_rand([batch, channels, N as i64], (input.kind(), input.device()))?;
+    match N {
+        2 => input.f_fractional_max_pool2d(kernel_size.each, output_size, &samples),
+        _ => input.f_fractional_max_pool3d(kernel_size.each, output_size, &samples),
     }
 }
 

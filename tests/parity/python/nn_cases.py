@@ -457,6 +457,25 @@ def losses():
         case("CTCLoss", inputs=lambda: [torch.log_softmax(f(6, 5), 1), i(4, 3) + 1, torch.tensor(6), torch.tensor(3)], **r)
 
 
+def distances():
+    two = [(3, 4), (3, 4)]
+    case("CosineSimilarity", inputs=two, differentiable=2)
+    case("CosineSimilarity", inputs=two, differentiable=2, dim=0, eps=1.0)
+    for power, keepdim in ((2.0, False), (1.0, True), (3.0, False)):
+        case("PairwiseDistance", inputs=two, differentiable=2, p=power, keepdim=keepdim, eps=1e-3)
+    case("PairwiseDistance", inputs=[(3, 4), (2, 4)], fails=True)
+    for options in ({}, {"div_value": 2.0, "head_bias": True}):
+        case("AdaptiveLogSoftmaxWithLoss", 8, 20, (4, 10), inputs=lambda: [f(6, 8), i(20, 6)], **options)
+        case("AdaptiveLogSoftmaxWithLoss", 8, 20, (4, 10), inputs=lambda: [f(8), torch.tensor(12)], **options)
+    case("AdaptiveLogSoftmaxWithLoss", 8, 20, (4, 20), inputs=lambda: [f(6, 8), i(20, 6)], fails=True)
+    case("AdaptiveLogSoftmaxWithLoss", 8, 20, (4,), inputs=lambda: [f(6, 8), i(20, 6) + 20], fails=True)
+    for n, size in {2: (7, 8), 3: (6, 5, 7)}.items():
+        for x in ((2, 3, *size), (3, *size)):
+            case(f"FractionalMaxPool{n}d", 2, inputs=[x], output_size=3)
+            case(f"FractionalMaxPool{n}d", 2, inputs=[x], output_ratio=0.6)
+        case(f"FractionalMaxPool{n}d", 2, inputs=[x], fails=True)
+
+
 def initializations():
     matrix, filters = (5, 7), (6, 4, 3, 2)
     for shape in (matrix, filters, (7, 5), (4,), (3, 0)):
@@ -485,5 +504,5 @@ def initializations():
 
 gains = [("linear", None), ("sigmoid", None), ("tanh", None), ("relu", None), ("selu", None), ("leaky_relu", 0.01), ("leaky_relu", 0.3)]
 
-for part in (convolutions, linear, norms, activations, embeddings, shapes, pools, upsampling, losses):
+for part in (convolutions, linear, norms, activations, embeddings, shapes, pools, upsampling, losses, distances):
     part()

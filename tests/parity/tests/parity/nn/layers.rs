@@ -95,6 +95,15 @@ pub(super) fn build(case: &Case, path: &Path<'_>) -> Option<Result<Layer, NnErro
             sparse: bool,
         ),
         "EmbeddingBag" => bag(case, path),
+        "AdaptiveLogSoftmaxWithLoss" => {
+            let options = nn::adaptive_log_softmax_with_loss(case.arg(0), case.arg(1), &case.arg::<Vec<i64>>(2));
+            with!(case, options, div_value: f64, head_bias: bool).at(path).map(|layer| Layer {
+                repr: layer.to_string(),
+                forward: Box::new(move |x| {
+                    layer.try_forward(given(&x[0]), given(&x[1])).map(|(log_probs, loss)| vec![log_probs, loss])
+                }),
+            })
+        }
         "ZeroPad1d" => pad!(zero_pad1d, 2),
         "ZeroPad2d" => pad!(zero_pad2d, 4),
         "ZeroPad3d" => pad!(zero_pad3d, 6),
@@ -274,6 +283,12 @@ pub(super) fn build_pool(case: &Case, path: &Path<'_>) -> Option<Result<Layer, N
         "AdaptiveAvgPool1d" => adaptive!(adaptive_avg_pool1d, 1),
         "AdaptiveAvgPool2d" => adaptive!(adaptive_avg_pool2d, 2),
         "AdaptiveAvgPool3d" => adaptive!(adaptive_avg_pool3d, 3),
+        "FractionalMaxPool2d" => {
+            pool!(nn::fractional_max_pool2d(case.arg::<Size<2>>(0)), output_size: Size<2>, output_ratio: f64)
+        }
+        "FractionalMaxPool3d" => {
+            pool!(nn::fractional_max_pool3d(case.arg::<Size<3>>(0)), output_size: Size<3>, output_ratio: f64)
+        }
         "MaxUnpool1d" => unpool!(max_unpool1d, 1),
         "MaxUnpool2d" => unpool!(max_unpool2d, 2),
         "MaxUnpool3d" => unpool!(max_unpool3d, 3),

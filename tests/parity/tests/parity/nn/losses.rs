@@ -1,4 +1,4 @@
-//! The losses of a case.
+//! The losses and distances of a case.
 
 use fulgurite_nn::{self as nn, KlReduction, NnError, Reduction};
 use fulgurite_torch::tch::Tensor;
@@ -45,6 +45,8 @@ pub(super) fn build(case: &Case) -> Option<Result<Layer, NnError>> {
         "CosineEmbeddingLoss" => plain!(3, nn::cosine_embedding_loss(), margin: f64),
         "MarginRankingLoss" => plain!(3, nn::margin_ranking_loss(), margin: f64),
         "TripletMarginLoss" => plain!(3, nn::triplet_margin_loss(), margin: f64, p: f64, eps: f64, swap: bool),
+        "CosineSimilarity" => loss!(with!(case, nn::cosine_similarity(), dim: i64, eps: f64), 0, 1),
+        "PairwiseDistance" => loss!(with!(case, nn::pairwise_distance(), p: f64, eps: f64, keepdim: bool), 0, 1),
         "CTCLoss" => {
             let loss = with!(case, nn::ctc_loss(), reduction: Reduction, blank: i64, zero_infinity: bool);
             loss!(loss, 0, 1, 2, 3)
