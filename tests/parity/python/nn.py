@@ -43,7 +43,8 @@ def run(module, case, mode, seed):
             x.requires_grad_()
     given = [x if x is None else x.detach().clone() for x in inputs]
     module.train(mode == "train")
-    module.zero_grad()
+    # On the other side gradients of zeros stay.
+    module.zero_grad(set_to_none=False)
     torch.manual_seed(seed)
     outputs = flattened(case.call(module, *inputs))
     drawn = torch.rand(2)
@@ -51,7 +52,7 @@ def run(module, case, mode, seed):
     pairs = [(y, g) for y, g in zip(outputs, cotangents) if g is not None]
     if pairs:
         torch.autograd.backward(*zip(*pairs))
-    dense = lambda g: g.to_dense() if g is not None and g.is_sparse else g
+    dense = lambda g: g.to_dense() if g.is_sparse else g.clone()
     return {
         "inputs": given,
         "outputs": [y.detach() for y in outputs],
@@ -63,6 +64,9 @@ def run(module, case, mode, seed):
 
 
 def state(module):
+    """A state dict. The weights of a loss are buffers in PyTorch, and options on the other side."""
+    if isinstance(module, nn.modules.loss._Loss):
+        return {}
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
@@ -106,6 +110,32 @@ def initialize(function, shape, options):
     return said, {"values": tensor, "drawn": torch.rand(2)}
 
 
+def packed(tree):
+    """The same tensors as views of one for each kind, as a file of many is slow to write and to read."""
+    found = {}
+
+    def collect(x):
+        if isinstance(x, torch.Tensor):
+            found.setdefault(x.dtype, []).append(x)
+        elif isinstance(x, (dict, list)):
+            for part in x.values() if isinstance(x, dict) else x:
+                collect(part)
+
+    def replaced(x):
+        if isinstance(x, torch.Tensor):
+            return next(views[x.dtype])
+        if isinstance(x, dict):
+            return {key: replaced(part) for key, part in x.items()}
+        return [replaced(part) for part in x] if isinstance(x, list) else x
+
+    collect(tree)
+    views = {}
+    for dtype, tensors in found.items():
+        flat = torch.cat([x.detach().flatten() for x in tensors]).split([x.numel() for x in tensors])
+        views[dtype] = iter([part.view(x.shape) for part, x in zip(flat, tensors)])
+    return replaced(tree)
+
+
 def main():
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -113,7 +143,7 @@ def main():
     inits = [initialize(*case) for case in nn_cases.initializations()]
     gains = [[name, slope, nn.init.calculate_gain(name, slope)] for name, slope in nn_cases.gains]
     tensors = {"layers": [tensors for _, tensors in layers], "inits": [tensors for _, tensors in inits]}
-    torch.save(tensors, Path(sys.argv[1]) / "tensors.pt")
+    torch.save(packed(tensors), Path(sys.argv[1]) / "tensors.pt")
     print(json.dumps({"layers": [said for said, _ in layers], "inits": [said for said, _ in inits], "gains": gains}))
 
 

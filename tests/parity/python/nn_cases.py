@@ -465,8 +465,8 @@ def distances():
         case("PairwiseDistance", inputs=two, differentiable=2, p=power, keepdim=keepdim, eps=1e-3)
     case("PairwiseDistance", inputs=[(3, 4), (2, 4)], fails=True)
     for options in ({}, {"div_value": 2.0, "head_bias": True}):
-        case("AdaptiveLogSoftmaxWithLoss", 8, 20, (4, 10), inputs=lambda: [f(6, 8), i(20, 6)], **options)
-        case("AdaptiveLogSoftmaxWithLoss", 8, 20, (4, 10), inputs=lambda: [f(8), torch.tensor(12)], **options)
+        case("AdaptiveLogSoftmaxWithLoss", 16, 20, (4, 10), inputs=lambda: [f(6, 16), i(20, 6)], **options)
+        case("AdaptiveLogSoftmaxWithLoss", 16, 20, (4, 10), inputs=lambda: [f(16), torch.tensor(12)], **options)
     case("AdaptiveLogSoftmaxWithLoss", 8, 20, (4, 20), inputs=lambda: [f(6, 8), i(20, 6)], fails=True)
     case("AdaptiveLogSoftmaxWithLoss", 8, 20, (4,), inputs=lambda: [f(6, 8), i(20, 6) + 20], fails=True)
     for n, size in {2: (7, 8), 3: (6, 5, 7)}.items():

@@ -162,10 +162,14 @@ def transformers():
     small = {"dim_feedforward": 12}
     variants = [
         {}, {"norm_first": True}, {"activation": "gelu"}, {"dropout": 0.0, "batch_first": True}, {"bias": False},
-        {"norm_first": True, "batch_first": True, "layer_norm_eps": 1e-3, "activation": "gelu", "dropout": 0.3},
+        {"norm_first": True, "layer_norm_eps": 1e-3, "activation": "gelu", "dropout": 0.3},
+        {"norm_first": True, "batch_first": True, "dropout": 0.0},
     ]  # fmt: skip
+    # Masks of dropout are drawn in the order of memory, and with `batch_first` PyTorch's attention leaves the batch second there.
     for given in variants:
         options = small | given
+        # Several layers round gradients by more than a millionth of single precision.
+        stack = {"dtype": double}
         first = options.get("batch_first", False)
         x = lambda steps=5, first=first: f(3, steps, 8) if first else f(steps, 3, 8)
 
@@ -189,7 +193,8 @@ def transformers():
         ]  # fmt: skip
         for name, args, new, said in stacks:
             for mask in ([], [causal(5)], [causal(5), padding], [None, padding], [None, padding * -0.6]):
-                case(name, *args, inputs=lambda mask=mask, x=x: [x(), *mask], call=encode, said=said, new=new, **options)
+                more = options | (stack if new else {})
+                case(name, *args, inputs=lambda mask=mask, x=x: [x(), *mask], call=encode, said=said, new=new, **more)
         stacks = [
             ("TransformerDecoderLayer", (8, 2), None, {}),
             ("TransformerDecoder", (8, 2, 2), lambda *_, **o: nn.TransformerDecoder(decoder_layer(**o), 2), {}),
@@ -199,11 +204,13 @@ def transformers():
         for name, args, new, said in stacks:
             for mask in ([], [causal(4)], [causal(4), cross, None, padding], [None, None, padding[:, 1:], padding]):
                 inputs = lambda mask=mask, x=x: [x(4), x(5), *mask]
-                case(name, *args, inputs=inputs, call=decode, said=said, new=new, differentiable=2, **options)
+                more = options | (stack if new else {})
+                case(name, *args, inputs=inputs, call=decode, said=said, new=new, differentiable=2, **more)
         layers = {"num_encoder_layers": 2, "num_decoder_layers": 1}
         for mask in ([], [None, causal(4)], [causal(5), causal(4), cross, padding]):
             inputs = lambda mask=mask, x=x: [x(5), x(4), *mask]
-            case("Transformer", 8, 2, inputs=inputs, call=encode_and_decode, differentiable=2, **layers, **options)
+            more = layers | options | stack
+            case("Transformer", 8, 2, inputs=inputs, call=encode_and_decode, differentiable=2, **more)
     case("TransformerEncoderLayer", 8, 2, inputs=lambda: [f(5, 8)], **small)
     case("TransformerEncoderLayer", 8, 3, inputs=lambda: [f(5, 3, 8)], fails=True, **small)
 
