@@ -8,7 +8,7 @@ use fulgurite_torch::{Value, rng};
 use crate::config::ValCheckInterval;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::loops::Numbered;
+use crate::loops::{Numbered, of_loader};
 use crate::stage::Stage;
 use crate::state::{Length, TrainerState};
 
@@ -71,16 +71,21 @@ impl TrainerState {
     }
 
     /// Shards a loader for this rank, unless the loader does so itself.
-    pub(crate) fn shard<B: Batch>(&self, loader: &mut BoxLoader<B>, remainder: Remainder) -> Result<(), Error> {
+    pub(crate) fn shard<B: Batch>(
+        &self,
+        stage: Stage,
+        loader: &mut BoxLoader<B>,
+        remainder: Remainder,
+    ) -> Result<(), Error> {
         if !self.is_distributed() || !self.config.use_distributed_sampler {
             return Ok(());
         }
         let shard = Shard::new(self.fabric.world_size(), self.fabric.global_rank());
         let shard = shard.map_err(|error| Error::Config(error.to_string()))?;
-        match loader.shard(shard.remainder(remainder)) {
+        match of_loader(stage, || loader.shard(shard.remainder(remainder)))? {
             Some(part) => *loader = part,
             None => self.warn(
-                "a loader is not a DataLoader of indexed items, so every process reads all of it; make each read its own shard, or ignore this if they do",
+                "a loader cannot be divided among processes (`Loader::shard` returns None), so every process reads all of it; let each read its own part, or ignore this if they do",
             ),
         }
         Ok(())
