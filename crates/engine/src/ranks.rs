@@ -6,6 +6,7 @@ use fulgurite_fabric::strategy::Consensus;
 use fulgurite_torch::{Value, rng};
 
 use crate::config::ValCheckInterval;
+use crate::diagnostics::LostLoss;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::loops::{Numbered, of_loader};
@@ -40,13 +41,31 @@ impl TrainerState {
     /// After a batch: receives the requests that ranks made after the previous one.
     pub(crate) fn sync_requests(&mut self) -> Result<(), Error> {
         let calls = self.calls_to_validate();
-        Ok(self.requests.sync(&mut self.shutdown, calls, Consensus::exchange)?)
+        let loss_is_lost = self.requests.sync(&mut self.shutdown, calls, Consensus::exchange)?;
+        if loss_is_lost { self.report_lost_loss() } else { Ok(()) }
     }
 
     /// Between epochs, where waiting costs nothing: receives the current requests of all ranks.
     pub(crate) fn settle_requests(&mut self) -> Result<(), Error> {
         let calls = self.calls_to_validate();
-        Ok(self.requests.sync(&mut self.shutdown, calls, Consensus::exchange_now)?)
+        let loss_is_lost = self.requests.sync(&mut self.shutdown, calls, Consensus::exchange_now)?;
+        if loss_is_lost { self.report_lost_loss() } else { Ok(()) }
+    }
+
+    fn report_lost_loss(&self) -> Result<(), Error> {
+        if let Some(first) = self.first_lost_loss()? {
+            self.warn(&first.to_string());
+        }
+        Ok(())
+    }
+
+    /// The first loss of any rank that was not finite, in which the rank is named.
+    pub(crate) fn first_lost_loss(&self) -> Result<Option<LostLoss>, Error> {
+        let mine = self.diagnostics.losses.first().map_or(Value::None, |loss| Value::Dict(loss.to_dict()));
+        let of_ranks = self.fabric.strategy().all_gather_values(mine)?;
+        let of_ranks = of_ranks.iter().enumerate();
+        let lost = of_ranks.filter_map(|(rank, loss)| Some(LostLoss::of_rank(rank, loss.as_dict()?)));
+        Ok(lost.min_by_key(LostLoss::order))
     }
 
     /// After a trial: discards the requests that were made in it.
