@@ -272,7 +272,7 @@ pub fn sparse_(tensor: &Tensor, sparsity: f64, std: f64) -> Result<()> {
     Ok(())
 }
 
-fn copy_(tensor: &Tensor, values: &Tensor) -> Result<()> {
+pub(crate) fn copy_(tensor: &Tensor, values: &Tensor) -> Result<()> {
     in_place(tensor, |tensor| {
         tensor.f_copy_(values)?;
         Ok(tensor.shallow_clone())

@@ -11,8 +11,9 @@
 //!     .add(nn::conv2d(1, 8, 3).padding(1))
 //!     .add(nn::batch_norm2d(8))
 //!     .add(nn::relu())
+//!     .add(nn::adaptive_avg_pool2d(1))
 //!     .add(nn::flatten())
-//!     .add(nn::linear(8 * 28 * 28, 10))
+//!     .add(nn::linear(8, 10))
 //!     .at(vars.root() / "net")?;
 //! let images = Tensor::rand([2, 1, 28, 28], (Kind::Float, Device::Cpu));
 //! assert_eq!(net.forward(&images).size(), [2, 10]);
@@ -27,31 +28,42 @@
 //! wide, those of batch norms are drawn from 0..1 instead of being 1, the biases of an LSTM are 0.
 
 mod activation;
+mod adaptive_softmax;
+mod attention;
 mod conv;
 mod conv_transpose;
+mod distance;
 mod dropout;
 mod embedding;
 mod error;
 mod flatten;
 pub mod init;
 mod linear;
+mod loss;
 mod module;
 mod norm;
 mod padding;
 mod parameter;
+mod pooling;
+mod rnn;
 mod sequential;
 mod size;
+mod transformer;
+mod upsample;
 
 pub use activation::{
     Activation, PRelu, PReluOptions, RRelu, RReluOptions, celu, elu, gelu, gelu_tanh, glu, hardshrink, hardsigmoid,
     hardswish, hardtanh, identity, leaky_relu, log_sigmoid, log_softmax, mish, prelu, relu, relu6, rrelu, selu,
     sigmoid, silu, softmax, softmax2d, softmin, softplus, softshrink, softsign, tanh, tanhshrink, threshold,
 };
+pub use adaptive_softmax::{AdaptiveLogSoftmaxOptions, AdaptiveLogSoftmaxWithLoss, adaptive_log_softmax_with_loss};
+pub use attention::{AttentionMask, MultiheadAttention, MultiheadAttentionOptions, multihead_attention};
 pub use conv::{Conv, Conv1d, Conv2d, Conv3d, ConvOptions, conv1d, conv2d, conv3d};
 pub use conv_transpose::{
     ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, ConvTransposeOptions, conv_transpose1d,
     conv_transpose2d, conv_transpose3d,
 };
+pub use distance::{CosineSimilarity, PairwiseDistance, cosine_similarity, pairwise_distance};
 pub use dropout::{
     Dropout, DropoutOptions, alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout,
 };
@@ -63,8 +75,10 @@ pub use flatten::{
     FoldOptions, Reshape, channel_shuffle, flatten, flatten_dims, fold, pixel_shuffle, pixel_unshuffle, unflatten,
     unfold,
 };
+pub use fulgurite_torch::tch::Reduction;
 pub use fulgurite_torch::{Mode, Path, VarStore};
 pub use linear::{Bilinear, BilinearOptions, Linear, LinearOptions, bilinear, linear};
+pub use loss::*;
 pub use module::{Build, Module};
 pub use norm::{
     BatchNorm, BatchNormOptions, GroupNorm, GroupNormOptions, InstanceNorm, InstanceNormOptions, LayerNorm,
@@ -77,5 +91,9 @@ pub use padding::{
     reflection_pad1d, reflection_pad2d, reflection_pad3d, replication_pad1d, replication_pad2d, replication_pad3d,
     zero_pad1d, zero_pad2d, zero_pad3d,
 };
+pub use pooling::*;
+pub use rnn::*;
 pub use sequential::{Sequential, SequentialOptions, sequential};
 pub use size::{ConvPadding, PaddingMode, Size};
+pub use transformer::*;
+pub use upsample::{Upsample, UpsampleMode, upsample, upsample_to};
