@@ -5,6 +5,7 @@ use std::path::Path;
 use expect_test::expect;
 use fulgurite::cli::FromConfig;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::tch::vision::{mobilenet, resnet};
 use fulgurite::torch::{params, serialization};
 use fulgurite_test_support::quiet;

@@ -3,6 +3,7 @@
 use fulgurite::Error;
 use fulgurite::data::{BatchIter, BoxLoader, DataError, Loader, SampleIter};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite_test_support::quiet;
 
 /// Panics in the method of this name.
