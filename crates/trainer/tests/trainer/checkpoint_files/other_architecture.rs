@@ -119,7 +119,7 @@ fn a_file_of_pytorch_is_not_loaded_into_another_network() {
     let (who, what) = said.split_once(DIFFERENCES).expect(&said);
     assert_eq!(who, "checkpoint FILE: does not fit");
     expect![[r#"
-            Nothing was loaded. Load it into a model of the class and hyper-parameters that it was saved from, or a part of it: `only` and `except` select parts, `strip_prefix`, `replace_prefix` and `map_keys` rename, `strict(false)` allows missing and unexpected names, `ignore_mismatched_sizes(true)` skips other shapes"#]].assert_eq(what);
+            Nothing was loaded. Load it into a model of the class and hyper-parameters that it was saved from, or a part of it: `only` and `except` select parts, `strip_prefix`, `replace_prefix` and `map_keys` rename, `strict(false)` allows missing and unexpected names, `ignore_mismatched_sizes(true)` skips other shapes"#]].assert_eq(&what.replace("    ", ""));
 
     let said = refused(&mut other, &path, |other| {
         let Value::Dict(state) = serialization::load(&path)? else { panic!("no dict") };
@@ -128,7 +128,7 @@ fn a_file_of_pytorch_is_not_loaded_into_another_network() {
     let (who, what) = said.split_once(DIFFERENCES).expect(&said);
     assert_eq!(who, "the state dict does not fit the model");
     expect![[r#"
-            Nothing was loaded. Load it into a model of the class and sizes that it was saved from; for another model, rename its entries, leave out those of other shapes, and load the rest with `strict` off"#]].assert_eq(what);
+            Nothing was loaded. Load it into a model of the class and sizes that it was saved from; for another model, rename its entries, leave out those of other shapes, and load the rest with `strict` off"#]].assert_eq(&what.replace("    ", ""));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_run_of_another_network_is_not_resumed() {
     assert_eq!(who, "checkpoint FILE: does not fit Classifier");
     expect![[r#"
             The checkpoint was written with arch="ResNet18" instead of "MobileNetV2".
-            Nothing was loaded. Make the module of the checkpoint's class and hyper-parameters (`Checkpoint::load`); to begin a new run with the weights that fit, copy them with `Checkpoint::open(path)?.strict(false).ignore_mismatched_sizes(true).load_into(module.vars())`, and leave ckpt_path out"#]].assert_eq(what);
+            Nothing was loaded. Make the module of the checkpoint's class and hyper-parameters (`Checkpoint::load`); to begin a new run with the weights that fit, copy them with `Checkpoint::open(path)?.strict(false).ignore_mismatched_sizes(true).load_into(module.vars())`, and leave ckpt_path out"#]].assert_eq(&what.replace("    ", ""));
     // The trainer is as good as new.
     _ = trainer.ckpt_path(&path).fit(&mut classifier(Arch::ResNet18, 10), batches()).unwrap();
     assert_eq!(trainer.state().global_step(), 2);
