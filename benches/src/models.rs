@@ -1,6 +1,7 @@
 //! The three models, the same as in `python/models.py`.
 
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 
 /// A model and its batches.
 pub struct Model {

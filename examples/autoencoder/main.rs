@@ -51,29 +51,30 @@ struct Autoencoder {
 }
 
 impl Autoencoder {
-    fn new(args: &Args) -> Autoencoder {
+    fn new(args: &Args) -> nn::Result<Autoencoder> {
         let vars = nn::VarStore::new(Device::Cpu);
-        let (down, up) = (vars.root() / "encoder", vars.root() / "decoder");
-        let halve = nn::ConvConfig { stride: 2, padding: 1, ..Default::default() };
-        let double = nn::ConvTransposeConfig { stride: 2, padding: 1, ..Default::default() };
-        let encoder = nn::seq()
-            .add(nn::conv2d(&down / "conv1", 1, 16, 3, halve)) // 4 × 4
-            .add_fn(|x| x.relu())
-            .add(nn::conv2d(&down / "conv2", 16, 32, 3, halve)) // 2 × 2
-            .add_fn(|x| x.relu().flat_view())
-            .add(nn::linear(&down / "latent", 32 * 4, args.latent, Default::default()));
-        let decoder = nn::seq()
-            .add(nn::linear(&up / "latent", args.latent, 32 * 4, Default::default()))
-            .add_fn(|x| x.relu().view([-1, 32, 2, 2]))
-            .add(nn::conv_transpose2d(&up / "conv1", 32, 16, 4, double)) // 4 × 4
-            .add_fn(|x| x.relu())
-            .add(nn::conv_transpose2d(&up / "conv2", 16, 1, 4, double)) // 8 × 8
-            .add_fn(|x| x.sigmoid());
-        Autoencoder { vars, encoder, decoder, args: args.clone() }
+        let encoder = nn::sequential()
+            .add(nn::conv2d(1, 16, 3).stride(2).padding(1)) // 4 × 4
+            .add(nn::relu())
+            .add(nn::conv2d(16, 32, 3).stride(2).padding(1)) // 2 × 2
+            .add(nn::relu())
+            .add(nn::flatten())
+            .add(nn::linear(32 * 4, args.latent))
+            .at(vars.root() / "encoder")?;
+        let decoder = nn::sequential()
+            .add(nn::linear(args.latent, 32 * 4))
+            .add(nn::relu())
+            .add(nn::unflatten(1, &[32, 2, 2]))
+            .add(nn::conv_transpose2d(32, 16, 4).stride(2).padding(1)) // 4 × 4
+            .add(nn::relu())
+            .add(nn::conv_transpose2d(16, 1, 4).stride(2).padding(1)) // 8 × 8
+            .add(nn::sigmoid())
+            .at(vars.root() / "decoder")?;
+        Ok(Autoencoder { vars, encoder, decoder, args: args.clone() })
     }
 
     fn reconstruct(&self, images: &Tensor) -> Tensor {
-        images.apply(&self.encoder).apply(&self.decoder)
+        self.decoder.forward(&self.encoder.forward(images))
     }
 }
 
@@ -92,8 +93,8 @@ impl LightningModule for Autoencoder {
     }
 
     fn validation_step(&mut self, (images, _): Self::Batch, step: &mut Step) -> Result<()> {
-        let latent = images.apply(&self.encoder);
-        let drawn = latent.apply(&self.decoder);
+        let latent = self.encoder.forward(&images);
+        let drawn = self.decoder.forward(&latent);
         step.log("val_loss", drawn.mse_loss(&images, tch::Reduction::Mean)).prog_bar();
         if step.batch_idx() == 0 {
             let pairs = Tensor::cat(&[images.narrow(0, 0, 16), drawn.narrow(0, 0, 16)], 0);
@@ -140,7 +141,7 @@ fn main() -> anyhow::Result<()> {
     let val = DataLoader::new(val).batch_size(180);
     let test = DataLoader::new(test).batch_size(180);
 
-    let mut model = Autoencoder::new(&args);
+    let mut model = Autoencoder::new(&args)?;
     let mut trainer = Trainer::builder()
         .max_epochs(args.max_epochs)
         .log_every_n_steps(10)

@@ -38,7 +38,7 @@ impl Default for ClassifierConfig {
 /// Two convolutional blocks and a linear layer.
 struct DigitClassifier {
     vars: nn::VarStore,
-    features: nn::SequentialT,
+    features: nn::Sequential,
     head: nn::Linear,
     accuracy: MulticlassAccuracy,
     config: ClassifierConfig,
@@ -50,34 +50,34 @@ impl FromConfig for DigitClassifier {
     fn from_config(config: ClassifierConfig) -> Result<DigitClassifier> {
         let vars = nn::VarStore::new(Device::Cpu);
         let root = vars.root();
-        let padded = nn::ConvConfig { padding: 1, bias: false, ..Default::default() };
-        let block = |name: &str, from: i64, to: i64| {
-            nn::seq_t()
-                .add(nn::conv2d(&root / name / "conv", from, to, 3, padded))
-                .add(nn::batch_norm2d(&root / name / "norm", to, Default::default()))
-                .add_fn(|x| x.relu())
+        let block = |name: &str, from: i64, to: i64| -> nn::Result<nn::Sequential> {
+            Ok(nn::Sequential::new()
+                .add(nn::conv2d(from, to, 3).padding(1).bias(false).at(&root / name / "conv")?)
+                .add(nn::batch_norm2d(to).at(&root / name / "norm")?)
+                .add(nn::relu()))
         };
-        let features = nn::seq_t()
-            .add(block("block1", 1, 32))
-            .add(block("block2", 32, 64))
-            .add_fn(|x| x.max_pool2d_default(2))
-            .add(block("block3", 64, 128))
-            .add_fn(|x| x.max_pool2d_default(2))
-            .add_fn(|x| x.flat_view());
-        let head = nn::linear(&root / "head", 128 * 4, 10, Default::default());
+        let features = nn::Sequential::new()
+            .add(block("block1", 1, 32)?)
+            .add(block("block2", 32, 64)?)
+            .add(nn::max_pool2d(2).at(&root)?)
+            .add(block("block3", 64, 128)?)
+            .add(nn::max_pool2d(2).at(&root)?)
+            .add(nn::flatten())
+            .add(nn::dropout(config.dropout).at(&root / "dropout")?);
+        let head = nn::linear(128 * 4, 10).at(&root / "head")?;
         let accuracy = MulticlassAccuracy::new(10).average(Average::Micro);
         Ok(DigitClassifier { vars, features, head, accuracy, config })
     }
 }
 
 impl DigitClassifier {
-    fn forward(&self, images: &Tensor, train: bool) -> Tensor {
-        images.apply_t(&self.features, train).dropout(self.config.dropout, train).apply(&self.head)
+    fn forward(&self, images: &Tensor) -> Tensor {
+        self.head.forward(&self.features.forward(images))
     }
 
     /// Validation and test do the same under different names.
     fn evaluate(&self, stage: &str, (images, labels): (Tensor, Tensor), step: &mut Step) -> Result<()> {
-        let logits = self.forward(&images, false);
+        let logits = self.forward(&images);
         self.accuracy.update(&logits, &labels)?;
         step.log(&format!("{stage}_loss"), logits.cross_entropy_for_logits(&labels)).prog_bar();
         step.log(&format!("{stage}_acc"), &self.accuracy).prog_bar();
@@ -93,7 +93,7 @@ impl LightningModule for DigitClassifier {
     }
 
     fn training_step(&mut self, (images, labels): Self::Batch, step: &mut Step) -> Result<Loss> {
-        let loss = self.forward(&images, step.is_training()).cross_entropy_for_logits(&labels);
+        let loss = self.forward(&images).cross_entropy_for_logits(&labels);
         step.log("train_loss", &loss).on_epoch().prog_bar();
         Ok(loss.into())
     }
@@ -107,13 +107,13 @@ impl LightningModule for DigitClassifier {
     }
 
     fn predict_step(&mut self, (images, labels): Self::Batch, _: &mut Step) -> Result<Value> {
-        let probabilities = self.forward(&images, false).softmax(-1, Kind::Float);
+        let probabilities = self.forward(&images).softmax(-1, Kind::Float);
         Ok(vec![images, labels, probabilities].into())
     }
 
     fn example_forward(&mut self) -> Result<Tensor> {
-        let images = Tensor::zeros([1, 1, 8, 8], (self.head.ws.kind(), self.vars.device()));
-        Ok(self.forward(&images, false))
+        let images = Tensor::zeros([1, 1, 8, 8], (self.head.weight.kind(), self.vars.device()));
+        Ok(self.forward(&images))
     }
 
     fn configure_optimizers(&mut self, trainer: &mut TrainerState) -> Result<Optimizers> {

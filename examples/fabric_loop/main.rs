@@ -36,12 +36,8 @@ struct Args {
 
 const BATCH: usize = 32;
 
-fn network(root: &nn::Path<'_>) -> nn::Sequential {
-    nn::seq()
-        .add_fn(|x| x.flat_view())
-        .add(nn::linear(root / "hidden", 64, 128, Default::default()))
-        .add_fn(|x| x.relu())
-        .add(nn::linear(root / "out", 128, 10, Default::default()))
+fn network(root: &nn::Path<'_>) -> nn::Result<nn::Sequential> {
+    nn::sequential().add(nn::flatten()).add(nn::linear(64, 128)).add(nn::relu()).add(nn::linear(128, 10)).at(root)
 }
 
 /// What everybody writes.
@@ -49,7 +45,7 @@ fn plain(args: &Args) -> Result<()> {
     let digits = Digits::load()?;
     seed_everything(0)?;
     let vars = nn::VarStore::new(Device::cuda_if_available());
-    let net = network(&vars.root());
+    let net = network(&vars.root())?;
     let mut optimizer = AdamW::new(&vars).lr(2e-3).build()?;
     let loader = DataLoader::new(digits.train).batch_size(BATCH).shuffle(true);
     for epoch in 0..args.epochs {

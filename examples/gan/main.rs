@@ -73,18 +73,22 @@ struct Gan {
 }
 
 impl Gan {
-    fn new(args: &Args) -> Gan {
+    fn new(args: &Args) -> nn::Result<Gan> {
         let vars = nn::VarStore::new(Device::Cpu);
-        let generator = Generator::new(&(vars.root() / "generator"), args.latent, args.width);
-        let discriminator = Discriminator::new(&(vars.root() / "discriminator"), args.width, args.dropout);
+        let generator = Generator::new(&(vars.root() / "generator"), args.latent, args.width)?;
+        let discriminator = Discriminator::new(&(vars.root() / "discriminator"), args.width, args.dropout)?;
         let fixed_noise = generator.noise(SAMPLES, Device::Cpu);
-        Gan { vars, generator, discriminator, fixed_noise, args: args.clone() }
+        Ok(Gan { vars, generator, discriminator, fixed_noise, args: args.clone() })
     }
 
-    /// The digits of the fixed noise.
+    /// The digits of the fixed noise, drawn in evaluation mode.
     fn samples(&self) -> Tensor {
         let noise = self.fixed_noise.to_device(self.vars.device());
-        tch::no_grad(|| self.generator.draw(&noise, false))
+        let modes = params::modes(&self.vars);
+        self.vars.eval();
+        let samples = tch::no_grad(|| self.generator.draw(&noise));
+        modes.restore();
+        samples
     }
 }
 
@@ -114,7 +118,7 @@ impl LightningModule for Gan {
 
     fn training_step(&mut self, (digits, _): Self::Batch, step: &mut Step) -> Result<Loss> {
         let noise = self.generator.noise(digits.size()[0], step.device());
-        let drawn = self.generator.draw(&noise, true);
+        let drawn = self.generator.draw(&noise);
 
         // The discriminator learns to tell them apart.
         step.toggle_optimizer(DISCRIMINATOR)?;
@@ -179,7 +183,7 @@ fn main() -> anyhow::Result<()> {
     seed_everything(args.seed)?;
     let digits = DataLoader::new(Digits::all()?).batch_size(args.batch_size).shuffle(true).drop_last(true);
 
-    let mut model = Gan::new(&args);
+    let mut model = Gan::new(&args)?;
     let mut trainer = Trainer::builder()
         .max_epochs(u64::from(args.max_epochs))
         .log_every_n_steps(10)

@@ -5,27 +5,28 @@ use fulgurite::prelude::*;
 
 /// Draws digits, `[batch, 1, 8, 8]` in 0..=1, from noise.
 pub(crate) struct Generator {
-    layers: nn::SequentialT,
+    layers: nn::Sequential,
     latent: i64,
 }
 
 impl Generator {
-    pub(crate) fn new(path: &nn::Path, latent: i64, width: i64) -> Generator {
-        let double = nn::ConvTransposeConfig { stride: 2, padding: 1, bias: false, ..Default::default() };
-        let layers = nn::seq_t()
-            .add(nn::linear(path / "noise", latent, 4 * width * 4, Default::default()))
-            .add_fn(move |x| x.view([-1, 4 * width, 2, 2]))
-            .add(norm(path / "norm1", 4 * width))
-            .add_fn(|x| x.relu())
-            .add(nn::conv_transpose2d(path / "conv1", 4 * width, 2 * width, 4, double)) // 4 × 4
-            .add(norm(path / "norm2", 2 * width))
-            .add_fn(|x| x.relu())
-            .add(nn::conv_transpose2d(path / "conv2", 2 * width, width, 4, double)) // 8 × 8
-            .add(norm(path / "norm3", width))
-            .add_fn(|x| x.relu())
-            .add(nn::conv2d(path / "ink", width, 1, 3, nn::ConvConfig { padding: 1, ..Default::default() }))
-            .add_fn(|x| x.sigmoid());
-        Generator { layers, latent }
+    pub(crate) fn new(path: &nn::Path, latent: i64, width: i64) -> nn::Result<Generator> {
+        let double = |from, to| nn::conv_transpose2d(from, to, 4).stride(2).padding(1).bias(false);
+        let layers = nn::sequential()
+            .add(nn::linear(latent, 4 * width * 4))
+            .add(nn::unflatten(1, &[4 * width, 2, 2]))
+            .add(nn::batch_norm2d(4 * width))
+            .add(nn::relu())
+            .add(double(4 * width, 2 * width)) // 4 × 4
+            .add(nn::batch_norm2d(2 * width))
+            .add(nn::relu())
+            .add(double(2 * width, width)) // 8 × 8
+            .add(nn::batch_norm2d(width))
+            .add(nn::relu())
+            .add(nn::conv2d(width, 1, 3).padding(1))
+            .add(nn::sigmoid())
+            .at(path)?;
+        Ok(Generator { layers, latent })
     }
 
     /// Noise for `count` digits.
@@ -34,39 +35,33 @@ impl Generator {
     }
 
     /// A digit for each row of `noise`.
-    pub(crate) fn draw(&self, noise: &Tensor, train: bool) -> Tensor {
-        noise.apply_t(&self.layers, train)
+    pub(crate) fn draw(&self, noise: &Tensor) -> Tensor {
+        self.layers.forward(noise)
     }
 }
 
 /// Tells real digits from drawn ones.
-pub(crate) struct Discriminator(nn::SequentialT);
+pub(crate) struct Discriminator(nn::Sequential);
 
 impl Discriminator {
-    pub(crate) fn new(path: &nn::Path, width: i64, dropout: f64) -> Discriminator {
-        let padded = nn::ConvConfig { padding: 1, ..Default::default() };
-        let halve = nn::ConvConfig { stride: 2, padding: 1, ..Default::default() };
-        let leak = |x: &Tensor| x.maximum(&(x * 0.2));
-        Discriminator(
-            nn::seq_t()
-                .add(nn::conv2d(path / "conv1", 1, width, 3, padded)) // 8 × 8
-                .add_fn(leak)
-                .add(nn::conv2d(path / "conv2", width, 2 * width, 4, halve)) // 4 × 4
-                .add_fn(leak)
-                .add_fn_t(move |x, train| x.dropout(dropout, train))
-                .add(nn::conv2d(path / "conv3", 2 * width, 4 * width, 4, halve)) // 2 × 2
-                .add_fn(leak)
-                .add_fn_t(move |x, train| x.flat_view().dropout(dropout, train))
-                .add(nn::linear(path / "verdict", 4 * width * 4, 1, Default::default())),
-        )
+    pub(crate) fn new(path: &nn::Path, width: i64, dropout: f64) -> nn::Result<Discriminator> {
+        let halve = |from, to| nn::conv2d(from, to, 4).stride(2).padding(1);
+        let layers = nn::sequential()
+            .add(nn::conv2d(1, width, 3).padding(1)) // 8 × 8
+            .add(nn::leaky_relu(0.2))
+            .add(halve(width, 2 * width)) // 4 × 4
+            .add(nn::leaky_relu(0.2))
+            .add(nn::dropout(dropout))
+            .add(halve(2 * width, 4 * width)) // 2 × 2
+            .add(nn::leaky_relu(0.2))
+            .add(nn::flatten())
+            .add(nn::dropout(dropout))
+            .add(nn::linear(4 * width * 4, 1));
+        Ok(Discriminator(layers.at(path)?))
     }
 
     /// How real each image looks: above 0 for real.
     pub(crate) fn judge(&self, images: &Tensor) -> Tensor {
-        images.apply_t(&self.0, true)
+        self.0.forward(images)
     }
-}
-
-fn norm(path: nn::Path, channels: i64) -> nn::BatchNorm {
-    nn::batch_norm2d(path, channels, nn::BatchNormConfig { ws_init: nn::Init::Const(1.0), ..Default::default() })
 }

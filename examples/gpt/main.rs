@@ -88,7 +88,7 @@ impl FromConfig for Language {
             return Err("model.temperature must be above 0, and model.prompt have at least one character".into());
         }
         let vars = nn::VarStore::new(Device::Cpu);
-        let gpt = Gpt::new(&vars.root(), GptConfig { layers, width, heads, context: config.context as i64, dropout });
+        let gpt = Gpt::new(&vars.root(), GptConfig { layers, width, heads, context: config.context as i64, dropout })?;
         Ok(Language { vars, gpt, perplexity: Perplexity::new(), config })
     }
 }
@@ -102,13 +102,13 @@ impl LightningModule for Language {
     }
 
     fn training_step(&mut self, (tokens, next): Self::Batch, step: &mut Step) -> Result<Loss> {
-        let loss = cross_entropy(&tokens.apply_t(&self.gpt, true), &next);
+        let loss = cross_entropy(&self.gpt.forward(&tokens), &next);
         step.log("train_loss", &loss).prog_bar();
         Ok(loss.into())
     }
 
     fn validation_step(&mut self, (tokens, next): Self::Batch, step: &mut Step) -> Result<()> {
-        let logits = tokens.apply_t(&self.gpt, false);
+        let logits = self.gpt.forward(&tokens);
         self.perplexity.update(&logits, &next)?;
         step.log("val_loss", cross_entropy(&logits, &next)).prog_bar();
         step.log("val_perplexity", &self.perplexity).prog_bar();
@@ -117,13 +117,15 @@ impl LightningModule for Language {
 
     fn example_forward(&mut self) -> Result<Tensor> {
         let shape = [1, self.config.context as i64];
-        Ok(Tensor::zeros(shape, (Kind::Int64, self.vars.device())).apply_t(&self.gpt, false))
+        Ok(self.gpt.forward(&Tensor::zeros(shape, (Kind::Int64, self.vars.device()))))
     }
 
     fn on_train_epoch_end(&mut self, trainer: &mut TrainerState) -> Result<()> {
-        // The sample's random numbers are put back: what is trained does not depend on what is written.
-        let rng = RngState::capture()?;
+        // Random numbers and modes are put back: what is trained does not depend on what is written.
+        let (rng, modes) = (RngState::capture()?, params::modes(&self.vars));
+        self.vars.eval();
         let sample = self.gpt.generate(&self.config.prompt, self.config.sample_length, self.config.temperature)?;
+        modes.restore();
         rng.restore()?;
         let sample = text::readable(&sample);
         trainer.print(&format!("─── sample after epoch {} ───\n{}\n───", trainer.current_epoch(), sample.trim()));

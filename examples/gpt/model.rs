@@ -1,7 +1,7 @@
 //! A decoder-only transformer over bytes, after nanoGPT: pre-norm blocks, learned positions, tied embeddings.
 
+use fulgurite::nn::init;
 use fulgurite::prelude::*;
-use nn::Init;
 
 /// One token per byte.
 pub(crate) const VOCABULARY: i64 = 256;
@@ -21,23 +21,28 @@ pub(crate) struct Gpt {
     config: GptConfig,
     tokens: nn::Embedding,
     positions: Tensor,
+    dropout: nn::Dropout,
     blocks: Vec<Block>,
     norm: nn::LayerNorm,
 }
 
 impl Gpt {
-    pub(crate) fn new(vs: &nn::Path, config: GptConfig) -> Gpt {
-        let GptConfig { layers, width, context, .. } = config;
-        let embeddings = vs / "embedding";
-        let ws_init = Init::Randn { mean: 0.0, stdev: 0.02 };
-        let tokens = nn::EmbeddingConfig { ws_init, ..Default::default() };
-        Gpt {
+    pub(crate) fn new(path: &nn::Path, config: GptConfig) -> nn::Result<Gpt> {
+        let GptConfig { layers, width, context, dropout, .. } = config;
+        let embeddings = path / "embedding";
+        let tokens = nn::embedding(VOCABULARY, width).at(&embeddings / "tokens")?;
+        let positions = embeddings.zeros("positions", &[context, width]);
+        init::normal_(&tokens.weight, 0.0, 0.02)?;
+        init::normal_(&positions, 0.0, 0.02)?;
+        let blocks = (0..layers).map(|layer| Block::new(&(path / "blocks" / layer), config));
+        Ok(Gpt {
             config,
-            tokens: nn::embedding(&embeddings / "tokens", VOCABULARY, width, tokens),
-            positions: embeddings.var("positions", &[context, width], ws_init),
-            blocks: (0..layers).map(|layer| Block::new(&(vs / "blocks" / layer), config)).collect(),
-            norm: nn::layer_norm(vs / "norm", vec![width], Default::default()),
-        }
+            tokens,
+            positions,
+            dropout: nn::dropout(dropout).at(embeddings / "dropout")?,
+            blocks: blocks.collect::<nn::Result<_>>()?,
+            norm: nn::layer_norm(width).at(path / "norm")?,
+        })
     }
 
     /// `prompt` and `length` more bytes, each drawn from what the model expects next.
@@ -47,7 +52,7 @@ impl Gpt {
         tch::no_grad(|| {
             for _ in 0..length {
                 let window = text.slice(1, -self.config.context, None, 1);
-                let logits = window.apply_t(self, false).select(1, -1) / temperature;
+                let logits = self.forward(&window).select(1, -1) / temperature;
                 let next = logits.softmax(-1, Kind::Float).multinomial(1, false);
                 text = Tensor::cat(&[text.shallow_clone(), next], 1);
             }
@@ -56,15 +61,15 @@ impl Gpt {
     }
 }
 
-impl nn::ModuleT for Gpt {
+impl nn::Module for Gpt {
     /// Tokens `[batch, time]` to the logits of the token after each: `[batch, time, 256]`.
-    fn forward_t(&self, tokens: &Tensor, train: bool) -> Tensor {
+    fn forward(&self, tokens: &Tensor) -> Tensor {
         let positions = self.positions.narrow(0, 0, tokens.size()[1]);
-        let mut x = (tokens.apply(&self.tokens) + positions).dropout(self.config.dropout, train);
+        let mut x = self.dropout.forward(&(self.tokens.forward(tokens) + positions));
         for block in &self.blocks {
-            x = x.apply_t(block, train);
+            x = block.forward(&x);
         }
-        x.apply(&self.norm).linear(&self.tokens.ws, None::<Tensor>)
+        self.norm.forward(&x).linear(&self.tokens.weight, None::<Tensor>)
     }
 }
 
@@ -75,28 +80,29 @@ struct Block {
     norm2: nn::LayerNorm,
     expand: nn::Linear,
     contract: nn::Linear,
-    dropout: f64,
+    dropout: nn::Dropout,
 }
 
 impl Block {
-    fn new(vs: &nn::Path, config: GptConfig) -> Block {
+    fn new(path: &nn::Path, config: GptConfig) -> nn::Result<Block> {
         let GptConfig { width, dropout, .. } = config;
-        Block {
-            norm1: nn::layer_norm(vs / "norm1", vec![width], Default::default()),
-            attention: Attention::new(&(vs / "attention"), config),
-            norm2: nn::layer_norm(vs / "norm2", vec![width], Default::default()),
-            expand: linear(vs / "expand", width, 4 * width, 0.02),
-            contract: linear(vs / "contract", 4 * width, width, residual_std(config)),
-            dropout,
-        }
+        Ok(Block {
+            norm1: nn::layer_norm(width).at(path / "norm1")?,
+            attention: Attention::new(&(path / "attention"), config)?,
+            norm2: nn::layer_norm(width).at(path / "norm2")?,
+            expand: linear(path / "expand", width, 4 * width, 0.02)?,
+            contract: linear(path / "contract", 4 * width, width, residual_std(config))?,
+            dropout: nn::dropout(dropout).at(path / "dropout")?,
+        })
     }
 }
 
-impl nn::ModuleT for Block {
-    fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
-        let x = x + x.apply(&self.norm1).apply(&self.attention).dropout(self.dropout, train);
-        let mlp = x.apply(&self.norm2).apply(&self.expand).gelu("none").apply(&self.contract);
-        x + mlp.dropout(self.dropout, train)
+impl nn::Module for Block {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let x = x + self.dropout.forward(&self.attention.forward(&self.norm1.forward(x)));
+        let hidden = self.expand.forward(&self.norm2.forward(&x)).gelu("none");
+        let mlp = self.contract.forward(&hidden);
+        x + self.dropout.forward(&mlp)
     }
 }
 
@@ -108,13 +114,13 @@ struct Attention {
 }
 
 impl Attention {
-    fn new(vs: &nn::Path, config: GptConfig) -> Attention {
+    fn new(path: &nn::Path, config: GptConfig) -> nn::Result<Attention> {
         let GptConfig { width, heads, .. } = config;
-        Attention {
+        Ok(Attention {
             heads,
-            qkv: linear(vs / "qkv", width, 3 * width, 0.02),
-            out: linear(vs / "out", width, width, residual_std(config)),
-        }
+            qkv: linear(path / "qkv", width, 3 * width, 0.02)?,
+            out: linear(path / "out", width, width, residual_std(config))?,
+        })
     }
 }
 
@@ -122,17 +128,19 @@ impl nn::Module for Attention {
     fn forward(&self, x: &Tensor) -> Tensor {
         let size = x.size();
         // [batch, time, 3 · width] to three times [batch, head, time, width of a head].
-        let qkv = x.apply(&self.qkv).view([size[0], size[1], 3, self.heads, -1]).permute([2, 0, 3, 1, 4]);
+        let qkv = self.qkv.forward(x).view([size[0], size[1], 3, self.heads, -1]).permute([2, 0, 3, 1, 4]);
         let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2));
         // The attention weights themselves are not dropped out: libtorch's fast kernel for CPUs cannot.
         let mixed = Tensor::scaled_dot_product_attention(&q, &k, &v, None::<Tensor>, 0.0, true, None, false);
-        mixed.transpose(1, 2).reshape(&size).apply(&self.out)
+        self.out.forward(&mixed.transpose(1, 2).reshape(&size))
     }
 }
 
-fn linear(vs: nn::Path, from: i64, to: i64, stdev: f64) -> nn::Linear {
-    let ws_init = Init::Randn { mean: 0.0, stdev };
-    nn::linear(vs, from, to, nn::LinearConfig { ws_init, bs_init: Some(Init::Const(0.0)), bias: true })
+fn linear(path: nn::Path, from: i64, to: i64, std: f64) -> nn::Result<nn::Linear> {
+    let layer = nn::linear(from, to).at(path)?;
+    init::normal_(&layer.weight, 0.0, std)?;
+    layer.bias.iter().try_for_each(init::zeros_)?;
+    Ok(layer)
 }
 
 /// Each block adds to the residual stream twice; smaller steps keep its variance (GPT-2, section 2.3).

@@ -191,7 +191,7 @@ fn dependencies_point_up_the_map() {
         ("fabric", &["torch", "optim", "data", "metrics"]),
         ("engine", &["torch", "macros", "optim", "data", "metrics", "fabric"]),
         ("callbacks", &["torch", "optim", "metrics", "fabric", "engine"]),
-        ("trainer", &["torch", "macros", "optim", "data", "metrics", "fabric", "engine", "callbacks"]),
+        ("trainer", &["torch", "macros", "nn", "optim", "data", "metrics", "fabric", "engine", "callbacks"]),
     ];
     let folders: BTreeSet<String> = fs::read_dir(root().join("crates"))
         .unwrap()

@@ -10,6 +10,7 @@ use derive_setters::Setters;
 use fulgurite_engine::config::{Configurable, Maximum};
 use fulgurite_engine::{Callback, DefaultCallback, Error, ModuleView, Result, TrainerState};
 use fulgurite_torch::grad::NoGradGuard;
+use fulgurite_torch::params;
 use fulgurite_torch::record::{OpRecord, record_ops};
 use fulgurite_torch::rng::RngState;
 use fulgurite_torch::runtime::RuntimeReport;
@@ -39,10 +40,10 @@ pub use summary::{LayerSummary, Summary};
 /// 6.5 M     Total Flops
 /// ```
 ///
-/// Modules are what the dotted names of the [`VarStore`](fulgurite_torch::tch::nn::VarStore) say, in the order they
+/// Modules are what the dotted names of the [`VarStore`](fulgurite_torch::VarStore) say, in the order they
 /// were created; those without parameters and buffers, such as activations, are not known to it. Parameters that are
 /// one tensor under several names count once in the totals. A module none of whose parameters requires a gradient is
-/// `frozen`.
+/// `frozen`, one whose layers are in evaluation mode `eval`.
 ///
 /// FLOPs and sizes are those of one [`example_forward`](fulgurite_engine::LightningModule::example_forward), in
 /// evaluation, without gradients; the generators of random numbers are left as they were. Operations belong to the
@@ -111,7 +112,7 @@ impl ModelSummary {
     /// #     }
     /// # }
     /// # let vars = nn::VarStore::new(Device::Cpu);
-    /// # let fc = nn::linear(vars.root() / "fc", 4, 2, Default::default());
+    /// # let fc = nn::linear(4, 2).at(vars.root() / "fc")?;
     /// # let mut module = Line { vars, fc };
     /// let summary = ModelSummary::new().max_depth(Maximum::Unlimited).of(&mut module)?;
     /// assert_eq!(summary.total_parameters, 10);
@@ -137,7 +138,6 @@ impl ModelSummary {
         if let Ok(Ok(summary)) = summary {
             return Ok(summary);
         }
-        module.train(true)?;
         random.restore()?;
         trainer.warn(&format!(
             "{}::example_forward does not run in precision {}, so the summary has no sizes; make its input of the kind of the parameters",
@@ -150,13 +150,15 @@ impl ModelSummary {
 
 /// The operations of the module's example pass; `None` if it has none.
 fn example_ops(module: &mut dyn ModuleView) -> Result<Option<Vec<OpRecord>>> {
-    let random = RngState::capture()?;
+    let (random, modes) = (RngState::capture()?, params::modes(module.vars()));
     module.train(false)?;
     let recorded = catch_unwind(AssertUnwindSafe(|| {
         let _no_grad = NoGradGuard::new();
         record_ops(|| module.example_forward())
     }));
-    module.train(true)?;
+    let switched = module.train(true);
+    modes.restore();
+    switched?;
     random.restore()?;
     let (output, ops) = recorded.unwrap_or_else(|panic| resume_unwind(panic))?;
     Ok(output?.map(|_output| ops))

@@ -10,7 +10,8 @@ use fulgurite_torch::{TorchError, grad::NoGradGuard, params, to_host_f64};
 /// The momentum of `tch`'s layers cannot be changed from outside, nor read. A layer sets
 /// `running = (1 - momentum) * running + momentum * batch`, so from zero it leaves `momentum * batch`. The momentum is
 /// found by passing the first batch once more, from a `running` so large that the batch drowns in it: what is left is
-/// `1 - momentum`.
+/// `1 - momentum`. A layer whose momentum is `None` takes that from the batches it has counted: the count is 0 before each
+/// batch here, so that its momentum is 1.
 pub(crate) struct BatchNormRefresh {
     layers: Vec<Layer>,
     /// The number of batches in the averages.
@@ -21,20 +22,52 @@ pub(crate) struct BatchNormRefresh {
 struct Layer {
     /// The running mean and running variance.
     running: [Tensor; 2],
+    count: Option<Count>,
     /// The previous values; from the first batch on, the averages.
     average: [Tensor; 2],
     /// `None` for a layer that the training step leaves alone.
     momentum: Option<f64>,
 }
 
-/// The batch norms of a store: the path of each with the dot at its end, its running mean and its running variance.
-pub fn batch_norms(vars: &dyn Parameters) -> Vec<(String, [Tensor; 2])> {
+/// The number of batches that a layer has counted, now and before.
+struct Count {
+    now: Tensor,
+    before: Tensor,
+}
+
+/// The buffers of a batch norm.
+#[derive(Debug)]
+pub struct BatchNormBuffers {
+    /// The layer's path with the dot at its end, if it has one.
+    pub path: String,
+    /// The running mean.
+    pub running_mean: Tensor,
+    /// The running variance.
+    pub running_var: Tensor,
+    /// How many batches are in them; layers of `tch` do not count.
+    pub num_batches_tracked: Option<Tensor>,
+}
+
+impl BatchNormBuffers {
+    /// All of them.
+    pub fn into_tensors(self) -> impl Iterator<Item = Tensor> {
+        [self.running_mean, self.running_var].into_iter().chain(self.num_batches_tracked)
+    }
+}
+
+/// The batch norms of a store.
+pub fn batch_norms(vars: &dyn Parameters) -> Vec<BatchNormBuffers> {
     let buffers = params::named_buffers(vars);
     let find =
         |name: String| buffers.iter().find(|(other, _)| *other == name).map(|(_, tensor)| tensor.shallow_clone());
     let with_var = |(name, mean): &(String, Tensor)| {
         let path = name.strip_suffix("running_mean").filter(|path| path.is_empty() || path.ends_with('.'))?;
-        Some((path.to_owned(), [mean.shallow_clone(), find(format!("{path}running_var"))?]))
+        Some(BatchNormBuffers {
+            running_mean: mean.shallow_clone(),
+            running_var: find(format!("{path}running_var"))?,
+            num_batches_tracked: find(format!("{path}num_batches_tracked")),
+            path: path.to_owned(),
+        })
     };
     buffers.iter().filter_map(with_var).collect()
 }
@@ -47,9 +80,11 @@ impl BatchNormRefresh {
 
     /// Creates a refresh for the batch norms of a store, whose statistics already average `batches` batches.
     pub(crate) fn new(vars: &dyn Parameters, batches: u64) -> Result<BatchNormRefresh, TorchError> {
-        let layer = |(_, [mean, var]): (String, [Tensor; 2])| {
-            let average = [copy(&mean)?, copy(&var)?];
-            Ok(Layer { running: [mean, var], average, momentum: None })
+        let layer = |norm: BatchNormBuffers| {
+            let average = [copy(&norm.running_mean)?, copy(&norm.running_var)?];
+            let running = [norm.running_mean, norm.running_var];
+            let count = norm.num_batches_tracked.map(|now| Ok::<_, TorchError>(Count { before: copy(&now)?, now }));
+            Ok(Layer { running, count: count.transpose()?, average, momentum: None })
         };
         let layers = batch_norms(vars).into_iter().map(layer).collect::<Result<_, TorchError>>()?;
         Ok(BatchNormRefresh { layers, batches, rehearsed: false })
@@ -58,7 +93,9 @@ impl BatchNormRefresh {
     /// Called before the batch that determines the momenta.
     pub(crate) fn before_rehearsal(&mut self) -> Result<(), TorchError> {
         let _no_grad = NoGradGuard::new();
-        for Layer { running: [_, var], .. } in &mut self.layers {
+        for layer in &mut self.layers {
+            layer.forget_count()?;
+            let var = &mut layer.running[1];
             let _ = var.f_fill_(large(var.kind()))?;
         }
         Ok(())
@@ -75,6 +112,7 @@ impl BatchNormRefresh {
             let momentum = ((1.0 - left) * digits).round() / digits;
             layer.momentum = (momentum > 0.0).then_some(momentum);
             layer.put_back()?;
+            layer.count(self.batches)?;
         }
         self.rehearsed = true;
         Ok(())
@@ -83,8 +121,11 @@ impl BatchNormRefresh {
     /// Called before a batch that counts.
     pub(crate) fn before_batch(&mut self) -> Result<(), TorchError> {
         let _no_grad = NoGradGuard::new();
-        for running in self.layers.iter_mut().filter(|layer| layer.momentum.is_some()).flat_map(|l| &mut l.running) {
-            let _ = running.f_zero_()?;
+        for layer in self.layers.iter_mut().filter(|layer| layer.momentum.is_some()) {
+            layer.forget_count()?;
+            for running in &mut layer.running {
+                let _ = running.f_zero_()?;
+            }
         }
         Ok(())
     }
@@ -101,12 +142,30 @@ impl BatchNormRefresh {
                 }
             }
             layer.put_back()?;
+            layer.count(self.batches)?;
         }
         Ok(())
     }
 }
 
 impl Layer {
+    fn forget_count(&mut self) -> Result<(), TorchError> {
+        if let Some(count) = &mut self.count {
+            let _ = count.now.f_zero_()?;
+        }
+        Ok(())
+    }
+
+    /// Sets the count to the number of batches in the averages; that of a layer which is left alone is put back.
+    fn count(&mut self, batches: u64) -> Result<(), TorchError> {
+        match &mut self.count {
+            Some(count) if self.momentum.is_some() => drop(count.now.f_fill_(batches as i64)?),
+            Some(count) => count.now.f_copy_(&count.before)?,
+            None => {}
+        }
+        Ok(())
+    }
+
     fn put_back(&mut self) -> Result<(), TorchError> {
         for (running, average) in self.running.iter_mut().zip(&self.average) {
             running.f_copy_(average)?;

@@ -40,7 +40,7 @@ mod state;
 mod step;
 pub mod tuner;
 
-pub use batch_norm::batch_norms;
+pub use batch_norm::{BatchNormBuffers, batch_norms};
 pub use callback::{Callback, CallbackIdentity, DefaultCallback};
 pub use checkpoint::LIGHTNING_VERSION;
 pub use checkpointer::Checkpointer;

@@ -4,7 +4,7 @@ use std::any::Any;
 
 use fulgurite_data::Batch;
 use fulgurite_optim::{LrScheduler, Optimizer, Optimizers};
-use fulgurite_torch::params::Parameters;
+use fulgurite_torch::params::{self, Parameters};
 use fulgurite_torch::tch::{Device, Tensor};
 use fulgurite_torch::{Dict, Value};
 
@@ -48,7 +48,7 @@ pub enum BatchFlow {
 ///     fn vars(&self) -> &dyn Parameters { &self.vars }
 ///
 ///     fn training_step(&mut self, (x, y): Self::Batch, step: &mut Step) -> Result<Loss> {
-///         let loss = x.apply(&self.layer).mse_loss(&y, tch::Reduction::Mean);
+///         let loss = self.layer.forward(&x).mse_loss(&y, tch::Reduction::Mean);
 ///         step.log("train_loss", &loss).prog_bar();
 ///         Ok(loss.into())
 ///     }
@@ -67,7 +67,7 @@ pub trait LightningModule: Any + Send + Sized {
     /// The batch type of the steps and loaders.
     type Batch: Batch;
 
-    /// The parameters and buffers: usually the [`nn::VarStore`](fulgurite_torch::tch::nn::VarStore) that its layers
+    /// The parameters and buffers: usually the [`nn::VarStore`](fulgurite_torch::VarStore) that its layers
     /// were created from, or any other [`Parameters`]. These tensors are moved to the run's device and saved in
     /// checkpoints.
     fn vars(&self) -> &dyn Parameters;
@@ -138,9 +138,14 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(Vec::new())
     }
 
-    /// Switches layers that have a mode, such as dropout, between training and evaluation. Steps get the mode from
-    /// [`Step::is_training`], so a module that passes it on does not need this method.
+    /// Switches between training and evaluation: by default all layers whose modes [`vars`](Self::vars) names, such as the
+    /// dropout of an [`nn::VarStore`](fulgurite_torch::VarStore). A module that keeps a mode itself overrides it, and calls
+    /// [`params::train`](fulgurite_torch::params::train) if it has such layers too. Layers of `tch` take the mode as an
+    /// argument: [`Step::is_training`].
+    ///
+    /// The trainer does not call it when fit begins: a layer that is in evaluation mode then is not trained on.
     fn train(&mut self, mode: bool) -> Result<()> {
+        params::train(self.vars(), mode);
         Ok(())
     }
 
@@ -337,14 +342,15 @@ pub trait LightningModule: Any + Send + Sized {
 
     // Validation, test and prediction ---------------------------------------------------------------------------------
 
-    /// Switches the module to evaluation mode for validation.
+    /// Switches the module to evaluation mode for validation: `train(false)`.
     fn on_validation_model_eval(&mut self, trainer: &mut TrainerState) -> Result<()> {
         self.train(false)
     }
 
-    /// Switches the module back to training mode after validation.
+    /// Switches the module back after validation. By default `train(true)` is called, and then each layer gets the mode back that
+    /// it had before: what was in evaluation mode stays in it. An override is all that happens.
     fn on_validation_model_train(&mut self, trainer: &mut TrainerState) -> Result<()> {
-        self.train(true)
+        not_implemented("on_validation_model_train")
     }
 
     /// Zeroes the gradients before validation, to save memory.
@@ -395,14 +401,15 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(())
     }
 
-    /// Switches the module to evaluation mode for test.
+    /// Switches the module to evaluation mode for test: `train(false)`.
     fn on_test_model_eval(&mut self, trainer: &mut TrainerState) -> Result<()> {
         self.train(false)
     }
 
-    /// Switches the module back to training mode after test.
+    /// Switches the module back after test. By default `train(true)` is called, and then each layer gets the mode back that
+    /// it had before: what was in evaluation mode stays in it. An override is all that happens.
     fn on_test_model_train(&mut self, trainer: &mut TrainerState) -> Result<()> {
-        self.train(true)
+        not_implemented("on_test_model_train")
     }
 
     /// Called when test begins.
@@ -448,7 +455,8 @@ pub trait LightningModule: Any + Send + Sized {
         Ok(())
     }
 
-    /// Switches the module to evaluation mode for prediction.
+    /// Switches the module to evaluation mode for prediction: `train(false)`. Afterwards `train(true)` is called, and each layer
+    /// gets the mode back that it had before.
     fn on_predict_model_eval(&mut self, trainer: &mut TrainerState) -> Result<()> {
         self.train(false)
     }

@@ -25,7 +25,7 @@ pub trait ModuleView {
     /// Whether the trainer runs backward passes and optimizers.
     fn automatic_optimization(&self) -> bool;
 
-    /// Switches layers that have a mode between training and evaluation.
+    /// Switches the module's layers between training and evaluation.
     fn train(&mut self, mode: bool) -> Result<()>;
 
     /// One forward pass over example inputs; `None` if the module has none.

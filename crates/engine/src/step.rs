@@ -106,7 +106,7 @@ impl Step<'_> {
     /// # use fulgurite::prelude::*;
     /// # fn demo(step: &mut Step, x: &Tensor, encoder: &nn::Sequential) -> Tensor {
     /// step.profile("encode", |step| {
-    ///     let z = x.apply(encoder);
+    ///     let z = encoder.forward(x);
     ///     step.log("z_norm", z.norm());
     ///     z
     /// })

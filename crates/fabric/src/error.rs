@@ -46,6 +46,9 @@ pub enum FabricError {
     /// An invalid setting, or an invalid combination of settings; the text says what to do.
     #[error("{0}")]
     Setting(String),
+    /// A module that cannot be created.
+    #[error("cannot create the module: {0}")]
+    Module(Box<dyn std::error::Error + Send + Sync>),
     /// A feature of Lightning that this version does not have.
     #[error("this version does not support {what} yet")]
     NotInThisVersion {

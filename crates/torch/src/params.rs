@@ -204,9 +204,9 @@ pub struct SavedModes(Vec<(Mode, bool)>);
 
 impl SavedModes {
     /// Switches each layer back. Those that were created since keep their mode.
-    pub fn restore(self) {
-        for (layer, was_training) in self.0 {
-            layer.train(was_training);
+    pub fn restore(&self) {
+        for (layer, was_training) in &self.0 {
+            layer.train(*was_training);
         }
     }
 }

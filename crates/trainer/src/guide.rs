@@ -11,6 +11,7 @@ pages! {
     FromATchLoop = "from-a-tch-loop.md";
     FromLightning = "from-lightning.md";
     Module = "module.md";
+    Layers = "nn.md";
     Data = "data.md";
     Datasets = "datasets.md";
     Images = "images.md";

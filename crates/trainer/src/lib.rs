@@ -15,7 +15,7 @@
 //!     fn vars(&self) -> &dyn Parameters { &self.vars }
 //!
 //!     fn training_step(&mut self, (x, y): Self::Batch, step: &mut Step) -> Result<Loss> {
-//!         let loss = (x.apply(&self.layer) - y).square().mean(Kind::Float);
+//!         let loss = (self.layer.forward(&x) - y).square().mean(Kind::Float);
 //!         step.log("train_loss", &loss).prog_bar();
 //!         Ok(loss.into())
 //!     }
@@ -30,13 +30,13 @@
 //! let x = Tensor::rand([256, 1], (Kind::Float, Device::Cpu));
 //! let y = &x * 3.0 + 1.0;
 //! let vars = nn::VarStore::new(Device::Cpu);
-//! let layer = nn::linear(vars.root() / "layer", 1, 1, Default::default());
+//! let layer = nn::linear(1, 1).at(vars.root() / "layer")?;
 //! let mut model = Line { vars, layer };
 //!
 //! let mut trainer = Trainer::builder().max_epochs(30).barebones(true).build()?;
 //! let points = DataLoader::new(TensorDataset::new((x, y))?).batch_size(32).shuffle(true);
 //! trainer.fit(&mut model, points)?.completed()?;
-//! assert!((model.layer.ws.double_value(&[0, 0]) - 3.0).abs() < 0.3);
+//! assert!((model.layer.weight.double_value(&[0, 0]) - 3.0).abs() < 0.3);
 //! # Ok(())
 //! # }
 //! ```
@@ -61,7 +61,8 @@
 //! | find batch size and learning rate | [`tuner`] | |
 //! | see where time goes | [`profilers`] | |
 //! | write a loop of one's own on any device | [`fabric::Fabric`] | `fulgurite-fabric` |
-//! | use tensors and layers | [`tch`], [`tch::nn`] | `tch` |
+//! | make networks of PyTorch's layers | [`nn`] | `fulgurite-nn` |
+//! | use tensors, and the layers of `tch` | [`tch`], [`tch::nn`] | `tch` |
 //! | use more of libtorch than `tch` has | [`torch`] | `fulgurite-torch` |
 //!
 //! [`tch`] here is the only one that a program may use: of another version, `tch` beside it is an error of cargo about the
@@ -99,6 +100,7 @@ pub use fulgurite_fabric as fabric;
 pub use fulgurite_fabric::loggers;
 pub use fulgurite_macros::main;
 pub use fulgurite_metrics as metrics;
+pub use fulgurite_nn as nn;
 pub use fulgurite_optim as optim;
 pub use fulgurite_torch as torch;
 pub use fulgurite_torch::params::{NamedTensors, Parameters};

@@ -5,6 +5,7 @@
 use fulgurite::callbacks::EMAWeightAveraging;
 use fulgurite::data::{BatchIter, DataError, Loader};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::{CountingAllocator, host_reads};
 use fulgurite::{Console, TrainerBuilder};
 

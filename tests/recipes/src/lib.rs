@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn they_are_made_in_code_as_well() {
         let vars = nn::VarStore::new(Device::Cpu);
-        let _layer = nn::linear(vars.root(), 1, 1, Default::default());
+        let _layer = nn::linear(1, 1).at(&vars).unwrap();
         let options = SignSgdOptions { lr: 0.5, ..SignSgdOptions::default() };
         let optimizers: Optimizers = SignSGD::from_options(&vars, options).into();
         let scheduler = InverseSqrtLR::from_options(InverseSqrtOptions { warmup: 2 });

@@ -22,7 +22,7 @@ impl FromConfig for Line {
 
     fn from_config(_: NoOptions) -> Result<Line> {
         let vars = nn::VarStore::new(Device::Cpu);
-        let layer = nn::linear(vars.root(), 1, 1, Default::default());
+        let layer = nn::linear(1, 1).at(&vars)?;
         Ok(Line { vars, layer, max_error: MaxError::default() })
     }
 }
@@ -35,13 +35,13 @@ impl LightningModule for Line {
     }
 
     fn training_step(&mut self, (x, y): Self::Batch, step: &mut Step) -> Result<Loss> {
-        let loss = x.apply(&self.layer).mse_loss(&y, tch::Reduction::Mean);
+        let loss = self.layer.forward(&x).mse_loss(&y, tch::Reduction::Mean);
         step.log("train_loss", &loss);
         Ok(loss.into())
     }
 
     fn validation_step(&mut self, (x, y): Self::Batch, step: &mut Step) -> Result<()> {
-        self.max_error.update(&x.apply(&self.layer), &y)?;
+        self.max_error.update(&self.layer.forward(&x), &y)?;
         step.log("max_error", &self.max_error);
         Ok(())
     }

@@ -5,6 +5,7 @@
 use std::process::{Command, ExitCode};
 
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::Dict;
 use fulgurite::{Console, TrainerBuilder};
 

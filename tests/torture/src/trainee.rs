@@ -69,20 +69,21 @@ impl Dataset for Noisy {
 /// Batch norm, dropout, a metric, and several ways of logging.
 struct Net {
     vars: nn::VarStore,
-    net: nn::SequentialT,
+    net: nn::Sequential,
     acc: MulticlassAccuracy,
 }
 
 impl Net {
-    fn new() -> Net {
+    fn new() -> nn::Result<Net> {
         let vars = nn::VarStore::new(Device::Cpu);
         let root = vars.root();
-        let net = nn::seq_t()
-            .add(nn::linear(&root / "fc1", 4, 24, Default::default()))
-            .add(nn::batch_norm1d(&root / "norm", 24, Default::default()))
-            .add_fn_t(|x, train| x.relu().dropout(0.3, train))
-            .add(nn::linear(&root / "fc2", 24, 3, Default::default()));
-        Net { vars, net, acc: MulticlassAccuracy::new(3) }
+        let net = nn::Sequential::new()
+            .add(nn::linear(4, 24).at(&root / "fc1")?)
+            .add(nn::batch_norm1d(24).at(&root / "norm")?)
+            .add(nn::relu())
+            .add(nn::dropout(0.3).at(&root / "dropout")?)
+            .add(nn::linear(24, 3).at(&root / "fc2")?);
+        Ok(Net { vars, net, acc: MulticlassAccuracy::new(3) })
     }
 }
 
@@ -102,7 +103,7 @@ impl LightningModule for Net {
     }
 
     fn training_step(&mut self, (x, y): Self::Batch, step: &mut Step) -> fulgurite::Result<Loss> {
-        let logits = x.apply_t(&self.net, step.is_training());
+        let logits = self.net.forward(&x);
         let loss = logits.cross_entropy_for_logits(&y);
         step.log("loss", &loss).on_step().on_epoch();
         step.log("worst", &loss).epoch_only().reduce(Reduce::Max);
@@ -112,7 +113,7 @@ impl LightningModule for Net {
     }
 
     fn validation_step(&mut self, (x, y): Self::Batch, step: &mut Step) -> fulgurite::Result<()> {
-        let logits = x.apply_t(&self.net, step.is_training());
+        let logits = self.net.forward(&x);
         step.log("val_loss", logits.cross_entropy_for_logits(&y));
         step.log("val_acc", logits.accuracy_for_logits(&y));
         Ok(())
@@ -177,7 +178,7 @@ pub fn train(options: &Options) -> Result<()> {
         .plugin(io)
         .console(Console::memory())
         .build()?;
-    let mut net = Net::new();
+    let mut net = Net::new()?;
     _ = trainer.ckpt_path("last").fit(&mut net, ())?;
     if !is_rank_zero {
         return Ok(());

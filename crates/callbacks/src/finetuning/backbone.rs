@@ -26,11 +26,11 @@ use super::{BaseFinetuning, Finetuning, Unfreeze, freeze, unfreeze_and_add_param
 /// struct Classifier { vars: nn::VarStore, backbone: nn::Linear, head: nn::Linear }
 ///
 /// impl Classifier {
-///     fn new() -> Classifier {
+///     fn new() -> Result<Classifier> {
 ///         let vars = nn::VarStore::new(Device::Cpu);
-///         let backbone = nn::linear(vars.root() / "backbone", 8, 8, Default::default());
-///         let head = nn::linear(vars.root() / "head", 8, 2, Default::default());
-///         Classifier { vars, backbone, head }
+///         let backbone = nn::linear(8, 8).at(vars.root() / "backbone")?;
+///         let head = nn::linear(8, 2).at(vars.root() / "head")?;
+///         Ok(Classifier { vars, backbone, head })
 ///     }
 /// }
 ///
@@ -40,7 +40,8 @@ use super::{BaseFinetuning, Finetuning, Unfreeze, freeze, unfreeze_and_add_param
 ///     fn vars(&self) -> &dyn Parameters { &self.vars }
 ///
 ///     fn training_step(&mut self, (x, y): Self::Batch, _: &mut Step) -> Result<Loss> {
-///         Ok(x.apply(&self.backbone).relu().apply(&self.head).cross_entropy_for_logits(&y).into())
+///         let features = self.backbone.forward(&x).relu();
+///         Ok(self.head.forward(&features).cross_entropy_for_logits(&y).into())
 ///     }
 ///
 ///     fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
@@ -50,7 +51,8 @@ use super::{BaseFinetuning, Finetuning, Unfreeze, freeze, unfreeze_and_add_param
 ///
 /// let finetuning = BackboneFinetuning::new().unfreeze_backbone_at_epoch(5).lambda_func(|_| 1.5);
 /// let trainer = Trainer::builder().callback(finetuning);
-/// # let _ = Classifier::new();
+/// # Classifier::new()?;
+/// # Ok::<(), fulgurite::BoxError>(())
 /// ```
 pub type BackboneFinetuning = BaseFinetuning<Backbone>;
 

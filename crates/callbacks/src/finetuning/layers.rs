@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use fulgurite_engine::{Error, TrainerState, batch_norms};
+use fulgurite_engine::{BatchNormBuffers, Error, TrainerState, batch_norms};
 use fulgurite_optim::{Optimizer, ParamGroupConfig};
 use fulgurite_torch::grad::NoGradGuard;
 use fulgurite_torch::params::Parameters;
@@ -25,7 +25,7 @@ fn parameters(vars: &dyn Parameters, paths: &[&str]) -> Result<Vec<(Tensor, bool
             tops.join(", ")
         )));
     }
-    let norms: HashSet<String> = batch_norms(vars).into_iter().map(|(path, _)| path).collect();
+    let norms: HashSet<String> = batch_norms(vars).into_iter().map(|norm| norm.path).collect();
     let is_norm = |name: &str| norms.contains(&name[..name.rfind('.').map_or(0, |dot| dot + 1)]);
     let under = named.into_iter().filter(|(name, _)| paths.iter().any(|path| is_under(name, path)));
     Ok(under.map(|(name, tensor)| (tensor, is_norm(&name))).collect())
@@ -124,8 +124,8 @@ pub fn unfreeze_and_add_param_group(
     Ok(())
 }
 
-/// The running statistics of batch norms whose weights are frozen. `tch` updates them whatever is frozen, so they are
-/// put back after each batch.
+/// The running statistics of batch norms whose weights are frozen. A layer that trains updates them whatever is frozen, so
+/// they are put back after each batch: the batch is normalized by its own statistics, as Lightning's layers do it then.
 pub(super) struct FrozenStatistics {
     live: TensorList,
     kept: TensorList,
@@ -141,11 +141,10 @@ impl FrozenStatistics {
             .map(|(name, _)| name)
             .collect();
         let mut statistics = FrozenStatistics { live: TensorList::empty()?, kept: TensorList::empty()? };
-        for (path, running) in batch_norms(vars) {
-            for buffer in running.iter().filter(|_| frozen.contains(&format!("{path}weight"))) {
-                statistics.live.push(buffer)?;
-                statistics.kept.push(&buffer.f_zeros_like()?)?;
-            }
+        let is_frozen = |norm: &BatchNormBuffers| frozen.contains(&format!("{}weight", norm.path));
+        for buffer in batch_norms(vars).into_iter().filter(is_frozen).flat_map(BatchNormBuffers::into_tensors) {
+            statistics.live.push(&buffer)?;
+            statistics.kept.push(&buffer.f_zeros_like()?)?;
         }
         foreach::copy_(&mut statistics.kept, &statistics.live)?;
         Ok((!statistics.live.is_empty()).then_some(statistics))

@@ -55,8 +55,12 @@ pub(super) fn summarize(vars: &dyn Parameters, ops: Option<&[OpRecord]>, max_dep
     let variables = variables(vars);
     let modules = modules(&variables);
     let pass = ops.map(|ops| Pass::new(ops, &variables));
+    let named = vars.named_tensors();
+    let modes: Vec<(&str, bool)> = named.modes().map(|(name, mode)| (name, mode.is_training())).collect();
+    let in_eval_mode = modules.iter().filter(|module| !is_training(module, &modes)).count() as u64;
     let is_shown = |module: &&String| max_depth.allows(module.split('.').count() as u64);
-    let layers = modules.iter().filter(is_shown).map(|module| layer(module, &modules, &variables, pass.as_ref()));
+    let make = |module: &String| layer(module, &modules, &modes, &variables, pass.as_ref());
+    let layers = modules.iter().filter(is_shown).map(make);
     let (total, trainable, bytes) = totals(&variables);
     Summary {
         layers: layers.collect(),
@@ -64,11 +68,20 @@ pub(super) fn summarize(vars: &dyn Parameters, ops: Option<&[OpRecord]>, max_dep
         total_parameters: total,
         trainable_parameters: trainable,
         model_size: bytes as f64 * 1e-6,
-        modules_in_train_mode: modules.len() as u64,
-        modules_in_eval_mode: 0,
+        modules_in_train_mode: modules.len() as u64 - in_eval_mode,
+        modules_in_eval_mode: in_eval_mode,
         total_flops: pass.map(|pass| pass.flops_in("")),
         max_depth,
     }
+}
+
+/// Whether a module trains, by the modes that layers have. Most layers have none.
+fn is_training(module: &str, modes: &[(&str, bool)]) -> bool {
+    let own = || modes.iter().find(|(name, _)| *name == module).map(|(_, trains)| *trains);
+    let inside =
+        || modes.iter().filter(|(name, _)| contains(module, name)).map(|(_, trains)| *trains).reduce(|a, b| a || b);
+    let around = modes.iter().filter(|(name, _)| contains(name, module)).max_by_key(|(name, _)| name.len());
+    own().or_else(inside).or(around.map(|(_, trains)| *trains)).unwrap_or(true)
 }
 
 /// Every module at every depth, before what it consists of, siblings in the order they were made.
@@ -91,7 +104,13 @@ fn collect_modules(parent: &str, variables: &[Variable], modules: &mut Vec<Strin
     }
 }
 
-fn layer(module: &str, modules: &[String], variables: &[Variable], pass: Option<&Pass>) -> LayerSummary {
+fn layer(
+    module: &str,
+    modules: &[String],
+    modes: &[(&str, bool)],
+    variables: &[Variable],
+    pass: Option<&Pass>,
+) -> LayerSummary {
     let own = || variables.iter().filter(|variable| variable.is_in(module));
     let is_leaf = !modules.iter().any(|other| other != module && contains(module, other));
     let mut parameters = own().filter(|variable| variable.is_parameter).peekable();
@@ -108,6 +127,7 @@ fn layer(module: &str, modules: &[String], variables: &[Variable], pass: Option<
         name: module.to_owned(),
         layer_type,
         num_parameters: count(own()),
+        is_training: is_training(module, modes),
         is_frozen,
         flops: pass.map(|pass| pass.flops_in(module)),
         in_size: first.and_then(|used| used.in_size.clone()),

@@ -16,7 +16,7 @@ pub struct Summary {
     pub trainable_parameters: u64,
     /// Size of all parameters in megabytes.
     pub model_size: f64,
-    /// Number of modules in training mode: all, since the summary is made before training.
+    /// Number of modules in training mode.
     pub modules_in_train_mode: u64,
     /// Number of modules in evaluation mode.
     pub modules_in_eval_mode: u64,
@@ -35,6 +35,8 @@ pub struct LayerSummary {
     pub layer_type: Option<String>,
     /// Number of its parameters, including nested modules.
     pub num_parameters: u64,
+    /// Whether it is in training mode: by its own mode, or else those of the layers in it, or else that of what it is in.
+    pub is_training: bool,
     /// Whether it has parameters and none of them requires a gradient.
     pub is_frozen: bool,
     /// Floating-point operations of the example pass in it, if the module has one.

@@ -78,11 +78,19 @@ fn cells(index: usize, layer: &LayerSummary) -> Vec<String> {
         layer.name.clone(),
         layer.layer_type.clone().unwrap_or_default(),
         human_readable_count(layer.num_parameters),
-        if layer.is_frozen { "frozen" } else { "train" }.to_owned(),
+        mode(layer).to_owned(),
         layer.flops.map(human_readable_count).unwrap_or_default(),
         size(&layer.in_size),
         size(&layer.out_size),
     ]
+}
+
+fn mode(layer: &LayerSummary) -> &'static str {
+    match layer {
+        LayerSummary { is_training: false, .. } => "eval",
+        LayerSummary { is_frozen: true, .. } => "frozen",
+        _ => "train",
+    }
 }
 
 /// Thousands as `K`, and so on to `T`: one decimal below a hundred of them, none above.

@@ -36,22 +36,12 @@ impl FromConfig for Classifier {
 
     fn from_config(config: ClassifierConfig) -> Result<Classifier> {
         let vars = nn::VarStore::new(Device::Cpu);
-        let root = vars.root();
-        let net = nn::seq()
-            .add_fn(|images| images.flat_view())
-            .add(nn::linear(
-                &root / "hidden",
-                8 * 8,
-                config.hidden,
-                Default::default(),
-            ))
-            .add_fn(|x| x.relu())
-            .add(nn::linear(
-                &root / "output",
-                config.hidden,
-                10,
-                Default::default(),
-            ));
+        let net = nn::sequential()
+            .add(nn::flatten())
+            .add(nn::linear(8 * 8, config.hidden))
+            .add(nn::relu())
+            .add(nn::linear(config.hidden, 10))
+            .at(vars.root() / "net")?;
         Ok(Classifier { vars, net, config })
     }
 }

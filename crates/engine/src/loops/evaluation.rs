@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use fulgurite_torch::Value;
 use fulgurite_torch::grad::{InferenceModeGuard, NoGradGuard};
+use fulgurite_torch::params::{self, SavedModes};
 
 use super::Run;
 use super::batches::{Batches, Numbered};
-use crate::error::Error;
+use crate::error::{Error, NotImplemented, Result};
 use crate::hook::Hook;
 use crate::module::LightningModule;
 use crate::scope::Scope;
@@ -33,19 +34,6 @@ macro_rules! eval_hook {
                     |c, t, m| c.[<on_validation_ $method>](t, m $(, $arg)*),
                     |m, t| m.[<on_validation_ $method>](t $(, $arg)*),
                 )
-            }
-        }
-    };
-}
-
-/// The same, for the module only.
-macro_rules! eval_module_hook {
-    ($run:ident, $hook:ident, $method:ident) => {
-        paste::paste! {
-            if $run.state().stage() == Stage::Test {
-                $run.module_hook(Hook::[<OnTest $hook>], |m, t| m.[<on_test_ $method>](t))
-            } else {
-                $run.module_hook(Hook::[<OnValidation $hook>], |m, t| m.[<on_validation_ $method>](t))
             }
         }
     };
@@ -77,11 +65,32 @@ impl<M: LightningModule> Run<'_, '_, M> {
     }
 
     fn evaluate_loaders(&mut self, limits: &[Option<usize>]) -> Result<Vec<EvalResults>, Error> {
-        eval_module_hook!(self, ModelEval, model_eval)?;
+        let modes = params::modes(self.module.vars());
+        self.begin_eval_mode().inspect_err(|_| modes.restore())?;
         let evaluated = self.evaluate_in_eval_mode(limits);
         // Also after an error, because the next run may train the module.
-        let switched = eval_module_hook!(self, ModelTrain, model_train);
+        let switched = self.end_eval_mode(&modes);
         evaluated.and_then(|results| switched.map(|()| results))
+    }
+
+    fn begin_eval_mode(&mut self) -> Result<(), Error> {
+        match self.state().stage() {
+            Stage::Test => self.module_hook(Hook::OnTestModelEval, |m, t| m.on_test_model_eval(t)),
+            _ => self.module_hook(Hook::OnValidationModelEval, |m, t| m.on_validation_model_eval(t)),
+        }
+    }
+
+    fn end_eval_mode(&mut self, modes: &SavedModes) -> Result<(), Error> {
+        match self.state().stage() {
+            Stage::Test => self.module_hook(Hook::OnTestModelTrain, |m, t| {
+                let called = m.on_test_model_train(t);
+                switched_back(m, called, modes)
+            }),
+            _ => self.module_hook(Hook::OnValidationModelTrain, |m, t| {
+                let called = m.on_validation_model_train(t);
+                switched_back(m, called, modes)
+            }),
+        }
     }
 
     fn evaluate_in_eval_mode(&mut self, limits: &[Option<usize>]) -> Result<Vec<EvalResults>, Error> {
@@ -180,6 +189,19 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.state().evaluation_mut().batches_mut().completed();
         self.state().write_eval_step_metrics(dataloader_idx)?;
         Ok(true)
+    }
+}
+
+/// What the default of a module's hook stands for: every layer gets the mode back that it had.
+fn switched_back(module: &mut impl LightningModule, called: Result<()>, modes: &SavedModes) -> Result<()> {
+    match called {
+        Err(error) if error.is::<NotImplemented>() => {
+            // For what a module keeps itself.
+            let switched = module.train(true);
+            modes.restore();
+            switched
+        }
+        called => called,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The fit loop.
 
 use fulgurite_optim::Interval;
+use fulgurite_torch::params::Parameters;
 use fulgurite_torch::tch::Tensor;
 
 use super::optimization::torch;
@@ -39,6 +40,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             return Ok(());
         }
         self.setup_eval_data(Stage::Validate)?;
+        self.engine.state.warn_of_eval_mode(self.module.vars());
         self.hook(Hook::OnTrainStart, |c, t, m| c.on_train_start(t, m), |m, t| m.on_train_start(t))?;
         self.engine.state.diagnostics = Diagnostics::start(self.module.vars());
         let mut at = SafePoint::Beginning;
@@ -161,6 +163,19 @@ impl TrainerState {
             return true;
         }
         self.should_stop() && self.can_stop_early()
+    }
+
+    /// Lightning says so too: a layer in evaluation mode is frozen, or was forgotten.
+    fn warn_of_eval_mode(&self, vars: &dyn Parameters) {
+        let named = vars.named_tensors();
+        let in_eval_mode = named.modes().filter(|(name, mode)| !name.is_empty() && !mode.is_training());
+        let names: Vec<&str> = in_eval_mode.map(|(name, _)| name).collect();
+        if let Some(first) = names.first().filter(|_| !self.is_trial) {
+            self.warn(&format!(
+                "{} layer(s) are in evaluation mode at the start of training, such as `{first}`, and stay in it; if that is not meant, call `train(true)` of the `VarStore` before",
+                names.len()
+            ));
+        }
     }
 
     fn say(&self, why: &str) {

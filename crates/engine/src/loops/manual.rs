@@ -31,7 +31,7 @@ use crate::step::Step;
 ///     fn automatic_optimization(&self) -> bool { false }
 ///
 ///     fn training_step(&mut self, (x, y): Self::Batch, step: &mut Step) -> Result<Loss> {
-///         let loss = x.apply(&self.layer).mse_loss(&y, tch::Reduction::Mean);
+///         let loss = self.layer.forward(&x).mse_loss(&y, tch::Reduction::Mean);
 ///         step.zero_grad(0)?;
 ///         step.manual_backward(self, &loss)?;
 ///         step.clip_gradients(0, 1.0, Default::default())?;

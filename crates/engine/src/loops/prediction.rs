@@ -1,6 +1,7 @@
 //! Prediction.
 
 use fulgurite_torch::Value;
+use fulgurite_torch::params;
 use fulgurite_torch::tch::Device;
 
 use super::Run;
@@ -21,10 +22,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
             return Ok(Vec::new());
         }
         let _gradients_off = self.state().gradients_off();
-        self.module_hook(Hook::OnPredictModelEval, |m, t| m.on_predict_model_eval(t))?;
+        let modes = params::modes(self.module.vars());
+        let entered = self.module_hook(Hook::OnPredictModelEval, |m, t| m.on_predict_model_eval(t));
+        entered.inspect_err(|_| modes.restore())?;
         let predicted = self.predict_in_eval_mode(limits, keep);
         // Also after an error, because the next run may train the module.
         let switched = self.module.train(true);
+        modes.restore();
         let name = || LightningModule::name(self.module).to_owned();
         let switched = switched.map_err(|error| self.engine.state.hook_error(Hook::Train, Owner::Module, name, error));
         predicted.and_then(|predictions| switched.map(|()| predictions))

@@ -4,6 +4,7 @@ use std::mem;
 
 use fulgurite_fabric::loggers::Logger;
 use fulgurite_optim::LrSchedulerConfig;
+use fulgurite_torch::params::SavedModes;
 use fulgurite_torch::tch::no_grad;
 use fulgurite_torch::{Dict, Value, catch_panic, params};
 
@@ -23,6 +24,7 @@ use crate::tuner::{BatchSizeFinderOptions, Reply, TuneRequest};
 /// The state that trials change and that is restored afterwards.
 pub(super) struct Before {
     weights: Dict,
+    modes: SavedModes,
     /// What the module adds to a checkpoint, for its own state.
     module: Dict,
     optimizers: Vec<Dict>,
@@ -50,6 +52,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let trial_metrics = Metrics::new(state.config.barebones, !state.is_global_zero());
         let before = Before {
             weights,
+            modes: params::modes(self.module.vars()),
             module: copy(&module),
             optimizers: state.optimizers().map(|o| Ok(copy(&o.state_dict()?))).collect::<Result<_, Error>>()?,
             precision: state.fabric.precision().state_dict()?,
@@ -79,6 +82,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     }
 
     fn rewind_model(&mut self, before: &Before) -> Result<(), Error> {
+        before.modes.restore();
         no_grad(|| params::load_state_dict(self.module.vars(), &before.weights, true))?;
         let mut module = before.module.clone();
         self.module_hook(Hook::OnLoadCheckpoint, |m, t| m.on_load_checkpoint(Some(t), &mut module))?;

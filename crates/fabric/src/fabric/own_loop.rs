@@ -8,8 +8,8 @@ use std::path::Path;
 use fulgurite_data::{BoxLoader, IntoLoader, Loader, Shard};
 use fulgurite_optim::Optimizer;
 use fulgurite_torch::params::Parameters;
-use fulgurite_torch::tch::{Tensor, nn};
-use fulgurite_torch::{Dict, Value, params, printable, rng, tensor_id};
+use fulgurite_torch::tch::Tensor;
+use fulgurite_torch::{Dict, Path as ModulePath, Value, VarStore, params, printable, rng, tensor_id};
 
 use super::Fabric;
 use crate::{Commit, FabricError, Pass, ReduceOp};
@@ -19,13 +19,13 @@ use crate::{Commit, FabricError, Pass, ReduceOp};
 ///
 /// ```no_run
 /// use fulgurite_data::{DataLoader, InMemory, Loader};
-/// use fulgurite_fabric::Fabric;
+/// use fulgurite_fabric::{Fabric, FabricError};
 /// use fulgurite_optim::{Optimizer, SGD};
 /// use fulgurite_torch::tch::{Tensor, nn};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut fabric = Fabric::builder().devices(2).strategy("ddp").build()?;
-/// let (vars, layer) = fabric.init_module(|root| nn::linear(root, 1, 1, Default::default()))?;
+/// let (vars, layer) = fabric.init_module(|root| Ok::<_, FabricError>(nn::linear(root, 1, 1, Default::default())))?;
 /// let mut optimizer = fabric.setup(&vars, SGD::new(&vars).lr(0.1).build()?)?;
 /// let loader = fabric.setup_dataloader(DataLoader::new(InMemory::new((0..64).map(|x| x as f32))).batch_size(8))?;
 /// for batch in loader.iter(0, 0)? {
@@ -41,16 +41,23 @@ impl Fabric {
     // Set-up ----------------------------------------------------------------------------------------------------------
 
     /// Creates a module whose parameters are on the device and of the precision's kind: `make` gets the root of their
-    /// `VarStore`. It runs within [`model_init_context`](Fabric::model_init_context).
+    /// `VarStore`, which also switches the module's layers between training and evaluation. It runs within
+    /// [`model_init_context`](Fabric::model_init_context).
     ///
     /// # Errors
     ///
-    /// Fails if the strategy cannot enter its context for new modules.
-    pub fn init_module<T>(&self, make: impl FnOnce(&nn::Path<'_>) -> T) -> Result<(nn::VarStore, T), FabricError> {
+    /// Fails if `make` does, or if the strategy cannot enter its context for new modules.
+    pub fn init_module<T, E>(
+        &self,
+        make: impl FnOnce(&ModulePath<'_>) -> Result<T, E>,
+    ) -> Result<(VarStore, T), FabricError>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let _context = self.model_init_context()?;
-        let mut vars = nn::VarStore::new(self.device());
+        let mut vars = VarStore::new(self.device());
         vars.set_kind(self.precision().init_kind());
-        let module = make(&vars.root());
+        let module = make(&vars.root()).map_err(|error| FabricError::Module(error.into()))?;
         Ok((vars, module))
     }
 

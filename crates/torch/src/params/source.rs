@@ -110,7 +110,8 @@ impl NamedTensors {
         let NamedTensors { tensors, modes } = part.named_tensors();
         let prefixed = |tensor: NamedTensor| NamedTensor { name: format!("{name}.{}", tensor.name), ..tensor };
         self.tensors.extend(tensors.into_iter().map(prefixed));
-        self.modes.extend(modes.into_iter().map(|(of, mode)| (format!("{name}.{of}"), mode)));
+        let place = |of: String| if of.is_empty() { name.to_owned() } else { format!("{name}.{of}") };
+        self.modes.extend(modes.into_iter().map(|(of, mode)| (place(of), mode)));
         self
     }
 
@@ -119,7 +120,7 @@ impl NamedTensors {
         self.tensors.iter()
     }
 
-    /// The modes of layers, with the layers' names.
+    /// The modes of layers, with the layers' names; that of a whole store has the empty name.
     pub fn modes(&self) -> impl Iterator<Item = (&str, &Mode)> {
         self.modes.iter().map(|(name, mode)| (name.as_str(), mode))
     }

@@ -31,7 +31,7 @@
 //!
 //!     fn from_config(config: ClassifierConfig) -> Result<Classifier> {
 //!         let vars = nn::VarStore::new(Device::Cpu);
-//!         let _layer = nn::linear(vars.root(), 2, config.hidden, Default::default());
+//!         let _layer = nn::linear(2, config.hidden).at(vars.root())?;
 //!         Ok(Classifier { vars })
 //!     }
 //! }

@@ -63,7 +63,7 @@ const STATE_DICT_KEYS: [&str; 5] = ["state_dict", "model_state_dict", "model", "
 /// impl Classifier {
 ///     fn new(hparams: Hparams) -> Result<Classifier> {
 ///         let vars = nn::VarStore::new(Device::Cpu);
-///         let _hidden = nn::linear(vars.root() / "hidden", 2, hparams.hidden, Default::default());
+///         let _hidden = nn::linear(2, hparams.hidden).at(vars.root() / "hidden")?;
 ///         Ok(Classifier { vars, hparams })
 ///     }
 /// }
@@ -103,8 +103,8 @@ const STATE_DICT_KEYS: [&str; 5] = ["state_dict", "model_state_dict", "model", "
 /// # fulgurite::torch::serialization::save(&path, &Value::Dict(state))?;
 ///
 /// let vars = nn::VarStore::new(Device::Cpu);
-/// let _backbone = nn::linear(vars.root() / "backbone", 2, 8, Default::default());
-/// let _head = nn::linear(vars.root() / "head", 8, 10, Default::default());
+/// let _backbone = nn::linear(2, 8).at(vars.root() / "backbone")?;
+/// let _head = nn::linear(8, 10).at(vars.root() / "head")?;
 ///
 /// let report = Checkpoint::open(&path)?.strip_prefix("model.").only("backbone").load_into(&vars)?;
 /// assert_eq!(report.loaded_keys, ["backbone.weight", "backbone.bias"]);

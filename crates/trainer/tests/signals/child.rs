@@ -8,6 +8,7 @@ use fulgurite::callbacks::OnExceptionCheckpoint;
 use fulgurite::data::{DataLoader, InMemory};
 use fulgurite::fabric::{CheckpointIo, FabricError, TorchCheckpointIo};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::params;
 use fulgurite::{Plugin, Signal, SlurmRequeue};
 use signal_hook::low_level::raise;

@@ -2,6 +2,7 @@
 
 use expect_test::{Expect, expect};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::{Console, ModuleView};
 
 type LossOf = fn(&Net, &Tensor) -> Tensor;

@@ -4,6 +4,7 @@ use expect_test::{Expect, expect};
 use fulgurite::config::TrainerConfig;
 use fulgurite::data::{BatchIter, DataError, FnLoader, Loader};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::{BoxError, Console, ModuleView, TrainerBuilder};
 
 /// A module that does what its fields say.

@@ -5,6 +5,7 @@ use fulgurite::TrainerBuilder;
 use fulgurite::config::Deterministic;
 use fulgurite::data::{DataLoader, InMemory};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::params;
 use fulgurite_test_support::quiet;
 

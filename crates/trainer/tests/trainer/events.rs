@@ -10,6 +10,7 @@ use fulgurite::data::{BatchIter, DataError, Loader};
 use fulgurite::loggers::{Logged, MemoryLogger};
 use fulgurite::optim::Optimizer;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::{BatchFlow, ModuleView, TrainerBuilder};
 use fulgurite_test_support::ones;
 

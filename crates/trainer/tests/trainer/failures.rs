@@ -13,6 +13,7 @@ use fulgurite::data::{DataLoader, Dataset, ItemRng};
 use fulgurite::loggers::{CsvLogger, Logged, MemoryLogger, RunStatus};
 use fulgurite::optim::{LrScheduler, Optimizer, StepLR};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::{BatchFlow, ModuleView, OptimizerClosure, SaveRequest};
 use fulgurite_test_support::quiet;
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use fulgurite::config::GradientClipAlgorithm;
 use fulgurite::optim::{LrScheduler, Optimizer, StepLR};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::{BatchFlow, Console, ModuleView, OptimizerClosure};
 
 #[derive(Clone, Default)]

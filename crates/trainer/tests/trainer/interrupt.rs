@@ -8,6 +8,7 @@ use fulgurite::Console;
 use fulgurite::callbacks::OnExceptionCheckpoint;
 use fulgurite::data::{DataLoader, InMemory};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::params;
 
 /// Where the child works, and at which batch of the run it sends itself a signal.

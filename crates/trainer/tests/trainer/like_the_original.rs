@@ -5,6 +5,7 @@ use std::any::Any;
 use fulgurite::loggers::{Logged, MemoryLogger};
 use fulgurite::optim::StepLR;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::{ModuleView, TrainerBuilder};
 
 /// One weight, and a note of what was called.

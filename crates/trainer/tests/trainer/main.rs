@@ -18,6 +18,7 @@ mod interrupt;
 mod like_the_original;
 mod mistakes;
 mod model_summary;
+mod modes;
 mod nodes;
 mod optimization;
 mod optimizing;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fulgurite::data::{BatchIter, DataError, Loader};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::{Console, TrainerBuilder};
 use fulgurite_test_support::ones;
 

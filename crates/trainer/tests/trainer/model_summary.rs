@@ -3,6 +3,7 @@
 use expect_test::expect;
 use fulgurite::Console;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 
 struct Net {
     vars: nn::VarStore,

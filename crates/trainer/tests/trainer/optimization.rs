@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use fulgurite::optim::{LBFGS, Optimizer};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite_test_support::{batches, quiet};
 
 /// One weight `w`, and a loss whose gradient is the batch: `w * x`.

@@ -6,6 +6,7 @@ use expect_test::expect;
 use fulgurite::data::{Batches, FnLoader};
 use fulgurite::loggers::MemoryLogger;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::host_reads;
 use fulgurite::{Console, TrainerBuilder};
 

@@ -6,6 +6,7 @@ use fulgurite::data::{DataLoader, Dataset, ItemRng};
 use fulgurite::metrics::MeanMetric;
 use fulgurite::optim::{Bucket, GroupDefaults, OptimError, OptimizerBuilder, ParamGroup, Rule};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

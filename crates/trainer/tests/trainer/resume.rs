@@ -14,6 +14,7 @@ use fulgurite::loggers::{Logged, MemoryLogger};
 use fulgurite::metrics::MulticlassAccuracy;
 use fulgurite::optim::{CosineAnnealingLR, ReduceLROnPlateau};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::params;
 use fulgurite::{Console, ModuleView, SaveRequest, TrainerBuilder};
 

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use fulgurite::optim::{CosineAnnealingLR, ReduceLROnPlateau, StepLR};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::{params, serialization};
 use fulgurite::{Console, ModuleView};
 use fulgurite_parity::python;

@@ -4,6 +4,7 @@
 use fulgurite::Console;
 use fulgurite::optim::StepLR;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::serialization;
 use fulgurite_parity::python;
 use serde_json::{Value as Json, json};

@@ -1,6 +1,7 @@
 //! The model summary has Lightning's numbers, and FLOPs are counted as torch counts them.
 
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::flops::measure_flops;
 use fulgurite::torch::grad::backward;
 use fulgurite_parity::python;

@@ -7,6 +7,7 @@ use fulgurite::fabric::{GradScaler, GradScalerOptions, MixedPrecision};
 use fulgurite::optim::Optimizer;
 use fulgurite::prelude::*;
 use fulgurite::tch::Reduction;
+use fulgurite::tch::nn;
 use fulgurite::torch::{grad, params, serialization, to_host_f64};
 use fulgurite::{Console, ModuleView, Plugin};
 use fulgurite_parity::python;

@@ -6,6 +6,7 @@ use fulgurite::Console;
 use fulgurite::optim::StepLR;
 use fulgurite::prelude::*;
 use fulgurite::profilers::SimpleProfiler;
+use fulgurite::tch::nn;
 use fulgurite_parity::python;
 use fulgurite_torch::profiler;
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use fulgurite::callbacks::{LambdaCallback, ModelPruning, ModelPruningOptions};
 use fulgurite::config::Configurable;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::{params, serialization};
 use fulgurite::{Console, ModuleView};
 use fulgurite_parity::python;

@@ -7,6 +7,7 @@ use fulgurite::Console;
 use fulgurite::loggers::{Logged, MemoryLogger};
 use fulgurite::optim::StepLR;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::{params, serialization};
 use fulgurite_parity::python;
 use fulgurite_test_support::pairs;

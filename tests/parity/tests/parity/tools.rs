@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::params;
 use fulgurite::{Console, tools};
 use fulgurite_parity::python;

@@ -9,6 +9,7 @@ use fulgurite::loggers::{Logged, MemoryLogger};
 use fulgurite::metrics::MulticlassAccuracy;
 use fulgurite::optim::{CosineAnnealingLR, LBFGS, ReduceLROnPlateau, StepLR};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::{params, serialization};
 use fulgurite::{Console, EvalResults};
 use fulgurite_parity::python;

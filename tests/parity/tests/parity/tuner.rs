@@ -2,6 +2,7 @@
 
 use fulgurite::Console;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::{params, serialization};
 use fulgurite::tuner::{LearningRateFinderOptions, Tuner};
 use fulgurite_parity::python;

@@ -9,6 +9,7 @@ use fulgurite::config::{Configurable, ValCheckInterval};
 use fulgurite::loggers::{Logged, MemoryLogger};
 use fulgurite::optim::Optimizer;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::{OptimizerClosure, TrainerBuilder};
 use fulgurite_parity::python;
 use serde_json::{Value as Json, json};

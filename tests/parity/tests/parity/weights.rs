@@ -7,6 +7,7 @@ use std::path::Path;
 use fulgurite::callbacks::AnnealingStrategy;
 use fulgurite::optim::StepLR;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::{params, serialization};
 use fulgurite::{Console, ModuleView};
 use fulgurite_parity::python;

@@ -12,6 +12,7 @@ mod table;
 
 use fulgurite::data::{BatchIter, DataError, Loader};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite_test_support::{batches, quiet};
 
 /// A weight that is moved by each batch, and written down wherever it is evaluated.

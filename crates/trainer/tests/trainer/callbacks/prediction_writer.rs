@@ -7,6 +7,7 @@ use fulgurite::ModuleView;
 use fulgurite::callbacks::{PredictionWriter, WriteInterval, WritePredictions};
 use fulgurite::data::{InMemory, IntoLoader};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 
 use crate::callbacks::scripted::quiet;
 

@@ -7,6 +7,7 @@ use expect_test::{Expect, expect};
 use fulgurite::callbacks::{LambdaCallback, ModelPruning, ModelPruningOptions, PruningFn};
 use fulgurite::config::Configurable;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::{params, serialization};
 use fulgurite::{Console, ModuleView};
 

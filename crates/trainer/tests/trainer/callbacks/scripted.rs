@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::{Console, TrainerBuilder};
 
 /// Trains one linear layer; its n-th validation logs the n-th of `losses` as `val_loss`.

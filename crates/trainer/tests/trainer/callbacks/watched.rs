@@ -5,6 +5,7 @@ use std::path::Path;
 use fulgurite::loggers::MemoryLogger;
 use fulgurite::optim::Optimizer;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::{Console, OptimizerClosure, TrainerBuilder};
 
 use crate::callbacks::scripted::quiet;

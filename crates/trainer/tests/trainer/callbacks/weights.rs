@@ -34,9 +34,9 @@ struct Net {
 impl Net {
     fn new() -> Net {
         let vars = nn::VarStore::new(Device::Cpu);
-        let fc = nn::linear(vars.root() / "backbone" / "fc", 3, 4, Default::default());
-        let bn = nn::batch_norm1d(vars.root() / "backbone" / "bn", 4, Default::default());
-        let head = nn::linear(vars.root() / "head", 4, 1, Default::default());
+        let fc = nn::linear(3, 4).at(vars.root() / "backbone" / "fc").unwrap();
+        let bn = nn::batch_norm1d(4).at(vars.root() / "backbone" / "bn").unwrap();
+        let head = nn::linear(4, 1).at(vars.root() / "head").unwrap();
         for (seed, (_, mut tensor)) in params::named_parameters(&vars).into_iter().enumerate() {
             let values = (Tensor::arange(tensor.numel() as i64, (Kind::Float, Device::Cpu)) + seed as i64).sin();
             tch::no_grad(|| tensor.copy_(&values.view_as(&tensor)));
@@ -44,8 +44,13 @@ impl Net {
         Net { vars, fc, bn, head, fails_in: None, validated: Vec::new(), steps: 0, everything: false }
     }
 
-    fn output(&self, x: &Tensor, train: bool) -> Tensor {
-        x.apply(&self.fc).apply_t(&self.bn, train).tanh().apply(&self.head)
+    fn output(&self, x: &Tensor) -> Tensor {
+        self.head.forward(&self.bn.forward(&self.fc.forward(x)).tanh())
+    }
+
+    /// The batches that the batch norm has counted.
+    fn count(&self) -> i64 {
+        self.bn.num_batches_tracked.as_ref().unwrap().int64_value(&[])
     }
 
     fn weights(&self) -> Dict {
@@ -62,7 +67,7 @@ impl LightningModule for Net {
 
     fn training_step(&mut self, x: Tensor, step: &mut Step) -> Result<Loss> {
         self.steps += 1;
-        let loss = (self.output(&x, step.is_training()) - 1.0).square().mean(Kind::Float);
+        let loss = (self.output(&x) - 1.0).square().mean(Kind::Float);
         step.log("loss", &loss).on_epoch();
         Ok(loss.into())
     }
@@ -71,8 +76,8 @@ impl LightningModule for Net {
         if self.fails_in == Some(step.current_epoch()) {
             return Err("the disk melted".into());
         }
-        self.validated.push(self.head.ws.detach().copy());
-        step.log("val_loss", self.output(&x, false).square().mean(Kind::Float));
+        self.validated.push(self.head.weight.detach().copy());
+        step.log("val_loss", self.output(&x).square().mean(Kind::Float));
         Ok(())
     }
 
@@ -181,6 +186,8 @@ fn the_extra_epoch_trains_nothing_and_counts_its_batches_once() {
     assert_eq!(net.steps, 3 * 3 + 3 + 1);
     assert_eq!((trainer.state().current_epoch(), trainer.state().max_epochs()), (4, Maximum::Of(3)));
     assert_eq!(trainer.state().global_step(), 3 * 3 + 1);
+    // The statistics are the mean over the extra epoch, so they count its batches alone.
+    assert_eq!(net.count(), 3);
     let epoch_rows = logger.take().into_iter().filter(|call| match call {
         Logged::Metrics { metrics, .. } => metrics.iter().any(|(name, _)| name == "loss_epoch"),
         _ => false,
@@ -202,7 +209,7 @@ fn a_layer_that_is_left_alone_keeps_its_statistics() {
         }
 
         fn training_step(&mut self, x: Tensor, _: &mut Step) -> Result<Loss> {
-            Ok(self.0.output(&x, false).square().mean(Kind::Float).into())
+            Ok(self.0.output(&x).square().mean(Kind::Float).into())
         }
 
         fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
@@ -214,10 +221,18 @@ fn a_layer_that_is_left_alone_keeps_its_statistics() {
     let mut trainer =
         builder(folder.path(), |trainer| trainer.callback(StochasticWeightAveraging::new(0.01))).build().unwrap();
     let mut module = Still(Net::new());
-    tch::no_grad(|| module.0.bn.running_mean.copy_(&Tensor::from_slice(&[1f32, 2., 3., 4.])));
+    module.0.bn.train(false);
+    let mean = Tensor::from_slice(&[1f32, 2., 3., 4.]);
+    let tensors =
+        [&module.0.bn.running_mean, &module.0.bn.num_batches_tracked].map(|t| t.as_ref().unwrap().shallow_clone());
+    let [mut running_mean, mut count] = tensors;
+    tch::no_grad(|| {
+        running_mean.copy_(&mean);
+        let _ = count.fill_(7);
+    });
     _ = trainer.fit(&mut module, Loaders::from(batches(3))).unwrap();
-    assert_eq!(module.0.bn.running_mean, Tensor::from_slice(&[1f32, 2., 3., 4.]));
-    assert_eq!(module.0.bn.running_var, Tensor::ones([4], (Kind::Float, Device::Cpu)));
+    assert_eq!((running_mean, module.0.count()), (mean, 7));
+    assert_eq!(module.0.bn.running_var, Some(Tensor::ones([4], (Kind::Float, Device::Cpu))));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::serialization;
 use fulgurite::{Checkpoint, Console};
 

@@ -6,6 +6,7 @@ use expect_test::{Expect, expect};
 use fulgurite::cli::FromConfig;
 use fulgurite::fabric::TorchCheckpointIo;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::{params, serialization};
 use serde::{Deserialize, Serialize};
 

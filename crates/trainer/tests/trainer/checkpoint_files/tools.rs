@@ -5,6 +5,7 @@ use std::path::Path;
 
 use expect_test::{Expect, expect};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::serialization;
 use fulgurite::{Console, tools};
 

@@ -7,6 +7,7 @@ use fulgurite::Console;
 use fulgurite::cli::{Cli, FromConfig};
 use fulgurite::config::Configurable;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

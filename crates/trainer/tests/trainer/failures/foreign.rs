@@ -6,6 +6,7 @@ use expect_test::{Expect, expect};
 use fulgurite::callbacks::LambdaCallback;
 use fulgurite::loggers::CsvLogger;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::Opaque;
 use fulgurite_test_support::quiet;
 

@@ -9,6 +9,7 @@ use expect_test::{Expect, expect};
 use fulgurite::metrics::{Field, MeanMetric, Metric, MetricError};
 use fulgurite::optim::{Closure, LrScheduler, OptimError, Optimizer, ParamGroup, ParamGroupConfig, StepLR};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite_test_support::quiet;
 
 use super::batches;

@@ -8,6 +8,7 @@ use fulgurite::ModuleView;
 use fulgurite::config::GradientClipAlgorithm;
 use fulgurite::optim::{LBFGS, Optimizer, StepLR};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::{params, serialization};
 
 use super::{batches, quiet, scalars};

@@ -4,6 +4,7 @@ use fulgurite::OptimizerClosure;
 use fulgurite::config::GradientClipAlgorithm;
 use fulgurite::optim::{LrScheduler, Optimizer, StepLR};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::params;
 
 use super::{batches, quiet, scalars};

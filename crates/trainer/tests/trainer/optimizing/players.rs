@@ -2,6 +2,7 @@
 
 use fulgurite::optim::StepLR;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::params;
 
 use super::{batches, quiet};

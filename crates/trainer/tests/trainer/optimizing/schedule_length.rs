@@ -2,6 +2,7 @@
 
 use fulgurite::optim::OneCycleLR;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::{Console, TrainerBuilder};
 
 use super::{batches, quiet, scalars};

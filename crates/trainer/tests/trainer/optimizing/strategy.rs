@@ -8,6 +8,7 @@ use fulgurite::fabric::strategy::{ContextGuard, Strategies};
 use fulgurite::fabric::{CheckpointIo, Clip, Commit, FabricError, Pass, Precision, Strategy};
 use fulgurite::optim::Optimizer;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::params::{self, IncompatibleKeys};
 use fulgurite::torch::serialization;
 use fulgurite::{Console, TrainerBuilder};

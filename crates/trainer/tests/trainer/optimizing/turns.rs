@@ -3,6 +3,7 @@
 use expect_test::{Expect, expect};
 use fulgurite::optim::{Optimizer, StepLR};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::params;
 
 use super::{batches, quiet, scalars};

@@ -7,6 +7,7 @@ use fulgurite::optim::{
     ASGD, Adadelta, Adagrad, Adam, AdamW, Adamax, Lion, NAdam, Optimizers, RAdam, RMSprop, Rprop, SGD,
 };
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::autocast::Autocast;
 use fulgurite::{Console, TrainerBuilder};
 

@@ -4,6 +4,7 @@ use expect_test::expect;
 use fulgurite::fabric::OptimizerStep;
 use fulgurite::optim::{LBFGS, Optimizer, Optimizers};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::autocast::Autocast;
 
 use super::{INF, Trace, batches, fp16, quiet};

@@ -13,6 +13,7 @@ use fulgurite::config::GradientClipAlgorithm;
 use fulgurite::fabric::{GradScaler, GradScalerOptions, MixedPrecision};
 use fulgurite::optim::Optimizer;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite_test_support::quiet;
 
 #[derive(Clone, Default)]

@@ -5,6 +5,7 @@ use std::path::Path;
 use fulgurite::fabric::{GradScaler, GradScalerOptions, MixedPrecision};
 use fulgurite::optim::StepLR;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::serialization;
 use fulgurite::{ModuleView, Plugin, SaveRequest};
 

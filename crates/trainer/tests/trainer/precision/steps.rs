@@ -6,6 +6,7 @@ use fulgurite::callbacks::GradientNorm;
 use fulgurite::loggers::{Logged, MemoryLogger};
 use fulgurite::optim::{Optimizers, ReduceLROnPlateau, StepLR};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 
 use super::{INF, Weight, batches, fp16, quiet};
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::{Console, TrainerBuilder};
 
 #[derive(Clone, Copy, PartialEq)]

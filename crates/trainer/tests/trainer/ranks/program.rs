@@ -221,6 +221,7 @@ struct Net {
     vars: nn::VarStore,
     fc1: nn::Linear,
     norm: Option<nn::BatchNorm>,
+    dropout: nn::Dropout,
     fc2: nn::Linear,
     plan: Plan,
     accuracy: MulticlassAccuracy,
@@ -235,18 +236,19 @@ impl Net {
     fn new(plan: &Plan) -> Net {
         let vars = nn::VarStore::new(Device::Cpu);
         // A bias before a batch norm has a gradient of rounding errors, which AdamW makes steps of.
-        let config = nn::LinearConfig { bias: !plan.batch_norm, ..Default::default() };
-        let fc1 = nn::linear(vars.root() / "fc1", 3, 16, config);
-        let norm = plan.batch_norm.then(|| nn::batch_norm1d(vars.root() / "norm", 16, Default::default()));
-        let fc2 = nn::linear(vars.root() / "fc2", 16, 3, Default::default());
+        let fc1 = nn::linear(3, 16).bias(!plan.batch_norm).at(vars.root() / "fc1").unwrap();
+        let norm = plan.batch_norm.then(|| nn::batch_norm1d(16).at(vars.root() / "norm").unwrap());
+        let dropout = nn::dropout(plan.dropout).at(vars.root() / "dropout").unwrap();
+        let fc2 = nn::linear(16, 3).at(vars.root() / "fc2").unwrap();
         if plan.unused {
-            nn::linear(vars.root() / "spare", 2, 2, Default::default());
+            nn::linear(2, 2).at(vars.root() / "spare").unwrap();
         }
         let accuracy = MulticlassAccuracy::new(3);
         Net {
             vars,
             fc1,
             norm,
+            dropout,
             fc2,
             plan: plan.clone(),
             accuracy,
@@ -258,10 +260,10 @@ impl Net {
         }
     }
 
-    fn logits(&self, x: &Tensor, train: bool) -> Tensor {
-        let hidden = x.apply(&self.fc1);
-        let hidden = self.norm.as_ref().map_or(hidden.shallow_clone(), |norm| hidden.apply_t(norm, train));
-        hidden.relu().dropout(self.plan.dropout, train).apply(&self.fc2)
+    fn logits(&self, x: &Tensor) -> Tensor {
+        let hidden = self.fc1.forward(x);
+        let hidden = self.norm.as_ref().map_or(hidden.shallow_clone(), |norm| norm.forward(&hidden));
+        self.fc2.forward(&self.dropout.forward(&hidden.relu()))
     }
 
     fn take_time(&self, milliseconds: u64) -> Result<()> {
@@ -322,7 +324,7 @@ impl LightningModule for Net {
     fn training_step(&mut self, (x, items): Self::Batch, step: &mut Step) -> Result<Loss> {
         self.take_time(self.plan.batch_ms)?;
         self.seen.push(numbers(&items));
-        let (logits, classes) = (self.logits(&x, true), items.remainder(3));
+        let (logits, classes) = (self.logits(&x), items.remainder(3));
         let loss = logits.cross_entropy_for_logits(&classes);
         self.train_accuracy.update(&logits, &classes)?;
         step.log("train_acc", &self.train_accuracy).epoch_only();
@@ -361,7 +363,7 @@ impl LightningModule for Net {
             self.take_time(self.plan.eval_ms)?;
             self.validated.push(step.trainer().progress().batch.total.ready);
         }
-        let loss = self.logits(&x, false).cross_entropy_for_logits(&items.remainder(3));
+        let loss = self.logits(&x).cross_entropy_for_logits(&items.remainder(3));
         step.log("val_loss", &loss);
         let batch = self.validated.len();
         if self.plan.cut_in_validation == Some(batch) {
@@ -374,7 +376,7 @@ impl LightningModule for Net {
 
     fn test_step(&mut self, (x, items): Self::Batch, step: &mut Step) -> Result<()> {
         self.tested.extend(numbers(&items));
-        let (logits, classes) = (self.logits(&x, false), items.remainder(3));
+        let (logits, classes) = (self.logits(&x), items.remainder(3));
         self.accuracy.update(&logits, &classes)?;
         step.log("test_acc", &self.accuracy);
         step.log("test_loss", logits.cross_entropy_for_logits(&classes));

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use fulgurite::callbacks::{BatchSizeFinder, LearningRateFinder};
 use fulgurite::data::{BoxLoader, CombinedLoader, IntoLoader, Loader};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::tuner::{BatchSizeFinderOptions, LearningRateFinderOptions, Tuner};
 use fulgurite::{Console, TrainerBuilder, TrainerFn};
 use fulgurite_test_support::quiet;

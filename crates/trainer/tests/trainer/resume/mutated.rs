@@ -9,6 +9,7 @@ use fulgurite::fabric::{GradScaler, GradScalerOptions, MixedPrecision};
 use fulgurite::metrics::MulticlassAccuracy;
 use fulgurite::optim::{CosineAnnealingLR, ReduceLROnPlateau};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::serialization;
 use fulgurite::{Console, Plugin, SaveRequest};
 

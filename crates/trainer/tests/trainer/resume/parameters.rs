@@ -4,6 +4,7 @@ use std::path::Path;
 
 use fulgurite::callbacks::EMAWeightAveraging;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::params;
 
 /// Plain tensors, two stores, a buffer, and a head that is the embedding transposed.

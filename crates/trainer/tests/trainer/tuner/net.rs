@@ -2,6 +2,7 @@
 
 use fulgurite::TrainerBuilder;
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::torch::params;
 
 /// A small regression with dropout, so that a random number too few or too many shows in the weights.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use fulgurite::config::GradientClipAlgorithm;
 use fulgurite::optim::{CosineAnnealingLR, LrScheduler, OneCycleLR, Optimizer, ReduceLROnPlateau, StepLR};
 use fulgurite::prelude::*;
+use fulgurite::tch::nn;
 use fulgurite::{BatchFlow, ModuleView, OptimizerClosure};
 use serde_json::{Value as Json, json};
 
