@@ -35,7 +35,7 @@ struct Args {
     #[arg(long, default_value_t = 5000)]
     memory: usize,
     /// Random steps before the training.
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
     warm_start: u64,
     /// Steps within which the agent stops to act at random.
     #[arg(long, default_value_t = 2000)]
@@ -164,7 +164,7 @@ impl LightningModule for Dqn {
         let values = self.net.forward(&states).gather(1, &actions.unsqueeze(1), false).squeeze_dim(1);
         let next_values = tch::no_grad(|| self.target.forward(&next_states).amax(1, false)) * failed.logical_not();
         let loss = nn::smooth_l1_loss().forward(&values, &(rewards + next_values * self.args.gamma));
-        if global_step % self.args.sync_rate == 0 {
+        if global_step.is_multiple_of(self.args.sync_rate) {
             self.sync_target()?;
         }
         step.log("train_loss", &loss).prog_bar();

@@ -33,7 +33,7 @@ impl Memory {
 
     pub(crate) fn push(&self, transition: Transition) {
         let mut transitions = self.lock();
-        if transitions.len() == self.capacity {
+        if transitions.len() >= self.capacity {
             transitions.pop_front();
         }
         transitions.push_back(transition);

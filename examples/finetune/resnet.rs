@@ -31,7 +31,7 @@ impl nn::Module for ResNet {
     fn forward(&self, images: &Tensor) -> Tensor {
         let x = self.bn1.forward(&self.conv1.forward(images)).relu();
         let x = self.layer2.forward(&self.layer1.forward(&x));
-        x.mean_dim([2i64, 3].as_slice(), false, None)
+        x.adaptive_avg_pool2d([1, 1]).flatten(1, -1)
     }
 }
 

@@ -44,6 +44,9 @@ struct Args {
     default_root_dir: String,
 }
 
+/// The seconds of a day.
+const DAY: i64 = 24 * 60 * 60;
+
 /// Power, temperature, and the time of the day as a point on a circle.
 const FEATURES: i64 = 4;
 
@@ -59,8 +62,8 @@ struct PowerData {
 impl PowerData {
     fn read(args: &Args) -> Result<PowerData> {
         let table = CsvTable::read(&args.csv)?;
-        let hour = table.timestamps("time", "[year]-[month]-[day] [hour]:[minute]")?.remainder(86400);
-        let angle = hour.to_kind(Kind::Float).unsqueeze(1) * (TAU / 86400.0);
+        let seconds = table.timestamps("time", "[year]-[month]-[day] [hour]:[minute]")?.remainder(DAY);
+        let angle = seconds.to_kind(Kind::Float).unsqueeze(1) * (TAU / DAY as f64);
         let series = Tensor::cat(&[table.numbers(&["power_kw", "temperature_c"])?, angle.sin(), angle.cos()], 1);
 
         let hours = series.size()[0];

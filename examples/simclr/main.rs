@@ -9,7 +9,7 @@ use clap::Parser;
 use fulgurite::data::Loader;
 use fulgurite::data::datasets::Digits;
 use fulgurite::data::transforms::{ColorJitter, InterpolationMode, RandomResizedCrop, RandomRotation, Transform};
-use fulgurite::optim::{CosineAnnealingLR, LinearLR, SequentialLR};
+use fulgurite::optim::LinearWarmupCosineAnnealingLR;
 use fulgurite::prelude::*;
 
 /// Train SimCLR on handwritten digits.
@@ -88,7 +88,7 @@ impl SimClr {
 
 /// Rows of length 1, so that products of them are cosines.
 fn normalized(rows: &Tensor) -> Tensor {
-    rows / rows.norm_scalaropt_dim(2, [1], true).clamp_min(1e-12)
+    rows / rows.norm_scalaropt_dim(2.0, 1, true).clamp_min(1e-12)
 }
 
 /// The normalized temperature-scaled cross entropy of pairs of views, and how often a view is most like its pair.
@@ -127,9 +127,8 @@ impl LightningModule for SimClr {
 
     fn configure_optimizers(&mut self, trainer: &mut TrainerState) -> Result<Optimizers> {
         let steps = u32::try_from(trainer.estimated_stepping_batches()?.ok_or("the run has no end")?)?;
-        let warmup = steps * self.args.warmup_epochs / self.args.max_epochs;
-        let schedule = SequentialLR::new(LinearLR::new().start_factor(0.01).total_iters(warmup))
-            .then(warmup, CosineAnnealingLR::new(steps - warmup));
+        let warmup = steps * self.args.warmup_epochs / self.args.max_epochs.max(1);
+        let schedule = LinearWarmupCosineAnnealingLR::new(warmup, steps);
         let optimizer = AdamW::new(&self.vars).lr(self.args.lr).weight_decay(1e-4);
         Ok(Optimizers::from(optimizer).scheduler(LrSchedulerConfig::new(schedule).interval(Interval::Step)))
     }

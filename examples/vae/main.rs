@@ -67,7 +67,7 @@ impl Vae {
         let decoder = nn::sequential()
             .add(nn::linear(args.latent, 32 * 4))
             .add(nn::relu())
-            .add(nn::unflatten(1, [32, 2, 2]))
+            .add(nn::unflatten(1, &[32, 2, 2]))
             .add(nn::conv_transpose2d(32, 16, 4).stride(2).padding(1)) // 4 × 4
             .add(nn::relu())
             .add(nn::conv_transpose2d(16, 1, 4).stride(2).padding(1)) // 8 × 8

@@ -9,6 +9,7 @@ from collections import deque
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
@@ -101,12 +102,11 @@ class Dqn(L.LightningModule):
         return loss
 
     def on_train_epoch_end(self):
-        if self.current_epoch + 1 == self.trainer.max_epochs:
-            self.log("balanced_steps", self.evaluate())
+        self.log("balanced_steps", self.evaluate())
 
-    def evaluate(self, episodes=10):
+    def evaluate(self, episodes=5):
         """The mean length of games that are played without chance."""
-        agent, steps = Agent(1), 0
+        agent, steps = Agent(capacity=1), 0
         for _ in range(episodes):
             over = False
             while not over:
@@ -139,6 +139,7 @@ def main():
     trainer = L.Trainer(
         max_epochs=args.max_epochs, log_every_n_steps=1, accelerator="cpu", enable_progress_bar=False,
         logger=CSVLogger(args.default_root_dir),
+        callbacks=ModelCheckpoint(monitor="balanced_steps", mode="max"),
     )  # fmt: skip
     trainer.fit(Dqn(args))
 

@@ -5,6 +5,7 @@ import argparse
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
@@ -90,7 +91,7 @@ def main():
     val = DataLoader(TensorDataset(*data["val"]), batch_size=180)
     trainer = L.Trainer(
         max_epochs=args.max_epochs, log_every_n_steps=1, accelerator="cpu", enable_progress_bar=False,
-        logger=CSVLogger(args.default_root_dir),
+        logger=CSVLogger(args.default_root_dir), callbacks=ModelCheckpoint(monitor="val_acc", mode="max"),
     )  # fmt: skip
     labelled = [part[:50] for part in data["train"]]
     trainer.fit(SimClr(labelled), train, val)

@@ -37,7 +37,7 @@ class Vae(L.LightningModule):
         hidden = self.encoder(x)
         mean, log_var = self.mean(hidden), self.log_var(hidden)
         logits = self.decoder(self.reparametrize(mean, log_var))
-        recon = F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum((1, 2, 3)).mean()
+        recon = F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
         kl = -0.5 * (1 + log_var - mean**2 - log_var.exp()).sum(1).mean()
         loss = recon + kl
         self.log_dict({f"{stage}_loss": loss, f"{stage}_recon": recon, f"{stage}_kl": kl})
