@@ -15,6 +15,7 @@ mod model_summary;
 mod optimizers;
 mod precision;
 mod profilers;
+mod programs;
 mod pruning;
 mod random_configurations;
 mod resume;
