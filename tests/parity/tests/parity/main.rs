@@ -16,6 +16,7 @@ mod nn;
 mod optimizers;
 mod precision;
 mod profilers;
+mod programs;
 mod pruning;
 mod random_configurations;
 mod resume;
