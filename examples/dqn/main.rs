@@ -200,6 +200,8 @@ fn main() -> Result<()> {
     trainer.fit(&mut model, IterableDataLoader::new(replay).batch_size(args.batch_size))?.completed()?;
 
     println!("the pole is balanced for {} of {} steps", model.evaluate(), CartPole::MAX_STEPS);
-    println!("logs: {}", trainer.state().log_dir().display());
+    if !args.fast_dev_run {
+        println!("logs: {}", trainer.state().log_dir().display());
+    }
     Ok(())
 }

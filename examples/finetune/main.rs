@@ -112,6 +112,8 @@ fn main() -> Result<()> {
         .callback(ModelCheckpoint::monitor("val_loss"))
         .build()?;
     trainer.fit(&mut model, (train, val))?.completed()?;
-    println!("logs: {}", trainer.state().log_dir().display());
+    if !args.fast_dev_run {
+        println!("logs: {}", trainer.state().log_dir().display());
+    }
     Ok(())
 }

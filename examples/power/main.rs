@@ -177,6 +177,8 @@ fn main() -> Result<()> {
         .build()?;
     trainer.fit(&mut model, &mut data)?.completed()?;
     trainer.ckpt_path((!args.fast_dev_run).then_some("best")).test(&mut model, &mut data)?;
-    println!("logs: {}", trainer.state().log_dir().display());
+    if !args.fast_dev_run {
+        println!("logs: {}", trainer.state().log_dir().display());
+    }
     Ok(())
 }

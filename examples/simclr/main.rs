@@ -162,6 +162,8 @@ fn main() -> Result<()> {
         .callback(ModelCheckpoint::monitor("val_acc").mode(Mode::Max))
         .build()?;
     trainer.fit(&mut model, (train, val))?.completed()?;
-    println!("logs: {}", trainer.state().log_dir().display());
+    if !args.fast_dev_run {
+        println!("logs: {}", trainer.state().log_dir().display());
+    }
     Ok(())
 }

@@ -117,7 +117,7 @@ impl LightningModule for Vae {
     }
 
     fn validation_step(&mut self, batch: Self::Batch, step: &mut Step) -> Result<()> {
-        self.elbo("val", batch, step);
+        let _loss = self.elbo("val", batch, step);
         Ok(())
     }
 
@@ -152,6 +152,8 @@ fn main() -> Result<()> {
     let digits = model.sample(4);
     println!("four digits that nobody wrote:");
     println!("{}", draw::side_by_side(&[0, 1, 2, 3].map(|i| digits.get(i))));
-    println!("logs: {}", trainer.state().log_dir().display());
+    if !args.fast_dev_run {
+        println!("logs: {}", trainer.state().log_dir().display());
+    }
     Ok(())
 }

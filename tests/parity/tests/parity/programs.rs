@@ -18,8 +18,8 @@ use serde_json::json;
 const PROGRAMS: [(&str, &str); 5] = [
     ("dqn", "--max-epochs 5"),
     ("finetune", "--max-epochs 8 --unfreeze-at-epoch 4 --batch-size 256"),
-    ("power", "--max-epochs 8"),
-    ("simclr", "--max-epochs 4"),
+    ("power", "--max-epochs 5"),
+    ("simclr", "--max-epochs 3"),
     ("vae", "--max-epochs 10"),
 ];
 
@@ -127,7 +127,8 @@ fn assert_same_end(both: &[Columns; 2], metric: &str, tolerance: f64) {
 fn finetune() {
     let both = run("finetune");
     assert_same_start(&both, 0.1);
-    assert_same_end(&both, "val_acc", 0.05);
+    // Seeds differ by 0.06, and begin at 0.3 to 0.55.
+    assert_same_end(&both, "val_acc", 0.07);
 }
 
 /// Both learn to balance the pole for nearly all of 200 steps; after how many epochs is luck.
@@ -145,6 +146,7 @@ fn dqn() {
 fn simclr() {
     let both = run("simclr");
     assert_same_start(&both, 0.1);
+    // Seeds differ by 0.05.
     assert_same_end(&both, "val_acc", 0.1);
 }
 
@@ -153,7 +155,8 @@ fn simclr() {
 fn power() {
     let both = run("power");
     assert_same_start(&both, 0.02);
-    assert_same_end(&both, "test_mae_watts", 20.0);
+    // Seeds differ by 8, and to say that nothing changes is wrong by 243.
+    assert_same_end(&both, "test_mae_watts", 15.0);
     assert_same_end(&both, "persistence_mae_watts", 0.01);
 }
 
@@ -161,5 +164,6 @@ fn power() {
 fn vae() {
     let both = run("vae");
     assert_same_start(&both, 0.1);
-    assert_same_end(&both, "val_loss", 1.0);
+    // It begins at 34 to 36, and seeds end within 0.3 of each other.
+    assert_same_end(&both, "val_loss", 0.8);
 }
