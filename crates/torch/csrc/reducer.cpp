@@ -6,10 +6,9 @@
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
-#include <algorithm>
 #include <atomic>
 #include <functional>
-#include <limits>
+#include <numeric>
 
 using fulgurite::Error;
 using fulgurite::protect;
@@ -79,15 +78,14 @@ Error fulgurite_reducer_new(const at::Tensor *const *parameters, const Text *nam
       all_names.emplace(i, names[i]);
     }
     const std::vector<bool> sparse(count, false);
-    // Buckets that are made anew after the first pass, in the order in which gradients come, need no good first guess.
-    const bool rebuilds = options->static_graph || !options->find_unused_parameters;
-    const std::vector<size_t> limits =
-        rebuilds ? std::vector<size_t>{static_cast<size_t>(std::numeric_limits<int64_t>::max())}
-                 : std::vector<size_t>{static_cast<size_t>(options->first_bucket_bytes),
-                                       static_cast<size_t>(options->bucket_bytes)};
-    auto [buckets, bucket_limits] = c10d::compute_bucket_assignment_by_size(all, limits, sparse);
-    // The gradients of what is used last come first.
-    std::reverse(buckets.begin(), buckets.end());
+    // The gradients of what is used last come first. Buckets are made anew after the first pass, in the order in which gradients
+    // came; where this guess is that order, a process that resumes adds the gradients of several ranks as one that goes on.
+    const std::vector<size_t> limits{static_cast<size_t>(options->first_bucket_bytes),
+                                     static_cast<size_t>(options->bucket_bytes)};
+    const std::vector<at::Tensor> last_first(all.rbegin(), all.rend());
+    std::vector<int64_t> indices(count);
+    std::iota(indices.rbegin(), indices.rend(), 0);
+    auto [buckets, bucket_limits] = c10d::compute_bucket_assignment_by_size(last_first, limits, sparse, indices);
     auto made = std::make_unique<FulguriteReducer>();
     made->finds_unused = options->find_unused_parameters;
     made->static_graph = options->static_graph;
