@@ -271,7 +271,7 @@ mod tests {
         let zeros = || Tensor::zeros([2], (tch::Kind::Float, Device::Cpu));
         let _tch = tch::nn::batch_norm1d(vars.root() / "tch", 2, Default::default());
         for (name, is_parameter) in [("first.z", true), ("first.y", false), ("first.x", false), ("last.a", true)] {
-            vars.root().add(name, zeros(), is_parameter);
+            let _ = vars.root().add(name, zeros(), is_parameter);
         }
         let names: Vec<String> = params::state_dict(&vars).unwrap().keys().map(String::from).collect();
         let of_ours = ["first.z", "first.y", "first.x", "last.a"];
