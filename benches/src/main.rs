@@ -6,6 +6,7 @@
 mod checkpoint;
 mod child;
 mod ddp;
+mod layers;
 mod loader;
 mod models;
 mod overhead;
@@ -20,8 +21,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+use crate::stopwatch::Plan;
+
 const USAGE: &str =
-    "usage: cargo xtask bench overhead|loader|checkpoint|ddp [--json FILE] [--repeats N] [--model mlp|cnn|gpt]";
+    "usage: cargo xtask bench overhead|loader|checkpoint|ddp|layers [--json FILE] [--repeats N] [--model NAME]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -38,6 +41,7 @@ fn run(args: &[&str]) -> Result<()> {
     match *args {
         // What the benchmarks start in processes of their own.
         ["step", ref args @ ..] => variants::run(&args.try_into()?),
+        ["layer", name, ref plan @ .., result] => layers::run(name, Plan::from_args(plan)?, result.as_ref()),
         ["load", workers, result] => loader::run(workers.parse()?, result.as_ref()),
         ["pictures", folder, workers, result] => pictures::run(folder, workers.parse()?, result.as_ref()),
         ["checkpoint-once", variant, path, result] => checkpoint::run(variant, path.as_ref(), result.as_ref()),
@@ -65,6 +69,11 @@ fn run(args: &[&str]) -> Result<()> {
             let rows = ddp::measure(options.repeats, options.model.as_deref())?;
             options.report(ddp::render(&rows), &rows)
         }
+        ["layers", ref options @ ..] => {
+            let options = Options::parse(options)?;
+            let rows = layers::measure(options.repeats, options.model.as_deref())?;
+            options.report(table::render(&rows), &rows)
+        }
         _ => bail!(USAGE),
     }
 }
@@ -72,7 +81,7 @@ fn run(args: &[&str]) -> Result<()> {
 struct Options {
     json: Option<PathBuf>,
     repeats: usize,
-    /// Of `overhead` and `ddp`: this model alone.
+    /// Of `overhead`, `ddp` and `layers`: this model alone.
     model: Option<String>,
 }
 

@@ -1,4 +1,6 @@
 //! Compiles every `csrc/*.cpp` against the libtorch that `torch-sys` found; `csrc/nccl.cpp` with the feature `cuda` only.
+//!
+//! All are one translation unit: libtorch's headers take longer to compile than what is in the files, and so are compiled once.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -20,8 +22,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let include = root.join("include");
     let cxx11_abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
 
-    let files = fs::read_dir("csrc")?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    let mut sources: Vec<_> = files.into_iter().filter(|file| file.extension().is_some_and(|e| e == "cpp")).collect();
+    let files = fs::read_dir("csrc")?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+    let mut sources: Vec<_> = files.into_iter().filter_map(|name| name.into_string().ok()).collect();
+    sources.retain(|name| name.ends_with(".cpp"));
     sources.sort();
 
     let mut build = cc::Build::new();
@@ -30,8 +33,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo:rustc-link-lib=torch_cuda");
         println!("cargo:rustc-link-lib=c10_cuda");
     } else {
-        sources.retain(|file| !file.ends_with("nccl.cpp"));
+        sources.retain(|name| name != "nccl.cpp");
     }
+    let includes: String = sources.iter().map(|name| format!("#include \"{name}\"\n")).collect();
+    let unit = Path::new(&env::var("OUT_DIR")?).join("bridge.cpp");
+    fs::write(&unit, includes)?;
     build
         .cpp(true)
         .std("c++17")
@@ -41,11 +47,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         .define("_GLIBCXX_USE_CXX11_ABI", cxx11_abi.as_str())
         // libtorch contains Gloo; its headers of c10d declare Gloo's process group only when this is said.
         .define("USE_C10D_GLOO", None)
-        // For `gloo/`, the declarations of Gloo that libtorch does not bring.
+        // The files themselves, and `gloo/`: the declarations of Gloo that libtorch does not bring.
         .include("csrc")
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .files(&sources)
+        .file(&unit)
         .try_compile("fulgurite_bridge")?;
     Ok(())
 }

@@ -28,9 +28,10 @@
 //! wide, those of batch norms are drawn from 0..1 instead of being 1, the biases of an LSTM are 0.
 
 mod activation;
+mod adaptive_softmax;
 mod attention;
 mod conv;
-mod conv_transpose;
+mod distance;
 mod dropout;
 mod embedding;
 mod error;
@@ -54,12 +55,10 @@ pub use activation::{
     hardswish, hardtanh, identity, leaky_relu, log_sigmoid, log_softmax, mish, prelu, relu, relu6, rrelu, selu,
     sigmoid, silu, softmax, softmax2d, softmin, softplus, softshrink, softsign, tanh, tanhshrink, threshold,
 };
+pub use adaptive_softmax::{AdaptiveLogSoftmaxOptions, AdaptiveLogSoftmaxWithLoss, adaptive_log_softmax_with_loss};
 pub use attention::{AttentionMask, MultiheadAttention, MultiheadAttentionOptions, multihead_attention};
-pub use conv::{Conv, Conv1d, Conv2d, Conv3d, ConvOptions, conv1d, conv2d, conv3d};
-pub use conv_transpose::{
-    ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, ConvTransposeOptions, conv_transpose1d,
-    conv_transpose2d, conv_transpose3d,
-};
+pub use conv::*;
+pub use distance::{CosineSimilarity, PairwiseDistance, cosine_similarity, pairwise_distance};
 pub use dropout::{
     Dropout, DropoutOptions, alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout,
 };
@@ -92,4 +91,4 @@ pub use rnn::*;
 pub use sequential::{Sequential, SequentialOptions, sequential};
 pub use size::{ConvPadding, PaddingMode, Size};
 pub use transformer::*;
-pub use upsample::{Upsample, UpsampleMode, upsample, upsample_to};
+pub use upsample::{OneOrEach, Upsample, UpsampleMode, upsample, upsample_to};

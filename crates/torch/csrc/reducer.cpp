@@ -18,7 +18,7 @@ using fulgurite::Text;
 namespace {
 
 // The same numbers as in Rust.
-enum Compression : int32_t { kNone, kFp16, kBf16 };
+enum Compression : int32_t { kUncompressed, kFp16, kBf16 };
 
 // Sends the gradients of a bucket as bfloat16. For half precision c10d has such a hook, for bfloat16 only in Python.
 class Bf16CompressHook : public c10d::CommHookInterface {

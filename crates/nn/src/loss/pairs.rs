@@ -2,7 +2,7 @@
 
 use fulgurite_torch::tch::{Reduction, Tensor};
 
-use super::loss;
+use super::{loss, reduce};
 use crate::error::Result;
 use crate::module::setters;
 
@@ -111,13 +111,53 @@ impl TripletMarginLoss {
         reduction: Reduction;
     }
 
+    /// The loss of other distances than norms: PyTorch's `nn.TripletMarginWithDistanceLoss`. `distance` gives that of each
+    /// pair.
+    ///
+    /// ```
+    /// use fulgurite_nn as nn;
+    /// use fulgurite_torch::tch::{Device, Kind, Tensor};
+    ///
+    /// let [anchor, positive, negative] = [(); 3].map(|()| Tensor::randn([8, 4], (Kind::Float, Device::Cpu)));
+    /// let similarity = nn::cosine_similarity();
+    /// let distance = |x: &Tensor, y: &Tensor| similarity.try_forward(x, y).map(|cosine| 1.0 - cosine);
+    /// let loss = nn::triplet_margin_loss().try_forward_with(distance, &anchor, &positive, &negative)?;
+    /// assert_eq!(loss.dim(), 0);
+    /// # Ok::<(), nn::NnError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Fails if the sizes do not fit, or with the error of `distance`.
+    pub fn try_forward_with(
+        &self,
+        distance: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
+        anchor: &Tensor,
+        positive: &Tensor,
+        negative: &Tensor,
+    ) -> Result<Tensor> {
+        let to_positive = distance(anchor, positive)?;
+        let mut to_negative = distance(anchor, negative)?;
+        let label = Self::label();
+        if self.swap {
+            let others = distance(positive, negative)?;
+            to_negative = label.forward("minimum", to_negative.f_minimum(&others))?;
+        }
+        let difference = label.forward("sub", to_positive.f_sub(&to_negative))?;
+        let hinge = difference.f_add_scalar(self.margin).and_then(|sum| sum.f_clamp_min(0.0));
+        label.forward("triplet_margin_loss", hinge.and_then(|values| reduce(&values, self.reduction)))
+    }
+
     /// [`forward`](Self::forward), whose errors are returned.
     ///
     /// # Errors
     ///
-    /// Fails if the sizes do not fit.
+    /// Fails if the sizes do not fit, or the margin is not positive.
     pub fn try_forward(&self, anchor: &Tensor, positive: &Tensor, negative: &Tensor) -> Result<Tensor> {
         let TripletMarginLoss { margin, p, eps, swap, reduction } = *self;
+        if margin <= 0.0 {
+            return Err(Self::label().options(format!("the margin is {margin}; it must be above 0")));
+        }
         let loss = Tensor::f_triplet_margin_loss(anchor, positive, negative, margin, p, eps, swap, reduction);
         Self::label().forward("triplet_margin_loss", loss)
     }

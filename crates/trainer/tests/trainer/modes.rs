@@ -3,6 +3,7 @@
 use expect_test::expect;
 use fulgurite::Console;
 use fulgurite::callbacks::LearningRateFinder;
+use fulgurite::fabric::Fabric;
 use fulgurite::prelude::*;
 use fulgurite::torch::{params, serialization};
 use fulgurite::tuner::{LearningRateFinderOptions, Tuner};
@@ -283,4 +284,25 @@ fn the_count_of_a_batch_norm_is_in_checkpoints_and_a_file_without_it_is_accepted
     let loaded = Net::new();
     Checkpoint::open(&without).unwrap().load_into(&loaded.vars).unwrap();
     assert_eq!((loaded.count(), loaded.norm.running_mean), (0, net.norm.running_mean));
+}
+
+#[test]
+fn a_fabric_leaves_modes_to_the_loop() {
+    let mut fabric = Fabric::builder().accelerator("cpu").devices(1).build().unwrap();
+    let make = |root: &nn::Path<'_>| nn::sequential().add(nn::linear(2, 2)).add(nn::dropout(0.5)).at(root / "net");
+    let (vars, net) = fabric.init_module(make).unwrap();
+    vars.eval();
+    let mut optimizer = fabric.setup(&vars, SGD::new(&vars).lr(0.1).build().unwrap()).unwrap();
+    let x = Tensor::ones([4, 2], (Kind::Float, Device::Cpu));
+    let mut outputs = || fabric.forward(|| net.forward(&x)).unwrap();
+    assert_eq!(outputs(), outputs());
+    assert!(!vars.is_training());
+    vars.train(true);
+    let loss = outputs().sum(Kind::Float);
+    fabric.backward(&loss).unwrap();
+    fabric.optimizer_step(optimizer.as_mut()).unwrap();
+    assert!(vars.is_training());
+
+    let error = fabric.init_module(|root| nn::linear(0, 1).at(root / "fc")).unwrap_err().to_string();
+    assert!(error.starts_with("cannot create the module: `fc` (Linear"), "{error}");
 }

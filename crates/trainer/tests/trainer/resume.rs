@@ -14,7 +14,6 @@ use fulgurite::loggers::{Logged, MemoryLogger};
 use fulgurite::metrics::MulticlassAccuracy;
 use fulgurite::optim::{CosineAnnealingLR, ReduceLROnPlateau};
 use fulgurite::prelude::*;
-use fulgurite::tch::nn;
 use fulgurite::torch::params;
 use fulgurite::{Console, ModuleView, SaveRequest, TrainerBuilder};
 
@@ -64,6 +63,7 @@ const PLAIN: Setup = Setup { workers: 0, plateau: None, data: Data::Indexed, man
 struct Net {
     vars: nn::VarStore,
     fc1: nn::Linear,
+    dropout: nn::Dropout,
     fc2: nn::Linear,
     acc: MulticlassAccuracy,
     setup: Setup,
@@ -72,13 +72,14 @@ struct Net {
 impl Net {
     fn new(setup: Setup) -> Net {
         let vars = nn::VarStore::new(Device::Cpu);
-        let fc1 = nn::linear(vars.root() / "fc1", 3, 16, Default::default());
-        let fc2 = nn::linear(vars.root() / "fc2", 16, 3, Default::default());
-        Net { vars, fc1, fc2, acc: MulticlassAccuracy::new(3), setup }
+        let fc1 = nn::linear(3, 16).at(vars.root() / "fc1").unwrap();
+        let dropout = nn::dropout(0.3).at(vars.root() / "dropout").unwrap();
+        let fc2 = nn::linear(16, 3).at(vars.root() / "fc2").unwrap();
+        Net { vars, fc1, dropout, fc2, acc: MulticlassAccuracy::new(3), setup }
     }
 
-    fn logits(&self, x: &Tensor, train: bool) -> Tensor {
-        x.apply(&self.fc1).relu().dropout(0.3, train).apply(&self.fc2)
+    fn logits(&self, x: &Tensor) -> Tensor {
+        self.fc2.forward(&self.dropout.forward(&self.fc1.forward(x).relu()))
     }
 
     fn loader(&self) -> DataLoader<Noisy> {
@@ -123,7 +124,7 @@ impl LightningModule for Net {
     }
 
     fn training_step(&mut self, (x, y): Self::Batch, step: &mut Step) -> Result<Loss> {
-        let logits = self.logits(&x, step.is_training());
+        let logits = self.logits(&x);
         let loss = logits.cross_entropy_for_logits(&y);
         step.log("loss", &loss).on_step().on_epoch();
         step.log("worst", &loss).epoch_only().reduce(Reduce::Max);
@@ -146,7 +147,7 @@ impl LightningModule for Net {
 
     fn validation_step(&mut self, (x, y): Self::Batch, step: &mut Step) -> Result<()> {
         // Draws random numbers, as sampling from a model does.
-        let logits = self.logits(&x, true);
+        let logits = self.logits(&x.dropout(0.3, true));
         step.log("val_loss", logits.cross_entropy_for_logits(&y)).on_step().on_epoch();
         Ok(())
     }

@@ -12,6 +12,7 @@ mod interchange;
 mod manual;
 mod metrics;
 mod model_summary;
+mod nn;
 mod optimizers;
 mod precision;
 mod profilers;
