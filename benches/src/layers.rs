@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use fulgurite::nn::{self, AttentionMask, Build, Module};
-use fulgurite::optim::{Optimizer, SGD};
+use fulgurite::optim::SGD;
 use fulgurite::prelude::{Device, Kind, Tensor, seed_everything};
 use fulgurite::torch::runtime;
 

@@ -2,8 +2,9 @@
 //!
 //! Building libtorch's bindings takes minutes, so that the crate uses what is built for the tests of the workspace already.
 //! Cargo does so for whatever it would build in the same way: of the same versions (`new` copies `Cargo.lock`), in the same
-//! profile, with the same flags, and of the same features. All of these are made alike here, and in nothing else does the
-//! crate differ from a newcomer's.
+//! profile, with the same flags, and of the same features. All of these are made alike here, and the C++ of `fulgurite-torch`,
+//! which lies in the workspace and so would be built again, is taken from there. In nothing else does the crate differ from a
+//! newcomer's.
 
 #![cfg(unix)]
 
@@ -66,6 +67,7 @@ impl Newcomer {
         if is_release() {
             cargo.arg("--release").args(unoptimized::options());
         }
+        cargo.args(bridge());
         let output = cargo.args(["--"]).args(program_args).output().unwrap();
         let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(output.status.success(), "{args:?} {program_args:?}:\n{printed}");
@@ -107,6 +109,28 @@ fn target() -> PathBuf {
 
 fn is_release() -> bool {
     env::current_exe().unwrap().ancestors().nth(2).unwrap().ends_with("release")
+}
+
+/// Options of cargo that stand for the build script of `fulgurite-torch`: what it said when the workspace was built.
+fn bridge() -> impl Iterator<Item = String> {
+    let programs = env::current_exe().unwrap().ancestors().nth(2).unwrap().join("build");
+    let scripts = fs::read_dir(programs).unwrap().map(|entry| entry.unwrap().path());
+    let said = scripts.filter(|folder| folder.file_name().unwrap().to_string_lossy().starts_with("fulgurite-torch-"));
+    let said = said.filter_map(|folder| {
+        let output = folder.join("output");
+        Some((output.metadata().ok()?.modified().unwrap(), fs::read_to_string(output).unwrap()))
+    });
+    let compiled = said.filter(|(_, said)| said.contains("cargo:rustc-link-lib="));
+    let (_, said) = compiled.max_by_key(|(when, _)| *when).unwrap();
+
+    let compiler = Command::new("rustc").arg("-vV").output().unwrap();
+    let version = String::from_utf8(compiler.stdout).unwrap();
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap().to_owned();
+    ["rustc-link-lib", "rustc-link-search"].into_iter().flat_map(move |key| {
+        let values = said.lines().filter_map(|line| line.strip_prefix(&format!("cargo:{key}=")));
+        let values: Vec<&str> = values.collect();
+        ["--config".to_owned(), format!("target.{host}.fulgurite_bridge.{key}={values:?}")]
+    })
 }
 
 /// The last value of a column of `metrics.csv`.

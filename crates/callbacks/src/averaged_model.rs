@@ -1,12 +1,13 @@
 //! [`AveragedModel`]: an average of a module's weights.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use fulgurite_torch::grad::NoGradGuard;
-use fulgurite_torch::params::Parameters;
+use fulgurite_torch::params::{NamedTensors, Parameters};
 use fulgurite_torch::tch::{Device, Kind, Tensor};
-use fulgurite_torch::{Dict, TensorList, TorchError, Value, foreach, params, tensor_id};
+use fulgurite_torch::{Dict, TensorList, TorchError, foreach, params, tensor_id};
 
 use fulgurite_engine::{Error, Result};
 
@@ -193,20 +194,12 @@ impl AveragedModel {
 
     /// Loads the averages from a state dict of the module. Names that the module does not have are ignored.
     pub(super) fn load_state_dict(&mut self, state: &Dict) -> Result<(), TorchError> {
-        let _no_grad = NoGradGuard::new();
-        let mut problems = Vec::new();
-        for (name, average) in self.names.iter().zip(&mut self.average) {
-            match state.get(name).and_then(Value::as_tensor) {
-                Some(saved) if saved.size() == average.size() => average.f_copy_(saved)?,
-                Some(saved) => problems.push(format!(
-                    "the average of {name} has shape {:?}, and the module's {name} has shape {:?}",
-                    saved.size(),
-                    average.size()
-                )),
-                None => problems.push(format!("there is no average of {name}")),
-            }
-        }
-        if problems.is_empty() { Ok(()) } else { Err(TorchError::StateDict { problems }) }
+        let averages = self.names.iter().zip(&self.average);
+        let averages = averages.fold(NamedTensors::new(), |all, (name, average)| all.buffer(name, average));
+        let known: HashSet<&str> = self.names.iter().map(String::as_str).collect();
+        let known = state.iter().filter(|(name, _)| name.as_str().is_some_and(|name| known.contains(name)));
+        let known: Dict = known.map(|(name, value)| (name.clone(), value.clone())).collect();
+        params::load_state_dict(&averages, &known, true).map(drop)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The built-in callbacks. They use only the public API of `fulgurite-engine`, like any other callback.
 
 mod averaged_model;
+mod before_loading;
 mod deferred;
 mod device_stats_monitor;
 mod early_stopping;

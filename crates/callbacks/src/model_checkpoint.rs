@@ -22,6 +22,7 @@ pub use options::{ModelCheckpointOptions, SaveLast};
 pub(super) use paths::real_path;
 pub(super) use python_format::python_float;
 
+use super::before_loading::BeforeLoading;
 use fulgurite_engine::Error;
 use fulgurite_engine::config::{Configurable, Maximum};
 use ledger::{Kept, Ledger};
@@ -81,6 +82,7 @@ pub struct ModelCheckpoint {
     resumed_dirpath: Option<PathBuf>,
     /// The state was restored from a checkpoint, whose files may no longer exist or belong to another run.
     is_restored: bool,
+    before_loading: BeforeLoading<Ledger>,
     /// The checkpoint that the run was resumed from.
     loaded: Option<Loaded>,
     written_later: WrittenLater,
@@ -120,6 +122,7 @@ impl ModelCheckpoint {
             deferred: false,
             resumed_dirpath: None,
             is_restored: false,
+            before_loading: BeforeLoading::default(),
             loaded: None,
             written_later: WrittenLater::default(),
         }

@@ -1,11 +1,12 @@
 //! [`StochasticWeightAveraging`]: averages the weights of the last epochs, trained at a constant learning rate.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use derive_setters::Setters;
 use fulgurite_engine::config::{Configurable, Maximum};
 use fulgurite_engine::{Callback, Error, ModuleView, Result, TrainerFn, TrainerState, batch_norms};
-use fulgurite_optim::{AnnealStrategy, Interval, LrScheduler, LrSchedulerConfig, SWALR};
+use fulgurite_optim::{AnnealStrategy, Interval, LrScheduler, LrSchedulerConfig, PerGroup, SWALR};
 use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value};
 use schemars::JsonSchema;
@@ -200,19 +201,26 @@ impl StochasticWeightAveragingOptions {
         Ok(start.saturating_sub(1))
     }
 
+    /// The learning rates that are given for each of `groups` parameter groups.
+    fn lrs(&self, groups: usize) -> Result<Vec<f64>, Error> {
+        match &self.swa_lrs {
+            SwaLrs::Same(lr) => Ok(vec![*lr; groups]),
+            SwaLrs::Each(lrs) if lrs.len() == groups => Ok(lrs.clone()),
+            SwaLrs::Each(lrs) => Err(Error::Config(format!(
+                "{NAME}: swa_lrs has {} values, and the optimizer has {groups} parameter groups; write one for each, or one number for all",
+                lrs.len()
+            ))),
+        }
+    }
+
     fn scheduler(&self, groups: usize, max_epochs: Maximum) -> Result<(Vec<f64>, SWALR), Error> {
-        let lrs = match &self.swa_lrs {
-            SwaLrs::Same(lr) => vec![*lr; groups],
-            SwaLrs::Each(lrs) if lrs.len() == groups => lrs.clone(),
-            SwaLrs::Each(lrs) => {
-                return Err(Error::Config(format!(
-                    "{NAME}: swa_lrs has {} values, and the optimizer has {groups} parameter groups; write one for each, or one number for all",
-                    lrs.len()
-                )));
-            }
+        let lrs = self.lrs(groups)?;
+        let swa_lr = match &self.swa_lrs {
+            SwaLrs::Same(lr) => PerGroup::Same(*lr),
+            SwaLrs::Each(lrs) => PerGroup::Each(lrs.clone()),
         };
         // PyTorch's initial count; visible only in checkpoints.
-        let scheduler = SWALR::new(lrs.clone()).anneal_epochs(self.annealing_epochs);
+        let scheduler = SWALR::new(swa_lr).anneal_epochs(self.annealing_epochs);
         let epochs = max_epochs.finite().and_then(|epochs| u32::try_from(epochs).ok());
         let scheduler = match (self.annealing_strategy, epochs) {
             (AnnealingStrategy::Linear, _) => scheduler.anneal_strategy(AnnealStrategy::Linear),
@@ -405,6 +413,21 @@ impl Callback for StochasticWeightAveraging {
                 average.copy_to_model(false)?;
             }
             trainer.begin_batch_norm_refresh(module.vars(), 0)?;
+        }
+        Ok(())
+    }
+
+    /// Other callbacks add parameter groups at the start of an epoch.
+    fn on_train_batch_start(
+        &mut self,
+        trainer: &mut TrainerState,
+        _: &mut dyn ModuleView,
+        _: &dyn Any,
+        batch_idx: usize,
+    ) -> Result<()> {
+        if self.initialized && batch_idx == 0 {
+            let groups = trainer.with_optimizer(0, |_, optimizer| optimizer.param_groups().len())?;
+            self.options.lrs(groups)?;
         }
         Ok(())
     }

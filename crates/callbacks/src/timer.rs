@@ -11,6 +11,8 @@ use fulgurite_torch::Dict;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::before_loading::BeforeLoading;
+
 /// Measures the time spent in training, validation and test, and ends training when the time limit is reached.
 ///
 /// Checkpoints include the elapsed time, so a resumed run has only the rest; if none is left, it ends immediately.
@@ -31,6 +33,7 @@ pub struct Timer {
     clocks: [Clock; 5],
     /// Training time of the run this one was resumed from.
     offset: Duration,
+    before_loading: BeforeLoading<Duration>,
 }
 
 /// Options of [`Timer`].
@@ -79,7 +82,12 @@ impl Timer {
     }
 
     fn with_options(options: TimerOptions) -> Timer {
-        Timer { options, clocks: [Clock::default(); 5], offset: Duration::ZERO }
+        Timer {
+            options,
+            clocks: [Clock::default(); 5],
+            offset: Duration::ZERO,
+            before_loading: BeforeLoading::default(),
+        }
     }
 
     /// When a stage last started.
@@ -139,12 +147,26 @@ impl Callback for Timer {
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
         let seconds = state.dict("time_elapsed")?.float(key(Stage::Train)).unwrap_or(0.0);
+        self.before_loading.load(|| self.offset);
         self.offset = Duration::try_from_secs_f64(seconds)?;
+        Ok(())
+    }
+
+    fn setup(&mut self, _: &mut TrainerState, _: &mut dyn ModuleView, stage: TrainerFn) -> Result<()> {
+        if let Some(before) = self.before_loading.setup(stage) {
+            self.offset = before;
+        }
+        Ok(())
+    }
+
+    fn teardown(&mut self, _: &mut TrainerState, _: &mut dyn ModuleView, _: TrainerFn) -> Result<()> {
+        self.before_loading.teardown();
         Ok(())
     }
 
     /// Checked for every interval: a resumed run may have no time left.
     fn on_fit_start(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
+        self.before_loading.fit_starts();
         self.clocks[Stage::Train as usize] = Clock::default();
         self.check(trainer);
         Ok(())

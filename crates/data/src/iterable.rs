@@ -7,11 +7,12 @@ use fulgurite_torch::rng::global_seed;
 use fulgurite_torch::tch::Cuda;
 use fulgurite_torch::{catch_panic, readable_error};
 
+use crate::batch_map::MapBatch;
 use crate::data_loader::{collated, pinned};
 use crate::seed::{self, ItemRngs, Purpose};
 use crate::workers::{Epoch, Workers};
 use crate::{
-    BatchIter, BoxError, BoxLoader, Collate, DataError, DefaultCollate, ItemRng, Loader, Shard, ShareWithWorkers,
+    Batch, BatchIter, BoxError, BoxLoader, Collate, DataError, DefaultCollate, ItemRng, Loader, Shard, ShareWithWorkers,
 };
 
 /// The records of one epoch.
@@ -386,6 +387,10 @@ impl<D: IterableDataset, C> IterableDataLoader<D, C> {
 
     /// The function that collates items into a batch; see [`DataLoader::collate`](crate::DataLoader::collate).
     pub fn collate<F: Collate<D::Item>>(self, collate: F) -> IterableDataLoader<D, F> {
+        self.collate_with(collate)
+    }
+
+    fn collate_with<F>(self, collate: F) -> IterableDataLoader<D, F> {
         let IterableDataLoader { dataset, batch_size, drop_last, workers, pin_memory, seed, part, .. } = self;
         IterableDataLoader {
             dataset,
@@ -397,6 +402,26 @@ impl<D: IterableDataset, C> IterableDataLoader<D, C> {
             seed,
             part,
         }
+    }
+
+    /// Applies `f` to every batch; see [`DataLoader::map_batch`](crate::DataLoader::map_batch).
+    ///
+    /// ```
+    /// use fulgurite_data::{IterableDataLoader, IterableFn, Loader};
+    ///
+    /// let numbers = IterableFn::new("numbers", |_| Ok((0..5i64).map(Ok)));
+    /// let loader = IterableDataLoader::new(numbers).batch_size(2).map_batch(|batch, _| Ok(batch * 10));
+    /// assert_eq!(Vec::<i64>::try_from(loader.iter(0, 1)?.next().unwrap()?).unwrap(), [20, 30]);
+    /// # Ok::<(), fulgurite_data::DataError>(())
+    /// ```
+    pub fn map_batch<B, F>(self, f: F) -> IterableDataLoader<D, MapBatch<C, F>>
+    where
+        C: Collate<D::Item>,
+        F: Fn(C::Batch, &mut ItemRng) -> Result<B, BoxError> + Send + Sync + 'static,
+        B: Batch,
+    {
+        let collate = self.collate.clone();
+        self.collate_with(MapBatch { collate, f })
     }
 
     /// The dataset.
@@ -448,7 +473,8 @@ impl<D: IterableDataset, C: Collate<D::Item>> Loader for IterableDataLoader<D, C
             drop_last: self.drop_last,
             name: name.clone(),
         };
-        let (dataset, collate, rngs) = (self.dataset.clone(), self.collate.clone(), ItemRngs::new(seed, epoch));
+        let (dataset, collate) = (self.dataset.clone(), self.collate.clone());
+        let (rngs, batch_rngs) = (ItemRngs::new(seed, epoch), ItemRngs::of_batches(seed, epoch));
         let pin = self.pin_memory && Cuda::is_available();
         // The processes of a divided stream draw different random numbers for their records.
         let (num_replicas, rank) = self.part.map_or((1, 0), |part| (part.num_replicas as u64, part.rank as u64));
@@ -460,7 +486,9 @@ impl<D: IterableDataset, C: Collate<D::Item>> Loader for IterableDataLoader<D, C
                 }
                 items.push(item(&*dataset, index, record, &mut rngs.at(index as u64 * num_replicas + rank))?);
             }
-            let make = || collate.collate(items).and_then(|batch| if pin { pinned(batch) } else { Ok(batch) });
+            let mut rng = batch_rngs.at(batch as u64 * num_replicas + rank);
+            let made = || collate.collate_seeded(items, &mut rng);
+            let make = || made().and_then(|batch| if pin { pinned(batch) } else { Ok(batch) });
             collated(batch, || dataset.name(), make)
         };
         Epoch { plan, load, first: skip, name }.run(self.workers)

@@ -3,10 +3,11 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 
+use fulgurite_fabric::FabricError;
 use fulgurite_torch::params::Parameters;
 use fulgurite_torch::rng::{self, RngState};
 use fulgurite_torch::tch::Tensor;
-use fulgurite_torch::{Dict, Value, grad, params, runtime};
+use fulgurite_torch::{Dict, TorchError, Value, grad, params, runtime};
 
 use crate::data_module::Source;
 use crate::error::Error;
@@ -103,9 +104,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let weights =
             checkpoint.dict("state_dict").map_err(|error| wrong(format!("is not a Lightning checkpoint: {error}")))?;
         let fabric = &mut self.engine.state.fabric;
-        fabric
-            .load_module_state_dict(self.module.vars(), weights, true)
-            .map_err(|error| wrong(format!("does not fit {}: {error}", self.module.name())))?;
+        fabric.load_module_state_dict(self.module.vars(), weights, true).map_err(|error| {
+            let difference = self.engine.state.configuration.difference(&checkpoint);
+            wrong(format!("does not fit {}: {}", self.module.name(), misfit(error, difference)))
+        })?;
         let missing = Missing::of(&checkpoint);
         self.restore_data(missing.reader(&checkpoint)).map_err(wrong)?;
         self.restore_callbacks(&mut checkpoint, &missing, &wrong)?;
@@ -206,6 +208,18 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let scale = state.fabric.loss_scale().map_err(text)?;
         restore_gradients(self.module.vars(), &grads, scale / saved_scale)
     }
+}
+
+/// Why weights do not fit a module, whose hyper-parameters differ from the checkpoint's in this.
+fn misfit(error: FabricError, difference: Option<String>) -> String {
+    let FabricError::Torch(TorchError::StateDict(mismatch)) = error else { return error.to_string() };
+    let difference = difference.map(|difference| format!("\n\tThe checkpoint was written with {difference}."));
+    format!(
+        "{mismatch}{}\n\tNothing was loaded. Make the module of the checkpoint's class and hyper-parameters \
+         (`Checkpoint::load`); to begin a new run with the weights that fit, copy them with `Checkpoint::open(path)?\
+         .strict(false).ignore_mismatched_sizes(true).load_into(module.vars())`, and leave ckpt_path out",
+        difference.unwrap_or_default()
+    )
 }
 
 impl TrainerState {

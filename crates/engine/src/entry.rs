@@ -115,6 +115,7 @@ impl Engine {
         ckpt_path: Option<String>,
         options: &LearningRateFinderOptions,
     ) -> Result<Option<LrFind>, Error> {
+        self.refuse_after_interruption("lr_find")?;
         self.enter(TrainerFn::Fit, module, data.into_data().0, ckpt_path, |run| run.lr_find(options, true))
     }
 
@@ -132,6 +133,7 @@ impl Engine {
         ckpt_path: Option<String>,
         options: &BatchSizeFinderOptions,
     ) -> Result<Option<u64>, Error> {
+        self.refuse_after_interruption("scale_batch_size")?;
         self.enter(entry, module, data.into_data().0, ckpt_path, |run| run.scale_batch_size(options))
     }
 
@@ -160,9 +162,9 @@ impl Engine {
         self.state.shutdown.forget_end();
     }
 
-    fn refuse_after_interruption(&self, entry: TrainerFn) -> Result<(), Error> {
+    fn refuse_after_interruption(&self, entry: &'static str) -> Result<(), Error> {
         let Some((signal, checkpoint)) = self.state.shutdown.ended() else { return Ok(()) };
-        Err(Error::AfterInterruption { entry: entry.name(), signal, checkpoint })
+        Err(Error::AfterInterruption { entry, signal, checkpoint })
     }
 
     /// The common part of every entry point: set-up, the run itself, teardown.
@@ -174,7 +176,7 @@ impl Engine {
         ckpt_path: Option<String>,
         body: impl FnOnce(&mut Run<'_, '_, M>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.refuse_after_interruption(entry)?;
+        self.refuse_after_interruption(entry.name())?;
         self.launch()?;
         self.prepare(entry)?;
         self.state.share_global_seed()?;

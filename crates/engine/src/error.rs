@@ -95,13 +95,13 @@ pub enum Error {
         /// Whether there was no validation batch, so that nothing could be logged in one.
         without_validation: bool,
     },
-    /// A loader failed to produce a batch.
-    #[error("the {stage} data loader failed at batch {batch_idx}: {}", of_batch(.source, *.batch_idx))]
+    /// A loader failed to produce a batch, or to answer a question about itself.
+    #[error("the {stage} data loader failed{}", at_batch(.source, *.batch_idx))]
     Data {
         /// The stage, such as `training`.
         stage: &'static str,
-        /// The batch, 0-based.
-        batch_idx: usize,
+        /// The batch, 0-based; `None` outside of a pass.
+        batch_idx: Option<usize>,
         /// The underlying error.
         source: DataError,
     },
@@ -262,11 +262,12 @@ fn at(epoch: &Option<u64>, batch_idx: &Option<usize>) -> String {
     }
 }
 
-/// The error of a loader in a message that names the batch already.
-fn of_batch(error: &DataError, batch_idx: usize) -> String {
-    match error {
-        DataError::Source { source, batch } if *batch == batch_idx => source.to_string(),
-        error => error.to_string(),
+/// Where a loader failed, and why; a batch that the error names too is named once.
+fn at_batch(error: &DataError, batch_idx: Option<usize>) -> String {
+    match (batch_idx, error) {
+        (None, error) => format!(": {error}"),
+        (Some(idx), DataError::Source { source, batch }) if *batch == idx => format!(" at batch {idx}: {source}"),
+        (Some(idx), error) => format!(" at batch {idx}: {error}"),
     }
 }
 

@@ -6,9 +6,10 @@ use fulgurite_fabric::strategy::Consensus;
 use fulgurite_torch::{Value, rng};
 
 use crate::config::ValCheckInterval;
+use crate::diagnostics::LostLoss;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::loops::Numbered;
+use crate::loops::{Numbered, of_loader};
 use crate::stage::Stage;
 use crate::state::{Length, TrainerState};
 
@@ -40,13 +41,31 @@ impl TrainerState {
     /// After a batch: receives the requests that ranks made after the previous one.
     pub(crate) fn sync_requests(&mut self) -> Result<(), Error> {
         let calls = self.calls_to_validate();
-        Ok(self.requests.sync(&mut self.shutdown, calls, Consensus::exchange)?)
+        let loss_is_lost = self.requests.sync(&mut self.shutdown, calls, Consensus::exchange)?;
+        if loss_is_lost { self.report_lost_loss() } else { Ok(()) }
     }
 
     /// Between epochs, where waiting costs nothing: receives the current requests of all ranks.
     pub(crate) fn settle_requests(&mut self) -> Result<(), Error> {
         let calls = self.calls_to_validate();
-        Ok(self.requests.sync(&mut self.shutdown, calls, Consensus::exchange_now)?)
+        let loss_is_lost = self.requests.sync(&mut self.shutdown, calls, Consensus::exchange_now)?;
+        if loss_is_lost { self.report_lost_loss() } else { Ok(()) }
+    }
+
+    fn report_lost_loss(&self) -> Result<(), Error> {
+        if let Some(first) = self.first_lost_loss()? {
+            self.warn(&first.to_string());
+        }
+        Ok(())
+    }
+
+    /// The first loss of any rank that was not finite, in which the rank is named.
+    pub(crate) fn first_lost_loss(&self) -> Result<Option<LostLoss>, Error> {
+        let mine = self.diagnostics.losses.first().map_or(Value::None, |loss| Value::Dict(loss.to_dict()));
+        let of_ranks = self.fabric.strategy().all_gather_values(mine)?;
+        let of_ranks = of_ranks.iter().enumerate();
+        let lost = of_ranks.filter_map(|(rank, loss)| Some(LostLoss::of_rank(rank, loss.as_dict()?)));
+        Ok(lost.min_by_key(LostLoss::order))
     }
 
     /// After a trial: discards the requests that were made in it.
@@ -71,16 +90,21 @@ impl TrainerState {
     }
 
     /// Shards a loader for this rank, unless the loader does so itself.
-    pub(crate) fn shard<B: Batch>(&self, loader: &mut BoxLoader<B>, remainder: Remainder) -> Result<(), Error> {
+    pub(crate) fn shard<B: Batch>(
+        &self,
+        stage: Stage,
+        loader: &mut BoxLoader<B>,
+        remainder: Remainder,
+    ) -> Result<(), Error> {
         if !self.is_distributed() || !self.config.use_distributed_sampler {
             return Ok(());
         }
         let shard = Shard::new(self.fabric.world_size(), self.fabric.global_rank());
         let shard = shard.map_err(|error| Error::Config(error.to_string()))?;
-        match loader.shard(shard.remainder(remainder)) {
+        match of_loader(stage, || loader.shard(shard.remainder(remainder)))? {
             Some(part) => *loader = part,
             None => self.warn(
-                "a loader is not a DataLoader of indexed items, so every process reads all of it; make each read its own shard, or ignore this if they do",
+                "a loader cannot be divided among processes (`Loader::shard` returns None), so every process reads all of it; let each read its own part, or ignore this if they do",
             ),
         }
         Ok(())

@@ -1,13 +1,11 @@
 //! Activations as layers, for [`sequential`](crate::sequential()) and in place of functions.
 
-use std::sync::OnceLock;
-
 use fulgurite_torch::tch::{TchError, Tensor};
-use fulgurite_torch::{Argument, Mode, Operator, Path, TorchError};
+use fulgurite_torch::{Argument, Mode, Path, StaticOperator};
 
 use crate::error::Result;
 use crate::init;
-use crate::module::{Build, Label, module, module_with_mode};
+use crate::module::{Build, Label, module, module_with_mode, python_float};
 use crate::parameter::parameter;
 
 /// A function of each value, or of the values along a dimension: PyTorch's modules `nn.ReLU`, `nn.GELU` and so on.
@@ -21,20 +19,20 @@ use crate::parameter::parameter;
 /// let x = Tensor::from_slice(&[-1.0, 2.0]);
 /// assert_eq!(nn::leaky_relu(0.5).forward(&x), Tensor::from_slice(&[-0.5, 2.0]));
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Activation {
     function: Function,
     label: Label,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Function {
     /// By `tch`, with its default arguments.
     Plain(&'static str, fn(&Tensor) -> Result<Tensor, TchError>),
     /// Of a dimension.
     Along(&'static str, fn(&Tensor, i64) -> Result<Tensor, TchError>, i64),
     /// By an operator of libtorch, with numbers.
-    Operator(&'static str, fn() -> Result<&'static Operator, TorchError>, Vec<f64>),
+    Operator(&'static str, &'static StaticOperator, Vec<f64>),
 }
 
 impl Activation {
@@ -52,12 +50,7 @@ impl Activation {
         Activation { function: Function::Along(name, function, dim), label }
     }
 
-    fn operator(
-        repr: String,
-        name: &'static str,
-        operator: fn() -> Result<&'static Operator, TorchError>,
-        numbers: &[f64],
-    ) -> Activation {
+    fn operator(repr: String, name: &'static str, operator: &'static StaticOperator, numbers: &[f64]) -> Activation {
         Activation { function: Function::Operator(name, operator, numbers.into()), label: Label::unnamed(repr) }
     }
 
@@ -71,9 +64,13 @@ impl Activation {
             Function::Plain(name, function) => self.label.forward(name, function(input)),
             Function::Along(name, function, dim) => self.label.forward(name, function(input, *dim)),
             Function::Operator(name, operator, numbers) => {
-                let mut arguments = vec![Argument::Tensor(input)];
-                arguments.extend(numbers.iter().map(|&number| Argument::Double(number)));
-                self.label.forward(name, operator().and_then(|operator| operator.call(&arguments)))
+                let input = Argument::Tensor(input);
+                let output = match numbers[..] {
+                    [a] => operator.call(&[input, Argument::Double(a)]),
+                    [a, b] => operator.call(&[input, Argument::Double(a), Argument::Double(b)]),
+                    _ => operator.call(&[input]),
+                };
+                self.label.forward(name, output)
             }
         }
     }
@@ -89,18 +86,12 @@ impl Build for Activation {
     }
 }
 
-/// A function that looks an operator up once.
+/// An operator that is looked up when it is first used.
 macro_rules! operator {
-    ($name:literal) => {
-        || {
-            static OPERATOR: OnceLock<Operator> = OnceLock::new();
-            if let Some(operator) = OPERATOR.get() {
-                return Ok(operator);
-            }
-            let found = Operator::find($name, c"")?;
-            Ok(OPERATOR.get_or_init(|| found))
-        }
-    };
+    ($name:literal) => {{
+        static OPERATOR: StaticOperator = StaticOperator::new($name, c"");
+        &OPERATOR
+    }};
 }
 
 macro_rules! plain {
@@ -147,48 +138,34 @@ plain! {
     softmax2d, "Softmax2d()", |x| x.f_softmax(-3, x.kind());
 }
 
-/// `max(0, x) + negative_slope · min(0, x)`: PyTorch's `nn.LeakyReLU`, whose default slope is 0.01.
-pub fn leaky_relu(negative_slope: f64) -> Activation {
-    let repr = format!("LeakyReLU(negative_slope={negative_slope})");
-    Activation::operator(repr, "leaky_relu", operator!(c"aten::leaky_relu"), &[negative_slope])
+/// Activations of numbers, which PyTorch prints with them.
+macro_rules! of_numbers {
+    ($($(#[$doc:meta])* $name:ident($($number:ident),+), $repr:literal, $operator:literal;)+) => { $(
+        $(#[$doc])*
+        pub fn $name($($number: f64),+) -> Activation {
+            let repr = format!($repr, $($number = python_float($number)),+);
+            Activation::operator(repr, stringify!($name), operator!($operator), &[$($number),+])
+        }
+    )+ };
 }
 
-/// `alpha (exp(x) − 1)` below 0: PyTorch's `nn.ELU`, whose default `alpha` is 1.
-pub fn elu(alpha: f64) -> Activation {
-    Activation::operator(format!("ELU(alpha={alpha})"), "elu", operator!(c"aten::elu"), &[alpha])
-}
-
-/// `alpha (exp(x / alpha) − 1)` below 0: PyTorch's `nn.CELU`, whose default `alpha` is 1.
-pub fn celu(alpha: f64) -> Activation {
-    Activation::operator(format!("CELU(alpha={alpha})"), "celu", operator!(c"aten::celu"), &[alpha])
-}
-
-/// Values cut off below `min_val` and above `max_val`: PyTorch's `nn.Hardtanh`, whose defaults are −1 and 1.
-pub fn hardtanh(min_val: f64, max_val: f64) -> Activation {
-    let repr = format!("Hardtanh(min_val={min_val}, max_val={max_val})");
-    Activation::operator(repr, "hardtanh", operator!(c"aten::hardtanh"), &[min_val, max_val])
-}
-
-/// 0 within `lambd` of 0: PyTorch's `nn.Hardshrink`, whose default is 0.5.
-pub fn hardshrink(lambd: f64) -> Activation {
-    Activation::operator(format!("Hardshrink({lambd})"), "hardshrink", operator!(c"aten::hardshrink"), &[lambd])
-}
-
-/// Values moved towards 0 by `lambd`: PyTorch's `nn.Softshrink`, whose default is 0.5.
-pub fn softshrink(lambd: f64) -> Activation {
-    Activation::operator(format!("Softshrink({lambd})"), "softshrink", operator!(c"aten::softshrink"), &[lambd])
-}
-
-/// `log(1 + exp(beta x)) / beta`, linear above `threshold`: PyTorch's `nn.Softplus`, whose defaults are 1 and 20.
-pub fn softplus(beta: f64, threshold: f64) -> Activation {
-    let repr = format!("Softplus(beta={beta}, threshold={threshold})");
-    Activation::operator(repr, "softplus", operator!(c"aten::softplus"), &[beta, threshold])
-}
-
-/// `value` where the input is not above `threshold`: PyTorch's `nn.Threshold`.
-pub fn threshold(threshold: f64, value: f64) -> Activation {
-    let repr = format!("Threshold(threshold={threshold}, value={value})");
-    Activation::operator(repr, "threshold", operator!(c"aten::threshold"), &[threshold, value])
+of_numbers! {
+    /// `max(0, x) + negative_slope · min(0, x)`: PyTorch's `nn.LeakyReLU`, whose default slope is 0.01.
+    leaky_relu(negative_slope), "LeakyReLU(negative_slope={negative_slope})", c"aten::leaky_relu";
+    /// `alpha (exp(x) − 1)` below 0: PyTorch's `nn.ELU`, whose default `alpha` is 1.
+    elu(alpha), "ELU(alpha={alpha})", c"aten::elu";
+    /// `alpha (exp(x / alpha) − 1)` below 0: PyTorch's `nn.CELU`, whose default `alpha` is 1.
+    celu(alpha), "CELU(alpha={alpha})", c"aten::celu";
+    /// Values cut off below `min_val` and above `max_val`: PyTorch's `nn.Hardtanh`, whose defaults are −1 and 1.
+    hardtanh(min_val, max_val), "Hardtanh(min_val={min_val}, max_val={max_val})", c"aten::hardtanh";
+    /// 0 within `lambd` of 0: PyTorch's `nn.Hardshrink`, whose default is 0.5.
+    hardshrink(lambd), "Hardshrink({lambd})", c"aten::hardshrink";
+    /// Values moved towards 0 by `lambd`: PyTorch's `nn.Softshrink`, whose default is 0.5.
+    softshrink(lambd), "Softshrink({lambd})", c"aten::softshrink";
+    /// `log(1 + exp(beta x)) / beta`, linear above `threshold`: PyTorch's `nn.Softplus`, whose defaults are 1 and 20.
+    softplus(beta, threshold), "Softplus(beta={beta}, threshold={threshold})", c"aten::softplus";
+    /// `value` where the input is not above `threshold`: PyTorch's `nn.Threshold`.
+    threshold(threshold, value), "Threshold(threshold={threshold}, value={value})", c"aten::threshold";
 }
 
 /// The first half along `dim` times the sigmoid of the second: PyTorch's `nn.GLU`, whose default is −1.
@@ -212,7 +189,6 @@ pub fn log_softmax(dim: i64) -> Activation {
 }
 
 /// A leaky ReLU whose slope is learned (He et al. 2015): PyTorch's `nn.PReLU`.
-#[derive(Debug)]
 pub struct PRelu {
     /// The slopes: one, or one for each channel.
     pub weight: Tensor,
@@ -267,7 +243,6 @@ impl PRelu {
 module!(PRelu);
 
 /// A leaky ReLU whose slope is drawn in training (Xu et al. 2015): PyTorch's `nn.RReLU`.
-#[derive(Debug)]
 pub struct RRelu {
     options: RReluOptions,
     mode: Mode,
@@ -291,7 +266,7 @@ impl Build for RReluOptions {
 
     fn at<'a>(&self, path: impl Into<Path<'a>>) -> Result<RRelu> {
         let (path, RReluOptions { lower, upper }) = (path.into(), *self);
-        let label = Label::new(&path, format!("RReLU(lower={lower}, upper={upper})"));
+        let label = Label::new(&path, format!("RReLU(lower={}, upper={})", python_float(lower), python_float(upper)));
         if lower > upper {
             return Err(label.options(format!("lower ({lower}) must not be above upper ({upper})")));
         }
@@ -306,11 +281,10 @@ impl RRelu {
     ///
     /// Fails if the input does not fit.
     pub fn try_forward_t(&self, input: &Tensor, train: bool) -> Result<Tensor> {
-        let operator: fn() -> Result<&'static Operator, TorchError> = operator!(c"aten::rrelu");
         let RReluOptions { lower, upper } = self.options;
         let arguments =
             [Argument::Tensor(input), Argument::Double(lower), Argument::Double(upper), Argument::Bool(train)];
-        self.label.forward("rrelu", operator().and_then(|operator| operator.call(&arguments)))
+        self.label.forward("rrelu", operator!(c"aten::rrelu").call(&arguments))
     }
 }
 

@@ -1,11 +1,13 @@
 //! [`AdaptiveLogSoftmaxWithLoss`].
 
+use std::fmt;
+
 use fulgurite_torch::Path;
 use fulgurite_torch::tch::{Kind, TchError, Tensor};
 
 use crate::error::Result;
 use crate::linear::{Linear, linear};
-use crate::module::{Build, Label, display, output, setters};
+use crate::module::{Build, Label, debug, module_list, output, setters, tree};
 
 /// A softmax over very many classes whose rare ones stand in clusters (Grave et al. 2017): PyTorch's
 /// `nn.AdaptiveLogSoftmaxWithLoss`. Classes are ordered by how often they occur, the most frequent first.
@@ -22,7 +24,6 @@ use crate::module::{Build, Label, display, output, setters};
 /// assert_eq!(softmax.log_prob(&hidden).size(), [8, 1000]);
 /// # Ok::<(), nn::NnError>(())
 /// ```
-#[derive(Debug)]
 pub struct AdaptiveLogSoftmaxWithLoss {
     /// Scores of the frequent classes, then of the clusters.
     head: Linear,
@@ -198,4 +199,14 @@ fn log_softmax(scores: &Tensor) -> Result<Tensor, TchError> {
     scores.f_log_softmax(1, None::<Kind>)
 }
 
-display!(AdaptiveLogSoftmaxWithLoss);
+impl fmt::Display for AdaptiveLogSoftmaxWithLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cluster =
+            |[narrow, wide]: &[Linear; 2]| tree("Sequential", &[("0", narrow.to_string()), ("1", wide.to_string())]);
+        let tail: Vec<String> = self.tail.iter().map(cluster).collect();
+        let parts = [("head", self.head.to_string()), ("tail", module_list(&tail))];
+        f.write_str(&tree("AdaptiveLogSoftmaxWithLoss", &parts))
+    }
+}
+
+debug!(AdaptiveLogSoftmaxWithLoss);

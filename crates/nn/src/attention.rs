@@ -1,12 +1,14 @@
 //! [`MultiheadAttention`].
 
+use std::fmt;
+
 use fulgurite_torch::tch::{Kind, TchError, Tensor};
 use fulgurite_torch::{Mode, Path};
 
 use crate::error::Result;
 use crate::init;
 use crate::linear::{Linear, linear};
-use crate::module::{Build, Label, display, output, setters};
+use crate::module::{Build, Label, debug, output, setters, tree};
 use crate::parameter::parameter;
 
 /// Attention of several heads (Vaswani et al. 2017), over `scaled_dot_product_attention`: PyTorch's `nn.MultiheadAttention`.
@@ -21,7 +23,6 @@ use crate::parameter::parameter;
 /// assert_eq!(attention.forward(&x, &x, &x, AttentionMask::causal()).size(), [2, 10, 64]);
 /// # Ok::<(), nn::NnError>(())
 /// ```
-#[derive(Debug)]
 pub struct MultiheadAttention {
     /// The projections of query, key and value, below each other.
     projections: Projections,
@@ -238,19 +239,33 @@ impl MultiheadAttention {
         value: &Tensor,
         mask: AttentionMask<'_>,
     ) -> (Tensor, Tensor) {
-        let (attended, weights) = output(self.try_forward_with_weights(query, key, value, mask));
-        let heads = if weights.dim() == 4 { 1 } else { 0 };
-        let mean = weights.mean_dim(heads, false, weights.kind());
-        (attended, mean)
+        output(self.try_forward_with_weights(query, key, value, mask))
     }
 
-    /// [`forward_with_weights`](MultiheadAttention::forward_with_weights) with the weights of each head,
-    /// `[batch, heads, queries, keys]`, whose errors are returned.
+    /// [`forward_with_weights`](MultiheadAttention::forward_with_weights), whose errors are returned.
     ///
     /// # Errors
     ///
     /// Fails if the inputs do not fit.
     pub fn try_forward_with_weights(
+        &self,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+        mask: AttentionMask<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let (attended, weights) = self.try_forward_with_weights_of_heads(query, key, value, mask)?;
+        let mean = self.label.forward("mean", weights.f_mean_dim(-3i64, false, weights.kind()))?;
+        Ok((attended, mean))
+    }
+
+    /// [`forward`](MultiheadAttention::forward), and how much each query attends to each key in each head:
+    /// `[batch, heads, queries, keys]`, PyTorch's `average_attn_weights=False`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the inputs do not fit.
+    pub fn try_forward_with_weights_of_heads(
         &self,
         query: &Tensor,
         key: &Tensor,
@@ -427,7 +442,14 @@ impl MultiheadAttention {
     }
 }
 
-display!(MultiheadAttention);
+impl fmt::Display for MultiheadAttention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The name that PyTorch has for the same layer here.
+        f.write_str(&tree("MultiheadAttention", &[("out_proj", format!("NonDynamicallyQuantizable{}", self.out_proj))]))
+    }
+}
+
+debug!(MultiheadAttention);
 
 /// A mask as numbers that are added to scores: −∞ where a boolean one excludes.
 fn as_scores(mask: &Tensor, kind: Kind) -> Result<Tensor, TchError> {

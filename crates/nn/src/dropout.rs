@@ -4,7 +4,7 @@ use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Mode, Path};
 
 use crate::error::Result;
-use crate::module::{Build, Label, module_with_mode};
+use crate::module::{Build, Label, module_with_mode, python_float};
 
 /// Sets values to 0 at random in training, and scales the others up (Hinton et al. 2012): PyTorch's `nn.Dropout` and its
 /// kinds.
@@ -21,7 +21,6 @@ use crate::module::{Build, Label, module_with_mode};
 /// assert_eq!(dropout.forward(&x), x);
 /// # Ok::<(), nn::NnError>(())
 /// ```
-#[derive(Debug)]
 pub struct Dropout {
     options: DropoutOptions,
     mode: Mode,
@@ -90,7 +89,7 @@ impl Build for DropoutOptions {
 
     fn at<'a>(&self, path: impl Into<Path<'a>>) -> Result<Dropout> {
         let (path, DropoutOptions { p, kind }) = (path.into(), *self);
-        let label = Label::new(&path, format!("{}(p={p}, inplace=False)", kind.name()));
+        let label = Label::new(&path, format!("{}(p={}, inplace=False)", kind.name(), python_float(p)));
         if !(0.0..=1.0).contains(&p) {
             return Err(label.options(format!("the probability of dropout is {p}; it must be from 0 to 1")));
         }
@@ -114,10 +113,11 @@ impl Dropout {
         }
     }
 
-    /// A sample without batch is a batch of one; in two dimensions of space PyTorch does not know such samples.
+    /// A sample without batch is a batch of one; in two dimensions of space PyTorch takes it for `[batch, channels, length]`.
     fn channels(&self, input: &Tensor, space: usize, train: bool) -> Result<Tensor> {
-        let is_sample = space != 2 && input.dim() == space + 1;
-        if !is_sample && input.dim() != space + 2 {
+        let lacks_one = input.dim() == space + 1;
+        let is_sample = space != 2 && lacks_one;
+        if !lacks_one && input.dim() != space + 2 {
             let message = format!("expected an input of {} dimensions, not {:?}", space + 2, input.size());
             return Err(self.label.input(message));
         }

@@ -5,12 +5,11 @@ use fulgurite_torch::tch::{self, Kind, Tensor};
 
 use crate::error::{NnError, Result};
 use crate::init;
-use crate::module::{Build, Label, display, module, output, setters};
+use crate::module::{Build, Label, display, module, output, python_float, setters};
 use crate::parameter::parameter;
 
 /// A vector for each index: PyTorch's `nn.Embedding`, for integer inputs of any shape `[…]` and outputs
 /// `[…, embedding_dim]`.
-#[derive(Debug)]
 pub struct Embedding {
     /// `[num_embeddings, embedding_dim]`.
     pub weight: Tensor,
@@ -57,29 +56,31 @@ impl EmbeddingOptions {
         sparse: bool;
     }
 
-    fn repr(&self, name: &str) -> String {
-        let mut repr = format!("{name}({}, {}", self.num_embeddings, self.embedding_dim);
-        if let Some(index) = self.padding_idx {
-            repr += &format!(", padding_idx={index}");
-        }
+    /// As PyTorch prints an embedding: `last` is what comes after the options of looking up.
+    fn repr(&self, name: &str, first: &str, last: &str) -> String {
+        let mut repr = format!("{name}({}, {}{first}", self.num_embeddings, self.embedding_dim);
         if let Some(norm) = self.max_norm {
-            repr += &format!(", max_norm={norm}");
+            repr += &format!(", max_norm={}", python_float(norm));
         }
         if self.norm_type != 2.0 {
-            repr += &format!(", norm_type={}", self.norm_type);
+            repr += &format!(", norm_type={}", python_float(self.norm_type));
         }
         if self.scale_grad_by_freq {
             repr += ", scale_grad_by_freq=True";
         }
-        if self.sparse {
-            repr += ", sparse=True";
-        }
-        repr + ")"
+        repr + last + ")"
+    }
+
+    /// `, padding_idx=…`, counted from the beginning where it is an index.
+    fn padding(&self) -> String {
+        let count = self.num_embeddings;
+        let counted = |index: i64| if (-count..0).contains(&index) { index + count } else { index };
+        self.padding_idx.map_or_else(String::new, |index| format!(", padding_idx={}", counted(index)))
     }
 
     /// The weight, and the options with the padding index counted from the beginning.
-    fn build(mut self, path: &Path<'_>, name: &str) -> Result<(Tensor, EmbeddingOptions, Label)> {
-        let label = Label::new(path, self.repr(name));
+    fn build(mut self, path: &Path<'_>, repr: String) -> Result<(Tensor, EmbeddingOptions, Label)> {
+        let label = Label::new(path, repr);
         let count = self.num_embeddings;
         label.check_positive(&[("num_embeddings", count), ("embedding_dim", self.embedding_dim)])?;
         if let Some(index) = self.padding_idx {
@@ -110,7 +111,8 @@ impl Build for EmbeddingOptions {
     type Layer = Embedding;
 
     fn at<'a>(&self, path: impl Into<Path<'a>>) -> Result<Embedding> {
-        let (weight, options, label) = self.build(&path.into(), "Embedding")?;
+        let sparse = if self.sparse { ", sparse=True" } else { "" };
+        let (weight, options, label) = self.build(&path.into(), self.repr("Embedding", &self.padding(), sparse))?;
         Ok(Embedding { weight, options, label })
     }
 }
@@ -144,7 +146,6 @@ pub enum BagMode {
 }
 
 /// A vector for each bag of indices: PyTorch's `nn.EmbeddingBag`, which does not make the vectors of the single indices.
-#[derive(Debug)]
 pub struct EmbeddingBag {
     /// `[num_embeddings, embedding_dim]`.
     pub weight: Tensor,
@@ -174,25 +175,18 @@ impl EmbeddingBagOptions {
         include_last_offset: bool;
     }
 
-    /// An index that is not counted.
-    #[must_use]
-    pub fn padding_idx(mut self, index: impl Into<Option<i64>>) -> Self {
-        self.embedding.padding_idx = index.into();
-        self
-    }
-
-    /// Vectors that are longer are shortened to this when they are looked up.
-    #[must_use]
-    pub fn max_norm(mut self, norm: impl Into<Option<f64>>) -> Self {
-        self.embedding.max_norm = norm.into();
-        self
-    }
-
-    /// Whether the weight's gradient is sparse; the default is `false`.
-    #[must_use]
-    pub fn sparse(mut self, sparse: bool) -> Self {
-        self.embedding.sparse = sparse;
-        self
+    setters! {
+        in embedding;
+        /// An index that is not counted. Negative ones count from the end.
+        padding_idx: Option<i64>;
+        /// Vectors that are longer are shortened to this when they are looked up.
+        max_norm: Option<f64>;
+        /// Which norm `max_norm` means; the default is 2.
+        norm_type: f64;
+        /// Whether gradients are divided by how often an index occurs in the batch; the default is `false`.
+        scale_grad_by_freq: bool;
+        /// Whether the weight's gradient is sparse; the default is `false`.
+        sparse: bool;
     }
 }
 
@@ -200,7 +194,9 @@ impl Build for EmbeddingBagOptions {
     type Layer = EmbeddingBag;
 
     fn at<'a>(&self, path: impl Into<Path<'a>>) -> Result<EmbeddingBag> {
-        let (weight, embedding, label) = self.embedding.build(&path.into(), "EmbeddingBag")?;
+        let mode = format!(", mode='{}'{}", format!("{:?}", self.mode).to_lowercase(), self.embedding.padding());
+        let repr = self.embedding.repr("EmbeddingBag", "", &mode);
+        let (weight, embedding, label) = self.embedding.build(&path.into(), repr)?;
         if self.mode == BagMode::Max && embedding.sparse {
             return Err(label.options("the gradient of mode Max is not sparse"));
         }

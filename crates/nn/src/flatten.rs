@@ -9,7 +9,7 @@ use crate::size::Size;
 
 /// A layer that only moves values: of PyTorch's `nn.Flatten`, `nn.Unflatten`, `nn.PixelShuffle`, `nn.PixelUnshuffle`,
 /// `nn.ChannelShuffle`, `nn.Unfold` and `nn.Fold`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Reshape {
     operation: Operation,
     label: Label,
@@ -124,7 +124,7 @@ impl Build for Reshape {
 /// The options of [`unfold`] and [`fold`].
 #[derive(Debug, Clone, Copy)]
 pub struct FoldOptions {
-    output_size: Option<[i64; 2]>,
+    output_size: Option<Size<2>>,
     kernel_size: Size<2>,
     dilation: Size<2>,
     padding: Size<2>,
@@ -139,7 +139,7 @@ pub fn unfold(kernel_size: impl Into<Size<2>>) -> FoldOptions {
 
 /// Columns summed up as the windows of an image of the given size: PyTorch's `nn.Fold`.
 pub fn fold(output_size: impl Into<Size<2>>, kernel_size: impl Into<Size<2>>) -> FoldOptions {
-    FoldOptions { output_size: Some(output_size.into().0), ..unfold(kernel_size) }
+    FoldOptions { output_size: Some(output_size.into()), ..unfold(kernel_size) }
 }
 
 impl FoldOptions {
@@ -157,16 +157,16 @@ impl Build for FoldOptions {
     type Layer = Reshape;
 
     fn at<'a>(&self, _: impl Into<Path<'a>>) -> Result<Reshape> {
-        let FoldOptions { kernel_size: Size(kernel_size), dilation, padding, stride, .. } = *self;
-        let window = Window { kernel_size, dilation: dilation.0, padding: padding.0, stride: stride.0 };
-        let sizes = [("kernel_size", kernel_size), ("dilation", window.dilation), ("padding", window.padding)];
-        let mut repr: Vec<String> = sizes.iter().map(|(name, size)| format!("{name}={}", python_tuple(size))).collect();
-        repr.push(format!("stride={}", python_tuple(&window.stride)));
-        Ok(match self.output_size {
-            None => reshape(format!("Unfold({})", repr.join(", ")), Operation::Unfold(window)),
+        let FoldOptions { output_size, kernel_size, dilation, padding, stride } = *self;
+        let [kernel, distance, pad, step] = [kernel_size, dilation, padding, stride].map(|size| size.as_given());
+        let repr = format!("kernel_size={kernel}, dilation={distance}, padding={pad}, stride={step}");
+        let [kernel_size, dilation, padding, stride] = [kernel_size, dilation, padding, stride].map(|size| size.each);
+        let window = Window { kernel_size, dilation, padding, stride };
+        Ok(match output_size {
+            None => reshape(format!("Unfold({repr})"), Operation::Unfold(window)),
             Some(size) => {
-                let repr = format!("Fold(output_size={}, {})", python_tuple(&size), repr.join(", "));
-                reshape(repr, Operation::Fold(size, window))
+                let repr = format!("Fold(output_size={}, {repr})", size.as_given());
+                reshape(repr, Operation::Fold(size.each, window))
             }
         })
     }

@@ -204,6 +204,9 @@ fn xavier_std(tensor: &Tensor, gain: f64) -> Result<f64> {
 ///
 /// Fails if the tensor has less than two dimensions.
 pub fn kaiming_uniform_(tensor: &Tensor, fan: Fan, nonlinearity: Nonlinearity) -> Result<()> {
+    if tensor.numel() == 0 {
+        return Ok(());
+    }
     let bound = 3f64.sqrt() * kaiming_std(tensor, fan, nonlinearity)?;
     uniform_(tensor, -bound, bound)
 }
@@ -214,6 +217,9 @@ pub fn kaiming_uniform_(tensor: &Tensor, fan: Fan, nonlinearity: Nonlinearity) -
 ///
 /// Fails if the tensor has less than two dimensions.
 pub fn kaiming_normal_(tensor: &Tensor, fan: Fan, nonlinearity: Nonlinearity) -> Result<()> {
+    if tensor.numel() == 0 {
+        return Ok(());
+    }
     normal_(tensor, 0.0, kaiming_std(tensor, fan, nonlinearity)?)
 }
 

@@ -31,7 +31,6 @@ mod activation;
 mod adaptive_softmax;
 mod attention;
 mod conv;
-mod conv_transpose;
 mod distance;
 mod dropout;
 mod embedding;
@@ -58,11 +57,7 @@ pub use activation::{
 };
 pub use adaptive_softmax::{AdaptiveLogSoftmaxOptions, AdaptiveLogSoftmaxWithLoss, adaptive_log_softmax_with_loss};
 pub use attention::{AttentionMask, MultiheadAttention, MultiheadAttentionOptions, multihead_attention};
-pub use conv::{Conv, Conv1d, Conv2d, Conv3d, ConvOptions, conv1d, conv2d, conv3d};
-pub use conv_transpose::{
-    ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, ConvTransposeOptions, conv_transpose1d,
-    conv_transpose2d, conv_transpose3d,
-};
+pub use conv::*;
 pub use distance::{CosineSimilarity, PairwiseDistance, cosine_similarity, pairwise_distance};
 pub use dropout::{
     Dropout, DropoutOptions, alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout,
@@ -96,4 +91,4 @@ pub use rnn::*;
 pub use sequential::{Sequential, SequentialOptions, sequential};
 pub use size::{ConvPadding, PaddingMode, Size};
 pub use transformer::*;
-pub use upsample::{Upsample, UpsampleMode, upsample, upsample_to};
+pub use upsample::{OneOrEach, Upsample, UpsampleMode, upsample, upsample_to};

@@ -20,7 +20,6 @@ use crate::parameter::parameter;
 /// assert_eq!(layer.to_string(), "Linear(in_features=20, out_features=30, bias=True)");
 /// # Ok::<(), nn::NnError>(())
 /// ```
-#[derive(Debug)]
 pub struct Linear {
     /// `[out_features, in_features]`.
     pub weight: Tensor,
@@ -88,7 +87,6 @@ impl Linear {
 module!(Linear);
 
 /// `y = x₁ᵀ A x₂ + b`: PyTorch's `nn.Bilinear`, for inputs `[…, in1_features]` and `[…, in2_features]`.
-#[derive(Debug)]
 pub struct Bilinear {
     /// `[out_features, in1_features, in2_features]`.
     pub weight: Tensor,

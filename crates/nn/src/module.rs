@@ -205,11 +205,32 @@ macro_rules! display {
                 ::std::fmt::Display::fmt(&self.label, f)
             }
         }
+
+        $crate::module::debug!($layer);
     )+ };
 }
 
-/// The methods that set options.
+/// Prints a layer in the same way where it is part of something else.
+macro_rules! debug {
+    ($($layer:ty),+) => { $(
+        impl ::std::fmt::Debug for $layer {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                ::std::fmt::Display::fmt(self, f)
+            }
+        }
+    )+ };
+}
+
+/// The methods that set options, of the struct or of a part of it.
 macro_rules! setters {
+    (in $part:tt; $($(#[$doc:meta])* $name:ident: $type:ty;)+) => { $(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $name: impl Into<$type>) -> Self {
+            self.$part.$name = $name.into();
+            self
+        }
+    )+ };
     ($($(#[$doc:meta])* $name:ident: $type:ty;)+) => { $(
         $(#[$doc])*
         #[must_use]
@@ -220,16 +241,16 @@ macro_rules! setters {
     )+ };
 }
 
-pub(crate) use {display, module, module_with_mode, setters};
+pub(crate) use {debug, display, module, module_with_mode, setters};
 
 /// How Python prints a truth value.
 pub(crate) fn python_bool(value: bool) -> &'static str {
     if value { "True" } else { "False" }
 }
 
-/// How Python prints a tuple of integers.
-pub(crate) fn python_tuple(values: &[i64]) -> String {
-    let inside: Vec<String> = values.iter().map(i64::to_string).collect();
+/// How Python prints a tuple of integers, or of what is printed already.
+pub(crate) fn python_tuple(values: &[impl ToString]) -> String {
+    let inside: Vec<String> = values.iter().map(ToString::to_string).collect();
     match inside.as_slice() {
         [only] => format!("({only},)"),
         _ => format!("({})", inside.join(", ")),
@@ -238,9 +259,36 @@ pub(crate) fn python_tuple(values: &[i64]) -> String {
 
 /// How Python prints a number.
 pub(crate) fn python_float(value: f64) -> String {
-    let text = format!("{value:?}");
-    match text.split_once("e-") {
-        Some((digits, exponent)) if exponent.len() < 2 => format!("{digits}e-0{exponent}"),
+    let text = format!("{value:?}").to_lowercase();
+    match text.split_once('e').map(|(digits, exponent)| (digits, exponent.parse::<i32>())) {
+        Some((digits, Ok(exponent))) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.abs())
+        }
         _ => text,
     }
+}
+
+/// How PyTorch prints a layer that consists of others.
+pub(crate) fn tree(name: &str, parts: &[(impl AsRef<str>, String)]) -> String {
+    let line = |name: &str, part: &str| format!("  ({name}): {}\n", part.replace('\n', "\n  "));
+    let lines: Vec<String> = parts.iter().map(|(name, part)| line(name.as_ref(), part)).collect();
+    let begin = if lines.is_empty() { "" } else { "\n" };
+    format!("{name}({begin}{})", lines.concat())
+}
+
+/// How PyTorch prints a list of layers, in which those that look alike are printed once.
+pub(crate) fn module_list(layers: &[impl fmt::Display]) -> String {
+    let printed: Vec<String> = layers.iter().map(ToString::to_string).collect();
+    let mut parts: Vec<(String, String)> = Vec::new();
+    let mut begin = 0;
+    for alike in printed.chunk_by(|a, b| a == b) {
+        let (count, first) = (alike.len(), &alike[0]);
+        parts.push(match count {
+            1 => (begin.to_string(), first.clone()),
+            _ => (format!("{begin}-{}", begin + count - 1), format!("{count} x {first}")),
+        });
+        begin += count;
+    }
+    tree("ModuleList", &parts)
 }

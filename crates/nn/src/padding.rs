@@ -4,14 +4,14 @@ use fulgurite_torch::Path;
 use fulgurite_torch::tch::Tensor;
 
 use crate::error::Result;
-use crate::module::{Build, Label, module, python_tuple};
+use crate::module::{Build, Label, module, python_float, python_tuple};
 use crate::size::PaddingMode;
 
 /// A layer that adds values around its input: PyTorch's `nn.ZeroPad1d`, `nn.ConstantPad2d`, `nn.ReflectionPad3d` and so on.
 ///
 /// The amounts are those before and after each dimension, beginning with the last: `[left, right, top, bottom]`. Negative ones
 /// cut off.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Pad {
     padding: Vec<i64>,
     mode: PaddingMode,
@@ -20,8 +20,12 @@ pub struct Pad {
 }
 
 fn pad(name: &str, space: usize, padding: Vec<i64>, mode: PaddingMode, value: f64) -> Pad {
-    let value_text = if name == "ConstantPad" { format!(", value={value}") } else { String::new() };
-    let label = Label::unnamed(format!("{name}{space}d(padding={}{value_text})", python_tuple(&padding)));
+    let sides = python_tuple(&padding);
+    let options = match name {
+        "ConstantPad" => format!("padding={sides}, value={}", python_float(value)),
+        _ => sides,
+    };
+    let label = Label::unnamed(format!("{name}{space}d({options})"));
     Pad { padding, mode, value, label }
 }
 

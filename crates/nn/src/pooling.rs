@@ -1,14 +1,16 @@
 //! Pooling layers: [`Pool`], and [`MaxUnpool`].
 
+use std::fmt;
+
 use fulgurite_torch::Path;
 use fulgurite_torch::tch::{TchError, Tensor};
 
 use crate::error::Result;
-use crate::module::{Build, Label, display, module, output, python_bool, python_tuple, setters};
+use crate::module::{Build, Label, debug, module, output, python_bool, python_float, python_tuple, setters};
 use crate::size::Size;
 
 /// Pooling over windows of an input `[batch, channels, …]`: PyTorch's `nn.MaxPool1d`, `nn.AvgPool2d`, `nn.LPPool3d` and so on.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Pool<const N: usize> {
     operation: Operation<N>,
     label: Label,
@@ -20,8 +22,8 @@ enum Operation<const N: usize> {
     Average(AvgPoolOptions<N>),
     Norm(LpPoolOptions<N>),
     Fractional(Size<N>, Extent<N>),
-    AdaptiveMax([Option<i64>; N]),
-    AdaptiveAverage([Option<i64>; N]),
+    AdaptiveMax(OutputSize<N>),
+    AdaptiveAverage(OutputSize<N>),
 }
 
 /// The options of maximum pooling.
@@ -50,7 +52,7 @@ pub struct AvgPoolOptions<const N: usize> {
 pub struct LpPoolOptions<const N: usize> {
     norm_type: f64,
     kernel_size: Size<N>,
-    stride: Size<N>,
+    stride: Option<Size<N>>,
     ceil_mode: bool,
 }
 
@@ -71,23 +73,34 @@ enum Extent<const N: usize> {
 
 /// The size of the output of an adaptive pool: a number for each dimension, of which `None` leaves that of the input.
 #[derive(Debug, Clone, Copy)]
-pub struct OutputSize<const N: usize>([Option<i64>; N]);
+pub struct OutputSize<const N: usize> {
+    each: [Option<i64>; N],
+    is_one_number: bool,
+}
 
 impl<const N: usize> From<i64> for OutputSize<N> {
     fn from(size: i64) -> OutputSize<N> {
-        OutputSize([Some(size); N])
+        OutputSize { each: [Some(size); N], is_one_number: true }
     }
 }
 
 impl<const N: usize> From<[i64; N]> for OutputSize<N> {
     fn from(size: [i64; N]) -> OutputSize<N> {
-        OutputSize(size.map(Some))
+        size.map(Some).into()
     }
 }
 
 impl<const N: usize> From<[Option<i64>; N]> for OutputSize<N> {
     fn from(size: [Option<i64>; N]) -> OutputSize<N> {
-        OutputSize(size)
+        OutputSize { each: size, is_one_number: false }
+    }
+}
+
+impl<const N: usize> OutputSize<N> {
+    /// As Python prints what was given.
+    fn as_given(&self) -> String {
+        let each = self.each.map(|size| size.map_or_else(|| "None".to_owned(), |size| size.to_string()));
+        if self.is_one_number { each[0].clone() } else { python_tuple(&each) }
     }
 }
 
@@ -116,25 +129,24 @@ fn avg_pool<const N: usize>(kernel_size: Size<N>) -> AvgPoolOptions<N> {
 }
 
 fn lp_pool<const N: usize>(norm_type: f64, kernel_size: Size<N>) -> LpPoolOptions<N> {
-    LpPoolOptions { norm_type, kernel_size, stride: kernel_size, ceil_mode: false }
+    LpPoolOptions { norm_type, kernel_size, stride: None, ceil_mode: false }
 }
 
 fn fractional_max_pool<const N: usize>(kernel_size: Size<N>) -> FractionalMaxPoolOptions<N> {
     FractionalMaxPoolOptions { kernel_size, output_size: None, output_ratio: None }
 }
 
-fn adaptive<const N: usize>(name: &str, OutputSize(size): OutputSize<N>, operation: Operation<N>) -> Pool<N> {
-    let sizes = size.map(|size| size.map_or_else(|| "None".to_owned(), |size| size.to_string()));
-    let label = Label::unnamed(format!("{name}{N}d(output_size=({}))", sizes.join(", ")));
+fn adaptive<const N: usize>(name: &str, size: OutputSize<N>, operation: Operation<N>) -> Pool<N> {
+    let label = Label::unnamed(format!("{name}{N}d(output_size={})", size.as_given()));
     Pool { operation, label }
 }
 
 fn adaptive_max_pool<const N: usize>(size: OutputSize<N>) -> Pool<N> {
-    adaptive("AdaptiveMaxPool", size, Operation::AdaptiveMax(size.0))
+    adaptive("AdaptiveMaxPool", size, Operation::AdaptiveMax(size))
 }
 
 fn adaptive_avg_pool<const N: usize>(size: OutputSize<N>) -> Pool<N> {
-    adaptive("AdaptiveAvgPool", size, Operation::AdaptiveAverage(size.0))
+    adaptive("AdaptiveAvgPool", size, Operation::AdaptiveAverage(size))
 }
 
 constructors! {
@@ -206,24 +218,34 @@ impl<const N: usize> AvgPoolOptions<N> {
 
 impl<const N: usize> LpPoolOptions<N> {
     setters! {
-        /// The distance of the windows; the default is their size.
-        stride: Size<N>;
         /// Whether a window may begin in the input and end outside; the default is `false`.
         ceil_mode: bool;
+    }
+
+    /// The distance of the windows; the default is their size.
+    #[must_use]
+    pub fn stride(mut self, stride: impl Into<Size<N>>) -> Self {
+        self.stride = Some(stride.into());
+        self
     }
 }
 
 impl<const N: usize> FractionalMaxPoolOptions<N> {
     setters! {
-        /// The size of the output.
-        output_size: Option<Size<N>>;
         /// The size of the output as a part of the input's, between 0 and 1.
         output_ratio: Option<f64>;
+    }
+
+    /// The size of the output.
+    #[must_use]
+    pub fn output_size(mut self, size: impl Into<Size<N>>) -> Self {
+        self.output_size = Some(size.into());
+        self
     }
 }
 
 fn check<const N: usize>(label: &Label, sizes: &[(&str, Size<N>)]) -> Result<()> {
-    sizes.iter().try_for_each(|(name, Size(size))| label.check_positive(&size.map(|size| (*name, size))))
+    sizes.iter().try_for_each(|(name, size)| label.check_positive(&size.each.map(|size| (*name, size))))
 }
 
 impl<const N: usize> Build for MaxPoolOptions<N> {
@@ -231,7 +253,7 @@ impl<const N: usize> Build for MaxPoolOptions<N> {
 
     fn at<'a>(&self, path: impl Into<Path<'a>>) -> Result<Pool<N>> {
         let MaxPoolOptions { kernel_size, stride, padding, dilation, ceil_mode } = *self;
-        let [kernel, steps, pad, distance] = [kernel_size, stride, padding, dilation].map(|size| python_tuple(&size.0));
+        let [kernel, steps, pad, distance] = [kernel_size, stride, padding, dilation].map(|size| size.as_given());
         let ceil = python_bool(ceil_mode);
         let repr = format!(
             "MaxPool{N}d(kernel_size={kernel}, stride={steps}, padding={pad}, dilation={distance}, ceil_mode={ceil})"
@@ -246,7 +268,9 @@ impl<const N: usize> Build for AvgPoolOptions<N> {
     type Layer = Pool<N>;
 
     fn at<'a>(&self, path: impl Into<Path<'a>>) -> Result<Pool<N>> {
-        let [kernel, stride, padding] = [self.kernel_size, self.stride, self.padding].map(|size| python_tuple(&size.0));
+        // In one dimension PyTorch makes tuples of numbers.
+        let as_printed = |size: Size<N>| if N == 1 { size.as_tuple() } else { size.as_given() };
+        let [kernel, stride, padding] = [self.kernel_size, self.stride, self.padding].map(as_printed);
         let repr = format!("AvgPool{N}d(kernel_size={kernel}, stride={stride}, padding={padding})");
         let label = Label::new(&path.into(), repr);
         check(&label, &[("kernel_size", self.kernel_size), ("stride", self.stride)])?;
@@ -261,11 +285,12 @@ impl<const N: usize> Build for LpPoolOptions<N> {
     type Layer = Pool<N>;
 
     fn at<'a>(&self, path: impl Into<Path<'a>>) -> Result<Pool<N>> {
-        let [kernel, stride] = [self.kernel_size, self.stride].map(|size| python_tuple(&size.0));
-        let (norm, ceil) = (self.norm_type, python_bool(self.ceil_mode));
+        let (kernel, norm, ceil) =
+            (self.kernel_size.as_given(), python_float(self.norm_type), python_bool(self.ceil_mode));
+        let stride = self.stride.map_or_else(|| "None".to_owned(), |stride| stride.as_given());
         let repr = format!("LPPool{N}d(norm_type={norm}, kernel_size={kernel}, stride={stride}, ceil_mode={ceil})");
         let label = Label::new(&path.into(), repr);
-        check(&label, &[("kernel_size", self.kernel_size), ("stride", self.stride)])?;
+        check(&label, &[("kernel_size", self.kernel_size), ("stride", self.stride.unwrap_or(self.kernel_size))])?;
         Ok(Pool { operation: Operation::Norm(*self), label })
     }
 }
@@ -279,7 +304,7 @@ impl<const N: usize> Build for FractionalMaxPoolOptions<N> {
         let extent = match (self.output_size, self.output_ratio) {
             (Some(size), None) => {
                 check(&label, &[("output_size", size)])?;
-                Extent::Size(size.0)
+                Extent::Size(size.each)
             }
             (None, Some(ratio)) if ratio > 0.0 && ratio < 1.0 => Extent::Ratio(ratio),
             (None, Some(ratio)) => {
@@ -342,26 +367,28 @@ module!(Pool<1>, Pool<2>, Pool<3>);
 impl<const N: usize> MaxPoolOptions<N> {
     fn pool(&self, input: &Tensor) -> Result<Tensor, TchError> {
         let MaxPoolOptions { kernel_size, stride, padding, dilation, ceil_mode } = *self;
+        let [kernel_size, stride, padding, dilation] = [kernel_size, stride, padding, dilation].map(|size| size.each);
         match N {
-            1 => input.f_max_pool1d(kernel_size.0, stride.0, padding.0, dilation.0, ceil_mode),
-            2 => input.f_max_pool2d(kernel_size.0, stride.0, padding.0, dilation.0, ceil_mode),
-            _ => input.f_max_pool3d(kernel_size.0, stride.0, padding.0, dilation.0, ceil_mode),
+            1 => input.f_max_pool1d(kernel_size, stride, padding, dilation, ceil_mode),
+            2 => input.f_max_pool2d(kernel_size, stride, padding, dilation, ceil_mode),
+            _ => input.f_max_pool3d(kernel_size, stride, padding, dilation, ceil_mode),
         }
     }
 
     fn pool_with_indices(&self, input: &Tensor) -> Result<(Tensor, Tensor), TchError> {
         let MaxPoolOptions { kernel_size, stride, padding, dilation, ceil_mode } = *self;
+        let [kernel_size, stride, padding, dilation] = [kernel_size, stride, padding, dilation].map(|size| size.each);
         match N {
-            1 => input.f_max_pool1d_with_indices(kernel_size.0, stride.0, padding.0, dilation.0, ceil_mode),
-            2 => input.f_max_pool2d_with_indices(kernel_size.0, stride.0, padding.0, dilation.0, ceil_mode),
-            _ => input.f_max_pool3d_with_indices(kernel_size.0, stride.0, padding.0, dilation.0, ceil_mode),
+            1 => input.f_max_pool1d_with_indices(kernel_size, stride, padding, dilation, ceil_mode),
+            2 => input.f_max_pool2d_with_indices(kernel_size, stride, padding, dilation, ceil_mode),
+            _ => input.f_max_pool3d_with_indices(kernel_size, stride, padding, dilation, ceil_mode),
         }
     }
 }
 
 impl<const N: usize> AvgPoolOptions<N> {
     fn pool(&self, input: &Tensor) -> Result<Tensor, TchError> {
-        let AvgPoolOptions { kernel_size: Size(kernel_size), stride: Size(stride), padding: Size(padding), .. } = *self;
+        let [kernel_size, stride, padding] = [self.kernel_size, self.stride, self.padding].map(|size| size.each);
         let AvgPoolOptions { ceil_mode, count_include_pad, divisor_override, .. } = *self;
         match N {
             1 => input.f_avg_pool1d(kernel_size, stride, padding, ceil_mode, count_include_pad),
@@ -374,9 +401,10 @@ impl<const N: usize> AvgPoolOptions<N> {
 impl<const N: usize> LpPoolOptions<N> {
     /// As PyTorch computes it, signs of odd powers included.
     fn pool(&self, input: &Tensor) -> Result<Tensor, TchError> {
-        let average = AvgPoolOptions { ceil_mode: self.ceil_mode, stride: self.stride, ..avg_pool(self.kernel_size) };
+        let stride = self.stride.unwrap_or(self.kernel_size);
+        let average = AvgPoolOptions { ceil_mode: self.ceil_mode, stride, ..avg_pool(self.kernel_size) };
         let mean = average.pool(&input.f_pow_tensor_scalar(self.norm_type)?)?;
-        let count: i64 = self.kernel_size.0.iter().product();
+        let count: i64 = self.kernel_size.each.iter().product();
         let sum = mean.f_sign()?.f_mul(&mean.f_abs()?.f_relu()?)?.f_mul_scalar(count)?;
         sum.f_pow_tensor_scalar(1.0 / self.norm_type)
     }
@@ -399,19 +427,19 @@ fn fractional_max<const N: usize>(
     let batch = if space > 1 { of_input[0] } else { 1 };
     let samples = Tensor::f_rand([batch, channels, N as i64], (input.kind(), input.device()))?;
     match N {
-        2 => input.f_fractional_max_pool2d(kernel_size.0, output_size, &samples),
-        _ => input.f_fractional_max_pool3d(kernel_size.0, output_size, &samples),
+        2 => input.f_fractional_max_pool2d(kernel_size.each, output_size, &samples),
+        _ => input.f_fractional_max_pool3d(kernel_size.each, output_size, &samples),
     }
 }
 
 /// The size of the output, where the input has it for what is left open.
-fn output_size<const N: usize>(input: &Tensor, size: &[Option<i64>; N]) -> [i64; N] {
+fn output_size<const N: usize>(input: &Tensor, size: &OutputSize<N>) -> [i64; N] {
     let of_input = input.size();
     let space = of_input.len().saturating_sub(N);
-    std::array::from_fn(|dim| size[dim].unwrap_or_else(|| of_input.get(space + dim).copied().unwrap_or(0)))
+    std::array::from_fn(|dim| size.each[dim].unwrap_or_else(|| of_input.get(space + dim).copied().unwrap_or(0)))
 }
 
-fn adaptive_max<const N: usize>(input: &Tensor, size: &[Option<i64>; N]) -> Result<(Tensor, Tensor), TchError> {
+fn adaptive_max<const N: usize>(input: &Tensor, size: &OutputSize<N>) -> Result<(Tensor, Tensor), TchError> {
     let size = output_size(input, size);
     match N {
         1 => input.f_adaptive_max_pool1d(size),
@@ -420,7 +448,7 @@ fn adaptive_max<const N: usize>(input: &Tensor, size: &[Option<i64>; N]) -> Resu
     }
 }
 
-fn adaptive_average<const N: usize>(input: &Tensor, size: &[Option<i64>; N]) -> Result<Tensor, TchError> {
+fn adaptive_average<const N: usize>(input: &Tensor, size: &OutputSize<N>) -> Result<Tensor, TchError> {
     let size = output_size(input, size);
     match N {
         1 => input.f_adaptive_avg_pool1d(size),
@@ -430,12 +458,11 @@ fn adaptive_average<const N: usize>(input: &Tensor, size: &[Option<i64>; N]) -> 
 }
 
 /// The reverse of a maximum pool: PyTorch's `nn.MaxUnpool1d` to `nn.MaxUnpool3d`.
-#[derive(Debug, Clone)]
+#[derive(Clone, Copy)]
 pub struct MaxUnpool<const N: usize> {
     kernel_size: Size<N>,
     stride: Size<N>,
     padding: Size<N>,
-    label: Label,
 }
 
 /// The reverse of a [`max_pool1d`] with a window and distance of `kernel_size`: PyTorch's `nn.MaxUnpool1d`.
@@ -454,8 +481,7 @@ pub fn max_unpool3d(kernel_size: impl Into<Size<3>>) -> MaxUnpool<3> {
 }
 
 fn max_unpool<const N: usize>(kernel_size: Size<N>) -> MaxUnpool<N> {
-    let label = Label::unnamed(format!("MaxUnpool{N}d(kernel_size={})", python_tuple(&kernel_size.0)));
-    MaxUnpool { kernel_size, stride: kernel_size, padding: 0.into(), label }
+    MaxUnpool { kernel_size, stride: kernel_size, padding: 0.into() }
 }
 
 impl<const N: usize> MaxUnpool<N> {
@@ -484,12 +510,17 @@ impl<const N: usize> MaxUnpool<N> {
     pub fn try_forward(&self, input: &Tensor, indices: &Tensor, output_size: Option<[i64; N]>) -> Result<Tensor> {
         let size = input.size();
         let Some(space) = size.len().checked_sub(N) else {
-            return Err(self.label.input(format!("an input of {N} or more dimensions is needed, not {size:?}")));
+            return Err(self.label().input(format!("an input of {N} or more dimensions is needed, not {size:?}")));
         };
-        let size: [i64; N] = output_size.unwrap_or_else(|| {
-            let (kernel, stride, padding) = (self.kernel_size.0, self.stride.0, self.padding.0);
-            std::array::from_fn(|dim| (size[space + dim] - 1) * stride[dim] - 2 * padding[dim] + kernel[dim])
-        });
+        let (kernel, stride, padding) = (self.kernel_size.each, self.stride.each, self.padding.each);
+        let default: [i64; N] =
+            std::array::from_fn(|dim| (size[space + dim] - 1) * stride[dim] - 2 * padding[dim] + kernel[dim]);
+        let size = output_size.unwrap_or(default);
+        if (0..N).any(|dim| (size[dim] - default[dim]).abs() >= stride[dim]) {
+            let message =
+                format!("the output size {size:?} was requested, which is not less than {stride:?} from {default:?}");
+            return Err(self.label().input(message));
+        }
         let unpooled = match N {
             1 => {
                 let plane = [size[0], 1];
@@ -497,10 +528,22 @@ impl<const N: usize> MaxUnpool<N> {
                 input.f_max_unpool2d(&indices, plane).and_then(|plane| plane.f_squeeze_dim(-1))
             }
             2 => input.f_max_unpool2d(indices, size),
-            _ => input.f_max_unpool3d(indices, size, self.stride.0, self.padding.0),
+            _ => input.f_max_unpool3d(indices, size, stride, padding),
         };
-        self.label.forward("max_unpool", unpooled)
+        self.label().forward("max_unpool", unpooled)
+    }
+
+    /// For messages alone, as its options can be changed until it is used.
+    fn label(&self) -> Label {
+        Label::unnamed(self.to_string())
     }
 }
 
-display!(MaxUnpool<1>, MaxUnpool<2>, MaxUnpool<3>);
+impl<const N: usize> fmt::Display for MaxUnpool<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [kernel, stride, padding] = [self.kernel_size, self.stride, self.padding].map(|size| size.as_tuple());
+        write!(f, "MaxUnpool{N}d(kernel_size={kernel}, stride={stride}, padding={padding})")
+    }
+}
+
+debug!(MaxUnpool<1>, MaxUnpool<2>, MaxUnpool<3>);

@@ -7,7 +7,7 @@ use fulgurite_torch::tch::{self, Tensor};
 use fulgurite_torch::{Mode, Path};
 
 use crate::error::Result;
-use crate::module::{Build, Module};
+use crate::module::{Build, Module, debug, tree};
 
 /// Layers that are applied one after the other: PyTorch's `nn.Sequential`.
 ///
@@ -39,7 +39,7 @@ use crate::module::{Build, Module};
 /// assert!(vars.variables().contains_key("head.3.weight"));
 /// # Ok::<(), nn::NnError>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Sequential {
     layers: Vec<Step>,
 }
@@ -127,6 +127,15 @@ impl Module for Sequential {
         layers.fold(first.forward(input), |x, layer| layer.forward(&x))
     }
 }
+
+impl fmt::Display for Sequential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let layers = self.layers.iter().enumerate().map(|(i, layer)| (i.to_string(), format!("{layer:?}")));
+        f.write_str(&tree("Sequential", &layers.collect::<Vec<_>>()))
+    }
+}
+
+debug!(Sequential);
 
 type MakeLayer = dyn Fn(&Path<'_>) -> Result<Step> + Send + Sync;
 

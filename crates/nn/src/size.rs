@@ -1,18 +1,35 @@
 //! Sizes of windows and strides, one number for each dimension of space.
 
+use crate::module::python_tuple;
+
 /// A size in `N` dimensions: an array, or one number for all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size<const N: usize>(pub(crate) [i64; N]);
+#[derive(Debug, Clone, Copy)]
+pub struct Size<const N: usize> {
+    pub(crate) each: [i64; N],
+    is_one_number: bool,
+}
 
 impl<const N: usize> From<i64> for Size<N> {
     fn from(size: i64) -> Size<N> {
-        Size([size; N])
+        Size { each: [size; N], is_one_number: true }
     }
 }
 
 impl<const N: usize> From<[i64; N]> for Size<N> {
     fn from(size: [i64; N]) -> Size<N> {
-        Size(size)
+        Size { each: size, is_one_number: false }
+    }
+}
+
+impl<const N: usize> Size<N> {
+    /// As Python prints what was given.
+    pub(crate) fn as_given(&self) -> String {
+        if self.is_one_number { self.each[0].to_string() } else { self.as_tuple() }
+    }
+
+    /// As Python prints it with a number for each dimension.
+    pub(crate) fn as_tuple(&self) -> String {
+        python_tuple(&self.each)
     }
 }
 

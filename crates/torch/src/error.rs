@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_char};
 
 use crate::distributed::DistributedError;
 use crate::libtorch_error::LibtorchError;
+use crate::params::StateDictMismatch;
 use crate::tch::{Device, Kind, TchError};
 
 /// The errors of this crate.
@@ -34,11 +35,11 @@ pub enum TorchError {
     )]
     LossWithoutGradient,
     /// A state dict that does not fit a model.
-    #[error("the state dict does not fit the model:\n\t{}", .problems.join("\n\t"))]
-    StateDict {
-        /// The problems, one sentence each.
-        problems: Vec<String>,
-    },
+    #[error(
+        "the state dict does not fit the model: {0}\n\tNothing was loaded. Load it into a model of the class and sizes that it was saved from; for another \
+         model, rename its entries, leave out those of other shapes, and load the rest with `strict` off"
+    )]
+    StateDict(Box<StateDictMismatch>),
     /// Two tensors of a model that a state dict cannot distinguish.
     #[error("the model has two tensors of the name `{name}`; give one of them another name")]
     AmbiguousName {

@@ -63,7 +63,7 @@ pub use error::TorchError;
 pub use host::{host_f64_on_cpu, host_reads, to_host_f64, to_host_f64s};
 pub use libtorch_error::{LibtorchError, readable_error, readable_message};
 pub use mapped_bytes::MappedBytes;
-pub use operator::{Argument, Operator};
+pub use operator::{Argument, Operator, StaticOperator};
 pub use panic_hook::shorten_panics;
 pub use printable::{printable, printable_in_line};
 pub use shared_tensor::{SharedTensor, is_exclusive};

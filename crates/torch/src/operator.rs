@@ -1,7 +1,9 @@
 //! [`Operator`]: any operator of libtorch by its name, such as those that `tch` binds without their arguments.
 
 use std::ffi::{CStr, c_char, c_void};
+use std::sync::OnceLock;
 
+use smallvec::SmallVec;
 use torch_sys::C_tensor;
 
 use crate::error::{TorchError, check};
@@ -124,7 +126,7 @@ impl Operator {
     ///
     /// Fails as [`call`](Operator::call) does.
     pub fn call_for<const N: usize>(&self, arguments: &[Argument<'_>]) -> Result<[Tensor; N], TorchError> {
-        let raw: Vec<RawArgument> = arguments.iter().map(Argument::raw).collect();
+        let raw: SmallVec<[RawArgument; 8]> = arguments.iter().map(Argument::raw).collect();
         let mut out = [std::ptr::null_mut(); N];
         let mut results = 0;
         // SAFETY: the arguments live for the call; at most `N` results are written, and owned from then on.
@@ -137,6 +139,44 @@ impl Operator {
             return Err(TorchError::Bridge(format!("the operator returns {results} tensors, not {N}")));
         }
         Ok(std::array::from_fn(|i| tensors[i].take().unwrap_or_default()))
+    }
+}
+
+/// An [`Operator`] that is looked up when it is first called, for a `static`.
+///
+/// ```
+/// use fulgurite_torch::tch::Tensor;
+/// use fulgurite_torch::{Argument, StaticOperator};
+///
+/// static LEAKY_RELU: StaticOperator = StaticOperator::new(c"aten::leaky_relu", c"");
+/// let y = LEAKY_RELU.call(&[Argument::Tensor(&Tensor::from_slice(&[-1.0, 2.0])), Argument::Double(0.5)])?;
+/// assert_eq!(y, Tensor::from_slice(&[-0.5, 2.0]));
+/// # Ok::<(), fulgurite_torch::TorchError>(())
+/// ```
+#[derive(Debug)]
+pub struct StaticOperator {
+    name: &'static CStr,
+    overload: &'static CStr,
+    found: OnceLock<Operator>,
+}
+
+impl StaticOperator {
+    /// The operator with the name and the overload that [`Operator::find`] takes.
+    pub const fn new(name: &'static CStr, overload: &'static CStr) -> StaticOperator {
+        StaticOperator { name, overload, found: OnceLock::new() }
+    }
+
+    /// Calls it.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Operator::find`] and [`Operator::call`] do.
+    pub fn call(&self, arguments: &[Argument<'_>]) -> Result<Tensor, TorchError> {
+        if let Some(operator) = self.found.get() {
+            return operator.call(arguments);
+        }
+        let found = Operator::find(self.name, self.overload)?;
+        self.found.get_or_init(|| found).call(arguments)
     }
 }
 

@@ -2,17 +2,21 @@
 //!
 //! Files, optimizers and collectives need names in a fixed order; [`Parameters`] provides them.
 
+mod load;
+mod mismatch;
 mod source;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::error::TorchError;
 use crate::modes::NoGradGuard;
 use crate::tch::{Device, Kind, Tensor};
 use crate::tensor_list::tensor_id;
 use crate::training_mode::Mode;
-use crate::value::{Dict, Value};
+use crate::value::Dict;
 
+pub use load::{IncompatibleKeys, load_state_dict, load_state_dict_of};
+pub use mismatch::{Difference, Given, Prefix, StateDictMismatch};
 pub use source::{NamedTensor, NamedTensors, Parameters};
 
 /// The parameters with their names, in the order of their creation, a layer's bias after its weight: PyTorch's
@@ -67,8 +71,8 @@ pub fn tied_names(vars: &dyn Parameters) -> Vec<(String, Tensor)> {
     Tensors::of(vars).tied
 }
 
-/// The parameters in the order of [`named_parameters`], then the buffers, then the further names of tied tensors:
-/// PyTorch's `state_dict()`.
+/// The parameters and buffers in the order of [`Parameters::named_tensors`], then the further names of tied tensors: PyTorch's
+/// `state_dict()`.
 ///
 /// The tensors share the module's memory and are detached: copy them if they must outlive the next step.
 ///
@@ -92,96 +96,6 @@ pub fn state_dict(vars: &dyn Parameters) -> Result<Dict, TorchError> {
 /// Fails if two tensors have the same name.
 pub fn check_names(vars: &dyn Parameters) -> Result<(), TorchError> {
     Tensors::of(vars).check_names()
-}
-
-/// The keys that a state dict and a model do not share, as PyTorch's `load_state_dict` returns them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct IncompatibleKeys {
-    /// The keys in the model that are not in the state dict.
-    pub missing_keys: Vec<String>,
-    /// The keys in the state dict that are not in the model.
-    pub unexpected_keys: Vec<String>,
-}
-
-/// Copies the values of `state` into the module, in place: PyTorch's `load_state_dict()`.
-///
-/// Values are converted to the kind and device that the module's tensors have. Everything is checked before anything is
-/// copied, so an error leaves the module as it was. A tied tensor needs one of its names; of several, the last is
-/// copied, as PyTorch does. The `num_batches_tracked` of batch norms, which `tch`'s do not count, is neither unexpected nor
-/// missing.
-///
-/// # Errors
-///
-/// Fails if two tensors of the module have the same name. Fails with one error that lists all problems of the state:
-/// entries that are not tensors or have another shape and, if `strict`, missing and unexpected keys.
-pub fn load_state_dict(vars: &dyn Parameters, state: &Dict, strict: bool) -> Result<IncompatibleKeys, TorchError> {
-    load_state_dict_of(vars, state, strict, |_| true, false)
-}
-
-/// [`load_state_dict`] for a part of the module: tensors for whose names `is_wanted` returns `false` are unchanged, and
-/// are not missing. A `dry` run only checks.
-///
-/// # Errors
-///
-/// Fails as [`load_state_dict`] does.
-pub fn load_state_dict_of(
-    vars: &dyn Parameters,
-    state: &Dict,
-    strict: bool,
-    is_wanted: impl Fn(&str) -> bool,
-    dry: bool,
-) -> Result<IncompatibleKeys, TorchError> {
-    let tensors = Tensors::of(vars);
-    let wanted: Vec<(&String, &Tensor)> = tensors.every_name().filter(|(name, _)| is_wanted(name)).collect();
-    let norms: HashSet<String> = wanted
-        .iter()
-        .filter_map(|(name, _)| Some(format!("{}num_batches_tracked", name.strip_suffix("running_mean")?)))
-        .collect();
-    let mut given: HashMap<&str, &Value> = state.iter().filter_map(|(k, v)| Some((k.as_str()?, v))).collect();
-    let mut keys = IncompatibleKeys::default();
-    tensors.check_names()?;
-    let mut problems = Vec::new();
-    let mut copies = Vec::new();
-    let found: HashSet<usize> =
-        wanted.iter().filter(|(name, _)| given.contains_key(name.as_str())).map(|(_, t)| tensor_id(t)).collect();
-    for (name, target) in wanted {
-        match given.remove(name.as_str()) {
-            None if found.contains(&tensor_id(target)) => {}
-            None if norms.contains(name) => {}
-            None => keys.missing_keys.push(name.clone()),
-            Some(Value::Tensor(source)) if source.size() == target.size() => {
-                copies.push((target.shallow_clone(), source))
-            }
-            Some(Value::Tensor(source)) => problems.push(format!(
-                "size mismatch for {name}: copying a param with shape {:?} from checkpoint, the shape in current model \
-                 is {:?}.",
-                source.size(),
-                target.size()
-            )),
-            Some(other) => problems.push(format!("entry `{name}` is {}, expected a tensor.", other.type_name())),
-        }
-    }
-    let unexpected = state.keys().filter(|key| given.contains_key(key) && !norms.contains(*key));
-    keys.unexpected_keys = unexpected.map(String::from).collect();
-    if strict {
-        for (what, names) in [("Unexpected", &keys.unexpected_keys), ("Missing", &keys.missing_keys)] {
-            if !names.is_empty() {
-                let quoted: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
-                problems.insert(0, format!("{what} key(s) in state_dict: {}.", quoted.join(", ")));
-            }
-        }
-    }
-    if !problems.is_empty() {
-        return Err(TorchError::StateDict { problems });
-    }
-    if dry {
-        return Ok(keys);
-    }
-    let _no_grad = NoGradGuard::new();
-    for (mut target, source) in copies {
-        target.f_copy_(source)?;
-    }
-    Ok(keys)
 }
 
 /// Switches every layer of the module to training, or to evaluation: PyTorch's `module.train(mode)`.
@@ -263,16 +177,19 @@ fn replace_data(
 type Named = Vec<(String, Tensor)>;
 
 /// The tensors of a module, each once.
+#[derive(Default)]
 struct Tensors {
     parameters: Named,
     buffers: Named,
+    /// Whether each tensor that is listed is a parameter, or a buffer.
+    are_parameters: Vec<bool>,
     /// Further names of the tensors above.
     tied: Named,
 }
 
 impl Tensors {
     fn of(vars: &dyn Parameters) -> Tensors {
-        let mut tensors = Tensors { parameters: Vec::new(), buffers: Vec::new(), tied: Vec::new() };
+        let mut tensors = Tensors::default();
         let mut seen = HashSet::new();
         let mut entries = HashSet::new();
         for NamedTensor { name, tensor, is_parameter } in vars.named_tensors() {
@@ -280,19 +197,23 @@ impl Tensors {
             if !entries.insert((name.clone(), tensor_id(&tensor))) {
                 continue;
             }
-            let named = match (seen.insert(tensor_id(&tensor)), is_parameter) {
-                (false, _) => &mut tensors.tied,
-                (true, true) => &mut tensors.parameters,
-                (true, false) => &mut tensors.buffers,
-            };
+            if !seen.insert(tensor_id(&tensor)) {
+                tensors.tied.push((name, tensor));
+                continue;
+            }
+            tensors.are_parameters.push(is_parameter);
+            let named = if is_parameter { &mut tensors.parameters } else { &mut tensors.buffers };
             named.push((name, tensor));
         }
         tensors
     }
 
     fn every_name(&self) -> impl Iterator<Item = (&String, &Tensor)> {
-        let named = [&self.parameters, &self.buffers, &self.tied].into_iter().flatten();
-        named.map(|(name, tensor)| (name, tensor))
+        let (mut parameters, mut buffers) = (self.parameters.iter(), self.buffers.iter());
+        let listed = self.are_parameters.iter();
+        let listed =
+            listed.filter_map(move |is_parameter| if *is_parameter { parameters.next() } else { buffers.next() });
+        listed.chain(&self.tied).map(|(name, tensor)| (name, tensor))
     }
 
     /// Names in a state dict must be unique.
@@ -308,6 +229,7 @@ impl Tensors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Value;
     use crate::tch::nn::{self, Module};
 
     struct Net {
@@ -350,86 +272,6 @@ mod tests {
         assert!(trainable_parameters(&net.vars).is_empty());
         let _ = net.layers[1].ws.set_requires_grad(true);
         assert_eq!(trainable_parameters(&net.vars), [net.layers[1].ws.shallow_clone()]);
-    }
-
-    #[test]
-    fn a_state_dict_goes_into_another_model_in_place() {
-        let (from, to) = (net(), net());
-        let keys = load_state_dict(&to.vars, &state_dict(&from.vars).unwrap(), true).unwrap();
-        assert_eq!(keys, IncompatibleKeys::default());
-        assert_eq!(to.layers[0].ws, from.layers[0].ws);
-        assert!(to.layers[0].ws.requires_grad());
-    }
-
-    #[test]
-    fn values_take_the_kind_of_the_model() {
-        let (from, to) = (net(), net());
-        to_kind(&from.vars, Kind::Double).unwrap();
-        load_state_dict(&to.vars, &state_dict(&from.vars).unwrap(), true).unwrap();
-        assert_eq!(to.layers[0].ws.kind(), Kind::Float);
-        assert_eq!(to.layers[0].ws, from.layers[0].ws.to_kind(Kind::Float));
-    }
-
-    #[test]
-    fn everything_wrong_is_listed_at_once_and_nothing_is_changed() {
-        let net = net();
-        let before = net.layers[1].ws.copy();
-        let mut state = state_dict(&net.vars).unwrap().map_tensors(&mut |t| t + 1.0);
-        state.remove("a.bias");
-        state.remove("norm.running_var");
-        state.set("head.weight", Tensor::from(1.0));
-        state.set("z.weight", Tensor::zeros([3, 2], (Kind::Float, Device::Cpu)));
-        state.set("z.bias", 7);
-        let error = load_state_dict(&net.vars, &state, true).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the state dict does not fit the model:\n\
-             \tMissing key(s) in state_dict: \"a.bias\", \"norm.running_var\".\n\
-             \tUnexpected key(s) in state_dict: \"head.weight\".\n\
-             \tsize mismatch for z.weight: copying a param with shape [3, 2] from checkpoint, the shape in current \
-             model is [2, 2].\n\
-             \tentry `z.bias` is int, expected a tensor."
-        );
-        assert_eq!(net.layers[1].ws, before);
-    }
-
-    #[test]
-    fn without_strict_the_keys_are_returned_and_shapes_still_checked() {
-        let net = net();
-        let mut state = Dict::new().with("z.bias", Tensor::from_slice(&[5.0f32, 6.0])).with("extra", 1);
-        let keys = load_state_dict(&net.vars, &state, false).unwrap();
-        assert_eq!(keys.unexpected_keys, ["extra"]);
-        assert_eq!(keys.missing_keys.len(), PARAMETERS.len() + BUFFERS.len() - 1);
-        assert_eq!(net.layers[0].bs.as_ref().unwrap(), &Tensor::from_slice(&[5.0f32, 6.0]));
-        state.set("z.bias", Tensor::from(1.0));
-        assert!(
-            load_state_dict(&net.vars, &state, false).unwrap_err().to_string().contains("size mismatch for z.bias")
-        );
-    }
-
-    #[test]
-    fn the_batches_that_pytorch_counts_are_expected_of_batch_norms_alone() {
-        let net = net();
-        let mut state = state_dict(&net.vars).unwrap().with("norm.num_batches_tracked", Tensor::from(7i64));
-        assert_eq!(load_state_dict(&net.vars, &state, true).unwrap(), IncompatibleKeys::default());
-        state.set("z.num_batches_tracked", Tensor::from(7i64));
-        let keys = load_state_dict(&net.vars, &state, false).unwrap();
-        assert_eq!(keys.unexpected_keys, ["z.num_batches_tracked"]);
-    }
-
-    #[test]
-    fn a_part_is_loaded_and_the_rest_is_neither_missing_nor_changed() {
-        let (from, to) = (net(), net());
-        let kept = to.layers[1].ws.copy();
-        let state: Dict = state_dict(&from.vars)
-            .unwrap()
-            .into_iter()
-            .filter(|(key, _)| key.as_str().unwrap().starts_with("z."))
-            .collect();
-        let keys = load_state_dict_of(&to.vars, &state, true, |name| name.starts_with("z."), false).unwrap();
-        assert_eq!(keys, IncompatibleKeys::default());
-        assert_eq!(to.layers[0].ws, from.layers[0].ws);
-        assert_eq!(to.layers[1].ws, kept);
     }
 
     #[test]

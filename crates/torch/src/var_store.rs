@@ -1,11 +1,14 @@
 //! [`VarStore`] and [`Path`]: `tch`'s, whose layers also have a mode.
 
 use std::borrow::Borrow;
+use std::collections::HashMap;
 use std::ops::{Deref, DerefMut, Div};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::TorchError;
-use crate::params::{NamedTensors, Parameters};
+use crate::params::{NamedTensor, NamedTensors, Parameters};
 use crate::tch::{self, Device, Tensor};
+use crate::tensor_list::tensor_id;
 use crate::training_mode::{Mode, Modes};
 
 /// The parameters and buffers of a module by name, and the modes of its layers.
@@ -28,6 +31,7 @@ use crate::training_mode::{Mode, Modes};
 pub struct VarStore {
     vars: tch::nn::VarStore,
     modes: Modes,
+    created: Created,
     /// Its own, as a module of layers has one too.
     mode: Mode,
 }
@@ -40,7 +44,7 @@ impl VarStore {
 
     /// The path from which layers are created.
     pub fn root(&self) -> Path<'_> {
-        Path { path: self.vars.root(), modes: Some(self.modes.clone()) }
+        Path { path: self.vars.root(), modes: Some(self.modes.clone()), created: self.created.clone() }
     }
 
     /// Switches every layer to training, or to evaluation: PyTorch's `module.train(mode)`.
@@ -63,7 +67,7 @@ impl From<tch::nn::VarStore> for VarStore {
     fn from(vars: tch::nn::VarStore) -> VarStore {
         let modes = Modes::default();
         let mode = modes.register(String::new());
-        VarStore { vars, modes, mode }
+        VarStore { vars, modes, created: Created::default(), mode }
     }
 }
 
@@ -81,9 +85,46 @@ impl DerefMut for VarStore {
     }
 }
 
+/// The tensors that were created by [`Path::add`], in their order: what they are, and whether they are parameters. `tch` keeps
+/// the order of parameters alone.
+#[derive(Debug, Clone, Default)]
+struct Created(Arc<Mutex<Vec<(usize, bool)>>>);
+
+impl Created {
+    fn push(&self, tensor: &Tensor, is_parameter: bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((tensor_id(tensor), is_parameter));
+    }
+
+    /// Puts buffers behind the parameters that were created before them; those of `tch`'s layers stay last.
+    fn order(&self, tensors: NamedTensors) -> NamedTensors {
+        let mut tensors: Vec<NamedTensor> = tensors.into_iter().collect();
+        let places: HashMap<usize, usize> =
+            tensors.iter().enumerate().rev().map(|(place, named)| (tensor_id(&named.tensor), place)).collect();
+        let mut before = None;
+        let mut keys: HashMap<usize, (Option<usize>, usize)> = HashMap::new();
+        let created = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (order, (id, is_parameter)) in created.iter().enumerate() {
+            match is_parameter {
+                true => before = places.get(id).copied().or(before),
+                false => _ = keys.insert(*id, (before, order + 1)),
+            }
+        }
+        let last = tensors.len();
+        tensors.sort_by_key(|named| {
+            let id = tensor_id(&named.tensor);
+            let of_others = if named.is_parameter { places[&id] } else { last };
+            keys.get(&id).copied().unwrap_or((Some(of_others), 0))
+        });
+        tensors.into_iter().fold(NamedTensors::new(), |all, NamedTensor { name, tensor, is_parameter }| {
+            if is_parameter { all.parameter(name, &tensor) } else { all.buffer(name, &tensor) }
+        })
+    }
+}
+
 impl Parameters for VarStore {
     fn named_tensors(&self) -> NamedTensors {
-        self.modes.below("").into_iter().fold(self.vars.named_tensors(), |all, (name, mode)| all.mode(name, &mode))
+        let tensors = self.created.order(self.vars.named_tensors());
+        self.modes.below("").into_iter().fold(tensors, |all, (name, mode)| all.mode(name, &mode))
     }
 
     fn set_data(&self, tensor: &mut Tensor, data: &Tensor) -> Result<(), TorchError> {
@@ -100,6 +141,7 @@ pub struct Path<'a> {
     path: tch::nn::Path<'a>,
     /// `None`: a path of `tch`'s own store.
     modes: Option<Modes>,
+    created: Created,
 }
 
 impl<'a> Path<'a> {
@@ -108,13 +150,20 @@ impl<'a> Path<'a> {
     pub fn sub(&self, name: impl ToString) -> Path<'a> {
         let name = name.to_string();
         let path = name.split('.').fold(self.path.clone(), |path, step| path.sub(step));
-        Path { path, modes: self.modes.clone() }
+        Path { path, ..self.clone() }
     }
 
     /// The same place, whose parameters belong to the given group of `tch`'s optimizers.
     #[must_use]
     pub fn set_group(&self, group: usize) -> Path<'a> {
-        Path { path: self.path.set_group(group), modes: self.modes.clone() }
+        Path { path: self.path.set_group(group), ..self.clone() }
+    }
+
+    /// Adds a parameter, or a buffer if it is not `trainable`: `tch`'s `add`. A state dict has buffers where they were added.
+    pub fn add(&self, name: &str, tensor: Tensor, trainable: bool) -> Tensor {
+        let tensor = self.path.add(name, tensor, trainable);
+        self.created.push(&tensor, trainable);
+        tensor
     }
 
     /// The name of this place, such as `encoder.0`; empty for the root.
@@ -170,7 +219,7 @@ impl<'a> From<&'a VarStore> for Path<'a> {
 
 impl<'a> From<tch::nn::Path<'a>> for Path<'a> {
     fn from(path: tch::nn::Path<'a>) -> Path<'a> {
-        Path { path, modes: None }
+        Path { path, modes: None, created: Created::default() }
     }
 }
 
@@ -214,6 +263,20 @@ mod tests {
         assert_eq!((modes(), vars.is_training()), ([true; 3], true));
         vars.eval();
         assert_eq!((modes(), vars.is_training()), ([false; 3], false));
+    }
+
+    #[test]
+    fn buffers_are_listed_where_they_were_created() {
+        let vars = VarStore::new(Device::Cpu);
+        let zeros = || Tensor::zeros([2], (tch::Kind::Float, Device::Cpu));
+        let _tch = tch::nn::batch_norm1d(vars.root() / "tch", 2, Default::default());
+        for (name, is_parameter) in [("first.z", true), ("first.y", false), ("first.x", false), ("last.a", true)] {
+            let _ = vars.root().add(name, zeros(), is_parameter);
+        }
+        let names: Vec<String> = params::state_dict(&vars).unwrap().keys().map(String::from).collect();
+        let of_ours = ["first.z", "first.y", "first.x", "last.a"];
+        let expected = [&["tch.weight", "tch.bias"][..], &of_ours, &["tch.running_mean", "tch.running_var"]].concat();
+        assert_eq!(names, expected);
     }
 
     #[test]

@@ -53,7 +53,8 @@ impl Callback for ModelCheckpoint {
     }
 
     fn load_state_dict(&mut self, state: &Dict) -> Result<()> {
-        Ok(self.load_lightning_state(state)?)
+        self.before_loading.load(|| self.ledger.clone());
+        self.load_lightning_state(state)
     }
 
     fn on_load_checkpoint(
@@ -68,6 +69,10 @@ impl Callback for ModelCheckpoint {
 
     fn setup(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView, stage: TrainerFn) -> Result<()> {
         self.check_options()?;
+        if let Some(before) = self.before_loading.setup(stage) {
+            self.ledger = before;
+            (self.is_restored, self.loaded, self.resumed_dirpath) = (false, None, None);
+        }
         let folder = self.dirpath.get_or_insert_with(|| default_checkpoint_dir(trainer));
         let may_save = stage == TrainerFn::Fit && !self.options.keeps_none() && trainer.config().fast_dev_run == 0;
         if may_save && trainer.checkpoint_io().list(folder).is_ok_and(|files| !files.is_empty()) {
@@ -76,7 +81,13 @@ impl Callback for ModelCheckpoint {
         Ok(())
     }
 
+    fn teardown(&mut self, _: &mut TrainerState, _: &mut dyn ModuleView, _: TrainerFn) -> Result<()> {
+        self.before_loading.teardown();
+        Ok(())
+    }
+
     fn on_fit_start(&mut self, trainer: &mut TrainerState, _: &mut dyn ModuleView) -> Result<()> {
+        self.before_loading.fit_starts();
         if let (Some(before), Some(now)) = (self.resumed_dirpath.take(), &self.dirpath) {
             trainer.warn(&format!(
                 "the run resumed from kept its checkpoints in {} and this one keeps them in {}, so the ranking starts anew: of the saved state only best_model_path was taken over",

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fulgurite_engine::BoxError;
 use fulgurite_torch::tch::Tensor;
-use fulgurite_torch::{Dict, TorchError, Value, to_host_f64};
+use fulgurite_torch::{Dict, Value, to_host_f64};
 
 use super::paths::is_named_in;
 use super::{Ledger, ModelCheckpoint, python_str};
@@ -38,7 +39,7 @@ impl ModelCheckpoint {
             .with("last_model_path", text(kept.last_model_path.as_deref()))
     }
 
-    pub(super) fn load_lightning_state(&mut self, state: &Dict) -> Result<(), TorchError> {
+    pub(super) fn load_lightning_state(&mut self, state: &Dict) -> Result<(), BoxError> {
         let mut kept = self.kept().clone();
         let folder = self.dirpath.clone().unwrap_or_default();
         let beside = self.loaded.as_ref().and_then(|loaded| loaded.path.parent().map(Path::to_path_buf));
@@ -79,14 +80,12 @@ pub(super) fn path_of(value: Option<&Value>) -> Option<PathBuf> {
     value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(PathBuf::from)
 }
 
-pub(super) fn score_of(value: Option<&Value>) -> Result<Option<f64>, TorchError> {
+pub(super) fn score_of(value: Option<&Value>) -> Result<Option<f64>, BoxError> {
     match value {
-        Some(Value::Tensor(tensor)) => to_host_f64(tensor).map(Some),
+        Some(Value::Tensor(tensor)) => Ok(Some(to_host_f64(tensor)?)),
         None | Some(Value::None) => Ok(None),
         Some(value) => value.as_float().map(Some).ok_or_else(|| {
-            let problem =
-                format!("a score in the state of ModelCheckpoint is {}, expected a number", value.type_name());
-            TorchError::StateDict { problems: vec![problem] }
+            format!("a score in the state of ModelCheckpoint is {}, expected a number", value.type_name()).into()
         }),
     }
 }

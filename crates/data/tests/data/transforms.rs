@@ -7,7 +7,7 @@ use fulgurite_data::datasets::ImageDataset;
 use fulgurite_data::rand::SeedableRng;
 use fulgurite_data::torch::tch::{Device, Kind, Tensor};
 use fulgurite_data::transforms::*;
-use fulgurite_data::{DataError, DataLoader, Dataset, ItemRng, Loader, TensorDataset};
+use fulgurite_data::{DataError, DataLoader, Dataset, ItemRng, IterableDataLoader, IterableFn, Loader, TensorDataset};
 
 const DRAWS: i64 = 1000;
 
@@ -240,6 +240,17 @@ fn mixtures_belong_to_the_batch_and_its_epoch() {
     assert_eq!(first, epoch(2, 0, 0));
     assert_eq!(first[2..], epoch(2, 0, 2));
     assert_ne!(first, epoch(0, 1, 0));
+    let stream = |workers, epoch, skip| {
+        let mix = MixUp::new(12);
+        let image = |i: i64| Tensor::arange_start(4 * i, 4 * i + 4, (Kind::Float, Device::Cpu)).view([1, 2, 2]);
+        let pairs = IterableFn::new("pairs", move |_| Ok((0..12i64).map(move |i| Ok((image(i), i)))));
+        let loader = IterableDataLoader::new(pairs).batch_size(3).num_workers(workers).seed(1);
+        let loader = loader.map_batch(move |(images, labels), rng| Ok(mix.apply(&images, &labels, rng)?));
+        loader.iter(epoch, skip).unwrap().map(Result::unwrap).collect::<Vec<_>>()
+    };
+    assert_eq!(first, stream(0, 0, 0));
+    assert_eq!(first[2..], stream(2, 0, 2));
+    assert_ne!(first, stream(0, 1, 0));
     let weights = Vec::from_iter(first.iter().map(|(_, labels)| labels.max().double_value(&[])));
     assert!(weights.windows(2).any(|pair| pair[0] != pair[1]), "{weights:?}");
     for (images, labels) in &first {

@@ -35,7 +35,7 @@ impl Configuration {
 
     /// How the run of a checkpoint differs, as a sentence; `None` if it does not. Hyper-parameters that only one of the
     /// two has are not compared if all of that group are missing.
-    pub(super) fn difference(&self, checkpoint: &Dict) -> Option<String> {
+    pub(crate) fn difference(&self, checkpoint: &Dict) -> Option<String> {
         let began = checkpoint.dict("fulgurite").and_then(|more| more.dict("configuration"));
         let (module, data) = match began {
             Ok(began) => (began.dict("module"), began.dict("data")),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use fulgurite_torch::tch::{TchError, Tensor};
-use fulgurite_torch::{TorchError, host_f64_on_cpu, to_host_f64s};
+use fulgurite_torch::{Dict, TorchError, Value, host_f64_on_cpu, to_host_f64s};
 
 /// Losses on other devices than the CPU are read together, this many batches at a time, and at the end of an epoch.
 const WINDOW: usize = 50;
@@ -30,14 +30,21 @@ pub(crate) struct Place {
     pub global_step: u64,
 }
 
+/// A loss that was not finite.
+#[derive(Debug, Clone)]
+pub(crate) struct LostLoss {
+    place: Place,
+    value: f64,
+    /// The name that it is logged under.
+    name: Option<String>,
+    /// The rank whose loss it was, in a run of several.
+    rank: Option<usize>,
+}
+
 /// Losses that were not finite.
 #[derive(Debug, Clone)]
-pub(crate) struct Found {
-    /// The batch of the first.
-    pub first: Place,
-    pub value: f64,
-    /// The name that it is logged under.
-    pub name: Option<String>,
+struct Found {
+    first: LostLoss,
     last: Place,
     /// How many batches had one.
     count: u64,
@@ -82,17 +89,9 @@ impl Losses {
         match (&mut self.found, not_finite) {
             (None, None) => {}
             (None, Some(value)) => {
-                let (name, is_reported) = (None, false);
-                self.found = Some(Found {
-                    first: place,
-                    value,
-                    name,
-                    last: place,
-                    count: 1,
-                    of: 1,
-                    is_reported,
-                    is_known: false,
-                });
+                let first = LostLoss { place, value, name: None, rank: None };
+                let (is_reported, is_known) = (false, false);
+                self.found = Some(Found { first, last: place, count: 1, of: 1, is_reported, is_known });
             }
             (Some(found), not_finite) => {
                 found.of += 1;
@@ -124,39 +123,89 @@ impl Losses {
     }
 
     /// The first loss that was not finite; once. Nothing if that `is_known`.
-    pub(crate) fn report(&mut self, is_known: bool, name: impl FnOnce(&Tensor) -> Option<String>) -> Option<Found> {
+    pub(crate) fn report(&mut self, is_known: bool, name: impl FnOnce(&Tensor) -> Option<String>) -> Option<LostLoss> {
         let found = self.found.as_mut().filter(|found| !found.is_reported)?;
         (found.is_reported, found.is_known) = (true, is_known);
         if is_known {
             return None;
         }
-        found.name = self.latest.take().as_ref().and_then(name);
-        Some(found.clone())
+        found.first.name = self.latest.take().as_ref().and_then(name);
+        Some(found.first.clone())
+    }
+
+    /// The first loss that was not finite, unless a callback ends the run for it.
+    pub(crate) fn first(&self) -> Option<&LostLoss> {
+        self.found.as_ref().filter(|found| !found.is_known).map(|found| &found.first)
     }
 
     /// What to say of them when training is over.
     pub(crate) fn report_at_end(&self) -> Option<String> {
-        let Found { first, name, last, count, of, .. } = self.found.as_ref().filter(|found| !found.is_known)?;
+        let Found { first: LostLoss { place: first, name, .. }, last, count, of, .. } =
+            self.found.as_ref().filter(|found| !found.is_known)?;
         let since = if *count == 1 && of > &1 {
             format!("at {first}, and finite in the {} batch(es) after it", of - 1)
         } else {
             format!("in {count} of {of} batch(es) from {first} to {last}")
         };
-        Some(format!(
-            "{} was NaN or infinite {since}; do not trust what was learned, and begin again from a checkpoint before that",
-            described(name.as_deref())
-        ))
+        Some(format!("{} was NaN or infinite {since}; {DISTRUST}", described(name.as_deref())))
     }
 }
 
-impl fmt::Display for Found {
+const DISTRUST: &str = "do not trust what was learned, and begin again from a checkpoint before that";
+
+impl LostLoss {
+    /// For the other ranks.
+    pub(crate) fn to_dict(&self) -> Dict {
+        Dict::new()
+            .with("epoch", self.place.epoch)
+            .with("batch_idx", self.place.batch_idx)
+            .with("global_step", self.place.global_step)
+            .with("value", self.value)
+            .with("name", self.name.clone())
+    }
+
+    /// What a rank says of its own.
+    pub(crate) fn of_rank(rank: usize, told: &Dict) -> LostLoss {
+        let count = |key: &str| told.int(key).ok().and_then(|count| u64::try_from(count).ok()).unwrap_or_default();
+        let batch_idx = usize::try_from(count("batch_idx")).unwrap_or_default();
+        LostLoss {
+            place: Place { epoch: count("epoch"), batch_idx, global_step: count("global_step") },
+            value: told.float("value").unwrap_or(f64::NAN),
+            name: told.get("name").and_then(Value::as_str).map(str::to_owned),
+            rank: Some(rank),
+        }
+    }
+
+    /// The first of several is the smallest.
+    pub(crate) fn order(&self) -> (u64, usize, Option<usize>) {
+        (self.place.epoch, self.place.batch_idx, self.rank)
+    }
+
+    /// What to say of it when training with several processes is over.
+    pub(crate) fn at_end(&self) -> String {
+        let LostLoss { place, name, rank, .. } = self;
+        format!("{} was NaN or infinite{}, first at {place}; {DISTRUST}", described(name.as_deref()), OnRank(*rank))
+    }
+}
+
+/// The rank in a sentence, in a run of several.
+struct OnRank(Option<usize>);
+
+impl fmt::Display for OnRank {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |rank| write!(f, " on rank {rank}"))
+    }
+}
+
+impl fmt::Display for LostLoss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.value.is_nan() { "NaN" } else { "infinite" };
         write!(
             f,
-            "{} is {what} at {}; the weights are likely to be lost with the next step: lower the learning rate, clip gradients with `gradient_clip_val`, or find the operation with `detect_anomaly(true)` (`TerminateOnNaN` ends such a run)",
+            "{} is {what}{} at {}; the weights are likely to be lost with the next step: lower the learning rate, clip gradients with `gradient_clip_val`, or find the operation with `detect_anomaly(true)` (`TerminateOnNaN` ends such a run)",
             described(self.name.as_deref()),
-            self.first
+            OnRank(self.rank),
+            self.place
         )
     }
 }

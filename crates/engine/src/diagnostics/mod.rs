@@ -12,7 +12,7 @@ pub(crate) use data_wait::Phase;
 use dead_parameters::DeadParameters;
 use fulgurite_torch::params::Parameters;
 use fulgurite_torch::tch::{Cuda, Device};
-pub(crate) use losses::{Losses, Place};
+pub(crate) use losses::{Losses, LostLoss, Place};
 
 /// The checks of a fit.
 #[derive(Debug, Default)]

@@ -122,6 +122,13 @@ pub(super) fn catching<T>(call: impl FnOnce() -> Result<T, DataError>) -> Result
     catch_panic(call).unwrap_or_else(|message| Err(DataError::LoaderPanicked { message }))
 }
 
+/// Asks a loader something outside of a pass; a panic is an error of the loader, as in [`catching`].
+pub(crate) fn of_loader<T>(stage: Stage, ask: impl FnOnce() -> T) -> Result<T, Error> {
+    let stage = stage.info().noun;
+    let failed = |source| Error::Data { stage, batch_idx: None, source };
+    catching(|| Ok(ask())).map_err(failed)
+}
+
 impl TrainerState {
     /// A batch begins: what is logged now belongs to it.
     pub(crate) fn start_batch<B: Batch>(&mut self, batch: &B, batch_idx: usize, dataloader_idx: Option<usize>) {
@@ -141,7 +148,7 @@ impl TrainerState {
         if let Some(surprise) = batches.surprise() {
             self.warn_of_length(surprise);
         }
-        next.map_err(|source| Error::Data { stage: stage.info().noun, batch_idx: batches.next_idx(), source })
+        next.map_err(|source| Error::Data { stage: stage.info().noun, batch_idx: Some(batches.next_idx()), source })
     }
 
     /// Warns, once, that the length of a loader differs from the reported one.

@@ -145,7 +145,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let stage = state.stage();
         let batches = Batches::new(eval.loaders[dataloader_idx].as_ref(), epoch, 0, limit);
         let noun = stage.info().noun;
-        let mut batches = batches.map_err(|source| Error::Data { stage: noun, batch_idx: 0, source })?;
+        let mut batches = batches.map_err(|source| Error::Data { stage: noun, batch_idx: Some(0), source })?;
         while let Some(numbered) = self.state().fetch(&mut batches)? {
             let idx = numbered.idx;
             if !self.evaluate_batch(numbered, dataloader_idx, several)? {

@@ -50,7 +50,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             at = SafePoint::Epochs;
         }
         self.state().report_dead_parameters(true);
-        self.state().report_losses_at_end();
+        self.state().report_losses_at_end()?;
         // The last step is saved again if its checkpoint failed.
         self.wait_for_saves()?;
         self.hook(Hook::OnTrainEnd, |c, t, m| c.on_train_end(t, m), |m, t| m.on_train_end(t))?;
@@ -202,16 +202,24 @@ impl TrainerState {
         }
         self.diagnostics.losses.read(all)?;
         let is_known = self.should_stop();
-        if let Some(found) = self.diagnostics.losses.report(is_known, |loss| self.metrics.train.name_of(loss)) {
-            self.warn(&found.to_string());
+        match self.diagnostics.losses.report(is_known, |loss| self.metrics.train.name_of(loss)) {
+            None => {}
+            // The first may be that of another.
+            Some(_) if self.requests.needs_consensus() => self.requests.note_lost_loss(),
+            Some(lost) => self.warn(&lost.to_string()),
         }
         Ok(())
     }
 
-    fn report_losses_at_end(&self) {
-        if let Some(warning) = self.diagnostics.losses.report_at_end() {
+    fn report_losses_at_end(&self) -> Result<(), Error> {
+        let warning = match self.requests.needs_consensus() {
+            true => self.first_lost_loss()?.map(|lost| lost.at_end()),
+            false => self.diagnostics.losses.report_at_end(),
+        };
+        if let Some(warning) = warning {
             self.warn(&warning);
         }
+        Ok(())
     }
 
     /// Reports parameters without gradient, once each optimizer was active or training is over.

@@ -44,11 +44,11 @@ impl<M: LightningModule> Run<'_, '_, M> {
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let before = self.loaders_mut().map(|loader| loader.state()).collect::<Result<Vec<_>, _>>();
+        let before = catching(|| self.loaders_mut().map(|loader| loader.state()).collect::<Result<Vec<_>, _>>());
         let before = before.map_err(|source| self.of_stage(source))?;
         let worked = catch_unwind(AssertUnwindSafe(|| work(self)));
         let restored = self.loaders_mut().zip(&before).try_for_each(|(loader, before)| match before {
-            Some(before) => loader.restore(before),
+            Some(before) => catching(|| loader.restore(before)),
             None => Ok(()),
         });
         let worked = worked.unwrap_or_else(|panic| resume_unwind(panic))?;
@@ -61,7 +61,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     }
 
     fn of_stage(&self, source: DataError) -> Error {
-        Error::Data { stage: self.engine.state.stage().info().noun, batch_idx: 0, source }
+        Error::Data { stage: self.engine.state.stage().info().noun, batch_idx: None, source }
     }
 
     /// Restores the training loader of a resumed run: within an epoch to its state at the start of the epoch, and
@@ -70,7 +70,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let state = &mut self.engine.state;
         let saved = state.training_data.take_saved_loader();
         let (Some(resume), Some(loader)) = (resume, &mut self.train_loader) else { return Ok(()) };
-        let fail = |source| of_loader(resume.batches, source);
+        let fail = of_training;
         let key = if resume.mid_epoch { "began" } else { "next" };
         match saved.as_ref().and_then(|saved| saved.dict(key).ok()) {
             Some(saved) => catching(|| loader.restore(saved)).map_err(fail),
@@ -86,9 +86,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 fn state_of<B: Batch>(loader: Option<&BoxLoader<B>>) -> Result<Option<Dict>, Error> {
-    loader.map_or(Ok(None), |loader| catching(|| loader.state())).map_err(|source| of_loader(0, source))
+    loader.map_or(Ok(None), |loader| catching(|| loader.state())).map_err(of_training)
 }
 
-fn of_loader(batch_idx: usize, source: DataError) -> Error {
-    Error::Data { stage: Stage::Train.info().noun, batch_idx, source }
+fn of_training(source: DataError) -> Error {
+    Error::Data { stage: Stage::Train.info().noun, batch_idx: None, source }
 }

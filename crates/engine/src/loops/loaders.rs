@@ -2,6 +2,7 @@
 
 use fulgurite_data::{Batch, BoxLoader, Loader, Remainder};
 
+use super::batches::of_loader;
 use super::run::{EvalLoaders, Run};
 use crate::config::Limit;
 use crate::config::ValCheckInterval::{Batches, Fraction};
@@ -74,8 +75,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
             return Ok(());
         };
         // A sequential CombinedLoader is replaced by its loaders.
-        let loaders =
-            loaders.into_iter().flat_map(|loader| loader.sequence().unwrap_or_else(|| vec![loader])).collect();
+        let apart = |loader: BoxLoader<M::Batch>| loader.sequence().unwrap_or_else(|| vec![loader]);
+        let loaders = of_loader(stage, || loaders.into_iter().flat_map(apart).collect())?;
         self.eval = Some(self.engine.state.prepare_eval_loaders(stage, loaders, limit)?);
         Ok(())
     }
@@ -109,10 +110,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let mut loader = self.request_train_loader()?;
         let state = &mut self.engine.state;
         if state.config.is_overfitting() {
-            loader = state.make_sequential(loader);
+            loader = of_loader(Stage::Train, || state.make_sequential(loader))?;
         }
-        state.shard(&mut loader, Remainder::Pad)?;
-        let len = state.fewest_batches(Length::of(&loader))?;
+        state.shard(Stage::Train, &mut loader, Remainder::Pad)?;
+        let len = state.fewest_batches(of_loader(Stage::Train, || Length::of(&loader))?)?;
         self.train_loader = Some(loader);
         let epoch = state.current_epoch();
         state.training_data.set_epoch(epoch);
@@ -138,7 +139,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 return Err(Error::MissingMethod { entry: "fit", method: "train_dataloader", module });
             }
         };
-        if loader.sequence().is_some() {
+        if of_loader(Stage::Train, || loader.sequence().is_some())? {
             return Err(Error::Config(
                 "fit was given a `CombinedLoader::sequential` to train on, which is for evaluation; choose one of its other modes, or join the data with a `ConcatDataset`".into(),
             ));
@@ -154,7 +155,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             return self.setup_train_data();
         }
         let state = &mut self.engine.state;
-        let len = state.fewest_batches(Length::of(loader))?;
+        let len = state.fewest_batches(of_loader(Stage::Train, || Length::of(loader))?)?;
         if len == state.training_data.len() {
             return Ok(());
         }
@@ -178,16 +179,18 @@ impl TrainerState {
         limit: Limit,
     ) -> Result<EvalLoaders<B>, Error> {
         if self.config.is_overfitting() && stage.may_overfit() {
-            loaders = loaders.into_iter().map(|loader| self.make_sequential(loader)).collect();
+            let sequential = |loader| self.make_sequential(loader);
+            loaders = of_loader(stage, || loaders.into_iter().map(sequential).collect())?;
         }
-        loaders.iter_mut().try_for_each(|loader| self.shard(loader, Remainder::Keep))?;
-        if loaders.iter().any(|loader| loader.is_shuffled()) {
+        loaders.iter_mut().try_for_each(|loader| self.shard(stage, loader, Remainder::Keep))?;
+        if of_loader(stage, || loaders.iter().any(|loader| loader.is_shuffled()))? {
             self.warn(&format!(
                 "a {} loader is shuffled; turn shuffling off, so that its batches come in the order of the data",
                 stage.info().noun
             ));
         }
-        let lens = loaders.iter().map(|loader| self.most_and_fewest_batches(Length::of(loader)));
+        let lens = of_loader(stage, || loaders.iter().map(Length::of).collect::<Vec<_>>())?;
+        let lens = lens.into_iter().map(|len| self.most_and_fewest_batches(len));
         let (lens, in_common): (Vec<_>, Vec<_>) = lens.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         lens.iter().for_each(|len| self.warn_of_empty(stage, *len));
         let apply = |len| limit.apply(stage.info().limit_name, len);

@@ -15,6 +15,6 @@ mod training_epoch;
 
 pub use evaluation::EvalResults;
 
-pub(crate) use batches::Numbered;
+pub(crate) use batches::{Numbered, of_loader};
 pub(crate) use run::Run;
 pub(crate) use shutdown::SafePoint;

@@ -5,7 +5,7 @@ use fulgurite_torch::params;
 use fulgurite_torch::tch::Device;
 
 use super::Run;
-use super::batches::{Batches, Numbered};
+use super::batches::{Batches, Numbered, of_loader};
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::module::LightningModule;
@@ -59,12 +59,13 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let (loader, in_common) = (eval.loaders[dataloader_idx].as_ref(), eval.in_common[dataloader_idx]);
         let stage = Stage::Predict.info().noun;
         let batches = Batches::new(loader, 0, 0, limit);
-        let mut batches = batches.map_err(|source| Error::Data { stage, batch_idx: 0, source })?;
-        let mut indices = loader.batch_indices(0);
+        let mut batches = batches.map_err(|source| Error::Data { stage, batch_idx: Some(0), source })?;
+        let mut indices = of_loader(Stage::Predict, || loader.batch_indices(0))?;
         let mut predictions = Vec::new();
         while let Some(numbered) = self.state().fetch(&mut batches)? {
             let idx = numbered.idx;
-            self.state().position.set_batch_indices(indices.as_mut().and_then(Iterator::next));
+            let of_batch = of_loader(Stage::Predict, || indices.as_mut().and_then(Iterator::next))?;
+            self.state().position.set_batch_indices(of_batch);
             let outputs = self.predict_batch(numbered, dataloader_idx)?;
             self.state().profiling.batch_end(Stage::Predict)?;
             if keep {

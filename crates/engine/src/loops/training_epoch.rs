@@ -80,7 +80,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let epoch = state.fit.epochs().current.processed;
         let batches = Batches::new(loader.as_ref(), epoch, resume.batches, state.most_training_batches());
         let stage = Stage::Train.info().noun;
-        batches.map(Some).map_err(|source| Error::Data { stage, batch_idx: resume.batches, source })
+        batches.map(Some).map_err(|source| Error::Data { stage, batch_idx: Some(resume.batches), source })
     }
 
     /// Performs the actions that were due after the batch at which a checkpoint was written.

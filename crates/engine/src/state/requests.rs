@@ -16,6 +16,8 @@ pub(crate) struct Requests {
     /// Whether all ranks validate after this batch, because the time interval is over.
     validate: bool,
     local: Local,
+    /// Whether all ranks know that the loss of one was not finite: it is reported once.
+    loss_is_lost: bool,
 }
 
 /// Requests of this rank that the others do not know yet.
@@ -25,13 +27,16 @@ struct Local {
     time_is_over: bool,
     /// Whether this rank has requested a validation that is not confirmed yet.
     called_to_validate: bool,
+    /// Whether a loss of this rank is not finite.
+    loss_is_lost: bool,
 }
 
 // The requests as bits, followed by those of the signals.
 const STOP: u32 = 1;
 const TIME_IS_OVER: u32 = 1 << 1;
 const VALIDATE: u32 = 1 << 2;
-const SIGNALS: u32 = 3;
+const LOSS_IS_LOST: u32 = 1 << 3;
+const SIGNALS: u32 = 4;
 
 impl Requests {
     /// Start of a run.
@@ -91,6 +96,11 @@ impl Requests {
         self.validate = false;
     }
 
+    /// A loss of this rank is not finite: the ranks will find out together where the first was.
+    pub(crate) fn note_lost_loss(&mut self) {
+        self.local.loss_is_lost = true;
+    }
+
     /// End of a trial: discards the requests that were made in it.
     pub(crate) fn forget(&mut self) {
         self.stop = None;
@@ -98,19 +108,21 @@ impl Requests {
         self.validate = false;
     }
 
-    /// Exchanges the requests of this rank with those of the others.
+    /// Exchanges the requests of this rank with those of the others. Returns whether they have just learned that the loss of
+    /// one was not finite.
     pub(crate) fn sync(
         &mut self,
         shutdown: &mut Shutdown,
         calls_to_validate: bool,
         ask: impl FnOnce(&mut Consensus, u32) -> Result<u32, FabricError>,
-    ) -> Result<(), FabricError> {
+    ) -> Result<bool, FabricError> {
         let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
         let flags = flag(self.local.stop.is_some(), STOP)
             | flag(self.local.time_is_over, TIME_IS_OVER)
             | flag(calls_to_validate, VALIDATE)
+            | flag(self.local.loss_is_lost, LOSS_IS_LOST)
             | shutdown.signals.came_here() << SIGNALS;
-        let Some(consensus) = &mut self.consensus else { return Ok(()) };
+        let Some(consensus) = &mut self.consensus else { return Ok(false) };
         let agreed = ask(consensus, flags)?;
         if agreed & STOP != 0 {
             let reason = self.local.stop.take();
@@ -123,6 +135,8 @@ impl Requests {
             self.validate = true;
         }
         shutdown.signals.agree_on(agreed >> SIGNALS);
-        Ok(())
+        let is_new = agreed & LOSS_IS_LOST != 0 && !self.loss_is_lost;
+        self.loss_is_lost |= is_new;
+        Ok(is_new)
     }
 }

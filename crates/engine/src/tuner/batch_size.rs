@@ -6,8 +6,9 @@ use super::options::{BatchSizeFinderOptions, ScaleMode};
 use super::trial::Before;
 use crate::data_module::Source;
 use crate::error::Error;
-use crate::loops::Run;
+use crate::loops::{Run, of_loader};
 use crate::module::LightningModule;
+use crate::stage::Stage;
 
 /// The result of a trial with one batch size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +97,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.forget_loaders();
         self.rewind(before)?;
         match tried {
-            Ok(()) if holds_everything => Ok(Trial::HoldsEverything),
+            Ok(()) if holds_everything? => Ok(Trial::HoldsEverything),
             Ok(()) => Ok(Trial::Fits),
             Err(error) if is_out_of_memory(&error) => {
                 self.engine.state.print(&format!("batch-size finder: no memory for {size}"));
@@ -107,13 +108,16 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
     }
 
-    fn one_batch_holds_everything(&self) -> bool {
+    fn one_batch_holds_everything(&self) -> Result<bool, Error> {
         let lengths: Vec<Option<usize>> = match (&self.train_loader, &self.eval) {
-            (Some(loader), _) if self.engine.state.position.is_fit() => vec![loader.len()],
-            (_, Some(eval)) => eval.loaders.iter().map(|loader| loader.len()).collect(),
+            (Some(loader), _) if self.engine.state.position.is_fit() => of_loader(Stage::Train, || vec![loader.len()])?,
+            (_, Some(eval)) => {
+                let stage = self.engine.state.stage();
+                of_loader(stage, || eval.loaders.iter().map(|loader| loader.len()).collect())?
+            }
             _ => Vec::new(),
         };
-        !lengths.is_empty() && lengths.iter().all(|len| len.is_some_and(|len| len <= 1))
+        Ok(!lengths.is_empty() && lengths.iter().all(|len| len.is_some_and(|len| len <= 1)))
     }
 
     pub(super) fn set_batch_size(&mut self, options: &BatchSizeFinderOptions, size: u64) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! Losses of classes and of yes and no.
 
 use fulgurite_torch::tch::{Reduction, TchError, Tensor};
-use fulgurite_torch::{Argument, Operator};
+use fulgurite_torch::{Argument, StaticOperator};
 
 use super::{check_same_size, loss, reduce};
 use crate::error::Result;
@@ -384,8 +384,8 @@ impl MultiMarginLoss {
             weight,
             Argument::Int(self.reduction.to_int()),
         ];
-        let operator = label.forward("multi_margin_loss", Operator::find(c"aten::multi_margin_loss", c""))?;
-        label.forward("multi_margin_loss", operator.call(&arguments))
+        static OPERATOR: StaticOperator = StaticOperator::new(c"aten::multi_margin_loss", c"");
+        label.forward("multi_margin_loss", OPERATOR.call(&arguments))
     }
 }
 

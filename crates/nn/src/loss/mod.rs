@@ -73,6 +73,12 @@ macro_rules! loss {
                 $crate::module::Label::unnamed($repr)
             }
         }
+
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.write_str($repr)
+            }
+        }
     };
 }
 

@@ -152,9 +152,12 @@ impl TripletMarginLoss {
     ///
     /// # Errors
     ///
-    /// Fails if the sizes do not fit.
+    /// Fails if the sizes do not fit, or the margin is not positive.
     pub fn try_forward(&self, anchor: &Tensor, positive: &Tensor, negative: &Tensor) -> Result<Tensor> {
         let TripletMarginLoss { margin, p, eps, swap, reduction } = *self;
+        if margin <= 0.0 {
+            return Err(Self::label().options(format!("the margin is {margin}; it must be above 0")));
+        }
         let loss = Tensor::f_triplet_margin_loss(anchor, positive, negative, margin, p, eps, swap, reduction);
         Self::label().forward("triplet_margin_loss", loss)
     }

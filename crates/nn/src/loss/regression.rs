@@ -188,7 +188,7 @@ impl GaussianNllLoss {
     ///
     /// # Errors
     ///
-    /// Fails if the sizes do not fit.
+    /// Fails if the sizes do not fit, or a variance is negative.
     pub fn try_forward(&self, input: &Tensor, target: &Tensor, var: &Tensor) -> Result<Tensor> {
         let label = Self::label();
         let (size, mut var) = (input.size(), var.shallow_clone());
@@ -198,6 +198,10 @@ impl GaussianNllLoss {
             } else if var.dim() != size.len() || var.size()[size.len() - 1] != 1 {
                 return Err(label.input(format!("the variance has the size {:?}, and the input {size:?}", var.size())));
             }
+        }
+        let least = if var.numel() == 0 { 0.0 } else { var.detach().min().double_value(&[]) };
+        if least < 0.0 {
+            return Err(label.input(format!("a variance is {least}; it must not be negative")));
         }
         label.forward("gaussian_nll_loss", self.loss(input, target, &var))
     }

@@ -3,12 +3,12 @@
 use fulgurite_torch::Path;
 use fulgurite_torch::tch::Tensor;
 
+use super::check_values;
 use crate::error::Result;
 use crate::module::{Build, Label, module, python_bool, python_float, setters};
 use crate::parameter::constant;
 
 /// Group normalization (Wu and He 2018) over inputs `[batch, num_channels, …]`: PyTorch's `nn.GroupNorm`.
-#[derive(Debug)]
 pub struct GroupNorm {
     /// The scale of each channel.
     pub weight: Option<Tensor>,
@@ -70,6 +70,11 @@ impl GroupNorm {
     /// Fails if the input does not fit.
     pub fn try_forward(&self, input: &Tensor) -> Result<Tensor> {
         let GroupNormOptions { num_groups, eps, .. } = self.options;
+        // As PyTorch counts them.
+        if let [batch, channels, space @ ..] = input.size().as_slice() {
+            let values = batch * channels / num_groups * space.iter().product::<i64>();
+            check_values(&self.label, values, input)?;
+        }
         let normalized = input.f_group_norm(num_groups, self.weight.as_ref(), self.bias.as_ref(), eps, true);
         self.label.forward("group_norm", normalized)
     }

@@ -8,7 +8,6 @@ use crate::module::{Build, Label, module, python_bool, python_float, python_tupl
 use crate::parameter::constant;
 
 /// Layer normalization (Ba et al. 2016) over the last dimensions: PyTorch's `nn.LayerNorm`.
-#[derive(Debug)]
 pub struct LayerNorm {
     /// Of the normalized shape.
     pub weight: Option<Tensor>,
@@ -113,7 +112,6 @@ impl LayerNorm {
 module!(LayerNorm);
 
 /// Root mean square normalization (Zhang and Sennrich 2019) over the last dimensions: PyTorch's `nn.RMSNorm`.
-#[derive(Debug)]
 pub struct RmsNorm {
     /// Of the normalized shape.
     pub weight: Option<Tensor>,

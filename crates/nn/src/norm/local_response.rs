@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use fulgurite_torch::TorchError;
 use fulgurite_torch::tch::{self, TchError, Tensor};
+use fulgurite_torch::{Path, TorchError};
 
 use crate::error::Result;
-use crate::module::{Label, output, python_float, setters};
+use crate::module::{Build, Label, debug, output, python_float, setters};
 
 /// Local response normalization over neighbouring channels (Krizhevsky et al. 2012), of inputs `[batch, channels, …]`:
 /// PyTorch's `nn.LocalResponseNorm`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct LocalResponseNorm {
     size: i64,
     alpha: f64,
@@ -27,6 +27,16 @@ impl fmt::Display for LocalResponseNorm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [alpha, beta, k] = [self.alpha, self.beta, self.k].map(python_float);
         write!(f, "LocalResponseNorm({}, alpha={alpha}, beta={beta}, k={k})", self.size)
+    }
+}
+
+debug!(LocalResponseNorm);
+
+impl Build for LocalResponseNorm {
+    type Layer = LocalResponseNorm;
+
+    fn at<'a>(&self, _: impl Into<Path<'a>>) -> Result<LocalResponseNorm> {
+        Ok(*self)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Normalization layers.
 
 mod batch;
+mod channels;
 mod group;
 mod instance;
 mod layer;
@@ -25,4 +26,12 @@ fn check_input(label: &Label, input: &Tensor, dims: &[usize]) -> Result<()> {
     }
     let dims: Vec<String> = dims.iter().map(usize::to_string).collect();
     Err(label.input(format!("expected an input of {} dimensions, not {size:?}", dims.join(" or "))))
+}
+
+/// Checks that there are several values, whose variance is not 0.
+fn check_values(label: &Label, values: i64, input: &Tensor) -> Result<()> {
+    match values {
+        1 => Err(label.input(format!("expected more than one value to normalize, not {:?}", input.size()))),
+        _ => Ok(()),
+    }
 }

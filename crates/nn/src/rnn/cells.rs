@@ -6,11 +6,10 @@ use fulgurite_torch::tch::Tensor;
 use super::recurrent::{LstmState, Nonlinearity};
 use crate::error::Result;
 use crate::init;
-use crate::module::{Build, Label, output, setters};
+use crate::module::{Build, Label, debug, output, setters};
 use crate::parameter::parameter;
 
 /// The parameters of a cell: PyTorch's `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
-#[derive(Debug)]
 struct Cell {
     weight_ih: Tensor,
     weight_hh: Tensor,
@@ -27,10 +26,10 @@ struct Shape {
 }
 
 impl Shape {
-    fn build(&self, path: &Path<'_>, name: &str, gates: i64) -> Result<Cell> {
+    fn build(&self, path: &Path<'_>, name: &str, gates: i64, last: &str) -> Result<Cell> {
         let Shape { input_size, hidden_size, bias } = *self;
         let bias_text = if bias { "" } else { ", bias=False" };
-        let label = Label::new(path, format!("{name}({input_size}, {hidden_size}{bias_text})"));
+        let label = Label::new(path, format!("{name}({input_size}, {hidden_size}{bias_text}{last})"));
         label.check_positive(&[("input_size", input_size), ("hidden_size", hidden_size)])?;
         let rows = gates * hidden_size;
         let weight_ih = parameter(path, "weight_ih", &[rows, input_size])?;
@@ -73,6 +72,18 @@ impl Cell {
     }
 }
 
+macro_rules! display {
+    ($($layer:ident),+) => { $(
+        impl std::fmt::Display for $layer {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Display::fmt(&self.0.label, f)
+            }
+        }
+
+        debug!($layer);
+    )+ };
+}
+
 fn unbatched(output: Tensor, is_sample: bool) -> Tensor {
     if is_sample { output.squeeze_dim(0) } else { output }
 }
@@ -80,7 +91,6 @@ fn unbatched(output: Tensor, is_sample: bool) -> Tensor {
 macro_rules! cells {
     ($($(#[$doc:meta])* $layer:ident, $constructor:ident, $options:ident, $name:literal, $gates:literal;)+) => { $(
         $(#[$doc])*
-        #[derive(Debug)]
         pub struct $layer(Cell);
 
         #[doc = concat!("The options of [`", stringify!($layer), "`].")]
@@ -95,11 +105,10 @@ macro_rules! cells {
         }
 
         impl $options {
-            /// Whether there are biases; the default is `true`.
-            #[must_use]
-            pub fn bias(mut self, bias: bool) -> Self {
-                self.shape.bias = bias;
-                self
+            setters! {
+                in shape;
+                /// Whether there are biases; the default is `true`.
+                bias: bool;
             }
         }
 
@@ -107,7 +116,7 @@ macro_rules! cells {
             type Layer = $layer;
 
             fn at<'a>(&self, path: impl Into<Path<'a>>) -> Result<$layer> {
-                Ok($layer(self.shape.build(&path.into(), $name, $gates)?))
+                Ok($layer(self.shape.build(&path.into(), $name, $gates, "")?))
             }
         }
     )+ };
@@ -172,7 +181,6 @@ impl GruCell {
 }
 
 /// One step of a recurrent network of one function: PyTorch's `nn.RNNCell`.
-#[derive(Debug)]
 pub struct RnnCell(Cell, Nonlinearity);
 
 /// The options of an [`RnnCell`].
@@ -193,11 +201,10 @@ impl RnnCellOptions {
         nonlinearity: Nonlinearity;
     }
 
-    /// Whether there are biases; the default is `true`.
-    #[must_use]
-    pub fn bias(mut self, bias: bool) -> Self {
-        self.shape.bias = bias;
-        self
+    setters! {
+        in shape;
+        /// Whether there are biases; the default is `true`.
+        bias: bool;
     }
 }
 
@@ -205,7 +212,11 @@ impl Build for RnnCellOptions {
     type Layer = RnnCell;
 
     fn at<'a>(&self, path: impl Into<Path<'a>>) -> Result<RnnCell> {
-        Ok(RnnCell(self.shape.build(&path.into(), "RNNCell", 1)?, self.nonlinearity))
+        let function = match self.nonlinearity {
+            Nonlinearity::Tanh => "",
+            Nonlinearity::Relu => ", nonlinearity=relu",
+        };
+        Ok(RnnCell(self.shape.build(&path.into(), "RNNCell", 1, function)?, self.nonlinearity))
     }
 }
 
@@ -235,3 +246,5 @@ impl RnnCell {
         Ok(unbatched(self.0.label.forward("rnn_cell", next)?, is_sample))
     }
 }
+
+display!(LstmCell, GruCell, RnnCell);

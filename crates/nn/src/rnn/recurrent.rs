@@ -6,7 +6,7 @@ use fulgurite_torch::{Mode, Path};
 use super::packed::PackedSequence;
 use crate::error::Result;
 use crate::init;
-use crate::module::{Build, Label, output, setters};
+use crate::module::{Build, Label, debug, output, python_float, setters};
 use crate::parameter::parameter;
 
 /// The function of an [`Rnn`].
@@ -53,7 +53,6 @@ struct Shape {
 }
 
 /// The parameters of a recurrent layer and its mode.
-#[derive(Debug)]
 struct Recurrent {
     weights: Vec<Tensor>,
     shape: Shape,
@@ -100,7 +99,7 @@ impl Shape {
             repr += ", batch_first=True";
         }
         if self.dropout != 0.0 {
-            repr += &format!(", dropout={}", self.dropout);
+            repr += &format!(", dropout={}", python_float(self.dropout));
         }
         if self.bidirectional {
             repr += ", bidirectional=True";
@@ -217,41 +216,20 @@ impl Batch {
 
 macro_rules! shape_setters {
     () => {
-        /// How many layers there are, each over the output of the one before; the default is 1.
-        #[must_use]
-        pub fn num_layers(mut self, layers: i64) -> Self {
-            self.shape.num_layers = layers;
-            self
-        }
-
-        /// Whether there are biases; the default is `true`.
-        #[must_use]
-        pub fn bias(mut self, bias: bool) -> Self {
-            self.shape.bias = bias;
-            self
-        }
-
-        /// Whether inputs are `[batch, time, features]` and not `[time, batch, features]`; the default is `false`, as in
-        /// PyTorch. States are not affected.
-        #[must_use]
-        pub fn batch_first(mut self, batch_first: bool) -> Self {
-            self.shape.batch_first = batch_first;
-            self
-        }
-
-        /// The probability of dropout in training after each layer but the last, so that one layer alone has none; the default
-        /// is 0.
-        #[must_use]
-        pub fn dropout(mut self, p: f64) -> Self {
-            self.shape.dropout = p;
-            self
-        }
-
-        /// Whether there is a second layer beside each, from the end to the beginning; the default is `false`.
-        #[must_use]
-        pub fn bidirectional(mut self, bidirectional: bool) -> Self {
-            self.shape.bidirectional = bidirectional;
-            self
+        setters! {
+            in shape;
+            /// How many layers there are, each over the output of the one before; the default is 1.
+            num_layers: i64;
+            /// Whether there are biases; the default is `true`.
+            bias: bool;
+            /// Whether inputs are `[batch, time, features]` and not `[time, batch, features]`; the default is `false`, as in
+            /// PyTorch. States are not affected.
+            batch_first: bool;
+            /// The probability of dropout in training after each layer but the last, so that one layer alone has none; the
+            /// default is 0.
+            dropout: f64;
+            /// Whether there is a second layer beside each, from the end to the beginning; the default is `false`.
+            bidirectional: bool;
         }
     };
 }
@@ -281,6 +259,8 @@ macro_rules! recurrent_methods {
                 self.0.label.fmt(f)
             }
         }
+
+        debug!($layer);
     };
 }
 
@@ -298,7 +278,6 @@ macro_rules! recurrent_methods {
 /// assert!(vars.variables().contains_key("lstm.weight_ih_l1"));
 /// # Ok::<(), nn::NnError>(())
 /// ```
-#[derive(Debug)]
 pub struct Lstm(Recurrent);
 
 /// The options of an [`Lstm`].
@@ -315,11 +294,10 @@ pub fn lstm(input_size: i64, hidden_size: i64) -> LstmOptions {
 impl LstmOptions {
     shape_setters!();
 
-    /// The size to which the output of each step is projected; the default is 0, no projection.
-    #[must_use]
-    pub fn proj_size(mut self, size: i64) -> Self {
-        self.shape.proj_size = size;
-        self
+    setters! {
+        in shape;
+        /// The size to which the output of each step is projected; the default is 0, no projection.
+        proj_size: i64;
     }
 }
 
@@ -390,7 +368,6 @@ impl Lstm {
 recurrent_methods!(Lstm);
 
 /// Gated recurrent units (Cho et al. 2014): PyTorch's `nn.GRU`.
-#[derive(Debug)]
 pub struct Gru(Recurrent);
 
 /// The options of a [`Gru`].
@@ -419,7 +396,6 @@ impl Build for GruOptions {
 recurrent_methods!(Gru);
 
 /// A recurrent network of one function (Elman 1990): PyTorch's `nn.RNN`.
-#[derive(Debug)]
 pub struct Rnn(Recurrent, Nonlinearity);
 
 /// The options of an [`Rnn`].

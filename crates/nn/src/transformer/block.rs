@@ -1,5 +1,7 @@
 //! What the layers of encoders and decoders share.
 
+use std::fmt;
+
 use fulgurite_torch::Path;
 use fulgurite_torch::rng::RngState;
 use fulgurite_torch::tch::Tensor;
@@ -10,7 +12,7 @@ use crate::dropout::{Dropout, dropout};
 use crate::error::Result;
 use crate::init;
 use crate::linear::{Linear, linear};
-use crate::module::{Build, Label};
+use crate::module::{Build, Label, module_list, tree};
 use crate::norm::{LayerNorm, LayerNormOptions, layer_norm};
 
 /// The options of a layer of an encoder or decoder.
@@ -72,54 +74,23 @@ impl BlockOptions {
 /// The setters that both kinds of layers have.
 macro_rules! block_setters {
     () => {
-        /// The width of the feed-forward network; the default is 2048.
-        #[must_use]
-        pub fn dim_feedforward(mut self, width: i64) -> Self {
-            self.0.dim_feedforward = width;
-            self
-        }
-
-        /// The probability of dropout, of attention weights too; the default is 0.1.
-        #[must_use]
-        pub fn dropout(mut self, p: f64) -> Self {
-            self.0.dropout = p;
-            self
-        }
-
-        /// The function within the feed-forward network; the default is ReLU.
-        #[must_use]
-        pub fn activation(mut self, activation: $crate::Activation) -> Self {
-            self.0.activation = activation;
-            self
-        }
-
-        /// What is added to variances; the default is 1e-5.
-        #[must_use]
-        pub fn layer_norm_eps(mut self, eps: f64) -> Self {
-            self.0.layer_norm_eps = eps;
-            self
-        }
-
-        /// Whether inputs are `[batch, time, features]` and not `[time, batch, features]`; the default is `false`, as in
-        /// PyTorch.
-        #[must_use]
-        pub fn batch_first(mut self, batch_first: bool) -> Self {
-            self.0.batch_first = batch_first;
-            self
-        }
-
-        /// Whether inputs of the parts are normalized, and not their outputs (Xiong et al. 2020); the default is `false`.
-        #[must_use]
-        pub fn norm_first(mut self, norm_first: bool) -> Self {
-            self.0.norm_first = norm_first;
-            self
-        }
-
-        /// Whether linear layers and norms have biases; the default is `true`.
-        #[must_use]
-        pub fn bias(mut self, bias: bool) -> Self {
-            self.0.bias = bias;
-            self
+        $crate::module::setters! {
+            in 0;
+            /// The width of the feed-forward network; the default is 2048.
+            dim_feedforward: i64;
+            /// The probability of dropout, of attention weights too; the default is 0.1.
+            dropout: f64;
+            /// The function within the feed-forward network; the default is ReLU.
+            activation: $crate::Activation;
+            /// What is added to variances; the default is 1e-5.
+            layer_norm_eps: f64;
+            /// Whether inputs are `[batch, time, features]` and not `[time, batch, features]`; the default is `false`, as in
+            /// PyTorch.
+            batch_first: bool;
+            /// Whether inputs of the parts are normalized, and not their outputs (Xiong et al. 2020); the default is `false`.
+            norm_first: bool;
+            /// Whether linear layers and norms have biases; the default is `true`.
+            bias: bool;
         }
     };
 }
@@ -127,7 +98,6 @@ macro_rules! block_setters {
 pub(super) use block_setters;
 
 /// Two linear layers with a function between.
-#[derive(Debug)]
 pub(super) struct FeedForward {
     linear1: Linear,
     dropout: Dropout,
@@ -141,6 +111,13 @@ impl FeedForward {
         self.linear2.try_forward(&self.dropout.try_forward(&hidden)?)
     }
 
+    /// Its layers, as PyTorch prints them.
+    pub(super) fn parts(&self) -> [(&'static str, String); 3] {
+        let layers = [self.linear1.to_string(), self.dropout.to_string(), self.linear2.to_string()];
+        let [linear1, dropout, linear2] = layers;
+        [("linear1", linear1), ("dropout", dropout), ("linear2", linear2)]
+    }
+
     pub(super) fn tensors(&self) -> Vec<&Tensor> {
         let layers = [&self.linear1, &self.linear2];
         layers.into_iter().flat_map(|layer| [Some(&layer.weight), layer.bias.as_ref()]).flatten().collect()
@@ -150,6 +127,13 @@ impl FeedForward {
 /// The parameters of a norm.
 pub(super) fn of_norm(norm: &LayerNorm) -> Vec<&Tensor> {
     [norm.weight.as_ref(), norm.bias.as_ref()].into_iter().flatten().collect()
+}
+
+/// How PyTorch prints layers one after the other.
+pub(super) fn print_stack(name: &str, layers: &[impl fmt::Display], norm: Option<&LayerNorm>) -> String {
+    let mut parts = vec![("layers", module_list(layers))];
+    parts.extend(norm.map(|norm| ("norm", norm.to_string())));
+    tree(name, &parts)
 }
 
 /// `count` layers with the values of the first, as PyTorch copies it: numbers are drawn for the first alone.

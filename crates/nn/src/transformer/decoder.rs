@@ -1,18 +1,19 @@
 //! [`TransformerDecoder`] and its layers.
 
+use std::fmt;
+
 use fulgurite_torch::Path;
 use fulgurite_torch::tch::Tensor;
 
-use super::block::{BlockOptions, FeedForward, block_setters, clones, of_norm};
+use super::block::{BlockOptions, FeedForward, block_setters, clones, of_norm, print_stack};
 use crate::attention::{AttentionMask, MultiheadAttention};
 use crate::dropout::{Dropout, dropout};
 use crate::error::Result;
-use crate::module::{Build, Label, display, output, setters};
+use crate::module::{Build, Label, debug, output, setters, tree};
 use crate::norm::{LayerNorm, LayerNormOptions};
 
 /// Self-attention, attention to the memory of an encoder, and a feed-forward network, each with a norm and a residual:
 /// PyTorch's `nn.TransformerDecoderLayer`.
-#[derive(Debug)]
 pub struct TransformerDecoderLayer {
     self_attn: MultiheadAttention,
     multihead_attn: MultiheadAttention,
@@ -20,7 +21,6 @@ pub struct TransformerDecoderLayer {
     norms: [LayerNorm; 3],
     dropouts: [Dropout; 3],
     norm_first: bool,
-    label: Label,
 }
 
 /// The options of a [`TransformerDecoderLayer`].
@@ -53,7 +53,6 @@ impl Build for TransformerDecoderLayerOptions {
             norms: [norm("norm1")?, norm("norm2")?, norm("norm3")?],
             dropouts: [drop("dropout1")?, drop("dropout2")?, drop("dropout3")?],
             norm_first: options.norm_first,
-            label,
         })
     }
 }
@@ -108,15 +107,26 @@ impl TransformerDecoderLayer {
     }
 }
 
-display!(TransformerDecoderLayer);
+impl fmt::Display for TransformerDecoderLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attention = [("self_attn", &self.self_attn), ("multihead_attn", &self.multihead_attn)];
+        let attention = attention.map(|(name, part)| (name, part.to_string()));
+        let norms = ["norm1", "norm2", "norm3"].into_iter().zip(self.norms.iter().map(ToString::to_string));
+        let dropouts = ["dropout1", "dropout2", "dropout3"].into_iter();
+        let dropouts = dropouts.zip(self.dropouts.iter().map(ToString::to_string));
+        let parts = attention.into_iter().chain(self.feed_forward.parts()).chain(norms).chain(dropouts);
+        let parts: Vec<(&str, String)> = parts.collect();
+        f.write_str(&tree("TransformerDecoderLayer", &parts))
+    }
+}
+
+debug!(TransformerDecoderLayer);
 
 /// Decoder layers one after the other: PyTorch's `nn.TransformerDecoder`. All layers begin with the same values, as in PyTorch,
 /// which copies one.
-#[derive(Debug)]
 pub struct TransformerDecoder {
     layers: Vec<TransformerDecoderLayer>,
     norm: Option<LayerNorm>,
-    label: Label,
 }
 
 /// The options of a [`TransformerDecoder`].
@@ -147,8 +157,7 @@ impl Build for TransformerDecoderOptions {
         let build = |path: &Path<'_>| self.layer.at(path);
         let layers = clones(&(&path / "layers"), self.num_layers, build, TransformerDecoderLayer::tensors)?;
         let norm = self.norm.as_ref().map(|norm| norm.at(&path / "norm")).transpose()?;
-        let label = Label::new(&path, format!("TransformerDecoder({} layers)", self.num_layers));
-        Ok(TransformerDecoder { layers, norm, label })
+        Ok(TransformerDecoder { layers, norm })
     }
 }
 
@@ -193,4 +202,10 @@ impl TransformerDecoder {
     }
 }
 
-display!(TransformerDecoder);
+impl fmt::Display for TransformerDecoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&print_stack("TransformerDecoder", &self.layers, self.norm.as_ref()))
+    }
+}
+
+debug!(TransformerDecoder);

@@ -1,17 +1,18 @@
 //! [`TransformerEncoder`] and its layers.
 
+use std::fmt;
+
 use fulgurite_torch::Path;
 use fulgurite_torch::tch::Tensor;
 
-use super::block::{BlockOptions, FeedForward, block_setters, clones, of_norm};
+use super::block::{BlockOptions, FeedForward, block_setters, clones, of_norm, print_stack};
 use crate::attention::{AttentionMask, MultiheadAttention};
 use crate::dropout::{Dropout, dropout};
 use crate::error::Result;
-use crate::module::{Build, Label, display, output, setters};
+use crate::module::{Build, Label, debug, output, setters, tree};
 use crate::norm::{LayerNorm, LayerNormOptions};
 
 /// Self-attention and a feed-forward network, each with a norm and a residual: PyTorch's `nn.TransformerEncoderLayer`.
-#[derive(Debug)]
 pub struct TransformerEncoderLayer {
     self_attn: MultiheadAttention,
     feed_forward: FeedForward,
@@ -20,7 +21,6 @@ pub struct TransformerEncoderLayer {
     dropout1: Dropout,
     dropout2: Dropout,
     norm_first: bool,
-    label: Label,
 }
 
 /// The options of a [`TransformerEncoderLayer`].
@@ -52,7 +52,6 @@ impl Build for TransformerEncoderLayerOptions {
             dropout1: dropout(options.dropout).at(&path / "dropout1")?,
             dropout2: dropout(options.dropout).at(&path / "dropout2")?,
             norm_first: options.norm_first,
-            label,
         })
     }
 }
@@ -93,7 +92,24 @@ impl TransformerEncoderLayer {
     }
 }
 
-display!(TransformerEncoderLayer);
+impl fmt::Display for TransformerEncoderLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [linear1, dropout, linear2] = self.feed_forward.parts();
+        let parts = [
+            ("self_attn", self.self_attn.to_string()),
+            linear1,
+            dropout,
+            linear2,
+            ("norm1", self.norm1.to_string()),
+            ("norm2", self.norm2.to_string()),
+            ("dropout1", self.dropout1.to_string()),
+            ("dropout2", self.dropout2.to_string()),
+        ];
+        f.write_str(&tree("TransformerEncoderLayer", &parts))
+    }
+}
+
+debug!(TransformerEncoderLayer);
 
 /// Encoder layers one after the other: PyTorch's `nn.TransformerEncoder`. All layers begin with the same values, as in PyTorch,
 /// which copies one.
@@ -109,11 +125,9 @@ display!(TransformerEncoderLayer);
 /// assert_eq!(encoder.forward(&x, AttentionMask::causal()).size(), [8, 10, 32]);
 /// # Ok::<(), nn::NnError>(())
 /// ```
-#[derive(Debug)]
 pub struct TransformerEncoder {
     layers: Vec<TransformerEncoderLayer>,
     norm: Option<LayerNorm>,
-    label: Label,
 }
 
 /// The options of a [`TransformerEncoder`].
@@ -144,8 +158,7 @@ impl Build for TransformerEncoderOptions {
         let build = |path: &Path<'_>| self.layer.at(path);
         let layers = clones(&(&path / "layers"), self.num_layers, build, TransformerEncoderLayer::tensors)?;
         let norm = self.norm.as_ref().map(|norm| norm.at(&path / "norm")).transpose()?;
-        let label = Label::new(&path, format!("TransformerEncoder({} layers)", self.num_layers));
-        Ok(TransformerEncoder { layers, norm, label })
+        Ok(TransformerEncoder { layers, norm })
     }
 }
 
@@ -178,4 +191,10 @@ impl TransformerEncoder {
     }
 }
 
-display!(TransformerEncoder);
+impl fmt::Display for TransformerEncoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&print_stack("TransformerEncoder", &self.layers, self.norm.as_ref()))
+    }
+}
+
+debug!(TransformerEncoder);

@@ -1,5 +1,7 @@
 //! [`Transformer`]: an encoder and a decoder.
 
+use std::fmt;
+
 use fulgurite_torch::Path;
 use fulgurite_torch::tch::{Device, Kind, Tensor};
 
@@ -9,16 +11,14 @@ use super::encoder::{TransformerEncoder, TransformerEncoderLayerOptions, transfo
 use crate::attention::AttentionMask;
 use crate::error::Result;
 use crate::init;
-use crate::module::{Build, Label, display, output};
+use crate::module::{Build, Label, debug, output, tree};
 
 /// An encoder and a decoder (Vaswani et al. 2017): PyTorch's `nn.Transformer`.
-#[derive(Debug)]
 pub struct Transformer {
     /// Of the source.
     pub encoder: TransformerEncoder,
     /// Of the target.
     pub decoder: TransformerDecoder,
-    label: Label,
 }
 
 /// The options of a [`Transformer`].
@@ -61,7 +61,7 @@ impl Build for TransformerOptions {
         let decoder = decoder.norm(options.norm()).at(&path / "decoder")?;
         let matrices = encoder.tensors().into_iter().chain(decoder.tensors()).filter(|tensor| tensor.dim() > 1);
         matrices.into_iter().try_for_each(|matrix| init::xavier_uniform_(matrix, 1.0))?;
-        Ok(Transformer { encoder, decoder, label })
+        Ok(Transformer { encoder, decoder })
     }
 }
 
@@ -88,7 +88,14 @@ impl Transformer {
     }
 }
 
-display!(Transformer);
+impl fmt::Display for Transformer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [("encoder", self.encoder.to_string()), ("decoder", self.decoder.to_string())];
+        f.write_str(&tree("Transformer", &parts))
+    }
+}
+
+debug!(Transformer);
 
 /// A mask `[size, size]` that excludes what comes later: PyTorch's `Transformer.generate_square_subsequent_mask`.
 pub fn causal_mask(size: i64, device: Device) -> Tensor {

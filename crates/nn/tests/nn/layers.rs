@@ -23,9 +23,17 @@ fn parameters_have_the_names_of_pytorch() {
         .at(vars.root() / "net")
         .unwrap();
     assert_eq!(net.forward(&Tensor::zeros([5, 3, 4, 4], FLOAT)).size(), [5, 2]);
-    let parameters = ["net.0.weight", "net.1.weight", "net.1.bias", "net.4.weight", "net.4.bias"];
-    let buffers = ["net.1.num_batches_tracked", "net.1.running_mean", "net.1.running_var"];
-    assert_eq!(names(&vars), [&parameters[..], &buffers].concat());
+    let expected = [
+        "net.0.weight",
+        "net.1.weight",
+        "net.1.bias",
+        "net.1.running_mean",
+        "net.1.running_var",
+        "net.1.num_batches_tracked",
+        "net.4.weight",
+        "net.4.bias",
+    ];
+    assert_eq!(names(&vars), expected);
 }
 
 /// The bounds of uniform values, within the precision that so many values have.

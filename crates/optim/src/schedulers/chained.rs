@@ -2,7 +2,7 @@
 
 use fulgurite_torch::Dict;
 
-use super::composite::{load_parts, reset_lrs, save_parts};
+use super::composite::{load_parts, reset_lrs, restore_parts, save_parts};
 use super::scheduler::{ChainableScheduler, floats};
 use crate::{LrScheduler, OptimError, Optimizer};
 
@@ -60,8 +60,15 @@ impl LrScheduler for ChainedScheduler {
     }
 
     fn step(&mut self, optimizer: &mut dyn Optimizer, metric: Option<f64>) -> Result<(), OptimError> {
-        for part in &mut self.parts {
-            part.step(optimizer, metric)?;
+        let before = save_parts(&self.parts)?;
+        let groups: Vec<_> = optimizer.param_groups().iter().map(|group| (group.lr, group.momentum)).collect();
+        if let Err(error) = self.parts.iter_mut().try_for_each(|part| part.step(optimizer, metric)) {
+            // The parts before the one that failed have moved.
+            restore_parts(NAME, &before, &mut self.parts)?;
+            for (group, (lr, momentum)) in optimizer.param_groups_mut().iter_mut().zip(groups) {
+                (group.lr, group.momentum) = (lr, momentum);
+            }
+            return Err(error);
         }
         self.take_last_lr(optimizer);
         Ok(())

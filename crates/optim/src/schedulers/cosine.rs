@@ -122,18 +122,17 @@ impl Schedule for CosineAnnealingWarmRestartsOptions {
     }
 
     /// PyTorch's leaves the count of calls at 0.
-    fn tick(&self, state: &mut WarmRestartsState, clock: &mut Clock) {
+    fn tick(&self, state: &WarmRestartsState, clock: &mut Clock) -> Option<WarmRestartsState> {
         if clock.last_epoch < 0 {
             clock.last_epoch = 0;
-            (state.t_cur, state.t_i) = (0, self.t_0.unwrap_or(1).into());
-            return;
+            return Some(WarmRestartsState { t_cur: 0, t_i: self.t_0.unwrap_or(1).into() });
         }
         clock.last_epoch += 1;
-        state.t_cur += 1;
-        if state.t_cur >= state.t_i {
-            state.t_cur %= state.t_i;
-            state.t_i = state.t_i.saturating_mul(self.t_mult.into());
-        }
+        let (t_cur, t_i) = (state.t_cur + 1, state.t_i);
+        Some(match t_cur >= t_i {
+            true => WarmRestartsState { t_cur: t_cur % t_i, t_i: t_i.saturating_mul(self.t_mult.into()) },
+            false => WarmRestartsState { t_cur, t_i },
+        })
     }
 
     fn lr(&self, at: &Moment<'_, WarmRestartsState>) -> Result<f64, OptimError> {

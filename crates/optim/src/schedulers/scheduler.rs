@@ -105,10 +105,12 @@ pub trait Schedule: Serialize + DeserializeOwned + Send + 'static {
         Ok(None)
     }
 
-    /// Counts a step.
-    fn tick(&self, _state: &mut Self::State, clock: &mut Clock) {
+    /// Counts a step, and returns the state if that changes too. Both are kept only if the learning rates of the step
+    /// can be computed.
+    fn tick(&self, _state: &Self::State, clock: &mut Clock) -> Option<Self::State> {
         clock.last_epoch += 1;
         clock.step_count += 1;
+        None
     }
 
     /// The learning rate, from the previous one (`at.group.lr`) or from the epoch alone.
@@ -188,6 +190,8 @@ pub struct Scheduler<S: Schedule> {
     base_lrs: Vec<f64>,
     last_lr: Vec<f64>,
     clock: Clock,
+    /// Learning rate and momentum of each group in the step that is being computed.
+    next: Vec<(f64, Option<f64>)>,
 }
 
 /// A scheduler that [`SequentialLR`](crate::SequentialLR) and [`ChainedScheduler`](crate::ChainedScheduler) can hold:
@@ -209,7 +213,8 @@ impl<S: Schedule> Scheduler<S> {
     /// With these options.
     pub fn from_options(options: S) -> Scheduler<S> {
         let clock = Clock { last_epoch: -1, step_count: 0 };
-        Scheduler { options, state: S::State::default(), base_lrs: Vec::new(), last_lr: Vec::new(), clock }
+        let (base_lrs, last_lr, next) = (Vec::new(), Vec::new(), Vec::new());
+        Scheduler { options, state: S::State::default(), base_lrs, last_lr, clock, next }
     }
 
     /// Its options.
@@ -217,9 +222,11 @@ impl<S: Schedule> Scheduler<S> {
         &self.options
     }
 
-    fn set_lrs(
+    /// Goes to `clock` and `state`, and sets the learning rates there; after an error everything is as it was.
+    fn go_to(
         &mut self,
         optimizer: &mut dyn Optimizer,
+        (clock, state): (Clock, Option<S::State>),
         initial: bool,
         formula: impl Fn(&S, &Moment<'_, S::State>) -> Result<f64, OptimError>,
     ) -> Result<(), OptimError> {
@@ -236,11 +243,11 @@ impl<S: Schedule> Scheduler<S> {
         for group in &mut groups[self.base_lrs.len()..] {
             self.base_lrs.push(*group.initial_lr.get_or_insert(group.lr));
         }
-        self.last_lr.resize(groups.len(), 0.0);
-        let lrs = self.base_lrs.iter().zip(&mut self.last_lr);
-        for (index, (group, (&base_lr, last_lr))) in groups.iter_mut().zip(lrs).enumerate() {
-            let Clock { last_epoch: epoch, step_count } = self.clock;
-            let at = Moment { epoch, step_count, initial, base_lr, group, index, state: &self.state };
+        self.next.clear();
+        for (index, (group, &base_lr)) in groups.iter().zip(&self.base_lrs).enumerate() {
+            let Clock { last_epoch: epoch, step_count } = clock;
+            let state = state.as_ref().unwrap_or(&self.state);
+            let at = Moment { epoch, step_count, initial, base_lr, group, index, state };
             let lr = formula(&self.options, &at)?;
             if !lr.is_finite() {
                 let option = format!("learning rate of group {index} at last_epoch={epoch}");
@@ -251,14 +258,28 @@ impl<S: Schedule> Scheduler<S> {
                     must: "finite",
                 });
             }
-            let momentum = self.options.momentum(&at)?;
+            self.next.push((lr, self.options.momentum(&at)?));
+        }
+        // Nothing fails from here on.
+        self.clock = clock;
+        if let Some(state) = state {
+            self.state = state;
+        }
+        for (group, &(lr, momentum)) in groups.iter_mut().zip(&self.next) {
             group.lr = lr;
             if let Some(momentum) = momentum {
                 group.set_momentum(momentum);
             }
-            *last_lr = lr;
         }
+        self.last_lr.clear();
+        self.last_lr.extend(self.next.iter().map(|(lr, _)| lr));
         Ok(())
+    }
+
+    /// The moment after one more step.
+    fn after(&self, mut clock: Clock) -> (Clock, Option<S::State>) {
+        let state = self.options.tick(&self.state, &mut clock);
+        (clock, state)
     }
 }
 
@@ -282,8 +303,7 @@ impl<S: Schedule> LrScheduler for Scheduler<S> {
     }
 
     fn step(&mut self, optimizer: &mut dyn Optimizer, _metric: Option<f64>) -> Result<(), OptimError> {
-        self.options.tick(&mut self.state, &mut self.clock);
-        self.set_lrs(optimizer, false, S::lr)
+        self.go_to(optimizer, self.after(self.clock), false, S::lr)
     }
 
     fn last_lr(&self) -> &[f64] {
@@ -321,14 +341,11 @@ impl<S: Schedule> ChainableScheduler for Scheduler<S> {
     }
 
     fn initial_step(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
-        self.clock = Clock { last_epoch: -1, step_count: 0 };
-        self.options.tick(&mut self.state, &mut self.clock);
-        self.set_lrs(optimizer, true, S::lr)
+        self.go_to(optimizer, self.after(Clock { last_epoch: -1, step_count: 0 }), true, S::lr)
     }
 
     fn restart(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
-        self.clock.last_epoch = 0;
-        self.set_lrs(optimizer, false, S::closed_form)
+        self.go_to(optimizer, (Clock { last_epoch: 0, ..self.clock }, None), false, S::closed_form)
     }
 }
 

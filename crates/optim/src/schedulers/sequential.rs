@@ -71,13 +71,15 @@ impl LrScheduler for SequentialLR {
     }
 
     fn step(&mut self, optimizer: &mut dyn Optimizer, metric: Option<f64>) -> Result<(), OptimError> {
-        self.last_epoch += 1;
-        let at = self.milestones.partition_point(|&milestone| milestone <= self.last_epoch);
-        if at > 0 && self.milestones[at - 1] == self.last_epoch {
+        let epoch = self.last_epoch + 1;
+        let at = self.milestones.partition_point(|&milestone| milestone <= epoch);
+        if at > 0 && self.milestones[at - 1] == epoch {
             self.parts[at].restart(optimizer)?;
         } else {
             self.parts[at].step(optimizer, metric)?;
         }
+        // A part that failed has not moved.
+        self.last_epoch = epoch;
         self.take_last_lr(at);
         Ok(())
     }
@@ -121,8 +123,8 @@ impl ChainableScheduler for SequentialLR {
 
     /// From its first scheduler; PyTorch cannot do this.
     fn restart(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
-        self.last_epoch = 0;
         self.parts[0].restart(optimizer)?;
+        self.last_epoch = 0;
         self.take_last_lr(0);
         Ok(())
     }

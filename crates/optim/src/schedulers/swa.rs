@@ -86,12 +86,13 @@ impl Schedule for SwaLROptions {
         Ok(())
     }
 
-    fn tick(&self, _state: &mut (), clock: &mut Clock) {
+    fn tick(&self, _state: &(), clock: &mut Clock) -> Option<()> {
         if clock.step_count == 0 {
             clock.last_epoch = self.last_epoch;
         }
         clock.last_epoch += 1;
         clock.step_count += 1;
+        None
     }
 
     fn lr(&self, at: &Moment<'_>) -> Result<f64, OptimError> {

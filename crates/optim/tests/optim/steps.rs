@@ -1,8 +1,9 @@
 //! What all optimizers have in common. What each of them computes is compared with PyTorch in `tests/parity`.
 use fulgurite_optim::{
-    ASGD, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, CosineAnnealingLR, CyclicLR, Interval, LBFGS, LambdaLR,
-    Lion, LrScheduler, LrSchedulerConfig, Momentum, Muon, NAdam, OptimError, Optimizer, Optimizers, ParamGroupConfig,
-    RAdam, RMSprop, ReduceLROnPlateau, Rprop, SGD, StepLR,
+    ASGD, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, ChainedScheduler, CosineAnnealingLR,
+    CosineAnnealingWarmRestarts, CyclicLR, Interval, LBFGS, LambdaLR, Lion, LrScheduler, LrSchedulerConfig, Momentum,
+    Muon, NAdam, OneCycleLR, OptimError, Optimizer, Optimizers, ParamGroupConfig, RAdam, RMSprop, ReduceLROnPlateau,
+    Rprop, SGD, SequentialLR, StepLR,
 };
 use fulgurite_torch::tch::{self, Device, Kind, Tensor, nn};
 use fulgurite_torch::{Dict, Value};
@@ -397,5 +398,36 @@ fn momentum_can_begin_later() {
         train(optimizer.as_mut(), &[&a]);
         assert!(state_of(optimizer.as_ref(), 0).unwrap().tensor("momentum_buffer").is_ok());
         assert!(a.isfinite().all().int64_value(&[]) == 1);
+    }
+}
+
+/// A step that fails leaves scheduler and optimizer as they were: what is saved afterwards has not lost a step.
+#[test]
+fn a_scheduler_that_fails_stays_where_it_was() {
+    let one_cycle = || OneCycleLR::new(0.1, 3);
+    let lambda = || LambdaLR::new(|epoch| if epoch > 2 { f64::NAN } else { 1.0 / (epoch + 1) as f64 });
+    let schedulers: [Box<dyn LrScheduler>; 5] = [
+        Box::new(one_cycle()),
+        Box::new(lambda()),
+        Box::new(SequentialLR::new(StepLR::new(1)).then(1, one_cycle())),
+        Box::new(ChainedScheduler::new(CosineAnnealingWarmRestarts::new(2)).and(lambda())),
+        Box::new(ChainedScheduler::new(StepLR::new(2)).and(SequentialLR::new(one_cycle()))),
+    ];
+    for mut scheduler in schedulers {
+        let weight = Tensor::from(1.0f32).set_requires_grad(true);
+        let mut sgd = SGD::new(vec![weight]).lr(0.1).momentum(0.9).build().unwrap();
+        scheduler.attach(sgd.as_mut()).unwrap();
+        let groups = |sgd: &dyn Optimizer| sgd.param_groups().iter().map(|g| (g.lr, g.momentum)).collect::<Vec<_>>();
+        let mut last = (scheduler.state_dict().unwrap(), groups(sgd.as_ref()));
+        let failed = (0..9).any(|_| {
+            let stepped = scheduler.step(sgd.as_mut(), None);
+            let now = (scheduler.state_dict().unwrap(), groups(sgd.as_ref()));
+            if stepped.is_err() {
+                assert_eq!(now, last, "{}", scheduler.name());
+            }
+            last = now;
+            stepped.is_err()
+        });
+        assert!(failed, "{}", scheduler.name());
     }
 }

@@ -12,10 +12,11 @@ use fulgurite_engine::{Console, Error, LightningDataModule, LightningModule, Res
 use fulgurite_fabric::CheckpointIo;
 use fulgurite_torch::params::Parameters;
 use fulgurite_torch::tch::{Device, Kind};
-use fulgurite_torch::{Dict, Value, params};
+use fulgurite_torch::{Dict, TorchError, Value, params};
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::keys::Keys;
+use self::report::first_of;
 pub use self::report::{LoadReport, SizeMismatch};
 use self::source::Checksums;
 use crate::cli::FromConfig;
@@ -344,7 +345,8 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// Fails with all problems at once, as PyTorch does: names that only one of file and model has (unless
+    /// Fails with all problems at once ([`StateDictMismatch`](fulgurite_torch::params::StateDictMismatch)), of which the
+    /// first ten are listed: names that only one of file and model has (unless
     /// [`strict(false)`](Checkpoint::strict)), other shapes (unless
     /// [`ignore_mismatched_sizes`](Checkpoint::ignore_mismatched_sizes)), entries that are not tensors; two names that
     /// become equal by a renaming.
@@ -361,7 +363,7 @@ impl Checkpoint {
         let mismatched: HashSet<&str> = report.mismatched.iter().map(|mismatch| mismatch.key.as_str()).collect();
         let is_wanted = |name: &str| self.keys.selects(name) && !mismatched.contains(name);
         let check_and_copy = |dry: bool| params::load_state_dict_of(vars, &wanted, !self.lenient, is_wanted, dry);
-        let fits = |error| self.wrong(format!("does not fit: {error}"));
+        let fits = |error| self.wrong(format!("does not fit: {}", misfit(error)));
         if self.dtype.is_some() || self.map_location.is_some() {
             check_and_copy(true).map_err(fits)?;
         }
@@ -413,6 +415,16 @@ impl Checkpoint {
     }
 }
 
+/// Why weights do not fit a model, and what to do.
+fn misfit(error: TorchError) -> String {
+    let TorchError::StateDict(mismatch) = error else { return error.to_string() };
+    format!(
+        "{mismatch}\n\tNothing was loaded. Load it into a model of the class and hyper-parameters that it was saved from, \
+         or a part of it: `only` and `except` select parts, `strip_prefix`, `replace_prefix` and `map_keys` rename, \
+         `strict(false)` allows missing and unexpected names, `ignore_mismatched_sizes(true)` skips other shapes"
+    )
+}
+
 /// The weights of a checkpoint: under `key`, under one of the usual keys, or the whole.
 pub(crate) fn find_state_dict<'a>(contents: &'a Dict, key: Option<&str>) -> Result<&'a Dict, String> {
     if let Some(key) = key {
@@ -425,10 +437,10 @@ pub(crate) fn find_state_dict<'a>(contents: &'a Dict, key: Option<&str>) -> Resu
     if contents.iter().any(|(_, value)| value.as_tensor().is_some()) {
         return Ok(contents);
     }
-    let present: Vec<&str> = contents.keys().collect();
+    let present = first_of(contents.keys().map(|key| key.escape_debug().to_string()));
     Err(format!(
         "has no weights under {}; it has: {}. Set their key with `state_dict_key`",
         STATE_DICT_KEYS.join(", "),
-        if present.is_empty() { "nothing".into() } else { present.join(", ") }
+        if present.is_empty() { "nothing" } else { &present }
     ))
 }

@@ -60,7 +60,19 @@ impl LoadReport {
             ("left as they were, because their sizes differ", &mismatched),
         ];
         let told = parts.iter().filter(|(_, keys)| !keys.is_empty());
-        let told: Vec<String> = told.map(|(what, keys)| format!("{what}: {}", keys.join(", "))).collect();
+        let told: Vec<String> =
+            told.map(|(what, keys)| format!("{what}: {}", first_of(keys.iter().cloned()))).collect();
         (!told.is_empty()).then(|| told.join("; "))
     }
+}
+
+/// The first ten of some names, and the number of the others.
+pub(super) fn first_of(mut names: impl Iterator<Item = String>) -> String {
+    const LISTED: usize = 10;
+    let mut listed: Vec<String> = names.by_ref().take(LISTED).collect();
+    match names.count() {
+        0 => {}
+        more => listed.push(format!("and {more} more")),
+    }
+    listed.join(", ")
 }

@@ -10,6 +10,7 @@ use fulgurite::fabric::{CheckpointIo, FabricError, TorchCheckpointIo};
 use fulgurite::prelude::*;
 use fulgurite::tch::nn;
 use fulgurite::torch::params;
+use fulgurite::tuner::{LearningRateFinderOptions, Tuner};
 use fulgurite::{Plugin, Signal, SlurmRequeue};
 use signal_hook::low_level::raise;
 
@@ -225,6 +226,18 @@ fn run(plan: &Plan, folder: &Path) -> Result<ExitCode> {
         trainer.ckpt_path(plan.value("ckpt_path")).verbose(false).validate(&mut net, val())?;
         println!("evaluated");
         return Ok(ExitCode::SUCCESS);
+    }
+    if plan.has("tunes") {
+        let options = || LearningRateFinderOptions::default().num_training(8).update_attr(false);
+        for _ in 0..2 {
+            match Tuner::new(&mut trainer).lr_find(&mut net, train.clone(), options()) {
+                Ok(_) => println!("tuned"),
+                Err(error) => println!("{}", error.to_string().replace(&format!("{}/", folder.display()), "")),
+            }
+        }
+        if plan.has("goes_on") {
+            trainer.continue_after_interruption();
+        }
     }
     let outcome = trainer.ckpt_path(plan.value("ckpt_path")).fit(&mut net, (train, val()))?;
     let shown = format!("{outcome:?}").replace(&format!("{}/", folder.display()), "");

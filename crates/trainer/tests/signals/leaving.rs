@@ -130,6 +130,24 @@ pub(crate) fn nothing_follows() {
     assert!(ended.errors.ends_with("error: ended by SIGTERM\n"), "{}", ended.errors);
 }
 
+/// A trial leaves no checkpoint, and what the program does after it is refused.
+pub(crate) fn in_a_trial_of_the_tuner() {
+    let refused = |entry: &str| {
+        format!(
+            "{entry} was not run, because the run before it was ended by SIGTERM; if it is to go on nevertheless, call `trainer.continue_after_interruption()` first"
+        )
+    };
+    let said = ["SIGTERM in batch", "teardown after batch 3", "ended by SIGTERM", &refused("lr_find")];
+    let folder = tempfile::tempdir().unwrap();
+    let ended = run(folder.path(), "csv tunes batch=3", &[]);
+    ended.said(&[&said[..], &[&format!("error: {}", refused("fit"))]].concat()).with_code(143);
+    assert!(!folder.path().join("lightning_logs/version_0/checkpoints").exists());
+
+    let folder = tempfile::tempdir().unwrap();
+    let ended = run(folder.path(), "csv tunes batch=3 goes_on", &[]);
+    assert_eq!(ended.results(), straight("csv").results(), "{}", ended.errors);
+}
+
 pub(crate) fn outside_of_runs() {
     let folder = tempfile::tempdir().unwrap();
     let ended = run(folder.path(), "after=0", &[]);

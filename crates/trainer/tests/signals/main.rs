@@ -16,6 +16,7 @@ const TESTS: &[(&str, fn())] = &[
     ("hangup_and_ctrl_c", leaving::hangup_and_ctrl_c),
     ("a_signal_that_comes_too_late", leaving::too_late),
     ("nothing_follows", leaving::nothing_follows),
+    ("in_a_trial_of_the_tuner", leaving::in_a_trial_of_the_tuner),
     ("the_usual_meaning_outside_of_runs", leaving::outside_of_runs),
     ("the_second_ends_at_once", leaving::the_second_ends_at_once),
     ("a_rank_does_not_count_signals", leaving::a_rank_does_not_count_signals),

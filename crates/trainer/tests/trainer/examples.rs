@@ -212,6 +212,11 @@ fn every_example_has_a_dry_run_that_leaves_nothing() {
         ("gpt", &gpt),
         ("autoencoder", "--fast-dev-run"),
         ("gan", "--fast-dev-run"),
+        ("vae", "--fast-dev-run"),
+        ("finetune", "--fast-dev-run"),
+        ("power", "--fast-dev-run"),
+        ("simclr", "--fast-dev-run"),
+        ("dqn", "--fast-dev-run --warm-start 64"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         assert_prints(folder.path(), example, args, &["fast_dev_run"]);

@@ -2,6 +2,7 @@
 
 mod foreign;
 mod foreign_parts;
+mod loaders;
 
 use std::any::Any;
 use std::cell::Cell;

@@ -2,8 +2,8 @@
 
 use expect_test::expect;
 use fulgurite::data::{
-    BatchIter, BoxLoader, CombinedLoader, DataError, DataLoader, FnLoader, InMemory, IntoLoader, Loader, SampleIter,
-    Sampler,
+    BatchIter, BoxLoader, CombinedLoader, DataError, DataLoader, FnLoader, InMemory, IntoLoader, IterableDataLoader,
+    IterableFn, Loader, SampleIter, Sampler,
 };
 use fulgurite::loggers::{Logged, MemoryLogger};
 use fulgurite::prelude::*;
@@ -224,6 +224,14 @@ fn overfitting_sees_the_same_batches_in_every_epoch() {
     let sampled = || {
         DataLoader::new(InMemory::new((0..30).map(|item| item as f32))).batch_sampler(Anew).collate(one).into_loader()
     };
+    let mapped = || {
+        let items = InMemory::new((0..30).map(|item| item as f32));
+        DataLoader::new(items).shuffle(true).collate(one).map_batch(|batch, _| Ok(batch + 0.0)).into_loader()
+    };
+    let mapped_stream = || {
+        let items = IterableFn::new("items", |epoch| Ok(items_of(epoch).map(|item| Ok(item as f32))));
+        IterableDataLoader::new(items).collate(one).map_batch(|batch, _| Ok(batch + 0.0)).into_loader()
+    };
     let stream = || FnLoader::new(|epoch| items_of(epoch).map(|item| Ok(Tensor::from(item as f32)))).into_loader();
     let both = || First(CombinedLoader::min_size((sampled(), Anew))).into_loader();
     for (loader, warning) in [
@@ -232,6 +240,8 @@ fn overfitting_sees_the_same_batches_in_every_epoch() {
         (&|| Anew.limit(3).into_loader(), "so each is read as the first"),
         (&both, "so each is read as the first"),
         (&stream, ""),
+        (&mapped, "is read in dataset order"),
+        (&mapped_stream, ""),
     ] {
         let console = Console::memory();
         let mut module = weight();

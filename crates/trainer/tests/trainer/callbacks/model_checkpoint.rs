@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fulgurite::TrainerBuilder;
 use fulgurite::callbacks::SaveLast;
 use fulgurite::config::ValCheckInterval;
 use fulgurite::prelude::*;
 use fulgurite::torch::serialization;
+use fulgurite::{Console, TrainerBuilder};
 
 use crate::callbacks::scripted::{Scripted, batches, quiet};
 
@@ -486,4 +486,30 @@ fn verbose_tells_of_each_decision() {
     let lines = console.contents();
     assert!(lines.contains(&saved), "{lines}");
     assert!(lines.contains("Epoch 1, global step 4: 'val_loss' was not in top 1"), "{lines}");
+}
+
+/// The state that an evaluation loads is that of its checkpoint; the fit that follows goes on with its own.
+#[test]
+fn a_checkpoint_that_was_only_evaluated_is_nothing_that_a_fit_goes_back_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let console = Console::memory();
+    let checkpoint = val_loss().dirpath(folder.path()).filename("{step}").save_top_k(2);
+    let builder = quiet(folder.path()).max_epochs(3).console(console.clone()).callback(checkpoint);
+    let mut trainer = builder.build().unwrap();
+    let mut module = Scripted::new(&[3.0, 2.0, 1.0, 0.5]);
+    _ = trainer.fit(&mut module, (batches(4), batches(1))).unwrap();
+    let files = || {
+        let mut names: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(files(), ["step=12.ckpt", "step=8.ckpt"]);
+    let earlier = folder.path().join("step=8.ckpt");
+    trainer.ckpt_path(&earlier).validate(&mut module, batches(1)).unwrap();
+    assert_eq!(trainer.best_model_path().unwrap(), earlier);
+    _ = trainer.fit(&mut module, (batches(4), batches(1))).unwrap();
+    assert!(!console.contents().contains("goes back"), "{}", console.contents());
+    // The two best of both fits: what the second wrote under a name of the first is another file.
+    assert_eq!(files().len(), 2, "{:?}", files());
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fulgurite::Console;
 use fulgurite::prelude::*;
+use fulgurite::torch::serialization;
 
 use crate::callbacks::scripted::{Scripted, batches, quiet};
 
@@ -78,6 +79,24 @@ fn a_resumed_run_has_what_is_left() {
     let (third, outcome) = fit(Timer::new(Duration::from_nanos(1)), 2, Some(&path));
     assert!(matches!(outcome, Outcome::Stopped(_)), "{outcome:?}");
     assert_eq!(third.state().global_step(), 2);
+}
+
+#[test]
+fn a_checkpoint_that_was_only_evaluated_takes_no_time_of_a_later_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hour, path) = (Duration::from_secs(3600), folder.path().join("late.ckpt"));
+    let builder = quiet(folder.path()).max_epochs(1).callback(Timer::new(hour)).callback(ModelCheckpoint::new());
+    let mut trainer = builder.build().unwrap();
+    let mut module = Scripted::new(&[1.0]);
+    _ = trainer.fit(&mut module, (batches(2), batches(1))).unwrap();
+    let Value::Dict(mut late) = serialization::load(trainer.best_model_path().unwrap()).unwrap() else { panic!() };
+    let elapsed = Dict::new().with("train", 7200.0);
+    let Some(Value::Dict(callbacks)) = late.get_mut("callbacks") else { panic!("no callbacks") };
+    callbacks.set("Timer", Dict::new().with("time_elapsed", elapsed));
+    serialization::save(&path, &late.into()).unwrap();
+    trainer.ckpt_path(&path).validate(&mut module, batches(1)).unwrap();
+    let outcome = trainer.fit(&mut module, (batches(2), batches(1))).unwrap();
+    assert_eq!(outcome, Outcome::Finished);
 }
 
 #[test]

@@ -498,3 +498,23 @@ fn parameters_that_are_in_the_optimizer_are_not_added() {
         console.contents()
     );
 }
+
+/// One learning rate is also that of the parameters which are unfrozen while the weights are averaged; several are not.
+#[test]
+fn swa_anneals_a_group_that_was_added_later_or_says_what_it_lacks() {
+    let fit = |swa: StochasticWeightAveraging| {
+        let folder = tempfile::tempdir().unwrap();
+        let all = BaseFinetuning::with(All);
+        let swa = swa.swa_epoch_start(1).annealing_epochs(1);
+        let mut trainer =
+            builder(folder.path(), |trainer| trainer).callback(swa).callback(all).max_epochs(3).build().unwrap();
+        let fitted = trainer.fit(&mut Net::new(), (batches(3), batches(2)));
+        fitted.map(|_| {
+            trainer.state().optimizer(0).unwrap().param_groups().iter().map(|group| group.lr).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(fit(StochasticWeightAveraging::new(0.01)).unwrap(), [0.01, 0.01]);
+    let error = fit(StochasticWeightAveraging::new(vec![0.01])).unwrap_err().to_string();
+    let lacks = "StochasticWeightAveraging: swa_lrs has 1 values, and the optimizer has 2 parameter groups";
+    assert!(error.starts_with(lacks), "{error}");
+}

@@ -3,5 +3,6 @@
 mod foreign_text;
 mod hostile;
 mod load;
+mod other_architecture;
 mod safetensors;
 mod tools;

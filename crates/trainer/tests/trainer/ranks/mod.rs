@@ -4,6 +4,8 @@
 //! this program once more.
 
 pub(crate) mod program;
+#[cfg(all(feature = "parquet", feature = "webdataset"))]
+mod streams;
 
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -330,6 +332,18 @@ fn nan_of_any_rank_wins_in_values_of_a_step() {
             assert_eq!(report.logged["finite"], 1.0);
         }
     }
+}
+
+/// The gradients of the others are lost with the next step, so each would say it of another batch.
+#[test]
+fn a_loss_that_is_lost_on_one_rank_is_reported_once_and_names_the_rank() {
+    let folder = folder();
+    let output = run(&Plan { folder: folder.path().into(), lost_at: Some(2), ..Plan::default() });
+    let said = String::from_utf8_lossy(&output.stderr);
+    let first = "is NaN on rank 1 at epoch 0, batch 1 (global step 1); the weights";
+    let end = "was NaN or infinite on rank 1, first at epoch 0, batch 1 (global step 1); do not trust";
+    assert_eq!((said.matches("is NaN").count(), said.matches("was NaN").count()), (1, 1), "{said}");
+    assert!(said.contains(first) && said.contains(end), "{said}");
 }
 
 #[test]

@@ -89,6 +89,10 @@ pub(crate) struct Plan {
     pub grows: bool,
     /// This rank logs NaN where the other logs 1.
     pub nan_of: Option<usize>,
+    /// Rank 1's loss is NaN in this batch.
+    pub lost_at: Option<u64>,
+    /// Trains on files of this kind.
+    pub files: Option<String>,
 }
 
 impl Default for Plan {
@@ -129,6 +133,8 @@ impl Default for Plan {
             again: false,
             grows: false,
             nan_of: None,
+            lost_at: None,
+            files: None,
         }
     }
 }
@@ -170,7 +176,7 @@ impl Dataset for Points {
     }
 }
 
-fn point(index: usize) -> (Tensor, i64) {
+pub(crate) fn point(index: usize) -> (Tensor, i64) {
     let x = index as f32;
     (Tensor::from_slice(&[(x * 0.7).sin(), (x * 0.3).cos(), x / 10.0]), index as i64)
 }
@@ -288,6 +294,10 @@ impl LightningModule for Net {
 
     fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         let Plan { batch_size, items, stream_lacks, .. } = self.plan;
+        #[cfg(all(feature = "parquet", feature = "webdataset"))]
+        if let Some(kind) = &self.plan.files {
+            return super::streams::loader(kind, &self.plan.folder, batch_size);
+        }
         if self.plan.grows {
             return Ok(Growing(Arc::clone(&self.batches)).into());
         }
@@ -355,7 +365,7 @@ impl LightningModule for Net {
         if is_other && Some(batch) == self.plan.skip_at {
             return Ok(Loss::skip());
         }
-        Ok(loss.into())
+        Ok(if is_other && Some(batch) == self.plan.lost_at { (loss * f64::NAN).into() } else { loss.into() })
     }
 
     fn validation_step(&mut self, (x, items): Self::Batch, step: &mut Step) -> Result<()> {

@@ -100,6 +100,29 @@ fn a_run_before_the_test_changes_nothing_about_it() {
     assert_eq!(after_two_fits.lr, fresh.lr);
 }
 
+/// The random numbers of a batch are those of its place, and trials take none from the run that follows.
+#[test]
+fn functions_of_batches_draw_the_same_after_trials() {
+    let fit = |tunes: bool, overfit: usize| {
+        let mut net = Net { mixes: true, ..Net::new() };
+        let mut trainer = quiet().overfit_batches(overfit).build().unwrap();
+        if tunes {
+            let mut tuner = Tuner::new(&mut trainer);
+            tuner.lr_find(&mut net, (), lr_options().update_attr(false)).unwrap().unwrap();
+            net.memory = 20;
+            let size = tuner.scale_batch_size(&mut net, (), BatchSizeFinderOptions::default()).unwrap();
+            assert_eq!(size, Some(16));
+            net.batch_size = 8;
+        }
+        _ = trainer.fit(&mut net, ()).unwrap();
+        net.weights()
+    };
+    for overfit in [0, 2] {
+        assert_eq!(fit(true, overfit), fit(false, overfit), "{overfit} batches");
+    }
+    assert_ne!(fit(false, 0), fit(false, 2));
+}
+
 /// A loss that may be below zero, as a log-likelihood is.
 struct Shifted {
     net: Net,

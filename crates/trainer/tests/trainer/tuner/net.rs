@@ -1,6 +1,7 @@
 //! The module that is tuned.
 
 use fulgurite::TrainerBuilder;
+use fulgurite::data::rand::RngExt as _;
 use fulgurite::prelude::*;
 use fulgurite::tch::nn;
 use fulgurite::torch::params;
@@ -15,6 +16,8 @@ pub(crate) struct Net {
     /// Batches above this many samples ask for more memory than there is.
     pub(crate) memory: i64,
     pub(crate) seen: i64,
+    /// Training batches are mixed with random numbers.
+    pub(crate) mixes: bool,
 }
 
 impl Net {
@@ -23,7 +26,7 @@ impl Net {
         let vars = nn::VarStore::new(Device::Cpu);
         let hidden = nn::linear(vars.root() / "hidden", 4, 16, Default::default());
         let output = nn::linear(vars.root() / "output", 16, 1, Default::default());
-        Net { vars, hidden, output, lr: 0.01, batch_size: 8, memory: i64::MAX, seen: 0 }
+        Net { vars, hidden, output, lr: 0.01, batch_size: 8, memory: i64::MAX, seen: 0, mixes: false }
     }
 
     pub(crate) fn weights(&self) -> String {
@@ -91,7 +94,11 @@ impl LightningModule for Net {
     }
 
     fn train_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
-        Ok(DataLoader::new(samples(64)).batch_size(self.batch_size).shuffle(true).into())
+        let loader = DataLoader::new(samples(64)).batch_size(self.batch_size).shuffle(true);
+        if !self.mixes {
+            return Ok(loader.into());
+        }
+        Ok(loader.map_batch(|(x, y): Self::Batch, rng| Ok((x * rng.random::<f64>(), y))).into())
     }
 
     fn val_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {

@@ -3,14 +3,12 @@
 use fulgurite_torch::Path;
 use fulgurite_torch::tch::{TchError, Tensor};
 
+use super::kernel::{Kernel, constructors, unless_zero};
 use crate::error::Result;
-use crate::linear::draw;
-use crate::module::{Build, Label, module, python_tuple, setters};
-use crate::parameter::parameter;
+use crate::module::{Build, Label, module, setters};
 use crate::size::{ConvPadding, PaddingMode, Size};
 
 /// A convolution in `N` dimensions, over inputs `[batch, in_channels, …]`: PyTorch's `nn.Conv1d` to `nn.Conv3d`.
-#[derive(Debug)]
 pub struct Conv<const N: usize> {
     /// `[out_channels, in_channels / groups, …]`.
     pub weight: Tensor,
@@ -30,104 +28,63 @@ pub type Conv3d = Conv<3>;
 /// The options of a [`Conv`] layer.
 #[derive(Debug, Clone, Copy)]
 pub struct ConvOptions<const N: usize> {
-    in_channels: i64,
-    out_channels: i64,
-    kernel_size: Size<N>,
-    stride: Size<N>,
+    kernel: Kernel<N>,
     padding: ConvPadding<N>,
-    dilation: Size<N>,
-    groups: i64,
-    bias: bool,
     padding_mode: PaddingMode,
 }
 
-fn conv<const N: usize>(in_channels: i64, out_channels: i64, kernel_size: impl Into<Size<N>>) -> ConvOptions<N> {
-    ConvOptions {
-        in_channels,
-        out_channels,
-        kernel_size: kernel_size.into(),
-        stride: 1.into(),
-        padding: 0.into(),
-        dilation: 1.into(),
-        groups: 1,
-        bias: true,
-        padding_mode: PaddingMode::Zeros,
-    }
-}
-
-/// A [`Conv1d`] layer.
-pub fn conv1d(in_channels: i64, out_channels: i64, kernel_size: impl Into<Size<1>>) -> ConvOptions<1> {
-    conv(in_channels, out_channels, kernel_size)
-}
-
-/// A [`Conv2d`] layer.
-pub fn conv2d(in_channels: i64, out_channels: i64, kernel_size: impl Into<Size<2>>) -> ConvOptions<2> {
-    conv(in_channels, out_channels, kernel_size)
-}
-
-/// A [`Conv3d`] layer.
-pub fn conv3d(in_channels: i64, out_channels: i64, kernel_size: impl Into<Size<3>>) -> ConvOptions<3> {
-    conv(in_channels, out_channels, kernel_size)
+constructors! {
+    ConvOptions:
+    /// A [`Conv1d`] layer.
+    conv1d, 1;
+    /// A [`Conv2d`] layer.
+    conv2d, 2;
+    /// A [`Conv3d`] layer.
+    conv3d, 3;
 }
 
 impl<const N: usize> ConvOptions<N> {
+    fn new(in_channels: i64, out_channels: i64, kernel_size: Size<N>) -> ConvOptions<N> {
+        let kernel = Kernel::new(in_channels, out_channels, kernel_size);
+        ConvOptions { kernel, padding: 0.into(), padding_mode: PaddingMode::Zeros }
+    }
+
     setters! {
+        in kernel;
         /// How far the kernel moves between two outputs; the default is 1.
         stride: Size<N>;
-        /// What is added on both sides of the input; the default is 0.
-        padding: ConvPadding<N>;
         /// The distance of the inputs of one output; the default is 1.
         dilation: Size<N>;
         /// The number of groups of channels that do not mix; the default is 1.
         groups: i64;
         /// Whether there is a bias; the default is `true`.
         bias: bool;
+    }
+
+    setters! {
+        /// What is added on both sides of the input; the default is 0.
+        padding: ConvPadding<N>;
         /// What stands in the padding; the default is zeros.
         padding_mode: PaddingMode;
     }
 
     fn repr(&self) -> String {
-        let (kernel, stride) = (python_tuple(&self.kernel_size.0), python_tuple(&self.stride.0));
-        let mut repr =
-            format!("Conv{N}d({}, {}, kernel_size={kernel}, stride={stride}", self.in_channels, self.out_channels);
-        match self.padding {
-            ConvPadding::Amount(amount) if amount == [0; N] => {}
-            ConvPadding::Amount(amount) => repr += &format!(", padding={}", python_tuple(&amount)),
-            ConvPadding::Same => repr += ", padding=same",
-            ConvPadding::Valid => repr += ", padding=valid",
-        }
-        if self.dilation.0 != [1; N] {
-            repr += &format!(", dilation={}", python_tuple(&self.dilation.0));
-        }
-        if self.groups != 1 {
-            repr += &format!(", groups={}", self.groups);
-        }
-        if !self.bias {
-            repr += ", bias=False";
-        }
-        if self.padding_mode != PaddingMode::Zeros {
-            repr += &format!(", padding_mode={}", self.padding_mode.name());
-        }
-        repr + ")"
+        let padding = match self.padding {
+            ConvPadding::Amount(amount) => unless_zero("padding", amount.into()),
+            ConvPadding::Same => ", padding=same".into(),
+            ConvPadding::Valid => ", padding=valid".into(),
+        };
+        let mode = match self.padding_mode {
+            PaddingMode::Zeros => String::new(),
+            mode => format!(", padding_mode={}", mode.name()),
+        };
+        self.kernel.repr("Conv", &padding, "", &mode)
     }
 
     fn check(&self, label: &Label) -> Result<()> {
-        label.check_positive(&[
-            ("in_channels", self.in_channels),
-            ("out_channels", self.out_channels),
-            ("groups", self.groups),
-        ])?;
-        let sizes = [("kernel_size", self.kernel_size), ("stride", self.stride), ("dilation", self.dilation)];
-        for (name, Size(size)) in sizes {
-            label.check_positive(&size.map(|size| (name, size)))?;
-        }
-        for (name, channels) in [("in_channels", self.in_channels), ("out_channels", self.out_channels)] {
-            if channels % self.groups != 0 {
-                return Err(label.options(format!("{name} ({channels}) must be divisible by groups ({})", self.groups)));
-            }
-        }
+        self.kernel.check(label)?;
         match self.padding {
-            ConvPadding::Same if self.stride.0 != [1; N] => {
+            ConvPadding::Same if self.kernel.stride.each != [1; N] => {
                 Err(label.options("the padding `Same` is for strides of 1; give an amount instead"))
             }
             ConvPadding::Amount(amount) if amount.iter().any(|&amount| amount < 0) => {
@@ -143,7 +100,7 @@ impl<const N: usize> ConvOptions<N> {
             ConvPadding::Amount(amount) => [amount[dim]; 2],
             ConvPadding::Valid => [0; 2],
             ConvPadding::Same => {
-                let total = self.dilation.0[dim] * (self.kernel_size.0[dim] - 1);
+                let total = self.kernel.dilation.each[dim] * (self.kernel.kernel_size.each[dim] - 1);
                 [total / 2, total - total / 2]
             }
         };
@@ -158,11 +115,8 @@ impl<const N: usize> Build for ConvOptions<N> {
         let path = path.into();
         let label = Label::new(&path, self.repr());
         self.check(&label)?;
-        let mut size = vec![self.out_channels, self.in_channels / self.groups];
-        size.extend(self.kernel_size.0);
-        let weight = parameter(&path, "weight", &size)?;
-        let bias = self.bias.then(|| parameter(&path, "bias", &[self.out_channels])).transpose()?;
-        draw(&weight, bias.as_ref())?;
+        let Kernel { in_channels, out_channels, groups, .. } = self.kernel;
+        let (weight, bias) = self.kernel.parameters(&path, [out_channels, in_channels / groups])?;
         Ok(Conv { weight, bias, options: *self, label })
     }
 }
@@ -187,7 +141,8 @@ impl<const N: usize> Conv<N> {
 
     fn convolve_with(&self, input: &Tensor, padding: ConvPadding<N>) -> Result<Tensor, TchError> {
         let (weight, bias) = (&self.weight, self.bias.as_ref());
-        let ConvOptions { stride: Size(stride), dilation: Size(dilation), groups, .. } = self.options;
+        let Kernel { stride, dilation, groups, .. } = self.options.kernel;
+        let (stride, dilation) = (stride.each, dilation.each);
         let named = match padding {
             ConvPadding::Same => "same",
             ConvPadding::Valid => "valid",
