@@ -19,7 +19,7 @@ use std::process::Command;
 /// The features that crates of the workspace switch on in what the new crate is built of too. One that is not listed makes
 /// this test slower, and nothing else.
 const FEATURES_OF_THE_WORKSPACE: &str = r#"
-[dev-dependencies]
+[target.'cfg(all())'.dependencies]
 futures-channel = { version = "0.3", default-features = false, features = ["sink"] }
 futures-util = { version = "0.3", default-features = false, features = ["channel", "io"] }
 hyper-util = { version = "0.1", features = ["http1", "server-auto", "tokio"] }

@@ -17,8 +17,13 @@ fn test(rest: &str) -> String {
     unoptimized::options().fold("test --release ".to_owned(), |test, option| test + &option + " ") + rest
 }
 
-/// Which tests `parity` runs.
-const COMPARISONS: &str = "--workspace --exclude fulgurite-bench --test parity --test torchrun";
+/// The first call for comparisons with Python.
+fn examples() -> String {
+    test(&format!("{COMPARISONS} --examples")).replacen("test", "build", 1)
+}
+
+/// What the comparisons are chosen from.
+const COMPARISONS: &str = "--workspace --exclude fulgurite-bench";
 
 trait Xtask {
     /// Runs a command of xtask; returns whether it succeeded and what it said on the error output.
@@ -141,7 +146,7 @@ fn a_python_that_is_named_is_taken_and_must_be_there() {
     let named = machine.path("bin/python3").display().to_string();
     machine.xtask_with(&["parity"], &[("FULGURITE_PARITY_PYTHON", &named)]);
     let calls = fs::read_to_string(machine.path("calls")).unwrap();
-    assert_eq!(calls, test(&format!("{COMPARISONS} --no-run\n{named}\n")));
+    assert_eq!(calls, format!("{}\n{named}\n", examples()));
 
     let said = "error: FULGURITE_PARITY_PYTHON names /nowhere, which does not exist: point it to a Python that has what tests/parity/requirements.txt lists, or unset it\n";
     assert_eq!(machine.xtask_with(&["parity"], &[("FULGURITE_PARITY_PYTHON", "/nowhere")]), (false, said.to_owned()));
@@ -205,7 +210,7 @@ fn all_tests_are_built_and_run_once() {
         " --no-fail-fast -- metrics:: random_configurations:: training::",
         " --no-run",
     ];
-    assert_eq!(called("parity", COMPARISONS), expected);
+    assert_eq!(called("parity", &format!("{COMPARISONS} --test parity --test torchrun")), expected);
 }
 
 #[test]
@@ -245,7 +250,7 @@ fn parity_makes_its_python_once_and_again_when_the_requirements_change() {
 
     machine.xtask(&["parity"]);
     let calls = fs::read_to_string(machine.path("calls")).unwrap();
-    assert_eq!(calls, test(&format!("{COMPARISONS} --no-run\n{interpreter}\n")));
+    assert_eq!(calls, format!("{}\n{interpreter}\n", examples()));
     let installs = machine.path("installs");
     assert_eq!(fs::read_to_string(&installs).unwrap(), format!("--python {interpreter}\n"));
 

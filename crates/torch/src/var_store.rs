@@ -270,8 +270,9 @@ mod tests {
         let vars = VarStore::new(Device::Cpu);
         let zeros = || Tensor::zeros([2], (tch::Kind::Float, Device::Cpu));
         let _tch = tch::nn::batch_norm1d(vars.root() / "tch", 2, Default::default());
-        for (name, is_parameter) in [("first.z", true), ("first.y", false), ("first.x", false), ("last.a", true)] {
-            let _ = vars.root().add(name, zeros(), is_parameter);
+        let layers = [("first", "z", true), ("first", "y", false), ("first", "x", false), ("last", "a", true)];
+        for (layer, name, is_parameter) in layers {
+            let _ = (vars.root() / layer).add(name, zeros(), is_parameter);
         }
         let names: Vec<String> = params::state_dict(&vars).unwrap().keys().map(String::from).collect();
         let of_ours = ["first.z", "first.y", "first.x", "last.a"];

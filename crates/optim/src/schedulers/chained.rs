@@ -2,9 +2,9 @@
 
 use fulgurite_torch::Dict;
 
-use super::composite::{load_parts, reset_lrs, restore_parts, save_parts};
+use super::composite::{load_parts, reset_lrs, save_parts};
 use super::scheduler::{ChainableScheduler, floats};
-use crate::{LrScheduler, OptimError, Optimizer};
+use crate::{LrScheduler, Momentum, OptimError, Optimizer};
 
 /// Chains several schedulers: at each step each changes the learning rate that the previous one set.
 ///
@@ -16,12 +16,16 @@ use crate::{LrScheduler, OptimError, Optimizer};
 pub struct ChainedScheduler {
     parts: Vec<Box<dyn ChainableScheduler>>,
     last_lr: Vec<f64>,
+    kept_last_lr: Vec<f64>,
+    /// Learning rate and momentum of each group before the step that is being taken.
+    groups: Vec<(f64, Momentum)>,
 }
 
 impl ChainedScheduler {
     /// The scheduler that is stepped first.
     pub fn new(first: impl ChainableScheduler + 'static) -> ChainedScheduler {
-        ChainedScheduler { parts: vec![Box::new(first)], last_lr: Vec::new() }
+        let (last_lr, kept_last_lr, groups) = (Vec::new(), Vec::new(), Vec::new());
+        ChainedScheduler { parts: vec![Box::new(first)], last_lr, kept_last_lr, groups }
     }
 
     /// The scheduler that is stepped next.
@@ -29,6 +33,12 @@ impl ChainedScheduler {
     pub fn and(mut self, next: impl ChainableScheduler + 'static) -> ChainedScheduler {
         self.parts.push(Box::new(next));
         self
+    }
+
+    fn keep_before_step(&mut self, optimizer: &dyn Optimizer) {
+        self.parts.iter_mut().for_each(|part| part.keep());
+        self.groups.clear();
+        self.groups.extend(optimizer.param_groups().iter().map(|group| (group.lr, group.momentum)));
     }
 
     fn take_last_lr(&mut self, optimizer: &dyn Optimizer) {
@@ -56,16 +66,16 @@ impl LrScheduler for ChainedScheduler {
             part.attach(optimizer)?;
         }
         self.take_last_lr(optimizer);
+        self.keep_before_step(optimizer);
         Ok(())
     }
 
     fn step(&mut self, optimizer: &mut dyn Optimizer, metric: Option<f64>) -> Result<(), OptimError> {
-        let before = save_parts(&self.parts)?;
-        let groups: Vec<_> = optimizer.param_groups().iter().map(|group| (group.lr, group.momentum)).collect();
+        self.keep_before_step(optimizer);
         if let Err(error) = self.parts.iter_mut().try_for_each(|part| part.step(optimizer, metric)) {
             // The parts before the one that failed have moved.
-            restore_parts(NAME, &before, &mut self.parts)?;
-            for (group, (lr, momentum)) in optimizer.param_groups_mut().iter_mut().zip(groups) {
+            self.parts.iter_mut().for_each(|part| part.put_back());
+            for (group, &(lr, momentum)) in optimizer.param_groups_mut().iter_mut().zip(&self.groups) {
                 (group.lr, group.momentum) = (lr, momentum);
             }
             return Err(error);
@@ -91,6 +101,16 @@ impl LrScheduler for ChainedScheduler {
 impl ChainableScheduler for ChainedScheduler {
     fn undo(&mut self) {
         self.parts.iter_mut().for_each(|part| part.undo());
+    }
+
+    fn keep(&mut self) {
+        self.parts.iter_mut().for_each(|part| part.keep());
+        self.kept_last_lr.clone_from(&self.last_lr);
+    }
+
+    fn put_back(&mut self) {
+        self.parts.iter_mut().for_each(|part| part.put_back());
+        self.last_lr.clone_from(&self.kept_last_lr);
     }
 
     fn initial_step(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {

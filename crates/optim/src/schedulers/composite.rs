@@ -16,15 +16,7 @@ pub(super) fn load_parts(
     state: &Dict,
     parts: &mut [Box<dyn ChainableScheduler>],
 ) -> Result<(), OptimError> {
-    restore_parts(owner, state.list("_schedulers").map_err(OptimError::lacks(owner))?, parts)
-}
-
-/// Restores what [`save_parts`] returned.
-pub(super) fn restore_parts(
-    owner: &'static str,
-    saved: &[Value],
-    parts: &mut [Box<dyn ChainableScheduler>],
-) -> Result<(), OptimError> {
+    let saved = state.list("_schedulers").map_err(OptimError::lacks(owner))?;
     if saved.len() != parts.len() {
         let (saved, here) = (saved.len(), parts.len());
         return Err(OptimError::state_dict(owner, format!("it has {saved} schedulers, expected {here}")));

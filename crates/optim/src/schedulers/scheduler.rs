@@ -1,5 +1,7 @@
 //! [`Schedule`]: a formula for the learning rate. [`Scheduler`] runs it over the groups of an optimizer.
 
+use std::mem;
+
 use fulgurite_torch::{Dict, Value};
 
 use serde::Serialize;
@@ -192,6 +194,16 @@ pub struct Scheduler<S: Schedule> {
     clock: Clock,
     /// Learning rate and momentum of each group in the step that is being computed.
     next: Vec<(f64, Option<f64>)>,
+    kept: Kept<S::State>,
+}
+
+/// Where a scheduler was.
+#[derive(Debug)]
+struct Kept<State> {
+    clock: Clock,
+    /// The state, if it has changed since.
+    state: Option<State>,
+    last_lr: Vec<f64>,
 }
 
 /// A scheduler that [`SequentialLR`](crate::SequentialLR) and [`ChainedScheduler`](crate::ChainedScheduler) can hold:
@@ -201,6 +213,12 @@ pub struct Scheduler<S: Schedule> {
 pub trait ChainableScheduler: LrScheduler {
     /// Undoes one epoch (`recursive_undo`).
     fn undo(&mut self);
+
+    /// Remembers where it is, for [`put_back`](ChainableScheduler::put_back).
+    fn keep(&mut self);
+
+    /// Goes back to where it was [kept](ChainableScheduler::keep), one step ago. The optimizer is left alone.
+    fn put_back(&mut self);
 
     /// Takes the constructor's step (`_initial_step`).
     fn initial_step(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError>;
@@ -214,7 +232,8 @@ impl<S: Schedule> Scheduler<S> {
     pub fn from_options(options: S) -> Scheduler<S> {
         let clock = Clock { last_epoch: -1, step_count: 0 };
         let (base_lrs, last_lr, next) = (Vec::new(), Vec::new(), Vec::new());
-        Scheduler { options, state: S::State::default(), base_lrs, last_lr, clock, next }
+        let kept = Kept { clock, state: None, last_lr: Vec::new() };
+        Scheduler { options, state: S::State::default(), base_lrs, last_lr, clock, next, kept }
     }
 
     /// Its options.
@@ -263,7 +282,7 @@ impl<S: Schedule> Scheduler<S> {
         // Nothing fails from here on.
         self.clock = clock;
         if let Some(state) = state {
-            self.state = state;
+            self.kept.state = Some(mem::replace(&mut self.state, state));
         }
         for (group, &(lr, momentum)) in groups.iter_mut().zip(&self.next) {
             group.lr = lr;
@@ -338,6 +357,20 @@ impl<S: Schedule> LrScheduler for Scheduler<S> {
 impl<S: Schedule> ChainableScheduler for Scheduler<S> {
     fn undo(&mut self) {
         self.clock.last_epoch -= 1;
+    }
+
+    fn keep(&mut self) {
+        self.kept.clock = self.clock;
+        self.kept.state = None;
+        self.kept.last_lr.clone_from(&self.last_lr);
+    }
+
+    fn put_back(&mut self) {
+        self.clock = self.kept.clock;
+        if let Some(state) = self.kept.state.take() {
+            self.state = state;
+        }
+        self.last_lr.clone_from(&self.kept.last_lr);
     }
 
     fn initial_step(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {

@@ -20,12 +20,14 @@ pub struct SequentialLR {
     milestones: Vec<i64>,
     last_epoch: i64,
     last_lr: Vec<f64>,
+    kept: (i64, Vec<f64>),
 }
 
 impl SequentialLR {
     /// The scheduler of the first epochs.
     pub fn new(first: impl ChainableScheduler + 'static) -> SequentialLR {
-        SequentialLR { parts: vec![Box::new(first)], milestones: Vec::new(), last_epoch: 0, last_lr: Vec::new() }
+        let (milestones, last_lr, kept) = (Vec::new(), Vec::new(), (0, Vec::new()));
+        SequentialLR { parts: vec![Box::new(first)], milestones, last_epoch: 0, last_lr, kept }
     }
 
     /// The scheduler from epoch `milestone` on, which is its epoch 0.
@@ -115,6 +117,18 @@ impl LrScheduler for SequentialLR {
 impl ChainableScheduler for SequentialLR {
     fn undo(&mut self) {
         self.parts.iter_mut().for_each(|part| part.undo());
+    }
+
+    fn keep(&mut self) {
+        self.parts.iter_mut().for_each(|part| part.keep());
+        self.kept.0 = self.last_epoch;
+        self.kept.1.clone_from(&self.last_lr);
+    }
+
+    fn put_back(&mut self) {
+        self.parts.iter_mut().for_each(|part| part.put_back());
+        self.last_epoch = self.kept.0;
+        self.last_lr.clone_from(&self.kept.1);
     }
 
     fn initial_step(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), OptimError> {
