@@ -33,7 +33,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! What implements [`tch::nn::Module`] is an [`nn::Module`](crate::nn::Module) too, so its `forward` can be called with this
+//! What implements [`tch::nn::Module`] is an [`nn::Module`] too, so its `forward` can be called with this
 //! prelude. Do not import `tch`'s trait beside it: `forward` would then be ambiguous. To implement it, name it by its path:
 //! `impl tch::nn::Module for Net`.
 
