@@ -80,6 +80,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", help="a .pt file of the digits, as the parity test writes it")
     parser.add_argument("--max-epochs", type=int, default=20)
+    parser.add_argument("--warmup-epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--default-root-dir", default=".")
@@ -94,7 +95,7 @@ def main():
         logger=CSVLogger(args.default_root_dir), callbacks=ModelCheckpoint(monitor="val_acc", mode="max"),
     )  # fmt: skip
     labelled = [part[:50] for part in data["train"]]
-    trainer.fit(SimClr(labelled), train, val)
+    trainer.fit(SimClr(labelled, warmup_epochs=args.warmup_epochs), train, val)
 
 
 if __name__ == "__main__":
