@@ -82,18 +82,13 @@ impl SimClr {
     }
 
     fn features(&self, images: &Tensor) -> Tensor {
-        normalized(&self.encoder.forward(images))
+        nn::normalize(&self.encoder.forward(images), 2.0, 1)
     }
-}
-
-/// Rows of length 1, so that products of them are cosines.
-fn normalized(rows: &Tensor) -> Tensor {
-    rows / rows.norm_scalaropt_dim(2.0, 1, true).clamp_min(1e-12)
 }
 
 /// The normalized temperature-scaled cross entropy of pairs of views, and how often a view is most like its pair.
 fn nt_xent(a: &Tensor, b: &Tensor, temperature: f64) -> (Tensor, Tensor) {
-    let views = normalized(&Tensor::cat(&[a, b], 0));
+    let views = nn::normalize(&Tensor::cat(&[a, b], 0), 2.0, 1);
     let similarity = (views.matmul(&views.tr()) / temperature).fill_diagonal_(f64::NEG_INFINITY, false);
     let count = a.size()[0];
     let pairs = Tensor::arange(2 * count, (Kind::Int64, a.device())).roll(count, 0);

@@ -8,7 +8,8 @@ use fulgurite_torch::tch::{Device, Kind, Tensor};
 /// A batch: tensors, or nested tuples, arrays, vectors, options, maps and plain values with tensors.
 ///
 /// The trainer moves it to the device, converts its floating-point tensors to the precision's kind, and weighs
-/// logged means by its [`size`](Batch::size). Derive it for your own structs with `#[derive(Batch)]`.
+/// logged means by its [`size`](Batch::size). Derive it for your own structs and enums with
+/// `#[derive(Batch)]`.
 ///
 /// ```
 /// use fulgurite_data::Batch;
@@ -28,7 +29,7 @@ use fulgurite_torch::tch::{Device, Kind, Tensor};
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a batch",
-    note = "a batch is a `Tensor`, a tuple, array, `Vec`, `Option` or `BTreeMap<String, _>` of batches, a number, a string, or a struct with `#[derive(Batch)]`"
+    note = "a batch is a `Tensor`, a tuple, array, `Vec`, `Option` or `BTreeMap<String, _>` of batches, a number, a string, or a struct or enum with `#[derive(Batch)]`"
 )]
 pub trait Batch: Send + Sized + 'static {
     /// The same batch with `f` applied to every tensor, in field order.

@@ -257,7 +257,8 @@ impl<R> Windows<R> {
     }
 }
 
-/// A stream defined by a function from the epoch to an iterator of items.
+/// A stream defined by a function from the epoch to an iterator of items. One that draws random numbers implements
+/// [`IterableDataset`] itself, whose `records` receives a generator that a resumed run gives again.
 ///
 /// ```
 /// use fulgurite_data::{IterableDataLoader, IterableFn, Loader};

@@ -74,7 +74,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 self.engine.state.profiled(action, |state| (state.hparams_of_data(&self.data), data.state_dict()));
             let (hparams, name) = (hparams?, || data.name().to_owned());
             let data_state = data_state
-                .map_err(|error| self.engine.state.hook_error(Hook::StateDict, Owner::DataModule, name, error))?;
+                .map_err(|error| self.engine.state.hook_error(Hook::StateDict, Owner::DataModule, &name, error))?;
             if !hparams.is_empty() {
                 checkpoint.set("datamodule_hparams_name", "kwargs");
                 checkpoint.set("datamodule_hyper_parameters", hparams);
@@ -83,8 +83,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
                 checkpoint.set(data.name(), data_state);
             }
         }
-        self.engine
-            .on_callbacks(Hook::OnSaveCheckpoint, self.module, |c, t, m| c.on_save_checkpoint(t, m, &mut checkpoint))?;
+        self.engine.on_callbacks(Hook::OnSaveCheckpoint, self.module, &mut |c, t, m| {
+            c.on_save_checkpoint(t, m, &mut checkpoint)
+        })?;
         self.engine.on_module(Hook::OnSaveCheckpoint, self.module, |m, t| m.on_save_checkpoint(t, &mut checkpoint))?;
         Ok(checkpoint)
     }
@@ -140,10 +141,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
             return Ok(());
         }
         self.engine
-            .on_callbacks(Hook::OnLoadCheckpoint, self.module, |c, t, m| c.on_load_checkpoint(t, m, checkpoint))?;
+            .on_callbacks(Hook::OnLoadCheckpoint, self.module, &mut |c, t, m| c.on_load_checkpoint(t, m, checkpoint))?;
         let Some(saved) = missing.reader(checkpoint).dict("callbacks").map_err(wrong)? else { return Ok(()) };
         for index in 0..self.engine.callbacks.len() {
-            self.engine.on_callback(index, Hook::LoadStateDict, self.module, |c, t, _| {
+            self.engine.on_callback(index, Hook::LoadStateDict, self.module, &mut |c, t, _| {
                 let has_none = t.state_of(index, c)?.is_empty();
                 let Some(saved) = saved.dict_unless(&c.state_key(), has_none)? else { return Ok(()) };
                 c.load_state_dict(saved.entries)?;

@@ -16,6 +16,10 @@ use crate::stage::Stage;
 use crate::state::{Owner, TrainerState};
 use crate::step::Step;
 
+/// A call of a hook of a callback. It is behind a pointer so that what is around it is compiled once.
+pub(crate) type CallbackHook<'a> =
+    dyn FnMut(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> Result<()> + 'a;
+
 impl Engine {
     /// Calls a hook on one callback.
     pub(crate) fn on_callback(
@@ -23,7 +27,7 @@ impl Engine {
         index: usize,
         hook: Hook,
         module: &mut dyn ModuleView,
-        call: impl FnOnce(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> Result<()>,
+        call: &mut CallbackHook<'_>,
     ) -> Result<(), Error> {
         let Engine { state, callbacks, .. } = self;
         let Some(callback) = callbacks.get_mut(index) else { return Ok(()) };
@@ -38,12 +42,12 @@ impl Engine {
         &mut self,
         hook: Hook,
         module: &mut dyn ModuleView,
-        which: impl Fn(&dyn Callback) -> bool,
-        mut call: impl FnMut(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> Result<()>,
+        which: &dyn Fn(&dyn Callback) -> bool,
+        call: &mut CallbackHook<'_>,
     ) -> Result<(), Error> {
         for index in 0..self.callbacks.len() {
             if which(self.callbacks[index].as_ref()) {
-                self.on_callback(index, hook, module, &mut call)?;
+                self.on_callback(index, hook, module, call)?;
             }
         }
         Ok(())
@@ -54,9 +58,9 @@ impl Engine {
         &mut self,
         hook: Hook,
         module: &mut dyn ModuleView,
-        call: impl FnMut(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> Result<()>,
+        call: &mut CallbackHook<'_>,
     ) -> Result<(), Error> {
-        self.on_some_callbacks(hook, module, |_| true, call)
+        self.on_some_callbacks(hook, module, &|_| true, call)
     }
 
     /// Calls a hook on the module.
@@ -97,10 +101,10 @@ impl Engine {
         &mut self,
         hook: Hook,
         module: &mut M,
-        on_callback: impl FnMut(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> Result<()>,
+        mut on_callback: impl FnMut(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> Result<()>,
         on_module: impl FnOnce(&mut M, &mut TrainerState) -> Result<T>,
     ) -> Result<T, Error> {
-        self.on_callbacks(hook, module, on_callback)?;
+        self.on_callbacks(hook, module, &mut on_callback)?;
         self.on_module(hook, module, on_module)
     }
 
@@ -148,7 +152,7 @@ impl TrainerState {
     pub(crate) fn state_of(&self, index: usize, callback: &dyn Callback) -> Result<Dict, Error> {
         let name = || callback.state_key();
         match catch_panic(|| callback.state_dict()) {
-            Ok(state) => state.map_err(|e| self.hook_error(Hook::StateDict, Owner::Callback(index), name, e)),
+            Ok(state) => state.map_err(|e| self.hook_error(Hook::StateDict, Owner::Callback(index), &name, e)),
             Err(message) => Err(self.panic_error(Hook::StateDict, name(), message)),
         }
     }
@@ -168,13 +172,13 @@ impl TrainerState {
     /// The module's hyper-parameters.
     pub(crate) fn hparams_of(&self, module: &dyn ModuleView) -> Result<Dict, Error> {
         let name = || module.name().to_owned();
-        module.hparams().map_err(|error| self.hook_error(Hook::Hparams, Owner::Module, name, error))
+        module.hparams().map_err(|error| self.hook_error(Hook::Hparams, Owner::Module, &name, error))
     }
 
     /// The hyper-parameters of the data module, if there is one.
     pub(crate) fn hparams_of_data<B: Batch>(&self, data: &Source<'_, B>) -> Result<Dict, Error> {
         let Source::DataModule(data) = data else { return Ok(Dict::new()) };
         let name = || data.name().to_owned();
-        data.hparams().map_err(|error| self.hook_error(Hook::Hparams, Owner::DataModule, name, error))
+        data.hparams().map_err(|error| self.hook_error(Hook::Hparams, Owner::DataModule, &name, error))
     }
 }

@@ -201,10 +201,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
         &mut self,
         hook: Hook,
         results: &mut Vec<Result<(), Error>>,
-        call: impl Fn(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> crate::error::Result<()>,
+        mut call: impl FnMut(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> crate::error::Result<()>,
     ) {
         for index in 0..self.engine.callbacks.len() {
-            results.push(self.attempt(|run| run.engine.on_callback(index, hook, run.module, &call)));
+            results.push(self.attempt(|run| run.engine.on_callback(index, hook, run.module, &mut call)));
         }
         results.push(self.attempt(Self::serve_save_requests));
     }

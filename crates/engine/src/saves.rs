@@ -89,7 +89,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let mut notified = Ok(());
         for index in 0..self.engine.callbacks.len() {
             notified =
-                notified.and(self.engine.on_callback(index, Hook::OnCheckpointFailed, self.module, |c, t, m| {
+                notified.and(self.engine.on_callback(index, Hook::OnCheckpointFailed, self.module, &mut |c, t, m| {
                     c.on_checkpoint_failed(t, m, commit, error)
                 }));
         }

@@ -8,8 +8,9 @@ use fulgurite_torch::{catch_panic, readable_error};
 
 use crate::error::{BoxError, Error, Result};
 use crate::hook::Hook;
+use crate::profilers::Action;
 use crate::stage::Stage;
-use crate::state::{Owner, TrainerState};
+use crate::state::{Caller, Owner, TrainerState};
 
 /// Types that hold the trainer's state. Each method runs `work`, and restores what it changed, also after an error or
 /// panic.
@@ -18,7 +19,7 @@ pub(crate) trait Scope: Sized {
     fn state(&mut self) -> &mut TrainerState;
 
     /// Calls a hook of `subject`: it is profiled, logged values are attributed to it, errors name it, and a panic
-    /// becomes an error.
+    /// becomes an error. What does not depend on types is compiled once, not for each hook of each module.
     fn call<S: ?Sized, T>(
         &mut self,
         hook: Hook,
@@ -27,28 +28,21 @@ pub(crate) trait Scope: Sized {
         name: impl Fn(&S) -> String,
         work: impl FnOnce(&mut Self, &mut S) -> Result<T>,
     ) -> Result<T, Error> {
-        let state = self.state();
-        let strategy = state.fabric.strategy();
-        let action = state.profiling.start(|| action_of(hook, owner, &name(subject), strategy));
-        let outer = state.caller.enter(hook, owner);
+        let call = self.state().begin_call(hook, owner, &|| name(subject));
         let returned = catch_panic(|| work(self, subject));
-        let state = self.state();
-        let logged = state.metrics.take_error();
-        let returned = match returned {
-            Ok(Ok(returned)) => logged.map(|()| returned),
-            Ok(Err(error)) => Err(state.hook_error(hook, owner, || name(subject), error)),
-            Err(message) => Err(state.panic_error(hook, name(subject), message)),
-        };
-        state.caller.leave(outer);
-        state.profiling.stop(action);
-        returned
+        let (state, name) = (self.state(), || name(subject));
+        match returned {
+            Ok(Ok(returned)) => state.end_call(call).map(|()| returned),
+            Ok(Err(error)) => Err(state.fail_call(call, &name, Failure::Error(error))),
+            Err(message) => Err(state.fail_call(call, &name, Failure::Panic(message))),
+        }
     }
 
     /// Runs `work` as an action that the profiler measures.
     fn profiled<T>(&mut self, name: impl FnOnce(&TrainerState) -> String, work: impl FnOnce(&mut Self) -> T) -> T {
         let state = self.state();
         let action = if state.profiling.is_on() { Some(name(state)) } else { None };
-        let action = state.profiling.start_named(action);
+        let action = state.profiling.start(action);
         let returned = catch_unwind(AssertUnwindSafe(|| work(self)));
         self.state().profiling.stop(action);
         returned.unwrap_or_else(|panic| resume_unwind(panic))
@@ -96,9 +90,49 @@ impl Scope for TrainerState {
     }
 }
 
+/// A hook that is being called.
+struct Call {
+    hook: Hook,
+    owner: Owner,
+    action: Action,
+    /// What called it.
+    outer: Caller,
+}
+
+/// How a hook ended that returned no value.
+enum Failure {
+    Error(BoxError),
+    Panic(String),
+}
+
 impl TrainerState {
+    fn begin_call(&mut self, hook: Hook, owner: Owner, name: &dyn Fn() -> String) -> Call {
+        let strategy = self.fabric.strategy();
+        let action = self.profiling.is_on().then(|| action_of(hook, owner, &name(), strategy));
+        let action = self.profiling.start(action);
+        Call { hook, owner, action, outer: self.caller.enter(hook, owner) }
+    }
+
+    /// Ends a call, whose error is that of a value which it logged.
+    fn end_call(&mut self, call: Call) -> Result<(), Error> {
+        let logged = self.metrics.take_error();
+        self.caller.leave(call.outer);
+        self.profiling.stop(call.action);
+        logged
+    }
+
+    fn fail_call(&mut self, call: Call, name: &dyn Fn() -> String, failure: Failure) -> Error {
+        let error = match failure {
+            Failure::Error(error) => self.hook_error(call.hook, call.owner, name, error),
+            Failure::Panic(message) => self.panic_error(call.hook, name(), message),
+        };
+        // The hook's own error comes first.
+        let _of_a_logged_value = self.end_call(call);
+        error
+    }
+
     /// Wraps the error of a hook. Errors of this crate, such as a missing monitor, are returned unchanged.
-    pub(crate) fn hook_error(&self, hook: Hook, owner: Owner, name: impl FnOnce() -> String, error: BoxError) -> Error {
+    pub(crate) fn hook_error(&self, hook: Hook, owner: Owner, name: &dyn Fn() -> String, error: BoxError) -> Error {
         let source = match error.downcast::<Error>() {
             Ok(ours) => return *ours,
             Err(source) => readable_error(source),

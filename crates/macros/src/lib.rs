@@ -9,7 +9,7 @@ use proc_macro::TokenStream;
 use quote::quote;
 use syn::{DeriveInput, parse_macro_input};
 
-use crate::structs::Target;
+use crate::structs::{Target, Variant};
 
 /// Exports the setters of a struct of options as a macro, for a builder in another crate that holds the options in a field:
 /// `trainer_config_setters!(TrainerBuilder, config);` of a `TrainerConfig`. It obeys `strip_option`, `into` and `skip` of
@@ -36,14 +36,22 @@ pub fn main(arguments: TokenStream, function: TokenStream) -> TokenStream {
     entry::main(arguments.into(), function.into()).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// Makes a struct of batches a batch: every field is walked in order.
+/// Makes a struct or an enum of batches a batch: every field is walked in order.
 ///
 /// The trait is looked for in `::fulgurite::data`; a crate that depends on `fulgurite-data` alone says
 /// `#[batch(crate = "fulgurite_data")]`.
 #[proc_macro_derive(Batch, attributes(batch))]
 pub fn derive_batch(input: TokenStream) -> TokenStream {
     expand(parse_macro_input!(input as DeriveInput), "Batch", |target| {
-        let Target { data, name, impl_generics, type_generics, where_clause, fields } = target;
+        let Target { data, name, impl_generics, type_generics, where_clause, variants } = target;
+        let arms = variants.iter().map(|variant| {
+            let (Variant { path, fields }, bindings) = (variant, variant.bindings());
+            let mapped = quote!(#path { #(#fields: #data::Batch::map_tensors(#bindings, f)),* });
+            let size = quote!(::core::option::Option::None #(.or_else(|| #data::Batch::size(#bindings)))*);
+            let pattern = quote!(#path { #(#fields: #bindings),* });
+            (quote!(#pattern => #mapped), quote!(#pattern => #size))
+        });
+        let (mapped, sizes): (Vec<_>, Vec<_>) = arms.unzip();
         quote! {
             #[automatically_derived]
             impl #impl_generics #data::Batch for #name #type_generics #where_clause {
@@ -51,11 +59,11 @@ pub fn derive_batch(input: TokenStream) -> TokenStream {
                     &self,
                     f: &mut dyn FnMut(&#data::torch::tch::Tensor) -> #data::torch::tch::Tensor,
                 ) -> Self {
-                    #name { #(#fields: #data::Batch::map_tensors(&self.#fields, f)),* }
+                    match self { #(#mapped),* }
                 }
 
                 fn size(&self) -> ::core::option::Option<i64> {
-                    ::core::option::Option::None #(.or_else(|| #data::Batch::size(&self.#fields)))*
+                    match self { #(#sizes),* }
                 }
             }
         }
@@ -69,7 +77,8 @@ pub fn derive_batch(input: TokenStream) -> TokenStream {
 #[proc_macro_derive(Stack, attributes(batch))]
 pub fn derive_stack(input: TokenStream) -> TokenStream {
     expand(parse_macro_input!(input as DeriveInput), "Stack", |target| {
-        let Target { data, name, impl_generics, type_generics, where_clause, fields } = target;
+        let Target { data, name, impl_generics, type_generics, where_clause, variants } = target;
+        let fields: Vec<_> = variants.into_iter().flat_map(|only| only.fields).collect();
         let columns: Vec<_> = (0..fields.len()).map(|at| quote::format_ident!("column_{at}")).collect();
         quote! {
             #[automatically_derived]

@@ -1,4 +1,4 @@
-//! Distances of vectors: [`CosineSimilarity`] and [`PairwiseDistance`].
+//! Distances of vectors: [`CosineSimilarity`] and [`PairwiseDistance`]; [`normalize`].
 
 use fulgurite_torch::tch::{TchError, Tensor};
 
@@ -106,3 +106,22 @@ macro_rules! distances {
 }
 
 distances!(CosineSimilarity, PairwiseDistance);
+
+/// Divides the vectors along dimension `dim` by their p-norms: PyTorch's `F.normalize`, whose defaults are `p` 2 and `dim` 1.
+/// Norms below 10⁻¹² count as that.
+///
+/// ```
+/// use fulgurite_nn as nn;
+/// use fulgurite_torch::tch::Tensor;
+///
+/// let rows = Tensor::from_slice2(&[[3.0, 4.0], [0.0, 0.0]]);
+/// assert_eq!(nn::normalize(&rows, 2.0, 1), Tensor::from_slice2(&[[0.6, 0.8], [0.0, 0.0]]));
+/// ```
+///
+/// # Panics
+///
+/// Panics if there is no such dimension, or the values are no floating-point numbers.
+pub fn normalize(input: &Tensor, p: f64, dim: i64) -> Tensor {
+    let normalized = || input.f_divide(&input.f_norm_scalaropt_dim(p, [dim].as_slice(), true)?.f_clamp_min(1e-12)?);
+    output(Label::unnamed("normalize").forward("normalize", normalized()))
+}

@@ -58,7 +58,7 @@ pub use activation::{
 pub use adaptive_softmax::{AdaptiveLogSoftmaxOptions, AdaptiveLogSoftmaxWithLoss, adaptive_log_softmax_with_loss};
 pub use attention::{AttentionMask, MultiheadAttention, MultiheadAttentionOptions, multihead_attention};
 pub use conv::*;
-pub use distance::{CosineSimilarity, PairwiseDistance, cosine_similarity, pairwise_distance};
+pub use distance::{CosineSimilarity, PairwiseDistance, cosine_similarity, normalize, pairwise_distance};
 pub use dropout::{
     Dropout, DropoutOptions, alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout,
 };

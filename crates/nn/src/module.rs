@@ -3,7 +3,7 @@
 use std::fmt;
 
 use fulgurite_torch::tch::{self, Tensor};
-use fulgurite_torch::{Path, TorchError};
+use fulgurite_torch::{LayerType, Path, TorchError};
 
 use crate::error::{NnError, Result};
 
@@ -78,16 +78,20 @@ pub trait Build {
 pub(crate) struct Label {
     name: String,
     repr: String,
+    /// Kept for summaries of the model.
+    _layer_type: Option<LayerType>,
 }
 
 impl Label {
     pub(crate) fn new(path: &Path<'_>, repr: impl Into<String>) -> Label {
-        Label { name: path.name(), repr: repr.into() }
+        let repr = repr.into();
+        let layer_type = repr.split('(').next().map(|name| path.layer_type(name));
+        Label { name: path.name(), repr, _layer_type: layer_type }
     }
 
     /// Of a layer without a place.
     pub(crate) fn unnamed(repr: impl Into<String>) -> Label {
-        Label { name: String::new(), repr: repr.into() }
+        Label { name: String::new(), repr: repr.into(), _layer_type: None }
     }
 
     /// An error of its options.

@@ -1,10 +1,10 @@
 //! [`Sequential`]: layers one after the other.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use fulgurite_torch::tch::{self, Tensor};
-use fulgurite_torch::{Mode, Path};
+use fulgurite_torch::{LayerType, Mode, Path};
 
 use crate::error::Result;
 use crate::module::{Build, Module, debug, tree};
@@ -42,6 +42,8 @@ use crate::module::{Build, Module, debug, tree};
 #[derive(Default)]
 pub struct Sequential {
     layers: Vec<Step>,
+    /// Its own and those of its layers, kept for summaries of the model.
+    _layer_types: Vec<LayerType>,
 }
 
 enum Step {
@@ -118,6 +120,29 @@ impl Step {
             Step::Function(function) => function(input),
         }
     }
+
+    /// The type of a layer, with which its `Debug` begins.
+    fn type_name(&self) -> Option<String> {
+        let mut name = Identifier(String::new());
+        // An error is how the layer is told that the rest is not needed.
+        let _ = match self {
+            Step::Layer(layer) => write!(name, "{layer:?}"),
+            Step::WithMode(layer, _) => write!(name, "{layer:?}"),
+            Step::Function(_) => Ok(()),
+        };
+        Some(name.0).filter(|name| !name.is_empty())
+    }
+}
+
+/// Takes what is written up to the end of the first identifier.
+struct Identifier(String);
+
+impl fmt::Write for Identifier {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = text.find(|c: char| !c.is_alphanumeric() && c != '_');
+        self.0.push_str(&text[..end.unwrap_or(text.len())]);
+        end.map_or(Ok(()), |_| Err(fmt::Error))
+    }
 }
 
 impl Module for Sequential {
@@ -183,7 +208,14 @@ impl Build for SequentialOptions {
 
     fn at<'a>(&self, path: impl Into<Path<'a>>) -> Result<Sequential> {
         let path = path.into();
-        let layers: Result<Vec<Step>> = self.0.iter().enumerate().map(|(i, make)| make(&(&path / i))).collect();
-        Ok(Sequential { layers: layers? })
+        let mut layer_types = vec![path.layer_type("Sequential")];
+        let mut layers = Vec::with_capacity(self.0.len());
+        for (i, make) in self.0.iter().enumerate() {
+            let path = &path / i;
+            let layer = make(&path)?;
+            layer_types.extend(layer.type_name().map(|name| path.layer_type(&name)));
+            layers.push(layer);
+        }
+        Ok(Sequential { layers, _layer_types: layer_types })
     }
 }

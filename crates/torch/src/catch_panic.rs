@@ -25,6 +25,13 @@ use crate::readable_message;
 /// # drop(guard);
 /// ```
 pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    let (mut work, mut returned) = (Some(work), Err(String::new()));
+    let caught = catch(&mut || returned = work.take().map(|work| work()).ok_or_else(String::new));
+    caught.and(returned)
+}
+
+/// [`catch_panic`], which is compiled once and not for each of the thousand hooks that a program calls.
+fn catch(work: &mut dyn FnMut()) -> Result<(), String> {
     let before = records_gradients();
     let (returned, place) = while_catching(|| catch_unwind(AssertUnwindSafe(work)));
     returned.map_err(|payload| {

@@ -3,13 +3,15 @@
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut, Div};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::TorchError;
 use crate::params::{NamedTensor, NamedTensors, Parameters};
+use crate::places::{LayerType, Places};
 use crate::tch::{self, Device, Tensor};
 use crate::tensor_list::tensor_id;
-use crate::training_mode::{Mode, Modes};
+use crate::training_mode::Mode;
 
 /// The parameters and buffers of a module by name, and the modes of its layers.
 ///
@@ -30,7 +32,7 @@ use crate::training_mode::{Mode, Modes};
 #[derive(Debug)]
 pub struct VarStore {
     vars: tch::nn::VarStore,
-    modes: Modes,
+    layers: Layers,
     created: Created,
     /// Its own, as a module of layers has one too.
     mode: Mode,
@@ -44,7 +46,7 @@ impl VarStore {
 
     /// The path from which layers are created.
     pub fn root(&self) -> Path<'_> {
-        Path { path: self.vars.root(), modes: Some(self.modes.clone()), created: self.created.clone() }
+        Path { path: self.vars.root(), layers: Some(self.layers.clone()), created: self.created.clone() }
     }
 
     /// Switches every layer to training, or to evaluation: PyTorch's `module.train(mode)`.
@@ -65,9 +67,9 @@ impl VarStore {
 
 impl From<tch::nn::VarStore> for VarStore {
     fn from(vars: tch::nn::VarStore) -> VarStore {
-        let modes = Modes::default();
-        let mode = modes.register(String::new());
-        VarStore { vars, modes, created: Created::default(), mode }
+        let (layers, mode) = (Layers::default(), Mode::new());
+        layers.modes.register(String::new(), &mode.0);
+        VarStore { vars, layers, created: Created::default(), mode }
     }
 }
 
@@ -83,6 +85,13 @@ impl DerefMut for VarStore {
     fn deref_mut(&mut self) -> &mut tch::nn::VarStore {
         &mut self.vars
     }
+}
+
+/// What the layers of a store keep.
+#[derive(Debug, Clone, Default)]
+struct Layers {
+    modes: Places<AtomicBool>,
+    types: Places<str>,
 }
 
 /// The tensors that were created by [`Path::add`], in their order: what they are, and whether they are parameters. `tch` keeps
@@ -124,7 +133,10 @@ impl Created {
 impl Parameters for VarStore {
     fn named_tensors(&self) -> NamedTensors {
         let tensors = self.created.order(self.vars.named_tensors());
-        self.modes.below("").into_iter().fold(tensors, |all, (name, mode)| all.mode(name, &mode))
+        let modes = self.layers.modes.below("").into_iter();
+        let tensors = modes.fold(tensors, |all, (name, mode)| all.mode(name, &Mode(mode)));
+        let types = self.layers.types.below("").into_iter();
+        types.fold(tensors, |all, (name, layer_type)| all.layer_type(name, &LayerType(layer_type)))
     }
 
     fn set_data(&self, tensor: &mut Tensor, data: &Tensor) -> Result<(), TorchError> {
@@ -140,7 +152,7 @@ impl Parameters for VarStore {
 pub struct Path<'a> {
     path: tch::nn::Path<'a>,
     /// `None`: a path of `tch`'s own store.
-    modes: Option<Modes>,
+    layers: Option<Layers>,
     created: Created,
 }
 
@@ -174,13 +186,27 @@ impl<'a> Path<'a> {
     /// A new mode at this place, for a layer that acts differently in training and in evaluation. In a store of `tch`'s
     /// own nobody else can switch it.
     pub fn mode(&self) -> Mode {
-        self.modes.as_ref().map_or_else(Mode::new, |modes| modes.register(self.name()))
+        let mode = Mode::new();
+        if let Some(layers) = &self.layers {
+            layers.modes.register(self.name(), &mode.0);
+        }
+        mode
+    }
+
+    /// Notes what the layer at this place is, such as `BasicBlock`, as long as what is returned is kept: summaries of the model
+    /// show it, and have a row for a layer without parameters.
+    pub fn layer_type(&self, name: &str) -> LayerType {
+        let layer_type = LayerType::new(name);
+        if let Some(layers) = &self.layers {
+            layers.types.register(self.name(), &layer_type.0);
+        }
+        layer_type
     }
 
     /// Switches the layers at this place and below to training, or to evaluation.
     pub fn train(&self, mode: bool) {
-        for (_, layer) in self.modes.iter().flat_map(|modes| modes.below(&self.name())) {
-            layer.train(mode);
+        for (_, layer) in self.layers.iter().flat_map(|layers| layers.modes.below(&self.name())) {
+            Mode(layer).train(mode);
         }
     }
 }
@@ -219,7 +245,7 @@ impl<'a> From<&'a VarStore> for Path<'a> {
 
 impl<'a> From<tch::nn::Path<'a>> for Path<'a> {
     fn from(path: tch::nn::Path<'a>) -> Path<'a> {
-        Path { path, modes: None, created: Created::default() }
+        Path { path, layers: None, created: Created::default() }
     }
 }
 
@@ -287,8 +313,8 @@ mod tests {
             drop(vars.root().mode());
         }
         let kept = vars.root().mode();
-        assert_eq!(vars.modes.below("").len(), 2);
-        assert!(vars.modes.len() < 10);
+        assert_eq!(vars.layers.modes.below("").len(), 2);
+        assert!(vars.layers.modes.len() < 10);
         assert!(kept.is_training());
     }
 

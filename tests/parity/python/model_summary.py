@@ -91,6 +91,31 @@ class Gpt(LightningModule):
         return self.head(self.block(self.wte(x)))
 
 
+class Layers(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 4)
+        )
+        self.dropout = nn.Dropout(0.1)
+        self.rnn = nn.LSTM(4, 8, num_layers=2)
+        self.head = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.GELU(), nn.Linear(8, 2)))
+        self.dropout.eval()
+
+
+def layers(depth):
+    """What layers are, of which some have no parameters, and their modes."""
+    summary = ModelSummary(Layers(), max_depth=depth)
+    return {
+        "layers": [
+            [name, layer.layer_type, layer.num_parameters, "train" if layer.training else "eval"]
+            for name, layer in summary._layer_summary.items()
+        ],
+        # Without the operations, which nobody counted.
+        "footer": str(summary).split("\n")[-7:-1],
+    }
+
+
 def rows(model, depth):
     summary = ModelSummary(model, max_depth=depth)
     modules = dict(model.named_modules())
@@ -123,6 +148,7 @@ def main():
             "forward": measure_flops(model, lambda: model(model.example_input_array)),
             "both": measure_flops(model, lambda: model(model.example_input_array), lambda y: y.sum()),
         }
+    results["layers"] = [layers(depth) for depth in (1, 2, -1)]
     print(json.dumps(results))
 
 

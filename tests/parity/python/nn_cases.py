@@ -457,10 +457,25 @@ def losses():
         case("CTCLoss", inputs=lambda: [torch.log_softmax(f(6, 5), 1), i(4, 3) + 1, torch.tensor(6), torch.tensor(3)], **r)
 
 
+class Normalize(nn.Module):
+    def __init__(self, p, dim):
+        super().__init__()
+        self.p, self.dim = p, dim
+
+    def forward(self, x):
+        return nn.functional.normalize(x, self.p, self.dim)
+
+    def __repr__(self):
+        return "normalize"
+
+
 def distances():
     two = [(3, 4), (3, 4)]
     case("CosineSimilarity", inputs=two, differentiable=2)
     case("CosineSimilarity", inputs=two, differentiable=2, dim=0, eps=1.0)
+    for power, dim in ((2.0, 1), (1.0, 0), (3.0, -1)):
+        zeros = lambda: [torch.cat([f(3, 4), torch.zeros(1, 4)])]
+        cases.append(Case("normalize", (power, dim), {}, zeros, new=Normalize))
     for power, keepdim in ((2.0, False), (1.0, True), (3.0, False)):
         case("PairwiseDistance", inputs=two, differentiable=2, p=power, keepdim=keepdim, eps=1e-3)
     case("PairwiseDistance", inputs=[(3, 4), (2, 4)], fails=True)

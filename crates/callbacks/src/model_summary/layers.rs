@@ -1,4 +1,4 @@
-//! Modules derived from parameter names, and the operations of an example pass.
+//! Modules by what layers say of themselves and by parameter names, and the operations of an example pass.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -53,13 +53,14 @@ fn variables(vars: &dyn Parameters) -> Vec<Variable> {
 
 pub(super) fn summarize(vars: &dyn Parameters, ops: Option<&[OpRecord]>, max_depth: Maximum) -> Summary {
     let variables = variables(vars);
-    let modules = modules(&variables);
-    let pass = ops.map(|ops| Pass::new(ops, &variables));
     let named = vars.named_tensors();
+    let types: Vec<(&str, &str)> = named.layer_types().map(|(name, layer_type)| (name, layer_type.as_str())).collect();
+    let modules = modules(&variables, &types);
+    let pass = ops.map(|ops| Pass::new(ops, &variables));
     let modes: Vec<(&str, bool)> = named.modes().map(|(name, mode)| (name, mode.is_training())).collect();
     let in_eval_mode = modules.iter().filter(|module| !is_training(module, &modes)).count() as u64;
     let is_shown = |module: &&String| max_depth.allows(module.split('.').count() as u64);
-    let make = |module: &String| layer(module, &modules, &modes, &variables, pass.as_ref());
+    let make = |module: &String| layer(module, &modules, (&modes, &types), &variables, pass.as_ref());
     let layers = modules.iter().filter(is_shown).map(make);
     let (total, trainable, bytes) = totals(&variables);
     Summary {
@@ -85,21 +86,36 @@ fn is_training(module: &str, modes: &[(&str, bool)]) -> bool {
 }
 
 /// Every module at every depth, before what it consists of, siblings in the order they were made.
-fn modules(variables: &[Variable]) -> Vec<String> {
+fn modules(variables: &[Variable], types: &[(&str, &str)]) -> Vec<String> {
     let mut modules = Vec::new();
-    collect_modules("", variables, &mut modules);
+    collect_modules("", &places(variables, types), &mut modules);
     modules
 }
 
-fn collect_modules(parent: &str, variables: &[Variable], modules: &mut Vec<String>) {
+/// The modules of all variables, and the layers that say what they are, in the order they were made: both are, so the layers
+/// between two that have variables come between them.
+fn places<'a>(variables: &'a [Variable], types: &[(&'a str, &str)]) -> Vec<&'a str> {
+    let mut layers = types.iter().map(|(name, _)| *name);
+    let mut places = Vec::new();
+    for module in variables.iter().map(Variable::module) {
+        if !places.contains(&module) && layers.clone().any(|layer| layer == module) {
+            places.extend(layers.by_ref().take_while(|layer| *layer != module));
+        }
+        places.push(module);
+    }
+    places.extend(layers);
+    places
+}
+
+fn collect_modules(parent: &str, places: &[&str], modules: &mut Vec<String>) {
     let begun = modules.len();
-    for variable in variables {
-        let Some(rest) = variable.name.strip_prefix(parent) else { continue };
-        let Some((child, _)) = rest.split_once('.') else { continue };
+    for place in places {
+        let Some(rest) = place.strip_prefix(parent).filter(|rest| !rest.is_empty()) else { continue };
+        let child = rest.split_once('.').map_or(rest, |(child, _)| child);
         let module = format!("{parent}{child}");
         if !modules[begun..].contains(&module) {
             modules.push(module.clone());
-            collect_modules(&format!("{module}."), variables, modules);
+            collect_modules(&format!("{module}."), places, modules);
         }
     }
 }
@@ -107,7 +123,7 @@ fn collect_modules(parent: &str, variables: &[Variable], modules: &mut Vec<Strin
 fn layer(
     module: &str,
     modules: &[String],
-    modes: &[(&str, bool)],
+    (modes, types): (&[(&str, bool)], &[(&str, &str)]),
     variables: &[Variable],
     pass: Option<&Pass>,
 ) -> LayerSummary {
@@ -118,14 +134,15 @@ fn layer(
     let is_frozen = has_parameters && !parameters.any(|variable| variable.tensor.requires_grad());
     let first = pass.and_then(|pass| pass.uses_in(module).next());
     let last = pass.and_then(|pass| if is_leaf { first } else { pass.uses_in(module).last() });
-    let layer_type = match first {
+    let said = types.iter().rev().find(|(name, _)| *name == module).map(|(_, layer_type)| (*layer_type).to_owned());
+    let guessed = || match first {
         _ if !is_leaf => None,
         Some(used) => used.layer_type.clone(),
         None => type_of_shapes(module, variables),
     };
     LayerSummary {
         name: module.to_owned(),
-        layer_type,
+        layer_type: said.or_else(guessed),
         num_parameters: count(own()),
         is_training: is_training(module, modes),
         is_frozen,

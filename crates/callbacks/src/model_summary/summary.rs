@@ -31,7 +31,8 @@ pub struct Summary {
 pub struct LayerSummary {
     /// Its dotted name.
     pub name: String,
-    /// The type of the PyTorch layer, such as `Conv2d`, if it can be determined.
+    /// The type of the PyTorch layer, such as `Conv2d`: what the layer says, or what its operation or the shapes of its
+    /// parameters tell.
     pub layer_type: Option<String>,
     /// Number of its parameters, including nested modules.
     pub num_parameters: u64,

@@ -34,6 +34,27 @@ fn fields_are_walked_in_order() {
     assert_eq!(Nothing.shallow_clone().size(), None);
 }
 
+#[derive(Batch)]
+#[batch(crate = "fulgurite_data")]
+enum Stage<T> {
+    Labelled(T, Tensor),
+    Images { names: Vec<String>, images: T },
+    Empty,
+}
+
+#[test]
+fn the_fields_of_each_variant_are_walked() {
+    let images = || Tensor::from_slice(&[1.0f32, 2.0, 3.0]);
+    let labelled = Stage::Labelled(images(), Tensor::from_slice(&[1i64, 2, 3]));
+    let Stage::Labelled(x, y) = labelled.to_float_kind(Kind::Half) else { panic!("another variant") };
+    assert_eq!((x.kind(), y.kind(), labelled.size()), (Kind::Half, Kind::Int64, Some(3)));
+    let unlabelled = Stage::Images { names: vec!["a".into()], images: images() };
+    let Stage::Images { names, images } = unlabelled.map_tensors(&mut |t| t * 2) else { panic!("another variant") };
+    assert_eq!((names, images), (vec!["a".into()], Tensor::from_slice(&[2.0f32, 4.0, 6.0])));
+    assert!(matches!(Stage::<Tensor>::Empty.shallow_clone(), Stage::Empty));
+    assert_eq!((unlabelled.size(), Stage::<Tensor>::Empty.size()), (Some(3), None));
+}
+
 #[test]
 fn structs_are_stacked_field_by_field() {
     let pairs =

@@ -157,7 +157,7 @@ impl Engine {
 
     fn zero_grad<M: LightningModule>(&mut self, module: &mut M, optimizer: &mut dyn Optimizer) -> Result<(), Error> {
         self.state.fit.epoch.optimization.zero_grads_mut().ready();
-        self.on_callbacks(Hook::OnBeforeZeroGrad, module, |c, t, m| c.on_before_zero_grad(t, m, optimizer))?;
+        self.on_callbacks(Hook::OnBeforeZeroGrad, module, &mut |c, t, m| c.on_before_zero_grad(t, m, optimizer))?;
         self.on_module(Hook::OnBeforeZeroGrad, module, |m, t| m.on_before_zero_grad(t, optimizer))?;
         self.state.fit.epoch.optimization.zero_grads_mut().started();
         self.on_module(Hook::OptimizerZeroGrad, module, |m, t| m.optimizer_zero_grad(t, optimizer))?;
@@ -218,7 +218,7 @@ impl Engine {
         if self.state.config.detect_anomaly {
             let name = || LightningModule::name(module).to_owned();
             anomaly::check_loss(loss, &named_parameters(module.vars()))
-                .map_err(|error| self.state.hook_error(Hook::TrainingStep, Owner::Module, name, error.into()))?;
+                .map_err(|error| self.state.hook_error(Hook::TrainingStep, Owner::Module, &name, error.into()))?;
         } else {
             self.state.note_loss(loss)?;
         }
@@ -260,7 +260,9 @@ impl Engine {
     ) -> Result<(), Error> {
         // A module that optimizes manually may have run the backward pass itself.
         self.state.diagnostics.look_at_gradients();
-        self.on_callbacks(Hook::OnBeforeOptimizerStep, module, |c, t, m| c.on_before_optimizer_step(t, m, optimizer))?;
+        self.on_callbacks(Hook::OnBeforeOptimizerStep, module, &mut |c, t, m| {
+            c.on_before_optimizer_step(t, m, optimizer)
+        })?;
         self.on_module(Hook::OnBeforeOptimizerStep, module, |m, t| m.on_before_optimizer_step(t, optimizer))
     }
 }

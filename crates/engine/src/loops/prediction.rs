@@ -30,7 +30,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let switched = self.module.train(true);
         modes.restore();
         let name = || LightningModule::name(self.module).to_owned();
-        let switched = switched.map_err(|error| self.engine.state.hook_error(Hook::Train, Owner::Module, name, error));
+        let switched = switched.map_err(|error| self.engine.state.hook_error(Hook::Train, Owner::Module, &name, error));
         predicted.and_then(|predictions| switched.map(|()| predictions))
     }
 

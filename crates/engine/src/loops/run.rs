@@ -7,6 +7,7 @@ use crate::data_module::{LightningDataModule, Source};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
+use crate::hooks::CallbackHook;
 use crate::module::LightningModule;
 use crate::module_view::ModuleView;
 use crate::scope::Scope;
@@ -59,8 +60,12 @@ impl<'a, 'd, M: LightningModule> Run<'a, 'd, M> {
     pub(crate) fn callback_hook(
         &mut self,
         hook: Hook,
-        on_callback: impl FnMut(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> Result<()>,
+        mut on_callback: impl FnMut(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> Result<()>,
     ) -> Result<(), Error> {
+        self.call_callbacks(hook, &mut on_callback)
+    }
+
+    fn call_callbacks(&mut self, hook: Hook, on_callback: &mut CallbackHook<'_>) -> Result<(), Error> {
         let called = self.engine.on_callbacks(hook, self.module, on_callback);
         // Also after an error: a checkpoint requested before it is one of this moment, not of the end of the run.
         let served = self.serve_save_requests();

@@ -202,11 +202,12 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let hook = Hook::OnTrainEpochEnd;
         // They read what the module logs here.
         let monitors = |c: &dyn Callback| c.reads_epoch_end_of_module() || c.checkpointer().is_some();
-        self.engine.on_some_callbacks(hook, self.module, |c| !monitors(c), |c, t, m| c.on_train_epoch_end(t, m))?;
+        self.engine
+            .on_some_callbacks(hook, self.module, &|c| !monitors(c), &mut |c, t, m| c.on_train_epoch_end(t, m))?;
         self.serve_save_requests()?;
         self.module_hook(hook, |m, t| m.on_train_epoch_end(t))?;
         self.state().reduce_over_ranks()?;
-        self.engine.on_some_callbacks(hook, self.module, monitors, |c, t, m| c.on_train_epoch_end(t, m))?;
+        self.engine.on_some_callbacks(hook, self.module, &monitors, &mut |c, t, m| c.on_train_epoch_end(t, m))?;
         self.serve_save_requests()?;
 
         self.state().metrics.refresh()?;

@@ -23,7 +23,7 @@ mod simple;
 pub use advanced::{AdvancedProfiler, AdvancedProfilerOptions};
 pub use choice::{PROFILERS, ProfilerChoice, profiler};
 pub use profiler::{ProfiledRun, Profiler};
-pub(crate) use profiling::Profiling;
+pub(crate) use profiling::{Action, Profiling};
 pub use pytorch::{ProfilerSchedule, PyTorchProfiler, PyTorchProfilerOptions, SortKey};
 pub use simple::{ActionRecord, SimpleProfiler, SimpleProfilerOptions};
 

@@ -22,14 +22,8 @@ impl Profiling {
         self.0.is_some()
     }
 
-    /// Starts an action, if there is a profiler. An action with an empty name is not measured.
-    pub(crate) fn start(&mut self, name: impl FnOnce() -> String) -> Action {
-        let name = self.is_on().then(name);
-        self.start_named(name)
-    }
-
-    /// The same, with a name that is only computed if there is a profiler.
-    pub(crate) fn start_named(&mut self, name: Option<String>) -> Action {
+    /// Starts an action, whose name is only computed if there is a profiler. One with an empty name is not measured.
+    pub(crate) fn start(&mut self, name: Option<String>) -> Action {
         let name = name.filter(|name| !name.is_empty());
         if let (Some(profiler), Some(name)) = (self.0.as_deref_mut(), &name) {
             profiler.start(name);

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 
 use crate::error::TorchError;
+use crate::places::LayerType;
 use crate::tch::{Tensor, nn};
 use crate::tensor_list::tensor_id;
 use crate::training_mode::Mode;
@@ -77,6 +78,7 @@ pub struct NamedTensor {
 pub struct NamedTensors {
     tensors: Vec<NamedTensor>,
     modes: Vec<(String, Mode)>,
+    layer_types: Vec<(String, LayerType)>,
 }
 
 impl NamedTensors {
@@ -104,14 +106,22 @@ impl NamedTensors {
         self
     }
 
-    /// Adds the tensors and modes of a submodule, with their names prefixed by `name` and a dot.
+    /// Notes what a layer is, for summaries of the model.
+    #[must_use]
+    pub fn layer_type(mut self, name: impl Into<String>, layer_type: &LayerType) -> Self {
+        self.layer_types.push((name.into(), layer_type.clone()));
+        self
+    }
+
+    /// Adds the tensors, modes and types of a submodule, with their names prefixed by `name` and a dot.
     #[must_use]
     pub fn module(mut self, name: &str, part: &(impl Parameters + ?Sized)) -> Self {
-        let NamedTensors { tensors, modes } = part.named_tensors();
+        let NamedTensors { tensors, modes, layer_types } = part.named_tensors();
         let prefixed = |tensor: NamedTensor| NamedTensor { name: format!("{name}.{}", tensor.name), ..tensor };
         self.tensors.extend(tensors.into_iter().map(prefixed));
         let place = |of: String| if of.is_empty() { name.to_owned() } else { format!("{name}.{of}") };
         self.modes.extend(modes.into_iter().map(|(of, mode)| (place(of), mode)));
+        self.layer_types.extend(layer_types.into_iter().map(|(of, layer_type)| (place(of), layer_type)));
         self
     }
 
@@ -123,6 +133,11 @@ impl NamedTensors {
     /// The modes of layers, with the layers' names; that of a whole store has the empty name.
     pub fn modes(&self) -> impl Iterator<Item = (&str, &Mode)> {
         self.modes.iter().map(|(name, mode)| (name.as_str(), mode))
+    }
+
+    /// What layers are, with their names, in the order of creation. The last of a name counts.
+    pub fn layer_types(&self) -> impl Iterator<Item = (&str, &LayerType)> {
+        self.layer_types.iter().map(|(name, layer_type)| (name.as_str(), layer_type))
     }
 
     fn and(mut self, name: String, tensor: &Tensor, is_parameter: bool) -> Self {
@@ -151,7 +166,8 @@ impl<'a> IntoIterator for &'a NamedTensors {
 
 impl Parameters for NamedTensors {
     fn named_tensors(&self) -> NamedTensors {
-        let copy = NamedTensors { tensors: Vec::new(), modes: self.modes.clone() };
+        let (modes, layer_types) = (self.modes.clone(), self.layer_types.clone());
+        let copy = NamedTensors { tensors: Vec::new(), modes, layer_types };
         self.iter()
             .fold(copy, |all, NamedTensor { name, tensor, is_parameter }| all.and(name.clone(), tensor, *is_parameter))
     }
@@ -182,7 +198,7 @@ impl Parameters for nn::VarStore {
         named.sort_by(|(a, x), (b, y)| (a.is_none(), a, &x.name).cmp(&(b.is_none(), b, &y.name)));
         let mut tensors: Vec<NamedTensor> = named.into_iter().map(|(_, tensor)| tensor).collect();
         weights_before_biases(&mut tensors);
-        NamedTensors { tensors, modes: Vec::new() }
+        NamedTensors { tensors, ..NamedTensors::default() }
     }
 }
 

@@ -156,7 +156,7 @@ fn a_layer_that_was_frozen_by_hand_stays_frozen() {
     let warning = "1 layer(s) are in evaluation mode at the start of training, such as `backbone.norm`, and stay in it";
     assert!(said.contains(warning), "{said}");
     // The backbone's only mode is the norm's.
-    assert!(said.contains("0 | backbone |        | 21     | eval"), "{said}");
+    assert!(said.contains("0 | backbone |         | 21     | eval"), "{said}");
     assert!(said.contains("Modules in eval mode"), "{said}");
 }
 

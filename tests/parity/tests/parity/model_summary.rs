@@ -110,6 +110,50 @@ fn ours(mut model: Model) -> Json {
     })
 }
 
+/// Layers of [`fulgurite::nn`], which say what they are.
+fn layers(max_depth: Maximum) -> Json {
+    use fulgurite::nn;
+    let vars = nn::VarStore::new(Device::Cpu);
+    let root = vars.root();
+    let net = nn::sequential()
+        .add(nn::conv2d(3, 8, 3).padding(1))
+        .add(nn::batch_norm2d(8))
+        .add(nn::relu())
+        .add(nn::max_pool2d(2))
+        .add(nn::flatten())
+        .add(nn::linear(8, 4));
+    let _net = net.at(&root / "net").unwrap();
+    let dropout = nn::dropout(0.1).at(&root / "dropout").unwrap();
+    let _rnn = nn::lstm(4, 8).num_layers(2).at(&root / "rnn").unwrap();
+    let inner = nn::sequential().add(nn::gelu()).add(nn::linear(8, 2));
+    let _head = nn::sequential().add(nn::linear(8, 8)).add(inner).at(&root / "head").unwrap();
+    dropout.train(false);
+    let mut model = Layered(vars);
+    let summary = ModelSummary::new().max_depth(max_depth).of(&mut model).unwrap();
+    let row = |layer: &fulgurite::callbacks::LayerSummary| {
+        let mode = if layer.is_training { "train" } else { "eval" };
+        json!([layer.name, layer.layer_type, layer.num_parameters, mode])
+    };
+    let text = summary.to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    let footer = &lines[lines.len() - 6..];
+    json!({ "layers": summary.layers.iter().map(row).collect::<Vec<_>>(), "footer": footer })
+}
+
+struct Layered(fulgurite::nn::VarStore);
+
+impl LightningModule for Layered {
+    type Batch = Tensor;
+
+    fn vars(&self) -> &dyn Parameters {
+        &self.0
+    }
+
+    fn training_step(&mut self, _: Self::Batch, _: &mut Step) -> Result<Loss> {
+        Err("it is not trained".into())
+    }
+}
+
 #[test]
 fn summaries_and_flops_are_those_of_lightning() {
     let theirs = python("model_summary.py", &[]);
@@ -121,4 +165,7 @@ fn summaries_and_flops_are_those_of_lightning() {
             "{name}"
         );
     }
+    // What is made of `fulgurite::nn` says what it is.
+    let ours = [Maximum::Of(1), Maximum::Of(2), Maximum::Unlimited].map(layers);
+    assert_eq!(serde_json::to_string_pretty(&ours).unwrap(), serde_json::to_string_pretty(&theirs["layers"]).unwrap());
 }

@@ -47,6 +47,13 @@ pub(super) fn build(case: &Case) -> Option<Result<Layer, NnError>> {
         "TripletMarginLoss" => plain!(3, nn::triplet_margin_loss(), margin: f64, p: f64, eps: f64, swap: bool),
         "CosineSimilarity" => loss!(with!(case, nn::cosine_similarity(), dim: i64, eps: f64), 0, 1),
         "PairwiseDistance" => loss!(with!(case, nn::pairwise_distance(), p: f64, eps: f64, keepdim: bool), 0, 1),
+        "normalize" => {
+            let (p, dim) = (case.arg(0), case.arg(1));
+            Layer {
+                repr: "normalize".into(),
+                forward: Box::new(move |x| Ok(vec![nn::normalize(given(&x[0]), p, dim)])),
+            }
+        }
         "CTCLoss" => {
             let loss = with!(case, nn::ctc_loss(), reduction: Reduction, blank: i64, zero_infinity: bool);
             loss!(loss, 0, 1, 2, 3)
