@@ -92,6 +92,21 @@ impl Engine {
         module: &mut M,
         call: impl FnOnce(&mut Engine, &mut M) -> Result<T>,
     ) -> Result<T, Error> {
+        let (mut call, mut returned) = (Some(call), None);
+        self.call_module(hook, module, &mut |engine, module| {
+            returned = call.take().map(|call| call(engine, module)).transpose()?;
+            Ok(())
+        })?;
+        returned.ok_or_else(|| Error::Config(format!("{hook} was not called")))
+    }
+
+    /// [`in_module`](Engine::in_module), compiled once for each type of modules.
+    fn call_module<M: LightningModule>(
+        &mut self,
+        hook: Hook,
+        module: &mut M,
+        call: &mut dyn FnMut(&mut Engine, &mut M) -> Result<()>,
+    ) -> Result<(), Error> {
         let returned = self.call(hook, Owner::Module, module, |module| LightningModule::name(module).to_owned(), call);
         returned.map_err(|error| error.with_parameter(module.vars()))
     }

@@ -159,40 +159,41 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if let Some(error) = error.filter(|error| error.signal().is_none()) {
             // The other processes may not have failed, and may be waiting for this one elsewhere.
             self.engine.state.fabric.abandon();
-            results.push(self.attempt(|run| run.state().write_metrics_before_error(error)));
+            results.push(self.attempt(&mut |run| run.state().write_metrics_before_error(error)));
             // Callbacks save what is unsaved, so they need the error.
-            results.push(self.attempt(Self::wait_for_saves));
+            results.push(self.attempt(&mut Self::wait_for_saves));
             self.on_every_callback(Hook::OnException, &mut results, |c, t, m| c.on_exception(t, m, error));
-            results.push(self.attempt(|run| run.data_hook(Hook::OnException, |data, t| data.on_exception(t, error))));
+            results
+                .push(self.attempt(&mut |run| run.data_hook(Hook::OnException, |data, t| data.on_exception(t, error))));
         }
-        results.push(self.attempt(Self::wait_for_saves));
+        results.push(self.attempt(&mut Self::wait_for_saves));
         // Callbacks can still read the last values of steps.
-        results.push(self.attempt(|run| run.engine.state.metrics.refresh()));
+        results.push(self.attempt(&mut |run| run.engine.state.metrics.refresh()));
         self.state().metrics.end_batches();
         self.engine.state.fabric.end_training();
-        results.push(self.attempt(|run| Ok(run.engine.state.fabric.teardown()?)));
+        results.push(self.attempt(&mut |run| Ok(run.engine.state.fabric.teardown()?)));
         if is_fit && error.is_none() {
-            let on_fit_end =
-                |run: &mut Self| run.hook(Hook::OnFitEnd, |c, t, m| c.on_fit_end(t, m), |m, t| m.on_fit_end(t));
-            results.push(self.attempt(on_fit_end));
+            results.push(
+                self.attempt(&mut |run| run.hook(Hook::OnFitEnd, |c, t, m| c.on_fit_end(t, m), |m, t| m.on_fit_end(t))),
+            );
         }
-        results.push(self.attempt(|run| run.data_hook(Hook::Teardown, |data, t| data.teardown(t, stage))));
+        results.push(self.attempt(&mut |run| run.data_hook(Hook::Teardown, |data, t| data.teardown(t, stage))));
         self.on_every_callback(Hook::Teardown, &mut results, |c, t, m| c.teardown(t, m, stage));
-        results.push(self.attempt(|run| run.module_hook(Hook::Teardown, |m, t| m.teardown(t, stage))));
-        results.push(self.attempt(Self::wait_for_saves));
+        results.push(self.attempt(&mut |run| run.module_hook(Hook::Teardown, |m, t| m.teardown(t, stage))));
+        results.push(self.attempt(&mut Self::wait_for_saves));
         let status = match status {
             RunStatus::Success if results.iter().any(Result::is_err) => RunStatus::Failed,
             status => status,
         };
         for index in 0..self.engine.state.fabric.loggers.len() {
-            results.push(self.attempt(|run| Ok(run.engine.state.fabric.loggers[index].finalize(status)?)));
+            results.push(self.attempt(&mut |run| Ok(run.engine.state.fabric.loggers[index].finalize(status)?)));
         }
-        results.push(self.attempt(|run| run.state().report_profile()));
-        results.push(self.attempt(|run| run.state().profiling.teardown()));
+        results.push(self.attempt(&mut |run| run.state().report_profile()));
+        results.push(self.attempt(&mut |run| run.state().profiling.teardown()));
         results.into_iter().collect()
     }
 
-    fn attempt(&mut self, step: impl FnOnce(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
+    fn attempt(&mut self, step: &mut dyn FnMut(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
         catch_panic(|| step(self)).unwrap_or_else(|message| Err(self.panic_error(message)))
     }
 
@@ -204,9 +205,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
         mut call: impl FnMut(&mut dyn Callback, &mut TrainerState, &mut dyn ModuleView) -> crate::error::Result<()>,
     ) {
         for index in 0..self.engine.callbacks.len() {
-            results.push(self.attempt(|run| run.engine.on_callback(index, hook, run.module, &mut call)));
+            results.push(self.attempt(&mut |run| run.engine.on_callback(index, hook, run.module, &mut call)));
         }
-        results.push(self.attempt(Self::serve_save_requests));
+        results.push(self.attempt(&mut Self::serve_save_requests));
     }
 
     fn log_hyperparams(&mut self) -> Result<(), Error> {
