@@ -22,6 +22,9 @@ impl Cargo {
         for name in names.filter(|name| is_of_package(name)) {
             command.env_remove(name);
         }
+        if let Some(config) = std::env::var_os("FULGURITE_CARGO_CONFIG") {
+            command.arg("--config").arg(config);
+        }
         Cargo(command)
     }
 

@@ -33,9 +33,9 @@ pub(crate) fn run(cargo: impl Fn() -> Result<Cargo>, args: &[String]) -> Result<
         return Ok(ExitCode::FAILURE);
     }
     let targets = || Ok(all()?.args(["--lib", "--bins", "--tests"]));
-    let mut succeeded = in_two_lanes(targets, &WAITING)?;
-    succeeded &= all()?.args(["--no-fail-fast", "--doc"]).succeeds()?;
-    Ok(exit_code(succeeded))
+    // Compiling the examples of the documentation is work, beside which nothing should have to be in time.
+    let docs = all()?.args(["--no-fail-fast", "--doc"]);
+    Ok(exit_code(in_two_lanes(targets, &WAITING, Some(docs))?))
 }
 
 /// Runs the comparisons with Python that the arguments choose, or all.
@@ -55,21 +55,25 @@ pub(crate) fn parity(cargo: impl Fn() -> Result<Cargo>, args: &[String]) -> Resu
     if !all()?.args(["--no-run"]).succeeds()? {
         return Ok(ExitCode::FAILURE);
     }
-    Ok(exit_code(in_two_lanes(all, &LONG_COMPARISONS)?))
+    Ok(exit_code(in_two_lanes(all, &LONG_COMPARISONS, None)?))
 }
 
-/// Runs the tests `aside` at the same time as the others, and returns whether all passed. Each of the two is a process that
-/// runs one test at a time.
-fn in_two_lanes(all: impl Fn() -> Result<Cargo>, aside: &[&str]) -> Result<bool> {
+/// Runs the tests `aside`, and then `afterwards`, at the same time as the others, and returns whether all passed. Each is a
+/// process that runs one test at a time.
+fn in_two_lanes(all: impl Fn() -> Result<Cargo>, aside: &[&str], afterwards: Option<Cargo>) -> Result<bool> {
     // All failures are to be seen.
     let all = || Ok::<_, anyhow::Error>(all()?.args(["--no-fail-fast", "--"]));
     let others = all()?.args(aside.iter().flat_map(|tests| ["--skip", tests]));
-    let aside = all()?.args(aside);
-    let aside = std::thread::spawn(move || aside.output());
-    let succeeded = others.succeeds()?;
-    let (aside_succeeded, said) = aside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-    println!("The tests that ran beside those above:\n{said}");
-    Ok(succeeded && aside_succeeded)
+    let lane: Vec<Cargo> = [all()?.args(aside)].into_iter().chain(afterwards).collect();
+    let lane = std::thread::spawn(move || lane.into_iter().map(Cargo::output).collect::<Result<Vec<_>>>());
+    let mut succeeded = others.succeeds()?;
+    let outputs = lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    println!("The tests that ran beside those above:");
+    for (all_passed, said) in outputs {
+        println!("{said}");
+        succeeded &= all_passed;
+    }
+    Ok(succeeded)
 }
 
 fn exit_code(succeeded: bool) -> ExitCode {

@@ -63,6 +63,9 @@ impl Newcomer {
             name.to_str().is_some_and(|name| name.starts_with("CARGO_PROFILE_") || name == "CARGO_INCREMENTAL")
         });
         let mut cargo = self.call("cargo", &self.folder());
+        if let Some(config) = env::var_os("FULGURITE_CARGO_CONFIG") {
+            cargo.arg("--config").arg(config);
+        }
         cargo.args(args).arg("--offline").env("CARGO_TARGET_DIR", target()).envs(profile_variables);
         if is_release() {
             cargo.arg("--release").args(unoptimized::options());
