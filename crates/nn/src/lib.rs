@@ -71,7 +71,7 @@ pub use flatten::{
     unfold,
 };
 pub use fulgurite_torch::tch::Reduction;
-pub use fulgurite_torch::{Mode, Path, VarStore};
+pub use fulgurite_torch::{LayerType, Mode, Path, VarStore};
 pub use linear::{Bilinear, BilinearOptions, Linear, LinearOptions, bilinear, linear};
 pub use loss::*;
 pub use module::{Build, Module};
