@@ -3,6 +3,7 @@
 //! ```sh
 //! fulgurite setup              # fetches libtorch, once for all crates of this user
 //! fulgurite new my-model       # a crate that trains a model: `cargo run -- fit`, `cargo test`
+//! fulgurite report logs        # one HTML page of the runs in a folder
 //! fulgurite ckpt show a.ckpt   # the tools for checkpoint files, if `fulgurite-ckpt` is installed
 //! ```
 //!

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::ckpt;
@@ -33,6 +33,8 @@ enum Commands {
     /// In a crate that `fulgurite new` made, its cargo is told. The folder is `libtorch-2.11.0` in $FULGURITE_CACHE, or else
     /// in $XDG_CACHE_HOME/fulgurite, or else in ~/.cache/fulgurite. The variable LIBTORCH is another way to write --libtorch.
     Setup(LibtorchOptions),
+    /// Makes one HTML page of runs: curves to zoom, smooth and compare, parameters, checkpoints. It needs no network.
+    Report(Report),
     /// Inspects, verifies, compares and converts checkpoint files: what `fulgurite-ckpt` does.
     #[command(disable_help_flag = true)]
     Ckpt {
@@ -58,6 +60,16 @@ struct New {
     git: Option<String>,
     #[command(flatten)]
     libtorch: LibtorchOptions,
+}
+
+#[derive(Args)]
+struct Report {
+    /// Folders of runs, such as lightning_logs/version_0, or folders with several.
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+    /// The page.
+    #[arg(long, short, value_name = "FILE", default_value = "report.html")]
+    output: PathBuf,
 }
 
 #[derive(Args)]
@@ -96,6 +108,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match Program::try_parse_from(args) {
         Ok(Program { command: Commands::New(options) }) => new(options, |wish| setup::for_user(None, wish)),
         Ok(Program { command: Commands::Setup(options) }) => set_up(options),
+        Ok(Program { command: Commands::Report(options) }) => report(&options),
         Ok(Program { command: Commands::Ckpt { args } }) => ckpt::run(env::current_exe().ok().as_deref(), &args),
         Err(error) => return say_mistake(&error),
     };
@@ -143,6 +156,18 @@ fn set_up(options: LibtorchOptions) -> Result<ExitCode> {
             libtorch::cargo_config(&libtorch)?
         )),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report(options: &Report) -> Result<ExitCode> {
+    let page = fulgurite_report::report(&options.runs)?;
+    // Never half a page, also if a browser reloads it meanwhile.
+    let beside = options.output.with_extension(format!("{}.tmp", std::process::id()));
+    fs::write(&beside, page)
+        .and_then(|()| fs::rename(&beside, &options.output))
+        .inspect_err(|_| _ = fs::remove_file(&beside))
+        .with_context(|| format!("cannot write {}", options.output.display()))?;
+    say(&format!("Open {} in a browser.", options.output.display()));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,6 +6,7 @@
 mod ckpt;
 mod machine;
 mod new;
+mod report;
 mod setup;
 
 use std::process::Command;
