@@ -14,6 +14,17 @@ pub fn complain(text: &str) {
     eprintln!("{}", printable(text));
 }
 
+/// Prints a text in place of all that the terminal shows.
+pub(crate) fn show_anew(text: &str) {
+    let clear = if io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+    println!("{clear}{}", printable(text.trim_end()));
+}
+
+/// The columns of the terminal.
+pub(crate) fn columns() -> usize {
+    terminal_size::terminal_size_of(io::stdout()).map_or(100, |(width, _)| width.0.into())
+}
+
 /// A line that is drawn again and again where there is a terminal, and is a new one each time elsewhere.
 pub(crate) struct StatusLine {
     terminal: bool,

@@ -4,6 +4,7 @@
 //! fulgurite setup              # fetches libtorch, once for all crates of this user
 //! fulgurite new my-model       # a crate that trains a model: `cargo run -- fit`, `cargo test`
 //! fulgurite report logs        # one HTML page of the runs in a folder
+//! fulgurite watch logs         # how they stand, again and again, in the terminal
 //! fulgurite ckpt show a.ckpt   # the tools for checkpoint files, if `fulgurite-ckpt` is installed
 //! ```
 //!

@@ -5,12 +5,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::ckpt;
-use crate::console::{complain, say};
+use crate::console::{self, complain, say};
 use crate::create::NewCrate;
 use crate::dependency::Dependency;
 use crate::libtorch::{self, VERSION};
@@ -35,6 +36,8 @@ enum Commands {
     Setup(LibtorchOptions),
     /// Makes one HTML page of runs: curves to zoom, smooth and compare, parameters, checkpoints. It needs no network.
     Report(Report),
+    /// Shows how runs stand, again and again: last values and curves, from the files that they write.
+    Watch(Watch),
     /// Inspects, verifies, compares and converts checkpoint files: what `fulgurite-ckpt` does.
     #[command(disable_help_flag = true)]
     Ckpt {
@@ -70,6 +73,19 @@ struct Report {
     /// The page.
     #[arg(long, short, value_name = "FILE", default_value = "report.html")]
     output: PathBuf,
+}
+
+#[derive(Args)]
+struct Watch {
+    /// Folders of runs, such as lightning_logs/version_0, or folders with several.
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+    /// Seconds between two looks.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
+    interval: u64,
+    /// Looks once.
+    #[arg(long)]
+    once: bool,
 }
 
 #[derive(Args)]
@@ -109,6 +125,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Program { command: Commands::New(options) }) => new(options, |wish| setup::for_user(None, wish)),
         Ok(Program { command: Commands::Setup(options) }) => set_up(options),
         Ok(Program { command: Commands::Report(options) }) => report(&options),
+        Ok(Program { command: Commands::Watch(options) }) => watch(&options),
         Ok(Program { command: Commands::Ckpt { args } }) => ckpt::run(env::current_exe().ok().as_deref(), &args),
         Err(error) => return say_mistake(&error),
     };
@@ -169,6 +186,22 @@ fn report(options: &Report) -> Result<ExitCode> {
         .with_context(|| format!("cannot write {}", options.output.display()))?;
     say(&format!("Open {} in a browser.", options.output.display()));
     Ok(ExitCode::SUCCESS)
+}
+
+fn watch(options: &Watch) -> Result<ExitCode> {
+    loop {
+        let begun = Instant::now();
+        let text = fulgurite_report::watch(&options.runs, console::columns())?;
+        match options.once {
+            true => say(text.trim_end()),
+            false => console::show_anew(&text),
+        }
+        if options.once {
+            return Ok(ExitCode::SUCCESS);
+        }
+        // Large files are looked at less often.
+        std::thread::sleep(Duration::from_secs(options.interval).max(begun.elapsed() * 10));
+    }
 }
 
 /// The folder whose `.cargo/config.toml` includes what set-up writes: `folder` or one above it.

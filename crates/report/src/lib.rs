@@ -1,5 +1,5 @@
 //! A report of training runs: one HTML page, which needs no network, from the files that CSV loggers and command lines write.
-//! `fulgurite report RUN…` makes it.
+//! `fulgurite report RUN…` makes it. [`watch`] is the same for a terminal, and `fulgurite watch RUN…` shows it.
 //!
 //! ```
 //! use fulgurite_report::report;
@@ -19,10 +19,12 @@ mod error;
 mod metrics;
 mod page;
 mod run;
+mod watch;
 
 use std::path::PathBuf;
 
 pub use error::{ReportError, Result};
+pub use watch::watch;
 
 use crate::run::Run;
 
