@@ -104,6 +104,7 @@ pub fn unfreeze_and_add_param_group(
     optimizer: &mut dyn Optimizer,
     how: Unfreeze,
 ) -> Result<(), Error> {
+    let frozen: HashSet<usize> = filter_params(vars, paths, true, false)?.iter().map(tensor_id).collect();
     make_trainable(vars, paths)?;
     let first = optimizer.param_groups().first().map_or(0.0, |group| group.lr);
     let lr = how.lr.unwrap_or(first / how.initial_denom_lr);
@@ -111,11 +112,13 @@ pub fn unfreeze_and_add_param_group(
     // By identity: Lightning compares values, and leaves out a bias because another one is zero too.
     let there: HashSet<usize> =
         optimizer.param_groups().iter().flat_map(|group| &group.params).map(tensor_id).collect();
-    let new: Vec<&Tensor> = parameters.iter().filter(|parameter| !there.contains(&tensor_id(parameter))).collect();
-    if new.len() < parameters.len() {
+    let (old, new): (Vec<&Tensor>, Vec<&Tensor>) =
+        parameters.iter().partition(|parameter| there.contains(&tensor_id(parameter)));
+    // Batch norms that were trained all along belong there.
+    let unexpected = old.iter().filter(|parameter| frozen.contains(&tensor_id(parameter))).count();
+    if unexpected > 0 {
         trainer.warn(&format!(
-            "{} parameters to unfreeze are in the optimizer already, and stay in their group; give it `params::trainable_parameters(&self.vars)` in configure_optimizers",
-            parameters.len() - new.len()
+            "{unexpected} parameters to unfreeze are in the optimizer already, and stay in their group; give it `params::trainable_parameters(&self.vars)` in configure_optimizers",
         ));
     }
     if !new.is_empty() {

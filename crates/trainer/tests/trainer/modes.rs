@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 use fulgurite::Console;
-use fulgurite::callbacks::LearningRateFinder;
+use fulgurite::callbacks::{BackboneFinetuning, LearningRateFinder};
 use fulgurite::fabric::Fabric;
 use fulgurite::prelude::*;
 use fulgurite::torch::{params, serialization};
@@ -98,7 +98,7 @@ impl LightningModule for Net {
     }
 
     fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
-        Ok(SGD::new(&self.vars).lr(0.01).into())
+        Ok(SGD::new(params::trainable_parameters(&self.vars)).lr(0.01).into())
     }
 }
 
@@ -197,6 +197,18 @@ fn trials_leave_the_modes_as_they_were() {
     let finder = LearningRateFinder::new().num_training(20).update_attr(false);
     _ = quiet().callback(finder).build().unwrap().fit(&mut net, (batches(), batches())).unwrap();
     assert_eq!((net.modes().as_str(), net.count()), ("TTT", 2));
+}
+
+#[test]
+fn a_norm_that_trains_while_its_backbone_is_frozen_is_no_surprise_later() {
+    let (mut net, console) = (Net::new(), Console::memory());
+    let finetuning = BackboneFinetuning::new().unfreeze_backbone_at_epoch(1);
+    let mut trainer = quiet().max_epochs(2).callback(finetuning).console(console.clone()).build().unwrap();
+    trainer.fit(&mut net, batches()).unwrap().completed().unwrap();
+    let groups = trainer.state().optimizer(0).unwrap().param_groups();
+    // The head and the norm at first, then the linear layer of the backbone.
+    assert_eq!(groups.iter().map(|group| group.params.len()).collect::<Vec<_>>(), [4, 2]);
+    assert!(!console.contents().contains("to unfreeze"), "{}", console.contents());
 }
 
 /// Keeps a mode itself, and leaves evaluation mode in its own way.
