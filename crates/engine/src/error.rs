@@ -37,6 +37,18 @@ pub enum Error {
         /// The module's type.
         module: String,
     },
+    /// Neither loaders were passed nor are there a module's own, which this entry point needs.
+    #[error("{entry} needs `{method}`, and `{owner}` does not implement it; implement `{}`", or_pass(.entry, .method, *.of_data_module))]
+    MissingLoaders {
+        /// The entry point, such as `fit`.
+        entry: &'static str,
+        /// The method.
+        method: &'static str,
+        /// The type of the module, or of the data module.
+        owner: String,
+        /// Whether a data module was passed.
+        of_data_module: bool,
+    },
     /// A hook of a module or callback failed.
     #[error("{owner}::{hook} failed{}: {}", at(.epoch, .batch_idx), .source)]
     Hook {
@@ -288,7 +300,13 @@ fn list(names: &[String]) -> String {
 fn hint(method: &str) -> &'static str {
     match method {
         "configure_optimizers" => ", or return `Optimizers::none()` from it to train without one",
-        "train_dataloader" => ", or pass a loader to `fit`",
         _ => "",
+    }
+}
+
+fn or_pass(entry: &str, method: &str, of_data_module: bool) -> String {
+    match of_data_module {
+        true => format!("LightningDataModule::{method}"),
+        false => format!("LightningModule::{method}`, or pass a loader to `{entry}"),
     }
 }

@@ -33,6 +33,11 @@ use crate::error::{NnError, Result};
 /// assert_eq!(net.forward(&Tensor::zeros([2, 4], (Kind::Float, Device::Cpu))).size(), [2, 4]);
 /// # Ok::<(), nn::NnError>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a layer that makes one tensor of another",
+    note = "options such as `nn::linear(2, 3)` become a layer at their path, `.at(vars.root() / \"name\")?`; `nn::sequential()` takes them as they are",
+    note = "a network of your own implements `nn::Module`; layers with further inputs or outputs, such as `Lstm`, are used in one"
+)]
 pub trait Module: fmt::Debug + Send {
     /// Applies the layer.
     ///

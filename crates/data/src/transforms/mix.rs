@@ -82,7 +82,7 @@ impl MixUp {
         self.0.check(images, labels)?;
         if !is_float(images.kind()) {
             return setting(format!(
-                "MixUp takes images of floating-point numbers, but was given {:?}; put ToDtype(Float, scale) before it",
+                "MixUp takes images of floating-point numbers, but was given {:?}; put ToDtype::scaled(Kind::Float) before it",
                 images.kind()
             ));
         }

@@ -192,7 +192,7 @@ fn parameters_that_cannot_be_are_explained() {
     expect_test::expect![[r#"
         RandomCrop is to cut 11 x 11 out of an image of 10 x 12; resize or pad it before
         RandomHorizontalFlip was given the probability 1.5; it is between 0 and 1
-        normalize takes an image of floating-point numbers, but was given Uint8; put ToDtype(Float, scale) before it
+        normalize takes an image of floating-point numbers, but was given Uint8; put ToDtype::scaled(Kind::Float) before it
         normalize was given 2 means and 1 standard deviations for an image of 3 channels
         normalize was given a standard deviation of 0, by which nothing can be divided
         resize has a max_size of 4, but is to make the shorter edge 5 long

@@ -87,8 +87,15 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if self.eval.is_some() || stage.limit(&self.engine.state.config).is_zero() {
             return Ok(());
         }
-        let (entry, method) = (entry.name(), stage.info().loader.name());
-        Err(Error::MissingMethod { entry, method, module: LightningModule::name(self.module).to_owned() })
+        Err(self.missing_loaders(entry.name(), stage.info().loader.name()))
+    }
+
+    fn missing_loaders(&self, entry: &'static str, method: &'static str) -> Error {
+        let (owner, of_data_module) = match &self.data {
+            Source::DataModule(data) => (data.name(), true),
+            _ => (LightningModule::name(self.module), false),
+        };
+        Error::MissingLoaders { entry, method, owner: owner.to_owned(), of_data_module }
     }
 
     // Training --------------------------------------------------------------------------------------------------------
@@ -134,10 +141,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
                     several.len()
                 )));
             }
-            None => {
-                let module = LightningModule::name(self.module).to_owned();
-                return Err(Error::MissingMethod { entry: "fit", method: "train_dataloader", module });
-            }
+            None => return Err(self.missing_loaders("fit", "train_dataloader")),
         };
         if of_loader(Stage::Train, || loader.sequence().is_some())? {
             return Err(Error::Config(

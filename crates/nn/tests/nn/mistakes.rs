@@ -52,6 +52,17 @@ fn options_that_cannot_be() {
 }
 
 #[test]
+fn two_layers_at_one_path_are_one_too_many() {
+    let vars = nn::VarStore::new(Device::Cpu);
+    let _first = nn::linear(2, 2).at(vars.root() / "fc").unwrap();
+    let message = nn::linear(3, 3).at(vars.root() / "fc").unwrap_err().to_string();
+    let expected = "a layer at `fc`: another one there has a `weight` already; give each layer a path of its own, such as \
+                    `vars.root() / \"layers\" / i`";
+    assert_eq!(message, expected);
+    assert_eq!(vars.variables().len(), 2);
+}
+
+#[test]
 fn an_input_that_does_not_fit_names_the_layer_and_the_operation() {
     let vars = nn::VarStore::new(Device::Cpu);
     let layer = nn::linear(4, 3).at(vars.root() / "net" / "fc").unwrap();

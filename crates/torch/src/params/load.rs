@@ -65,7 +65,8 @@ pub fn load_state_dict_of(
     for (name, target) in wanted {
         let model = target.size();
         match given.remove(name.as_str()) {
-            None if found.contains(&tensor_id(target)) || norms.contains(name) => mismatch.fitting += 1,
+            None if found.contains(&tensor_id(target)) => mismatch.fitting += 1,
+            None if norms.contains(name) => mismatch.in_model -= 1, // not asked for
             None => missing.push(Difference { key: name.clone(), given: None, model: Some(model) }),
             Some(Value::Tensor(source)) if source.size() == model => copies.push((target.shallow_clone(), source)),
             Some(value) => {
@@ -192,6 +193,15 @@ mod tests {
         state.set("z.num_batches_tracked", Tensor::from(7i64));
         let keys = load_state_dict(&net.vars, &state, false).unwrap();
         assert_eq!(keys.unexpected_keys, ["z.num_batches_tracked"]);
+    }
+
+    #[test]
+    fn counts_of_batches_that_a_file_lacks_are_not_said_to_be_loaded() {
+        let net = net();
+        let _count = (net.vars.root() / "norm").add("num_batches_tracked", Tensor::from(0i64), false);
+        assert_eq!(load_state_dict(&net.vars, &Dict::new(), false).unwrap().missing_keys.len(), NAMES);
+        let error = load_state_dict(&net.vars, &Dict::new(), true).unwrap_err().to_string();
+        assert!(error.contains("10 missing; none of the model's 10 tensors can be loaded"), "{error}");
     }
 
     #[test]

@@ -128,6 +128,10 @@ fn a_tch_panic_in_a_step_names_hook_epoch_and_batch() {
 
 #[test]
 fn modules_that_lack_something() {
+    struct NoLoaders;
+    impl LightningDataModule for NoLoaders {
+        type Batch = Tensor;
+    }
     let mut no_optimizer = Module { optimizers: None, ..module() };
     check(
         quiet().build().unwrap().fit(&mut no_optimizer, (batches(3), batches(1))),
@@ -154,7 +158,13 @@ fn modules_that_lack_something() {
     check(
         quiet().build().unwrap().validate(&mut module(), ()),
         expect![
-            "validate needs `val_dataloader`, and `Module` does not implement it; implement `LightningModule::val_dataloader`"
+            "validate needs `val_dataloader`, and `Module` does not implement it; implement `LightningModule::val_dataloader`, or pass a loader to `validate`"
+        ],
+    );
+    check(
+        quiet().build().unwrap().predict(&mut module(), &mut NoLoaders),
+        expect![
+            "predict needs `predict_dataloader`, and `NoLoaders` does not implement it; implement `LightningDataModule::predict_dataloader`"
         ],
     );
 }

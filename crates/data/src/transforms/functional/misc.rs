@@ -75,7 +75,7 @@ fn check_normalize(image: &Tensor, mean: &[f64], std: &[f64]) -> Result<(), Data
     let [channels, ..] = shape(image, "normalize")?;
     if !is_float(image.kind()) {
         return setting(format!(
-            "normalize takes an image of floating-point numbers, but was given {:?}; put ToDtype(Float, scale) before it",
+            "normalize takes an image of floating-point numbers, but was given {:?}; put ToDtype::scaled(Kind::Float) before it",
             image.kind()
         ));
     }
