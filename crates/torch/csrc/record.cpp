@@ -57,8 +57,8 @@ struct Recording : c10::DebugInfoBase, std::enable_shared_from_this<Recording> {
   int64_t last_node_sequence = -1;
 };
 
-// Nothing in libtorch but its own tests uses this slot.
-constexpr auto SLOT = c10::DebugInfoKind::TEST_INFO;
+// Nothing in libtorch but its own tests uses this slot. (No constant expression in 2.13.)
+const auto SLOT = c10::DebugInfoKind::TEST_INFO;
 
 thread_local int64_t enclosing = -1;
 thread_local bool in_kernel = false;

@@ -17,6 +17,7 @@
 #include <torch/csrc/autograd/functions/basic_ops.h>
 #include <torch/library.h>
 
+#include <memory>
 #include <mutex>
 #include <optional>
 
@@ -212,9 +213,11 @@ struct Synchronized : torch::autograd::Function<Synchronized> {
 
   // The gradients as what has no gradient of its own, and says so when it is asked for.
   static variable_list once(variable_list made, const at::Tensor &input, const at::Tensor &gradient) {
-    const auto error = std::make_shared<torch::autograd::Error>(
+    std::unique_ptr<torch::autograd::Node> made_once = std::make_unique<torch::autograd::Error>(
         "a synchronized batch norm can be differentiated once, and this is the second time; turn sync_batchnorm off",
         torch::autograd::collect_next_edges(input, gradient));
+    // What holds a node is another class in libtorch 2.13 than in 2.11. Both take over a unique_ptr.
+    const decltype(torch::autograd::Edge::function) error(std::move(made_once));
     for (at::Tensor &each : made) {
       if (!each.defined()) continue;
       each = each.detach();
