@@ -54,13 +54,15 @@ fn variables(vars: &dyn Parameters) -> Vec<Variable> {
 pub(super) fn summarize(vars: &dyn Parameters, ops: Option<&[OpRecord]>, max_depth: Maximum) -> Summary {
     let variables = variables(vars);
     let named = vars.named_tensors();
-    let types: Vec<(&str, &str)> = named.layer_types().map(|(name, layer_type)| (name, layer_type.as_str())).collect();
-    let modules = modules(&variables, &types);
+    let said = Said {
+        modes: named.modes().map(|(name, mode)| (name, mode.is_training())).collect(),
+        types: named.layer_types().map(|(name, layer_type)| (name, layer_type.as_str())).collect(),
+    };
+    let modules = modules(&variables, &said.types);
     let pass = ops.map(|ops| Pass::new(ops, &variables));
-    let modes: Vec<(&str, bool)> = named.modes().map(|(name, mode)| (name, mode.is_training())).collect();
-    let in_eval_mode = modules.iter().filter(|module| !is_training(module, &modes)).count() as u64;
+    let in_eval_mode = modules.iter().filter(|module| !is_training(module, &said.modes)).count() as u64;
     let is_shown = |module: &&String| max_depth.allows(module.split('.').count() as u64);
-    let make = |module: &String| layer(module, &modules, (&modes, &types), &variables, pass.as_ref());
+    let make = |module: &String| layer(module, &modules, &said, &variables, pass.as_ref());
     let layers = modules.iter().filter(is_shown).map(make);
     let (total, trainable, bytes) = totals(&variables);
     Summary {
@@ -74,6 +76,13 @@ pub(super) fn summarize(vars: &dyn Parameters, ops: Option<&[OpRecord]>, max_dep
         total_flops: pass.map(|pass| pass.flops_in("")),
         max_depth,
     }
+}
+
+/// What layers say of themselves, by their names.
+struct Said<'a> {
+    /// Whether it trains.
+    modes: Vec<(&'a str, bool)>,
+    types: Vec<(&'a str, &'a str)>,
 }
 
 /// Whether a module trains, by the modes that layers have. Most layers have none.
@@ -123,7 +132,7 @@ fn collect_modules(parent: &str, places: &[&str], modules: &mut Vec<String>) {
 fn layer(
     module: &str,
     modules: &[String],
-    (modes, types): (&[(&str, bool)], &[(&str, &str)]),
+    said: &Said<'_>,
     variables: &[Variable],
     pass: Option<&Pass>,
 ) -> LayerSummary {
@@ -134,7 +143,8 @@ fn layer(
     let is_frozen = has_parameters && !parameters.any(|variable| variable.tensor.requires_grad());
     let first = pass.and_then(|pass| pass.uses_in(module).next());
     let last = pass.and_then(|pass| if is_leaf { first } else { pass.uses_in(module).last() });
-    let said = types.iter().rev().find(|(name, _)| *name == module).map(|(_, layer_type)| (*layer_type).to_owned());
+    let layer_type =
+        said.types.iter().rev().find(|(name, _)| *name == module).map(|(_, layer_type)| (*layer_type).to_owned());
     let guessed = || match first {
         _ if !is_leaf => None,
         Some(used) => used.layer_type.clone(),
@@ -142,9 +152,9 @@ fn layer(
     };
     LayerSummary {
         name: module.to_owned(),
-        layer_type: said.or_else(guessed),
+        layer_type: layer_type.or_else(guessed),
         num_parameters: count(own()),
-        is_training: is_training(module, modes),
+        is_training: is_training(module, &said.modes),
         is_frozen,
         flops: pass.map(|pass| pass.flops_in(module)),
         in_size: first.and_then(|used| used.in_size.clone()),
