@@ -3,6 +3,7 @@
 //! ```sh
 //! fulgurite setup              # fetches libtorch, once for all crates of this user
 //! fulgurite new my-model       # a crate that trains a model: `cargo run -- fit`, `cargo test`
+//! fulgurite sync lightning_logs # sends what runs could not send to MLflow
 //! fulgurite ckpt show a.ckpt   # the tools for checkpoint files, if `fulgurite-ckpt` is installed
 //! ```
 //!
@@ -20,6 +21,8 @@ mod program;
 pub mod python;
 pub mod setup;
 mod store;
+#[cfg(feature = "sync")]
+mod sync;
 mod template;
 
 pub use program::{new_in_clone, run};

@@ -33,6 +33,18 @@ enum Commands {
     /// In a crate that `fulgurite new` made, its cargo is told. The folder is `libtorch-2.11.0` in $FULGURITE_CACHE, or else
     /// in $XDG_CACHE_HOME/fulgurite, or else in ~/.cache/fulgurite. The variable LIBTORCH is another way to write --libtorch.
     Setup(LibtorchOptions),
+    /// Sends what runs could not send to MLflow: what is in outboxes in a folder, such as lightning_logs.
+    ///
+    /// An outbox is removed once all of it is sent. Keys (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or
+    /// MLFLOW_TRACKING_TOKEN) are sent only to the server that --server or MLFLOW_TRACKING_URI names.
+    #[cfg(feature = "sync")]
+    Sync {
+        /// The folder.
+        folder: PathBuf,
+        /// The address of the server, for runs without one, and if it wants keys.
+        #[arg(long, value_name = "URL")]
+        server: Option<String>,
+    },
     /// Inspects, verifies, compares and converts checkpoint files: what `fulgurite-ckpt` does.
     #[command(disable_help_flag = true)]
     Ckpt {
@@ -96,6 +108,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match Program::try_parse_from(args) {
         Ok(Program { command: Commands::New(options) }) => new(options, |wish| setup::for_user(None, wish)),
         Ok(Program { command: Commands::Setup(options) }) => set_up(options),
+        #[cfg(feature = "sync")]
+        Ok(Program { command: Commands::Sync { folder, server } }) => crate::sync::run(&folder, server.as_deref()),
         Ok(Program { command: Commands::Ckpt { args } }) => ckpt::run(env::current_exe().ok().as_deref(), &args),
         Err(error) => return say_mistake(&error),
     };
