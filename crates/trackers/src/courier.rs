@@ -33,6 +33,15 @@ pub struct Left {
     pub why: Option<String>,
 }
 
+/// How the sending ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// What could not be sent.
+    pub left: Option<Left>,
+    /// What the user should know, and does not yet.
+    pub warnings: Vec<String>,
+}
+
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
@@ -86,6 +95,24 @@ impl Courier {
         };
         let thread = thread.map_err(TrackerError::outbox(&path))?;
         Ok(Courier { shared, path, thread: Some(thread) })
+    }
+
+    /// Only puts entries into the outbox, for `fulgurite sync`.
+    pub fn without_service(outbox: Outbox) -> Courier {
+        let (path, sent) = (outbox.path().to_owned(), outbox.len());
+        let state = State {
+            outbox,
+            waiting: 0,
+            since: None,
+            hurry: false,
+            leave: false,
+            sent,
+            has_ended: true,
+            warnings: Vec::new(),
+            why: None,
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), pace: Pace::default() });
+        Courier { shared, path, thread: None }
     }
 
     /// Adds an entry, without waiting for the server.
@@ -144,7 +171,7 @@ impl Courier {
     /// # Errors
     ///
     /// Fails if the outbox cannot be read or written.
-    pub fn finish(mut self, time: Duration) -> Result<Option<Left>, TrackerError> {
+    pub fn finish(mut self, time: Duration) -> Result<Finished, TrackerError> {
         let left = self.send_within(time)?;
         self.shared.lock().leave = true;
         self.shared.changed.notify_all();
@@ -155,7 +182,7 @@ impl Courier {
             }
             self.shared.lock().outbox.remove().map_err(TrackerError::outbox(&self.path))?;
         }
-        Ok(left)
+        Ok(Finished { left, warnings: self.take_warnings() })
     }
 
     /// What the user should know, once.

@@ -28,6 +28,12 @@ pub enum Entry {
         path: String,
         /// Where it lies.
         from: PathBuf,
+        /// It lies there only to be sent, and is removed then.
+        #[serde(default)]
+        remove: bool,
+        /// Texts that are uploaded with it: their paths and contents.
+        #[serde(default)]
+        with: Vec<(String, String)>,
     },
     /// A small file, with its content.
     Content {
@@ -152,7 +158,7 @@ mod tests {
         let entries = [
             Entry::Metrics { step: -1, ms: 5, values },
             Entry::Params(vec![("lr\n".into(), "ü".into())]),
-            Entry::File { path: "a/b".into(), from: "c".into() },
+            Entry::File { path: "a/b".into(), from: "c".into(), remove: true, with: vec![("d".into(), "e".into())] },
             Entry::Content { path: "a.png".into(), bytes: vec![0, 255] },
             Entry::Status { status: RunEnd::Interrupted, ms: 9 },
         ];

@@ -28,7 +28,7 @@ mod random;
 mod service;
 pub mod sync;
 
-pub use courier::{Courier, Left};
+pub use courier::{Courier, Finished, Left};
 pub use entry::{Entry, Number, RunEnd, now_ms};
 pub use error::TrackerError;
 pub use outbox::Outbox;

@@ -14,7 +14,7 @@
 //! let courier = Courier::start(outbox, Box::new(server.writer(run)), pace)?;
 //! courier.post(&Entry::metrics([("loss", 0.5)], 0))?;
 //! courier.post(&Entry::status(RunEnd::Success))?;
-//! assert!(courier.finish(Duration::from_secs(60))?.is_none());
+//! assert_eq!(courier.finish(Duration::from_secs(60))?.left, None);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -1,7 +1,7 @@
 //! [`RunWriter`]: sends entries to a run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -155,7 +155,13 @@ impl RunWriter {
         Ok(())
     }
 
-    fn upload_file(&mut self, path: &str, from: &Path, sent: &mut Sent) -> Result<(), Failure> {
+    fn upload_file(
+        &mut self,
+        path: &str,
+        from: &Path,
+        with: &[(String, String)],
+        sent: &mut Sent,
+    ) -> Result<(), Failure> {
         // What is gone was replaced by a better checkpoint.
         let Ok(file) = File::open(from) else { return Ok(()) };
         let Ok(metadata) = file.metadata() else { return Ok(()) };
@@ -168,17 +174,22 @@ impl RunWriter {
             self.warn(sent, format!("file {path}"), why);
             return Ok(());
         }
-        self.upload(path, &Body::File(&file, metadata.len()), sent)
+        self.upload(path, &Body::File(&file, metadata.len()), sent)?;
+        with.iter().try_for_each(|(path, text)| self.upload(path, &Body::Bytes(text.as_bytes()), sent))
     }
 
     fn may_upload(&self, from: &Path) -> bool {
-        let Some(folder) = &self.own_folder else { return true };
-        let is_inside = from.canonicalize().is_ok_and(|real| real.starts_with(folder));
         let is_checkpoint = || {
             let mut magic = [0; 4];
             File::open(from).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"PK\x03\x04"
         };
-        is_inside || is_checkpoint()
+        self.is_own(from) || is_checkpoint()
+    }
+
+    /// Whether the file was put there by whoever wrote the outbox.
+    fn is_own(&self, from: &Path) -> bool {
+        let Some(folder) = &self.own_folder else { return true };
+        from.canonicalize().is_ok_and(|real| real.starts_with(folder))
     }
 
     /// What an answer means: `None` if all is well, the answer if the server will never take this, and a failure if what is to
@@ -233,7 +244,13 @@ impl RunWriter {
             items.clear();
             sent.done = index;
             match entry {
-                Entry::File { path, from } => self.upload_file(path, from, sent)?,
+                Entry::File { path, from, remove, with } => {
+                    self.upload_file(path, from, with, sent)?;
+                    if *remove && self.is_own(from) {
+                        // What stays costs space, and nothing else.
+                        let _ = fs::remove_file(from);
+                    }
+                }
                 Entry::Content { path, bytes } => self.upload(path, &Body::Bytes(bytes), sent)?,
                 Entry::Status { status, ms } => self.set_status(*status, *ms, sent)?,
                 Entry::Metrics { .. } | Entry::Params(_) | Entry::Tags(_) => {}

@@ -62,7 +62,7 @@ fn nothing_is_lost_or_doubled_while_the_server_fails_in_every_way() {
     courier.post(&Entry::status(RunEnd::Success)).unwrap();
     let warnings = courier.take_warnings();
     assert!(warnings.len() <= 1, "{warnings:?}");
-    assert_eq!(courier.finish(MINUTE).unwrap(), None);
+    assert_eq!(courier.finish(MINUTE).unwrap().left, None);
     let store = fake.store();
     let mut steps: Vec<i64> = store.metrics.iter().filter(|row| row.0 == "a").map(|row| row.1).collect();
     steps.sort_unstable();
@@ -86,7 +86,7 @@ fn a_server_that_is_down_costs_no_time_and_gets_everything_later() {
     courier.post(&Entry::Content { path: "t.txt".into(), bytes: b"hi".to_vec() }).unwrap();
     courier.post(&Entry::status(RunEnd::Interrupted)).unwrap();
     let logged = begun.elapsed();
-    let left = courier.finish(Duration::from_millis(700)).unwrap().unwrap();
+    let left = courier.finish(Duration::from_millis(700)).unwrap().left.unwrap();
     assert!(begun.elapsed() < logged + Duration::from_secs(2), "{:?}", begun.elapsed());
     assert_eq!((left.values, left.files), (1001, 1));
     assert!(left.why.as_deref().is_some_and(|why| why.ends_with("it does not answer in time")), "{left:?}");
@@ -122,7 +122,7 @@ fn what_a_killed_process_left_is_sent_by_the_next_one() {
     fake.store().down = None;
     let courier = go_on(&fake, folder.path(), &run);
     courier.post(&Entry::metrics([("a", 2.0)], 2)).unwrap();
-    assert_eq!(courier.finish(MINUTE).unwrap(), None);
+    assert_eq!(courier.finish(MINUTE).unwrap().left, None);
     let steps: Vec<i64> = fake.store().metrics.iter().map(|row| row.1).collect();
     assert_eq!(steps, [1, 2]);
 }
@@ -239,14 +239,21 @@ fn an_outbox_of_somebody_else_gets_no_key_and_no_file() {
     let elsewhere = tempfile::tempdir().unwrap();
     let file = |name: &str, bytes: &[u8]| {
         fs::write(elsewhere.path().join(name), bytes).unwrap();
-        Entry::File { path: format!("x/{name}"), from: elsewhere.path().join(name) }
+        Entry::File { path: format!("x/{name}"), from: elsewhere.path().join(name), remove: true, with: Vec::new() }
     };
     let outbox_folder = folder.path().join("sub");
     let target = Target::run(&fake.url, &run).to_value();
     let mut outbox = Outbox::open(&outbox_folder, "mlflow", &target).unwrap();
     outbox.append(&file("id_rsa", b"private")).unwrap();
     outbox.append(&file("a.ckpt", b"PK\x03\x04rest")).unwrap();
-    outbox.append(&Entry::File { path: "x/none".into(), from: "/does/not/exist".into() }).unwrap();
+    outbox
+        .append(&Entry::File {
+            path: "x/none".into(),
+            from: "/does/not/exist".into(),
+            remove: false,
+            with: vec![("x/more".into(), "a".into())],
+        })
+        .unwrap();
     outbox.sync().unwrap();
     drop(outbox);
     fake.store().keys_seen.clear();
@@ -263,6 +270,8 @@ fn an_outbox_of_somebody_else_gets_no_key_and_no_file() {
     assert!(done.warnings[0].contains("is not uploaded"), "{done:?}");
     assert!(fake.store().keys_seen.iter().all(Option::is_none));
     assert_eq!(fake.store().files.keys().collect::<Vec<_>>(), [&format!("1/{}/artifacts/x/a.ckpt", run.run_id)]);
+
+    assert!(elsewhere.path().join("a.ckpt").exists(), "only what lies in the outbox's folder is removed");
 
     let mut outbox = Outbox::open(&outbox_folder, "mlflow", &target).unwrap();
     outbox.append(&Entry::metrics([("a", 1.0)], 0)).unwrap();
