@@ -135,8 +135,7 @@ fn news_of(root: &Path, failing: &[&'static str], in_background: bool) -> Vec<Ch
     let trainer = trainer(root, &console).max_epochs(3).callback(checkpoint).plugin(plugin).logger(listener.clone());
     _ = trainer.build().unwrap().fit(&mut line(), &mut Points).unwrap();
     assert_eq!(console.contents().matches("warning: Listener: listen").count(), 1);
-    let news = listener.news.lock().unwrap().clone();
-    news
+    std::mem::take(&mut *listener.news.lock().unwrap())
 }
 
 #[test]
