@@ -30,6 +30,10 @@ pub(crate) fn addressee(
 ) -> Result<Addressee, TrackerError> {
     let Target { server, run } = target(outbox)?;
     let address = if server.is_empty() { var("MLFLOW_TRACKING_URI").unwrap_or_default() } else { server };
+    if address.is_empty() {
+        let problem = "it was written without the address of a server; give it by --server or MLFLOW_TRACKING_URI";
+        return Err(TrackerError::Refused(problem.into()));
+    }
     let server = Server::for_sync(&address, pace, var)?;
     let earlier = reader.run().and_then(|run| serde_json::from_value::<Run>(run.clone()).ok());
     let run = match (run, earlier) {

@@ -238,10 +238,14 @@ fn a_run_without_a_server_is_sent_later(runs: &Runs, root: &Path) {
         .offline(true)
         .run_name("later")
         .log_model(LogModel::All);
-    let run = trainer(&root, &console).max_epochs(2).logger(own);
-    _ = run.build().unwrap().fit(&mut line(), &mut Points).unwrap();
+    let mut run = trainer(&root, &console).max_epochs(2).logger(own).build().unwrap();
+    let mut model = line();
+    _ = run.fit(&mut model, &mut Points).unwrap();
+    _ = run.validate(&mut model, &mut Points).unwrap();
     assert!(console.contents().contains("`fulgurite sync "), "{}", console.contents());
-    let outbox = sync::outboxes(&root).pop().unwrap();
+    let [outbox] = sync::outboxes(&root).try_into().unwrap();
+    let error = sync::send(&outbox, None, Pace::default()).unwrap_err().to_string();
+    assert!(error.contains("give it by --server or MLFLOW_TRACKING_URI"), "{error}");
     let sent = sync::send(&outbox, Some(runs.url), Pace::default()).unwrap().unwrap();
     assert_eq!((sent.left, &sent.warnings[..]), (None, &[][..]));
     let (_, run) = runs.only("offline: 1");

@@ -142,7 +142,10 @@ impl MLFlowLogger {
     }
 
     fn start_offline(&mut self) -> Result<(), LoggerError> {
-        let id = self.given_run().or_else(|| self.suggested.clone()).unwrap_or_else(run_id);
+        // The entry points of a trainer are one run.
+        let own = Some(self.version.clone()).filter(|id| !id.is_empty());
+        let given = own.or_else(|| self.given_run()).or_else(|| self.suggested.clone());
+        let id = given.unwrap_or_else(run_id);
         self.settle(plain_folder(&self.options.experiment_name), id);
         let target = Target::offline(&self.address(), self.new_run());
         let outbox = Outbox::go_on(&self.folder, SERVICE, &target.to_value());
