@@ -23,6 +23,7 @@ Usage: cargo xtask COMMAND
   gpt [fit] [ARGS]      train a small GPT on text
   test [ARGS]           run the tests (ARGS go to `cargo test`)
   parity [ARGS]         compare with PyTorch, Lightning, torchmetrics and TensorBoard, number by number
+  services              install experiment trackers, once, for the tests that log to them (without them these are skipped)
   torture [--kills N] [--seed S] [--damaged-runs PERCENT]
                         kill training runs again and again; each must go on and end as an undisturbed one does
   bench NAME [--json FILE] [--repeats N] [--model mlp|cnn|gpt]
@@ -67,6 +68,10 @@ fn run(mut args: Vec<String>) -> Result<ExitCode> {
         }
         "test" => tests::run(cargo, &args),
         "parity" => tests::parity(cargo_with_python, &args),
+        "services" => {
+            println!("The experiment trackers are in {}.", python::with_services(&root()?)?.display());
+            Ok(ExitCode::SUCCESS)
+        }
         "torture" => {
             let package = ["run", "--release", "--package", "fulgurite-torture", "--"];
             cargo()?.args(package).args(&args).run()

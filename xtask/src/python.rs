@@ -1,4 +1,4 @@
-//! Making a Python that has PyTorch and Lightning.
+//! Making Pythons: one that has PyTorch and Lightning, and one that has experiment trackers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,9 @@ use fulgurite_cli::python::with_pip;
 /// What PyTorch with everything it asks for needs while it is installed.
 const NEEDED_BYTES: u64 = 9_000_000_000;
 
+/// The same of MLflow.
+const NEEDED_BYTES_OF_SERVICES: u64 = 2_000_000_000;
+
 /// A Python that has PyTorch, Lightning and what else the comparisons need: the one that `FULGURITE_PARITY_PYTHON`
 /// names, or that of `.venv/parity`, which is made if need be.
 pub(crate) fn with_lightning(root: &Path) -> Result<PathBuf> {
@@ -24,13 +27,42 @@ pub(crate) fn with_lightning(root: &Path) -> Result<PathBuf> {
         }
         return Ok(named.into());
     }
-    let requirements = root.join("tests").join("parity").join("requirements.txt");
-    let wanted = fs::read_to_string(&requirements)?;
-    let folder = root.join(".venv").join("parity");
+    made(root, &Wanted { name: "parity", what: "PyTorch and Lightning", size: "three gigabytes", needed: NEEDED_BYTES })
+}
+
+/// The folder of the programs of experiment trackers, which is made if need be.
+pub(crate) fn with_services(root: &Path) -> Result<PathBuf> {
+    let wanted = Wanted { name: "services", what: "MLflow", size: "one gigabyte", needed: NEEDED_BYTES_OF_SERVICES };
+    let interpreter = made(root, &wanted)?;
+    Ok(interpreter.parent().map(Path::to_path_buf).unwrap_or(interpreter))
+}
+
+/// A virtual environment of the workspace.
+struct Wanted {
+    /// Its folder in `.venv`.
+    name: &'static str,
+    what: &'static str,
+    size: &'static str,
+    needed: u64,
+}
+
+impl Wanted {
+    /// The file that lists what is installed.
+    fn requirements(&self, root: &Path) -> PathBuf {
+        let folder = if self.name == "services" { "trackers" } else { self.name };
+        root.join("tests").join(folder).join("requirements.txt")
+    }
+}
+
+/// The interpreter of a virtual environment, which is made if it is not there or not as it should be.
+fn made(root: &Path, wanted: &Wanted) -> Result<PathBuf> {
+    let requirements = wanted.requirements(root);
+    let list = fs::read_to_string(&requirements)?;
+    let folder = root.join(".venv").join(wanted.name);
     let interpreter = folder.join("bin").join("python");
     // Written last: what is there without it, or with another text, is not what is wanted.
     let stamp = folder.join("installed.txt");
-    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) && interpreter.exists() {
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == list) && interpreter.exists() {
         return Ok(interpreter);
     }
 
@@ -38,9 +70,9 @@ pub(crate) fn with_lightning(root: &Path) -> Result<PathBuf> {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
-    has_space(&folder, NEEDED_BYTES, "PyTorch")?;
+    has_space(&folder, wanted.needed, wanted.what)?;
     let python = with_pip()?;
-    println!("Installing PyTorch and Lightning into {} (once; about three gigabytes).", folder.display());
+    println!("Installing {} into {} (once; about {}).", wanted.what, folder.display(), wanted.size);
     // Without pip of its own, because Debian keeps what would bring it in a package apart.
     let made = Command::new(&python).args(["-m", "venv", "--without-pip"]).arg(&folder).output()?;
     if !made.status.success() {
@@ -49,9 +81,10 @@ pub(crate) fn with_lightning(root: &Path) -> Result<PathBuf> {
         );
     }
     let args = ["--requirement".into(), requirements.into_os_string()];
-    let pip = Pip { python, interpreter: Some(&interpreter), folder: &folder, what: "PyTorch", needed: NEEDED_BYTES };
+    let pip =
+        Pip { python, interpreter: Some(&interpreter), folder: &folder, what: wanted.what, needed: wanted.needed };
     pip.install(&args)?;
     fs::remove_dir_all(folder.join("tmp"))?;
-    fs::write(&stamp, wanted)?;
+    fs::write(&stamp, list)?;
     Ok(interpreter)
 }

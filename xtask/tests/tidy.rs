@@ -184,12 +184,13 @@ fn dependencies_point_up_the_map() {
         ("torch", &[]),
         ("macros", &[]),
         ("report", &[]),
-        ("cli", &["report"]),
+        ("trackers", &[]),
+        ("cli", &["report", "trackers"]),
         ("nn", &["torch"]),
         ("optim", &["torch"]),
         ("data", &["torch", "macros"]),
         ("metrics", &["torch"]),
-        ("fabric", &["torch", "optim", "data", "metrics"]),
+        ("fabric", &["torch", "trackers", "optim", "data", "metrics"]),
         ("engine", &["torch", "macros", "optim", "data", "metrics", "fabric"]),
         ("callbacks", &["torch", "optim", "metrics", "fabric", "engine"]),
         ("trainer", &["torch", "macros", "nn", "optim", "data", "metrics", "fabric", "engine", "callbacks"]),
@@ -278,7 +279,8 @@ fn the_readme_names_every_example_and_no_command_that_is_not_there() {
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     let (run, commands) = (readme_words_after("--example "), readme_words_after("cargo xtask "));
-    let known = ["setup", "new", "digits", "gpt", "test", "parity", "bench", "torture", "help"].map(str::to_owned);
+    let known =
+        ["setup", "new", "digits", "gpt", "test", "parity", "bench", "torture", "services", "help"].map(str::to_owned);
     none(
         "the README does not say how to run these examples",
         examples.iter().filter(|&name| !run.contains(name) && !commands.contains(name)).cloned().collect(),

@@ -5,6 +5,7 @@
 //! fulgurite new my-model       # a crate that trains a model: `cargo run -- fit`, `cargo test`
 //! fulgurite report logs        # one HTML page of the runs in a folder
 //! fulgurite watch logs         # how they stand, again and again, in the terminal
+//! fulgurite sync lightning_logs # sends what runs could not send to MLflow
 //! fulgurite ckpt show a.ckpt   # the tools for checkpoint files, if `fulgurite-ckpt` is installed
 //! ```
 //!
@@ -22,6 +23,8 @@ mod program;
 pub mod python;
 pub mod setup;
 mod store;
+#[cfg(feature = "sync")]
+mod sync;
 mod template;
 
 pub use program::{new_in_clone, run};

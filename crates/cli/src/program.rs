@@ -38,6 +38,18 @@ enum Commands {
     Report(Report),
     /// Shows how runs stand, again and again: last values and curves, from the files that they write.
     Watch(Watch),
+    /// Sends what runs could not send to MLflow: what is in outboxes in a folder, such as lightning_logs.
+    ///
+    /// An outbox is removed once all of it is sent. Keys (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or
+    /// MLFLOW_TRACKING_TOKEN) are sent only to the server that --server or MLFLOW_TRACKING_URI names.
+    #[cfg(feature = "sync")]
+    Sync {
+        /// The folder.
+        folder: PathBuf,
+        /// The address of the server, for runs without one, and if it wants keys.
+        #[arg(long, value_name = "URL")]
+        server: Option<String>,
+    },
     /// Inspects, verifies, compares and converts checkpoint files: what `fulgurite-ckpt` does.
     #[command(disable_help_flag = true)]
     Ckpt {
@@ -126,6 +138,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Program { command: Commands::Setup(options) }) => set_up(options),
         Ok(Program { command: Commands::Report(options) }) => report(&options),
         Ok(Program { command: Commands::Watch(options) }) => watch(&options),
+        #[cfg(feature = "sync")]
+        Ok(Program { command: Commands::Sync { folder, server } }) => crate::sync::run(&folder, server.as_deref()),
         Ok(Program { command: Commands::Ckpt { args } }) => ckpt::run(env::current_exe().ok().as_deref(), &args),
         Err(error) => return say_mistake(&error),
     };

@@ -275,6 +275,7 @@ impl TrainerState {
             .with("train_data", self.training_data.to_save().to_dict())
             .with("world_size", self.fabric.world_size())
             .with("log_versions", self.log_versions())
+            .with("log_classes", self.log_classes())
             .with("configuration", self.configuration.to_value())
             .with("run_id", run_id))
     }
@@ -421,7 +422,8 @@ impl TrainerState {
         self.training_data.set_saved(saved_data(more)?);
         // They were read before, to find the run's logs and files.
         more.optional_text("run_id")?;
-        more.texts("log_versions").map(drop)
+        more.texts("log_versions")?;
+        more.texts("log_classes").map(drop)
     }
 }
 

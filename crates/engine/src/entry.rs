@@ -180,10 +180,13 @@ impl Engine {
         self.launch()?;
         self.prepare(entry)?;
         self.state.share_global_seed()?;
+        self.state.fabric.loggers.iter_mut().try_for_each(|logger| logger.connect())?;
         self.state.follow_loggers_of_rank_zero()?;
         let configuration = Configuration::of(&self.state, module, &data)?;
         let ckpt_path = self.resolve_ckpt_path(ckpt_path, &configuration)?;
         self.state.configuration = configuration;
+        self.state.fabric.loggers.iter_mut().try_for_each(|logger| logger.start())?;
+        self.state.warn_for_loggers();
         // A run that is resumed may do so in the folder of an earlier one.
         self.state.follow_loggers_of_rank_zero()?;
         self.state.shutdown.join_earlier_run(ckpt_path.is_some());

@@ -188,6 +188,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         for index in 0..self.engine.state.fabric.loggers.len() {
             results.push(self.attempt(&mut |run| Ok(run.engine.state.fabric.loggers[index].finalize(status)?)));
         }
+        self.state().warn_for_loggers();
         results.push(self.attempt(&mut |run| run.state().report_profile()));
         results.push(self.attempt(&mut |run| run.state().profiling.teardown()));
         results.into_iter().collect()

@@ -57,10 +57,13 @@ impl<'c> Outline<'c> {
         self.0.dict("callbacks").ok()?.dict(state_key).ok()
     }
 
-    /// The run of each logger, as far as these are plain names.
-    pub(crate) fn log_versions(self) -> Vec<Option<&'c str>> {
-        let held = self.0.dict("fulgurite").and_then(|more| more.list("log_versions")).unwrap_or_default();
-        held.iter().map(|version| version.as_str().filter(|name| is_plain_name(name))).collect()
+    /// The class and the run of each logger, as far as these are plain names.
+    pub(crate) fn log_versions(self) -> Vec<(Option<&'c str>, Option<&'c str>)> {
+        let list = |key| self.0.dict("fulgurite").and_then(|more| more.list(key)).unwrap_or_default();
+        let (classes, versions) = (list("log_classes"), list("log_versions"));
+        let class = |at: usize| classes.get(at).and_then(Value::as_str);
+        let plain = |version: &'c Value| version.as_str().filter(|name| is_plain_name(name));
+        versions.iter().enumerate().map(|(at, version)| (class(at), plain(version))).collect()
     }
 }
 

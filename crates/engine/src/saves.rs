@@ -46,12 +46,16 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if let Err(error) = state.save_loggers() {
             return self.save_failed(&commit, error, OnSaveError::Raise);
         }
-        match state.fabric.save_checkpoint(&checkpoint, &commit) {
-            Ok(()) if request.on_error == OnSaveError::Warn => state.saves.tolerate(commit),
-            Ok(()) => {}
-            Err(error) => return self.save_failed(&commit, error.into(), request.on_error),
+        if let Err(error) = state.fabric.save_checkpoint(&checkpoint, &commit) {
+            return self.save_failed(&commit, error.into(), request.on_error);
         }
-        Ok(())
+        if let Some(news) = request.news.clone().filter(|_| state.fabric.is_global_zero()) {
+            state.saves.announce_later(commit.clone(), news);
+        }
+        if request.on_error == OnSaveError::Warn {
+            state.saves.tolerate(commit);
+        }
+        state.announce_saves()
     }
 
     /// Handles the results of checkpoints written in the background.
@@ -60,7 +64,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             let on_error = self.state().saves.take_tolerance(&failure.commit);
             self.save_failed(&failure.commit, failure.error.into(), on_error)?;
         }
-        Ok(())
+        self.state().announce_saves()
     }
 
     /// Waits until every checkpoint is written. All failures are reported; the first error is returned.
@@ -71,11 +75,12 @@ impl<M: LightningModule> Run<'_, '_, M> {
             outcome = outcome.and(self.save_failed(&failure.commit, failure.error.into(), on_error));
         }
         self.state().saves.all_written();
-        outcome
+        outcome.and(self.state().announce_saves())
     }
 
     /// Callbacks learn of it first: what they know of their files must be true before anything else is saved.
     fn save_failed(&mut self, commit: &Commit, error: Error, on_error: OnSaveError) -> Result<(), Error> {
+        self.state().saves.forget_news(commit);
         let notified = self.notify_of_failure(commit, &error);
         if on_error == OnSaveError::Raise {
             return self.prefer_save_error(notified, error);
@@ -106,6 +111,28 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 impl TrainerState {
+    /// Loggers learn of the checkpoints that are on the disk, and the user what loggers have to say.
+    pub(crate) fn announce_saves(&mut self) -> Result<(), Error> {
+        self.warn_for_loggers();
+        while !self.saves.is_all_announced() {
+            let io = self.fabric.checkpoint_io();
+            let Some(news) = self.saves.next_news(|commit| io.commit_state(commit)) else { break };
+            self.fabric.loggers.iter_mut().try_for_each(|logger| logger.after_save_checkpoint(&news))?;
+        }
+        Ok(())
+    }
+
+    /// Shows the warnings of loggers.
+    pub(crate) fn warn_for_loggers(&mut self) {
+        for index in 0..self.fabric.loggers.len() {
+            let logger = &mut self.fabric.loggers[index];
+            for warning in logger.take_warnings() {
+                let message = format!("{}: {warning}", self.fabric.loggers[index].class());
+                self.warn(&message);
+            }
+        }
+    }
+
     /// What was logged before a checkpoint is on disk before it: a run that resumes from there does not log it again.
     /// So no checkpoint is written after what cannot be.
     fn save_loggers(&mut self) -> Result<(), Error> {

@@ -143,6 +143,13 @@ pub trait CheckpointIo: Send {
         None
     }
 
+    /// What became of a commit that [`CheckpointIo::commit`] has accepted. Where checkpoints are written in the background, it may
+    /// not be complete yet.
+    fn commit_state(&self, commit: &Commit) -> CommitState {
+        let _ = commit;
+        CommitState::Written
+    }
+
     /// Waits until everything is written, and returns the first failure, as [`CheckpointIo::poll`] does.
     fn wait(&mut self) -> Option<CommitFailure> {
         self.poll()
@@ -158,6 +165,17 @@ pub struct Commit {
     pub alias: Option<Alias>,
     /// The checkpoints to remove once the new one is complete.
     pub remove: Vec<PathBuf>,
+}
+
+/// What became of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitState {
+    /// It is complete.
+    Written,
+    /// It waits to be written.
+    Pending,
+    /// It failed, which [`CheckpointIo::poll`] or [`CheckpointIo::wait`] will say.
+    Failed,
 }
 
 /// A second name of a checkpoint.

@@ -17,8 +17,8 @@ mod throughput;
 
 pub use accelerator::{Accelerator, Devices};
 pub use checkpoint_io::{
-    Alias, AsyncCheckpointIo, CheckpointIo, Commit, CommitFailure, DefaultCheckpointIo, RankZeroCheckpointIo,
-    StoredFile, TorchCheckpointIo, is_url,
+    Alias, AsyncCheckpointIo, CheckpointIo, Commit, CommitFailure, CommitState, DefaultCheckpointIo,
+    RankZeroCheckpointIo, StoredFile, TorchCheckpointIo, is_url,
 };
 #[cfg(feature = "object-store")]
 pub use checkpoint_io::{ObjectStoreCheckpointIo, ObjectStoreOptions};

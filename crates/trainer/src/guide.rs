@@ -1,8 +1,8 @@
 //! The pages of the guide, whose programs are compiled and run as tests.
 
 macro_rules! pages {
-    ($($page:ident = $path:literal;)*) => {
-        $(#[doc = include_str!(concat!("../../../docs/src/", $path))] struct $page;)*
+    ($($(#[$only:meta])* $page:ident = $path:literal;)*) => {
+        $($(#[$only])* #[doc = include_str!(concat!("../../../docs/src/", $path))] struct $page;)*
     };
 }
 
@@ -18,6 +18,8 @@ pages! {
     Text = "text.md";
     Tabular = "tabular.md";
     Logging = "logging.md";
+    #[cfg(feature = "trackers")]
+    Mlflow = "mlflow.md";
     Metrics = "metrics.md";
     Optimization = "optimization.md";
     Precision = "precision.md";

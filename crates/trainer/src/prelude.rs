@@ -43,6 +43,8 @@ pub use crate::callbacks::{
     WeightAveraging,
 };
 pub use crate::data::{Batch, DataLoader, Dataset, SharedTensor, TensorDataset};
+#[cfg(feature = "trackers")]
+pub use crate::loggers::MLFlowLogger;
 pub use crate::loggers::{CsvLogger, Logger, TensorBoardLogger};
 pub use crate::logging::Reduce;
 pub use crate::metrics::Metric;

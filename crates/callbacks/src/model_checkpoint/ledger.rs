@@ -32,6 +32,16 @@ pub(super) enum Place {
     Outside,
 }
 
+impl Place {
+    /// The value by which it is ranked.
+    pub(super) fn score(&self) -> Option<f64> {
+        match self {
+            Place::Ranked { score, .. } => Some(*score),
+            Place::Latest | Place::Outside => None,
+        }
+    }
+}
+
 /// A requested save.
 #[derive(Debug, Clone)]
 pub(super) struct Save {

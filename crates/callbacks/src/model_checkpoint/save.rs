@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fulgurite_engine::config::Maximum;
 use fulgurite_engine::{Error, Result, SaveRequest, Stage, TrainerState};
+use fulgurite_fabric::loggers::CheckpointNews;
 use fulgurite_torch::{Dict, Value};
 
 use super::ledger::{Place, Save};
@@ -217,8 +218,35 @@ impl ModelCheckpoint {
                 request.remove.push(overdue);
             }
         }
+        let (score, is_last) = (place.score(), last.is_some());
         self.ledger.add(Save { commit: request.commit(), place, last, step: trainer.global_step() });
+        request.news = Some(self.news(&request.path, score, is_last));
         trainer.request_checkpoint(request);
+    }
+
+    /// What loggers learn of a checkpoint.
+    fn news(&self, path: &Path, score: Option<f64>, is_last: bool) -> CheckpointNews {
+        let (kept, options) = (self.kept(), &self.options);
+        let mut news = CheckpointNews::default();
+        news.callback = self.lightning_state_key();
+        news.path = path.to_owned();
+        // `last` alone has the value of the last one that was ranked, as in Lightning.
+        news.score = score.or(kept.current_score);
+        news.is_best = kept.best_model_path.as_deref() == Some(path);
+        news.is_last = is_last;
+        news.last.clone_from(&kept.last_model_path);
+        news.best.clone_from(&kept.best_model_path);
+        news.best_score = kept.best_model_score;
+        news.best_k.clone_from(&kept.top.models);
+        news.monitor.clone_from(&options.monitor);
+        news.mode = options.mode;
+        news.save_last = options.save_last.is_some();
+        news.last_is_link = options.save_last == Some(SaveLast::Link);
+        news.save_top_k = options.save_top_k.finite().map_or(-1, |k| i64::try_from(k).unwrap_or(i64::MAX));
+        news.save_weights_only = options.save_weights_only;
+        news.every_n_train_steps = self.every_n_train_steps_or_never();
+        news.every_n_epochs = self.every_n_epochs_or_never();
+        news
     }
 
     /// The name of the candidate in the folder, with the first version suffix that is not taken; `own` may be overwritten.

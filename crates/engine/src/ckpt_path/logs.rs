@@ -24,12 +24,18 @@ impl TrainerState {
             let path = path.display();
             self.print(&format!("{path} is in no folder of this run, so the logs start anew instead of continuing"));
         }
+        let mut taken = vec![false; held.len()];
         for (index, (logger, by_place)) in self.fabric.loggers.iter_mut().zip(&by_place).enumerate() {
-            let said = held.get(index).copied().flatten().filter(|_| is_own);
+            let said = version_of(logger.class(), index, &held, &mut taken).filter(|_| is_own);
             if let Some(version) = by_place.as_deref().or(said) {
                 logger.suggest_version(version);
             }
         }
+    }
+
+    /// The class of each logger, for checkpoints.
+    pub(crate) fn log_classes(&self) -> Vec<Value> {
+        self.fabric.loggers.iter().map(|logger| logger.class().into()).collect()
     }
 
     /// The run of each logger, for checkpoints.
@@ -46,6 +52,20 @@ impl TrainerState {
         }
         Ok(())
     }
+}
+
+/// The version that a checkpoint holds for a logger: the next one of its class, so that one which was added or left out changes
+/// nothing for the others. Checkpoints without classes have the loggers in the same order.
+fn version_of<'c>(
+    class: &str,
+    index: usize,
+    held: &[(Option<&'c str>, Option<&'c str>)],
+    taken: &mut [bool],
+) -> Option<&'c str> {
+    let is_mine = |at: &usize, held: Option<&str>| !taken[*at] && held.map_or(*at == index, |held| held == class);
+    let at = held.iter().enumerate().find(|(at, (held, _))| is_mine(at, *held)).map(|(at, _)| at)?;
+    taken[at] = true;
+    held[at].1
 }
 
 /// The run of a logger whose folder contains a file; a link to elsewhere does not count.

@@ -1,6 +1,8 @@
 //! The fabric's loggers as [`Configurable`](super::Configurable) classes.
 
 use fulgurite_fabric::loggers::{CsvLogger, CsvLoggerOptions, TensorBoardLogger, TensorBoardLoggerOptions};
+#[cfg(feature = "trackers")]
+use fulgurite_fabric::loggers::{MLFlowLogger, MLFlowLoggerOptions};
 
 use super::Configurable;
 use crate::error::Error;
@@ -18,6 +20,20 @@ impl Configurable for TensorBoardLogger {
     type Options = TensorBoardLoggerOptions;
 
     fn from_options(options: TensorBoardLoggerOptions) -> Result<TensorBoardLogger, Error> {
+        Ok(options.into())
+    }
+}
+
+#[cfg(feature = "trackers")]
+impl Configurable for MLFlowLogger {
+    type Options = MLFlowLoggerOptions;
+
+    fn from_options(options: MLFlowLoggerOptions) -> Result<MLFlowLogger, Error> {
+        if options.holds_key() {
+            return Err(Error::Config(
+                "tracking_uri of MLFlowLogger holds a password, which would be written to config.yaml; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or put the address into MLFLOW_TRACKING_URI".into(),
+            ));
+        }
         Ok(options.into())
     }
 }

@@ -8,6 +8,7 @@ use fulgurite_torch::{Dict, Value};
 /// Has the name and folder of a logger on rank zero, and writes nothing.
 #[derive(Debug, Default)]
 pub(super) struct FollowerLogger {
+    class: String,
     name: String,
     version: String,
     save_dir: Option<PathBuf>,
@@ -21,6 +22,7 @@ pub(super) fn describe(logger: &dyn Logger) -> Value {
     let runs: Vec<Value> = logger.runs().iter().map(|run| run.as_str().into()).collect();
     Value::Dict(
         Dict::new()
+            .with("class", logger.class())
             .with("name", logger.name())
             .with("version", logger.version())
             .with("save_dir", path(logger.save_dir()))
@@ -35,6 +37,7 @@ impl FollowerLogger {
         let text = |name: &str| described.str(name).ok().map(str::to_owned);
         let runs = described.list("runs").unwrap_or_default();
         FollowerLogger {
+            class: text("class").unwrap_or_default(),
             name: text("name").unwrap_or_default(),
             version: text("version").unwrap_or_default(),
             save_dir: text("save_dir").map(PathBuf::from),
@@ -45,6 +48,10 @@ impl FollowerLogger {
 }
 
 impl Logger for FollowerLogger {
+    fn class(&self) -> &str {
+        &self.class
+    }
+
     fn name(&self) -> &str {
         &self.name
     }

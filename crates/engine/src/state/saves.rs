@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use fulgurite_fabric::{Alias, Commit};
+use fulgurite_fabric::loggers::CheckpointNews;
+use fulgurite_fabric::{Alias, Commit, CommitState};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,8 @@ pub struct SaveRequest {
     pub remove: Vec<PathBuf>,
     /// What to do if it cannot be written.
     pub on_error: OnSaveError,
+    /// What loggers learn once it is on the disk.
+    pub news: Option<CheckpointNews>,
 }
 
 impl SaveRequest {
@@ -61,6 +64,8 @@ pub(crate) struct Saves {
     requests: Vec<SaveRequest>,
     /// The latest saves whose failure is only warned of: one that is written in the background fails later.
     tolerated: VecDeque<Commit>,
+    /// What loggers learn once these are on the disk.
+    unannounced: VecDeque<(Commit, CheckpointNews)>,
     resumed_from: Option<PathBuf>,
     /// The checkpoint that was last read.
     loaded_from: Option<PathBuf>,
@@ -108,6 +113,31 @@ impl Saves {
                 OnSaveError::Warn
             }
             None => OnSaveError::Raise,
+        }
+    }
+
+    /// Loggers learn of this save once it is on the disk.
+    pub(crate) fn announce_later(&mut self, commit: Commit, news: CheckpointNews) {
+        if self.unannounced.len() == SaveRequest::MAX_IN_FLIGHT {
+            self.unannounced.pop_front();
+        }
+        self.unannounced.push_back((commit, news));
+    }
+
+    pub(crate) fn is_all_announced(&self) -> bool {
+        self.unannounced.is_empty()
+    }
+
+    /// The next save that is on the disk, and that loggers do not know of.
+    pub(crate) fn next_news(&mut self, state_of: impl Fn(&Commit) -> CommitState) -> Option<CheckpointNews> {
+        let is_written = |(commit, _): &(Commit, _)| state_of(commit) == CommitState::Written;
+        self.unannounced.pop_front_if(|next| is_written(next)).map(|(_, news)| news)
+    }
+
+    /// A failed save is no news.
+    pub(crate) fn forget_news(&mut self, commit: &Commit) {
+        if let Some(index) = self.unannounced.iter().position(|(other, _)| other == commit) {
+            self.unannounced.remove(index);
         }
     }
 

@@ -10,7 +10,7 @@ use std::thread::{Builder, JoinHandle};
 use fulgurite_torch::{Value, catch_panic};
 
 use super::host_copy::{Buffer, HostCopy};
-use super::{Alias, CheckpointIo, Commit, CommitFailure, StoredFile};
+use super::{Alias, CheckpointIo, Commit, CommitFailure, CommitState, StoredFile};
 use crate::FabricError;
 
 /// Writes checkpoints in the background: [`CheckpointIo::commit`] copies the state's tensors to host memory and
@@ -73,8 +73,8 @@ struct Shared {
 
 #[derive(Default)]
 struct Progress {
-    /// Commits that have been queued and have not finished.
-    outstanding: usize,
+    /// Commits that have been queued and have not finished, in order.
+    outstanding: VecDeque<Commit>,
     /// The memory of finished commits.
     buffers: Vec<Vec<Buffer>>,
     failures: VecDeque<CommitFailure>,
@@ -106,7 +106,7 @@ impl AsyncCheckpointIo {
     /// Waits until fewer than `count` commits are outstanding.
     fn wait_for_fewer_than(&self, count: usize) -> MutexGuard<'_, Progress> {
         let progress = lock(&self.shared.progress);
-        let until = self.shared.ended.wait_while(progress, |progress| progress.outstanding >= count);
+        let until = self.shared.ended.wait_while(progress, |progress| progress.outstanding.len() >= count);
         until.unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -143,7 +143,7 @@ impl Shared {
             progress.buffers.push(copy.into_buffers());
             progress.failures.extend(earlier.into_iter().chain(failure));
             self.failed.store(progress.failures.len(), Ordering::Release);
-            progress.outstanding -= 1;
+            progress.outstanding.pop_front();
             drop(progress);
             self.ended.notify_all();
         }
@@ -177,7 +177,7 @@ impl CheckpointIo for AsyncCheckpointIo {
             // Without a thread, the checkpoint is written synchronously.
             return self.after_all(|inner| inner.commit(&copy.value, commit));
         };
-        lock(&self.shared.progress).outstanding += 1;
+        lock(&self.shared.progress).outstanding.push_back(commit.clone());
         // The thread exits when its channel is closed.
         let _ = jobs.send(Job { copy, commit: commit.clone() });
         Ok(())
@@ -211,6 +211,17 @@ impl CheckpointIo for AsyncCheckpointIo {
         let failure = progress.failures.pop_front();
         self.shared.failed.store(progress.failures.len(), Ordering::Release);
         failure
+    }
+
+    fn commit_state(&self, commit: &Commit) -> CommitState {
+        let progress = lock(&self.shared.progress);
+        if progress.outstanding.contains(commit) {
+            CommitState::Pending
+        } else if progress.failures.iter().any(|failure| failure.commit == *commit) {
+            CommitState::Failed
+        } else {
+            CommitState::Written
+        }
     }
 
     fn wait(&mut self) -> Option<CommitFailure> {

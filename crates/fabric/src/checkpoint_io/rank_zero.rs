@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fulgurite_torch::distributed::ProcessGroup;
 use fulgurite_torch::{Dict, Value, serialization};
 
-use super::{Alias, CheckpointIo, Commit, CommitFailure, StoredFile};
+use super::{Alias, CheckpointIo, Commit, CommitFailure, CommitState, StoredFile};
 use crate::FabricError;
 
 /// Checkpoint I/O of a run with several processes: rank zero writes, removes and inspects files, and broadcasts the
 /// outcome, so that all ranks act alike, whether or not their machines share a file system. Every rank loads checkpoints
 /// itself.
 ///
-/// Every call but [`poll`](CheckpointIo::poll) is a collective operation. A background failure is returned by the next
+/// Every call but [`poll`](CheckpointIo::poll) and [`commit_state`](CheckpointIo::commit_state) is a collective operation. A background failure is returned by the next
 /// [`wait`](CheckpointIo::wait). A process that has [abandoned](ProcessGroup::abandon) the group writes nothing more,
 /// since a checkpoint is incomplete without the part of the others. It can still wait for commits that it has started.
 pub struct RankZeroCheckpointIo {
@@ -118,6 +118,11 @@ impl CheckpointIo for RankZeroCheckpointIo {
 
     fn poll(&mut self) -> Option<CommitFailure> {
         None
+    }
+
+    /// What rank zero knows, which need not ask the others.
+    fn commit_state(&self, commit: &Commit) -> CommitState {
+        self.inner.commit_state(commit)
     }
 
     fn wait(&mut self) -> Option<CommitFailure> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use fulgurite_torch::Dict;
 use fulgurite_torch::tch::Tensor;
 
-use super::LoggerError;
+use super::{CheckpointNews, LoggerError};
 
 /// How a run ended, for [`Logger::finalize`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +20,40 @@ pub enum RunStatus {
 }
 
 /// A destination of metrics, hyper-parameters and media of a run. Called on rank zero only.
+///
+/// A trainer calls [`connect`](Logger::connect), then what concerns the run that is continued
+/// ([`suggest_version`](Logger::suggest_version)), then [`start`](Logger::start), in every entry point; and
+/// [`finalize`](Logger::finalize) at its end.
 pub trait Logger: Send + Any {
+    /// The name of the class, by which a resumed run finds the logger's version in a checkpoint.
+    fn class(&self) -> &str {
+        fulgurite_torch::short_type_name::<Self>()
+    }
+
+    /// Reaches the server, if there is one, so that [`name`](Logger::name) is known.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the server cannot be reached, or refuses keys or names: a run that logs nothing should not begin.
+    fn connect(&mut self) -> Result<(), LoggerError> {
+        Ok(())
+    }
+
+    /// Begins the run on the server, or goes on with the one that was given or suggested. From here on
+    /// [`version`](Logger::version) stays what it is.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`connect`](Logger::connect) does.
+    fn start(&mut self) -> Result<(), LoggerError> {
+        Ok(())
+    }
+
     /// The experiment's name: the folder below [`save_dir`](Logger::save_dir), `lightning_logs` by default.
     fn name(&self) -> &str;
 
-    /// The version of the run, such as `version_3` or a text that the user chose.
+    /// The version of the run, such as `version_3`, a text that the user chose, or the identifier of the run on a server, which
+    /// is empty before [`start`](Logger::start).
     fn version(&self) -> &str;
 
     /// The root folder of its files.
@@ -80,7 +109,22 @@ pub trait Logger: Send + Any {
         Ok(())
     }
 
-    /// Flushes everything logged so far to storage.
+    /// A callback's checkpoint is complete on the disk. Ignored by loggers that keep no checkpoints.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a file cannot be written.
+    fn after_save_checkpoint(&mut self, news: &CheckpointNews) -> Result<(), LoggerError> {
+        let _ = news;
+        Ok(())
+    }
+
+    /// What the user should know, once. A trainer asks after every batch, so this is cheap.
+    fn take_warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Flushes everything logged so far to storage, without waiting for a server.
     fn save(&mut self) -> Result<(), LoggerError>;
 
     /// Called last, at the end of the run.

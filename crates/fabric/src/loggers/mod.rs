@@ -1,5 +1,6 @@
 //! Loggers: where metrics, hyper-parameters, texts, images and histograms are written.
 
+mod checkpoint_news;
 mod csv;
 mod dummy;
 mod error;
@@ -8,18 +9,25 @@ mod files;
 #[cfg(unix)]
 mod full_disk;
 mod hparams;
+mod image;
 mod logger;
 mod memory;
+#[cfg(feature = "trackers")]
+mod mlflow;
 mod python_format;
 mod run_folder;
 mod tensorboard;
 mod yaml;
 
+pub use checkpoint_news::CheckpointNews;
 pub use csv::{CsvLogger, CsvLoggerOptions};
 pub use dummy::DummyLogger;
 pub use error::LoggerError;
 pub use hparams::flatten_hparams;
+pub use image::{make_grid, save_image};
 pub use logger::{Logger, RunStatus};
 pub use memory::{Logged, MemoryLogger};
+#[cfg(feature = "trackers")]
+pub use mlflow::{LogModel, MLFlowLogger, MLFlowLoggerOptions};
 pub use run_folder::Version;
-pub use tensorboard::{TensorBoardLogger, TensorBoardLoggerOptions, make_grid, save_image};
+pub use tensorboard::{TensorBoardLogger, TensorBoardLoggerOptions};

@@ -128,6 +128,8 @@ impl Registry {
         Strategies::registered_schemas().into_iter().for_each(|(name, schema)| registry.add_strategy(name, schema));
         registry.add_logger::<CsvLogger>();
         registry.add_logger::<TensorBoardLogger>();
+        #[cfg(feature = "trackers")]
+        registry.add_logger::<fulgurite_fabric::loggers::MLFlowLogger>();
         registry.add_profiler::<SimpleProfiler>();
         registry.add_profiler::<AdvancedProfiler>();
         registry.add_profiler::<PyTorchProfiler>();

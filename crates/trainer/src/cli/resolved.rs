@@ -133,7 +133,10 @@ impl Resolved {
             for class in node.as_list().unwrap_or(std::slice::from_ref(node)) {
                 let name = class.get("class_path").and_then(Node::as_str).unwrap_or_default();
                 if layout.registry.is_elsewhere(kind, name) {
-                    missing.push(format!("{} `{}`", kind.name(), super::tree::short_name(name)));
+                    let (kind, name) = (kind.name(), super::tree::short_name(name));
+                    // Another build has it.
+                    let without = if name == "MLFlowLogger" { " without the cargo feature `trackers`" } else { "" };
+                    missing.push(format!("{kind} `{name}`{without}"));
                 }
             }
         }
@@ -202,7 +205,8 @@ impl Resolved {
             }
             if let Some(Made::Logger(mut logger)) = make(layout, &node, Kind::Logger)? {
                 // All loggers of a run share its version.
-                if let Some(first) = loggers.first().filter(|_| config.fast_dev_run == 0) {
+                let first = loggers.first().filter(|first| config.fast_dev_run == 0 && !first.version().is_empty());
+                if let Some(first) = first {
                     logger.suggest_version(first.version());
                 }
                 loggers.push(logger);

@@ -3,7 +3,6 @@
 mod event_file;
 mod histogram;
 mod hparams;
-mod image;
 mod proto;
 mod summary;
 #[cfg(test)]
@@ -19,10 +18,9 @@ use serde::{Deserialize, Serialize};
 use super::hparams::{HPARAMS_FILE, merge, write_hparams};
 use super::run_folder::{DEFAULT_NAME, RunFolder, Version};
 use super::{Logger, LoggerError, RunStatus};
+use crate::loggers::image::{Png, make_grid};
 use event_file::EventFile;
 use histogram::Histogram;
-use image::Png;
-pub use image::{make_grid, save_image};
 use summary::Tag;
 
 const LOGGER: &str = "TensorBoardLogger";

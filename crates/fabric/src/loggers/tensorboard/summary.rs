@@ -1,8 +1,8 @@
 //! `Summary` messages: one or several values with tags.
 
 use super::histogram::Histogram;
-use super::image::Png;
 use super::proto::{bytes, double, doubles, float_in_oneof, integer, message, varint};
+use crate::loggers::image::Png;
 
 /// A tag: the prefix of the logger and a name, which are not joined in memory.
 #[derive(Debug, Clone, Copy)]
@@ -97,8 +97,8 @@ fn plugin_data(out: &mut Vec<u8>, plugin: &[u8], content: impl FnOnce(&mut Vec<u
 #[cfg(test)]
 mod tests {
     use super::{Tag, histogram, image, scalar, text};
+    use crate::loggers::image::Png;
     use crate::loggers::tensorboard::histogram::Histogram;
-    use crate::loggers::tensorboard::image::Png;
 
     /// The expected bytes are those of `torch.utils.tensorboard.summary` 2.11.
     #[track_caller]

@@ -1,0 +1,8 @@
+//! Runs with loggers of experiment trackers.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod mlflow;
+mod model;
+mod news;
+mod service;
