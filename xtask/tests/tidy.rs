@@ -184,6 +184,7 @@ fn dependencies_point_up_the_map() {
         ("torch", &[]),
         ("macros", &[]),
         ("cli", &[]),
+        ("search", &[]),
         ("nn", &["torch"]),
         ("optim", &["torch"]),
         ("data", &["torch", "macros"]),
@@ -191,7 +192,7 @@ fn dependencies_point_up_the_map() {
         ("fabric", &["torch", "optim", "data", "metrics"]),
         ("engine", &["torch", "macros", "optim", "data", "metrics", "fabric"]),
         ("callbacks", &["torch", "optim", "metrics", "fabric", "engine"]),
-        ("trainer", &["torch", "macros", "nn", "optim", "data", "metrics", "fabric", "engine", "callbacks"]),
+        ("trainer", &["torch", "macros", "search", "nn", "optim", "data", "metrics", "fabric", "engine", "callbacks"]),
     ];
     let folders: BTreeSet<String> = fs::read_dir(root().join("crates"))
         .unwrap()

@@ -75,7 +75,7 @@ impl Distribution {
             return Err(format!("{low} to {high} is too wide"));
         }
         match (log, step) {
-            (_, ..1) => Err(format!("`step` is {step}; it must be at least 1")),
+            (_, i64::MIN..=0) => Err(format!("`step` is {step}; it must be at least 1")),
             (true, 2..) => Err("`step` and `log: true` exclude each other".into()),
             (true, _) if low < 1 => Err(format!("`log: true` needs a lower bound of at least 1, not {low}")),
             _ => Ok(Distribution::Int { low, high: low + (high - low) / step * step, log, step }),

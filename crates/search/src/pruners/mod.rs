@@ -216,7 +216,7 @@ impl Pruner {
                 Kind::Threshold { lower, upper, at: Steps::new(n_warmup_steps, interval_steps)? }
             }
             PrunerConfig::Patient { ref wrapped, patience, min_delta } => {
-                if !(min_delta >= 0.0) {
+                if min_delta.is_nan() || min_delta < 0.0 {
                     return Err(SearchError::Options(format!("`min_delta` is {min_delta}; it must not be negative")));
                 }
                 let wrapped = wrapped.as_deref().map(Pruner::new).transpose()?.map(Box::new);

@@ -2,6 +2,8 @@
 //!
 //! Needs a Python with `optuna`: `FULGURITE_SERVICES_PYTHON`, or what `cargo xtask services` has made.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::panic, reason = "a test may fail")]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
