@@ -15,11 +15,13 @@ mod samplers;
 mod space;
 mod study;
 mod trial;
+mod view;
 
 pub use distribution::Distribution;
 pub use error::{Result, SearchError};
 pub use pruners::{HalvingOptions, HyperbandOptions, Pruner, PrunerConfig};
 pub use samplers::{Draw, GridSampler, RandomSampler, Sampler, SamplerConfig, TpeOptions, TpeSampler};
 pub use space::SearchSpace;
-pub use study::{Study, View};
+pub use study::Study;
 pub use trial::{Direction, Param, Trial, TrialState};
+pub use view::View;

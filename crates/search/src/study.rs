@@ -10,17 +10,7 @@ use crate::pruners::Pruner;
 use crate::samplers::Sampler;
 use crate::space::SearchSpace;
 use crate::trial::{Direction, Trial, TrialState};
-
-/// What samplers and pruners see of a study.
-#[derive(Debug, Clone)]
-pub struct View<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// What is wanted.
-    pub direction: Direction,
-    /// All trials, by number.
-    pub trials: Vec<&'a Trial>,
-}
+use crate::view::View;
 
 /// Trials with a common aim, kept in a journal file that Optuna, its dashboard and others may read and append to meanwhile.
 ///

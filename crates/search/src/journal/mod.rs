@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use self::file::JournalFile;
-use self::replay::{Operation, Replay};
+use self::replay::{Operation, Replay, StudyRecord};
 use crate::distribution::Distribution;
 use crate::entropy::uuid;
 use crate::error::Result;
@@ -24,16 +24,6 @@ pub(crate) struct Journal {
     replay: Replay,
     /// Names this process in what it appends.
     worker_id: String,
-}
-
-/// A study of a journal.
-#[derive(Debug, Clone)]
-pub(crate) struct StudyRecord {
-    pub(crate) name: String,
-    pub(crate) directions: Vec<Direction>,
-    pub(crate) user_attrs: Map<String, Value>,
-    pub(crate) system_attrs: Map<String, Value>,
-    pub(crate) trials: Vec<usize>,
 }
 
 impl Journal {

@@ -4,10 +4,19 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::StudyRecord;
 use super::json::as_number;
 use crate::distribution::Distribution;
 use crate::trial::{Direction, Param, Trial, TrialState};
+
+/// A study of a journal.
+#[derive(Debug, Clone)]
+pub(crate) struct StudyRecord {
+    pub(crate) name: String,
+    pub(crate) directions: Vec<Direction>,
+    pub(crate) user_attrs: Map<String, Value>,
+    pub(crate) system_attrs: Map<String, Value>,
+    pub(crate) trials: Vec<usize>,
+}
 
 /// The changes, by Optuna's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

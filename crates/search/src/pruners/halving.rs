@@ -1,10 +1,53 @@
 //! Successive halving and Hyperband.
 
-use super::{HalvingOptions, HyperbandOptions, Verdict, at_least};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::verdict::{Verdict, at_least};
 use crate::error::{Result, SearchError};
 use crate::journal::as_number;
-use crate::study::View;
 use crate::trial::{Direction, Trial, TrialState};
+use crate::view::View;
+
+/// The options of successive halving.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HalvingOptions {
+    /// The first step at which trials are judged; without it, a hundredth of what the first complete trials have reached.
+    pub min_resource: Option<i64>,
+    /// Only one of so many goes on.
+    pub reduction_factor: i64,
+    /// How many times later than `min_resource` the first judgement is, as a power of the factor.
+    pub min_early_stopping_rate: u32,
+    /// How many trials must have reached a judgement before any goes on from it.
+    pub bootstrap_count: usize,
+}
+
+impl Default for HalvingOptions {
+    fn default() -> HalvingOptions {
+        HalvingOptions { min_resource: None, reduction_factor: 4, min_early_stopping_rate: 0, bootstrap_count: 0 }
+    }
+}
+
+/// The options of Hyperband.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HyperbandOptions {
+    /// The first step of the bracket that judges earliest.
+    pub min_resource: i64,
+    /// The last step of a trial plus one; without it, that of the first complete trials.
+    pub max_resource: Option<i64>,
+    /// Only one of so many goes on.
+    pub reduction_factor: i64,
+    /// How many trials must have reached a judgement before any goes on from it.
+    pub bootstrap_count: usize,
+}
+
+impl Default for HyperbandOptions {
+    fn default() -> HyperbandOptions {
+        HyperbandOptions { min_resource: 1, max_resource: None, reduction_factor: 3, bootstrap_count: 0 }
+    }
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct Halving(HalvingOptions);

@@ -2,15 +2,18 @@
 
 mod halving;
 mod percentile;
+mod verdict;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::halving::{Halving, Hyperband};
+pub use self::halving::{HalvingOptions, HyperbandOptions};
 use self::percentile::{is_due, percentile};
+use self::verdict::{Steps, Verdict, at_least, best};
 use crate::error::{Result, SearchError};
-use crate::study::View;
 use crate::trial::{Direction, Trial};
+use crate::view::View;
 
 /// A pruner as a configuration names it, with Optuna's options and defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -95,46 +98,6 @@ fn one_trial() -> usize {
     1
 }
 
-/// The options of successive halving.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct HalvingOptions {
-    /// The first step at which trials are judged; without it, a hundredth of what the first complete trials have reached.
-    pub min_resource: Option<i64>,
-    /// Only one of so many goes on.
-    pub reduction_factor: i64,
-    /// How many times later than `min_resource` the first judgement is, as a power of the factor.
-    pub min_early_stopping_rate: u32,
-    /// How many trials must have reached a judgement before any goes on from it.
-    pub bootstrap_count: usize,
-}
-
-impl Default for HalvingOptions {
-    fn default() -> HalvingOptions {
-        HalvingOptions { min_resource: None, reduction_factor: 4, min_early_stopping_rate: 0, bootstrap_count: 0 }
-    }
-}
-
-/// The options of Hyperband.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct HyperbandOptions {
-    /// The first step of the bracket that judges earliest.
-    pub min_resource: i64,
-    /// The last step of a trial plus one; without it, that of the first complete trials.
-    pub max_resource: Option<i64>,
-    /// Only one of so many goes on.
-    pub reduction_factor: i64,
-    /// How many trials must have reached a judgement before any goes on from it.
-    pub bootstrap_count: usize,
-}
-
-impl Default for HyperbandOptions {
-    fn default() -> HyperbandOptions {
-        HyperbandOptions { min_resource: 1, max_resource: None, reduction_factor: 3, bootstrap_count: 0 }
-    }
-}
-
 /// Decides whether a trial should be stopped, by what it and others have reported.
 #[derive(Debug, Clone)]
 pub struct Pruner(Kind);
@@ -147,33 +110,6 @@ enum Kind {
     Hyperband(Hyperband),
     Threshold { lower: f64, upper: f64, at: Steps },
     Patient { wrapped: Option<Box<Pruner>>, patience: usize, min_delta: f64 },
-}
-
-/// The steps at which trials are judged.
-#[derive(Debug, Clone, Copy)]
-struct Steps {
-    n_warmup_steps: i64,
-    interval_steps: i64,
-}
-
-impl Steps {
-    fn new(n_warmup_steps: i64, interval_steps: i64) -> Result<Steps> {
-        at_least("n_warmup_steps", n_warmup_steps, 0)?;
-        at_least("interval_steps", interval_steps, 1)?;
-        Ok(Steps { n_warmup_steps, interval_steps })
-    }
-}
-
-/// What a pruner decides, and what it notes of the trial.
-pub(crate) struct Verdict {
-    pub(crate) prune: bool,
-    pub(crate) notes: Vec<(String, f64)>,
-}
-
-impl From<bool> for Verdict {
-    fn from(prune: bool) -> Verdict {
-        Verdict { prune, notes: Vec::new() }
-    }
 }
 
 impl Pruner {
@@ -256,17 +192,4 @@ fn has_stalled(trial: &Trial, direction: Direction, patience: usize, min_delta: 
         Direction::Minimize => before + min_delta < after,
         Direction::Maximize => before - min_delta > after,
     }
-}
-
-/// The best value that is a number; NaN if there is none.
-fn best(values: &[f64], direction: Direction) -> f64 {
-    let better = |a: f64, b: f64| if direction.is_better(b, a) { b } else { a };
-    values.iter().copied().fold(f64::NAN, better)
-}
-
-fn at_least(name: &str, value: i64, least: i64) -> Result<()> {
-    if value >= least {
-        return Ok(());
-    }
-    Err(SearchError::Options(format!("`{name}` is {value}; it must be at least {least}")))
 }

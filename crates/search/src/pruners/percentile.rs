@@ -1,8 +1,8 @@
 //! Trials that are worse than others were at the same step.
 
-use super::{Steps, best};
-use crate::study::View;
+use super::verdict::{Steps, best};
 use crate::trial::{Direction, Trial, TrialState};
+use crate::view::View;
 
 pub(super) fn percentile(
     study: &View<'_>,

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::{Draw, Sampler};
+use super::sampler::{Draw, Sampler};
 use crate::distribution::Distribution;
 use crate::error::{Result, SearchError};
 use crate::space::SearchSpace;
-use crate::study::View;
 use crate::trial::{Trial, TrialState};
+use crate::view::View;
 
 /// More would never end.
 const MAX_COMBINATIONS: usize = 1_000_000;

@@ -2,42 +2,18 @@
 
 mod grid;
 mod random;
+mod sampler;
 mod tpe;
 
-use rand_chacha::ChaCha8Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::grid::GridSampler;
 pub use self::random::RandomSampler;
+pub use self::sampler::{Draw, Sampler};
 pub use self::tpe::{TpeOptions, TpeSampler};
-use crate::entropy;
 use crate::error::Result;
 use crate::space::SearchSpace;
-use crate::study::View;
-use crate::trial::Trial;
-
-/// The generator that samplers draw from.
-pub(crate) type Rng = ChaCha8Rng;
-
-/// Internal values by name, in the order of the space.
-pub type Draw = Vec<(String, f64)>;
-
-/// Chooses the parameters of a trial.
-pub trait Sampler: Send {
-    /// The internal values of all parameters of `space` for `trial`, which has been created; `None` if there is nothing left
-    /// to try.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the sampler cannot choose from such a space.
-    fn sample(&mut self, study: &View<'_>, trial: &Trial, space: &SearchSpace) -> Result<Option<Draw>>;
-
-    /// What is to be noted of the trial, for those who go on with the study.
-    fn notes(&self) -> Vec<(String, serde_json::Value)> {
-        Vec::new()
-    }
-}
 
 /// A sampler as a configuration names it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -74,14 +50,4 @@ impl SamplerConfig {
             SamplerConfig::Tpe(options) => Box::new(TpeSampler::new(options.clone())?),
         })
     }
-}
-
-/// The generator of a trial: of a seed it is the same whoever asks, so that several processes may share a study.
-fn generator(seed: Option<u64>, number: usize) -> Rng {
-    let mut rng: Rng = match seed {
-        Some(seed) => rand::SeedableRng::seed_from_u64(seed),
-        None => rand::SeedableRng::from_seed(entropy::bytes()),
-    };
-    rng.set_stream(number as u64);
-    rng
 }

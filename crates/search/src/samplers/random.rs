@@ -2,12 +2,12 @@
 
 use rand::RngExt;
 
-use super::{Draw, Rng, Sampler, generator};
+use super::sampler::{Draw, Rng, Sampler, generator};
 use crate::distribution::Distribution;
 use crate::error::Result;
 use crate::space::SearchSpace;
-use crate::study::View;
 use crate::trial::Trial;
+use crate::view::View;
 
 /// Draws every parameter by itself: Optuna's `RandomSampler`.
 #[derive(Debug, Clone)]

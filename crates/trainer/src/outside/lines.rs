@@ -86,13 +86,14 @@ fn open(given: &str, path: &Path) -> Result<Box<dyn Write + Send>, Error> {
     let descriptor = given.strip_prefix("fd:");
     let number = descriptor.map(|number| number.parse::<u32>().ok());
     let path = match number {
-        _ if given == "-" => return Ok(Box::new(io::stdout())),
+        // Each line is there at once, and escaped by itself.
+        _ if given == "-" => PathBuf::from("/dev/fd/1"),
         Some(Some(number)) => PathBuf::from(format!("/dev/fd/{number}")),
         Some(None) => return Err(wrong(given, "that is no number of a descriptor")),
         None if given.is_empty() => return Err(wrong(given, "that is empty")),
         None => path.to_owned(),
     };
-    let opened = OpenOptions::new().create(descriptor.is_none()).append(true).open(path);
+    let opened = OpenOptions::new().create(descriptor.is_none() && given != "-").append(true).open(path);
     opened.map(|file| Box::new(file) as Box<dyn Write + Send>).map_err(|error| wrong(given, &error.to_string()))
 }
 

@@ -9,12 +9,12 @@ use serde_json::{Map, Value};
 
 use self::parzen::Parzen;
 use super::random::draw;
-use super::{Draw, Rng, Sampler, generator};
+use super::sampler::{Draw, Rng, Sampler, generator};
 use crate::distribution::Distribution;
 use crate::error::{Result, SearchError};
 use crate::space::SearchSpace;
-use crate::study::View;
 use crate::trial::{Direction, Trial, TrialState};
+use crate::view::View;
 
 /// The options of a [`TpeSampler`], with Optuna's names and defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

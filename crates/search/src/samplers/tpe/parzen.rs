@@ -2,8 +2,8 @@
 
 use rand::RngExt;
 
-use super::super::Rng;
 use super::super::random::on_grid;
+use super::super::sampler::Rng;
 use super::truncnorm::{log_density, log_mass, quantile};
 use crate::distribution::Distribution;
 use crate::space::SearchSpace;
