@@ -23,6 +23,7 @@ const TESTS: &[(&str, fn())] = &[
     ("what_is_wrong_is_said_before_the_first_trial", trials::wrong),
     ("the_best_follows_links", trials::links),
     ("optuna_opens_the_study", trials::optuna),
+    ("optuna_drives_the_program", trials::optuna_shim),
     ("ctrl_c_ends_the_trials", stops::ctrl_c),
     ("a_killed_sweep_leaves_no_child_and_is_gone_on_with", stops::kill),
     ("time_limits", stops::time_limits),

@@ -9,7 +9,7 @@ use crate::process::{command, end, events, lives, run, wait_until};
 pub(crate) fn report_lines() {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report.jsonl");
-    let mut command = command(folder.path(), &["fit", "--model.x", "0.5", "--trainer.max_epochs", "2"]);
+    let mut command = command(folder.path(), &["fit", "--model.lr", "0.5", "--trainer.max_epochs", "2"]);
     run({
         command.env("FULGURITE_REPORT", &report);
         command

@@ -25,7 +25,7 @@ enum Kind {
 #[serde(default)]
 pub(crate) struct Config {
     /// The best is 0.3.
-    x: f64,
+    lr: f64,
     /// How it behaves.
     kind: Kind,
     /// Follows the data's.
@@ -70,11 +70,11 @@ impl LightningModule for Net {
     }
 
     fn validation_step(&mut self, _: Self::Batch, step: &mut Step) -> Result<()> {
-        let Config { x, kind, size } = self.config;
+        let Config { lr, kind, size } = self.config;
         match kind {
-            Kind::Silent => drop(step.log("other", x)),
+            Kind::Silent => drop(step.log("other", lr)),
             Kind::Nan => drop(step.log("val_loss", f64::NAN)),
-            _ => drop(step.log("val_loss", (x - 0.3).powi(2) + size as f64)),
+            _ => drop(step.log("val_loss", (lr - 0.3).powi(2) + size as f64)),
         }
         Ok(())
     }

@@ -6,8 +6,8 @@ use fulgurite_search::{Direction, Study, TrialState};
 
 use crate::process::{end, events, lives, run, send, sweep, wait_until};
 
-const SLOW: &str = "{model.x: {float: [0, 1]}, model.kind: {choice: [slow]}}";
-const GOOD: &str = "{model.x: {float: [0, 1]}, model.kind: {choice: [slow, good]}}";
+const SLOW: &str = "{model.lr: {float: [0, 1]}, model.kind: {choice: [slow]}}";
+const GOOD: &str = "{model.lr: {float: [0, 1]}, model.kind: {choice: [slow, good]}}";
 const LONG: [&str; 6] = ["--trainer.max_epochs", "1000", "--sweep.n_jobs", "2", "--sweep.n_trials", "4"];
 
 fn states(folder: &Path) -> Vec<TrialState> {

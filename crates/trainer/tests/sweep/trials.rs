@@ -5,9 +5,9 @@ use std::process::Command;
 
 use fulgurite_search::{Direction, Study, Trial, TrialState};
 
-use crate::process::{command, run, sweep};
+use crate::process::{IS_PROGRAM, command, run, sweep};
 
-const X: &str = "{model.x: {float: [0, 1]}}";
+const X: &str = "{model.lr: {float: [0, 1]}}";
 
 fn study(folder: &Path) -> Study {
     Study::open(folder.join("sweeps/points/journal.log"), "points", Direction::Minimize).unwrap()
@@ -17,22 +17,22 @@ fn states(study: &Study) -> Vec<TrialState> {
     study.trials().map(|trial| trial.state).collect()
 }
 
-fn x(trial: &Trial) -> f64 {
-    trial.param("model.x").unwrap().internal
+fn lr(trial: &Trial) -> f64 {
+    trial.param("model.lr").unwrap().internal
 }
 
 pub(crate) fn grid() {
     let folder = tempfile::tempdir().unwrap();
-    let space = "{model.x: {float: [0, 0.4], step: 0.2}, model.kind: {choice: [good]}}";
+    let space = "{model.lr: {float: [0, 0.4], step: 0.2}, model.kind: {choice: [good]}}";
     let ended = run(sweep(folder.path(), space, &["--sweep.sampler", "grid", "--sweep.n_jobs", "2"]));
-    ended.says(0, &["trial 0 complete: val_loss ", "best: trial ", "model.x=0.", "configuration: ", "history: "]);
+    ended.says(0, &["trial 0 complete: val_loss ", "best: trial ", "model.lr=0.", "configuration: ", "history: "]);
     let study = study(folder.path());
     assert_eq!(states(&study), [TrialState::Complete; 3]);
-    let mut tried: Vec<f64> = study.trials().map(x).collect();
+    let mut tried: Vec<f64> = study.trials().map(lr).collect();
     tried.sort_by(f64::total_cmp);
     assert_eq!(tried, [0.0, 0.2, 0.4]);
     let best = study.best_trial().unwrap();
-    assert!((x(best) - 0.3).abs() < 0.11 && best.intermediate_values.len() == 3);
+    assert!((lr(best) - 0.3).abs() < 0.11 && best.intermediate_values.len() == 3);
     for key in ["owner", "pid", "run_dir", "command", "log_dir"] {
         assert!(best.user_attrs.contains_key(key), "{key}");
     }
@@ -42,7 +42,7 @@ pub(crate) fn grid() {
 
     // The best can be trained, and the same command has nothing left to do.
     let printed = run(command(folder.path(), &["fit", "--config", "sweeps/points/best.yaml", "--print_config"]));
-    printed.says(0, &[&format!("x: {}", x(best)), "kind: good", "max_epochs: 3"]);
+    printed.says(0, &[&format!("lr: {}", lr(best)), "kind: good", "max_epochs: 3"]);
     let again = run(sweep(folder.path(), space, &["--sweep.sampler", "grid", "--sweep.n_jobs", "2"]));
     again.says(0, &["goes on with 3 of 3 trials", "best: trial "]);
 }
@@ -56,14 +56,14 @@ pub(crate) fn random_and_tpe() {
         let study = study(folder.path());
         assert_eq!(states(&study), [TrialState::Complete; 4]);
         for trial in study.trials() {
-            assert!((trial.value.unwrap() - (x(trial) - 0.3).powi(2)).abs() < 1e-6);
+            assert!((trial.value.unwrap() - (lr(trial) - 0.3).powi(2)).abs() < 1e-6);
         }
     }
 }
 
 pub(crate) fn median() {
     let folder = tempfile::tempdir().unwrap();
-    let space = "{model.x: {choice: [0.3, 0.9]}, model.kind: {choice: [slow]}}";
+    let space = "{model.lr: {choice: [0.3, 0.9]}, model.kind: {choice: [slow]}}";
     let pruner = "{median: {n_startup_trials: 1}}";
     let args = ["--sweep.sampler", "grid", "--sweep.pruner", pruner];
     run(sweep(folder.path(), space, &args)).says(0, &["trial 1 pruned: val_loss 0.360000 (epoch 0)"]);
@@ -89,7 +89,7 @@ pub(crate) fn bad_trials() {
         ],
     );
     let folder = tempfile::tempdir().unwrap();
-    let space = "{model.x: {float: [0, 1]}, model.kind: {choice: [crash]}}";
+    let space = "{model.lr: {float: [0, 1]}, model.kind: {choice: [crash]}}";
     let ended = run(sweep(folder.path(), space, &["--sweep.n_trials", "2"]));
     ended.says(1, &["error: no trial is complete"]);
 }
@@ -98,13 +98,13 @@ pub(crate) fn wrong() {
     let folder = tempfile::tempdir().unwrap();
     for (space, said) in [
         (
-            "{model.xx: {float: [0, 1]}}",
-            "the search space's `model.xx`: there is no option `model.xx`; did you mean `model.x`?",
+            "{model.lrr: {float: [0, 1]}}",
+            "the search space's `model.lrr`: there is no option `model.lrr`; did you mean `model.lr`?",
         ),
         ("{model.kind: {choice: [good, bad]}}", "the search space's `model.kind`: `model.kind` takes good|crash|"),
         ("{model.size: {int: [1, 2]}}", "the search space's `model.size`: `model.size` follows `data.size`"),
         ("{trainer.max_epochs: {float: [1.5, 2]}}", "the search space's `trainer.max_epochs`: "),
-        ("{model.x: {float: [0]}}", "`float` needs two bounds"),
+        ("{model.lr: {float: [0]}}", "`float` needs two bounds"),
         ("{trainer.default_root_dir: {choice: [a]}}", "it is no option of a trial"),
         ("{}", "`sweep.space` is empty"),
     ] {
@@ -133,17 +133,23 @@ pub(crate) fn links() {
     assert_eq!(printed.says(0, &[]).out.matches("size: 1").count(), 2, "{}", printed.out);
 }
 
-pub(crate) fn optuna() {
+/// A Python that has Optuna.
+fn python() -> Option<std::path::PathBuf> {
     let named = std::env::var_os("FULGURITE_SERVICES_PYTHON").map(std::path::PathBuf::from);
     let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/services/bin/python");
     let python = named.unwrap_or(made);
     let has = Command::new(&python).args(["-c", "import optuna"]).stderr(std::process::Stdio::null()).status();
     if !has.is_ok_and(|status| status.success()) {
         println!("skipped: there is no Python with Optuna; `cargo xtask services` makes one");
-        return;
+        return None;
     }
+    Some(python)
+}
+
+pub(crate) fn optuna() {
+    let Some(python) = python() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let space = "{model.x: {choice: [0.3, 0.9]}, model.kind: {choice: [good, crash]}}";
+    let space = "{model.lr: {choice: [0.3, 0.9]}, model.kind: {choice: [good, crash]}}";
     run(sweep(folder.path(), space, &["--sweep.sampler", "grid"])).says(0, &[]);
     let script = "import optuna, optuna.storages.journal as j\n\
                   storage = optuna.storages.JournalStorage(j.JournalFileBackend('sweeps/points/journal.log'))\n\
@@ -153,9 +159,25 @@ pub(crate) fn optuna() {
     let read = Command::new(&python).args(["-c", script]).current_dir(folder.path()).output().unwrap();
     let text = String::from_utf8([read.stdout, read.stderr].concat()).unwrap();
     for part in [
-        "['COMPLETE', 'FAIL', 'COMPLETE', 'FAIL'] {'model.x': 0.3, 'model.kind': 'good'} ['val_loss']",
+        "['COMPLETE', 'FAIL', 'COMPLETE', 'FAIL'] {'model.lr': 0.3, 'model.kind': 'good'} ['val_loss']",
         "dict_keys([0, 1, 2]) 4",
     ] {
         assert!(text.contains(part), "no {part:?} in:\n{text}");
     }
+}
+
+/// Optuna drives the program, by the shim of the examples.
+pub(crate) fn optuna_shim() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let shim =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/search/optuna_shim.py").canonicalize().unwrap();
+    let mut driver = Command::new(&python);
+    driver.arg(shim).arg(std::env::current_exe().unwrap()).current_dir(folder.path());
+    driver.env(IS_PROGRAM, "1").env("OMP_NUM_THREADS", "1").env("TRIALS", "8");
+    let driven = driver.output().unwrap();
+    let text = String::from_utf8([driven.stdout, driven.stderr].concat()).unwrap();
+    assert!(driven.status.success(), "{text}");
+    assert_eq!(text.matches("Trial ").count(), 8, "{text}");
+    assert!(text.contains("{'model.lr': ") && !text.contains("failed"), "{text}");
 }
