@@ -39,7 +39,11 @@ pub(super) fn terminal(study: &Study, monitor: &str) -> Option<String> {
     let ([first, .., last], true) = (&best[..], best.len() > 1) else { return None };
     let points: Vec<(f32, f32)> = best.iter().map(|(x, y)| (*x as f32, *y as f32)).collect();
     let mut chart = Chart::new(DOTS.0, DOTS.1, first.0 as f32, last.0 as f32);
-    Some(format!("best {monitor} after each trial\n{}", chart.lineplot(&Shape::Steps(&points))))
+    let steps = Shape::Steps(&points);
+    let chart = chart.lineplot(&steps);
+    // Nothing is drawn before.
+    chart.figures();
+    Some(format!("best {monitor} after each trial\n{chart}"))
 }
 
 /// Draws it; `false` if there is nothing to draw.
@@ -72,4 +76,30 @@ fn render(history: &History, monitor: &str) -> Result<String, Box<dyn std::error
         area.present()?;
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use fulgurite_search::{RandomSampler, SearchSpace};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_history_is_drawn() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut study = Study::open(folder.path().join("journal.log"), "s", Direction::Minimize).unwrap();
+        let space = SearchSpace::from_value(&json!({ "x": { "float": [0, 1] } })).unwrap();
+        let path = folder.path().join("history.svg");
+        assert!(terminal(&study, "loss").is_none() && svg(&study, "loss", &path) == Ok(false));
+        for value in [0.5, 0.75, 0.25] {
+            let id = study.ask(&mut RandomSampler::new(None), &space).unwrap().unwrap();
+            study.tell(id, TrialState::Complete, Some(value)).unwrap();
+        }
+        assert_eq!(History::of(&study).best, [(0.0, 0.5), (1.0, 0.5), (2.0, 0.25)]);
+        let drawn = terminal(&study, "loss").unwrap();
+        assert!(drawn.chars().any(|c| ('\u{2801}'..='\u{28ff}').contains(&c)), "{drawn}");
+        assert_eq!(svg(&study, "loss", &path), Ok(true));
+        assert_eq!(std::fs::read_to_string(&path).unwrap().matches("<circle").count(), 3);
+    }
 }
