@@ -3,7 +3,7 @@
 /// What tests are built of without optimization: it would take minutes for loops that are generic over hundreds of modules.
 /// What these depend on stays as it is built for everything else, and `fulgurite-torch` too, whose tests go through many
 /// thousands of damaged files.
-const UNOPTIMIZED: [&str; 15] = [
+const UNOPTIMIZED: [&str; 16] = [
     "fulgurite",
     "fulgurite-callbacks",
     "fulgurite-data",
@@ -14,6 +14,7 @@ const UNOPTIMIZED: [&str; 15] = [
     "fulgurite-object-stores",
     "fulgurite-optim",
     "fulgurite-parity",
+    "fulgurite-search",
     "fulgurite-test-support",
     "fulgurite-torture",
     "fulgurite-tracker-tests",

@@ -186,6 +186,7 @@ fn dependencies_point_up_the_map() {
         ("report", &[]),
         ("trackers", &[]),
         ("cli", &["report", "trackers"]),
+        ("search", &[]),
         ("nn", &["torch"]),
         ("optim", &["torch"]),
         ("data", &["torch", "macros"]),
@@ -193,7 +194,7 @@ fn dependencies_point_up_the_map() {
         ("fabric", &["torch", "trackers", "optim", "data", "metrics"]),
         ("engine", &["torch", "macros", "optim", "data", "metrics", "fabric"]),
         ("callbacks", &["torch", "optim", "metrics", "fabric", "engine"]),
-        ("trainer", &["torch", "macros", "nn", "optim", "data", "metrics", "fabric", "engine", "callbacks"]),
+        ("trainer", &["torch", "macros", "search", "nn", "optim", "data", "metrics", "fabric", "engine", "callbacks"]),
     ];
     let folders: BTreeSet<String> = fs::read_dir(root().join("crates"))
         .unwrap()

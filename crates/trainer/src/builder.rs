@@ -17,6 +17,7 @@ use fulgurite_torch::params::Parameters;
 use fulgurite_torch::rng;
 
 use crate::callbacks::{Callback, DefaultCallback, ModelCheckpoint, ModelSummary, ProgressBar, Timer};
+use crate::outside::{self, ReportLines, Reporter};
 use crate::plugin::{Kind, Plugin};
 use crate::requirements;
 use crate::trainer::Trainer;
@@ -200,6 +201,8 @@ impl TrainerBuilder {
             .configuration(in_common(&config))
             .rank_variables(rank_variables);
         let mut fabric = fabric.configure()?;
+        outside::watch_parent()?;
+        let report = ReportLines::from_env(fabric.is_global_zero())?;
         let warnings = fabric.take_warnings();
         if fabric.is_global_zero() {
             explain(&given, &console);
@@ -218,9 +221,10 @@ impl TrainerBuilder {
             fabric.loggers = build_loggers(&config, loggers, job.as_ref())?;
         }
         add_default_callbacks(&config, &fabric, &console, &mut callbacks);
+        callbacks.extend(report.clone().map(|lines| Box::new(Reporter::new(lines)) as Box<dyn Callback>));
         let requeue_signal = slurm.listens_for();
         let parts = EngineParts { config, fabric, console, profiler, callbacks, optimizers, job, requeue_signal };
-        Ok(Trainer::new(Engine::new(parts)))
+        Ok(Trainer::new(Engine::new(parts), report))
     }
 }
 

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use fulgurite_engine::{Engine, Error, EvalResults, IntoData, LightningModule, Outcome, TrainerFn};
 use fulgurite_torch::Value;
 
+use crate::outside::ReportLines;
 use crate::report;
 
 /// An entry point with options, not run yet: `trainer.ckpt_path("best").test(&mut model, &mut data)?`.
 #[must_use = "nothing runs before `fit`, `validate`, `test` or `predict` is called on it"]
 pub struct EntryPoint<'t> {
     engine: &'t mut Engine,
+    lines: Option<&'t ReportLines>,
     ckpt_path: Option<String>,
     verbose: bool,
     return_predictions: bool,
@@ -62,8 +64,8 @@ impl<P: Into<CkptPath>> From<Option<P>> for CkptPath {
 }
 
 impl<'t> EntryPoint<'t> {
-    pub(crate) fn new(engine: &'t mut Engine) -> EntryPoint<'t> {
-        EntryPoint { engine, ckpt_path: None, verbose: true, return_predictions: true }
+    pub(crate) fn new(engine: &'t mut Engine, lines: Option<&'t ReportLines>) -> EntryPoint<'t> {
+        EntryPoint { engine, lines, ckpt_path: None, verbose: true, return_predictions: true }
     }
 
     /// Sets the checkpoint that the entry point starts from. `fit` resumes from it; the others load its weights.
@@ -108,7 +110,12 @@ impl<'t> EntryPoint<'t> {
         module: &mut M,
         data: impl IntoData<'a, M::Batch, K>,
     ) -> Result<Outcome, Error> {
-        self.engine.fit(module, data, self.ckpt_path)
+        let ended = self.engine.fit(module, data, self.ckpt_path);
+        if let Some(lines) = self.lines {
+            let best = self.engine.checkpointers().find_map(|checkpointer| checkpointer.best_model_path());
+            lines.end(&ended, best);
+        }
+        ended
     }
 
     /// Evaluates `module` on the validation loaders. Returns, and prints, the logged values of each loader.

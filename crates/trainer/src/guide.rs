@@ -32,6 +32,7 @@ pages! {
     CheckpointFiles = "checkpoint-files.md";
     CommandLine = "command-line.md";
     Tuning = "tuning.md";
+    Search = "search.md";
     Profiling = "profiling.md";
     Debugging = "debugging.md";
     Reproducibility = "reproducibility.md";

@@ -76,6 +76,7 @@ mod exit;
 #[cfg(doctest)]
 mod guide;
 pub mod load;
+mod outside;
 mod plugin;
 pub mod prelude;
 mod report;

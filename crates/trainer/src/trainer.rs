@@ -9,6 +9,7 @@ use fulgurite_engine::{
 use fulgurite_torch::Value;
 
 use crate::entry_point::{CkptPath, EntryPoint};
+use crate::outside::ReportLines;
 
 /// Runs a module over data: loops, devices, accumulation, clipping, checkpoints, logs.
 ///
@@ -26,11 +27,13 @@ use crate::entry_point::{CkptPath, EntryPoint};
 /// ```
 pub struct Trainer {
     engine: Engine,
+    /// What a program that drives this one is told.
+    report: Option<ReportLines>,
 }
 
 impl Trainer {
-    pub(crate) fn new(engine: Engine) -> Trainer {
-        Trainer { engine }
+    pub(crate) fn new(engine: Engine, report: Option<ReportLines>) -> Trainer {
+        Trainer { engine, report }
     }
 
     /// Starts the processes of the run, if the arguments specify several and they are not started yet: the program
@@ -81,7 +84,7 @@ impl Trainer {
 
     /// An entry point without options.
     pub fn entry_point(&mut self) -> EntryPoint<'_> {
-        EntryPoint::new(&mut self.engine)
+        EntryPoint::new(&mut self.engine, self.report.as_ref())
     }
 
     /// Trains `module`. `data` is `&mut` a data module, a loader, a pair of training and validation loaders, or `()`

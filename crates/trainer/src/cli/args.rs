@@ -28,7 +28,7 @@ pub(super) struct RunRequest {
 }
 
 /// One argument, in the given order.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Argument {
     /// A file for the whole program, with a section for each subcommand.
     ProgramConfig(String),

@@ -101,6 +101,7 @@ fn heading(group: &str) -> Str {
         "model" => "Model".into(),
         "data" => "Data".into(),
         "tune" => "Tuning".into(),
+        "sweep" => "Search".into(),
         "optimizer" | "lr_scheduler" => "Optimization".into(),
         _ => "Run".into(),
     }

@@ -77,7 +77,7 @@ impl Config<'_> {
             for (name, section) in sections.iter() {
                 if Subcommand::from_name(name).is_none() {
                     return Err(Error::Config(format!(
-                        "{}: a file before the subcommand has sections fit, validate, test, predict and tune, not `{name}`; \
+                        "{}: a file before the subcommand has sections fit, validate, test, predict, tune and sweep, not `{name}`; \
                          give it after the subcommand, or put its content under `{}`",
                         section.origin,
                         subcommand.name()

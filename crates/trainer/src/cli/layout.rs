@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::kind::Kind;
 use super::registry::Registry;
 use super::schema::{Schema, class_slot, options_schema};
+use super::sweep::SweepOptions;
 use super::tree::{Node, Origin};
 use super::tune::TuneOptions;
 use fulgurite_engine::config::TrainerConfig;
@@ -38,11 +39,18 @@ pub(super) enum Subcommand {
     Test,
     Predict,
     Tune,
+    Sweep,
 }
 
 impl Subcommand {
-    pub(super) const ALL: [Subcommand; 5] =
-        [Subcommand::Fit, Subcommand::Validate, Subcommand::Test, Subcommand::Predict, Subcommand::Tune];
+    pub(super) const ALL: [Subcommand; 6] = [
+        Subcommand::Fit,
+        Subcommand::Validate,
+        Subcommand::Test,
+        Subcommand::Predict,
+        Subcommand::Tune,
+        Subcommand::Sweep,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -51,6 +59,7 @@ impl Subcommand {
             Subcommand::Test => "test",
             Subcommand::Predict => "predict",
             Subcommand::Tune => "tune",
+            Subcommand::Sweep => "sweep",
         }
     }
 
@@ -61,6 +70,7 @@ impl Subcommand {
             Subcommand::Test => "Evaluate the model on the test data",
             Subcommand::Predict => "Predict with the model",
             Subcommand::Tune => "Find a learning rate and a batch size",
+            Subcommand::Sweep => "Search for the best options by training many times",
         }
     }
 
@@ -69,6 +79,7 @@ impl Subcommand {
         match group {
             "verbose" => matches!(self, Subcommand::Validate | Subcommand::Test),
             "tune" => self == Subcommand::Tune,
+            "sweep" => self == Subcommand::Sweep,
             _ => true,
         }
     }
@@ -128,6 +139,7 @@ impl Layout {
                 "description": "Whether validate and test print their results.",
             },
             "tune": options_schema::<TuneOptions>(),
+            "sweep": options_schema::<SweepOptions>(),
         } });
         Layout { registry, schema }
     }

@@ -51,6 +51,7 @@
 //! classifier fit --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor val_loss
 //! classifier fit --config laptop.yaml --print_config=comments
 //! classifier test --ckpt_path lightning_logs/version_0/checkpoints/epoch=2-step=69.ckpt
+//! classifier sweep --sweep.space '{model.hidden: {int: [8, 128], log: true}}' --sweep.n_jobs 2
 //! classifier completions bash
 //! ```
 //!
@@ -78,6 +79,8 @@ mod resolved;
 mod run;
 mod save_config;
 mod schema;
+mod search;
+mod sweep;
 mod tree;
 mod tune;
 mod yaml;

@@ -20,6 +20,7 @@ use super::registry::Registry;
 use super::resolved::{Loggers, Optimization, Resolved, Schedule};
 use super::save_config::ConfigSaver;
 use super::schema::options_schema;
+use super::search::Planned;
 use super::tree::{Node, Origin};
 use super::tune::TuneOptions;
 use super::{Cli, FromConfig};
@@ -29,16 +30,25 @@ use crate::trainer::Trainer;
 enum Plan<M, D> {
     Print(String),
     Run(Box<Settings<M, D>>),
+    Sweep(Box<Planned>),
 }
 
 /// The parts of a run.
-struct Settings<M, D> {
+pub(super) struct Settings<M, D> {
     subcommand: Subcommand,
     seed: Option<u64>,
     trainer: TrainerConfig,
     model: M,
     data: D,
     resolved: Resolved,
+}
+
+impl<M, D> Settings<M, D> {
+    /// Whether callbacks, the optimizer and what else can be created without a run take their options.
+    pub(super) fn check_objects(&self, layout: &Layout) -> Result<(), Error> {
+        self.resolved.callbacks(layout)?;
+        self.resolved.optimization(layout).map(drop)
+    }
 }
 
 type PlanOf<M, D> = Plan<<M as FromConfig>::Config, <D as FromConfig>::Config>;
@@ -58,6 +68,12 @@ where
                 return ExitCode::SUCCESS;
             }
             Ok(Plan::Run(settings)) => settings,
+            Ok(Plan::Sweep(planned)) => {
+                return self.sweep(&layout, &planned).unwrap_or_else(|error| {
+                    console.print(&format!("error: {error}"));
+                    ExitCode::from(1 + u8::from(matches!(error, Error::Config(_))))
+                });
+            }
             Err(error) => {
                 console.print(&format!("error: {error}"));
                 return ExitCode::from(2);
@@ -98,26 +114,49 @@ where
             Request::Completions(shell) => program.completions(layout, &shell).map(Plan::Print),
             Request::Run(request) => {
                 let resolved = self.resolve(layout, &request)?;
-                let trainer = resolved.trainer(layout)?;
-                trainer.validate()?;
-                resolved.check_classes(layout)?;
-                let settings = Settings {
-                    subcommand: request.subcommand,
-                    seed: resolved.seed(layout)?,
-                    trainer,
-                    model: resolved.group(layout, "model")?,
-                    data: resolved.group(layout, "data")?,
-                    resolved,
-                };
-                Ok(match request.print_config {
-                    Some(flags) => Plan::Print(settings.resolved.to_yaml(layout, &flags)),
+                let settings = self.settings(layout, request.subcommand, resolved)?;
+                Ok(match &request.print_config {
+                    Some(flags) => Plan::Print(settings.resolved.to_yaml(layout, flags)),
+                    None if request.subcommand == Subcommand::Sweep => {
+                        Plan::Sweep(Box::new(self.plan_sweep(layout, request, &settings.resolved)?))
+                    }
                     None => Plan::Run(Box::new(settings)),
                 })
             }
         }
     }
 
-    fn resolve(&self, layout: &Layout, request: &RunRequest) -> Result<Resolved, Error> {
+    /// The parts of a run, as far as they can be checked without creating any.
+    pub(super) fn settings(
+        &self,
+        layout: &Layout,
+        subcommand: Subcommand,
+        resolved: Resolved,
+    ) -> Result<Settings<M::Config, D::Config>, Error> {
+        let trainer = resolved.trainer(layout)?;
+        trainer.validate()?;
+        resolved.check_classes(layout)?;
+        Ok(Settings {
+            subcommand,
+            seed: resolved.seed(layout)?,
+            trainer,
+            model: resolved.group(layout, "model")?,
+            data: resolved.group(layout, "data")?,
+            resolved,
+        })
+    }
+
+    pub(super) fn resolve(&self, layout: &Layout, request: &RunRequest) -> Result<Resolved, Error> {
+        let mut resolved = self.merged(layout, request)?;
+        layers::follow_links(&mut resolved.root, &self.links)?;
+        if let Some(groups) = resolved.root.as_map_mut() {
+            groups.retain(|group, _| !["tune", "sweep"].contains(&group.as_str()) || request.subcommand.takes(group));
+        }
+        Ok(resolved)
+    }
+
+    /// The configuration before links are followed.
+    pub(super) fn merged(&self, layout: &Layout, request: &RunRequest) -> Result<Resolved, Error> {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         let from_process = || std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
         let env = self.env.clone().unwrap_or_else(from_process);
@@ -125,15 +164,11 @@ where
         let sources =
             |checkpoint| Sources { program: self.defaults.as_deref(), checkpoint, env: &env, request, files: &files };
         let mut root = layers::resolve(layout, sources(None))?;
-        if request.subcommand != Subcommand::Fit
+        if !matches!(request.subcommand, Subcommand::Fit | Subcommand::Sweep)
             && let Some(path) = root.nearest(["ckpt_path"]).as_str().filter(|path| Path::new(path).is_file())
             && let Some(hparams) = saved_hparams(layout, path)?
         {
             root = layers::resolve(layout, sources(Some(hparams)))?;
-        }
-        layers::follow_links(&mut root, &self.links)?;
-        if let Some(groups) = root.as_map_mut() {
-            groups.retain(|group, _| group != "tune" || request.subcommand.takes(group));
         }
         Ok(Resolved { root, passed: files.passed() })
     }
@@ -188,6 +223,8 @@ where
                 let found = options.run(&mut trainer, &mut model, &mut data, ckpt_path)?;
                 self.console.print_out(&found);
             }
+            // It creates no model.
+            Subcommand::Sweep => {}
         }
         Ok(None)
     }

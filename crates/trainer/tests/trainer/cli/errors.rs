@@ -498,7 +498,7 @@ fn files_that_cannot_be_used() {
     "#]]
     .assert_eq(&folder.refused("fit --config @d.yaml"));
     expect![[r#"
-        error: @e.yaml:2: a file before the subcommand has sections fit, validate, test, predict and tune, not `trainer`; give it after the subcommand, or put its content under `fit`
+        error: @e.yaml:2: a file before the subcommand has sections fit, validate, test, predict, tune and sweep, not `trainer`; give it after the subcommand, or put its content under `fit`
     "#]].assert_eq(&folder.refused("--config @e.yaml fit"));
 }
 
@@ -507,25 +507,25 @@ fn arguments_that_mean_nothing() {
     args(
         "train",
         expect![[r#"
-            error: there is no subcommand `train`; there are fit, validate, test, predict, tune, completions
+            error: there is no subcommand `train`; there are fit, validate, test, predict, tune, sweep, completions
         "#]],
     );
     args(
         "ft",
         expect![[r#"
-            error: there is no subcommand `ft`; there are fit, validate, test, predict, tune, completions
+            error: there is no subcommand `ft`; there are fit, validate, test, predict, tune, sweep, completions
         "#]],
     );
     args(
         "--trainer.max_epochs 3 fit",
         expect![[r#"
-            error: --trainer.max_epochs comes before the subcommand; write one of fit, validate, test, predict, tune, completions first
+            error: --trainer.max_epochs comes before the subcommand; write one of fit, validate, test, predict, tune, sweep, completions first
         "#]],
     );
     args(
         "--config a.yaml",
         expect![[r#"
-            error: write one of fit, validate, test, predict, tune, completions first
+            error: write one of fit, validate, test, predict, tune, sweep, completions first
         "#]],
     );
     args(

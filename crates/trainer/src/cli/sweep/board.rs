@@ -1,0 +1,150 @@
+//! [`Board`]: what people see of a sweep.
+
+use fulgurite_engine::Console;
+use fulgurite_search::{Study, Trial, TrialState};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+/// How many trials the table in a terminal has.
+const ROWS: usize = 12;
+
+/// In a terminal a table that is drawn anew, else a line per trial that has ended.
+pub(super) struct Board {
+    console: Console,
+    monitor: String,
+    table: Option<ProgressBar>,
+}
+
+impl Board {
+    pub(super) fn new(console: &Console, monitor: &str) -> Board {
+        let table = console.is_terminal().then(|| console.bars().add(ProgressBar::no_length()));
+        let style = ProgressStyle::with_template("{msg}");
+        if let (Some(table), Ok(style)) = (&table, style) {
+            table.set_style(style);
+        }
+        Board { console: console.clone(), monitor: monitor.to_owned(), table }
+    }
+
+    /// Draws the table.
+    pub(super) fn draw(&self, study: &Study) {
+        let Some(bar) = &self.table else { return };
+        let trials: Vec<&Trial> = study.trials().collect();
+        let best = study.best_trial();
+        let last = &trials[trials.len().saturating_sub(ROWS)..];
+        // The best one stays in sight.
+        let above = best.filter(|best| last.first().is_some_and(|first| best.number < first.number));
+        let shown: Vec<&Trial> = above.into_iter().chain(last.iter().copied()).collect();
+        bar.set_message(table(&shown, &self.monitor, best.map(|best| best.number)));
+        bar.tick();
+    }
+
+    /// A trial has ended; `problem` is why it failed.
+    pub(super) fn ended(&self, trial: &Trial, problem: Option<&str>) {
+        let Trial { number, state, .. } = trial;
+        match problem {
+            Some(problem) => self.console.print(&format!("trial {number} failed: {problem}")),
+            None if self.table.is_none() => {
+                let (value, parameters) = (value(trial), parameters(trial));
+                self.console.print(&format!("trial {number} {}: {} {value}; {parameters}", state.name(), self.monitor));
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn say(&self, line: &str) {
+        self.console.print(line);
+    }
+
+    /// Leaves the table as it is.
+    pub(super) fn close(&self) {
+        if let Some(table) = &self.table {
+            table.abandon();
+        }
+    }
+}
+
+/// `model.lr=0.01, model.width=64`.
+pub(super) fn parameters(trial: &Trial) -> String {
+    let shown: Vec<String> =
+        trial.params.iter().map(|(name, param)| format!("{name}={}", short(&param.value()))).collect();
+    shown.join(", ")
+}
+
+/// The value of a trial, or the last that it has reported.
+fn value(trial: &Trial) -> String {
+    let value = trial.value.or_else(|| trial.last().map(|(_, value)| value));
+    let value = value.map_or_else(|| "-".to_owned(), |value| format!("{value:.6}"));
+    match trial.last().filter(|_| matches!(trial.state, TrialState::Running | TrialState::Pruned)) {
+        Some((epoch, _)) => format!("{value} (epoch {epoch})"),
+        None => value,
+    }
+}
+
+fn short(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => match number.as_f64() {
+            Some(number) if number != 0.0 && number.abs() < 1e-3 => format!("{number:.3e}"),
+            Some(number) => {
+                let text = format!("{number:.5}");
+                text.trim_end_matches('0').trim_end_matches('.').to_owned()
+            }
+            None => number.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// Trial, parameters, value and state.
+fn table(trials: &[&Trial], monitor: &str, best: Option<usize>) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in trials.iter().flat_map(|trial| &trial.params) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    let head = ["trial"].into_iter().chain(names.iter().copied()).chain([monitor, "state"]);
+    let mut rows: Vec<Vec<String>> = vec![head.map(str::to_owned).collect()];
+    for trial in trials {
+        let parameters =
+            names.iter().map(|name| trial.param(name).map_or(String::new(), |param| short(&param.value())));
+        let state = if best == Some(trial.number) { "best" } else { trial.state.name() };
+        rows.push(
+            [trial.number.to_string()].into_iter().chain(parameters).chain([value(trial), state.into()]).collect(),
+        );
+    }
+    let columns = rows[0].len();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        fulgurite_torch::printable(cells.join("  ").trim_end()).into_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use fulgurite_search::{Direction, RandomSampler, SearchSpace};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_table_has_parameters_values_and_states() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut study = Study::open(folder.path().join("journal.log"), "s", Direction::Minimize).unwrap();
+        let space = SearchSpace::from_value(&json!({ "model.width": { "choice": [64] } })).unwrap();
+        let mut sampler = RandomSampler::new(Some(0));
+        let ids = [(); 2].map(|()| study.ask(&mut sampler, &space).unwrap().unwrap());
+        study.report(ids[0], 0, 0.5).unwrap();
+        study.tell(ids[0], TrialState::Complete, Some(0.5)).unwrap();
+        study.report(ids[1], 3, 0.75).unwrap();
+        let trials: Vec<&Trial> = study.trials().collect();
+        let expected = "trial  model.width  val_loss            state\n\
+                        0      64           0.500000            best\n\
+                        1      64           0.750000 (epoch 3)  running";
+        assert_eq!(table(&trials, "val_loss", Some(0)), expected);
+        assert_eq!(["0.1", "1e-05", "64.0"].map(|text| short(&text.parse().unwrap())), ["0.1", "1.000e-5", "64"]);
+    }
+}

@@ -1,0 +1,183 @@
+//! Sweeps that come to their end.
+
+use std::path::Path;
+use std::process::Command;
+
+use fulgurite_search::{Direction, Study, Trial, TrialState};
+
+use crate::process::{IS_PROGRAM, command, run, sweep};
+
+const X: &str = "{model.lr: {float: [0, 1]}}";
+
+fn study(folder: &Path) -> Study {
+    Study::open(folder.join("sweeps/points/journal.log"), "points", Direction::Minimize).unwrap()
+}
+
+fn states(study: &Study) -> Vec<TrialState> {
+    study.trials().map(|trial| trial.state).collect()
+}
+
+fn lr(trial: &Trial) -> f64 {
+    trial.param("model.lr").unwrap().internal
+}
+
+pub(crate) fn grid() {
+    let folder = tempfile::tempdir().unwrap();
+    let space = "{model.lr: {float: [0, 0.4], step: 0.2}, model.kind: {choice: [good]}}";
+    let ended = run(sweep(folder.path(), space, &["--sweep.sampler", "grid", "--sweep.n_jobs", "2"]));
+    ended.says(0, &["trial 0 complete: val_loss ", "best: trial ", "model.lr=0.", "configuration: ", "history: "]);
+    let study = study(folder.path());
+    assert_eq!(states(&study), [TrialState::Complete; 3]);
+    let mut tried: Vec<f64> = study.trials().map(lr).collect();
+    tried.sort_by(f64::total_cmp);
+    assert_eq!(tried, [0.0, 0.2, 0.4]);
+    let best = study.best_trial().unwrap();
+    assert!((lr(best) - 0.3).abs() < 0.11 && best.intermediate_values.len() == 3);
+    for key in ["owner", "pid", "run_dir", "command", "log_dir"] {
+        assert!(best.user_attrs.contains_key(key), "{key}");
+    }
+    let swept = folder.path().join("sweeps/points");
+    assert!(swept.join("trial_0/output.txt").is_file());
+    assert!(std::fs::read_to_string(swept.join("history.svg")).unwrap().contains("<svg"));
+
+    // The best can be trained, and the same command has nothing left to do.
+    let printed = run(command(folder.path(), &["fit", "--config", "sweeps/points/best.yaml", "--print_config"]));
+    printed.says(0, &[&format!("lr: {}", lr(best)), "kind: good", "max_epochs: 3"]);
+    let again = run(sweep(folder.path(), space, &["--sweep.sampler", "grid", "--sweep.n_jobs", "2"]));
+    again.says(0, &["goes on with 3 of 3 trials", "best: trial "]);
+}
+
+pub(crate) fn random_and_tpe() {
+    for sampler in ["{random: {seed: 1}}", "{tpe: {seed: 1, n_startup_trials: 2}}"] {
+        let folder = tempfile::tempdir().unwrap();
+        let args =
+            ["--sweep.sampler", sampler, "--sweep.n_trials", "4", "--sweep.n_jobs", "2", "--sweep.pruner", "none"];
+        run(sweep(folder.path(), X, &args)).says(0, &["best: trial "]);
+        let study = study(folder.path());
+        assert_eq!(states(&study), [TrialState::Complete; 4]);
+        for trial in study.trials() {
+            assert!((trial.value.unwrap() - (lr(trial) - 0.3).powi(2)).abs() < 1e-6);
+        }
+    }
+}
+
+pub(crate) fn median() {
+    let folder = tempfile::tempdir().unwrap();
+    let space = "{model.lr: {choice: [0.3, 0.9]}, model.kind: {choice: [slow]}}";
+    let pruner = "{median: {n_startup_trials: 1}}";
+    let args = ["--sweep.sampler", "grid", "--sweep.pruner", pruner];
+    run(sweep(folder.path(), space, &args)).says(0, &["trial 1 pruned: val_loss 0.360000 (epoch 0)"]);
+    let study = study(folder.path());
+    assert_eq!(states(&study), [TrialState::Complete, TrialState::Pruned]);
+    let pruned = study.trials().nth(1).unwrap();
+    assert!((pruned.value.unwrap() - 0.36).abs() < 1e-6 && pruned.intermediate_values.len() < 3);
+}
+
+pub(crate) fn bad_trials() {
+    let folder = tempfile::tempdir().unwrap();
+    let space = "{model.kind: {choice: [crash, garbage, silent, nan, good]}}";
+    let args = ["--sweep.sampler", "grid", "--sweep.n_jobs", "2"];
+    run(sweep(folder.path(), space, &args)).says(
+        0,
+        &[
+            "trial 0 failed: exit status: 7",
+            "trial 1 failed: line 2 of",
+            "report.jsonl is no event",
+            "trial 2 failed: it has logged no `val_loss`, but other",
+            "trial 3 failed: its `val_loss` is NaN",
+            "best: trial 4 of 5, val_loss 0.09",
+        ],
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let space = "{model.lr: {float: [0, 1]}, model.kind: {choice: [crash]}}";
+    let ended = run(sweep(folder.path(), space, &["--sweep.n_trials", "2"]));
+    ended.says(1, &["error: no trial is complete"]);
+}
+
+pub(crate) fn wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    for (space, said) in [
+        (
+            "{model.lrr: {float: [0, 1]}}",
+            "the search space's `model.lrr`: there is no option `model.lrr`; did you mean `model.lr`?",
+        ),
+        ("{model.kind: {choice: [good, bad]}}", "the search space's `model.kind`: `model.kind` takes good|crash|"),
+        ("{model.size: {int: [1, 2]}}", "the search space's `model.size`: `model.size` follows `data.size`"),
+        ("{trainer.max_epochs: {float: [1.5, 2]}}", "the search space's `trainer.max_epochs`: "),
+        ("{model.lr: {float: [0]}}", "`float` needs two bounds"),
+        ("{trainer.default_root_dir: {choice: [a]}}", "it is no option of a trial"),
+        ("{}", "`sweep.space` is empty"),
+    ] {
+        run(sweep(folder.path(), space, &[])).says(2, &[said]);
+    }
+    for (option, value, said) in [
+        ("sampler", "tree", "`sweep.sampler`: unknown variant `tree`, expected one of"),
+        ("pruner", "{median: {warmup: 1}}", "`sweep.pruner`: unknown field `warmup`"),
+        ("n_jobs", "0", "`sweep.n_jobs` is 0; it must be at least 1"),
+        ("timeout", "-1", "`sweep.timeout` is -1; it must be a number of seconds"),
+        ("study_name", "a/b", "must be the name of a folder"),
+        ("sampler", "grid", "a grid needs a `step`"),
+        ("n_trial", "3", "did you mean `sweep.n_trials`?"),
+    ] {
+        run(sweep(folder.path(), X, &[&format!("--sweep.{option}"), value])).says(2, &[said]);
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "something was written");
+}
+
+/// What follows a value by a link follows it in every trial, and in the best.
+pub(crate) fn links() {
+    let folder = tempfile::tempdir().unwrap();
+    let space = "{data.size: {choice: [2, 1]}}";
+    run(sweep(folder.path(), space, &["--sweep.sampler", "grid"])).says(0, &["best: trial 1 of 2, val_loss 1.09"]);
+    let printed = run(command(folder.path(), &["fit", "--config", "sweeps/points/best.yaml", "--print_config"]));
+    assert_eq!(printed.says(0, &[]).out.matches("size: 1").count(), 2, "{}", printed.out);
+}
+
+/// A Python that has Optuna.
+fn python() -> Option<std::path::PathBuf> {
+    let named = std::env::var_os("FULGURITE_SERVICES_PYTHON").map(std::path::PathBuf::from);
+    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/services/bin/python");
+    let python = named.unwrap_or(made);
+    let has = Command::new(&python).args(["-c", "import optuna"]).stderr(std::process::Stdio::null()).status();
+    if !has.is_ok_and(|status| status.success()) {
+        println!("skipped: there is no Python with Optuna; `cargo xtask services` makes one");
+        return None;
+    }
+    Some(python)
+}
+
+pub(crate) fn optuna() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let space = "{model.lr: {choice: [0.3, 0.9]}, model.kind: {choice: [good, crash]}}";
+    run(sweep(folder.path(), space, &["--sweep.sampler", "grid"])).says(0, &[]);
+    let script = "import optuna, optuna.storages.journal as j\n\
+                  storage = optuna.storages.JournalStorage(j.JournalFileBackend('sweeps/points/journal.log'))\n\
+                  study = optuna.load_study(study_name='points', storage=storage)\n\
+                  print([t.state.name for t in study.trials], study.best_trial.params, study.metric_names)\n\
+                  print(study.best_trial.intermediate_values.keys(), study.ask().number)";
+    let read = Command::new(&python).args(["-c", script]).current_dir(folder.path()).output().unwrap();
+    let text = String::from_utf8([read.stdout, read.stderr].concat()).unwrap();
+    for part in [
+        "['COMPLETE', 'FAIL', 'COMPLETE', 'FAIL'] {'model.lr': 0.3, 'model.kind': 'good'} ['val_loss']",
+        "dict_keys([0, 1, 2]) 4",
+    ] {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+}
+
+/// Optuna drives the program, by the shim of the examples.
+pub(crate) fn optuna_shim() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let shim =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/search/optuna_shim.py").canonicalize().unwrap();
+    let mut driver = Command::new(&python);
+    driver.arg(shim).arg(std::env::current_exe().unwrap()).current_dir(folder.path());
+    driver.env(IS_PROGRAM, "1").env("OMP_NUM_THREADS", "1").env("TRIALS", "8");
+    let driven = driver.output().unwrap();
+    let text = String::from_utf8([driven.stdout, driven.stderr].concat()).unwrap();
+    assert!(driven.status.success(), "{text}");
+    assert_eq!(text.matches("Trial ").count(), 8, "{text}");
+    assert!(text.contains("{'model.lr': ") && !text.contains("failed"), "{text}");
+}
