@@ -71,7 +71,7 @@ impl Halving {
         // Once estimated it stays, or rungs would move.
         self.0.min_resource = Some(min_resource);
         loop {
-            let times = self.0.reduction_factor.checked_pow(self.0.min_early_stopping_rate + rung);
+            let times = self.0.reduction_factor.checked_pow(self.0.min_early_stopping_rate.saturating_add(rung));
             let Some(at) = times.and_then(|times| min_resource.checked_mul(times)) else { return verdict };
             if step < at {
                 return verdict;
@@ -135,7 +135,7 @@ impl Hyperband {
 
     pub(super) fn judge(&mut self, study: &View<'_>, trial: &Trial) -> Verdict {
         if self.brackets.is_empty() {
-            let last = || last_step_of_complete(&study.trials).map(|last| last + 1);
+            let last = || last_step_of_complete(&study.trials).map(|last| last.saturating_add(1));
             let Some(max_resource) = self.options.max_resource.or_else(last) else { return false.into() };
             self.brackets = self.brackets(max_resource);
         }

@@ -186,7 +186,9 @@ impl Pruner {
 /// Whether the best of the last `patience + 1` values is worse than the best before, by more than `min_delta`.
 fn has_stalled(trial: &Trial, direction: Direction, patience: usize, min_delta: f64) -> bool {
     let values: Vec<f64> = trial.intermediate_values.values().copied().collect();
-    let Some(split) = values.len().checked_sub(patience + 1).filter(|split| *split > 0) else { return false };
+    let Some(split) = values.len().checked_sub(patience.saturating_add(1)).filter(|split| *split > 0) else {
+        return false;
+    };
     let (before, after) = (best(&values[..split], direction), best(&values[split..], direction));
     match direction {
         Direction::Minimize => before + min_delta < after,

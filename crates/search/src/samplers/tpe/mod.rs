@@ -162,8 +162,8 @@ impl Sampler for TpeSampler {
 /// Trials that got further come first, and of these the better. One that reported nothing comes last.
 fn pruned_score(trial: &Trial, direction: Direction) -> (i64, f64) {
     match trial.last() {
-        Some((step, value)) if value.is_nan() => (-step, f64::INFINITY),
-        Some((step, value)) => (-step, direction.minimized(value)),
+        Some((step, value)) if value.is_nan() => (0i64.saturating_sub(step), f64::INFINITY),
+        Some((step, value)) => (0i64.saturating_sub(step), direction.minimized(value)),
         None => (1, 0.0),
     }
 }
