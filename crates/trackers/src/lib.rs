@@ -21,12 +21,15 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod http;
+mod lock;
 pub mod mlflow;
 mod outbox;
 mod pace;
 mod random;
 mod service;
+mod store;
 pub mod sync;
+pub mod wandb;
 
 pub use courier::{Courier, Finished, Left};
 pub use entry::{Entry, Number, RunEnd, now_ms};

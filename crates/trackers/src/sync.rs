@@ -12,6 +12,7 @@ use crate::mlflow;
 use crate::outbox::{Outbox, Reader};
 use crate::pace::Pace;
 use crate::service::{Failure, Service};
+use crate::store::Unsent;
 
 /// How many folders deep outboxes are looked for: of a root, experiments and runs.
 const DEPTH: usize = 6;
