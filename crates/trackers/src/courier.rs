@@ -134,6 +134,15 @@ impl<S: Store> Courier<S> {
         appended.map_err(TrackerError::outbox(&self.path))
     }
 
+    /// Hands all entries to the system, so that a process that is killed has written them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the outbox cannot be written.
+    pub fn flush(&self) -> Result<(), TrackerError> {
+        self.shared.lock().outbox.flush().map_err(TrackerError::outbox(&self.path))
+    }
+
     /// Waits until all entries are on the disk. It does not wait for the server.
     ///
     /// # Errors
@@ -176,11 +185,11 @@ impl<S: Store> Courier<S> {
         let left = self.send_within(time)?;
         self.shared.lock().leave = true;
         self.shared.changed.notify_all();
-        if left.is_none() {
-            if let Some(thread) = self.thread.take() {
-                // It has nothing to wait for, and does not panic.
-                let _ = thread.join();
-            }
+        if left.is_none()
+            && let Some(thread) = self.thread.take()
+        {
+            // It has nothing to wait for, and does not panic.
+            let _ = thread.join();
             self.shared.lock().outbox.settle().map_err(TrackerError::outbox(&self.path))?;
         }
         Ok(Finished { left, warnings: self.take_warnings() })

@@ -5,11 +5,10 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::blocks::{self, HEAD, Next};
 use super::folder;
-use super::record::Record;
+use super::record::{Record, RunInfo};
 use crate::lock::lock;
 use crate::store::{Line, Store, Unsent};
 
@@ -106,15 +105,6 @@ impl RunFile {
     pub fn path(&self) -> &Path {
         &self.path
     }
-
-    /// Remembers what the server had of the run before this file.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the note beside the file cannot be written.
-    pub fn remember(&self, server: Value) -> io::Result<()> {
-        State { sent: 0, server: Some(server) }.write(&state_path(&self.path))
-    }
 }
 
 impl Store for RunFile {
@@ -168,9 +158,6 @@ fn items(record: &Record) -> usize {
 struct State {
     /// So much of the file is sent.
     sent: u64,
-    /// What the server had of the run before.
-    #[serde(default)]
-    server: Option<Value>,
 }
 
 impl State {
@@ -214,15 +201,6 @@ impl RunReader {
         Ok(RunReader { path: path.to_owned(), state })
     }
 
-    pub(super) fn server(&self) -> Option<&Value> {
-        self.state.server.as_ref()
-    }
-
-    pub(super) fn set_server(&mut self, server: Value) -> io::Result<()> {
-        self.state.server = Some(server);
-        self.state.write(&state_path(&self.path))
-    }
-
     /// The records from an offset on, at most so many values and bytes. A record that is not whole, and what follows a damaged
     /// one, are left out.
     fn read(&self, from: u64, until: u64, items_at_most: usize, bytes: u64) -> io::Result<Vec<Line<Record>>> {
@@ -239,14 +217,23 @@ impl RunReader {
         Ok(lines)
     }
 
+    /// The run that the file is of; `None` if it does not say.
+    pub(super) fn run(&self) -> io::Result<Option<RunInfo>> {
+        let lines = self.read(HEAD.len() as u64, u64::MAX, 10, 1 << 20)?;
+        Ok(lines.into_iter().find_map(|line| match line.entry {
+            Record::Run(run) => Some(*run),
+            _ => None,
+        }))
+    }
+
     /// The records that are sent already.
-    pub(super) fn each_sent(&self, mut take: impl FnMut(Record)) -> io::Result<()> {
+    pub(super) fn each_sent(&self, mut take: impl FnMut(&Record)) -> io::Result<()> {
         let mut at = HEAD.len() as u64;
         loop {
             let lines = self.read(at, self.state.sent, 1000, 1 << 20)?;
             let Some(last) = lines.last() else { return Ok(()) };
             at = last.end;
-            lines.into_iter().for_each(|line| take(line.entry));
+            lines.iter().for_each(|line| take(&line.entry));
         }
     }
 }
@@ -347,7 +334,7 @@ mod tests {
         assert!(matches!(read[0], Record::Other));
         assert_eq!(reader.count(len).unwrap(), (0, 0));
         let mut again = Vec::new();
-        reader.each_sent(|record| again.push(record)).unwrap();
+        reader.each_sent(|record| again.push(record.clone())).unwrap();
         assert_eq!(again, read);
 
         // Killed within a record.

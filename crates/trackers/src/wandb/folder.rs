@@ -15,17 +15,21 @@ const TRIES: i64 = 1000;
 pub(super) fn create(root: &Path, id: &str, offline: bool) -> io::Result<PathBuf> {
     let wandb = root.join("wandb");
     fs::create_dir_all(&wandb)?;
-    let (kind, seconds) = (if offline { "offline-run" } else { "run" }, now_ms() / 1000);
+    let (kinds, seconds) = (["run", "offline-run"], now_ms() / 1000);
     for later in 0..TRIES {
-        let name = format!("{kind}-{}-{id}", stamp(seconds + later));
-        let folder = wandb.join(&name);
+        let names = kinds.map(|kind| format!("{kind}-{}-{id}", stamp(seconds + later)));
+        let name = &names[usize::from(offline)];
+        // The names tell in which order the parts of a run came, whatever kind they are of.
+        if names.iter().any(|name| wandb.join(name).exists()) {
+            continue;
+        }
+        let folder = wandb.join(name);
         match fs::create_dir(&folder) {
-            // An earlier part of the same run.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
             made => made?,
         }
         fs::create_dir(folder.join("files"))?;
-        link_latest(&wandb, &name);
+        link_latest(&wandb, name);
         return Ok(folder);
     }
     Err(io::Error::new(

@@ -1,6 +1,7 @@
 //! [`Record`]: what a transaction log holds, as the messages of W&B's client.
 
 use super::proto::{Field, fields, integer, message, text, text_in_list};
+use crate::entry::now_ms;
 
 /// The client whose format this is.
 pub(super) const VERSION: &str = "0.31.0";
@@ -210,6 +211,11 @@ impl Record {
 }
 
 impl RunInfo {
+    /// A run that begins now.
+    pub fn new(id: impl Into<String>, project: impl Into<String>) -> RunInfo {
+        RunInfo { id: id.into(), project: project.into(), start_ms: now_ms(), ..RunInfo::default() }
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         text(out, 1, &self.id);
         text(out, 2, &self.entity);
