@@ -355,6 +355,7 @@ fn the_server_has_what_the_own_client_would_have_sent(wandb: &Wandb, root: &Path
             (theirs.backend.runs.values().next().unwrap(), ours.backend.runs.values().next().unwrap());
         assert_eq!(as_json(&our_run.history), as_json(&their_run.history));
         assert_eq!(as_json(&our_run.events), as_json(&their_run.events));
+        assert_eq!(our_run.events.len(), part as usize + 1);
         assert_eq!(json_with_nan(&our_run.summary), json_with_nan(&their_run.summary));
         assert_eq!((our_run.exit_code, our_run.is_complete), (their_run.exit_code, their_run.is_complete));
         assert_eq!(info(our_run), info(their_run));
