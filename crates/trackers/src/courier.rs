@@ -205,6 +205,11 @@ impl<S: Store> Courier<S> {
         std::mem::take(&mut self.shared.lock().stop)
     }
 
+    /// Does something with the outbox that the thread does not see half of.
+    pub(crate) fn with_outbox<R>(&self, act: impl FnOnce(&mut S) -> R) -> R {
+        act(&mut self.shared.lock().outbox)
+    }
+
     /// The outbox's file.
     pub fn path(&self) -> &Path {
         &self.path

@@ -469,8 +469,10 @@ fn checkpoints_become_artifacts_that_stay() {
     let checkpoint = ModelCheckpoint::monitor("val_loss").filename("{epoch}").save_top_k(1).save_last(SaveLast::Copy);
     let logger = WandbLogger::new("models").save_dir(root.path()).offline(true).log_model(LogModel::All);
     let run = trainer(root.path(), &console).max_epochs(3).callback(checkpoint).logger(logger);
-    let mut run = run.build().unwrap();
-    _ = run.fit(&mut line(), &mut Points).unwrap();
+    let (mut run, mut model) = (run.build().unwrap(), line());
+    _ = run.fit(&mut model, &mut Points).unwrap();
+    _ = run.validate(&mut model, &mut Points).unwrap();
+    assert_eq!(console.contents().matches("sends it").count(), 1, "{}", console.contents());
     let [file] = run_files(root.path()).try_into().unwrap();
     let kept = fs::read_dir(file.parent().unwrap().join("artifacts")).unwrap().flatten();
     // Each of three epochs, and `last` as often; those that were replaced are still there to be sent.
