@@ -168,6 +168,8 @@ impl RunLog {
     /// Fails if the file cannot be written.
     pub fn end(&self, code: i32) -> Result<(), TrackerError> {
         let seconds = (now_ms() - self.info.start_ms) / 1000;
+        // What the server shows as the run's duration.
+        self.courier.post(&Record::Summary(vec![("_wandb".into(), format!("{{\"runtime\": {seconds}}}"))]))?;
         self.courier.post(&Record::Exit { code, seconds })?;
         self.courier.save()
     }

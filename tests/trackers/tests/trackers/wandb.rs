@@ -17,7 +17,7 @@ use fulgurite_trackers::{Pace, sync};
 use serde_json::{Value as Json, json};
 
 use crate::model::{Line, LineOptions, Points, line, trainer};
-use crate::service::programs;
+use crate::service::{lightning, programs, python};
 
 const KEY: &str = "5ecret5ecret5ecret5ecret5ecret5ecret5ecret";
 
@@ -38,6 +38,7 @@ fn real_programs_read_what_runs_wrote() {
     a_fit_from_the_command_line_is_read_and_goes_on(&wandb, &folder.path().join("cli"));
     failures_and_signals_have_exit_codes(&wandb, &folder.path().join("ends"));
     everything_that_can_be_logged_is_read(&wandb, &folder.path().join("all"));
+    it_is_what_lightning_writes(&wandb, &folder.path().join("lightning"));
     a_killed_run_is_read_up_to_its_last_row(&wandb, &folder.path().join("killed"));
     the_server_has_what_the_own_client_would_have_sent(&wandb, &folder.path().join("both"));
 }
@@ -238,6 +239,37 @@ fn everything_that_can_be_logged_is_read(wandb: &Wandb, root: &Path) {
     assert_eq!(serde_json::from_slice::<Json>(&content(&text)).unwrap()["data"], json!([["größer\n"]]));
 }
 
+/// The same run by Lightning and its logger: the run, its configuration, metrics, names and steps of rows, and last values.
+fn it_is_what_lightning_writes(wandb: &Wandb, root: &Path) {
+    let Some(lightning) = lightning() else { return };
+    let (its, ours) = (root.join("its"), root.join("ours"));
+    fs::create_dir_all(&its).unwrap();
+    let script = include_str!("lightning_wandb.py");
+    python(wandb.programs, script, &[its.to_str().unwrap(), lightning.to_str().unwrap()]);
+    let console = Console::memory();
+    let logger =
+        WandbLogger::new("same").name("n").save_dir(ours.as_path()).offline(true).prefix("p").tags(["a"]).group("g");
+    let mut model = Line::from_config(LineOptions { width: 8, ..LineOptions::default() }).unwrap();
+    let run = trainer(&ours, &console).max_epochs(2).logger(logger);
+    _ = run.build().unwrap().fit(&mut model, &mut Points).unwrap();
+
+    let written = |root: &Path| {
+        let [file] = run_files(root).try_into().unwrap();
+        let (records, read) = (wandb.records(&file), wandb.summary(&file));
+        let run = of_type(&records, "run")[0].clone();
+        let run = ["display_name", "project", "resume", "run_group", "tags"].map(|name| run[name].clone());
+        let row = |row: &Json| {
+            let names: Vec<String> = row["item"].as_object().unwrap().keys().cloned().collect();
+            (row["step"].clone(), row["item"]["trainer/global_step"].clone(), names)
+        };
+        let rows: Vec<_> = of_type(&records, "history").into_iter().map(row).collect();
+        let metrics: Vec<Json> = of_type(&records, "metric").into_iter().cloned().collect();
+        let last: Vec<String> = read["summary"].as_object().unwrap().keys().cloned().collect();
+        (run, read["config"].clone(), metrics, rows, last, (read["state"].clone(), read["exit_code"].clone()))
+    };
+    assert_eq!(written(&ours), written(&its));
+}
+
 /// Starts this program again, as the test below, to do something with other variables.
 fn other_process(what: &str, root: &Path, server: Option<&str>) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -402,7 +434,7 @@ fn info(run: &Run) -> BTreeMap<String, Json> {
 fn yaml(wandb: &Wandb, bytes: &[u8]) -> Json {
     let script = "import sys, json, yaml; print(json.dumps(yaml.safe_load(sys.argv[1])))";
     let text = String::from_utf8(bytes.to_vec()).unwrap();
-    let mut config = json_with_nan(&crate::service::python(wandb.programs, script, &[&text]));
+    let mut config = json_with_nan(&python(wandb.programs, script, &[&text]));
     config["_wandb"]["value"]["t"] = Json::Null;
     config
 }
