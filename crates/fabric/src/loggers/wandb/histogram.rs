@@ -10,19 +10,26 @@ const BINS: i64 = 64;
 /// The number of elements processed at once, which bounds the memory of their copy as `f64`.
 const CHUNK: i64 = 1 << 23;
 
+#[derive(Debug)]
+struct Histogram {
+    counts: Vec<i64>,
+    /// One more than counts.
+    edges: Vec<f64>,
+}
+
 /// The counts and edges of all finite elements, as a value of a row; `None` if there is none.
 pub(super) fn histogram(tag: &str, values: &Tensor) -> Result<Option<String>, LoggerError> {
     if values.numel() == 0 {
         return Err(LoggerError::EmptyHistogram { tag: tag.into() });
     }
     let counted = count(values).map_err(LoggerError::tensor(tag))?;
-    Ok(counted.map(|(counts, edges)| {
+    Ok(counted.map(|Histogram { counts, edges }| {
         let counts = counts.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
         format!("{{\"_type\": \"histogram\", \"values\": [{counts}], \"bins\": {}}}", array(edges))
     }))
 }
 
-fn count(values: &Tensor) -> Result<Option<(Vec<i64>, Vec<f64>)>, TchError> {
+fn count(values: &Tensor) -> Result<Option<Histogram>, TchError> {
     // Other devices may not support `f64`.
     let device = if values.device().is_cuda() { values.device() } else { Device::Cpu };
     let finite = |chunk: &Tensor| -> Result<Tensor, TchError> {
@@ -53,7 +60,7 @@ fn count(values: &Tensor) -> Result<Option<(Vec<i64>, Vec<f64>)>, TchError> {
     }
     let mut edges: Vec<f64> = (0..BINS).map(|edge| low + edge as f64 * width).collect();
     edges.push(high);
-    Ok(Some((Vec::try_from(&counts.f_to(Device::Cpu)?)?, edges)))
+    Ok(Some(Histogram { counts: Vec::try_from(&counts.f_to(Device::Cpu)?)?, edges }))
 }
 
 #[cfg(test)]
@@ -63,10 +70,11 @@ mod tests {
     #[test]
     fn bins_are_those_of_numpy() {
         let values = Tensor::arange(129, (Kind::Float, Device::Cpu));
-        let (counts, edges) = count(&values).unwrap().unwrap();
+        let Histogram { counts, edges } = count(&values).unwrap().unwrap();
         assert_eq!((counts.len(), edges.len(), edges[1], edges[64]), (64, 65, 2.0, 128.0));
         assert!(counts[..63].iter().all(|count| *count == 2) && counts[63] == 3, "{counts:?}");
-        let (counts, edges) = count(&Tensor::from_slice(&[3.0_f32, 3.0, f32::NAN, f32::INFINITY])).unwrap().unwrap();
+        let Histogram { counts, edges } =
+            count(&Tensor::from_slice(&[3.0_f32, 3.0, f32::NAN, f32::INFINITY])).unwrap().unwrap();
         assert_eq!((counts[32], edges[0], edges[64]), (2, 2.5, 3.5));
         assert!(count(&Tensor::from_slice(&[f64::NAN])).unwrap().is_none());
         assert!(
