@@ -129,6 +129,12 @@ pub trait Logger: Send + Any {
         Vec::new()
     }
 
+    /// Why the run is to stop, if the user asks for that where the logger writes to. It says so once, and is asked after every
+    /// batch.
+    fn stop_request(&mut self) -> Option<String> {
+        None
+    }
+
     /// Flushes everything logged so far to storage, without waiting for a server.
     fn save(&mut self) -> Result<(), LoggerError>;
 

@@ -1,6 +1,6 @@
 //! [`MLFlowLogger`].
 
-mod checkpoints;
+mod model_files;
 mod options;
 
 use std::collections::{BTreeMap, HashSet};
@@ -14,11 +14,13 @@ use fulgurite_torch::tch::Tensor;
 use fulgurite_trackers::mlflow::{MAX_PARAM, NewRun, RUN_NAME, Run, SERVICE, Server, Target, context_tags, metric_key};
 use fulgurite_trackers::{Courier, Entry, Outbox, Pace, RunEnd, TrackerError, now_ms, run_id};
 
+use super::checkpoints::{Checkpoints, Waiting};
 use super::image::Png;
+use super::log_model::LogModel;
 use super::python_format::display;
 use super::{CheckpointNews, Logger, LoggerError, RunStatus, flatten_hparams};
-use checkpoints::Checkpoints;
-pub use options::{LogModel, MLFlowLoggerOptions};
+use model_files::as_files;
+pub use options::MLFlowLoggerOptions;
 
 const LOGGER: &str = "MLFlowLogger";
 
@@ -217,9 +219,11 @@ impl MLFlowLogger {
     }
 
     fn send_checkpoints(&mut self) -> Result<(), LoggerError> {
-        let waiting = (self.options.log_model == LogModel::All).then(|| self.folder.join("waiting"));
-        let entries = self.checkpoints.unsent(waiting.as_deref());
-        entries.iter().try_for_each(|entry| self.post(entry))
+        const MOST_WAITING: usize = 8;
+        let folder = self.folder.join("waiting");
+        let waiting = Waiting { folder: &folder, most: MOST_WAITING };
+        let unsent = self.checkpoints.unsent((self.options.log_model == LogModel::All).then_some(waiting));
+        unsent.into_iter().try_for_each(|checkpoint| self.post(&as_files(checkpoint)))
     }
 }
 
