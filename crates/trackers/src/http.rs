@@ -96,11 +96,6 @@ impl Client {
         Client { agent: config.new_agent(), authorization }
     }
 
-    /// Who asks.
-    pub(crate) fn authorization(&self) -> Option<&str> {
-        self.authorization.as_deref()
-    }
-
     /// Asks once.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value};
@@ -32,6 +32,9 @@ const LOGGER: &str = "WandbLogger";
 
 /// A signal leaves little time before the process is killed.
 const MOST_WHEN_INTERRUPTED: Duration = Duration::from_secs(10);
+
+/// How often statistics of the machine are logged at most, as by W&B's own client.
+const SYSTEM_EVERY: Duration = Duration::from_secs(15);
 
 /// What W&B itself writes into every row.
 const RESERVED: [&str; 4] = ["_step", "_runtime", "_timestamp", GLOBAL_STEP];
@@ -81,6 +84,7 @@ pub struct WandbLogger {
     log: Option<RunLog>,
     checkpoints: Checkpoints,
     models: Models,
+    system_logged: Option<Instant>,
     warned: HashSet<String>,
     warnings: Vec<String>,
 }
@@ -97,6 +101,7 @@ impl From<WandbLoggerOptions> for WandbLogger {
             log: None,
             checkpoints: Checkpoints::default(),
             models: Models::default(),
+            system_logged: None,
             warned: HashSet::new(),
             warnings: Vec::new(),
             options,
@@ -371,6 +376,22 @@ impl Logger for WandbLogger {
         if items.is_empty() { Ok(()) } else { self.row(items, step) }
     }
 
+    /// Writes them as other scalars, as Lightning does, and those that W&B has a place for also there.
+    fn log_system(&mut self, stats: &[(&str, f64)], step: i64) -> Result<(), LoggerError> {
+        self.log_metrics(stats, step)?;
+        if self.system_logged.is_some_and(|logged| logged.elapsed() < SYSTEM_EVERY) {
+            return Ok(());
+        }
+        let items: Vec<Item> =
+            stats.iter().filter_map(|(name, value)| Some((system_name(name)?.into(), json_number(*value)))).collect();
+        if items.is_empty() {
+            return Ok(());
+        }
+        self.system_logged = Some(Instant::now());
+        let Some(log) = self.log()? else { return Ok(()) };
+        log.stats(items).map_err(failed)
+    }
+
     fn log_hyperparams(&mut self, params: &Dict) -> Result<(), LoggerError> {
         let items = params.iter().map(|(key, value)| (display(key), json::to_json(value))).collect();
         let Some(log) = self.log()? else { return Ok(()) };
@@ -443,6 +464,9 @@ impl Logger for WandbLogger {
             RunStatus::Failed => (1, patience),
             RunStatus::Interrupted => (143, patience.min(MOST_WHEN_INTERRUPTED)),
         };
+        if status == RunStatus::Interrupted && variable("SLURM_JOB_ID").is_some() {
+            log.preempting().map_err(failed)?;
+        }
         let place = log.folder().display().to_string();
         let finished = log.finish(code, patience).map_err(failed)?;
         self.warnings.extend(finished.warnings);
@@ -459,6 +483,16 @@ impl Logger for WandbLogger {
         }
         Ok(())
     }
+}
+
+/// W&B's name of a statistic; `None` if it has no place for it.
+fn system_name(name: &str) -> Option<&'static str> {
+    Some(match name.rsplit('/').next()? {
+        "cpu_percent" => "cpu",
+        "cpu_vm_percent" => "memory_percent",
+        "allocated_bytes.all.current" => "gpu.0.memoryAllocatedBytes",
+        _ => return None,
+    })
 }
 
 fn failed(error: TrackerError) -> LoggerError {
