@@ -136,13 +136,16 @@ impl TrainerState {
         self.saves.next_news(|commit| io.commit_state(commit))
     }
 
-    /// Shows the warnings of loggers.
+    /// Shows the warnings of loggers, and stops the run if one asks for it.
     pub(crate) fn warn_for_loggers(&mut self) {
         for index in 0..self.fabric.loggers.len() {
             let logger = &mut self.fabric.loggers[index];
             for warning in logger.take_warnings() {
                 let message = format!("{}: {warning}", self.fabric.loggers[index].class());
                 self.warn(&message);
+            }
+            if let Some(reason) = self.fabric.loggers[index].stop_request() {
+                self.request_stop(reason);
             }
         }
     }

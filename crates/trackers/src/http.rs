@@ -96,13 +96,36 @@ impl Client {
         Client { agent: config.new_agent(), authorization }
     }
 
+    /// Who asks.
+    pub(crate) fn authorization(&self) -> Option<&str> {
+        self.authorization.as_deref()
+    }
+
     /// Asks once.
     ///
     /// # Errors
     ///
     /// Fails with the reason if there is no whole answer.
     pub(crate) fn ask(&self, method: &str, url: &str, body: &Body) -> Result<Answer, String> {
+        self.ask_with(method, url, &[], body)
+    }
+
+    /// Asks once, with headers.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the reason if there is no whole answer.
+    pub(crate) fn ask_with(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: &Body,
+    ) -> Result<Answer, String> {
         let mut request = ureq::http::Request::builder().method(method).uri(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(authorization) = &self.authorization {
             request = request.header("Authorization", authorization);
         }

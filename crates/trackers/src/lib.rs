@@ -16,21 +16,28 @@
 
 mod backoff;
 mod courier;
+mod drain;
 mod entry;
 mod error;
 #[cfg(test)]
 mod fake;
+mod git;
 mod http;
+mod lock;
 pub mod mlflow;
 mod outbox;
 mod pace;
 mod random;
 mod service;
+mod store;
 pub mod sync;
+mod synced;
+pub mod wandb;
 
 pub use courier::{Courier, Finished, Left};
 pub use entry::{Entry, Number, RunEnd, now_ms};
 pub use error::TrackerError;
+pub use git::Checkout;
 pub use outbox::Outbox;
 pub use pace::Pace;
 pub use random::run_id;

@@ -2,7 +2,7 @@
 
 use fulgurite_fabric::loggers::{CsvLogger, CsvLoggerOptions, TensorBoardLogger, TensorBoardLoggerOptions};
 #[cfg(feature = "trackers")]
-use fulgurite_fabric::loggers::{MLFlowLogger, MLFlowLoggerOptions};
+use fulgurite_fabric::loggers::{MLFlowLogger, MLFlowLoggerOptions, WandbLogger, WandbLoggerOptions};
 
 use super::Configurable;
 use crate::error::Error;
@@ -34,6 +34,15 @@ impl Configurable for MLFlowLogger {
                 "tracking_uri of MLFlowLogger holds a password, which would be written to config.yaml; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or put the address into MLFLOW_TRACKING_URI".into(),
             ));
         }
+        Ok(options.into())
+    }
+}
+
+#[cfg(feature = "trackers")]
+impl Configurable for WandbLogger {
+    type Options = WandbLoggerOptions;
+
+    fn from_options(options: WandbLoggerOptions) -> Result<WandbLogger, Error> {
         Ok(options.into())
     }
 }

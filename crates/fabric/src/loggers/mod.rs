@@ -1,6 +1,8 @@
 //! Loggers: where metrics, hyper-parameters, texts, images and histograms are written.
 
 mod checkpoint_news;
+#[cfg(feature = "trackers")]
+mod checkpoints;
 mod csv;
 mod dummy;
 mod error;
@@ -10,6 +12,8 @@ mod files;
 mod full_disk;
 mod hparams;
 mod image;
+#[cfg(feature = "trackers")]
+mod log_model;
 mod logger;
 mod memory;
 #[cfg(feature = "trackers")]
@@ -17,6 +21,8 @@ mod mlflow;
 mod python_format;
 mod run_folder;
 mod tensorboard;
+#[cfg(feature = "trackers")]
+mod wandb;
 mod yaml;
 
 pub use checkpoint_news::CheckpointNews;
@@ -25,9 +31,13 @@ pub use dummy::DummyLogger;
 pub use error::LoggerError;
 pub use hparams::flatten_hparams;
 pub use image::{make_grid, save_image};
+#[cfg(feature = "trackers")]
+pub use log_model::LogModel;
 pub use logger::{Logger, RunStatus};
 pub use memory::{Logged, MemoryLogger};
 #[cfg(feature = "trackers")]
-pub use mlflow::{LogModel, MLFlowLogger, MLFlowLoggerOptions};
+pub use mlflow::{MLFlowLogger, MLFlowLoggerOptions};
 pub use run_folder::Version;
 pub use tensorboard::{TensorBoardLogger, TensorBoardLoggerOptions};
+#[cfg(feature = "trackers")]
+pub use wandb::{FilePolicy, Resume, WandbLogger, WandbLoggerOptions, WandbMode};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use fulgurite::callbacks::{LambdaCallback, SaveLast};
+use fulgurite::callbacks::{DeviceStatsMonitor, LambdaCallback, SaveLast};
 use fulgurite::cli::{Cli, FromConfig, SaveConfig};
 use fulgurite::loggers::{LogModel, MLFlowLogger, RunStatus};
 use fulgurite::prelude::*;
@@ -238,7 +238,8 @@ fn a_run_without_a_server_is_sent_later(runs: &Runs, root: &Path) {
         .offline(true)
         .run_name("later")
         .log_model(LogModel::All);
-    let mut run = trainer(&root, &console).max_epochs(2).logger(own).build().unwrap();
+    let monitored = trainer(&root, &console).callback(DeviceStatsMonitor::new());
+    let mut run = monitored.max_epochs(2).logger(own).build().unwrap();
     let mut model = line();
     _ = run.fit(&mut model, &mut Points).unwrap();
     _ = run.validate(&mut model, &mut Points).unwrap();
@@ -254,6 +255,7 @@ fn a_run_without_a_server_is_sent_later(runs: &Runs, root: &Path) {
         (&"FINISHED".into(), &"later".into(), 8)
     );
     assert_eq!(file_names(&run).len(), 6);
+    assert_eq!(steps(&run, "system/DeviceStatsMonitor.on_train_batch_end/cpu_percent"), Vec::from_iter(0..8));
 }
 
 /// The same run by Lightning: parameters, names and steps of metrics, files, and what is said of checkpoints.

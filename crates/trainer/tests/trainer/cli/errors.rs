@@ -385,9 +385,9 @@ fn what_lightning_has_and_this_version_does_not_is_one_sentence() {
     "#]],
     );
     args(
-        "fit --trainer.logger WandbLogger",
+        "fit --trainer.logger LitLogger",
         expect![[r#"
-            error: this configuration cannot run here: this version does not support logger `WandbLogger` yet
+            error: this configuration cannot run here: this version does not support logger `LitLogger` yet
         "#]],
     );
 }
