@@ -125,9 +125,11 @@ impl Study {
     ///
     /// # Errors
     ///
-    /// Fails if the journal cannot be written, or the sampler cannot choose from the space.
+    /// Fails if the journal cannot be written, the sampler cannot choose from the space, or earlier trials had other choices or
+    /// another scale of a parameter.
     pub fn ask(&mut self, sampler: &mut dyn Sampler, space: &SearchSpace) -> Result<Option<usize>> {
         self.sync()?;
+        self.check_space(space)?;
         loop {
             let (id, fixed) = match self.claim_waiting()? {
                 Some(claimed) => claimed,
@@ -231,6 +233,23 @@ impl Study {
             return Ok(());
         }
         self.journal.set_study_attr(self.id, Attr::System, KEY, names)
+    }
+
+    /// A parameter that is of another kind than earlier ones of the study is ignored by all who read the journal.
+    fn check_space(&self, space: &SearchSpace) -> Result<()> {
+        for (name, of) in space.iter() {
+            let before = self.trials().find_map(|trial| trial.param(name));
+            if before.is_some_and(|before| !before.distribution.is_compatible(of)) {
+                return Err(SearchError::Study {
+                    study: self.name.clone(),
+                    problem: format!(
+                        "earlier trials have drawn `{name}` in another way: other choices, or with or without `log`; choose another name \
+                         for a new study"
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn create_trial(&mut self) -> Result<usize> {

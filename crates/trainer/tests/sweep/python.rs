@@ -63,7 +63,11 @@ pub(crate) fn several() {
     let space = "{model.lr: {float: [0, 1]}}";
     let parent = |name: &str| {
         let args = ["--trainer.default_root_dir", name, "--sweep.storage", "journal.log", "--sweep.n_trials", "10"];
-        sweep(folder.path(), space, &[&args[..], &["--sweep.n_jobs", "2", "--trainer.max_epochs", "1"]].concat())
+        sweep(
+            folder.path(),
+            space,
+            &[&args[..], &["--sweep.n_jobs", "2", "--trainer.max_epochs", "1", "--sweep.pruner", "none"]].concat(),
+        )
     };
     let parents = ["a", "b"].map(|name| parent(name).spawn().unwrap());
     let worker = begin(&python, folder.path(), &side(), &["work", "journal.log", "points", "6"]);

@@ -44,6 +44,8 @@ pub(crate) fn grid() {
     printed.says(0, &[&format!("lr: {}", lr(best)), "kind: good", "max_epochs: 3"]);
     let again = run(sweep(folder.path(), space, &["--sweep.sampler", "grid", "--sweep.n_jobs", "2"]));
     again.says(0, &["goes on with 3 of 3 trials", "best: trial "]);
+    let other = run(sweep(folder.path(), "{model.lr: {choice: [0.1]}}", &["--sweep.n_trials", "4"]));
+    other.says(2, &["the study `points`: earlier trials have drawn `model.lr` in another way"]);
 }
 
 pub(crate) fn random_and_tpe() {
@@ -65,7 +67,7 @@ pub(crate) fn median() {
     let space = "{model.lr: {choice: [0.3, 0.9]}, model.kind: {choice: [slow]}}";
     let pruner = "{median: {n_startup_trials: 1}}";
     let args = ["--sweep.sampler", "grid", "--sweep.pruner", pruner];
-    run(sweep(folder.path(), space, &args)).says(0, &["trial 1 pruned: val_loss 0.360000 (epoch 0)"]);
+    run(sweep(folder.path(), space, &args)).says(0, &["trial 1 pruned: val_loss 0.36 (epoch 0)"]);
     let study = study(folder.path());
     assert_eq!(states(&study), [TrialState::Complete, TrialState::Pruned]);
     let pruned = study.trials().nth(1).unwrap();
@@ -120,6 +122,8 @@ pub(crate) fn wrong() {
     ] {
         run(sweep(folder.path(), X, &[&format!("--sweep.{option}"), value])).says(2, &[said]);
     }
+    let missing = run(sweep(folder.path(), X, &["--trainer.precision", "transformer-engine"]));
+    missing.says(2, &["this version does not support precision `transformer-engine`"]);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "something was written");
 }
 

@@ -26,12 +26,13 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts `program` with these arguments; its reports and output are in `folder`.
+    /// Starts `program` with these arguments and its `shares` of devices and processors, as variables; its reports and output are in
+    /// `folder`.
     pub(super) fn start(
         program: &Path,
         arguments: &[String],
         folder: PathBuf,
-        devices: Option<&str>,
+        shares: impl Iterator<Item = (&'static str, String)>,
         grace: Duration,
     ) -> io::Result<Child> {
         fs::create_dir_all(&folder)?;
@@ -41,6 +42,7 @@ impl Child {
         let mut command = Command::new(program);
         command
             .args(arguments)
+            .envs(shares)
             .env(outside::REPORT, &report)
             // Nobody goes on with a trial that was stopped.
             .env(outside::PRUNE, "1")
@@ -48,9 +50,6 @@ impl Child {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
-        if let Some(devices) = devices {
-            command.env("CUDA_VISIBLE_DEVICES", devices);
-        }
         // Ctrl-C in the terminal is for the sweep, which ends its trials itself.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);

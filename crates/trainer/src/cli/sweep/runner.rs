@@ -182,9 +182,9 @@ impl Search<'_> {
             .extend(self.study.params(id).iter().map(|(name, value)| format!("--{name}={}", argument_value(value))));
         arguments.extend(["--trainer.default_root_dir".to_owned(), folder.display().to_string()]);
         let slot = (0..).find(|slot| self.running.iter().all(|running| running.slot != *slot)).unwrap_or(0);
-        let devices = self.sweep.devices_of(slot);
-        let started =
-            Child::start(&self.sweep.program, &arguments, folder.clone(), devices.as_deref(), self.sweep.grace);
+        let shares = [("CUDA_VISIBLE_DEVICES", self.sweep.devices_of(slot)), ("OMP_NUM_THREADS", self.sweep.threads())];
+        let shares = shares.into_iter().filter_map(|(name, share)| Some((name, share?)));
+        let started = Child::start(&self.sweep.program, &arguments, folder.clone(), shares, self.sweep.grace);
         let child = started.map_err(|error| {
             // Whoever goes on with the study does not wait for it.
             _ = self.study.tell(id, TrialState::Fail, None);
@@ -335,6 +335,16 @@ impl Sweep {
         let slots = self.devices.len() / each;
         Some(self.devices[slot % slots * each..][..each].join(","))
     }
+
+    /// The processors of each process, if several share them and nobody has said it otherwise.
+    fn threads(&self) -> Option<String> {
+        let processes = self.options.n_jobs.saturating_mul(self.devices_per_trial);
+        if processes < 2 || std::env::var_os("OMP_NUM_THREADS").is_some() {
+            return None;
+        }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Some((processors / processes).max(1).to_string())
+    }
 }
 
 /// How many trials have ended.
@@ -377,7 +387,7 @@ fn quoted(word: &str) -> String {
 
 /// What a sweep prints of its best trial.
 pub(in crate::cli) fn summary(study: &Study, best: &Trial, monitor: &str) -> String {
-    let value = best.value.unwrap_or(f64::NAN);
+    let value = board::number(best.value.unwrap_or(f64::NAN));
     let all = study.trials().count();
     format!("best: trial {} of {all}, {monitor} {value}; {}", best.number, board::parameters(best))
 }

@@ -72,7 +72,6 @@ fn a_trial_costs_some_milliseconds_beside_its_process() {
         assert!(alone.env("FULGURITE_REPORT", folder.path().join("report")).status().unwrap().success());
     }
     let alone = gap(&times);
-    println!("{with_sweep:.1} ms from a trial to the next, of which its process takes {alone:.1}");
     // The aim is 20 on a machine that does nothing else.
     assert!(with_sweep - alone < 100.0, "{with_sweep} ms, {alone} ms");
 }
@@ -93,7 +92,7 @@ fn trials_that_run_at_once_have_devices_of_their_own() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path().display();
         let script = format!(
-            "mkdir \"{at}/in use: $CUDA_VISIBLE_DEVICES\" || exit 9\necho $CUDA_VISIBLE_DEVICES >> {at}/used\n{REPORT}\nsleep 0.1\n\
+            "mkdir \"{at}/in use: $CUDA_VISIBLE_DEVICES\" || exit 9\necho $CUDA_VISIBLE_DEVICES $OMP_NUM_THREADS >> {at}/used\n{REPORT}\nsleep 0.1\n\
              rmdir \"{at}/in use: $CUDA_VISIBLE_DEVICES\""
         );
         let mut sweep = sweep(folder.path(), &script, &json!({ "n_trials": 6, "n_jobs": jobs }));
@@ -105,6 +104,10 @@ fn trials_that_run_at_once_have_devices_of_their_own() {
         let mut used: Vec<&str> = used.lines().collect();
         used.sort_unstable();
         used.dedup();
+        let processors = std::thread::available_parallelism().unwrap().get();
+        let threads =
+            std::env::var("OMP_NUM_THREADS").unwrap_or_else(|_| (processors / each / jobs).max(1).to_string());
+        let expected: Vec<String> = expected.into_iter().map(|devices| format!("{devices} {threads}")).collect();
         assert_eq!(used, expected);
     }
 }
