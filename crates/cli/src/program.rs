@@ -38,10 +38,11 @@ enum Commands {
     Report(Report),
     /// Shows how runs stand, again and again: last values and curves, from the files that they write.
     Watch(Watch),
-    /// Sends what runs could not send to MLflow: what is in outboxes in a folder, such as lightning_logs.
+    /// Sends what runs could not send to MLflow or Trackio: what is in outboxes in a folder, such as lightning_logs.
     ///
     /// An outbox is removed once all of it is sent. Keys (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or
-    /// MLFLOW_TRACKING_TOKEN) are sent only to the server that --server or MLFLOW_TRACKING_URI names.
+    /// MLFLOW_TRACKING_TOKEN; TRACKIO_WRITE_TOKEN) are sent only to the server that --server, MLFLOW_TRACKING_URI or
+    /// TRACKIO_SERVER_URL names.
     #[cfg(feature = "sync")]
     Sync {
         /// The folder.

@@ -27,6 +27,8 @@ mod pace;
 mod random;
 mod service;
 pub mod sync;
+mod time;
+pub mod trackio;
 
 pub use courier::{Courier, Finished, Left};
 pub use entry::{Entry, Number, RunEnd, now_ms};
@@ -35,3 +37,4 @@ pub use outbox::Outbox;
 pub use pace::Pace;
 pub use random::run_id;
 pub use service::{Failure, Sent, Service};
+pub use time::utc_now;

@@ -11,7 +11,8 @@ use crate::error::TrackerError;
 use crate::mlflow;
 use crate::outbox::{Outbox, Reader};
 use crate::pace::Pace;
-use crate::service::{Failure, Service};
+use crate::service::Failure;
+use crate::trackio;
 
 /// How many folders deep outboxes are looked for: of a root, experiments and runs.
 const DEPTH: usize = 6;
@@ -62,14 +63,15 @@ pub fn outboxes(folder: &Path) -> Vec<PathBuf> {
 /// Sends an outbox to where it says, or to `server` if that is given, and removes it when all of it is sent. `None` if a run is
 /// still using it.
 ///
-/// An outbox is data: keys are sent only to a server that is given here or by `MLFLOW_TRACKING_URI`.
+/// An outbox is data: keys are sent only to a server that is given here, or by the variable of its service such as
+/// `MLFLOW_TRACKING_URI`.
 ///
 /// # Errors
 ///
 /// Fails if it is no outbox, or the server cannot be reached or refuses it.
 pub fn send(path: &Path, server: Option<&str>, pace: Pace) -> Result<Option<Synced>, TrackerError> {
     let var = |name: &str| match (name, server) {
-        ("MLFLOW_TRACKING_URI", Some(server)) => Some(server.to_owned()),
+        ("MLFLOW_TRACKING_URI" | "TRACKIO_SERVER_URL", Some(server)) => Some(server.to_owned()),
         _ => env::var(name).ok().filter(|value| !value.is_empty()),
     };
     send_with(path, pace, &var)
@@ -83,11 +85,15 @@ pub(crate) fn send_with(
     let Some(outbox) = Outbox::left_at(path).map_err(TrackerError::outbox(path))? else { return Ok(None) };
     let mut reader = outbox.reader().map_err(TrackerError::outbox(path))?;
     let before = reader.count(outbox.len()).map_err(TrackerError::outbox(path))?;
-    let is_for_good = mlflow::is_there(&outbox);
+    let is_of_trackio = outbox.service() == trackio::SERVICE;
+    let is_for_good = is_of_trackio || mlflow::is_there(&outbox);
     if before == (0, 0) && !is_for_good {
         return Ok(Some(Synced { to: String::new(), values: 0, files: 0, warnings: Vec::new(), left: None }));
     }
-    let mut addressee = mlflow::addressee(&outbox, &mut reader, pace, var)?;
+    let mut addressee = match is_of_trackio {
+        true => trackio::addressee(&outbox, pace, var)?,
+        false => mlflow::addressee(&outbox, &mut reader, pace, var)?,
+    };
     let (mut warnings, mut left) = (Vec::new(), None);
     let mut backoff = Backoff::new(&pace);
     loop {

@@ -20,6 +20,8 @@ pages! {
     Logging = "logging.md";
     #[cfg(feature = "trackers")]
     Mlflow = "mlflow.md";
+    #[cfg(feature = "trackers")]
+    Trackio = "trackio.md";
     Metrics = "metrics.md";
     Optimization = "optimization.md";
     Precision = "precision.md";

@@ -45,6 +45,8 @@ pub use crate::callbacks::{
 pub use crate::data::{Batch, DataLoader, Dataset, SharedTensor, TensorDataset};
 #[cfg(feature = "trackers")]
 pub use crate::loggers::MLFlowLogger;
+#[cfg(feature = "trackers")]
+pub use crate::loggers::TrackioLogger;
 pub use crate::loggers::{CsvLogger, Logger, TensorBoardLogger};
 pub use crate::logging::Reduce;
 pub use crate::metrics::Metric;

@@ -1,5 +1,7 @@
 //! Loggers: where metrics, hyper-parameters, texts, images and histograms are written.
 
+#[cfg(feature = "trackers")]
+mod bins;
 mod checkpoint_news;
 mod csv;
 mod dummy;
@@ -10,13 +12,19 @@ mod files;
 mod full_disk;
 mod hparams;
 mod image;
+#[cfg(feature = "trackers")]
+mod json;
 mod logger;
 mod memory;
 #[cfg(feature = "trackers")]
 mod mlflow;
 mod python_format;
+#[cfg(feature = "trackers")]
+mod remote;
 mod run_folder;
 mod tensorboard;
+#[cfg(feature = "trackers")]
+mod trackio;
 mod yaml;
 
 pub use checkpoint_news::CheckpointNews;
@@ -31,3 +39,5 @@ pub use memory::{Logged, MemoryLogger};
 pub use mlflow::{LogModel, MLFlowLogger, MLFlowLoggerOptions};
 pub use run_folder::Version;
 pub use tensorboard::{TensorBoardLogger, TensorBoardLoggerOptions};
+#[cfg(feature = "trackers")]
+pub use trackio::{Resume, TrackioLogger, TrackioLoggerOptions};

@@ -130,6 +130,8 @@ impl Registry {
         registry.add_logger::<TensorBoardLogger>();
         #[cfg(feature = "trackers")]
         registry.add_logger::<fulgurite_fabric::loggers::MLFlowLogger>();
+        #[cfg(feature = "trackers")]
+        registry.add_logger::<fulgurite_fabric::loggers::TrackioLogger>();
         registry.add_profiler::<SimpleProfiler>();
         registry.add_profiler::<AdvancedProfiler>();
         registry.add_profiler::<PyTorchProfiler>();

@@ -6,3 +6,4 @@ mod mlflow;
 mod model;
 mod news;
 mod service;
+mod trackio;
