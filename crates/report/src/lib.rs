@@ -16,9 +16,15 @@
 //! ```
 
 mod error;
+mod facts;
+mod ledger;
 mod metrics;
+mod number;
 mod page;
+mod record;
 mod run;
+mod standing;
+mod time;
 mod watch;
 
 use std::path::PathBuf;
@@ -35,5 +41,5 @@ use crate::run::Run;
 /// Fails if there is no run in one of them, or a `metrics.csv` cannot be read.
 pub fn report(paths: &[PathBuf]) -> Result<String> {
     let runs: Vec<Run> = run::find(paths)?.iter().map(|folder| Run::read(folder)).collect::<Result<_>>()?;
-    Ok(page::page(&runs))
+    Ok(page::page(&runs, time::now()))
 }
