@@ -1,4 +1,4 @@
-//! A report of training runs: one HTML page, which needs no network, from the files that CSV loggers and command lines write.
+//! A report of training runs: one HTML page, which needs no network, from the files that loggers, trainers and command lines write.
 //! `fulgurite report RUN…` makes it. [`watch`] is the same for a terminal, and `fulgurite watch RUN…` shows it.
 //!
 //! ```
@@ -16,6 +16,7 @@
 //! ```
 
 mod error;
+mod events;
 mod facts;
 mod ledger;
 mod metrics;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::error::{ReportError, Result, failed};
+use crate::events::{self, event_files};
 use crate::metrics::Metrics;
 use crate::record::{RECORD, Record};
 
@@ -52,7 +53,8 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
-    if folder.join(METRICS).is_file() || folder.join(RECORD).is_file() {
+    let has = |file| folder.join(file).is_file();
+    if has(METRICS) || has(RECORD) || !event_files(folder).is_empty() {
         found.push(folder.to_owned());
     } else if depth > 0 {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -79,7 +81,10 @@ fn natural_key(path: &Path) -> Vec<(String, u64)> {
 impl Run {
     pub(crate) fn read(folder: &Path) -> Result<Run> {
         let metrics = folder.join(METRICS);
-        let metrics = if metrics.is_file() { Metrics::read(&metrics)? } else { Metrics::default() };
+        let metrics = match metrics.is_file() {
+            true => Metrics::read(&metrics)?,
+            false => events::read(&event_files(folder))?,
+        };
         let mut params = Vec::new();
         for (file, prefix) in [("hparams.yaml", ""), ("config.yaml", "")] {
             // A file that is no YAML, such as one with Python objects, has nothing to compare.
