@@ -12,6 +12,7 @@ use crate::hook::Hook;
 use crate::loss::Loss;
 use crate::module::{BatchFlow, LightningModule};
 use crate::progress::ResumePoint;
+use crate::record::Activity;
 use crate::scope::Scope;
 use crate::stage::Stage;
 use crate::state::TrainerState;
@@ -32,7 +33,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     /// The epoch's batches, and validation between them.
     fn train_on_batches(&mut self, resume: ResumePoint) -> Result<(), Error> {
-        let Some(mut batches) = self.train_batches(&resume)? else { return Ok(()) };
+        let batches = self.spending(Activity::Data, |run| run.train_batches(&resume))?;
+        let Some(mut batches) = batches else { return Ok(()) };
         self.make_up_for(&resume)?;
         while !self.state().epoch_is_done() {
             let Some(batch) = self.next_batch(&mut batches)? else { return self.end_without_batch() };
@@ -42,6 +44,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.state().report_data_wait(false);
             self.state().profiling.batch_end(Stage::Train)?;
             self.poll_saves()?;
+            self.state().record_progress();
             self.state().sync_requests()?;
             if flow == BatchFlow::EndEpoch {
                 break;
@@ -176,17 +179,19 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if !self.state().is_accumulating() {
             self.module_hook(Hook::OnValidationModelZeroGrad, |m, t| m.on_validation_model_zero_grad(t))?;
         }
-        self.in_stage(Stage::Validate, |run| {
-            run.setup_eval_data(Stage::Validate)?;
-            let before = run.state().snapshot()?;
-            run.state().fit.epoch.validation.keep(before);
-            run.evaluate_or_shut_down(SafePoint::Validation)
-        })?;
+        self.spending(Activity::Validation, |run| run.in_stage(Stage::Validate, Self::validate_in_stage))?;
         let state = self.state();
         drop(state.fit.epoch.validation.take_before());
         state.fit.epoch.validation.note_time();
         state.requests.validated();
         Ok(())
+    }
+
+    fn validate_in_stage(&mut self) -> Result<(), Error> {
+        self.setup_eval_data(Stage::Validate)?;
+        let before = self.state().snapshot()?;
+        self.state().fit.epoch.validation.keep(before);
+        self.evaluate_or_shut_down(SafePoint::Validation).map(drop)
     }
 
     /// The epoch's end hooks, plateau schedulers and epoch metrics.

@@ -450,6 +450,18 @@ fn a_parameter_without_a_part_in_the_loss_is_named() {
     }
 }
 
+#[test]
+fn rank_zero_alone_writes_the_record() {
+    let folder = folder();
+    reports(&Plan { folder: folder.path().into(), epochs: 1, ..Plan::default() }, 2);
+    let events = crate::record::events(folder.path());
+    let starts = crate::record::of_kind(&events, "start");
+    assert_eq!(starts.iter().map(|start| &start["entry"]).collect::<Vec<_>>(), ["fit", "test"]);
+    assert_eq!((&starts[0]["ranks"], &starts[0]["strategy"]), (&2.into(), &"ddp".into()));
+    let end = crate::record::of_kind(&events, "end")[0];
+    assert_eq!((&end["batches"], &end["samples"]), (&4.into(), &32.into()), "{end}");
+}
+
 /// The reports of two ranks after SIGTERM in a slow batch.
 fn terminated(plan: Plan) -> [Report; 2] {
     let folder = folder();
