@@ -37,8 +37,11 @@ pub(super) fn terminal(found: &Curve) -> String {
     let is_log = found.mode == LrFindMode::Exponential;
     let label = move |x: f32| if is_log { format!("{:.1e}", 10f64.powf(x.into())) } else { format!("{x:.1e}") };
     let mut chart = Chart::new(DOTS.0, DOTS.1, first.0, last.0);
-    let drawn = chart.lineplot(&Shape::Lines(&points)).x_label_format(LabelFormat::Custom(Box::new(label))).to_string();
-    format!("loss against learning rate\n{drawn}\n{suggestion}")
+    let lines = Shape::Lines(&points);
+    let chart = chart.lineplot(&lines).x_label_format(LabelFormat::Custom(Box::new(label)));
+    // Nothing is drawn before.
+    chart.figures();
+    format!("loss against learning rate\n{chart}\n{suggestion}")
 }
 
 pub(super) fn svg(found: &Curve, path: &Path) -> Result<(), Error> {

@@ -78,8 +78,7 @@ impl Uploader {
         }
         let before = match Before::noted(&self.folder) {
             Some(before) if before.server != self.server.url() => {
-                let why =
-                    format!("a part of it is at {}; set WANDB_BASE_URL to that, or give it by --server", before.server);
+                let why = format!("a part of it is at {}; set WANDB_BASE_URL to that", before.server);
                 return Err(Failure::Closed(why));
             }
             Some(before) => before,

@@ -44,6 +44,7 @@ pub struct MLFlowLoggerOptions {
     /// Asks no server: everything waits for `fulgurite sync`.
     pub offline: bool,
     /// How many seconds the end of a run waits for the server. A run that is interrupted waits ten at most.
+    #[setters(into = false)]
     pub finish_timeout: u64,
 }
 

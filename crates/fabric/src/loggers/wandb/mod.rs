@@ -1,6 +1,5 @@
 //! [`WandbLogger`].
 
-mod histogram;
 mod json;
 mod models;
 mod options;
@@ -19,14 +18,15 @@ use fulgurite_trackers::wandb::{
 };
 use fulgurite_trackers::{Checkout, TrackerError};
 
+use super::bins::Bins;
 use super::checkpoints::{Checkpoints, Waiting};
 use super::image::Png;
 use super::log_model::LogModel;
 use super::python_format::display;
 use super::run_folder::DEFAULT_NAME;
-use super::{CheckpointNews, Logger, LoggerError, RunStatus};
+use super::{CheckpointNews, Logger, LoggerError, Resume, RunStatus};
 use models::Models;
-pub use options::{FilePolicy, Resume, WandbLoggerOptions, WandbMode};
+pub use options::{FilePolicy, WandbLoggerOptions, WandbMode};
 
 const LOGGER: &str = "WandbLogger";
 
@@ -35,6 +35,9 @@ const MOST_WHEN_INTERRUPTED: Duration = Duration::from_secs(10);
 
 /// How often statistics of the machine are logged at most, as by W&B's own client.
 const SYSTEM_EVERY: Duration = Duration::from_secs(15);
+
+/// W&B's own number of bins.
+const BINS: usize = 64;
 
 /// What W&B itself writes into every row.
 const RESERVED: [&str; 4] = ["_step", "_runtime", "_timestamp", GLOBAL_STEP];
@@ -423,12 +426,12 @@ impl Logger for WandbLogger {
 
     /// Values that are not finite are left out.
     fn log_histogram(&mut self, tag: &str, values: &Tensor, step: i64) -> Result<(), LoggerError> {
-        let Some(histogram) = histogram::histogram(tag, values)? else {
+        let Some(bins) = Bins::of(tag, values, BINS)? else {
             tracing::warn!("histogram `{tag}` at step {step} is skipped: none of its values is finite");
             return Ok(());
         };
         let Some(key) = self.key(tag) else { return Ok(()) };
-        self.row(vec![(key, histogram)], step)
+        self.row(vec![(key, json::histogram(bins))], step)
     }
 
     fn after_save_checkpoint(&mut self, news: &CheckpointNews) -> Result<(), LoggerError> {

@@ -64,7 +64,10 @@ fn the_curve_is_drawn() {
     let mut net = Net::new();
     let mut trainer = quiet().build().unwrap();
     let found = Tuner::new(&mut trainer).lr_find(&mut net, (), lr_options()).unwrap().unwrap();
-    assert!(found.plot().contains("steepest at a learning rate of"));
+    let plot = found.plot();
+    assert!(plot.contains("steepest at a learning rate of"));
+    let drawn = plot.chars().filter(|char| ('\u{2801}'..='\u{28ff}').contains(char)).count();
+    assert!(drawn > 20, "{plot}");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lr.svg");
     found.save_plot(&path).unwrap();
