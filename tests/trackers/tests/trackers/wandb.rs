@@ -396,6 +396,22 @@ fn the_server_has_what_the_own_client_would_have_sent(wandb: &Wandb, root: &Path
     let rows = theirs.shared().backend.runs.values().next().unwrap().history.len();
     assert!(rows > 30, "{rows}");
     assert!(theirs.shared().backend.artifacts.len() >= 3);
+
+    // The client itself goes on with what was sent here, online.
+    let id = ours.shared().backend.runs.keys().next().unwrap().strip_prefix("both/").unwrap().to_owned();
+    let script = root.join("go_on.py");
+    fs::write(&script, include_str!("go_on_wandb.py")).unwrap();
+    let output = Command::new(wandb.programs.join("python"))
+        .args([script.as_os_str(), "both".as_ref(), id.as_ref(), root.as_os_str()])
+        .envs([("WANDB_BASE_URL", ours.url.as_str()), ("WANDB_API_KEY", KEY), ("WANDB_ERROR_REPORTING", "false")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let config: Json = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(config, json!({"width": 0, "optim": {"betas": [0.9, 0.999], "on": true}}));
+    let shared = ours.shared();
+    let last = json_with_nan(shared.backend.runs.values().next().unwrap().history.last().unwrap());
+    assert_eq!((&last["by the client"], &last["_step"]), (&1.0.into(), &(rows as f64).into()));
 }
 
 fn copy(from: &Path, to: &Path) {
