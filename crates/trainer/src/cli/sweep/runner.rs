@@ -127,7 +127,7 @@ impl Sweep {
             failures: 0,
         };
         let signal = search.run(most, &signals)?;
-        search.board.close();
+        search.board.close(&search.study);
         let Search { study, .. } = search;
         let path = self.folder.join("history.svg");
         let drawn = history::svg(&study, &options.monitor, &path).unwrap_or_else(|error| {
@@ -145,7 +145,8 @@ impl Search<'_> {
         let timeout = self.sweep.options.timeout();
         loop {
             if let Some(signal) = signals.came() {
-                self.board.say(&format!("{signal}: the trials that run are ended"));
+                self.board
+                    .say(&format!("{signal}: the trials that run are ended; the same command goes on with the study"));
                 self.end_all(&format!("{signal} ended the sweep"))?;
                 return Ok(Some(signal));
             }
