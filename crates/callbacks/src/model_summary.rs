@@ -175,7 +175,8 @@ impl Callback for ModelSummary {
                 None => self.of(module)?,
                 Some(_) => self.of_converted(trainer, module)?,
             };
-            trainer.print(&format!("{}\n\n{summary}\n", stands_on(trainer)));
+            let summary = format!("{}\n\n{summary}\n", stands_on(trainer));
+            trainer.print_model_summary(&summary);
         }
         Ok(())
     }

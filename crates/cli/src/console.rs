@@ -4,14 +4,14 @@
 
 use std::io::{self, IsTerminal, Write};
 
-/// Prints a line, or several.
+/// Prints a line, or several. That nobody reads on, such as `head`, is no error of what was done.
 pub fn say(text: &str) {
-    println!("{}", printable(text));
+    let _ = writeln!(io::stdout(), "{}", printable(text));
 }
 
 /// Prints a line on the error output.
 pub fn complain(text: &str) {
-    eprintln!("{}", printable(text));
+    let _ = writeln!(io::stderr(), "{}", printable(text));
 }
 
 /// Prints a text in place of all that the terminal shows.

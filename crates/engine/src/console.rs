@@ -1,11 +1,12 @@
 //! [`Console`]: the only writer to the terminal, so that lines and bars do not interleave and untrusted text is
 //! escaped.
 
-use std::collections::HashSet;
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fulgurite_torch::printable;
+use indexmap::IndexSet;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
 /// The output of a run's messages and bars: standard error, or memory. Clones share it.
@@ -17,7 +18,10 @@ pub struct Console(Arc<Inner>);
 struct Inner {
     bars: MultiProgress,
     sink: Sink,
-    warned: Mutex<HashSet<String>>,
+    /// In the order in which they were printed.
+    warned: Mutex<IndexSet<String>>,
+    /// How many there are.
+    warnings: AtomicUsize,
 }
 
 enum Sink {
@@ -37,7 +41,12 @@ impl Console {
     }
 
     fn new(sink: Sink, target: ProgressDrawTarget) -> Console {
-        Console(Arc::new(Inner { bars: MultiProgress::with_draw_target(target), sink, warned: Mutex::default() }))
+        Console(Arc::new(Inner {
+            bars: MultiProgress::with_draw_target(target),
+            sink,
+            warned: Mutex::default(),
+            warnings: AtomicUsize::new(0),
+        }))
     }
 
     /// Whether bars can be redrawn: in a terminal, as opposed to a pipe or a file.
@@ -80,10 +89,22 @@ impl Console {
         let message = printable(message);
         let mut warned = self.0.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.insert(message.clone().into_owned()) {
+            self.0.warnings.store(warned.len(), Ordering::Relaxed);
             drop(warned);
             tracing::warn!("{message}");
             self.print(&format!("warning: {message}"));
         }
+    }
+
+    /// How many warnings were printed.
+    pub(crate) fn num_warnings(&self) -> usize {
+        self.0.warnings.load(Ordering::Relaxed)
+    }
+
+    /// The warnings that were printed after the first `skip`.
+    pub(crate) fn warnings_after(&self, skip: usize) -> Vec<String> {
+        let warned = self.0.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        warned.iter().skip(skip).cloned().collect()
     }
 
     /// The text printed to memory so far.

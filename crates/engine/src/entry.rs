@@ -177,6 +177,7 @@ impl Engine {
         body: impl FnOnce(&mut Run<'_, '_, M>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         self.refuse_after_interruption(entry.name())?;
+        self.state.record.begin();
         self.launch()?;
         self.prepare(entry)?;
         self.state.share_global_seed()?;
@@ -212,6 +213,7 @@ impl Engine {
             self.state.shutdown.end(signal);
         }
         drop(guard);
+        self.state.end_record(&outcome);
         outcome
     }
 }

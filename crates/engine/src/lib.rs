@@ -30,6 +30,8 @@ mod outline;
 pub mod profilers;
 mod progress;
 mod ranks;
+mod record;
+mod recording;
 mod saved;
 mod saves;
 mod scope;

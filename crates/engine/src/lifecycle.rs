@@ -14,7 +14,9 @@ use crate::hook::Hook;
 use crate::loops::{Run, SafePoint};
 use crate::module::LightningModule;
 use crate::module_view::ModuleView;
+use crate::outcome::status_of;
 use crate::profilers::ProfiledRun;
+use crate::record::Activity;
 use crate::scope::Scope;
 use crate::stage::TrainerFn;
 use crate::state::{Owner, Position, TrainerState};
@@ -110,6 +112,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.hook(Hook::OnFitStart, |c, t, m| c.on_fit_start(t, m), |m, t| m.on_fit_start(t))?;
         }
         self.log_hyperparams()?;
+        if is_fit {
+            self.state().open_record();
+        }
         self.engine.state.zero_grad()?;
         if is_fit && let Some((path, (checkpoint, missing))) = checkpoint {
             self.restore_training(&path, &checkpoint, &missing)?;
@@ -133,12 +138,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
     /// Teardown: everything after the stage, also after an error. Its own error is returned only if there was none
     /// before.
     pub(crate) fn end<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
-        let status = match &outcome {
-            Ok(_) => RunStatus::Success,
-            Err(error) if error.signal().is_some() => RunStatus::Interrupted,
-            Err(_) => RunStatus::Failed,
-        };
-        let ended = self.run_teardown(outcome.as_ref().err(), status);
+        self.state().spend_on(Activity::Teardown);
+        let ended = self.run_teardown(outcome.as_ref().err(), status_of(&outcome));
         match (outcome, ended) {
             (Ok(_), Err(error)) => Err(error),
             (Err(error), Err(later)) => {

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Termination};
 
+use fulgurite_fabric::loggers::RunStatus;
+
 use crate::error::{Error, how_it_ended};
 use crate::signals::Signal;
 use crate::state::TrainerState;
@@ -88,6 +90,15 @@ impl Outcome {
 impl Termination for Outcome {
     fn report(self) -> ExitCode {
         self.exit_code()
+    }
+}
+
+/// How loggers and the record of the run name the end of an entry point.
+pub(crate) fn status_of<T>(outcome: &Result<T, Error>) -> RunStatus {
+    match outcome {
+        Ok(_) => RunStatus::Success,
+        Err(error) if error.signal().is_some() => RunStatus::Interrupted,
+        Err(_) => RunStatus::Failed,
     }
 }
 

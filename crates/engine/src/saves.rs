@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::hook::Hook;
 use crate::loops::Run;
 use crate::module::LightningModule;
+use crate::record::Activity;
 use crate::scope::Scope;
 use crate::state::{OnSaveError, SaveRequest, TrainerState};
 
@@ -33,7 +34,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
     }
 
     pub(crate) fn save(&mut self, request: &SaveRequest) -> Result<(), Error> {
-        self.profiled(|_| "save_checkpoint".to_owned(), |run| run.write_checkpoint(request))
+        self.spending(Activity::Checkpoints, |run| {
+            run.profiled(|_| "save_checkpoint".to_owned(), |run| run.write_checkpoint(request))
+        })
     }
 
     fn write_checkpoint(&mut self, request: &SaveRequest) -> Result<(), Error> {
@@ -70,6 +73,10 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     /// Waits until every checkpoint is written. All failures are reported; the first error is returned.
     pub(crate) fn wait_for_saves(&mut self) -> Result<(), Error> {
+        self.spending(Activity::Checkpoints, Self::wait_until_written)
+    }
+
+    fn wait_until_written(&mut self) -> Result<(), Error> {
         let mut outcome = Ok(());
         while let Some(failure) = self.state().checkpoint_io().wait() {
             let on_error = self.state().saves.take_tolerance(&failure.commit);
@@ -106,6 +113,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
     fn announce_saves(&mut self) -> Result<(), Error> {
         self.state().warn_for_loggers();
         while let Some(news) = self.state().next_news() {
+            self.state().record_checkpoint(&news);
             let loggers = &mut self.state().fabric.loggers;
             loggers.iter_mut().try_for_each(|logger| logger.after_save_checkpoint(&news))?;
             for index in 0..self.engine.callbacks.len() {

@@ -9,6 +9,7 @@ use fulgurite_torch::{catch_panic, readable_error};
 use crate::error::{BoxError, Error, Result};
 use crate::hook::Hook;
 use crate::profilers::Action;
+use crate::record::Activity;
 use crate::stage::Stage;
 use crate::state::{Caller, Owner, TrainerState};
 
@@ -51,6 +52,14 @@ pub(crate) trait Scope: Sized {
     /// Runs `work` as an action of the strategy.
     fn profiled_strategy<T>(&mut self, action: &str, work: impl FnOnce(&mut Self) -> T) -> T {
         self.profiled(|state| strategy_action(state.fabric.strategy(), action), work)
+    }
+
+    /// Runs `work`, on which time is spent as the record of the run says. A panic ends the entry point.
+    fn spending<T>(&mut self, activity: Activity, work: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.state().spend_on(activity);
+        let returned = work(self);
+        self.state().spend_on(before);
+        returned
     }
 
     /// Runs `work` in another stage.

@@ -16,6 +16,7 @@ use crate::diagnostics::Diagnostics;
 use crate::error::Error;
 use crate::logging::Metrics;
 use crate::profilers::{Profiler, Profiling};
+use crate::record::RunRecord;
 use crate::stage::TrainerFn;
 use crate::tuner::TuneRequest;
 
@@ -64,6 +65,7 @@ pub struct TrainerState {
     pub(crate) metrics: Metrics,
     pub(crate) diagnostics: Diagnostics,
     pub(crate) profiling: Profiling,
+    pub(crate) record: RunRecord,
     /// The hyper-parameters that this entry point was called with.
     pub(crate) configuration: Configuration,
 }
@@ -89,6 +91,7 @@ impl TrainerState {
             is_trial: false,
             diagnostics: Diagnostics::default(),
             profiling: Profiling::new(profiler),
+            record: RunRecord::default(),
             configuration: Configuration::default(),
             config,
             fabric,

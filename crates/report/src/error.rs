@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 pub enum ReportError {
     /// There is no run where one was named.
     #[error(
-        "{} holds no run: a run's folder has a metrics.csv, which CSVLogger writes; name the folder of a run, such as lightning_logs/version_0, or one with several",
+        "{} holds no run: a run's folder has a metrics.csv, which CSVLogger writes, or the files of TensorBoardLogger; name the folder of a run, such as lightning_logs/version_0, or one with several",
         .0.display()
     )]
     NoRun(PathBuf),

@@ -1,4 +1,4 @@
-//! A report of training runs: one HTML page, which needs no network, from the files that CSV loggers and command lines write.
+//! A report of training runs: one HTML page, which needs no network, from the files that loggers, trainers and command lines write.
 //! `fulgurite report RUN…` makes it. [`watch`] is the same for a terminal, and `fulgurite watch RUN…` shows it.
 //!
 //! ```
@@ -16,9 +16,16 @@
 //! ```
 
 mod error;
+mod events;
+mod facts;
+mod ledger;
 mod metrics;
+mod number;
 mod page;
+mod record;
 mod run;
+mod standing;
+mod time;
 mod watch;
 
 use std::path::PathBuf;
@@ -35,5 +42,5 @@ use crate::run::Run;
 /// Fails if there is no run in one of them, or a `metrics.csv` cannot be read.
 pub fn report(paths: &[PathBuf]) -> Result<String> {
     let runs: Vec<Run> = run::find(paths)?.iter().map(|folder| Run::read(folder)).collect::<Result<_>>()?;
-    Ok(page::page(&runs))
+    Ok(page::page(&runs, time::now()))
 }

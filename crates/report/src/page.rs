@@ -4,44 +4,98 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use crate::facts;
 use crate::metrics::{Point, decimate};
+use crate::number::compact;
 use crate::run::Run;
 
-const PAGE: &str = include_str!("page.html");
-/// What stands for the data in [`PAGE`].
-const DATA: &str = "\"DATA\"";
+const PAGE: &str = include_str!("page/page.html");
+const STYLE: &str = include_str!("page/style.css");
+const SCRIPTS: [&str; 4] = [
+    include_str!("page/common.js"),
+    include_str!("page/tables.js"),
+    include_str!("page/charts.js"),
+    include_str!("page/main.js"),
+];
 
 /// Points of all curves together: a page of some megabytes.
 const POINTS: usize = 200_000;
 /// Points of one curve: more than a screen has columns.
 const POINTS_OF_CURVE: usize = 4_000;
 
-pub(crate) fn page(runs: &[Run]) -> String {
+pub(crate) fn page(runs: &[Run], now: f64) -> String {
+    let data = json!({
+        "runs": runs.iter().map(|run| about(run, now)).collect::<Vec<_>>(),
+        "charts": charts(runs),
+        "params": facts::compare(runs, |run| &run.params),
+        "environment": facts::environment(runs),
+        "checkpoints": facts::checkpoints(runs),
+    });
+    let page = PAGE.replacen("\"STYLE\"", STYLE, 1).replacen("\"SCRIPT\"", &SCRIPTS.concat(), 1);
+    // What a file says must not end the script that it is in.
+    page.replacen("\"DATA\"", &data.to_string().replace('<', "\\u003c"), 1)
+}
+
+/// The curves of each name, beside those that belong to it.
+fn charts(runs: &[Run]) -> Vec<Value> {
     let curves: usize = runs.iter().map(|run| run.metrics.series.len()).sum();
     let most = (POINTS / curves.max(1)).clamp(100, POINTS_OF_CURVE);
-    let names: BTreeSet<&str> = runs
+    let names: BTreeSet<(Group, &str)> = runs
         .iter()
         .flat_map(|run| &run.metrics.series)
-        .map(|(name, _)| name.as_str())
-        .filter(|name| *name != "epoch")
+        .map(|(name, _)| (Group::of(name), name.as_str()))
+        .filter(|(_, name)| *name != "epoch")
         .collect();
-    let chart = |name: &&str| {
+    let chart = |(group, name): &(Group, &str)| {
         let curve = |(index, run): (usize, &Run)| {
             let (_, points) = run.metrics.series.iter().find(|(other, _)| other == name)?;
             Some(curve(index, points, most))
         };
-        json!({ "name": name, "curves": runs.iter().enumerate().filter_map(curve).collect::<Vec<_>>() })
+        let curves: Vec<_> = runs.iter().enumerate().filter_map(curve).collect();
+        json!({ "name": name, "group": group.heading(), "curves": curves })
     };
-    let data = json!({
-        "runs": runs.iter().map(about).collect::<Vec<_>>(),
-        "charts": names.iter().map(chart).collect::<Vec<_>>(),
-        "params": params(runs),
-    });
-    // What a file says must not end the script that it is in.
-    PAGE.replacen(DATA, &data.to_string().replace('<', "\\u003c"), 1)
+    let logged = names.iter().map(chart);
+    logged
+        .chain(facts::rates(runs).map(|(name, of_runs)| {
+            let curves: Vec<_> = of_runs.iter().map(|(index, points)| curve(*index, points, most)).collect();
+            json!({ "name": name, "group": Group::Throughput.heading(), "curves": curves })
+        }))
+        .collect()
 }
 
-fn about(run: &Run) -> Value {
+/// The heading of a curve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Group {
+    Logged,
+    LearningRate,
+    GradientNorm,
+    Throughput,
+}
+
+impl Group {
+    fn of(name: &str) -> Group {
+        let last = name.rsplit('/').next().unwrap_or_default();
+        match last {
+            // What LearningRateMonitor calls them, with the momentum beside them.
+            "lr" | "learning_rate" => Group::LearningRate,
+            _ if last.starts_with("lr-") => Group::LearningRate,
+            _ if name.contains("grad") && name.contains("norm") => Group::GradientNorm,
+            _ if last.contains("_per_sec") || last == "mfu" => Group::Throughput,
+            _ => Group::Logged,
+        }
+    }
+
+    fn heading(self) -> &'static str {
+        match self {
+            Group::Logged => "Logged values",
+            Group::LearningRate => "Learning rate",
+            Group::GradientNorm => "Gradient norm",
+            Group::Throughput => "Throughput",
+        }
+    }
+}
+
+fn about(run: &Run, now: f64) -> Value {
     let (step, epoch) = run.metrics.last();
     let last = |(name, points): &(String, Vec<Point>)| Some((name.clone(), compact(points.last()?.value)));
     let last: Map<String, Value> =
@@ -53,7 +107,7 @@ fn about(run: &Run) -> Value {
         "step": step,
         "epoch": epoch,
         "last": last,
-        "checkpoints": run.checkpoints.iter().map(|file| json!([file.name, file.bytes])).collect::<Vec<_>>(),
+        "record": facts::record(run, now),
     })
 }
 
@@ -73,35 +127,21 @@ fn curve(run: usize, points: &[Point], most: usize) -> Value {
     })
 }
 
-/// A number with as many digits as can be seen; a text for what is none.
-fn compact(value: f64) -> Value {
-    match value {
-        _ if value.is_nan() => "NaN".into(),
-        _ if value.is_infinite() => (if value > 0.0 { "Infinity" } else { "-Infinity" }).into(),
-        _ if value.fract() == 0.0 && value.abs() < 9e15 => json!(value as i64),
-        _ => format!("{value:.6e}").parse::<f64>().map_or(Value::Null, |rounded| json!(rounded)),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The parameters by name, with the values of each run, those first in which runs differ.
-fn params(runs: &[Run]) -> Value {
-    let mut names: Vec<&str> = Vec::new();
-    for (name, _) in runs.iter().flat_map(|run| &run.params) {
-        if !names.contains(&name.as_str()) {
-            names.push(name);
-        }
+    #[test]
+    fn a_name_says_where_its_curve_stands() {
+        let of = |name: &str| Group::of(name).heading();
+        assert_eq!(
+            [of("lr-AdamW/pg1"), of("lr"), of("lr-AdamW-momentum")],
+            ["Logged values", "Learning rate", "Learning rate"]
+        );
+        assert_eq!([of("grad_2.0_norm_total"), of("grad_norm")], ["Gradient norm"; 2]);
+        assert_eq!(
+            [of("train/device/samples_per_sec"), of("train/time"), of("val_loss")][..2],
+            ["Throughput", "Logged values"]
+        );
     }
-    let value =
-        |run: &Run, name: &str| run.params.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
-    let mut rows: Vec<(bool, &str, Vec<Option<String>>)> = names
-        .into_iter()
-        .map(|name| {
-            let values: Vec<Option<String>> = runs.iter().map(|run| value(run, name)).collect();
-            (values.windows(2).any(|pair| pair[0] != pair[1]), name, values)
-        })
-        .collect();
-    rows.sort_by_key(|(differs, _, _)| !differs);
-    rows.into_iter()
-        .map(|(differs, name, values)| json!({ "name": name, "differs": differs, "values": values }))
-        .collect()
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::error::{ReportError, Result, failed};
+use crate::events::{self, event_files};
 use crate::metrics::Metrics;
+use crate::record::{RECORD, Record};
 
 const METRICS: &str = "metrics.csv";
 /// How deep below a folder runs are looked for: `DIR/lightning_logs/version_0`.
@@ -22,6 +24,7 @@ pub(crate) struct Run {
     /// Hyper-parameters, and the configuration of a command line, by dotted names.
     pub(crate) params: Vec<(String, String)>,
     pub(crate) checkpoints: Vec<Checkpoint>,
+    pub(crate) record: Record,
 }
 
 #[derive(Debug)]
@@ -35,8 +38,8 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
     for path in paths {
-        let folder =
-            if path.file_name().is_some_and(|name| name == METRICS) { path.parent().unwrap_or(path) } else { path };
+        let is_file = path.file_name().is_some_and(|name| name == METRICS || name == RECORD);
+        let folder = if is_file { path.parent().unwrap_or(path) } else { path };
         let mut below = Vec::new();
         collect(folder, DEPTH, &mut below);
         if below.is_empty() {
@@ -50,7 +53,8 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
-    if folder.join(METRICS).is_file() {
+    let has = |file| folder.join(file).is_file();
+    if has(METRICS) || has(RECORD) || !event_files(folder).is_empty() {
         found.push(folder.to_owned());
     } else if depth > 0 {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -76,7 +80,11 @@ fn natural_key(path: &Path) -> Vec<(String, u64)> {
 
 impl Run {
     pub(crate) fn read(folder: &Path) -> Result<Run> {
-        let metrics = Metrics::read(&folder.join(METRICS))?;
+        let metrics = folder.join(METRICS);
+        let metrics = match metrics.is_file() {
+            true => Metrics::read(&metrics)?,
+            false => events::read(&event_files(folder))?,
+        };
         let mut params = Vec::new();
         for (file, prefix) in [("hparams.yaml", ""), ("config.yaml", "")] {
             // A file that is no YAML, such as one with Python objects, has nothing to compare.
@@ -87,7 +95,8 @@ impl Run {
         }
         let mut names = BTreeSet::new();
         params.retain(|(name, _): &(String, String)| names.insert(name.clone()));
-        Ok(Run { name: name(folder), folder: folder.to_owned(), metrics, params, checkpoints: checkpoints(folder)? })
+        let (checkpoints, record) = (checkpoints(folder)?, Record::read(folder)?);
+        Ok(Run { name: name(folder), folder: folder.to_owned(), metrics, params, checkpoints, record })
     }
 }
 

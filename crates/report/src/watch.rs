@@ -7,13 +7,16 @@ use std::time::SystemTime;
 use crate::error::Result;
 use crate::metrics::{Metrics, Point};
 use crate::run::{self, Run};
+use crate::standing::standing;
+use crate::time::now;
 
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// The columns of numbers and the spaces between all columns.
 const NUMBERS: usize = 3 * 12;
 const WIDEST_NAME: usize = 32;
 
-/// How the runs stand that are named, or are in what is named: for each its last step, and for each name the last, smallest and
+/// How the runs stand that are named, or are in what is named: for each its last step, how far it is, how fast, and how long it takes
+/// to the end, as far as its record says so, and for each name the last, smallest and
 /// largest value and a curve, in lines of at most `width` columns. It reads the files that runs write, and nothing else.
 ///
 /// ```
@@ -33,15 +36,16 @@ const WIDEST_NAME: usize = 32;
 /// Fails if there is no run, or a `metrics.csv` cannot be read.
 pub fn watch(paths: &[PathBuf], width: usize) -> Result<String> {
     let runs: Vec<Run> = run::find(paths)?.iter().map(|folder| Run::read(folder)).collect::<Result<_>>()?;
-    Ok(runs.iter().map(|run| about(run, width)).collect::<Vec<_>>().join("\n"))
+    Ok(runs.iter().map(|run| about(run, width, now())).collect::<Vec<_>>().join("\n"))
 }
 
-fn about(run: &Run, width: usize) -> String {
+fn about(run: &Run, width: usize, now: f64) -> String {
     let (step, epoch) = run.metrics.last();
     let mut text = format!("{}   step {step}", run.name);
     let _ = epoch.map(|epoch| write!(text, ", epoch {epoch}"));
     let _ = age(run).map(|age| write!(text, ", written {age} ago"));
     text.push('\n');
+    standing(&run.record, now).lines().for_each(|line| text += &format!("{}\n", printable(line)));
     text += &table(&run.metrics, width);
     if let Some(last) = run.checkpoints.last() {
         let _ = writeln!(text, "{} checkpoint(s), such as {}", run.checkpoints.len(), printable(&last.name));
@@ -89,9 +93,10 @@ fn number(value: f64) -> String {
     }
 }
 
-/// How long ago a run has written its metrics.
+/// How long ago a run has written something.
 fn age(run: &Run) -> Option<String> {
-    let modified = run.folder.join("metrics.csv").metadata().ok()?.modified().ok()?;
+    let modified = |file| run.folder.join(file).metadata().ok()?.modified().ok();
+    let modified = modified("metrics.csv").max(modified("run.jsonl"))?;
     let seconds = SystemTime::now().duration_since(modified).ok()?.as_secs();
     Some(match seconds {
         0..120 => format!("{seconds} s"),
@@ -100,7 +105,7 @@ fn age(run: &Run) -> Option<String> {
     })
 }
 
-/// A name without what a terminal would obey.
+/// Text without what a terminal would obey.
 fn printable(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

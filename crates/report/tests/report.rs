@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail, and says what it skips")]
 
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use fulgurite_report::report;
+use fulgurite_report::{report, watch};
 
 fn run(root: &Path, name: &str, metrics: &str, hparams: &str) -> PathBuf {
     let folder = root.join("lightning_logs").join(name);
@@ -65,7 +66,7 @@ fn runs_are_found_and_compared() {
     assert!(nine < ten);
     assert!(page.contains(r#"{"name":"lr","differs":true,"values":["0.1","0.01"]}"#));
     assert!(page.contains(r#"{"name":"hidden","differs":false,"values":["64","64"]}"#));
-    assert!(page.contains(r#"["epoch=1-step=20.ckpt",1500]"#));
+    assert!(page.contains(r#""name":"epoch=1-step=20.ckpt","bytes":1500"#));
     // What a file says is text, and loads nothing.
     assert!(page.contains(r#"\u003cb>&\"\u003c/b>"#) && !page.contains("<b>"));
     assert!(!page.contains("http://") && !page.contains("https://"));
@@ -107,24 +108,106 @@ fn a_browser_shows_it() {
 
 #[test]
 fn a_million_rows_make_a_small_page() {
+    const SPIKE: usize = 777_777;
     let folder = tempfile::tempdir().unwrap();
-    let names: Vec<String> = (0..8).map(|n| format!("m{n}")).collect();
-    let mut metrics = names.join(",") + ",step\n";
-    let cell =
-        |step: usize, n: usize| format!("{:.7}", ((step * (n + 1)) as f64 * 1e-4).sin() + (step % 97) as f64 * 1e-3);
-    for step in 0..125_000 {
-        let cells: Vec<String> = (0..8).map(|n| cell(step, n)).collect();
-        metrics += &format!("{},{step}\n", cells.join(","));
+    let mut metrics = String::from("epoch,lr-AdamW,step,train_loss\n");
+    for step in 0..1_000_000_usize {
+        let loss = 1.0 / (1.0 + step as f64 * 1e-4) + (step % 97) as f64 * 1e-3;
+        let loss = if step == SPIKE { 98765.0 } else { loss };
+        writeln!(metrics, "{},{},{step},{loss:.7}", step / 10_000, 1e-3 / (1 + step / 1000) as f64).unwrap();
     }
     let run = run(folder.path(), "version_0", &metrics, "");
     let page = report(&[run]).unwrap();
     println!("{:.2} MB", page.len() as f64 / 1e6);
     assert!(page.len() < 5_000_000, "{}", page.len());
+    assert!(page.contains("98765"), "a spike is lost");
     let Some(browser) = browser() else { return };
     let path = folder.path().join("report.html");
     fs::write(&path, page).unwrap();
     let begun = Instant::now();
     let shown = browse(browser, &["--dump-dom"], &path);
     println!("shown in {:?}", begun.elapsed());
-    assert_eq!(shown.matches("<canvas").count(), 8);
+    assert_eq!(shown.matches("<canvas").count(), 2);
+}
+
+/// The record of a run that was killed at step 80, and went on from step 60.
+fn record(folder: &Path) {
+    let start = |time: u64, pid: u64| {
+        format!(
+            "{{\"event\":\"start\",\"v\":1,\"time\":{time},\"entry\":\"fit\",\"pid\":{pid},\"run_id\":\"ab\",\"device\":\"cpu\",\
+             \"memory\":2000000000,\"command\":[\"digits\",\"fit\"]}}\n"
+        )
+    };
+    let seconds = "\"seconds\":{\"setup\":2,\"training\":10,\"data\":5,\"validation\":3}";
+    let progress = |time: u64, step: u64, samples: u64| {
+        format!(
+            "{{\"event\":\"progress\",\"time\":{time},\"step\":{step},\"epoch\":1,\"batches\":{step},\"samples\":{samples},\
+             \"of_steps\":200,\"next\":1,{seconds}}}\n"
+        )
+    };
+    let lines = [
+        start(1000, 1),
+        "{\"event\":\"summary\",\"text\":\"0 | fc1 | </script><b>Linear</b>\"}\n".into(),
+        "{\"event\":\"train\",\"time\":1002,\"resumed_from\":null,\"step\":0,\"epoch\":0}\n".into(),
+        "{\"event\":\"warning\",\"time\":1003,\"text\":\"the data <i>are</i> slow\"}\n".into(),
+        "{\"event\":\"checkpoint\",\"step\":60,\"path\":\"/x/epoch=1-step=20.ckpt\",\"monitor\":\"val_loss\",\"mode\":\"min\",\"score\":0.25}\n".into(),
+        progress(1020, 80, 2560),
+        start(1030, 2),
+        "{\"event\":\"train\",\"time\":1032,\"resumed_from\":\"last.ckpt\",\"step\":60,\"epoch\":1}\n".into(),
+        format!(
+            "{{\"event\":\"end\",\"time\":1050,\"status\":\"failed\",\"error\":\"no <u>more</u>\",\"step\":200,\"epoch\":2,\
+             \"batches\":140,\"samples\":4480,{seconds}}}\n"
+        ),
+        "{\"event\":\"progress\",\"ti".into(),
+    ];
+    fs::write(folder.join("run.jsonl"), lines.concat()).unwrap();
+}
+
+#[test]
+fn a_record_says_where_the_time_went() {
+    let folder = tempfile::tempdir().unwrap();
+    two_runs(folder.path());
+    let run = folder.path().join("lightning_logs/version_9");
+    record(&run);
+    let page = report(&[folder.path().to_owned()]).unwrap();
+    // 20 of 80 steps were done again: a quarter of 15 s. 10 s were between the starts.
+    assert!(page.contains(r#""lost":13.75,"redone":3.75,"down":10,"steps_redone":20,"total":50"#));
+    assert!(page.contains(r#""goodput":0.35,"steps":220,"samples":7040"#));
+    assert!(page.contains(r#""restarts":[{"step":60,"epoch":1,"reached":80,"down":10}]"#));
+    assert!(!page.contains("<b>Linear") && !page.contains("<i>are") && !page.contains("<u>more"));
+    let text = watch(&[run], 80).unwrap();
+    assert!(
+        text.contains("\nfit failed\n") && text.contains("goodput 35 %") && text.contains("1 restart(s), 14 s lost"),
+        "{text}"
+    );
+    assert!(text.contains("\nerror: no <u>more</u>\n"), "{text}");
+
+    let Some(browser) = browser() else { return };
+    let path = folder.path().join("report.html");
+    fs::write(&path, page).unwrap();
+    let shown = browse(browser, &["--dump-dom"], &path);
+    for expected in [
+        "goodput 35 %",
+        "lost to restarts",
+        "13.8 s <span class=\"share\">28 %</span>",
+        "samples per second",
+        "<span class=\"badge failed\" title=\"no &lt;u&gt;more&lt;/u&gt;\">failed</span>",
+        "<strong title=\"the best\">epoch=1-step=20.ckpt ★</strong>",
+        "the data &lt;i&gt;are&lt;/i&gt; slow",
+        "<pre>0 | fc1 | &lt;/script&gt;&lt;b&gt;Linear&lt;/b&gt;</pre>",
+        "2.0 GB",
+        "<h3 class=\"group\">Learning rate</h3>",
+    ] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+}
+
+#[test]
+fn a_run_with_a_record_alone_is_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("version_0");
+    fs::create_dir_all(&run).unwrap();
+    record(&run);
+    assert!(report(std::slice::from_ref(&run)).unwrap().contains(r#""rows":0"#));
+    assert!(watch(&[run.join("run.jsonl")], 80).unwrap().contains("fit failed"));
 }

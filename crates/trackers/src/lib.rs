@@ -32,6 +32,8 @@ mod service;
 mod store;
 pub mod sync;
 mod synced;
+mod time;
+pub mod trackio;
 pub mod wandb;
 
 pub use courier::{Courier, Finished, Left};
@@ -42,3 +44,4 @@ pub use outbox::Outbox;
 pub use pace::Pace;
 pub use random::run_id;
 pub use service::{Failure, Sent, Service};
+pub use time::utc_now;

@@ -43,3 +43,10 @@ pub enum Failure {
     /// Nothing more can be sent to this run, which may have been deleted.
     Closed(String),
 }
+
+/// Who an outbox is sent to.
+pub(crate) struct Addressee {
+    pub writer: Box<dyn Service>,
+    /// For messages.
+    pub name: String,
+}

@@ -10,7 +10,7 @@ use crate::outbox::{Outbox, Reader};
 use crate::pace::Pace;
 use crate::store::Unsent;
 pub use crate::synced::Synced;
-use crate::{mlflow, wandb};
+use crate::{mlflow, trackio, wandb};
 
 /// How many folders deep outboxes are looked for: of a root, experiments and runs.
 const DEPTH: usize = 6;
@@ -46,15 +46,15 @@ pub fn outboxes(folder: &Path) -> Vec<PathBuf> {
 /// Sends an outbox to where it says, or to `server` if that is given, and removes it when all of it is sent. `None` if a run is
 /// still using it.
 ///
-/// An outbox is data: keys are sent only to a server that is given here or by `MLFLOW_TRACKING_URI`. Files for W&B go to the
-/// server that `WANDB_BASE_URL` names, or W&B's own.
+/// An outbox is data: keys are sent only to a server that is given here, or by the variable of its service such as
+/// `MLFLOW_TRACKING_URI`. Files for W&B go to the server that `WANDB_BASE_URL` names, or W&B's own.
 ///
 /// # Errors
 ///
 /// Fails if it is no outbox, or the server cannot be reached or refuses it.
 pub fn send(path: &Path, server: Option<&str>, pace: Pace) -> Result<Option<Synced>, TrackerError> {
     let var = |name: &str| match (name, server) {
-        ("MLFLOW_TRACKING_URI" | "WANDB_BASE_URL", Some(server)) => Some(server.to_owned()),
+        ("MLFLOW_TRACKING_URI" | "TRACKIO_SERVER_URL" | "WANDB_BASE_URL", Some(server)) => Some(server.to_owned()),
         _ => env::var(name).ok().filter(|value| !value.is_empty()),
     };
     send_with(path, pace, &var)
@@ -71,12 +71,17 @@ pub(crate) fn send_with(
     let Some(outbox) = Outbox::left_at(path).map_err(TrackerError::outbox(path))? else { return Ok(None) };
     let mut reader = outbox.reader().map_err(TrackerError::outbox(path))?;
     let before = reader.count(outbox.len()).map_err(TrackerError::outbox(path))?;
-    let is_for_good = mlflow::is_there(&outbox);
+    let is_of_trackio = outbox.service() == trackio::SERVICE;
+    let is_for_good = is_of_trackio || mlflow::is_there(&outbox);
     if before == (0, 0) && !is_for_good {
         return Ok(Some(Synced { to: String::new(), values: 0, files: 0, warnings: Vec::new(), left: None }));
     }
-    let mut addressee = mlflow::addressee(&outbox, &mut reader, pace, var)?;
-    let drained = drain(&mut reader, outbox.len(), &mut addressee.writer, &pace).map_err(TrackerError::outbox(path))?;
+    let mut addressee = match is_of_trackio {
+        true => trackio::addressee(&outbox, pace, var)?,
+        false => mlflow::addressee(&outbox, &mut reader, pace, var)?,
+    };
+    let drained =
+        drain(&mut reader, outbox.len(), &mut *addressee.writer, &pace).map_err(TrackerError::outbox(path))?;
     let Drained { warnings, left } = drained;
     let after = count(&mut reader, &outbox)?;
     if left.is_none() && is_for_good {

@@ -21,6 +21,8 @@ pages! {
     #[cfg(feature = "trackers")]
     Mlflow = "mlflow.md";
     #[cfg(feature = "trackers")]
+    Trackio = "trackio.md";
+    #[cfg(feature = "trackers")]
     Wandb = "wandb.md";
     Metrics = "metrics.md";
     Optimization = "optimization.md";

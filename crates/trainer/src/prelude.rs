@@ -45,7 +45,7 @@ pub use crate::callbacks::{
 pub use crate::data::{Batch, DataLoader, Dataset, SharedTensor, TensorDataset};
 pub use crate::loggers::{CsvLogger, Logger, TensorBoardLogger};
 #[cfg(feature = "trackers")]
-pub use crate::loggers::{MLFlowLogger, WandbLogger};
+pub use crate::loggers::{MLFlowLogger, TrackioLogger, WandbLogger};
 pub use crate::logging::Reduce;
 pub use crate::metrics::Metric;
 pub use crate::nn::{self, Build as _, Module as _};

@@ -4,6 +4,7 @@ use fulgurite_data::{Batch, BatchIter, DataError, Loader};
 use fulgurite_torch::catch_panic;
 
 use crate::error::Error;
+use crate::record::Activity;
 use crate::scope::Scope;
 use crate::stage::Stage;
 use crate::state::TrainerState;
@@ -132,8 +133,10 @@ pub(crate) fn of_loader<T>(stage: Stage, ask: impl FnOnce() -> T) -> Result<T, E
 impl TrainerState {
     /// A batch begins: what is logged now belongs to it.
     pub(crate) fn start_batch<B: Batch>(&mut self, batch: &B, batch_idx: usize, dataloader_idx: Option<usize>) {
+        let size = batch.size();
+        self.count_samples(size);
         self.position.start_batch(batch_idx, dataloader_idx.unwrap_or(0));
-        self.metrics.start_batch(batch.size(), dataloader_idx);
+        self.metrics.start_batch(size, dataloader_idx);
     }
 
     /// The next batch of a loader, in this stage.
@@ -144,7 +147,9 @@ impl TrainerState {
         let stage = self.stage();
         let length = if stage == Stage::Train { self.num_training_batches() } else { batches.limit() };
         self.profiling.batch_start(stage, length)?;
-        let next = self.profiled(|_| stage.info().fetch_action.to_owned(), |_| batches.next());
+        let next = self.spending(Activity::Data, |state| {
+            state.profiled(|_| stage.info().fetch_action.to_owned(), |_| batches.next())
+        });
         if let Some(surprise) = batches.surprise() {
             self.warn_of_length(surprise);
         }

@@ -11,6 +11,7 @@ use super::batches::{Batches, Numbered};
 use crate::error::{Error, NotImplemented, Result};
 use crate::hook::Hook;
 use crate::module::LightningModule;
+use crate::record::Activity;
 use crate::scope::Scope;
 use crate::stage::Stage;
 use crate::state::TrainerState;
@@ -59,7 +60,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         }
         let _gradients_off = state.gradients_off();
         self.state().begin_evaluation()?;
-        let outcome = self.evaluate_loaders(&limits);
+        let activity = if self.state().stage() == Stage::Test { Activity::Test } else { Activity::Validation };
+        let outcome = self.spending(activity, |run| run.evaluate_loaders(&limits));
         let ended = self.state().end_evaluation();
         outcome.and_then(|results| ended.map(|()| results))
     }
@@ -153,6 +155,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             }
             self.state().profiling.batch_end(stage)?;
             self.poll_saves()?;
+            self.state().record_progress();
             self.state().check_signals_synced(idx < in_common)?;
         }
         Ok(true)
@@ -253,7 +256,11 @@ impl TrainerState {
         self.profiled(
             |_| "log_metrics".to_owned(),
             |state| state.metrics.write_eval_epoch(&mut state.fabric.loggers, values, x, Some(epoch)),
-        )
+        )?;
+        if !values.is_empty() {
+            self.open_record();
+        }
+        Ok(())
     }
 
     fn disable_validation(&mut self, module: &str) {

@@ -13,6 +13,7 @@ use crate::hook::Hook;
 use crate::logging::Metrics;
 use crate::module::LightningModule;
 use crate::progress::ResumePoint;
+use crate::record::Activity;
 use crate::scope::Scope;
 use crate::stage::Stage;
 use crate::state::TrainerState;
@@ -43,6 +44,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
         self.engine.state.warn_of_eval_mode(self.module.vars());
         self.hook(Hook::OnTrainStart, |c, t, m| c.on_train_start(t, m), |m, t| m.on_train_start(t))?;
         self.engine.state.diagnostics = Diagnostics::start(self.module.vars());
+        self.state().record_training();
+        self.state().spend_on(Activity::Training);
         let mut at = SafePoint::Beginning;
         while !self.state().fit_is_done() {
             self.shut_down_if_requested(at)?;

@@ -9,6 +9,7 @@ use super::batches::{Batches, Numbered, of_loader};
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::module::LightningModule;
+use crate::record::Activity;
 use crate::scope::Scope;
 use crate::stage::Stage;
 use crate::state::Owner;
@@ -25,7 +26,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         let modes = params::modes(self.module.vars());
         let entered = self.module_hook(Hook::OnPredictModelEval, |m, t| m.on_predict_model_eval(t));
         entered.inspect_err(|_| modes.restore())?;
-        let predicted = self.predict_in_eval_mode(limits, keep);
+        let predicted = self.spending(Activity::Prediction, |run| run.predict_in_eval_mode(limits, keep));
         // Also after an error, because the next run may train the module.
         let switched = self.module.train(true);
         modes.restore();

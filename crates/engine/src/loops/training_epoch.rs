@@ -12,6 +12,7 @@ use crate::hook::Hook;
 use crate::loss::Loss;
 use crate::module::{BatchFlow, LightningModule};
 use crate::progress::ResumePoint;
+use crate::record::Activity;
 use crate::scope::Scope;
 use crate::stage::Stage;
 use crate::state::TrainerState;
@@ -25,6 +26,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
             Some(resume) => resume,
             None => self.start_epoch()?,
         };
+        // A callback may have unfrozen parameters in a start hook, of the epoch or of the run that is resumed.
+        self.engine.state.fabric.setup_training(self.module.vars())?;
         self.profiled(|_| "run_training_epoch".to_owned(), |run| run.train_on_batches(resume))?;
         self.note_next_loader_state()?;
         self.end_epoch()
@@ -32,7 +35,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     /// The epoch's batches, and validation between them.
     fn train_on_batches(&mut self, resume: ResumePoint) -> Result<(), Error> {
-        let Some(mut batches) = self.train_batches(&resume)? else { return Ok(()) };
+        let batches = self.spending(Activity::Data, |run| run.train_batches(&resume))?;
+        let Some(mut batches) = batches else { return Ok(()) };
         self.make_up_for(&resume)?;
         while !self.state().epoch_is_done() {
             let Some(batch) = self.next_batch(&mut batches)? else { return self.end_without_batch() };
@@ -42,6 +46,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             self.state().report_data_wait(false);
             self.state().profiling.batch_end(Stage::Train)?;
             self.poll_saves()?;
+            self.state().record_progress();
             self.state().sync_requests()?;
             if flow == BatchFlow::EndEpoch {
                 break;
@@ -57,12 +62,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     /// The epoch's start hooks.
     fn start_epoch(&mut self) -> Result<ResumePoint, Error> {
-        let Run { engine, module, .. } = self;
-        engine.state.fit.begin_epoch();
-        // A callback may have unfrozen parameters.
-        engine.state.fabric.setup_training(module.vars())?;
+        self.state().fit.begin_epoch();
         // Gradients of an epoch that the module ended early are dropped with the first batch.
-        engine.state.fit.epoch.optimization.restart_window();
+        self.state().fit.epoch.optimization.restart_window();
         self.hook(Hook::OnTrainEpochStart, |c, t, m| c.on_train_epoch_start(t, m), |m, t| m.on_train_epoch_start(t))?;
         self.state().fit.epochs_mut().started();
         Ok(ResumePoint::default())
@@ -176,17 +178,19 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if !self.state().is_accumulating() {
             self.module_hook(Hook::OnValidationModelZeroGrad, |m, t| m.on_validation_model_zero_grad(t))?;
         }
-        self.in_stage(Stage::Validate, |run| {
-            run.setup_eval_data(Stage::Validate)?;
-            let before = run.state().snapshot()?;
-            run.state().fit.epoch.validation.keep(before);
-            run.evaluate_or_shut_down(SafePoint::Validation)
-        })?;
+        self.spending(Activity::Validation, |run| run.in_stage(Stage::Validate, Self::validate_in_stage))?;
         let state = self.state();
         drop(state.fit.epoch.validation.take_before());
         state.fit.epoch.validation.note_time();
         state.requests.validated();
         Ok(())
+    }
+
+    fn validate_in_stage(&mut self) -> Result<(), Error> {
+        self.setup_eval_data(Stage::Validate)?;
+        let before = self.state().snapshot()?;
+        self.state().fit.epoch.validation.keep(before);
+        self.evaluate_or_shut_down(SafePoint::Validation).map(drop)
     }
 
     /// The epoch's end hooks, plateau schedulers and epoch metrics.

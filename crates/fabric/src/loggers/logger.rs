@@ -87,7 +87,11 @@ pub trait Logger: Send + Any {
     /// Writes scalars at `step`. `metrics` never holds a name twice.
     fn log_metrics(&mut self, metrics: &[(&str, f64)], step: i64) -> Result<(), LoggerError>;
 
-    /// Writes statistics of the machine at `step`. Loggers that have no other place for them write them as metrics.
+    /// Writes statistics of the machine at `step`: as other scalars, unless the format has a place of its own for them.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`log_metrics`](Logger::log_metrics) does.
     fn log_system(&mut self, stats: &[(&str, f64)], step: i64) -> Result<(), LoggerError> {
         self.log_metrics(stats, step)
     }

@@ -1,5 +1,7 @@
 //! Loggers: where metrics, hyper-parameters, texts, images and histograms are written.
 
+#[cfg(feature = "trackers")]
+mod bins;
 mod checkpoint_news;
 #[cfg(feature = "trackers")]
 mod checkpoints;
@@ -13,14 +15,22 @@ mod full_disk;
 mod hparams;
 mod image;
 #[cfg(feature = "trackers")]
+mod json;
+#[cfg(feature = "trackers")]
 mod log_model;
 mod logger;
 mod memory;
 #[cfg(feature = "trackers")]
 mod mlflow;
 mod python_format;
+#[cfg(feature = "trackers")]
+mod remote;
+#[cfg(feature = "trackers")]
+mod resume;
 mod run_folder;
 mod tensorboard;
+#[cfg(feature = "trackers")]
+mod trackio;
 #[cfg(feature = "trackers")]
 mod wandb;
 mod yaml;
@@ -37,7 +47,11 @@ pub use logger::{Logger, RunStatus};
 pub use memory::{Logged, MemoryLogger};
 #[cfg(feature = "trackers")]
 pub use mlflow::{MLFlowLogger, MLFlowLoggerOptions};
+#[cfg(feature = "trackers")]
+pub use resume::Resume;
 pub use run_folder::Version;
 pub use tensorboard::{TensorBoardLogger, TensorBoardLoggerOptions};
 #[cfg(feature = "trackers")]
-pub use wandb::{FilePolicy, Resume, WandbLogger, WandbLoggerOptions, WandbMode};
+pub use trackio::{TrackioLogger, TrackioLoggerOptions};
+#[cfg(feature = "trackers")]
+pub use wandb::{FilePolicy, WandbLogger, WandbLoggerOptions, WandbMode};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::entry::now_ms;
+use crate::time::stamp;
 
 /// How often another second is tried for the name.
 const TRIES: i64 = 1000;
@@ -50,22 +51,6 @@ fn link_latest(wandb: &Path, name: &str) {
     }
     #[cfg(not(unix))]
     let _ = (wandb, name);
-}
-
-/// Date and time as W&B's client writes them, of UTC.
-fn stamp(seconds: i64) -> String {
-    let (days, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Years begin in March here, so that the day that some have more is their last.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
-    format!("{year:04}{month:02}{day:02}_{hour:02}{minute:02}{second:02}")
 }
 
 /// A file that was put below `files/`.
@@ -117,20 +102,6 @@ pub fn put_media(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stamps_are_those_of_the_calendar() {
-        for (seconds, expected) in [
-            (0, "19700101_000000"),
-            (951_782_399, "20000228_235959"),
-            (951_782_400, "20000229_000000"),
-            (1_709_251_199, "20240229_235959"),
-            (1_795_910_400, "20261129_000000"),
-            (4_107_542_400, "21000301_000000"),
-        ] {
-            assert_eq!(stamp(seconds), expected);
-        }
-    }
 
     #[test]
     fn no_key_leads_out_of_the_folder() {

@@ -76,7 +76,7 @@ impl InOrder {
     fn send_earlier(&mut self, sent: &mut Sent) -> Result<(), Failure> {
         while let Some(path) = self.earlier.last() {
             if let Ok(Some(file)) = LeftFile::at(path) {
-                match send_left(&file, self.uploader.server().again()) {
+                match send_left(&file, self.uploader.server().clone()) {
                     Ok(Synced { left: Some(why), .. }) => return Err(Failure::Later { why, after: None }),
                     Ok(synced) => sent.warnings.extend(synced.warnings),
                     // It is no reason to keep the rest.

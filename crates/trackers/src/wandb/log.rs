@@ -132,6 +132,15 @@ impl RunLog {
         self.courier.post(&Record::Artifact(Box::new(artifact)))
     }
 
+    /// The scheduler ends the run, which goes on in another job: the server shows it as preempted.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be written.
+    pub fn preempting(&self) -> Result<(), TrackerError> {
+        self.courier.post(&Record::Preempting)
+    }
+
     /// Waits until all records are on the disk.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! [`Server`]: W&B's server, as a run sees it.
 
 use std::env;
-use std::fs::File;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -23,11 +23,11 @@ const REMEDY: &str = "correct WANDB_BASE_URL, or set offline=true and send later
 const AFTER_DENIAL: Duration = Duration::from_secs(60);
 
 /// A server of W&B, and who asks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Server {
-    client: Client,
+    client: Arc<Client>,
     /// Files go where the server says, which must not learn the key.
-    uploads: Client,
+    uploads: Arc<Client>,
     url: String,
     pub(super) pace: Pace,
 }
@@ -84,14 +84,8 @@ impl Server {
                 "there is no key for {url}; set WANDB_API_KEY to the one that https://wandb.ai/authorize shows, or run `wandb login`, or set offline=true and send later"
             )));
         };
-        Ok(Server { client: Client::new(Some(authorization), &pace), uploads: Client::new(None, &pace), url, pace })
-    }
-
-    /// The same server, for another run.
-    pub(super) fn again(&self) -> Server {
-        let authorization = self.client.authorization().map(str::to_owned);
-        let (client, uploads) = (Client::new(authorization, &self.pace), Client::new(None, &self.pace));
-        Server { client, uploads, url: self.url.clone(), pace: self.pace }
+        let client = Arc::new(Client::new(Some(authorization), &pace));
+        Ok(Server { client, uploads: Arc::new(Client::new(None, &pace)), url, pace })
     }
 
     /// The address.
@@ -213,13 +207,15 @@ impl Server {
         let url = if url.starts_with('/') { format!("{}{url}", self.url) } else { url.to_owned() };
         let headers: Vec<(&str, &str)> =
             headers.as_array().into_iter().flatten().filter_map(|header| header.as_str()?.split_once(':')).collect();
-        let answer = self.judge(self.uploads.ask_with("PUT", &url, &headers, body))?;
+        let answer = self.uploads.ask_with("PUT", &url, &headers, body);
+        if let Ok(answer) = &answer
+            && answer.is_denied()
+        {
+            // The address was given for a while, and another one is asked for next.
+            return Err(Problem::Failed(later("the storage of W&B", answer)));
+        }
+        let answer = self.judge(answer)?;
         if answer.is_success() { Ok(()) } else { Err(Problem::Refused(answer.reason())) }
-    }
-
-    pub(super) fn upload_file(&self, url: &str, headers: &Value, file: &File) -> Result<(), Problem> {
-        let size = file.metadata().map_err(|error| Problem::Refused(error.to_string()))?.len();
-        self.upload(url, headers, &Body::File(file, size))
     }
 
     /// An answer that says something about what was asked.

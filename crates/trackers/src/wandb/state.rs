@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use super::record::{Item, Metric, Record, RunInfo, VERSION, json_number, json_text};
 
+/// What W&B's own client sends at most.
+const LONGEST_LINE: usize = (10 << 20) - (100 << 10);
+
 /// What the server had of the run before a file. It is remembered beside the file, so that whoever goes on counts from there too.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Before {
@@ -101,8 +104,9 @@ impl RunState {
         }
     }
 
-    /// Takes a record. What is not said in lines, summary or configuration is the caller's.
-    pub(super) fn take(&mut self, record: &Record) {
+    /// Takes a record. What is not said in lines, summary or configuration is the caller's. `false` if the server would not take
+    /// its line.
+    pub(super) fn take(&mut self, record: &Record) -> bool {
         match record {
             Record::Metric(metric) => {
                 self.metrics.push(metric.clone());
@@ -119,7 +123,11 @@ impl RunState {
             Record::History { step, items } => {
                 let step = ("_step".to_owned(), (step + self.before.step).to_string());
                 let others = items.iter().filter(|(key, _)| key != "_step");
-                self.history.push(object(others.chain([&step]).map(pair)));
+                let line = object(others.chain([&step]).map(pair));
+                if line.len() > LONGEST_LINE {
+                    return false;
+                }
+                self.history.push(line);
                 self.summary.extend([step]);
                 self.has_new_summary = true;
             }
@@ -135,6 +143,7 @@ impl RunState {
             }
             _ => {}
         }
+        true
     }
 
     pub(super) fn has_lines(&self) -> bool {

@@ -219,7 +219,7 @@ fn at_the_start_errors_say_what_to_set() {
     fake.shared().key = None;
 
     let root = tempfile::tempdir().unwrap();
-    let begin = |resume| RunLog::online(root.path(), RunInfo::new("abcd1234", "p"), resume, server.again());
+    let begin = |resume| RunLog::online(root.path(), RunInfo::new("abcd1234", "p"), resume, server.clone());
     let refused = |log: Result<RunLog, TrackerError>| log.unwrap_err().to_string();
     let missing = refused(begin(Resume::Must));
     assert!(missing.contains("there is no run abcd1234 in ann/p"), "{missing}");

@@ -88,8 +88,11 @@ impl Uploader {
         let mut state = RunState::new(self.run.clone(), before);
         let unreadable = |error| Failure::Closed(format!("{} cannot be read: {error}", self.path.display()));
         let reader = RunReader::open(&self.path).map_err(unreadable)?;
-        reader.each_sent(|record| state.take(record)).map_err(unreadable)?;
-        state.lines_are_sent();
+        let take = |record: &Record| {
+            state.take(record);
+            state.lines_are_sent();
+        };
+        reader.each_sent(take).map_err(unreadable)?;
         self.upsert(&mut state)?;
         self.state = Some(state.clone());
         Ok(state)
@@ -149,7 +152,7 @@ impl Uploader {
     }
 
     /// Uploads a file below `files/` under its path there.
-    fn upload(&mut self, path: &str, state: &RunState, sent: &mut Sent) -> Outcome {
+    fn upload_file(&mut self, path: &str, state: &RunState, sent: &mut Sent) -> Outcome {
         // It may lead out of the folder only if this program wrote it.
         let place = self.folder.join("files").join(path);
         let is_inside = || Some(place.canonicalize().ok()?.starts_with(self.folder.canonicalize().ok()?));
@@ -158,16 +161,24 @@ impl Uploader {
             self.warn(sent, path, why);
             return Ok(());
         }
-        let Ok(file) = File::open(&place) else {
-            self.warn(sent, path, format!("{} is not uploaded: it is gone", place.display()));
-            return Ok(());
-        };
+        let opened = File::open(&place).and_then(|file| Ok((file.metadata()?.len(), file)));
+        match opened {
+            Ok((size, file)) => self.upload(path, &Body::File(&file, size), state, sent),
+            Err(error) => {
+                self.warn(sent, path, format!("{} is not uploaded: {error}", place.display()));
+                Ok(())
+            }
+        }
+    }
+
+    /// Uploads a file of the run.
+    fn upload(&mut self, path: &str, body: &Body, state: &RunState, sent: &mut Sent) -> Outcome {
         let run = &state.run;
         let asked = json!({ "entity": run.entity, "project": run.project, "run": run.id, "files": [path] });
         let put = self.server.query(Query::RUN_FILES, &asked).and_then(|data| {
             let answer = &data["createRunFiles"];
             let url = answer["files"][0]["uploadUrl"].as_str().ok_or_else(no_address)?;
-            self.server.upload_file(url, &answer["uploadHeaders"], &file)
+            self.server.upload(url, &answer["uploadHeaders"], body)
         });
         match put {
             Ok(()) => self.uploaded.push(path.to_owned()),
@@ -272,7 +283,7 @@ impl Uploader {
             // Without an address, the server has it.
             let Some(url) = node["uploadUrl"].as_str() else { continue };
             let opened = File::open(&file.local_path).map_err(|error| Problem::Refused(error.to_string()))?;
-            self.server.upload_file(url, &node["uploadHeaders"], &opened)?;
+            self.server.upload(url, &node["uploadHeaders"], &Body::File(&opened, file.size))?;
         }
         Ok(())
     }
@@ -280,10 +291,7 @@ impl Uploader {
     /// The last files, and the end.
     fn end(&mut self, code: i32, next: &mut RunState, sent: &mut Sent) -> Outcome {
         for (name, text) in [("wandb-summary.json", next.summary_json()), ("config.yaml", next.config_yaml())] {
-            let written = fs::write(self.folder.join("files").join(name), text);
-            if written.is_ok() {
-                self.upload(name, next, sent)?;
-            }
+            self.upload(name, &Body::Bytes(text.as_bytes()), next, sent)?;
         }
         self.stream(json!({ "complete": true, "exitcode": code }), next, sent)
     }
@@ -291,7 +299,10 @@ impl Uploader {
     fn send_in_order(&mut self, records: &[Record], sent: &mut Sent) -> Outcome {
         let mut next = self.begun()?;
         for (index, record) in records.iter().enumerate() {
-            next.take(record);
+            if !next.take(record) {
+                let why = "a row of more than 10 MB is not sent, because W&B takes none; `wandb leet` still shows it";
+                self.warn(sent, "row", why.into());
+            }
             let is_alone =
                 matches!(record, Record::File { .. } | Record::Artifact(_) | Record::Preempting | Record::Exit { .. });
             if !is_alone {
@@ -300,7 +311,7 @@ impl Uploader {
             self.flush(&mut next, sent)?;
             sent.done = index;
             match record {
-                Record::File { path, .. } => self.upload(path, &next, sent)?,
+                Record::File { path, .. } => self.upload_file(path, &next, sent)?,
                 Record::Artifact(artifact) => self.upload_artifact(artifact, &next, sent)?,
                 Record::Preempting => self.stream(json!({ "preempting": true }), &next, sent)?,
                 Record::Exit { code, .. } => self.end(*code, &mut next, sent)?,

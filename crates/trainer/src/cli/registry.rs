@@ -131,6 +131,8 @@ impl Registry {
         #[cfg(feature = "trackers")]
         registry.add_logger::<fulgurite_fabric::loggers::MLFlowLogger>();
         #[cfg(feature = "trackers")]
+        registry.add_logger::<fulgurite_fabric::loggers::TrackioLogger>();
+        #[cfg(feature = "trackers")]
         registry.add_logger::<fulgurite_fabric::loggers::WandbLogger>();
         registry.add_profiler::<SimpleProfiler>();
         registry.add_profiler::<AdvancedProfiler>();

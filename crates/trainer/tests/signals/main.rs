@@ -5,6 +5,7 @@
 mod child;
 mod leaving;
 mod process;
+mod recorded;
 mod slurm;
 
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ const TESTS: &[(&str, fn())] = &[
     ("an_error_beside_a_signal", leaving::an_error_beside_a_signal),
     ("ignored_signals_stay_ignored", leaving::ignored_signals_stay_ignored),
     ("in_evaluation", leaving::in_evaluation),
+    ("the_record_of_a_killed_run", recorded::a_kill_leaves_no_end),
+    ("the_record_of_a_run_that_was_asked_to_end", recorded::a_signal_is_an_end),
     ("slurm_requeues_and_resumes", slurm::requeues_and_resumes),
     ("slurm_array", slurm::names_the_task_of_an_array),
     ("slurm_refusal", slurm::goes_on_when_the_scheduler_refuses),

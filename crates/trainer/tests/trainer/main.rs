@@ -27,6 +27,7 @@ mod profilers;
 mod progress_bar;
 mod ranks;
 mod readable_errors;
+mod record;
 mod resume;
 mod tuner;
 mod tuner_leaves_no_trace;

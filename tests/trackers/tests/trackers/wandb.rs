@@ -2,17 +2,23 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Output};
+use std::time::Duration;
 
-use fulgurite::callbacks::{LambdaCallback, SaveLast};
+use fulgurite::callbacks::{DeviceStatsMonitor, LambdaCallback, SaveLast};
 use fulgurite::cli::{Cli, FromConfig, SaveConfig};
 use fulgurite::loggers::{LogModel, RunStatus, WandbLogger, WandbMode};
 use fulgurite::prelude::*;
 use fulgurite::{Console, Signal};
+use fulgurite_tracker_tests::http::{Server, Shared};
+use fulgurite_tracker_tests::wandb::{Artifact, Run, Wandb as Backend, json_with_nan};
+use fulgurite_trackers::{Pace, sync};
 use serde_json::{Value as Json, json};
 
 use crate::model::{Line, LineOptions, Points, line, trainer};
 use crate::service::programs;
+
+const KEY: &str = "5ecret5ecret5ecret5ecret5ecret5ecret5ecret";
 
 /// All in one pass, because W&B's programs take long to start.
 #[test]
@@ -32,6 +38,7 @@ fn real_programs_read_what_runs_wrote() {
     failures_and_signals_have_exit_codes(&wandb, &folder.path().join("ends"));
     everything_that_can_be_logged_is_read(&wandb, &folder.path().join("all"));
     a_killed_run_is_read_up_to_its_last_row(&wandb, &folder.path().join("killed"));
+    the_server_has_what_the_own_client_would_have_sent(&wandb, &folder.path().join("both"));
 }
 
 /// W&B's programs.
@@ -165,7 +172,7 @@ fn failures_and_signals_have_exit_codes(wandb: &Wandb, root: &Path) {
     let stop = LambdaCallback::new().on_train_batch_end(|trainer, _, _, _, _| {
         if trainer.global_step() == 2 {
             Command::new("kill").args(["-TERM", &std::process::id().to_string()]).status().unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(100));
         }
         Ok(())
     });
@@ -230,11 +237,69 @@ fn everything_that_can_be_logged_is_read(wandb: &Wandb, root: &Path) {
     assert_eq!(serde_json::from_slice::<Json>(&content(&text)).unwrap()["data"], json!([["größer\n"]]));
 }
 
-/// A run that is killed between two rows, by itself: this test starts itself again as that run.
-fn a_killed_run_is_read_up_to_its_last_row(wandb: &Wandb, root: &Path) {
+/// Starts this program again, as the test below, to do something with other variables.
+fn other_process(what: &str, root: &Path, server: Option<&str>) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "wandb::a_run_that_kills_itself", "--nocapture"]).env("WANDB_TEST_ROOT", root);
-    let output = command.output().unwrap();
+    command.args(["--exact", "wandb::another_process", "--nocapture"]);
+    command.env("WANDB_TEST_WHAT", what).env("WANDB_TEST_ROOT", root);
+    if let Some(server) = server {
+        command.envs([("WANDB_BASE_URL", server), ("WANDB_API_KEY", KEY), ("WANDB_MODE", "online")]);
+    }
+    command.output().unwrap()
+}
+
+#[test]
+fn another_process() {
+    let Some(what) = std::env::var_os("WANDB_TEST_WHAT") else { return };
+    let root = PathBuf::from(std::env::var_os("WANDB_TEST_ROOT").unwrap());
+    match what.to_str().unwrap() {
+        "killed" => {
+            let mut own = WandbLogger::new("killed").save_dir(root).offline(true);
+            for step in 0..5000 {
+                own.log_metrics(&[("a", 0.5), ("b", f64::NAN)], step).unwrap();
+                if step == 3000 {
+                    own.save().unwrap();
+                }
+            }
+            Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status().unwrap();
+            std::thread::sleep(Duration::from_secs(10));
+        }
+        "sync" => {
+            for path in sync::outboxes(&root) {
+                let sent = sync::send(&path, None, Pace::default()).unwrap().unwrap();
+                assert_eq!((sent.left, &sent.warnings[..]), (None, &[][..]));
+            }
+        }
+        "online" => println!(
+            "{}",
+            cli(
+                &root,
+                &[
+                    "--trainer.logger+=WandbLogger",
+                    "--trainer.logger.project=lines",
+                    "--trainer.max_epochs=2",
+                    "--trainer.logger.log_model=true"
+                ]
+            )
+        ),
+        "resumed" => println!(
+            "{}",
+            cli(
+                &root,
+                &[
+                    "--trainer.logger+=WandbLogger",
+                    "--trainer.logger.project=lines",
+                    "--trainer.max_epochs=3",
+                    "--ckpt_path=auto"
+                ]
+            )
+        ),
+        other => panic!("{other}"),
+    }
+}
+
+fn a_killed_run_is_read_up_to_its_last_row(wandb: &Wandb, root: &Path) {
+    let output = other_process("killed", root, None);
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(9), "{output:?}");
     let [file] = run_files(root).try_into().unwrap();
     let records = wandb.records(&file);
@@ -244,18 +309,156 @@ fn a_killed_run_is_read_up_to_its_last_row(wandb: &Wandb, root: &Path) {
     assert_eq!(wandb.summary(&file)["exit_code"], Json::Null);
 }
 
-#[test]
-fn a_run_that_kills_itself() {
-    let Some(root) = std::env::var_os("WANDB_TEST_ROOT") else { return };
-    let mut own = WandbLogger::new("killed").save_dir(PathBuf::from(root)).offline(true);
-    for step in 0..5000 {
-        own.log_metrics(&[("a", 0.5), ("b", f64::NAN)], step).unwrap();
-        if step == 3000 {
-            own.save().unwrap();
+/// A run with everything, in two parts, sent by W&B's client to one server and by this crate to another.
+fn the_server_has_what_the_own_client_would_have_sent(wandb: &Wandb, root: &Path) {
+    let (theirs, ours) = (Server::<Backend>::start(), Server::<Backend>::start());
+    let fit = |epochs: u64| {
+        let console = Console::memory();
+        let media = LambdaCallback::new().on_train_batch_end(|trainer, _, _, _, _| {
+            let step = trainer.global_step() as i64;
+            for logger in trainer.loggers().iter_mut().filter(|_| step % 4 == 2) {
+                logger.log_image("a/b", &Tensor::ones([1, 4, 4], (Kind::Float, Device::Cpu)), step)?;
+                logger.log_histogram("h", &Tensor::arange(step + 5, (Kind::Float, Device::Cpu)), step)?;
+                logger.log_text("t", "a \"text\"", step)?;
+            }
+            Ok(())
+        });
+        let models = ModelCheckpoint::monitor("val_loss").filename("{epoch}").save_top_k(1).save_last(SaveLast::Copy);
+        let logger = WandbLogger::new("both").save_dir(root).offline(true).name("n").tags(["a b", "c"]).notes("é");
+        let run = trainer(root, &console).max_epochs(epochs).callback(models).callback(media);
+        let mut run = run.callback(DeviceStatsMonitor::new()).logger(logger.log_model(LogModel::All)).build().unwrap();
+        match epochs {
+            2 => _ = run.fit(&mut line(), &mut Points).unwrap(),
+            _ => _ = run.ckpt_path("auto").fit(&mut line(), &mut Points).unwrap(),
+        }
+    };
+    for part in 0..2 {
+        fit(part + 2);
+        let file = run_files(root).pop().unwrap();
+        let copies = root.join(format!("copy-{part}"));
+        let folder = file.parent().unwrap();
+        copy(folder, &copies.join("wandb").join(folder.file_name().unwrap()));
+        let synced = wandb
+            .command(&["sync", folder.to_str().unwrap()])
+            .envs([("WANDB_BASE_URL", theirs.url.as_str()), ("WANDB_API_KEY", KEY)])
+            .output()
+            .unwrap();
+        assert!(synced.status.success(), "{synced:?}");
+        let sent = other_process("sync", &copies, Some(&ours.url));
+        assert!(sent.status.success(), "{sent:?}");
+        assert!(sync::outboxes(&copies).is_empty() && run_files(root).len() == part as usize + 1);
+
+        let (theirs, ours) = (theirs.shared(), ours.shared());
+        assert_eq!(ours.backend.runs.len(), 1);
+        let (their_run, our_run) =
+            (theirs.backend.runs.values().next().unwrap(), ours.backend.runs.values().next().unwrap());
+        assert_eq!(as_json(&our_run.history), as_json(&their_run.history));
+        assert_eq!(as_json(&our_run.events), as_json(&their_run.events));
+        assert_eq!(our_run.events.len(), part as usize + 1);
+        assert_eq!(json_with_nan(&our_run.summary), json_with_nan(&their_run.summary));
+        assert_eq!((our_run.exit_code, our_run.is_complete), (their_run.exit_code, their_run.is_complete));
+        assert_eq!(info(our_run), info(their_run));
+        let names = |run: &Run| run.files.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(our_run), names(their_run));
+        for (name, bytes) in our_run.files.iter().filter(|(name, _)| name.starts_with("media/")) {
+            assert!(*bytes == their_run.files[name], "{name}");
+        }
+        assert_eq!(yaml(wandb, &our_run.files["config.yaml"]), yaml(wandb, &their_run.files["config.yaml"]));
+        let artifacts = |server: &Shared<Backend>| server.backend.artifacts.iter().map(artifact).collect::<Vec<_>>();
+        assert_eq!(artifacts(&ours), artifacts(&theirs));
+        assert_eq!(our_run.history.len(), their_run.history.len());
+    }
+    let rows = theirs.shared().backend.runs.values().next().unwrap().history.len();
+    assert!(rows > 30, "{rows}");
+    assert!(theirs.shared().backend.artifacts.len() >= 3);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => _ = fs::copy(entry.path(), target).unwrap(),
         }
     }
-    Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status().unwrap();
-    std::thread::sleep(std::time::Duration::from_secs(10));
+}
+
+fn as_json(lines: &[String]) -> Vec<Json> {
+    lines.iter().map(|line| json_with_nan(line)).collect()
+}
+
+/// What both clients say of a run: all but the program, and what each says of itself.
+fn info(run: &Run) -> BTreeMap<String, Json> {
+    let mut info: BTreeMap<String, Json> = run.info.clone();
+    info.remove("program");
+    let mut config = json_with_nan(info["config"].as_str().unwrap());
+    config["_wandb"]["value"]["t"] = Json::Null;
+    info.insert("config".into(), config);
+    info
+}
+
+fn yaml(wandb: &Wandb, bytes: &[u8]) -> Json {
+    let script = "import sys, json, yaml; print(json.dumps(yaml.safe_load(sys.argv[1])))";
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    let mut config = json_with_nan(&crate::service::python(wandb.programs, script, &[&text]));
+    config["_wandb"]["value"]["t"] = Json::Null;
+    config
+}
+
+/// Of an artifact what does not depend on chance or places.
+fn artifact(artifact: &Artifact) -> (Json, Json, BTreeMap<String, Vec<u8>>) {
+    let mut input = artifact.input.clone();
+    let fields = [
+        "aliases",
+        "artifactCollectionName",
+        "artifactTypeName",
+        "digest",
+        "digestAlgorithm",
+        "metadata",
+        "projectName",
+    ];
+    input.as_object_mut().unwrap().retain(|name, _| fields.contains(&name.as_str()));
+    let mut manifest: Json = serde_json::from_slice(&artifact.manifest).unwrap();
+    for file in manifest["contents"].as_object_mut().unwrap().values_mut() {
+        file.as_object_mut().unwrap().retain(|name, _| !["local_path", "skip_cache"].contains(&name.as_str()));
+    }
+    assert!(artifact.is_committed);
+    (input, manifest, artifact.files.clone())
+}
+
+#[test]
+fn a_run_is_sent_while_it_goes_and_goes_on() {
+    let (server, root) = (Server::<Backend>::start(), tempfile::tempdir().unwrap());
+    for (what, rows) in [("online", 8), ("resumed", 12)] {
+        let output = other_process(what, root.path(), Some(&server.url));
+        assert!(output.status.success(), "{output:?}");
+        assert!(!String::from_utf8_lossy(&output.stdout).contains(KEY));
+        let shared = server.shared();
+        let [(name, run)] = shared.backend.runs.iter().collect::<Vec<_>>().try_into().unwrap();
+        let id = name.strip_prefix("lines/").unwrap();
+        assert!(root.path().join("lines").join(id).join("checkpoints").is_dir());
+        let history = as_json(&run.history);
+        let steps: Vec<i64> = history
+            .iter()
+            .filter(|row| !row["train_loss"].is_null())
+            .map(|row| row["trainer/global_step"].as_f64().unwrap() as i64)
+            .collect();
+        assert!(steps.iter().copied().eq(0..rows), "{steps:?}");
+        assert!(history.iter().enumerate().all(|(number, row)| row["_step"] == number as f64));
+        assert_eq!((run.exit_code, run.is_complete, shared.backend.artifacts.len()), (Some(0), true, 1));
+        assert!(sync::outboxes(root.path()).is_empty());
+    }
+    // The key is written nowhere.
+    let found = Command::new("grep").args(["-r", KEY]).arg(root.path()).output().unwrap();
+    assert_eq!(found.status.code(), Some(1), "{found:?}");
+
+    let nowhere = tempfile::tempdir().unwrap();
+    server.shared().key = Some("Basic other".into());
+    let output = other_process("online", nowhere.path(), Some(&server.url));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("set WANDB_API_KEY") && said.contains("offline=true") && !said.contains(KEY), "{said}");
+    assert_eq!(run_files(nowhere.path()), Vec::<PathBuf>::new());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use fulgurite_torch::{Dict, Value};
 use fulgurite_trackers::wandb::json_number;
 
+use crate::loggers::bins::Bins;
 use crate::loggers::python_format::{display, tensor_number};
 
 /// A value of the configuration. What JSON has no form for becomes a text.
@@ -35,4 +36,10 @@ pub(super) fn text(text: &str) -> String {
 /// Numbers, separated by commas.
 pub(super) fn array(numbers: impl IntoIterator<Item = f64>) -> String {
     format!("[{}]", numbers.into_iter().map(json_number).collect::<Vec<_>>().join(", "))
+}
+
+/// A histogram, as the value of a row.
+pub(super) fn histogram(bins: Bins) -> String {
+    let counts = bins.counts.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
+    format!("{{\"_type\": \"histogram\", \"values\": [{counts}], \"bins\": {}}}", array(bins.edges))
 }

@@ -1,6 +1,5 @@
 //! [`WandbLogger`].
 
-mod histogram;
 mod json;
 mod models;
 mod options;
@@ -9,7 +8,7 @@ use std::collections::HashSet;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value};
@@ -19,19 +18,26 @@ use fulgurite_trackers::wandb::{
 };
 use fulgurite_trackers::{Checkout, TrackerError};
 
+use super::bins::Bins;
 use super::checkpoints::{Checkpoints, Waiting};
 use super::image::Png;
 use super::log_model::LogModel;
 use super::python_format::display;
 use super::run_folder::DEFAULT_NAME;
-use super::{CheckpointNews, Logger, LoggerError, RunStatus};
+use super::{CheckpointNews, Logger, LoggerError, Resume, RunStatus};
 use models::Models;
-pub use options::{FilePolicy, Resume, WandbLoggerOptions, WandbMode};
+pub use options::{FilePolicy, WandbLoggerOptions, WandbMode};
 
 const LOGGER: &str = "WandbLogger";
 
 /// A signal leaves little time before the process is killed.
 const MOST_WHEN_INTERRUPTED: Duration = Duration::from_secs(10);
+
+/// How often statistics of the machine are logged at most, as by W&B's own client.
+const SYSTEM_EVERY: Duration = Duration::from_secs(15);
+
+/// W&B's own number of bins.
+const BINS: usize = 64;
 
 /// What W&B itself writes into every row.
 const RESERVED: [&str; 4] = ["_step", "_runtime", "_timestamp", GLOBAL_STEP];
@@ -81,6 +87,7 @@ pub struct WandbLogger {
     log: Option<RunLog>,
     checkpoints: Checkpoints,
     models: Models,
+    system_logged: Option<Instant>,
     warned: HashSet<String>,
     warnings: Vec<String>,
 }
@@ -97,6 +104,7 @@ impl From<WandbLoggerOptions> for WandbLogger {
             log: None,
             checkpoints: Checkpoints::default(),
             models: Models::default(),
+            system_logged: None,
             warned: HashSet::new(),
             warnings: Vec::new(),
             options,
@@ -371,6 +379,22 @@ impl Logger for WandbLogger {
         if items.is_empty() { Ok(()) } else { self.row(items, step) }
     }
 
+    /// Writes them as other scalars, as Lightning does, and those that W&B has a place for also there.
+    fn log_system(&mut self, stats: &[(&str, f64)], step: i64) -> Result<(), LoggerError> {
+        self.log_metrics(stats, step)?;
+        if self.system_logged.is_some_and(|logged| logged.elapsed() < SYSTEM_EVERY) {
+            return Ok(());
+        }
+        let items: Vec<Item> =
+            stats.iter().filter_map(|(name, value)| Some((system_name(name)?.into(), json_number(*value)))).collect();
+        if items.is_empty() {
+            return Ok(());
+        }
+        self.system_logged = Some(Instant::now());
+        let Some(log) = self.log()? else { return Ok(()) };
+        log.stats(items).map_err(failed)
+    }
+
     fn log_hyperparams(&mut self, params: &Dict) -> Result<(), LoggerError> {
         let items = params.iter().map(|(key, value)| (display(key), json::to_json(value))).collect();
         let Some(log) = self.log()? else { return Ok(()) };
@@ -394,12 +418,12 @@ impl Logger for WandbLogger {
 
     /// Values that are not finite are left out.
     fn log_histogram(&mut self, tag: &str, values: &Tensor, step: i64) -> Result<(), LoggerError> {
-        let Some(histogram) = histogram::histogram(tag, values)? else {
+        let Some(bins) = Bins::of(tag, values, BINS)? else {
             tracing::warn!("histogram `{tag}` at step {step} is skipped: none of its values is finite");
             return Ok(());
         };
         let Some(key) = self.key(tag) else { return Ok(()) };
-        self.row(vec![(key, histogram)], step)
+        self.row(vec![(key, json::histogram(bins))], step)
     }
 
     fn after_save_checkpoint(&mut self, news: &CheckpointNews) -> Result<(), LoggerError> {
@@ -443,6 +467,9 @@ impl Logger for WandbLogger {
             RunStatus::Failed => (1, patience),
             RunStatus::Interrupted => (143, patience.min(MOST_WHEN_INTERRUPTED)),
         };
+        if status == RunStatus::Interrupted && variable("SLURM_JOB_ID").is_some() {
+            log.preempting().map_err(failed)?;
+        }
         let place = log.folder().display().to_string();
         let finished = log.finish(code, patience).map_err(failed)?;
         self.warnings.extend(finished.warnings);
@@ -459,6 +486,16 @@ impl Logger for WandbLogger {
         }
         Ok(())
     }
+}
+
+/// W&B's name of a statistic; `None` if it has no place for it.
+fn system_name(name: &str) -> Option<&'static str> {
+    Some(match name.rsplit('/').next()? {
+        "cpu_percent" => "cpu",
+        "cpu_vm_percent" => "memory_percent",
+        "allocated_bytes.all.current" => "gpu.0.memoryAllocatedBytes",
+        _ => return None,
+    })
 }
 
 fn failed(error: TrackerError) -> LoggerError {

@@ -6,7 +6,7 @@ use derive_setters::Setters;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::loggers::log_model::LogModel;
+use crate::loggers::{LogModel, Resume};
 
 /// Options of [`WandbLogger`](super::WandbLogger).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Setters)]
@@ -104,27 +104,6 @@ pub enum WandbMode {
 
 impl WandbMode {
     pub(super) fn of_name(name: &str) -> Option<WandbMode> {
-        serde_json::from_value(name.to_lowercase().into()).ok()
-    }
-}
-
-/// Whether a run goes on with the one of its identifier on the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Resume {
-    /// If it is there.
-    Allow,
-    /// It has to be there.
-    Must,
-    /// It must not be there.
-    Never,
-    /// As `allow`.
-    Auto,
-}
-
-impl Resume {
-    pub(super) fn of_name(name: &str) -> Option<Resume> {
         serde_json::from_value(name.to_lowercase().into()).ok()
     }
 }

@@ -440,7 +440,7 @@ fn names_that_lightning_once_had() {
     file(
         "trainer:\n  logger: lightning.pytorch.loggers.NeptuneLogger\n",
         expect![[r#"
-            error: @a.yaml:2: logger `NeptuneLogger` no longer exists: Lightning 2.6 removed it; write `TensorBoardLogger` or `CSVLogger`
+            error: @a.yaml:2: logger `NeptuneLogger` no longer exists: its service ended on 2026-03-05, and Lightning removed the logger; write `WandbLogger`, `MLFlowLogger`, `CometLogger` or `TrackioLogger`
         "#]],
     );
     file(
