@@ -4,9 +4,9 @@
 
 use std::io::{self, IsTerminal, Write};
 
-/// Prints a line, or several.
+/// Prints a line, or several. Whoever reads them may have read enough.
 pub fn say(text: &str) {
-    println!("{}", printable(text));
+    _ = writeln!(io::stdout(), "{}", printable(text));
 }
 
 /// Prints a line on the error output.
@@ -15,9 +15,13 @@ pub fn complain(text: &str) {
 }
 
 /// Prints a text in place of all that the terminal shows.
-pub(crate) fn show_anew(text: &str) {
+///
+/// # Errors
+///
+/// Fails if nobody reads it any more.
+pub(crate) fn show_anew(text: &str) -> io::Result<()> {
     let clear = if io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-    println!("{clear}{}", printable(text.trim_end()));
+    writeln!(io::stdout(), "{clear}{}", printable(text.trim_end()))
 }
 
 /// The columns of the terminal.

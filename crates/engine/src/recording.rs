@@ -10,7 +10,7 @@ use fulgurite_torch::tch::Device;
 
 use crate::error::Error;
 use crate::outcome::status_of;
-use crate::record::{About, Activity, Machine, RunRecord};
+use crate::record::{About, Activity, Machine, Position, RunRecord};
 use crate::stage::Stage;
 use crate::state::TrainerState;
 
@@ -58,9 +58,8 @@ impl TrainerState {
         if self.is_trial {
             return;
         }
-        let (step, epoch) = (self.global_step(), self.current_epoch());
-        let resumed_from = self.resumed_from().map(Path::to_path_buf);
-        self.write_record(|record| record.training_begins(resumed_from.as_deref(), step, epoch));
+        let (at, resumed_from) = (self.recorded_position(), self.resumed_from().map(Path::to_path_buf));
+        self.write_record(|record| record.training_begins(resumed_from.as_deref(), at));
     }
 
     /// A batch begins, of so many samples if that is known.
@@ -77,15 +76,15 @@ impl TrainerState {
             self.record_warnings();
         }
         if self.record.is_due() && !self.is_trial {
-            let (step, epoch, of_steps) = (self.global_step(), self.current_epoch(), self.stepping_batches());
-            self.write_record(|record| record.progress(step, epoch, of_steps));
+            let at = self.recorded_position();
+            self.write_record(|record| record.progress(at));
         }
     }
 
     /// A checkpoint is on the disk.
     pub(crate) fn record_checkpoint(&mut self, news: &CheckpointNews) {
-        let step = self.global_step();
-        self.write_record(|record| record.checkpoint(news, step));
+        let at = self.recorded_position();
+        self.write_record(|record| record.checkpoint(news, at));
     }
 
     /// Prints the summary of the model, which becomes part of the run's record.
@@ -97,10 +96,13 @@ impl TrainerState {
     /// The entry point has ended.
     pub(crate) fn end_record<T>(&mut self, outcome: &Result<T, Error>) {
         self.record_warnings();
-        let (step, epoch) = (self.global_step(), self.current_epoch());
-        let status = status_of(outcome);
+        let at = self.recorded_position();
         let error = outcome.as_ref().err().map(Error::to_string);
-        self.write_record(|record| record.end(status, error.as_deref(), step, epoch));
+        self.write_record(|record| record.end(status_of(outcome), error.as_deref(), at));
+    }
+
+    fn recorded_position(&self) -> Position {
+        Position { step: self.global_step(), epoch: self.current_epoch(), of_steps: self.stepping_batches() }
     }
 
     fn record_warnings(&mut self) {

@@ -103,7 +103,7 @@ fn a_fit_has_an_account_of_its_time() {
     let mut trainer = builder.callback(checkpoints).build().unwrap();
     _ = trainer.fit(&mut Line::new(), (Slow(3), ones(2, [2, 3]))).unwrap();
     let events = events(root.path());
-    assert_eq!(kinds(&events), "start summary train warning progress checkpoint end");
+    assert_eq!(kinds(&events), "start summary train warning progress checkpoint progress checkpoint progress end");
 
     let start = &events[0];
     assert_eq!((&start["v"], &start["entry"], &start["ranks"]), (&1.into(), &"fit".into(), &1.into()));
