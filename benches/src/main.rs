@@ -11,8 +11,10 @@ mod loader;
 mod models;
 mod overhead;
 mod pictures;
+mod server;
 mod stopwatch;
 mod table;
+mod trackers;
 mod variants;
 
 use std::path::PathBuf;
@@ -23,8 +25,7 @@ use serde::Serialize;
 
 use crate::stopwatch::Plan;
 
-const USAGE: &str =
-    "usage: cargo xtask bench overhead|loader|checkpoint|ddp|layers [--json FILE] [--repeats N] [--model NAME]";
+const USAGE: &str = "usage: cargo xtask bench overhead|loader|checkpoint|ddp|layers|trackers [--json FILE] [--repeats N] [--model NAME]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -42,6 +43,9 @@ fn run(args: &[&str]) -> Result<()> {
         // What the benchmarks start in processes of their own.
         ["step", ref args @ ..] => variants::run(&args.try_into()?),
         ["layer", name, ref plan @ .., result] => layers::run(name, Plan::from_args(plan)?, result.as_ref()),
+        ["tracked", model, address, ref plan @ .., result] => {
+            trackers::run(model, address, Plan::from_args(plan)?, result.as_ref())
+        }
         ["load", workers, result] => loader::run(workers.parse()?, result.as_ref()),
         ["pictures", folder, workers, result] => pictures::run(folder, workers.parse()?, result.as_ref()),
         ["checkpoint-once", variant, path, result] => checkpoint::run(variant, path.as_ref(), result.as_ref()),
@@ -74,6 +78,11 @@ fn run(args: &[&str]) -> Result<()> {
             let rows = layers::measure(options.repeats, options.model.as_deref())?;
             options.report(table::render(&rows), &rows)
         }
+        ["trackers", ref options @ ..] => {
+            let options = Options::parse(options)?;
+            let rows = trackers::measure(options.repeats, options.model.as_deref())?;
+            options.report(table::render(&rows), &rows)
+        }
         _ => bail!(USAGE),
     }
 }
@@ -81,7 +90,7 @@ fn run(args: &[&str]) -> Result<()> {
 struct Options {
     json: Option<PathBuf>,
     repeats: usize,
-    /// Of `overhead`, `ddp` and `layers`: this model alone.
+    /// Of `overhead`, `ddp`, `layers` and `trackers`: this model alone.
     model: Option<String>,
 }
 

@@ -98,7 +98,8 @@ fn hand_written(model: &Model, batches: Vec<Pair>, mut stopwatch: Stopwatch) -> 
     Ok(stopwatch)
 }
 
-fn trained(
+/// Trains for one epoch, and logs the loss if asked.
+pub fn trained(
     mut trainer: Trainer,
     model: Model,
     batches: Vec<Pair>,

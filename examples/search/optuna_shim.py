@@ -12,7 +12,7 @@ def objective(trial):
     lr = trial.suggest_float("model.lr", 1e-4, 1e-1, log=True)
     program, *options = sys.argv[1:]
     command = [program, "fit", *options, f"--model.lr={lr}", f"--trainer.default_root_dir=trial_{trial.number}"]
-    environment = os.environ | {"FULGURITE_REPORT": "-", "FULGURITE_PARENT": str(os.getpid())}
+    environment = os.environ | {"FULGURITE_REPORT": "-", "FULGURITE_PARENT": str(os.getpid()), "FULGURITE_PRUNE": "1"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
         for line in run.stdout:
             event = json.loads(line) if line.startswith(b'{"event":') else {}

@@ -12,7 +12,7 @@ use fulgurite_cli::python::with_pip;
 /// What PyTorch with everything it asks for needs while it is installed.
 const NEEDED_BYTES: u64 = 9_000_000_000;
 
-/// The same of MLflow.
+/// The same of the trackers.
 const NEEDED_BYTES_OF_SERVICES: u64 = 2_000_000_000;
 
 /// A Python that has PyTorch, Lightning and what else the comparisons need: the one that `FULGURITE_PARITY_PYTHON`
@@ -32,7 +32,12 @@ pub(crate) fn with_lightning(root: &Path) -> Result<PathBuf> {
 
 /// The folder of the programs of experiment trackers, which is made if need be.
 pub(crate) fn with_services(root: &Path) -> Result<PathBuf> {
-    let wanted = Wanted { name: "services", what: "MLflow", size: "one gigabyte", needed: NEEDED_BYTES_OF_SERVICES };
+    let wanted = Wanted {
+        name: "services",
+        what: "experiment trackers",
+        size: "one gigabyte",
+        needed: NEEDED_BYTES_OF_SERVICES,
+    };
     let interpreter = made(root, &wanted)?;
     Ok(interpreter.parent().map(Path::to_path_buf).unwrap_or(interpreter))
 }

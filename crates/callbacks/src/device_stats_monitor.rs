@@ -86,7 +86,7 @@ impl DeviceStatsMonitor {
             names.iter().zip(&stats).map(|(name, (_, value))| (name.as_str(), *value)).collect();
         let x = trainer.progress().batches_that_stepped as i64;
         for logger in trainer.loggers() {
-            logger.log_metrics(&row, x)?;
+            logger.log_system(&row, x)?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::any::Any;
 
 use fulgurite_engine::{Callback, Error, Loss, ModuleView, Result, TrainerFn, TrainerState};
 use fulgurite_fabric::Commit;
+use fulgurite_fabric::loggers::CheckpointNews;
 use fulgurite_optim::Optimizer;
 use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value};
@@ -149,6 +150,8 @@ lambda_callback! {
     on_predict_batch_end(outputs: &Value, batch: &dyn Any, batch_idx: usize, dataloader_idx: usize);
     /// Called when an error ends the run.
     on_exception(error: &Error);
+    /// Called when a checkpoint is complete on the disk, in the process of rank 0 alone.
+    on_checkpoint_written(news: &CheckpointNews);
     /// Called when a checkpoint could not be written, with the request and the error.
     on_checkpoint_failed(commit: &Commit, error: &Error);
     /// Called before a checkpoint is written; entries may be added.

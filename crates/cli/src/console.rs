@@ -4,24 +4,20 @@
 
 use std::io::{self, IsTerminal, Write};
 
-/// Prints a line, or several. Whoever reads them may have read enough.
+/// Prints a line, or several. That nobody reads on, such as `head`, is no error of what was done.
 pub fn say(text: &str) {
-    _ = writeln!(io::stdout(), "{}", printable(text));
+    let _ = writeln!(io::stdout(), "{}", printable(text));
 }
 
 /// Prints a line on the error output.
 pub fn complain(text: &str) {
-    eprintln!("{}", printable(text));
+    let _ = writeln!(io::stderr(), "{}", printable(text));
 }
 
 /// Prints a text in place of all that the terminal shows.
-///
-/// # Errors
-///
-/// Fails if nobody reads it any more.
-pub(crate) fn show_anew(text: &str) -> io::Result<()> {
+pub(crate) fn show_anew(text: &str) {
     let clear = if io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-    writeln!(io::stdout(), "{clear}{}", printable(text.trim_end()))
+    println!("{clear}{}", printable(text.trim_end()));
 }
 
 /// The columns of the terminal.

@@ -12,7 +12,10 @@ use crate::console::{complain, say};
 /// Sends all outboxes in a folder. The exit code says whether nothing is left.
 pub(crate) fn run(folder: &Path, server: Option<&str>) -> Result<ExitCode> {
     if !folder.is_dir() {
-        bail!("{} is no folder; give the one that the runs write to, such as lightning_logs", folder.display());
+        bail!(
+            "{} is no folder; give the one that the runs write to, such as lightning_logs or wandb",
+            folder.display()
+        );
     }
     let found = outboxes(folder);
     if found.is_empty() {
@@ -22,7 +25,7 @@ pub(crate) fn run(folder: &Path, server: Option<&str>) -> Result<ExitCode> {
     for path in found {
         let problem = match send(&path, server, Pace::default()) {
             Ok(Some(synced)) => report(&path, synced),
-            Ok(None) => Some("it is no outbox, or a run is still writing to it".to_owned()),
+            Ok(None) => Some("it is no outbox of this program, or a run is still writing to it".to_owned()),
             Err(error) => Some(error.to_string()),
         };
         if let Some(problem) = problem {

@@ -3,6 +3,7 @@
 use std::any::{Any, TypeId};
 
 use fulgurite_fabric::Commit;
+use fulgurite_fabric::loggers::CheckpointNews;
 use fulgurite_optim::Optimizer;
 use fulgurite_torch::tch::Tensor;
 use fulgurite_torch::{Dict, Value};
@@ -289,6 +290,18 @@ pub trait Callback: Any + Send {
 
     /// Called when an error ends the run.
     fn on_exception(&mut self, trainer: &mut TrainerState, module: &mut dyn ModuleView, error: &Error) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called when a checkpoint whose request has [`news`](crate::SaveRequest::news), as those of `ModelCheckpoint` have, is complete
+    /// on the disk. This is in the process of rank 0 alone, and for one that is written in the background later, after a batch or
+    /// at the end of the run.
+    fn on_checkpoint_written(
+        &mut self,
+        trainer: &mut TrainerState,
+        module: &mut dyn ModuleView,
+        news: &CheckpointNews,
+    ) -> Result<()> {
         Ok(())
     }
 

@@ -45,14 +45,17 @@ pub struct EngineParts {
     pub job: Option<SlurmJob>,
     /// The signal on which the job is requeued.
     pub requeue_signal: Option<Signal>,
+    /// Whether a run that a signal ends writes a checkpoint to resume from.
+    pub saves_on_signal: bool,
 }
 
 impl Engine {
     /// Creates an engine from its parts.
     pub fn new(parts: EngineParts) -> Engine {
-        let EngineParts { config, fabric, console, profiler, callbacks, optimizers, job, requeue_signal } = parts;
+        let EngineParts { config, fabric, console, profiler, callbacks, optimizers, .. } = parts;
         let mut state = TrainerState::new(config, fabric, console, profiler);
-        state.shutdown.set_job(job, requeue_signal);
+        state.shutdown.set_job(parts.job, parts.requeue_signal);
+        state.shutdown.set_saves_on_signal(parts.saves_on_signal);
         Engine { state, callbacks, optimizer_factory: optimizers, module_callbacks_merged: false }
     }
 

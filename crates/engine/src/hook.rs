@@ -187,6 +187,8 @@ hooks! {
     SetHparam = "set_hparam" => Forbidden,
     /// Called when an error ends the run.
     OnException = "on_exception" => Forbidden,
+    /// A checkpoint is complete on the disk.
+    OnCheckpointWritten = "on_checkpoint_written" => Forbidden,
     /// A checkpoint could not be written.
     OnCheckpointFailed = "on_checkpoint_failed" => Forbidden,
 }

@@ -1,6 +1,7 @@
 //! Writes the checkpoints that callbacks request, and handles failures.
 
 use fulgurite_fabric::Commit;
+use fulgurite_fabric::loggers::CheckpointNews;
 use fulgurite_torch::Value;
 
 use crate::error::Error;
@@ -58,7 +59,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if request.on_error == OnSaveError::Warn {
             state.saves.tolerate(commit);
         }
-        state.announce_saves()
+        self.announce_saves()
     }
 
     /// Handles the results of checkpoints written in the background.
@@ -67,7 +68,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             let on_error = self.state().saves.take_tolerance(&failure.commit);
             self.save_failed(&failure.commit, failure.error.into(), on_error)?;
         }
-        self.state().announce_saves()
+        self.announce_saves()
     }
 
     /// Waits until every checkpoint is written. All failures are reported; the first error is returned.
@@ -82,7 +83,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
             outcome = outcome.and(self.save_failed(&failure.commit, failure.error.into(), on_error));
         }
         self.state().saves.all_written();
-        outcome.and(self.state().announce_saves())
+        outcome.and(self.announce_saves())
     }
 
     /// Callbacks learn of it first: what they know of their files must be true before anything else is saved.
@@ -108,6 +109,22 @@ impl<M: LightningModule> Run<'_, '_, M> {
         notified
     }
 
+    /// Loggers and callbacks learn of the checkpoints that are on the disk, and the user what loggers have to say.
+    fn announce_saves(&mut self) -> Result<(), Error> {
+        self.state().warn_for_loggers();
+        while let Some(news) = self.state().next_news() {
+            self.state().record_checkpoint(&news);
+            let loggers = &mut self.state().fabric.loggers;
+            loggers.iter_mut().try_for_each(|logger| logger.after_save_checkpoint(&news))?;
+            for index in 0..self.engine.callbacks.len() {
+                self.engine.on_callback(index, Hook::OnCheckpointWritten, self.module, &mut |c, t, m| {
+                    c.on_checkpoint_written(t, m, &news)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the error of the save, and warns about one of a callback.
     fn prefer_save_error(&mut self, notified: Result<(), Error>, error: Error) -> Result<(), Error> {
         if let Err(later) = notified {
@@ -118,25 +135,25 @@ impl<M: LightningModule> Run<'_, '_, M> {
 }
 
 impl TrainerState {
-    /// Loggers learn of the checkpoints that are on the disk, and the user what loggers have to say.
-    pub(crate) fn announce_saves(&mut self) -> Result<(), Error> {
-        self.warn_for_loggers();
-        while !self.saves.is_all_announced() {
-            let io = self.fabric.checkpoint_io();
-            let Some(news) = self.saves.next_news(|commit| io.commit_state(commit)) else { break };
-            self.record_checkpoint(&news);
-            self.fabric.loggers.iter_mut().try_for_each(|logger| logger.after_save_checkpoint(&news))?;
+    /// The next checkpoint that is on the disk, and of which nobody knows yet.
+    fn next_news(&mut self) -> Option<CheckpointNews> {
+        if self.saves.is_all_announced() {
+            return None;
         }
-        Ok(())
+        let io = self.fabric.checkpoint_io();
+        self.saves.next_news(|commit| io.commit_state(commit))
     }
 
-    /// Shows the warnings of loggers.
+    /// Shows the warnings of loggers, and stops the run if one asks for it.
     pub(crate) fn warn_for_loggers(&mut self) {
         for index in 0..self.fabric.loggers.len() {
             let logger = &mut self.fabric.loggers[index];
             for warning in logger.take_warnings() {
                 let message = format!("{}: {warning}", self.fabric.loggers[index].class());
                 self.warn(&message);
+            }
+            if let Some(reason) = self.fabric.loggers[index].stop_request() {
+                self.request_stop(reason);
             }
         }
     }

@@ -173,7 +173,10 @@ const CALLBACKS: &[Names] = &[
 
 const LOGGERS: &[Names] = &[
     (&["TestTubeLogger"], "Lightning 1.7 removed it; write `TensorBoardLogger` or `CSVLogger`"),
-    (&["NeptuneLogger"], "Lightning 2.6 removed it; write `TensorBoardLogger` or `CSVLogger`"),
+    (
+        &["NeptuneLogger"],
+        "its service ended on 2026-03-05, and Lightning removed the logger; write `WandbLogger`, `MLFlowLogger`, `CometLogger` or `TrackioLogger`",
+    ),
 ];
 
 const ARGUMENTS: &[Names] = &[

@@ -19,7 +19,7 @@ mod view;
 
 pub use distribution::Distribution;
 pub use error::{Result, SearchError};
-pub use pruners::{HalvingOptions, HyperbandOptions, Pruner, PrunerConfig};
+pub use pruners::{HalvingOptions, HyperbandOptions, MedianOptions, PercentileOptions, Pruner, PrunerConfig};
 pub use samplers::{Draw, GridSampler, RandomSampler, Sampler, SamplerConfig, TpeOptions, TpeSampler};
 pub use space::SearchSpace;
 pub use study::Study;

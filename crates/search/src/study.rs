@@ -4,10 +4,11 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use crate::distribution::Distribution;
 use crate::error::{Result, SearchError};
 use crate::journal::{self, Attr, Journal};
 use crate::pruners::Pruner;
-use crate::samplers::Sampler;
+use crate::samplers::{Draw, Sampler};
 use crate::space::SearchSpace;
 use crate::trial::{Direction, Trial, TrialState};
 use crate::view::View;
@@ -119,37 +120,38 @@ impl Study {
     }
 
     /// Begins a trial and chooses its parameters; returns its [`id`](Trial::id), or `None` if the sampler has nothing left to try.
-    /// A trial that somebody has enqueued comes first, with the parameters that they gave.
+    /// A trial that somebody has enqueued comes first, with the parameters that they gave; one whose parameters are none of the space
+    /// has failed.
     ///
     /// # Errors
     ///
-    /// Fails if the journal cannot be written, or the sampler cannot choose from the space.
+    /// Fails if the journal cannot be written, the sampler cannot choose from the space, or earlier trials had other choices or
+    /// another scale of a parameter.
     pub fn ask(&mut self, sampler: &mut dyn Sampler, space: &SearchSpace) -> Result<Option<usize>> {
         self.sync()?;
-        let (id, fixed) = match self.claim_waiting()? {
-            Some(claimed) => claimed,
-            None => (self.create_trial()?, Map::new()),
-        };
-        let Some(trial) = self.trial(id) else { return Ok(None) };
-        let Some(drawn) = sampler.sample(&self.view(), trial, space)? else {
-            self.tell(id, TrialState::Fail, None)?;
-            return Ok(None);
-        };
-        for (key, value) in sampler.notes() {
-            self.journal.set_trial_attr(id, Attr::System, &key, value)?;
-        }
-        for (name, drawn) in drawn {
-            let Some(of) = space.get(&name) else { continue };
-            let internal = match fixed.get(&name) {
-                None => drawn,
-                Some(value) => of.internal(value).ok_or_else(|| SearchError::Space {
-                    name: name.clone(),
-                    problem: format!("the enqueued value {value} is none of it"),
-                })?,
+        self.check_space(space)?;
+        loop {
+            let (id, fixed) = match self.claim_waiting()? {
+                Some(claimed) => claimed,
+                None => (self.create_trial()?, Map::new()),
             };
-            self.journal.set_param(id, &name, internal, of)?;
+            let Some(trial) = self.trial(id) else { return Ok(None) };
+            let Some(drawn) = sampler.sample(&self.view(), trial, space)? else {
+                self.tell(id, TrialState::Fail, None)?;
+                return Ok(None);
+            };
+            match with_fixed(&drawn, &fixed, space) {
+                Ok(params) => {
+                    self.journal.set_params(id, &params, sampler.notes())?;
+                    return Ok(Some(id));
+                }
+                // Somebody's slip is no reason to end the search of others.
+                Err(problem) => {
+                    self.set_user_attr(id, "fail_reason", problem)?;
+                    self.tell(id, TrialState::Fail, None)?;
+                }
+            }
         }
-        Ok(Some(id))
     }
 
     /// Notes a value on the way.
@@ -170,9 +172,8 @@ impl Study {
         self.sync()?;
         let Some(trial) = self.trial(id) else { return Ok(false) };
         let verdict = pruner.judge(&self.view(), trial);
-        for (key, value) in verdict.notes {
-            self.journal.set_trial_attr(id, Attr::System, &key, journal::number(value))?;
-        }
+        let notes = verdict.notes.into_iter().map(|(key, value)| (key, journal::number(value))).collect();
+        self.journal.set_trial_attrs(id, Attr::System, notes)?;
         Ok(verdict.prune)
     }
 
@@ -194,7 +195,16 @@ impl Study {
     ///
     /// Fails if the journal cannot be written.
     pub fn set_user_attr(&mut self, id: usize, key: &str, value: impl Into<Value>) -> Result<()> {
-        self.journal.set_trial_attr(id, Attr::User, key, value.into())
+        self.set_user_attrs(id, vec![(key.to_owned(), value.into())])
+    }
+
+    /// Notes several things about a trial at once.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the journal cannot be written.
+    pub fn set_user_attrs(&mut self, id: usize, notes: Vec<(String, Value)>) -> Result<()> {
+        self.journal.set_trial_attrs(id, Attr::User, notes)
     }
 
     /// Notes something about the study.
@@ -225,6 +235,23 @@ impl Study {
         self.journal.set_study_attr(self.id, Attr::System, KEY, names)
     }
 
+    /// A parameter that is of another kind than earlier ones of the study is ignored by all who read the journal.
+    fn check_space(&self, space: &SearchSpace) -> Result<()> {
+        for (name, of) in space.iter() {
+            let before = self.trials().find_map(|trial| trial.param(name));
+            if before.is_some_and(|before| !before.distribution.is_compatible(of)) {
+                return Err(SearchError::Study {
+                    study: self.name.clone(),
+                    problem: format!(
+                        "earlier trials have drawn `{name}` in another way: other choices, or with or without `log`; choose another name \
+                         for a new study"
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn create_trial(&mut self) -> Result<usize> {
         let gone = || SearchError::Study { study: self.name.clone(), problem: "it was deleted meanwhile".into() };
         self.journal.create_trial(self.id)?.ok_or_else(gone)
@@ -243,6 +270,24 @@ impl Study {
         }
         Ok(None)
     }
+}
+
+/// Internal values by name, with the distribution of each.
+type Params<'a> = Vec<(&'a str, f64, &'a Distribution)>;
+
+/// What was drawn, with the values that were given; says which of these is none of the space.
+fn with_fixed<'a>(drawn: &'a Draw, fixed: &Map<String, Value>, space: &'a SearchSpace) -> Result<Params<'a>, String> {
+    let known = drawn.iter().filter_map(|(name, drawn)| Some((name, *drawn, space.get(name)?)));
+    let param = |(name, drawn, of): (&'a String, f64, &'a Distribution)| {
+        let internal = match fixed.get(name) {
+            None => drawn,
+            Some(value) => of.internal(value).ok_or_else(|| {
+                format!("it was enqueued with {value} for `{name}`, which is none of the search space")
+            })?,
+        };
+        Ok((name.as_str(), internal, of))
+    };
+    known.map(param).collect()
 }
 
 fn direction_name(direction: Direction) -> &'static str {

@@ -9,6 +9,8 @@ use crate::tch::TchError;
 const SHOW_FRAMES: &str = "TORCH_SHOW_CPP_STACKTRACES";
 /// What libtorch's exceptions have between the message and the frames.
 const FRAMES: &str = "Exception raised from ";
+/// What begins, after the sentence on an operation that a device does not have, a list of all that have it.
+const BACKENDS: &str = "This could be because the operator doesn't exist for this backend";
 /// What `tch` puts before a message.
 const OF_TCH: &str = "Internal torch error: ";
 /// What `Result::unwrap` puts before the error.
@@ -48,6 +50,10 @@ impl LibtorchError {
         };
         let message = said.replace(OF_UNWRAP, "").replace("Torch(\"", "").replace(OF_TCH, "");
         let operation = frames.as_deref().and_then(operation);
+        let (message, frames) = match message.find(BACKENDS) {
+            Some(at) => (&message[..at], Some(format!("{}\n{}", &message[at..], frames.unwrap_or_default()))),
+            None => (message.as_str(), frames),
+        };
         LibtorchError(Box::new(Parts { message: message.trim_end().to_owned(), operation, about: None, frames }))
     }
 
@@ -216,6 +222,17 @@ mod tests {
             assert_eq!(error.frames().unwrap().lines().count(), 5, "{text}");
         }
         assert_eq!(readable_message(&panic("the product: ")), "add: the product: mat1 and \"mat2\" differ");
+    }
+
+    #[test]
+    fn backends_are_not_listed() {
+        let said = "Could not run 'aten::add' with arguments from the 'CUDA' backend.";
+        let list =
+            "If you are on mobile, see there. 'aten::add' is only available for: [CPU].\n\nCPU: registered at A.cpp:1";
+        let what = WHAT.replace("mat1 and \"mat2\" differ", &format!("{said} {BACKENDS}, or not. {list}"));
+        let error = LibtorchError::parse(&what);
+        assert_eq!(error.to_string(), said);
+        assert!(error.frames().unwrap().contains("CPU: registered at A.cpp:1"));
     }
 
     #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,8 @@
 //! It represents what `torch.load(weights_only=True)` accepts, so every value but an [`Opaque`] object can be written
 //! to a `.ckpt` file that Python opens.
 
+mod cat;
+mod json;
 mod opaque;
 
 pub use opaque::Opaque;
@@ -67,6 +69,9 @@ pub enum ValueError {
         /// The requested type.
         expected: &'static str,
     },
+    /// [`Value::cat`] of values that are not alike.
+    #[error("values cannot be concatenated: {0}")]
+    Cat(String),
 }
 
 /// Python's `dict`: keys and values in insertion order. Keys are usually strings; optimizer states use integers.
@@ -149,29 +154,6 @@ impl Value {
         }
     }
 
-    /// The tree as JSON, if it contains neither tensors nor bytes nor objects. Tuples become arrays, integer keys text,
-    /// and numbers that are not finite `null`.
-    pub fn to_json(&self) -> Option<serde_json::Value> {
-        use serde_json::Value as Json;
-        Some(match self {
-            Value::None => Json::Null,
-            Value::Bool(on) => (*on).into(),
-            Value::Int(number) => (*number).into(),
-            Value::Float(number) => (*number).into(),
-            Value::Str(text) => text.as_str().into(),
-            Value::List(items) | Value::Tuple(items) => {
-                items.iter().map(Value::to_json).collect::<Option<Vec<_>>>()?.into()
-            }
-            Value::Dict(entries) => {
-                let key =
-                    |key: &Value| key.as_str().map(str::to_owned).or_else(|| key.as_int().map(|int| int.to_string()));
-                let entries = entries.iter().map(|(k, v)| Some((key(k)?, v.to_json()?)));
-                Json::Object(entries.collect::<Option<_>>()?)
-            }
-            Value::Bytes(_) | Value::Tensor(_) | Value::Opaque(_) => return None,
-        })
-    }
-
     /// Applies `f` to every tensor of the tree.
     pub fn map_tensors(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Value {
         match self {
@@ -246,28 +228,6 @@ impl Clone for Dict {
 }
 
 impl Dict {
-    /// A struct of options as a dict, such as hyper-parameters of a configuration. Enums without data become strings,
-    /// `None` and numbers that are not finite become `None`.
-    ///
-    /// ```
-    /// use fulgurite_torch::Dict;
-    ///
-    /// #[derive(serde::Serialize)]
-    /// struct Config {
-    ///     lr: f64,
-    ///     layers: Vec<i64>,
-    /// }
-    ///
-    /// let dict = Dict::from_serialize(&Config { lr: 0.1, layers: vec![64, 10] });
-    /// assert_eq!(dict, Dict::new().with("lr", 0.1).with("layers", vec![64, 10]));
-    /// ```
-    pub fn from_serialize(options: &impl serde::Serialize) -> Dict {
-        match serde_json::to_value(options).map(Value::from) {
-            Ok(Value::Dict(dict)) => dict,
-            _ => Dict::new(),
-        }
-    }
-
     /// An empty dict.
     pub const fn new() -> Dict {
         Dict(Vec::new())
@@ -392,23 +352,6 @@ impl Dict {
     }
 }
 
-impl From<serde_json::Value> for Value {
-    fn from(json: serde_json::Value) -> Value {
-        use serde_json::Value as Json;
-        match json {
-            Json::Null => Value::None,
-            Json::Bool(on) => Value::Bool(on),
-            Json::Number(number) => match number.as_i64() {
-                Some(int) => Value::Int(int),
-                None => number.as_f64().map_or(Value::None, Value::Float),
-            },
-            Json::String(text) => Value::Str(text),
-            Json::Array(items) => Value::List(items.into_iter().map(Value::from).collect()),
-            Json::Object(entries) => Value::Dict(entries.into_iter().map(|(k, v)| (k.into(), v.into())).collect()),
-        }
-    }
-}
-
 impl FromIterator<(Value, Value)> for Dict {
     fn from_iter<I: IntoIterator<Item = (Value, Value)>>(entries: I) -> Dict {
         Dict(entries.into_iter().collect())
@@ -522,13 +465,6 @@ mod tests {
         assert_eq!(dict.int("step").unwrap_err().to_string(), "no entry `step`; there are: lr, steps");
         assert_eq!(dict.int("lr").unwrap_err().to_string(), "entry `lr` is float, expected int");
         assert_eq!(dict.float("steps").unwrap(), 3.0);
-    }
-
-    #[test]
-    fn plain_data_becomes_json_and_tensors_do_not() {
-        let plain = Value::from(Dict::new().with("betas", (0.9, 0.999)).with(0, vec![true]).with("none", ()));
-        assert_eq!(plain.to_json().unwrap().to_string(), r#"{"betas":[0.9,0.999],"0":[true],"none":null}"#);
-        assert_eq!(Value::from(vec![Tensor::from(1i64)]).to_json(), None);
     }
 
     #[test]

@@ -6,18 +6,19 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
-use crate::entry::Entry;
 use crate::error::TrackerError;
-use crate::outbox::{Outbox, Reader};
+use crate::outbox::Outbox;
 use crate::pace::Pace;
 use crate::service::{Failure, Service};
+use crate::store::{Store, Unsent};
 
-/// Puts entries into an outbox and sends them from a thread of its own, so that whoever logs never waits for a network.
+/// Puts entries into an outbox, or another file, and sends them from a thread of its own, so that whoever logs never waits for a
+/// network.
 ///
 /// Dropping it leaves what is not sent in the outbox.
 #[derive(Debug)]
-pub struct Courier {
-    shared: Arc<Shared>,
+pub struct Courier<S: Store = Outbox> {
+    shared: Arc<Shared<S>>,
     path: PathBuf,
     thread: Option<JoinHandle<()>>,
 }
@@ -43,16 +44,16 @@ pub struct Finished {
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct Shared<S> {
+    state: Mutex<State<S>>,
     /// Notified when there is more to do, and when something is done.
     changed: Condvar,
     pace: Pace,
 }
 
 #[derive(Debug)]
-struct State {
-    outbox: Outbox,
+struct State<S> {
+    outbox: S,
     /// Values since the thread last looked, and when the first of them came.
     waiting: usize,
     since: Option<Instant>,
@@ -66,28 +67,38 @@ struct State {
     warnings: Vec<String>,
     /// Why the last try failed.
     why: Option<String>,
+    /// The server asks that the run ends.
+    stop: bool,
 }
 
-impl Courier {
+impl<S> State<S> {
+    fn of(outbox: S, sent: u64) -> State<S> {
+        State {
+            outbox,
+            waiting: 0,
+            since: None,
+            hurry: false,
+            leave: false,
+            sent,
+            has_ended: false,
+            warnings: Vec::new(),
+            why: None,
+            stop: false,
+        }
+    }
+}
+
+impl<S: Store> Courier<S> {
     /// Starts the thread, which first sends what is in the outbox already.
     ///
     /// # Errors
     ///
     /// Fails if the outbox cannot be read, or no thread be started.
-    pub fn start(outbox: Outbox, service: Box<dyn Service>, pace: Pace) -> Result<Courier, TrackerError> {
+    pub fn start(outbox: S, service: Box<dyn Service<S::Entry>>, pace: Pace) -> Result<Courier<S>, TrackerError> {
         let path = outbox.path().to_owned();
         let reader = outbox.reader().map_err(TrackerError::outbox(&path))?;
-        let state = State {
-            waiting: 0,
-            since: (reader.sent() < outbox.len()).then(Instant::now),
-            hurry: false,
-            leave: false,
-            sent: reader.sent(),
-            has_ended: false,
-            warnings: Vec::new(),
-            why: None,
-            outbox,
-        };
+        let since = (reader.sent() < outbox.len()).then(Instant::now);
+        let state = State { since, ..State::of(outbox, reader.sent()) };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), pace });
         let thread = {
             let shared = Arc::clone(&shared);
@@ -98,19 +109,9 @@ impl Courier {
     }
 
     /// Only puts entries into the outbox, for `fulgurite sync`.
-    pub fn without_service(outbox: Outbox) -> Courier {
+    pub fn without_service(outbox: S) -> Courier<S> {
         let (path, sent) = (outbox.path().to_owned(), outbox.len());
-        let state = State {
-            outbox,
-            waiting: 0,
-            since: None,
-            hurry: false,
-            leave: false,
-            sent,
-            has_ended: true,
-            warnings: Vec::new(),
-            why: None,
-        };
+        let state = State { has_ended: true, ..State::of(outbox, sent) };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), pace: Pace::default() });
         Courier { shared, path, thread: None }
     }
@@ -120,9 +121,9 @@ impl Courier {
     /// # Errors
     ///
     /// Fails if the outbox cannot be written.
-    pub fn post(&self, entry: &Entry) -> Result<(), TrackerError> {
+    pub fn post(&self, entry: &S::Entry) -> Result<(), TrackerError> {
         let mut state = self.shared.lock();
-        state.waiting += entry.items();
+        state.waiting += S::items(entry);
         let (is_first, is_many) = (state.since.is_none(), state.waiting >= self.shared.pace.flush_items);
         state.since.get_or_insert_with(Instant::now);
         let appended = state.outbox.append(entry);
@@ -131,6 +132,15 @@ impl Courier {
             self.shared.changed.notify_all();
         }
         appended.map_err(TrackerError::outbox(&self.path))
+    }
+
+    /// Hands all entries to the system, so that a process that is killed has written them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the outbox cannot be written.
+    pub fn flush(&self) -> Result<(), TrackerError> {
+        self.shared.lock().outbox.flush().map_err(TrackerError::outbox(&self.path))
     }
 
     /// Waits until all entries are on the disk. It does not wait for the server.
@@ -166,7 +176,7 @@ impl Courier {
         Ok(Some(Left { values, files, why: state.why.clone() }))
     }
 
-    /// As [`send_within`](Courier::send_within), and the thread ends. An outbox that is empty then is removed.
+    /// As [`send_within`](Courier::send_within), and the thread ends. An outbox that is empty then is removed; other files stay.
     ///
     /// # Errors
     ///
@@ -175,12 +185,12 @@ impl Courier {
         let left = self.send_within(time)?;
         self.shared.lock().leave = true;
         self.shared.changed.notify_all();
-        if left.is_none() {
-            if let Some(thread) = self.thread.take() {
-                // It has nothing to wait for, and does not panic.
-                let _ = thread.join();
-            }
-            self.shared.lock().outbox.remove().map_err(TrackerError::outbox(&self.path))?;
+        if left.is_none()
+            && let Some(thread) = self.thread.take()
+        {
+            // It has nothing to wait for, and does not panic.
+            let _ = thread.join();
+            self.shared.lock().outbox.settle().map_err(TrackerError::outbox(&self.path))?;
         }
         Ok(Finished { left, warnings: self.take_warnings() })
     }
@@ -190,13 +200,18 @@ impl Courier {
         std::mem::take(&mut self.shared.lock().warnings)
     }
 
+    /// Whether the user asks on the server that the run ends. It says so once.
+    pub fn wants_stop(&self) -> bool {
+        std::mem::take(&mut self.shared.lock().stop)
+    }
+
     /// The outbox's file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-impl Drop for Courier {
+impl<S: Store> Drop for Courier<S> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.leave = true;
@@ -207,20 +222,41 @@ impl Drop for Courier {
     }
 }
 
-impl Shared {
+/// What the thread does next.
+enum Work {
+    /// Send what there is up to this place of the file.
+    Send(u64),
+    /// Say that the run is alive.
+    Idle,
+    /// End.
+    Leave,
+}
+
+impl<S: Store> Shared<S> {
     /// The state is consistent even after a panic, since it is set in single steps.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<S>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
+    fn wait<'a>(&self, state: MutexGuard<'a, State<S>>, time: Duration) -> MutexGuard<'a, State<S>> {
         self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// The main loop of the thread.
-    fn send_all(&self, mut reader: Reader, mut service: Box<dyn Service>) {
+    fn send_all(&self, mut reader: S::Reader, mut service: Box<dyn Service<S::Entry>>) {
         let mut backoff = Backoff::new(&self.pace);
-        while let Some(until) = self.next_work(&reader) {
+        loop {
+            let until = match self.next_work(&reader) {
+                Work::Send(until) => until,
+                Work::Idle => {
+                    let said = service.idle();
+                    let mut state = self.lock();
+                    state.stop |= said.stop;
+                    state.warnings.extend(said.warnings);
+                    continue;
+                }
+                Work::Leave => break,
+            };
             let lines = match reader.next(until, self.pace.flush_items) {
                 Ok(lines) => lines,
                 Err(error) => {
@@ -229,7 +265,7 @@ impl Shared {
                 }
             };
             let ends: Vec<u64> = lines.iter().map(|line| line.end).collect();
-            let entries: Vec<Entry> = lines.into_iter().map(|line| line.entry).collect();
+            let entries: Vec<S::Entry> = lines.into_iter().map(|line| line.entry).collect();
             let sent = service.send(&entries);
             if let Some(end) = sent.done.checked_sub(1).and_then(|last| ends.get(last)) {
                 // If the place cannot be noted, the same is sent again by the next process, which does no harm.
@@ -237,6 +273,7 @@ impl Shared {
             }
             let mut state = self.lock();
             state.warnings.extend(sent.warnings);
+            state.stop |= sent.stop;
             state.sent = reader.sent();
             // A file that stays long is no harm either.
             let _ = state.outbox.shorten(&mut reader);
@@ -258,12 +295,12 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Waits until there is enough to send, and returns up to where. `None` if the thread is to end.
-    fn next_work(&self, reader: &Reader) -> Option<u64> {
-        let mut state = self.lock();
+    /// Waits until there is enough to send, or nothing was for long.
+    fn next_work(&self, reader: &S::Reader) -> Work {
+        let (mut state, begun) = (self.lock(), Instant::now());
         loop {
             if state.leave {
-                return None;
+                return Work::Leave;
             }
             let is_due = state.since.is_some_and(|since| since.elapsed() >= self.pace.flush_after);
             if is_due || state.hurry || state.waiting >= self.pace.flush_items {
@@ -272,13 +309,16 @@ impl Shared {
                 if reader.sent() < state.outbox.len() {
                     // There may be more than one batch, so `since` stays: the next call looks again.
                     state.waiting = 0;
-                    return Some(state.outbox.len());
+                    return Work::Send(state.outbox.len());
                 }
                 (state.waiting, state.since) = (0, (!flushed).then(Instant::now));
             }
-            let time = match state.since {
-                Some(since) => self.pace.flush_after.saturating_sub(since.elapsed()),
-                None => Duration::from_secs(3600),
+            let until_idle = self.pace.idle_after.map(|after| after.saturating_sub(begun.elapsed()));
+            let time = match (state.since, until_idle) {
+                (Some(since), _) => self.pace.flush_after.saturating_sub(since.elapsed()),
+                (None, Some(Duration::ZERO)) => return Work::Idle,
+                (None, Some(left)) => left,
+                (None, None) => Duration::from_secs(3600),
             };
             state = self.wait(state, time);
         }

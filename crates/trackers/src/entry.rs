@@ -43,6 +43,8 @@ pub enum Entry {
         #[serde(with = "base64_text")]
         bytes: Vec<u8>,
     },
+    /// What the service's own logger wrote, in the service's own form: a line, whatever it holds.
+    Record(serde_json::Value),
     /// The run began again, or ended.
     Status {
         /// How.
@@ -89,7 +91,7 @@ impl Entry {
         match self {
             Entry::Metrics { values, .. } => values.len(),
             Entry::Params(values) | Entry::Tags(values) => values.len(),
-            Entry::File { .. } | Entry::Content { .. } | Entry::Status { .. } => 1,
+            Entry::File { .. } | Entry::Content { .. } | Entry::Record(_) | Entry::Status { .. } => 1,
         }
     }
 }
@@ -160,6 +162,7 @@ mod tests {
             Entry::Params(vec![("lr\n".into(), "ü".into())]),
             Entry::File { path: "a/b".into(), from: "c".into(), remove: true, with: vec![("d".into(), "e".into())] },
             Entry::Content { path: "a.png".into(), bytes: vec![0, 255] },
+            Entry::Record(serde_json::json!({ "a": [1, null, "\n"] })),
             Entry::Status { status: RunEnd::Interrupted, ms: 9 },
         ];
         for entry in entries {

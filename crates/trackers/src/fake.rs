@@ -43,7 +43,14 @@ pub(crate) struct Store {
     pub statuses: Vec<String>,
     pub runs: Vec<Value>,
     pub deleted: bool,
+    /// Another service than MLflow: what it answers.
+    pub other: Option<Other>,
+    /// What the other service was called with.
+    pub calls: Vec<(String, Value)>,
 }
+
+/// Answers a request: its path and body.
+pub(crate) type Other = fn(&mut Store, &str, &[u8]) -> (u16, Value);
 
 pub(crate) struct Fake {
     pub url: String,
@@ -68,6 +75,11 @@ impl Fake {
         Fake { url, store }
     }
 
+    /// A server of another service.
+    pub(crate) fn of(other: Other) -> Fake {
+        Fake::at("127.0.0.1:0", Arc::new(Mutex::new(Store { other: Some(other), ..Store::default() })))
+    }
+
     pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,7 +102,7 @@ fn serve(mut stream: TcpStream, store: &Mutex<Store>) {
         let Some((name, value)) = header.trim().split_once(':') else { break };
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.trim().parse().unwrap(),
-            "authorization" => key = Some(value.trim().to_owned()),
+            "authorization" | "x-trackio-write-token" => key = Some(value.trim().to_owned()),
             _ => {}
         }
     }
@@ -117,7 +129,10 @@ fn serve(mut stream: TcpStream, store: &Mutex<Store>) {
         }
         Fault::Half | Fault::Page | Fault::None => {}
     }
-    let (status, answer) = if store.key.is_some() && store.key != key {
+    let (status, answer) = if let Some(other) = store.other {
+        let (status, json) = other(&mut store, path, &body);
+        (status, Answer::Json(json))
+    } else if store.key.is_some() && store.key != key {
         (401, Answer::Text("<html>who?</html>".into()))
     } else {
         store.answer(method, path, &body)

@@ -3,13 +3,16 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 use ureq::{Agent, SendBody};
 
+use crate::backoff::Backoff;
 use crate::error::TrackerError;
 use crate::pace::Pace;
+use crate::random::run_id;
 use crate::service::Failure;
 
 /// What is read of an answer; more is no answer of a tracker.
@@ -18,12 +21,13 @@ const LONGEST_ANSWER: u64 = 64 << 20;
 /// A server, and what it is told of who asks. Neither is ever printed: an address may hold a password.
 pub(crate) struct Client {
     agent: Agent,
-    authorization: Option<String>,
+    /// What says who asks: a header and its value.
+    key: Option<(&'static str, String)>,
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("has_key", &self.authorization.is_some()).finish_non_exhaustive()
+        f.debug_struct("Client").field("has_key", &self.key.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -33,6 +37,27 @@ pub(crate) enum Body<'a> {
     Json(&'a Value),
     Bytes(&'a [u8]),
     File(&'a File, u64),
+    Form(Form<'a>),
+}
+
+/// A form with one file.
+pub(crate) struct Form<'a> {
+    /// The names of its field and of the file, which need no quoting.
+    pub field: &'a str,
+    pub file_name: &'a str,
+    pub content: &'a [u8],
+}
+
+impl Form<'_> {
+    /// What stands around the content, and the type that says how it is told apart.
+    fn around(&self) -> (String, String, String) {
+        let boundary = run_id();
+        let Form { field, file_name, .. } = self;
+        let before = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"{field}\"; filename=\"{file_name}\"\r\nContent-Type: application/octet-stream\r\n\r\n"
+        );
+        (before, format!("\r\n--{boundary}--\r\n"), format!("multipart/form-data; boundary={boundary}"))
+    }
 }
 
 /// What a server answered.
@@ -81,6 +106,11 @@ impl Answer {
 
 impl Client {
     pub(crate) fn new(authorization: Option<String>, pace: &Pace) -> Client {
+        Client::with_key(authorization.map(|value| ("Authorization", value)), pace)
+    }
+
+    /// For servers that want their key in a header of its own.
+    pub(crate) fn with_key(key: Option<(&'static str, String)>, pace: &Pace) -> Client {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -93,7 +123,7 @@ impl Client {
             .timeout_recv_response(Some(pace.answer))
             .user_agent(concat!("fulgurite/", env!("CARGO_PKG_VERSION")))
             .build();
-        Client { agent: config.new_agent(), authorization }
+        Client { agent: config.new_agent(), key }
     }
 
     /// Asks once.
@@ -102,9 +132,27 @@ impl Client {
     ///
     /// Fails with the reason if there is no whole answer.
     pub(crate) fn ask(&self, method: &str, url: &str, body: &Body) -> Result<Answer, String> {
+        self.ask_with(method, url, &[], body)
+    }
+
+    /// Asks once, with headers.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the reason if there is no whole answer.
+    pub(crate) fn ask_with(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: &Body,
+    ) -> Result<Answer, String> {
         let mut request = ureq::http::Request::builder().method(method).uri(url);
-        if let Some(authorization) = &self.authorization {
-            request = request.header("Authorization", authorization);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some((header, value)) = &self.key {
+            request = request.header(*header, value);
         }
         let json;
         let answer = match body {
@@ -123,6 +171,13 @@ impl Client {
                 // A file that grows meanwhile is sent as it was.
                 let mut file = file.take(*len);
                 self.agent.run(request.body(SendBody::from_reader(&mut file)).map_err(wrong)?)
+            }
+            Body::Form(form) => {
+                let (before, after, kind) = form.around();
+                let len = (before.len() + form.content.len() + after.len()) as u64;
+                let request = request.header("Content-Type", kind).header("Content-Length", len);
+                let mut whole = before.as_bytes().chain(form.content).chain(after.as_bytes());
+                self.agent.run(request.body(SendBody::from_reader(&mut whole)).map_err(wrong)?)
             }
         };
         let mut answer = answer.map_err(|error| in_words(&error))?;
@@ -151,6 +206,31 @@ fn in_words(error: &ureq::Error) -> String {
 
 fn wrong(_: ureq::http::Error) -> String {
     "the address or the key has characters that HTTP does not allow".into()
+}
+
+/// Asks at the start of a run, a few times.
+///
+/// # Errors
+///
+/// Fails with the reason if there is no answer but those that say to ask later.
+pub(crate) fn patiently(
+    pace: &Pace,
+    tries: u32,
+    mut ask: impl FnMut() -> Result<Answer, String>,
+) -> Result<Answer, String> {
+    let mut backoff = Backoff::new(pace);
+    loop {
+        let (why, after) = match ask() {
+            Ok(answer) if !answer.is_for_now() => return Ok(answer),
+            Ok(answer) => (answer.reason(), answer.retry_after),
+            Err(why) => (why, None),
+        };
+        let wait = backoff.next(after);
+        if backoff.failures() >= tries {
+            return Err(why);
+        }
+        thread::sleep(wait);
+    }
 }
 
 /// Encodes one part of a path, so that it stays one part.

@@ -16,22 +16,32 @@
 
 mod backoff;
 mod courier;
+mod drain;
 mod entry;
 mod error;
 #[cfg(test)]
 mod fake;
+mod git;
 mod http;
+mod lock;
 pub mod mlflow;
 mod outbox;
 mod pace;
 mod random;
 mod service;
+mod store;
 pub mod sync;
+mod synced;
+mod time;
+pub mod trackio;
+pub mod wandb;
 
 pub use courier::{Courier, Finished, Left};
 pub use entry::{Entry, Number, RunEnd, now_ms};
 pub use error::TrackerError;
+pub use git::Checkout;
 pub use outbox::Outbox;
 pub use pace::Pace;
 pub use random::run_id;
 pub use service::{Failure, Sent, Service};
+pub use time::utc_now;

@@ -3,7 +3,7 @@
 //! Its lines are JSON: a head that says where they go, then an [`Entry`] each. Beside it lies a file with the extension `sent`,
 //! which says how far the server has them.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::entry::Entry;
+use crate::lock::lock;
+use crate::store::{Line, Store, Unsent};
 
 /// What is kept in memory before it is written.
 const BUFFER: usize = 1 << 16;
@@ -190,17 +192,6 @@ impl Outbox {
         self.len
     }
 
-    /// Begins anew if it is long, and all of it is sent.
-    pub(crate) fn shorten(&mut self, reader: &mut Reader) -> io::Result<()> {
-        if reader.sent == self.len && self.buffer.is_empty() && self.len > LONG {
-            // In this order: what is sent twice does no harm.
-            reader.set_sent(self.head)?;
-            self.file.set_len(self.head)?;
-            (self.len, self.synced) = (self.head, self.head);
-        }
-        Ok(())
-    }
-
     /// Removes the files.
     pub(crate) fn remove(&self) -> io::Result<()> {
         fs::remove_file(&self.path)?;
@@ -222,20 +213,57 @@ impl Outbox {
     }
 }
 
+impl Store for Outbox {
+    type Entry = Entry;
+    type Reader = Reader;
+
+    fn append(&mut self, entry: &Entry) -> io::Result<()> {
+        Outbox::append(self, entry)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Outbox::flush(self)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Outbox::sync(self)
+    }
+
+    fn path(&self) -> &Path {
+        Outbox::path(self)
+    }
+
+    fn len(&self) -> u64 {
+        Outbox::len(self)
+    }
+
+    fn reader(&self) -> io::Result<Reader> {
+        Outbox::reader(self)
+    }
+
+    fn shorten(&mut self, reader: &mut Reader) -> io::Result<()> {
+        if reader.sent == self.len && self.buffer.is_empty() && self.len > LONG {
+            // In this order: what is sent twice does no harm.
+            reader.set_sent(self.head)?;
+            self.file.set_len(self.head)?;
+            (self.len, self.synced) = (self.head, self.head);
+        }
+        Ok(())
+    }
+
+    fn settle(&self) -> io::Result<()> {
+        self.remove()
+    }
+
+    fn items(entry: &Entry) -> usize {
+        entry.items()
+    }
+}
+
 enum Found {
     Outbox(Outbox),
     Empty(PathBuf, File),
     Other,
-}
-
-fn lock(file: &File) -> io::Result<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        // A file system without locks has no second process to fear either, as far as can be told.
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(true),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
@@ -272,7 +300,7 @@ struct State {
 
 /// The reading side of an outbox: what is not sent yet.
 #[derive(Debug)]
-pub(crate) struct Reader {
+pub struct Reader {
     file: File,
     state_path: PathBuf,
     sent: u64,
@@ -280,16 +308,27 @@ pub(crate) struct Reader {
     run: Option<Value>,
 }
 
-/// A line, and where it ends.
-pub(crate) struct Line {
-    pub entry: Entry,
-    pub end: u64,
+impl Reader {
+    pub(crate) fn run(&self) -> Option<&Value> {
+        self.run.as_ref()
+    }
+
+    pub(crate) fn set_run(&mut self, run: Value) -> io::Result<()> {
+        self.run = Some(run);
+        self.write_state()
+    }
+
+    fn write_state(&self) -> io::Result<()> {
+        let beside = self.state_path.with_extension("sent.tmp");
+        fs::write(&beside, serde_json::to_vec(&State { sent: self.sent, run: self.run.clone() })?)?;
+        fs::rename(beside, &self.state_path)
+    }
 }
 
-impl Reader {
-    /// The next entries up to the offset `until`, some thousand values or a megabyte at most; at least one if there is any.
-    /// Damaged lines are passed over.
-    pub(crate) fn next(&mut self, until: u64, items: usize) -> io::Result<Vec<Line>> {
+impl Unsent for Reader {
+    type Entry = Entry;
+
+    fn next(&mut self, until: u64, items: usize) -> io::Result<Vec<Line<Entry>>> {
         const BYTES: u64 = 900_000;
         let mut at = self.sent;
         self.file.seek(SeekFrom::Start(at))?;
@@ -313,32 +352,16 @@ impl Reader {
         Ok(lines)
     }
 
-    pub(crate) fn sent(&self) -> u64 {
+    fn sent(&self) -> u64 {
         self.sent
     }
 
-    pub(crate) fn set_sent(&mut self, sent: u64) -> io::Result<()> {
+    fn set_sent(&mut self, sent: u64) -> io::Result<()> {
         self.sent = sent;
         self.write_state()
     }
 
-    pub(crate) fn run(&self) -> Option<&Value> {
-        self.run.as_ref()
-    }
-
-    pub(crate) fn set_run(&mut self, run: Value) -> io::Result<()> {
-        self.run = Some(run);
-        self.write_state()
-    }
-
-    fn write_state(&self) -> io::Result<()> {
-        let beside = self.state_path.with_extension("sent.tmp");
-        fs::write(&beside, serde_json::to_vec(&State { sent: self.sent, run: self.run.clone() })?)?;
-        fs::rename(beside, &self.state_path)
-    }
-
-    /// How many values and files are left up to the offset `until`.
-    pub(crate) fn count(&mut self, until: u64) -> io::Result<(usize, usize)> {
+    fn count(&mut self, until: u64) -> io::Result<(usize, usize)> {
         self.file.seek(SeekFrom::Start(self.sent))?;
         let (mut values, mut files) = (0, 0);
         for line in BufReader::new((&self.file).take(until.saturating_sub(self.sent))).split(b'\n') {

@@ -14,6 +14,8 @@ pub struct Pace {
     pub flush_items: usize,
     /// Values are sent when they are this old.
     pub flush_after: Duration,
+    /// The server is told that the run is alive when there was nothing to send for so long; never, if it is `None`.
+    pub idle_after: Option<Duration>,
     /// The first wait after a failure; each next one is twice as long.
     pub first_wait: Duration,
     /// The longest wait after a failure.
@@ -33,6 +35,7 @@ impl Default for Pace {
         Pace {
             flush_items: 1000,
             flush_after: Duration::from_secs(5),
+            idle_after: None,
             first_wait: Duration::from_secs(1),
             longest_wait: Duration::from_secs(60),
             connect: Duration::from_secs(10),

@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-fn random_u64(part: u8) -> u64 {
+pub(crate) fn random_u64(part: u8) -> u64 {
     RandomState::new().hash_one(part)
 }
 

@@ -3,36 +3,19 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread;
 
-use crate::backoff::Backoff;
-use crate::entry::Entry;
+use crate::drain::{Drained, drain};
 use crate::error::TrackerError;
-use crate::mlflow;
 use crate::outbox::{Outbox, Reader};
 use crate::pace::Pace;
-use crate::service::{Failure, Service};
+use crate::store::Unsent;
+pub use crate::synced::Synced;
+use crate::{mlflow, trackio, wandb};
 
 /// How many folders deep outboxes are looked for: of a root, experiments and runs.
 const DEPTH: usize = 6;
 
-/// What became of an outbox.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Synced {
-    /// Where it was sent: the address of the server and the run.
-    pub to: String,
-    /// How many values were sent.
-    pub values: usize,
-    /// How many files were sent.
-    pub files: usize,
-    /// What the user should know.
-    pub warnings: Vec<String>,
-    /// Why some of it is still there.
-    pub left: Option<String>,
-}
-
-/// The outboxes in a folder and those below it, sorted.
+/// The outboxes in a folder and those below it, sorted; and files for W&B, each in a folder of its run, the earliest first.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -45,31 +28,33 @@ pub fn outboxes(folder: &Path) -> Vec<PathBuf> {
         let mut next = Vec::new();
         for entry in entries {
             let is_outbox = |name: &str| name.contains("-outbox") && name.ends_with(".jsonl");
+            let is_found = |path: &Path| {
+                path.file_name().and_then(|name| name.to_str()).is_some_and(is_outbox) || wandb::is_left(path)
+            };
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => next.push(entry.path()),
-                Ok(kind) if kind.is_file() && entry.file_name().to_str().is_some_and(is_outbox) => {
-                    found.push(entry.path())
-                }
+                Ok(kind) if kind.is_file() && is_found(&entry.path()) => found.push(entry.path()),
                 _ => {}
             }
         }
         level = next;
     }
-    found.sort();
+    found.sort_by_cached_key(|path| (wandb::begun(path), path.clone()));
     found
 }
 
 /// Sends an outbox to where it says, or to `server` if that is given, and removes it when all of it is sent. `None` if a run is
 /// still using it.
 ///
-/// An outbox is data: keys are sent only to a server that is given here or by `MLFLOW_TRACKING_URI`.
+/// An outbox is data: keys are sent only to a server that is given here, or by the variable of its service such as
+/// `MLFLOW_TRACKING_URI`. Files for W&B go to the server that `WANDB_BASE_URL` names, or W&B's own.
 ///
 /// # Errors
 ///
 /// Fails if it is no outbox, or the server cannot be reached or refuses it.
 pub fn send(path: &Path, server: Option<&str>, pace: Pace) -> Result<Option<Synced>, TrackerError> {
     let var = |name: &str| match (name, server) {
-        ("MLFLOW_TRACKING_URI", Some(server)) => Some(server.to_owned()),
+        ("MLFLOW_TRACKING_URI" | "TRACKIO_SERVER_URL" | "WANDB_BASE_URL", Some(server)) => Some(server.to_owned()),
         _ => env::var(name).ok().filter(|value| !value.is_empty()),
     };
     send_with(path, pace, &var)
@@ -80,44 +65,24 @@ pub(crate) fn send_with(
     pace: Pace,
     var: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Option<Synced>, TrackerError> {
+    if wandb::is_left(path) {
+        return wandb::send(path, pace, var);
+    }
     let Some(outbox) = Outbox::left_at(path).map_err(TrackerError::outbox(path))? else { return Ok(None) };
     let mut reader = outbox.reader().map_err(TrackerError::outbox(path))?;
     let before = reader.count(outbox.len()).map_err(TrackerError::outbox(path))?;
-    let is_for_good = mlflow::is_there(&outbox);
+    let is_of_trackio = outbox.service() == trackio::SERVICE;
+    let is_for_good = is_of_trackio || mlflow::is_there(&outbox);
     if before == (0, 0) && !is_for_good {
         return Ok(Some(Synced { to: String::new(), values: 0, files: 0, warnings: Vec::new(), left: None }));
     }
-    let mut addressee = mlflow::addressee(&outbox, &mut reader, pace, var)?;
-    let (mut warnings, mut left) = (Vec::new(), None);
-    let mut backoff = Backoff::new(&pace);
-    loop {
-        let lines = reader.next(outbox.len(), pace.flush_items).map_err(TrackerError::outbox(path))?;
-        if lines.is_empty() && reader.sent() == outbox.len() {
-            break;
-        }
-        let ends: Vec<u64> = lines.iter().map(|line| line.end).collect();
-        let entries: Vec<Entry> = lines.into_iter().map(|line| line.entry).collect();
-        let sent = addressee.writer.send(&entries);
-        if let Some(end) = sent.done.checked_sub(1).and_then(|last| ends.get(last)) {
-            reader.set_sent(*end).map_err(TrackerError::outbox(path))?;
-        }
-        warnings.extend(sent.warnings);
-        match sent.failure {
-            None => backoff.succeeded(),
-            Some(Failure::Closed(why)) => {
-                left = Some(why);
-                break;
-            }
-            Some(Failure::Later { why, after }) => {
-                let wait = backoff.next(after);
-                if backoff.failures() >= pace.tries_of_sync {
-                    left = Some(why);
-                    break;
-                }
-                thread::sleep(wait);
-            }
-        }
-    }
+    let mut addressee = match is_of_trackio {
+        true => trackio::addressee(&outbox, pace, var)?,
+        false => mlflow::addressee(&outbox, &mut reader, pace, var)?,
+    };
+    let drained =
+        drain(&mut reader, outbox.len(), &mut *addressee.writer, &pace).map_err(TrackerError::outbox(path))?;
+    let Drained { warnings, left } = drained;
     let after = count(&mut reader, &outbox)?;
     if left.is_none() && is_for_good {
         outbox.remove().map_err(TrackerError::outbox(path))?;

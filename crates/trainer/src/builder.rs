@@ -223,7 +223,18 @@ impl TrainerBuilder {
         add_default_callbacks(&config, &fabric, &console, &mut callbacks);
         callbacks.extend(report.clone().map(|lines| Box::new(Reporter::new(lines)) as Box<dyn Callback>));
         let requeue_signal = slurm.listens_for();
-        let parts = EngineParts { config, fabric, console, profiler, callbacks, optimizers, job, requeue_signal };
+        let saves_on_signal = !outside::is_pruned_by_signals()?;
+        let parts = EngineParts {
+            config,
+            fabric,
+            console,
+            profiler,
+            callbacks,
+            optimizers,
+            job,
+            requeue_signal,
+            saves_on_signal,
+        };
         Ok(Trainer::new(Engine::new(parts), report))
     }
 }

@@ -20,6 +20,10 @@ pages! {
     Logging = "logging.md";
     #[cfg(feature = "trackers")]
     Mlflow = "mlflow.md";
+    #[cfg(feature = "trackers")]
+    Trackio = "trackio.md";
+    #[cfg(feature = "trackers")]
+    Wandb = "wandb.md";
     Metrics = "metrics.md";
     Optimization = "optimization.md";
     Precision = "precision.md";

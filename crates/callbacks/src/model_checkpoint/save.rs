@@ -220,16 +220,17 @@ impl ModelCheckpoint {
         }
         let (score, is_last) = (place.score(), last.is_some());
         self.ledger.add(Save { commit: request.commit(), place, last, step: trainer.global_step() });
-        request.news = Some(self.news(&request.path, score, is_last));
+        request.news = Some(self.news(trainer, &request.path, score, is_last));
         trainer.request_checkpoint(request);
     }
 
     /// What loggers learn of a checkpoint.
-    fn news(&self, path: &Path, score: Option<f64>, is_last: bool) -> CheckpointNews {
+    fn news(&self, trainer: &TrainerState, path: &Path, score: Option<f64>, is_last: bool) -> CheckpointNews {
         let (kept, options) = (self.kept(), &self.options);
         let mut news = CheckpointNews::default();
         news.callback = self.lightning_state_key();
         news.path = path.to_owned();
+        (news.step, news.epoch) = (trainer.global_step(), trainer.current_epoch());
         // `last` alone has the value of the last one that was ranked, as in Lightning.
         news.score = score.or(kept.current_score);
         news.is_best = kept.best_model_path.as_deref() == Some(path);

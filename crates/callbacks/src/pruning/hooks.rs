@@ -6,13 +6,13 @@ use fulgurite_engine::{Callback, Error, Loss, ModuleView, Result, TrainerFn, Tra
 use fulgurite_optim::Optimizer;
 
 use fulgurite_torch::grad::NoGradGuard;
-use fulgurite_torch::tch::{Device, Tensor};
+use fulgurite_torch::tch::{self, Device, Tensor};
 use fulgurite_torch::{Dict, Value, params, tensor_id};
 
 use super::method::slice_dim;
 use super::parameter::{Mask, Parameter};
 use super::resample::resample;
-use super::{ModelPruning, ModelPruningOptions, PruningAmount};
+use super::{ModelPruning, ModelPruningOptions, PruningAmount, PruningFn};
 use crate::model_checkpoint::python_str;
 
 impl Callback for ModelPruning {
@@ -181,8 +181,32 @@ impl ModelPruning {
         if self.lottery_by_epoch.as_mut().map_or(lottery, |lottery| lottery(epoch)) {
             self.apply_lottery_ticket_hypothesis(module)?;
         }
+        if trainer.is_distributed() && self.may_draw() {
+            self.take_from_rank_zero(trainer)?;
+        }
         for optimizer in trainer.optimizers() {
             self.clear_memory(optimizer)?;
+        }
+        Ok(())
+    }
+
+    /// Whether masks or values may depend on random numbers, which are each rank's own.
+    fn may_draw(&self) -> bool {
+        let by_chance = matches!(self.options.pruning_fn, PruningFn::RandomUnstructured | PruningFn::RandomStructured);
+        by_chance || self.method.is_some() || self.options.resample_parameters
+    }
+
+    /// Every rank goes on with the masks and the values of rank zero.
+    fn take_from_rank_zero(&mut self, trainer: &TrainerState) -> Result<()> {
+        let of = |tensor: Option<&Tensor>| tensor.map_or(Value::None, Value::from);
+        for parameter in &mut self.parameters {
+            let mask = parameter.mask.as_ref().map(|mask| &mask.keep);
+            let told = trainer.fabric().broadcast(vec![of(mask), of(Some(&parameter.values()?))], 0)?;
+            let [mask, Value::Tensor(values)] = told.as_list().unwrap_or_default() else { continue };
+            tch::no_grad(|| parameter.tensor.f_copy_(values))?;
+            if let Value::Tensor(keep) = mask {
+                parameter.set_mask(keep.f_to_device(parameter.tensor.device())?)?;
+            }
         }
         Ok(())
     }

@@ -65,4 +65,13 @@ impl LightningDataModule for DigitData {
     fn test_dataloader(&mut self, _: &mut TrainerState) -> Result<Loaders<Self::Batch>> {
         Ok(self.loader(&self.digits.test).into())
     }
+
+    /// `tune --tune.method scale_batch_size` sets the batch size.
+    fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {
+        match (name, value.as_int()) {
+            ("batch_size", Some(size)) => self.config.batch_size = usize::try_from(size)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
 }

@@ -95,4 +95,13 @@ impl LightningModule for Classifier {
     fn hparams(&self) -> Result<Dict> {
         Ok(Dict::from_serialize(&self.config))
     }
+
+    /// `tune` sets the learning rate that it has found.
+    fn set_hparam(&mut self, name: &str, value: &Value) -> Result<bool> {
+        match (name, value.as_float()) {
+            ("lr", Some(lr)) => self.config.lr = lr,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
 }

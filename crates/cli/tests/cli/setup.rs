@@ -125,6 +125,17 @@ fn a_libtorch_that_is_there_is_used() {
     );
 }
 
+/// As in `fulgurite setup | head -0`.
+#[test]
+fn that_nobody_reads_what_is_said_is_no_failure() {
+    let machine = usual_machine();
+    libtorch(&machine, "theirs", "2.11.0");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = fulgurite(&machine);
+    assert!(command.args(["setup", "--libtorch", "theirs"]).stdout(writer).status().unwrap().success());
+}
+
 #[test]
 fn the_torch_of_a_python_environment_is_used_if_its_version_is_right() {
     let machine = usual_machine();

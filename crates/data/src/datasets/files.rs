@@ -62,9 +62,10 @@ impl Content {
         let metadata = file.metadata()?;
         let length = metadata.is_file().then_some(metadata.len());
         let mut file = BufReader::new(file);
-        let mut magic = Vec::with_capacity(2);
-        file.by_ref().take(2).read_to_end(&mut magic)?;
-        let is_gzip = magic == [0x1f, 0x8b];
+        // Not less than the mark before UTF-8 text and a byte of it: readers look for that in the first bytes they get.
+        let mut magic = Vec::with_capacity(4);
+        file.by_ref().take(4).read_to_end(&mut magic)?;
+        let is_gzip = magic.starts_with(&[0x1f, 0x8b]);
         let file = Cursor::new(magic).chain(file);
         if is_gzip {
             let left = length.map_or(UNKNOWN, |length| length.saturating_mul(RATIO).max(UNKNOWN));

@@ -159,6 +159,9 @@ fn a_table_with_holes_and_times_is_read() {
     let whole = table.clone().drop_missing(&["load", "kind"]).unwrap();
     assert_eq!((whole.num_rows(), whole.texts("kind").unwrap()), (2, vec!["a", "b"]));
     close(&table.clone().missing_values(["NA", "-999"]).numbers_or_nan(&["load"]).unwrap(), &[1.5, f64::NAN, f64::NAN]);
+    // As spreadsheets write it, with the mark of UTF-8.
+    fs::write(&path, "\u{feff}x\n1\n").unwrap();
+    close(&CsvTable::read(&path).unwrap().numbers(&["x"]).unwrap(), &[1.0]);
     fs::write(&path, "x\nNA\n").unwrap();
     assert_eq!(
         plain(CsvTable::read(&path).unwrap().drop_missing(&["x"]).unwrap_err()),

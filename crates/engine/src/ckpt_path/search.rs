@@ -64,6 +64,14 @@ impl Candidates {
         self.readable.extract_if(.., |candidate| !wanted.accepts(candidate)).collect()
     }
 
+    /// Removes candidates that another run than `run_id` wrote, unless there is none else.
+    pub(super) fn prefer_run(&mut self, run_id: &str) {
+        let of_other = |candidate: &Candidate| Outline(&candidate.checkpoint).run_id().is_some_and(|id| id != run_id);
+        if !self.readable.iter().all(of_other) {
+            self.readable.retain(|candidate| !of_other(candidate));
+        }
+    }
+
     fn paths(&self) -> Vec<PathBuf> {
         let readable = self.readable.iter().map(|candidate| &candidate.path);
         readable.chain(self.damaged.iter().map(|file| &file.path)).cloned().collect()

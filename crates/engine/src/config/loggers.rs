@@ -2,7 +2,9 @@
 
 use fulgurite_fabric::loggers::{CsvLogger, CsvLoggerOptions, TensorBoardLogger, TensorBoardLoggerOptions};
 #[cfg(feature = "trackers")]
-use fulgurite_fabric::loggers::{MLFlowLogger, MLFlowLoggerOptions};
+use fulgurite_fabric::loggers::{
+    MLFlowLogger, MLFlowLoggerOptions, TrackioLogger, TrackioLoggerOptions, WandbLogger, WandbLoggerOptions,
+};
 
 use super::Configurable;
 use crate::error::Error;
@@ -32,6 +34,29 @@ impl Configurable for MLFlowLogger {
         if options.holds_key() {
             return Err(Error::Config(
                 "tracking_uri of MLFlowLogger holds a password, which would be written to config.yaml; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or put the address into MLFLOW_TRACKING_URI".into(),
+            ));
+        }
+        Ok(options.into())
+    }
+}
+
+#[cfg(feature = "trackers")]
+impl Configurable for WandbLogger {
+    type Options = WandbLoggerOptions;
+
+    fn from_options(options: WandbLoggerOptions) -> Result<WandbLogger, Error> {
+        Ok(options.into())
+    }
+}
+
+#[cfg(feature = "trackers")]
+impl Configurable for TrackioLogger {
+    type Options = TrackioLoggerOptions;
+
+    fn from_options(options: TrackioLoggerOptions) -> Result<TrackioLogger, Error> {
+        if options.holds_key() {
+            return Err(Error::Config(
+                "server_url of TrackioLogger holds a token, which would be written to config.yaml; set TRACKIO_WRITE_TOKEN to it, or put the whole address into TRACKIO_SERVER_URL".into(),
             ));
         }
         Ok(options.into())

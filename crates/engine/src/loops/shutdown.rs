@@ -103,7 +103,7 @@ impl<M: LightningModule> Run<'_, '_, M> {
         if self.state().shutdown.saves_for_next_job(request) {
             paths.push(self.state().next_hpc_path()?);
         }
-        if let StopRequest::Leave(_) = request {
+        if matches!(request, StopRequest::Leave(_)) && self.state().shutdown.saves_on_signal() {
             paths.extend(self.engine.checkpointers().filter_map(|checkpointer| checkpointer.interrupted_checkpoint()));
         }
         paths.dedup();

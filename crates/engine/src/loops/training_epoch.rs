@@ -26,6 +26,8 @@ impl<M: LightningModule> Run<'_, '_, M> {
             Some(resume) => resume,
             None => self.start_epoch()?,
         };
+        // A callback may have unfrozen parameters in a start hook, of the epoch or of the run that is resumed.
+        self.engine.state.fabric.setup_training(self.module.vars())?;
         self.profiled(|_| "run_training_epoch".to_owned(), |run| run.train_on_batches(resume))?;
         self.note_next_loader_state()?;
         self.end_epoch()
@@ -60,12 +62,9 @@ impl<M: LightningModule> Run<'_, '_, M> {
 
     /// The epoch's start hooks.
     fn start_epoch(&mut self) -> Result<ResumePoint, Error> {
-        let Run { engine, module, .. } = self;
-        engine.state.fit.begin_epoch();
-        // A callback may have unfrozen parameters.
-        engine.state.fabric.setup_training(module.vars())?;
+        self.state().fit.begin_epoch();
         // Gradients of an epoch that the module ended early are dropped with the first batch.
-        engine.state.fit.epoch.optimization.restart_window();
+        self.state().fit.epoch.optimization.restart_window();
         self.hook(Hook::OnTrainEpochStart, |c, t, m| c.on_train_epoch_start(t, m), |m, t| m.on_train_epoch_start(t))?;
         self.state().fit.epochs_mut().started();
         Ok(ResumePoint::default())

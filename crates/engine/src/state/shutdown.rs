@@ -12,6 +12,8 @@ pub(crate) struct Shutdown {
     pub signals: Signals,
     /// The scheduler's job that this run is part of.
     job: Option<SlurmJob>,
+    /// Whether nobody will resume a run that a signal ends.
+    is_for_good: bool,
     /// Whether the job was requeued.
     is_requeued: bool,
     /// The checkpoint from which to resume a run that was ended by a signal.
@@ -29,6 +31,15 @@ impl Shutdown {
     pub(crate) fn set_job(&mut self, job: Option<SlurmJob>, requeue: Option<Signal>) {
         self.signals.requeue = job.as_ref().and(requeue);
         self.job = job;
+    }
+
+    pub(crate) fn set_saves_on_signal(&mut self, saves: bool) {
+        self.is_for_good = !saves;
+    }
+
+    /// Whether callbacks write a checkpoint to resume from when a signal ends the run.
+    pub(crate) fn saves_on_signal(&self) -> bool {
+        !self.is_for_good
     }
 
     pub(crate) fn job(&self) -> Option<&SlurmJob> {

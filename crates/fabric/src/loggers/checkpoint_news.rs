@@ -13,6 +13,10 @@ pub struct CheckpointNews {
     pub callback: String,
     /// The file.
     pub path: PathBuf,
+    /// The optimizer steps that were taken when it was written.
+    pub step: u64,
+    /// The epoch in which it was written.
+    pub epoch: u64,
     /// The monitored value of the file.
     pub score: Option<f64>,
     /// It is the best so far.

@@ -87,6 +87,15 @@ pub trait Logger: Send + Any {
     /// Writes scalars at `step`. `metrics` never holds a name twice.
     fn log_metrics(&mut self, metrics: &[(&str, f64)], step: i64) -> Result<(), LoggerError>;
 
+    /// Writes statistics of the machine at `step`: as other scalars, unless the format has a place of its own for them.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`log_metrics`](Logger::log_metrics) does.
+    fn log_system(&mut self, stats: &[(&str, f64)], step: i64) -> Result<(), LoggerError> {
+        self.log_metrics(stats, step)
+    }
+
     /// Records hyper-parameters (nested dicts are flattened where the format is flat).
     fn log_hyperparams(&mut self, params: &Dict) -> Result<(), LoggerError>;
 
@@ -122,6 +131,12 @@ pub trait Logger: Send + Any {
     /// What the user should know, once. A trainer asks after every batch, so this is cheap.
     fn take_warnings(&mut self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Why the run is to stop, if the user asks for that where the logger writes to. It says so once, and is asked after every
+    /// batch.
+    fn stop_request(&mut self) -> Option<String> {
+        None
     }
 
     /// Flushes everything logged so far to storage, without waiting for a server.

@@ -28,10 +28,17 @@ pub struct DdpStrategy {
 
 struct Training {
     reducer: Reducer,
-    /// Of the parameters it listens to.
-    names: Vec<String>,
+    /// Of the module, in its order, with whether the reducer listens to it.
+    parameters: Vec<(String, Tensor, bool)>,
     buffers: Vec<Tensor>,
     syncs: bool,
+}
+
+impl Training {
+    /// Whether parameters were frozen or unfrozen since the reducer was made.
+    fn is_outdated(&self) -> bool {
+        self.parameters.iter().any(|(_, parameter, listens)| parameter.requires_grad() != *listens)
+    }
 }
 
 impl DdpStrategy {
@@ -68,15 +75,39 @@ impl DdpStrategy {
         }
     }
 
+    /// Makes a reducer of the parameters that require a gradient, if there are any.
+    fn listen(&mut self, parameters: Vec<(String, Tensor)>, buffers: Vec<Tensor>) -> Result<(), FabricError> {
+        let trained = parameters.iter().filter(|(_, parameter)| parameter.requires_grad());
+        let (names, trained): (Vec<String>, Vec<Tensor>) =
+            trained.map(|(name, parameter)| (name.clone(), parameter.shallow_clone())).unzip();
+        if trained.is_empty() {
+            return Ok(());
+        }
+        // One reducer at a time listens to a parameter.
+        self.training = None;
+        let options = ReducerOptions {
+            bucket_cap_mb: self.options.bucket_cap_mb,
+            find_unused_parameters: self.options.find_unused_parameters,
+            static_graph: self.options.static_graph,
+            gradient_as_bucket_view: self.options.gradient_as_bucket_view,
+            compression: self.options.ddp_comm_hook,
+            names,
+            ..ReducerOptions::default()
+        };
+        let reducer = Reducer::new(&trained, &self.group, &options)?;
+        let listens = |(name, parameter): (String, Tensor)| {
+            let listens = parameter.requires_grad();
+            (name, parameter, listens)
+        };
+        let parameters = parameters.into_iter().map(listens).collect();
+        self.training = Some(Training { reducer, parameters, buffers, syncs: true });
+        Ok(())
+    }
+
     /// The group of all ranks, whose backend supports tensors of the device.
     pub fn group(&self) -> &ProcessGroup {
         &self.group
     }
-}
-
-/// Trainable parameters that require a gradient, in the module's order, with their names.
-fn trained(vars: &dyn Parameters) -> (Vec<String>, Vec<Tensor>) {
-    named_parameters(vars).into_iter().filter(|(_, parameter)| parameter.requires_grad()).unzip()
 }
 
 /// The buffers of the module, such as a batch norm's running mean.
@@ -162,28 +193,26 @@ impl Strategy for DdpStrategy {
     }
 
     fn setup_training(&mut self, vars: &dyn Parameters) -> Result<(), FabricError> {
-        let (names, parameters) = trained(vars);
-        if names.is_empty() || self.training.as_ref().is_some_and(|training| training.names == names) {
+        let parameters = named_parameters(vars);
+        let is_known = |training: &Training| {
+            let names = parameters.iter().map(|(name, _)| name);
+            training.parameters.iter().map(|(name, ..)| name).eq(names) && !training.is_outdated()
+        };
+        if self.training.as_ref().is_some_and(is_known) {
             return Ok(());
         }
-        // One reducer at a time listens to a parameter.
-        self.training = None;
-        let options = ReducerOptions {
-            bucket_cap_mb: self.options.bucket_cap_mb,
-            find_unused_parameters: self.options.find_unused_parameters,
-            static_graph: self.options.static_graph,
-            gradient_as_bucket_view: self.options.gradient_as_bucket_view,
-            compression: self.options.ddp_comm_hook,
-            names: names.clone(),
-            ..ReducerOptions::default()
-        };
-        let reducer = Reducer::new(&parameters, &self.group, &options)?;
         let buffers = if self.options.broadcast_buffers { buffers(vars) } else { Vec::new() };
-        self.training = Some(Training { reducer, names, buffers, syncs: true });
-        Ok(())
+        self.listen(parameters, buffers)
     }
 
     fn begin_micro_batch(&mut self, syncs: bool) -> Result<(), FabricError> {
+        if self.training.as_ref().is_some_and(Training::is_outdated)
+            && let Some(Training { reducer, parameters, buffers, .. }) = self.training.take()
+        {
+            drop(reducer);
+            let parameters = parameters.into_iter().map(|(name, parameter, _)| (name, parameter)).collect();
+            self.listen(parameters, buffers)?;
+        }
         let Some(training) = &mut self.training else { return Ok(()) };
         training.syncs = syncs;
         training.reducer.set_require_sync(syncs);

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use fulgurite_torch::Path;
 use fulgurite_torch::tch::Tensor;
+use fulgurite_torch::{LayerType, Path};
 
 use super::block::{BlockOptions, FeedForward, block_setters, clones, of_norm, print_stack};
 use crate::attention::{AttentionMask, MultiheadAttention};
@@ -21,6 +21,8 @@ pub struct TransformerDecoderLayer {
     norms: [LayerNorm; 3],
     dropouts: [Dropout; 3],
     norm_first: bool,
+    /// Kept for summaries of the model.
+    _label: Label,
 }
 
 /// The options of a [`TransformerDecoderLayer`].
@@ -53,6 +55,7 @@ impl Build for TransformerDecoderLayerOptions {
             norms: [norm("norm1")?, norm("norm2")?, norm("norm3")?],
             dropouts: [drop("dropout1")?, drop("dropout2")?, drop("dropout3")?],
             norm_first: options.norm_first,
+            _label: label,
         })
     }
 }
@@ -127,6 +130,8 @@ debug!(TransformerDecoderLayer);
 pub struct TransformerDecoder {
     layers: Vec<TransformerDecoderLayer>,
     norm: Option<LayerNorm>,
+    /// Kept for summaries of the model.
+    _layer_types: [LayerType; 2],
 }
 
 /// The options of a [`TransformerDecoder`].
@@ -154,10 +159,11 @@ impl Build for TransformerDecoderOptions {
 
     fn at<'a>(&self, path: impl Into<Path<'a>>) -> Result<TransformerDecoder> {
         let path = path.into();
+        let layer_types = [path.layer_type("TransformerDecoder"), (&path / "layers").layer_type("ModuleList")];
         let build = |path: &Path<'_>| self.layer.at(path);
         let layers = clones(&(&path / "layers"), self.num_layers, build, TransformerDecoderLayer::tensors)?;
         let norm = self.norm.as_ref().map(|norm| norm.at(&path / "norm")).transpose()?;
-        Ok(TransformerDecoder { layers, norm })
+        Ok(TransformerDecoder { layers, norm, _layer_types: layer_types })
     }
 }
 

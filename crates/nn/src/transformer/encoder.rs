@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use fulgurite_torch::Path;
 use fulgurite_torch::tch::Tensor;
+use fulgurite_torch::{LayerType, Path};
 
 use super::block::{BlockOptions, FeedForward, block_setters, clones, of_norm, print_stack};
 use crate::attention::{AttentionMask, MultiheadAttention};
@@ -21,6 +21,8 @@ pub struct TransformerEncoderLayer {
     dropout1: Dropout,
     dropout2: Dropout,
     norm_first: bool,
+    /// Kept for summaries of the model.
+    _label: Label,
 }
 
 /// The options of a [`TransformerEncoderLayer`].
@@ -52,6 +54,7 @@ impl Build for TransformerEncoderLayerOptions {
             dropout1: dropout(options.dropout).at(&path / "dropout1")?,
             dropout2: dropout(options.dropout).at(&path / "dropout2")?,
             norm_first: options.norm_first,
+            _label: label,
         })
     }
 }
@@ -128,6 +131,8 @@ debug!(TransformerEncoderLayer);
 pub struct TransformerEncoder {
     layers: Vec<TransformerEncoderLayer>,
     norm: Option<LayerNorm>,
+    /// Kept for summaries of the model.
+    _layer_types: [LayerType; 2],
 }
 
 /// The options of a [`TransformerEncoder`].
@@ -155,10 +160,11 @@ impl Build for TransformerEncoderOptions {
 
     fn at<'a>(&self, path: impl Into<Path<'a>>) -> Result<TransformerEncoder> {
         let path = path.into();
+        let layer_types = [path.layer_type("TransformerEncoder"), (&path / "layers").layer_type("ModuleList")];
         let build = |path: &Path<'_>| self.layer.at(path);
         let layers = clones(&(&path / "layers"), self.num_layers, build, TransformerEncoderLayer::tensors)?;
         let norm = self.norm.as_ref().map(|norm| norm.at(&path / "norm")).transpose()?;
-        Ok(TransformerEncoder { layers, norm })
+        Ok(TransformerEncoder { layers, norm, _layer_types: layer_types })
     }
 }
 

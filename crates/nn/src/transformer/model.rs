@@ -19,6 +19,8 @@ pub struct Transformer {
     pub encoder: TransformerEncoder,
     /// Of the target.
     pub decoder: TransformerDecoder,
+    /// Kept for summaries of the model.
+    _label: Label,
 }
 
 /// The options of a [`Transformer`].
@@ -61,7 +63,7 @@ impl Build for TransformerOptions {
         let decoder = decoder.norm(options.norm()).at(&path / "decoder")?;
         let matrices = encoder.tensors().into_iter().chain(decoder.tensors()).filter(|tensor| tensor.dim() > 1);
         matrices.into_iter().try_for_each(|matrix| init::xavier_uniform_(matrix, 1.0))?;
-        Ok(Transformer { encoder, decoder })
+        Ok(Transformer { encoder, decoder, _label: label })
     }
 }
 

@@ -61,14 +61,15 @@ impl JournalFile {
         Ok(read)
     }
 
-    /// Appends lines as a whole, and waits until they are on the disk.
-    pub(super) fn append(&self, entries: &[Value]) -> Result<()> {
+    /// Appends lines as a whole; with `wait`, they and all before are on the disk afterwards. Without, they survive the end of this
+    /// process, but not of the machine.
+    pub(super) fn append(&self, entries: &[Value], wait: bool) -> Result<()> {
         let lines: String = entries.iter().map(|entry| json::write(entry) + "\n").collect();
         let written = Lock::acquire(&self.path).and_then(|_lock| {
             let mut file = OpenOptions::new().read(true).append(true).open(&self.path)?;
             cut_torn_line(&mut file)?;
             file.write_all(lines.as_bytes())?;
-            file.sync_data()
+            if wait { file.sync_data() } else { Ok(()) }
         });
         written.map_err(failed(&self.path, "append to"))
     }
@@ -110,11 +111,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a").join("journal.log");
         let mut journal = JournalFile::open(&path).unwrap();
-        journal.append(&[json!({"n": 1})]).unwrap();
+        journal.append(&[json!({"n": 1})], true).unwrap();
         let torn = format!("{{\"n\":{}", "2".repeat(10_000));
         OpenOptions::new().append(true).open(&path).unwrap().write_all(torn.as_bytes()).unwrap();
         assert_eq!(journal.read().unwrap(), [json!({"n": 1})]);
-        journal.append(&[json!({"n": 3}), json!({"n": 4})]).unwrap();
+        journal.append(&[json!({"n": 3}), json!({"n": 4})], false).unwrap();
         assert_eq!(journal.read().unwrap(), [json!({"n": 3}), json!({"n": 4})]);
         assert!(journal.read().unwrap().is_empty());
     }

@@ -19,6 +19,10 @@ pub(super) struct Lock {
 impl Lock {
     /// Waits until nobody else has the lock of `journal`.
     pub(super) fn acquire(journal: &Path) -> io::Result<Lock> {
+        Lock::acquire_after(journal, GRACE)
+    }
+
+    fn acquire_after(journal: &Path, grace: Duration) -> io::Result<Lock> {
         let mut link = journal.as_os_str().to_owned();
         link.push(".lock");
         let lock = Lock { link: link.into() };
@@ -37,7 +41,7 @@ impl Lock {
             let modified = fs::metadata(&lock.link).and_then(|meta| meta.modified());
             match (modified, seen) {
                 (Ok(modified), Some((before, since))) if modified == before => {
-                    if since.elapsed() > GRACE {
+                    if since.elapsed() > grace {
                         lock.release();
                         seen = None;
                         continue;
@@ -75,4 +79,22 @@ fn symlink(target: &Path, link: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn symlink(target: &Path, link: &Path) -> io::Result<()> {
     std::os::windows::fs::symlink_file(target, link)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_of_a_process_that_is_gone_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = folder.path().join("journal.log");
+        fs::write(&journal, "").unwrap();
+        let began = Instant::now();
+        std::mem::forget(Lock::acquire(&journal).unwrap());
+        let taken = Lock::acquire_after(&journal, Duration::from_millis(50)).unwrap();
+        assert!(began.elapsed() > Duration::from_millis(50));
+        drop(taken);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

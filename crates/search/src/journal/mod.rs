@@ -69,7 +69,7 @@ impl Journal {
     pub(crate) fn create_study(&mut self, name: &str, direction: Direction) -> Result<()> {
         let direction = if direction == Direction::Minimize { 1 } else { 2 };
         let fields = [("study_name", name.into()), ("directions", Value::from(vec![direction]))];
-        self.write(Operation::CreateStudy, fields)
+        self.append(&[self.line(Operation::CreateStudy, fields)], true)
     }
 
     pub(crate) fn set_study_attr(&mut self, study_id: usize, attr: Attr, key: &str, value: Value) -> Result<()> {
@@ -77,13 +77,15 @@ impl Journal {
             Attr::User => Operation::SetStudyUserAttr,
             Attr::System => Operation::SetStudySystemAttr,
         };
-        self.write(operation, [("study_id", study_id.into()), (attr.field(), entry(key, value))])
+        let line = self.line(operation, [("study_id", study_id.into()), (attr.field(), entry(key, value))]);
+        self.append(&[line], false)
     }
 
     /// Begins a trial, and returns its id.
     pub(crate) fn create_trial(&mut self, study_id: usize) -> Result<Option<usize>> {
         self.replay.begun_by(&self.worker_id);
-        self.write(Operation::CreateTrial, [("study_id", study_id.into()), ("datetime_start", now().into())])?;
+        let fields = [("study_id", study_id.into()), ("datetime_start", now().into())];
+        self.append(&[self.line(Operation::CreateTrial, fields)], false)?;
         Ok(self.replay.begun_by(&self.worker_id))
     }
 
@@ -94,14 +96,20 @@ impl Journal {
         Ok(self.replay.begun_by(&self.worker_id) == Some(id))
     }
 
-    pub(crate) fn set_param(&mut self, id: usize, name: &str, internal: f64, of: &Distribution) -> Result<()> {
-        let fields = [
-            ("trial_id", id.into()),
-            ("param_name", name.into()),
-            ("param_value_internal", json::number(internal)),
-            ("distribution", of.to_json().into()),
-        ];
-        self.write(Operation::SetTrialParam, fields)
+    /// Sets parameters of a trial, and notes about it, at once.
+    pub(crate) fn set_params(&mut self, id: usize, params: &[(&str, f64, &Distribution)], notes: Notes) -> Result<()> {
+        let params = params.iter().map(|(name, internal, of)| {
+            let fields = [
+                ("trial_id", id.into()),
+                ("param_name", (*name).into()),
+                ("param_value_internal", json::number(*internal)),
+                ("distribution", of.to_json().into()),
+            ];
+            self.line(Operation::SetTrialParam, fields)
+        });
+        let notes = notes.into_iter().map(|(key, value)| self.note(id, Attr::System, &key, value));
+        let lines: Vec<Value> = notes.chain(params).collect();
+        self.append(&lines, false)
     }
 
     pub(crate) fn set_state(&mut self, id: usize, state: TrialState, value: Option<f64>) -> Result<()> {
@@ -110,31 +118,48 @@ impl Journal {
         let values = value.map_or(Value::Null, |value| Value::Array(vec![json::number(value)]));
         let fields =
             [("trial_id", id.into()), ("state", number.into()), ("values", values), (time, Value::from(now()))];
-        self.write(Operation::SetTrialStateValues, fields)
+        self.append(&[self.line(Operation::SetTrialStateValues, fields)], state.is_finished())
     }
 
     pub(crate) fn set_intermediate_value(&mut self, id: usize, step: i64, value: f64) -> Result<()> {
         let fields = [("trial_id", id.into()), ("step", step.into()), ("intermediate_value", json::number(value))];
-        self.write(Operation::SetTrialIntermediateValue, fields)
+        self.append(&[self.line(Operation::SetTrialIntermediateValue, fields)], false)
     }
 
-    pub(crate) fn set_trial_attr(&mut self, id: usize, attr: Attr, key: &str, value: Value) -> Result<()> {
+    pub(crate) fn set_trial_attrs(&mut self, id: usize, attr: Attr, notes: Notes) -> Result<()> {
+        let lines: Vec<Value> = notes.into_iter().map(|(key, value)| self.note(id, attr, &key, value)).collect();
+        self.append(&lines, false)
+    }
+
+    fn note(&self, id: usize, attr: Attr, key: &str, value: Value) -> Value {
         let operation = match attr {
             Attr::User => Operation::SetTrialUserAttr,
             Attr::System => Operation::SetTrialSystemAttr,
         };
-        self.write(operation, [("trial_id", id.into()), (attr.field(), entry(key, value))])
+        self.line(operation, [("trial_id", id.into()), (attr.field(), entry(key, value))])
     }
 
-    fn write<const N: usize>(&mut self, operation: Operation, fields: [(&str, Value); N]) -> Result<()> {
+    fn line<const N: usize>(&self, operation: Operation, fields: [(&str, Value); N]) -> Value {
         let mut line = Map::new();
         line.insert("op_code".into(), (operation as u8).into());
         line.insert("worker_id".into(), self.worker_id.clone().into());
         line.extend(fields.map(|(key, value)| (key.to_owned(), value)));
-        self.file.append(&[Value::Object(line)])?;
+        Value::Object(line)
+    }
+
+    /// Optuna waits for the disk after each line. Here only what has become of a trial is waited for: without the rest there would
+    /// be nothing to go on with either.
+    fn append(&mut self, lines: &[Value], wait: bool) -> Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        self.file.append(lines, wait)?;
         self.sync()
     }
 }
+
+/// Notes by name.
+pub(crate) type Notes = Vec<(String, Value)>;
 
 /// Whose notes these are.
 #[derive(Debug, Clone, Copy)]

@@ -168,8 +168,12 @@ impl Hyperband {
 
     /// Trials are spread over the brackets by a hash, so that all processes agree.
     fn bracket_of(&self, study: &str, number: usize) -> usize {
-        let all: u64 = self.brackets.iter().map(|(_, trials)| trials).sum();
-        let mut place = u64::from(crc32fast::hash(format!("{study}_{number}").as_bytes())) % all.max(1);
+        let all: u128 = self.brackets.iter().map(|(_, trials)| u128::from(*trials)).sum();
+        let mut place = u64::from(crc32fast::hash(format!("{study}_{number}").as_bytes()));
+        // A larger number than the hash leaves it as it is.
+        if u128::from(place) >= all {
+            place %= (all as u64).max(1);
+        }
         for (bracket, (_, trials)) in self.brackets.iter().enumerate() {
             match place.checked_sub(*trials) {
                 Some(rest) => place = rest,

@@ -1,34 +1,82 @@
 //! Trials that are worse than others were at the same step.
 
-use super::verdict::{Steps, best};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::verdict::{Steps, at_least, best};
+use crate::error::{Result, SearchError};
 use crate::trial::{Direction, Trial, TrialState};
 use crate::view::View;
 
-pub(super) fn percentile(
-    study: &View<'_>,
-    trial: &Trial,
-    percentile: f64,
-    n_startup_trials: usize,
-    n_min_trials: usize,
+/// The options of the median pruner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MedianOptions {
+    /// How many trials must be complete before any is stopped.
+    pub n_startup_trials: usize,
+    /// Steps in which nothing is stopped.
+    pub n_warmup_steps: i64,
+    /// The distance of the steps at which trials are judged.
+    pub interval_steps: i64,
+    /// How many complete trials must have reported the step.
+    pub n_min_trials: usize,
+}
+
+impl Default for MedianOptions {
+    fn default() -> MedianOptions {
+        MedianOptions { n_startup_trials: 5, n_warmup_steps: 0, interval_steps: 1, n_min_trials: 1 }
+    }
+}
+
+/// The options of the percentile pruner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PercentileOptions {
+    /// The percentile, from 0 to 100.
+    pub percentile: f64,
+    /// The rest.
+    #[serde(flatten)]
+    pub others: MedianOptions,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Percentile {
+    options: PercentileOptions,
     at: Steps,
-) -> bool {
-    let complete: Vec<&&Trial> = study.trials.iter().filter(|trial| trial.state == TrialState::Complete).collect();
-    let Some((step, _)) = trial.last() else { return false };
-    if complete.is_empty() || complete.len() < n_startup_trials || !is_due(trial, step, at) {
-        return false;
+}
+
+impl Percentile {
+    pub(super) fn new(options: &PercentileOptions) -> Result<Percentile> {
+        let PercentileOptions { percentile, others } = options;
+        if !(0.0..=100.0).contains(percentile) {
+            return Err(SearchError::Options(format!("`percentile` is {percentile}; it must be from 0 to 100")));
+        }
+        at_least("n_min_trials", i64::try_from(others.n_min_trials).unwrap_or(i64::MAX), 1)?;
+        Ok(Percentile { options: options.clone(), at: Steps::new(others.n_warmup_steps, others.interval_steps)? })
     }
-    let values: Vec<f64> = trial.intermediate_values.values().copied().collect();
-    let own = best(&values, study.direction);
-    if own.is_nan() {
-        return true;
-    }
-    let others: Vec<f64> = complete.iter().filter_map(|trial| trial.intermediate_values.get(&step).copied()).collect();
-    if others.len() < n_min_trials {
-        return false;
-    }
-    match study.direction {
-        Direction::Maximize => own < nan_percentile(others, 100.0 - percentile),
-        Direction::Minimize => own > nan_percentile(others, percentile),
+
+    pub(super) fn judge(&self, study: &View<'_>, trial: &Trial) -> bool {
+        let PercentileOptions { percentile, others: MedianOptions { n_startup_trials, n_min_trials, .. } } =
+            self.options;
+        let complete: Vec<&&Trial> = study.trials.iter().filter(|trial| trial.state == TrialState::Complete).collect();
+        let Some((step, _)) = trial.last() else { return false };
+        if complete.is_empty() || complete.len() < n_startup_trials || !is_due(trial, step, self.at) {
+            return false;
+        }
+        let values: Vec<f64> = trial.intermediate_values.values().copied().collect();
+        let own = best(&values, study.direction);
+        if own.is_nan() {
+            return true;
+        }
+        let others: Vec<f64> =
+            complete.iter().filter_map(|trial| trial.intermediate_values.get(&step).copied()).collect();
+        if others.len() < n_min_trials {
+            return false;
+        }
+        match study.direction {
+            Direction::Maximize => own < nan_percentile(others, 100.0 - percentile),
+            Direction::Minimize => own > nan_percentile(others, percentile),
+        }
     }
 }
 

@@ -29,6 +29,12 @@ fn python() -> Option<PathBuf> {
     None
 }
 
+/// A folder in memory where there is one: these journals have many lines.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
 fn begin(python: &Path, command: &str, given: &Value) -> Child {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/optuna/optuna_side.py");
     let mut child =
@@ -110,7 +116,7 @@ fn study(path: &Path) -> Study {
 #[test]
 fn optuna_reads_a_journal_and_goes_on_with_it() {
     let Some(python) = python() else { return };
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let path = folder.path().join("journal.log");
     let mut study = study(&path);
     let trials = study.trials().map(|trial| {
@@ -153,11 +159,45 @@ fn optuna_reads_a_journal_and_goes_on_with_it() {
     assert_eq!(study.trial(again).unwrap().number, 45);
 }
 
+/// A process of ours was killed while it wrote. Optuna would glue its next line to what is left; ours cuts it off.
+#[test]
+fn optuna_reads_what_follows_a_torn_line() {
+    let Some(python) = python() else { return };
+    let folder = scratch();
+    let path = folder.path().join("journal.log");
+    let mut study = study(&path);
+    let trials = study.trials().count();
+    let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    file.write_all(br#"{"op_code":6,"worker_id":"killed","trial_id":40,"state":1,"val"#).unwrap();
+    study.report(trials - 1, 1, 0.5).unwrap();
+    study.tell(trials - 1, TrialState::Complete, Some(-1.0)).unwrap();
+    let theirs = ask(&python, "read", &json!({ "path": path, "study": "mixed" }));
+    assert_eq!((theirs["best"].as_u64(), theirs["trials"].as_array().unwrap().len()), (Some(40), trials));
+}
+
+/// Somebody enqueues what is none of the space: that trial fails, and the search goes on.
+#[test]
+fn wrong_values_that_are_enqueued_fail_alone() {
+    let Some(python) = python() else { return };
+    let folder = scratch();
+    let path = folder.path().join("journal.log");
+    let mut study = Study::open(&path, "queue", Direction::Minimize).unwrap();
+    let given =
+        json!({ "path": path, "study": "queue", "params": [{ "lr": "fast" }, { "layers": 99 }, { "layers": 3 }] });
+    ask(&python, "enqueue", &given);
+    let id = study.ask(&mut RandomSampler::new(None), &space()).unwrap().unwrap();
+    assert_eq!((study.trial(id).unwrap().number, &study.params(id)["layers"]), (2, &json!(3)));
+    let reasons: Vec<&Value> = study.trials().filter_map(|trial| trial.user_attrs.get("fail_reason")).collect();
+    assert_eq!(reasons[0], "it was enqueued with \"fast\" for `lr`, which is none of the search space");
+    assert_eq!(reasons[1], "it was enqueued with 99 for `layers`, which is none of the search space");
+    assert_eq!(study.trial(0).unwrap().state, TrialState::Fail);
+}
+
 #[test]
 fn processes_of_both_sides_append_to_one_journal() {
     const TRIALS: usize = 30;
     let Some(python) = python() else { return };
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let path = folder.path().join("journal.log");
     Study::open(&path, "shared", Direction::Minimize).unwrap();
     let given = json!({ "path": path, "study": "shared", "count": TRIALS });
@@ -234,7 +274,7 @@ fn the_same_trials_are_stopped_at_the_same_steps() {
 
 /// The step at which each trial of a case is stopped.
 fn stops(case: &Value) -> Vec<Option<i64>> {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let direction = if case["direction"] == "minimize" { Direction::Minimize } else { Direction::Maximize };
     let mut study = Study::open(folder.path().join("journal.log"), case["study"].as_str().unwrap(), direction).unwrap();
     let config: PrunerConfig = serde_json::from_value(case["pruner"].clone()).unwrap();
@@ -260,7 +300,7 @@ fn stops(case: &Value) -> Vec<Option<i64>> {
 #[test]
 fn candidates_are_rated_alike() {
     let Some(python) = python() else { return };
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let path = folder.path().join("journal.log");
     let mut study = study(&path);
     let all = space();
@@ -310,7 +350,7 @@ fn minima_are_found_as_well() {
         valley * valley + 10.0 * (1.0 - 1.0 / (8.0 * PI)) * x.cos() + 10.0
     };
     let best = |sampler: &mut dyn Sampler| {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = scratch();
         let mut study = Study::open(folder.path().join("journal.log"), "branin", Direction::Minimize).unwrap();
         for _ in 0..TRIALS {
             let id = study.ask(sampler, &space).unwrap().unwrap();

@@ -79,6 +79,13 @@ def work(given):
     return None
 
 
+def enqueue(given):
+    study = optuna.load_study(study_name=given["study"], storage=storage(given["path"]))
+    for params in given["params"]:
+        study.enqueue_trial(params)
+    return None
+
+
 def pruner(config):
     (name, options), = config.items()
     make = {

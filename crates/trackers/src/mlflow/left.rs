@@ -1,19 +1,12 @@
 //! Outboxes that a run has left: who they are for.
 
 use super::SERVICE;
-use super::run::RunWriter;
 use super::server::Server;
 use super::target::{Run, RunOrPlan, Target};
 use crate::error::TrackerError;
 use crate::outbox::{Outbox, Reader};
 use crate::pace::Pace;
-
-/// Who an outbox is sent to.
-pub(crate) struct Addressee {
-    pub writer: RunWriter,
-    /// For messages.
-    pub name: String,
-}
+use crate::service::Addressee;
 
 /// Whether the outbox is for a run that was there when it was begun. One that was written offline is kept after it is sent,
 /// because it alone knows the run that was created for it.
@@ -51,7 +44,7 @@ pub(crate) fn addressee(
     };
     let name = format!("{} run {}", server.url(), run.run_id);
     let folder = outbox.path().parent().unwrap_or(outbox.path());
-    Ok(Addressee { writer: server.writer(run).only_files_of(folder), name })
+    Ok(Addressee { writer: Box::new(server.writer(run).only_files_of(folder)), name })
 }
 
 fn target(outbox: &Outbox) -> Result<Target, TrackerError> {

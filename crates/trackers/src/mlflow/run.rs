@@ -76,7 +76,7 @@ impl RunWriter {
                 }
                 items
             }
-            Entry::File { .. } | Entry::Content { .. } | Entry::Status { .. } => return None,
+            Entry::File { .. } | Entry::Content { .. } | Entry::Record(_) | Entry::Status { .. } => return None,
         })
     }
 
@@ -253,7 +253,7 @@ impl RunWriter {
                 }
                 Entry::Content { path, bytes } => self.upload(path, &Body::Bytes(bytes), sent)?,
                 Entry::Status { status, ms } => self.set_status(*status, *ms, sent)?,
-                Entry::Metrics { .. } | Entry::Params(_) | Entry::Tags(_) => {}
+                Entry::Metrics { .. } | Entry::Params(_) | Entry::Tags(_) | Entry::Record(_) => {}
             }
             sent.done = index + 1;
         }

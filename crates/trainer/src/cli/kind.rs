@@ -69,11 +69,11 @@ impl Kind {
         removed::hint(place, class_path)
     }
 
-    /// Lightning classes that this version does not have.
+    /// Classes of Lightning, or of a cargo feature, that this version does not have.
     pub(super) fn elsewhere(self) -> &'static [&'static str] {
         match self {
             Kind::Callback => &["LambdaCallback"],
-            Kind::Logger => &["CometLogger", "LitLogger", "MLFlowLogger", "WandbLogger"],
+            Kind::Logger => &["CometLogger", "LitLogger", "MLFlowLogger", "TrackioLogger", "WandbLogger"],
             Kind::Plugin => &[
                 "AsyncCheckpointIO",
                 "KubeflowEnvironment",

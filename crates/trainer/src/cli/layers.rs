@@ -10,6 +10,7 @@ use super::files::Files;
 use super::kind::Kind;
 use super::layout::{Layout, SCHEDULER_KEYS, Subcommand, stepped_by};
 use super::schema::Schema;
+use super::short_names;
 use super::tree::{Content, Node, Origin};
 use super::yaml;
 use fulgurite_engine::Error;
@@ -45,7 +46,11 @@ pub(super) fn resolve(layout: &Layout, sources: Sources<'_>) -> Result<Node, Err
             Argument::Config(file) => config.file(Path::new(file))?,
             Argument::Set { name, append, value } => {
                 let origin = Origin::Arg(format!("--{name}").into());
-                let path: Vec<&str> = name.split('.').collect();
+                let long = match short_names::are_taken(sources.env) {
+                    true => short_names::long(layout, &config.root, sources.request.subcommand, name)?,
+                    false => None,
+                };
+                let path: Vec<&str> = long.as_ref().unwrap_or(name).split('.').collect();
                 config.set(&path, *append, value.as_deref(), &origin)?;
             }
         }

@@ -80,6 +80,7 @@ mod run;
 mod save_config;
 mod schema;
 mod search;
+mod short_names;
 mod sweep;
 mod tree;
 mod tune;

@@ -130,6 +130,10 @@ impl Registry {
         registry.add_logger::<TensorBoardLogger>();
         #[cfg(feature = "trackers")]
         registry.add_logger::<fulgurite_fabric::loggers::MLFlowLogger>();
+        #[cfg(feature = "trackers")]
+        registry.add_logger::<fulgurite_fabric::loggers::TrackioLogger>();
+        #[cfg(feature = "trackers")]
+        registry.add_logger::<fulgurite_fabric::loggers::WandbLogger>();
         registry.add_profiler::<SimpleProfiler>();
         registry.add_profiler::<AdvancedProfiler>();
         registry.add_profiler::<PyTorchProfiler>();

@@ -24,6 +24,7 @@ use super::search::Planned;
 use super::tree::{Node, Origin};
 use super::tune::TuneOptions;
 use super::{Cli, FromConfig};
+use crate::requirements;
 use crate::trainer::Trainer;
 
 /// The outcome of the arguments.
@@ -44,8 +45,10 @@ pub(super) struct Settings<M, D> {
 }
 
 impl<M, D> Settings<M, D> {
-    /// Whether callbacks, the optimizer and what else can be created without a run take their options.
+    /// Whether a run could begin: nothing is missing here, and callbacks, the optimizer and what else can be created without a run
+    /// take their options.
     pub(super) fn check_objects(&self, layout: &Layout) -> Result<(), Error> {
+        requirements::check(&self.trainer, &self.resolved.elsewhere(layout))?;
         self.resolved.callbacks(layout)?;
         self.resolved.optimization(layout).map(drop)
     }
@@ -118,6 +121,7 @@ where
                 Ok(match &request.print_config {
                     Some(flags) => Plan::Print(settings.resolved.to_yaml(layout, flags)),
                     None if request.subcommand == Subcommand::Sweep => {
+                        settings.check_objects(layout)?;
                         Plan::Sweep(Box::new(self.plan_sweep(layout, request, &settings.resolved)?))
                     }
                     None => Plan::Run(Box::new(settings)),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use fulgurite_engine::{Error, LightningDataModule, LightningModule, Signal};
 use fulgurite_search::Distribution;
@@ -16,6 +17,9 @@ use super::sweep::{Sweep, SweepOptions, argument_value, summary};
 use super::tree::Node;
 use super::{Cli, FromConfig};
 use crate::outside;
+
+/// How long a trial may take to end after it was asked to.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Groups of options that are not of `fit`.
 const NOT_OF_FIT: [&str; 3] = ["sweep", "tune", "verbose"];
@@ -64,11 +68,26 @@ where
             Some("cpu") => Vec::new(),
             _ => cuda_devices(),
         };
+        let devices_per_trial = match options.devices_per_trial {
+            Some(count) => count,
+            None => count_of_devices(&resolved.root.nearest(["trainer", "devices"]).to_json(), !devices.is_empty())?,
+        };
         let base = self.configuration(layout, &request, &Map::new())?;
         let path = folder.join("base.yaml");
         Ok(Planned {
             request,
-            sweep: Sweep { options, space, study, folder, storage, base: path, program, devices },
+            sweep: Sweep {
+                options,
+                space,
+                study,
+                folder,
+                storage,
+                base: path,
+                program,
+                devices,
+                devices_per_trial,
+                grace: GRACE,
+            },
             base,
         })
     }
@@ -127,14 +146,17 @@ where
         let end = sweep.run(&self.console)?;
         let monitor = &sweep.options.monitor;
         let mut text = end.curve.map_or(String::new(), |curve| curve + "\n");
-        match summary(&end.study, monitor) {
-            Some(summary) => {
+        match end.study.best_trial() {
+            Some(best) => {
+                let summary = summary(&end.study, best, monitor);
                 let path = sweep.folder.join("best.yaml");
-                let number = end.study.best_trial().map_or(0, |best| best.number);
-                let values = end.study.best_trial().map(|best| end.study.params(best.id)).unwrap_or_default();
+                let (number, values) = (best.number, end.study.params(best.id));
                 let header = format!("# Trial {number} of the study `{}`, the best of {monitor}.\n", sweep.study);
                 write(&path, &(header + &self.configuration(layout, request, &values)?))?;
                 text += &format!("{summary}\nconfiguration: {}\n", path.display());
+                if let Some(checkpoint) = best.user_attrs.get("ckpt").and_then(Value::as_str) {
+                    text += &format!("checkpoint: {checkpoint}\n");
+                }
             }
             None => self.console.print("error: no trial is complete"),
         }
@@ -173,6 +195,21 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
     let written = made.and_then(|()| std::fs::write(path, text));
     written.map_err(|error| Error::Config(format!("{} cannot be written: {error}", path.display())))
+}
+
+/// How many devices `trainer.devices` asks for; 1 if it leaves that open.
+fn count_of_devices(devices: &Value, are_cuda: bool) -> Result<usize, Error> {
+    let count = match devices {
+        Value::Number(number) => number.as_u64().and_then(|count| usize::try_from(count).ok()),
+        Value::Array(_) if are_cuda => {
+            return wrong(format!(
+                "`trainer.devices` is {devices}, but each trial of a sweep sees only its own devices, from 0; write how many a trial \
+                 needs, and choose those of the sweep by CUDA_VISIBLE_DEVICES"
+            ));
+        }
+        _ => None,
+    };
+    Ok(count.unwrap_or(1).max(1))
 }
 
 /// The CUDA devices that this process sees.

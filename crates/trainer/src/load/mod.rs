@@ -316,7 +316,8 @@ impl Checkpoint {
     }
 
     /// Creates a module with a function of its hyper-parameters, and loads its weights. The function can also change
-    /// them: `load_with(|hparams: Hparams| Classifier::new(Hparams { lr: 3e-4, ..hparams }))`.
+    /// them: `load_with(|hparams: Hparams| Classifier::new(Hparams { lr: 3e-4, ..hparams }))`. Its argument is a struct that
+    /// implements `Deserialize`, or a [`Dict`].
     ///
     /// # Errors
     ///

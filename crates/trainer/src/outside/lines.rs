@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fulgurite_engine::{Error, Outcome};
+use fulgurite_fabric::loggers::CheckpointNews;
 use serde_json::{Map, Value, json};
 
 /// Says where the lines go.
@@ -46,6 +47,14 @@ impl ReportLines {
         self.write(&json!({ "event": "metrics", "step": step, "epoch": epoch, "values": values }))
     }
 
+    pub(super) fn checkpoint(&self, news: &CheckpointNews) -> io::Result<()> {
+        let path = std::path::absolute(&news.path).unwrap_or_else(|_| news.path.clone());
+        let score = news.score.map_or(Value::Null, number);
+        self.write(&json!({
+            "event": "checkpoint", "step": news.step, "epoch": news.epoch, "path": path, "score": score, "best": news.is_best,
+        }))
+    }
+
     /// The latest values, which the next lines have.
     pub(super) fn update<'v>(&self, values: impl Iterator<Item = (&'v str, f64)>) {
         let mut lines = self.lock();
@@ -73,8 +82,11 @@ impl ReportLines {
     fn write(&self, event: &Value) -> io::Result<()> {
         let mut lines = self.lock();
         let Some(out) = &mut lines.out else { return Ok(()) };
-        out.write_all(format!("{event}\n").as_bytes())?;
-        out.flush()
+        let written = out.write_all(format!("{event}\n").as_bytes()).and_then(|()| out.flush());
+        if written.is_err() {
+            lines.out = None;
+        }
+        written
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Lines> {

@@ -51,11 +51,17 @@ fn watch_in_background(parent: u32) {
     use std::time::Duration;
 
     const INTERVAL: Duration = Duration::from_millis(200);
+    /// Enough to write a checkpoint.
+    const GRACE: Duration = Duration::from_secs(120);
     let watch = move || {
         while parent_id() == Some(parent) {
             std::thread::sleep(INTERVAL);
         }
-        _ = signal_hook::low_level::raise(signal_hook::consts::SIGTERM);
+        // A second signal ends a run that hangs.
+        for _ in 0..2 {
+            _ = signal_hook::low_level::raise(signal_hook::consts::SIGTERM);
+            std::thread::sleep(GRACE);
+        }
     };
     // Without the thread the run goes on as without the variable.
     _ = std::thread::Builder::new().name("fulgurite-parent".into()).spawn(watch);

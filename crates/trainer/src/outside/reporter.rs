@@ -1,6 +1,7 @@
 //! [`Reporter`]: the callback that writes [`ReportLines`].
 
 use fulgurite_engine::{Callback, ModuleView, Result, TrainerFn, TrainerState};
+use fulgurite_fabric::loggers::CheckpointNews;
 
 use super::lines::ReportLines;
 
@@ -46,6 +47,17 @@ impl Callback for Reporter {
             let written = self.lines.metrics(trainer.global_step(), trainer.current_epoch());
             warn(trainer, written);
         }
+        Ok(())
+    }
+
+    fn on_checkpoint_written(
+        &mut self,
+        trainer: &mut TrainerState,
+        _: &mut dyn ModuleView,
+        news: &CheckpointNews,
+    ) -> Result<()> {
+        let written = self.lines.checkpoint(news);
+        warn(trainer, written);
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 mod outside;
 mod process;
 mod program;
+mod python;
 mod stops;
 mod trials;
 
@@ -14,6 +15,9 @@ const TESTS: &[(&str, fn())] = &[
     ("report_lines", outside::report_lines),
     ("report_of_an_error", outside::report_of_an_error),
     ("report_to_standard_output", outside::report_to_standard_output),
+    ("report_of_checkpoints", outside::report_of_checkpoints),
+    ("a_pruned_run_leaves_no_checkpoint", outside::prune),
+    ("arguments_of_a_wandb_agent", outside::wandb_agent),
     ("wrong_variables", outside::wrong_variables),
     ("the_parent_ends", outside::the_parent_ends),
     ("a_grid_is_tried_and_the_best_can_be_trained", trials::grid),
@@ -22,8 +26,12 @@ const TESTS: &[(&str, fn())] = &[
     ("bad_trials_fail_and_the_sweep_goes_on", trials::bad_trials),
     ("what_is_wrong_is_said_before_the_first_trial", trials::wrong),
     ("the_best_follows_links", trials::links),
-    ("optuna_opens_the_study", trials::optuna),
-    ("optuna_drives_the_program", trials::optuna_shim),
+    ("trials_of_two_processes", trials::ranks),
+    ("the_best_checkpoint_is_named", trials::checkpoints),
+    ("optuna_its_dashboard_and_rustuna_read_the_study", python::readers),
+    ("two_sweeps_and_optuna_share_a_study", python::several),
+    ("optuna_drives_the_program", python::optuna_drives),
+    ("ray_drives_the_program", python::ray_drives),
     ("ctrl_c_ends_the_trials", stops::ctrl_c),
     ("a_killed_sweep_leaves_no_child_and_is_gone_on_with", stops::kill),
     ("time_limits", stops::time_limits),

@@ -19,6 +19,8 @@ enum Kind {
     Silent,
     Nan,
     Slow,
+    /// Crashes in its third epoch, but not a second time in the same folder.
+    CrashOnce,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -55,7 +57,7 @@ impl LightningModule for Net {
         &self.vars
     }
 
-    fn training_step(&mut self, (x, y): Self::Batch, _: &mut Step) -> Result<Loss> {
+    fn training_step(&mut self, (x, y): Self::Batch, step: &mut Step) -> Result<Loss> {
         match self.config.kind {
             Kind::Crash => std::process::exit(7),
             Kind::Garbage => {
@@ -64,6 +66,12 @@ impl LightningModule for Net {
                 std::thread::sleep(Duration::from_secs(2));
             }
             Kind::Slow => std::thread::sleep(Duration::from_millis(100)),
+            Kind::CrashOnce => {
+                std::thread::sleep(Duration::from_millis(100));
+                if step.current_epoch() == 2 && std::fs::create_dir("crashed").is_ok() {
+                    std::process::exit(7);
+                }
+            }
             Kind::Good | Kind::Silent | Kind::Nan => {}
         }
         Ok((self.layer.forward(&x) - y).square().mean(fulgurite::tch::Kind::Float).into())

@@ -1,11 +1,10 @@
 //! Sweeps that come to their end.
 
 use std::path::Path;
-use std::process::Command;
 
 use fulgurite_search::{Direction, Study, Trial, TrialState};
 
-use crate::process::{IS_PROGRAM, command, run, sweep};
+use crate::process::{command, events, run, sweep};
 
 const X: &str = "{model.lr: {float: [0, 1]}}";
 
@@ -45,6 +44,8 @@ pub(crate) fn grid() {
     printed.says(0, &[&format!("lr: {}", lr(best)), "kind: good", "max_epochs: 3"]);
     let again = run(sweep(folder.path(), space, &["--sweep.sampler", "grid", "--sweep.n_jobs", "2"]));
     again.says(0, &["goes on with 3 of 3 trials", "best: trial "]);
+    let other = run(sweep(folder.path(), "{model.lr: {choice: [0.1]}}", &["--sweep.n_trials", "4"]));
+    other.says(2, &["the study `points`: earlier trials have drawn `model.lr` in another way"]);
 }
 
 pub(crate) fn random_and_tpe() {
@@ -66,7 +67,7 @@ pub(crate) fn median() {
     let space = "{model.lr: {choice: [0.3, 0.9]}, model.kind: {choice: [slow]}}";
     let pruner = "{median: {n_startup_trials: 1}}";
     let args = ["--sweep.sampler", "grid", "--sweep.pruner", pruner];
-    run(sweep(folder.path(), space, &args)).says(0, &["trial 1 pruned: val_loss 0.360000 (epoch 0)"]);
+    run(sweep(folder.path(), space, &args)).says(0, &["trial 1 pruned: val_loss 0.36 (epoch 0)"]);
     let study = study(folder.path());
     assert_eq!(states(&study), [TrialState::Complete, TrialState::Pruned]);
     let pruned = study.trials().nth(1).unwrap();
@@ -121,6 +122,8 @@ pub(crate) fn wrong() {
     ] {
         run(sweep(folder.path(), X, &[&format!("--sweep.{option}"), value])).says(2, &[said]);
     }
+    let missing = run(sweep(folder.path(), X, &["--trainer.precision", "transformer-engine"]));
+    missing.says(2, &["this version does not support precision `transformer-engine`"]);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "something was written");
 }
 
@@ -133,51 +136,30 @@ pub(crate) fn links() {
     assert_eq!(printed.says(0, &[]).out.matches("size: 1").count(), 2, "{}", printed.out);
 }
 
-/// A Python that has Optuna.
-fn python() -> Option<std::path::PathBuf> {
-    let named = std::env::var_os("FULGURITE_SERVICES_PYTHON").map(std::path::PathBuf::from);
-    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/services/bin/python");
-    let python = named.unwrap_or(made);
-    let has = Command::new(&python).args(["-c", "import optuna"]).stderr(std::process::Stdio::null()).status();
-    if !has.is_ok_and(|status| status.success()) {
-        println!("skipped: there is no Python with Optuna; `cargo xtask services` makes one");
-        return None;
-    }
-    Some(python)
+/// Each trial is a run of two processes.
+pub(crate) fn ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let space = "{model.lr: {choice: [0.3, 0.9]}}";
+    let of_two = ["--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.strategy=ddp", "--sweep.sampler=grid"];
+    run(sweep(folder.path(), space, &of_two)).says(0, &["best: trial 0 of 2"]);
+    let study = study(folder.path());
+    assert_eq!(states(&study), [TrialState::Complete; 2]);
+    assert!(study.trials().all(|trial| trial.intermediate_values.len() == 3));
+    // Each process has half of the batches.
+    let steps = |event: &serde_json::Value| event["step"].as_u64();
+    let steps: Vec<u64> =
+        events(&folder.path().join("sweeps/points/trial_0/report.jsonl")).iter().filter_map(steps).collect();
+    assert_eq!(steps, [1, 2, 3]);
 }
 
-pub(crate) fn optuna() {
-    let Some(python) = python() else { return };
+/// The checkpoint of the best trial is named.
+pub(crate) fn checkpoints() {
     let folder = tempfile::tempdir().unwrap();
-    let space = "{model.lr: {choice: [0.3, 0.9]}, model.kind: {choice: [good, crash]}}";
-    run(sweep(folder.path(), space, &["--sweep.sampler", "grid"])).says(0, &[]);
-    let script = "import optuna, optuna.storages.journal as j\n\
-                  storage = optuna.storages.JournalStorage(j.JournalFileBackend('sweeps/points/journal.log'))\n\
-                  study = optuna.load_study(study_name='points', storage=storage)\n\
-                  print([t.state.name for t in study.trials], study.best_trial.params, study.metric_names)\n\
-                  print(study.best_trial.intermediate_values.keys(), study.ask().number)";
-    let read = Command::new(&python).args(["-c", script]).current_dir(folder.path()).output().unwrap();
-    let text = String::from_utf8([read.stdout, read.stderr].concat()).unwrap();
-    for part in [
-        "['COMPLETE', 'FAIL', 'COMPLETE', 'FAIL'] {'model.lr': 0.3, 'model.kind': 'good'} ['val_loss']",
-        "dict_keys([0, 1, 2]) 4",
-    ] {
-        assert!(text.contains(part), "no {part:?} in:\n{text}");
-    }
-}
-
-/// Optuna drives the program, by the shim of the examples.
-pub(crate) fn optuna_shim() {
-    let Some(python) = python() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let shim =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/search/optuna_shim.py").canonicalize().unwrap();
-    let mut driver = Command::new(&python);
-    driver.arg(shim).arg(std::env::current_exe().unwrap()).current_dir(folder.path());
-    driver.env(IS_PROGRAM, "1").env("OMP_NUM_THREADS", "1").env("TRIALS", "8");
-    let driven = driver.output().unwrap();
-    let text = String::from_utf8([driven.stdout, driven.stderr].concat()).unwrap();
-    assert!(driven.status.success(), "{text}");
-    assert_eq!(text.matches("Trial ").count(), 8, "{text}");
-    assert!(text.contains("{'model.lr': ") && !text.contains("failed"), "{text}");
+    let space = "{model.lr: {choice: [0.3]}}";
+    let args = ["--trainer.enable_checkpointing=true", "--sweep.n_trials=1"];
+    let ended = run(sweep(folder.path(), space, &args));
+    let study = study(folder.path());
+    let best = study.best_trial().unwrap().user_attrs["ckpt"].as_str().unwrap();
+    assert!(Path::new(best).is_file(), "{best}");
+    ended.says(0, &[&format!("checkpoint: {best}")]);
 }

@@ -6,3 +6,5 @@ mod mlflow;
 mod model;
 mod news;
 mod service;
+mod trackio;
+mod wandb;

@@ -3,18 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::time::Duration;
 
-use fulgurite::callbacks::{LambdaCallback, SaveLast};
-use fulgurite::cli::{Cli, FromConfig, SaveConfig};
+use fulgurite::callbacks::{DeviceStatsMonitor, LambdaCallback, SaveLast};
+use fulgurite::cli::FromConfig;
 use fulgurite::loggers::{LogModel, MLFlowLogger, RunStatus};
 use fulgurite::prelude::*;
 use fulgurite::{Console, Maximum, Signal};
 use fulgurite_trackers::{Pace, sync};
 use serde_json::Value as Json;
 
-use crate::model::{Line, LineOptions, Points, line, trainer};
+use crate::model::{Line, LineOptions, Points, cli, line, trainer};
 use crate::service::{MlflowServer, lightning, programs, python};
 
 struct Runs<'a> {
@@ -54,7 +54,7 @@ fn file_names(run: &Json) -> Vec<&str> {
 /// All in one pass, because the server takes long to start.
 #[test]
 fn real_servers_have_what_runs_logged() {
-    let Some(programs) = programs() else { return };
+    let Some(programs) = programs("mlflow") else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut server = MlflowServer::start(&programs, folder.path());
     let url = server.url.clone();
@@ -67,21 +67,6 @@ fn real_servers_have_what_runs_logged() {
     a_run_without_a_server_is_sent_later(&runs, &root);
     it_is_what_lightning_logs(&runs, &root);
     a_server_that_is_killed_loses_nothing(&runs, &root, &mut server);
-}
-
-fn cli(root: &Path, args: &[&str]) -> String {
-    let console = Console::memory();
-    let root = format!("--trainer.default_root_dir={}", root.display());
-    let common = ["fit", &root, "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1"];
-    let quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"];
-    let args = common.iter().chain(&quiet).chain(args).copied();
-    let cli = Cli::<Line, Points>::new("line")
-        .console(console.clone())
-        .args(args)
-        .env([("A", "b")])
-        .save_config(SaveConfig::Overwrite);
-    assert_eq!(format!("{:?}", cli.run()), format!("{:?}", ExitCode::SUCCESS), "{}", console.contents());
-    console.contents()
 }
 
 fn a_fit_from_the_command_line_is_whole_and_goes_on(runs: &Runs, root: &Path) {
@@ -238,7 +223,8 @@ fn a_run_without_a_server_is_sent_later(runs: &Runs, root: &Path) {
         .offline(true)
         .run_name("later")
         .log_model(LogModel::All);
-    let mut run = trainer(&root, &console).max_epochs(2).logger(own).build().unwrap();
+    let monitored = trainer(&root, &console).callback(DeviceStatsMonitor::new());
+    let mut run = monitored.max_epochs(2).logger(own).build().unwrap();
     let mut model = line();
     _ = run.fit(&mut model, &mut Points).unwrap();
     _ = run.validate(&mut model, &mut Points).unwrap();
@@ -254,6 +240,7 @@ fn a_run_without_a_server_is_sent_later(runs: &Runs, root: &Path) {
         (&"FINISHED".into(), &"later".into(), 8)
     );
     assert_eq!(file_names(&run).len(), 6);
+    assert_eq!(steps(&run, "system/DeviceStatsMonitor.on_train_batch_end/cpu_percent"), Vec::from_iter(0..8));
 }
 
 /// The same run by Lightning: parameters, names and steps of metrics, files, and what is said of checkpoints.

@@ -1,8 +1,9 @@
 //! A line through points, and trainers for it.
 
 use std::path::Path;
+use std::process::ExitCode;
 
-use fulgurite::cli::FromConfig;
+use fulgurite::cli::{Cli, FromConfig, SaveConfig};
 use fulgurite::prelude::*;
 use fulgurite::{Console, TrainerBuilder};
 use schemars::JsonSchema;
@@ -107,4 +108,28 @@ pub(crate) fn trainer(root: &Path, console: &Console) -> TrainerBuilder {
         .enable_progress_bar(false)
         .enable_model_summary(false)
         .console(console.clone())
+}
+
+/// Runs a program with these arguments, and returns what it prints.
+pub(crate) fn cli(root: &Path, args: &[&str]) -> String {
+    let console = Console::memory();
+    let root = format!("--trainer.default_root_dir={}", root.display());
+    let common = ["fit", &root, "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1"];
+    let quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"];
+    let args = common.iter().chain(&quiet).chain(args).copied();
+    let cli = Cli::<Line, Points>::new("line")
+        .console(console.clone())
+        .args(args)
+        .env([("A", "b")])
+        .save_config(SaveConfig::Overwrite);
+    assert_eq!(format!("{:?}", cli.run()), format!("{:?}", ExitCode::SUCCESS), "{}", console.contents());
+    console.contents()
+}
+
+/// What a program prints that refuses its arguments.
+pub(crate) fn refused(args: &[&str]) -> String {
+    let console = Console::memory();
+    let cli = Cli::<Line, Points>::new("line").console(console.clone()).args(args.iter().copied()).env([("A", "b")]);
+    assert_eq!(format!("{:?}", cli.run()), format!("{:?}", ExitCode::from(2)));
+    console.contents()
 }

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The folder of the programs; `None`, with a sentence, if they are not installed.
-pub(crate) fn programs() -> Option<PathBuf> {
+/// The folder of the programs; `None`, with a sentence, if this one is not installed.
+pub(crate) fn programs(program: &str) -> Option<PathBuf> {
     let named = std::env::var_os("FULGURITE_SERVICES").map(PathBuf::from);
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/services/bin");
     let folder = named.unwrap_or(own);
-    if folder.join("mlflow").exists() {
+    if folder.join(program).exists() {
         return Some(folder.canonicalize().unwrap());
     }
-    println!("Skipped: no experiment tracker is installed here; `cargo xtask services` installs them.");
+    println!("Skipped: {program} is not installed here; `cargo xtask services` installs it.");
     None
 }
 

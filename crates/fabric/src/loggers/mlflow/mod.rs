@@ -1,6 +1,6 @@
 //! [`MLFlowLogger`].
 
-mod checkpoints;
+mod model_files;
 mod options;
 
 use std::collections::{BTreeMap, HashSet};
@@ -14,11 +14,13 @@ use fulgurite_torch::tch::Tensor;
 use fulgurite_trackers::mlflow::{MAX_PARAM, NewRun, RUN_NAME, Run, SERVICE, Server, Target, context_tags, metric_key};
 use fulgurite_trackers::{Courier, Entry, Outbox, Pace, RunEnd, TrackerError, now_ms, run_id};
 
+use super::checkpoints::{Checkpoints, Waiting};
 use super::image::Png;
+use super::log_model::LogModel;
 use super::python_format::display;
 use super::{CheckpointNews, Logger, LoggerError, RunStatus, flatten_hparams};
-use checkpoints::Checkpoints;
-pub use options::{LogModel, MLFlowLoggerOptions};
+use model_files::as_files;
+pub use options::MLFlowLoggerOptions;
 
 const LOGGER: &str = "MLFlowLogger";
 
@@ -37,7 +39,8 @@ const MOST_WHEN_INTERRUPTED: Duration = Duration::from_secs(10);
 ///
 /// The [name](Logger::name) is the experiment's number, and the [version](Logger::version) the run's identifier, so
 /// checkpoints are in `save_dir/EXPERIMENT/RUN/checkpoints`. A run that is resumed from there goes on with the same run of
-/// MLflow. Images become its images, texts files, and hyper-parameters its parameters, as in Python (`True`, `[1, 2]`).
+/// MLflow. Images become its images, texts files, statistics of the machine its system metrics, and hyper-parameters its parameters,
+/// as in Python (`True`, `[1, 2]`).
 /// Histograms are left out, because MLflow has none.
 ///
 /// Differences from Lightning: a server is needed (MLflow itself no longer writes runs into folders, which Lightning's default
@@ -197,6 +200,12 @@ impl MLFlowLogger {
         Ok(())
     }
 
+    /// Adds values under the names that MLflow takes.
+    fn post_values(&mut self, values: impl Iterator<Item = (String, f64)>, step: i64) -> Result<(), LoggerError> {
+        let values: Vec<_> = values.filter_map(|(name, value)| Some((self.key(&name)?, value))).collect();
+        if values.is_empty() { Ok(()) } else { self.post(&Entry::metrics(values, step)) }
+    }
+
     /// The name that MLflow takes, with a warning if it is another one.
     fn key(&mut self, name: &str) -> Option<String> {
         let key = metric_key(name);
@@ -210,9 +219,11 @@ impl MLFlowLogger {
     }
 
     fn send_checkpoints(&mut self) -> Result<(), LoggerError> {
-        let waiting = (self.options.log_model == LogModel::All).then(|| self.folder.join("waiting"));
-        let entries = self.checkpoints.unsent(waiting.as_deref());
-        entries.iter().try_for_each(|entry| self.post(entry))
+        const MOST_WAITING: usize = 8;
+        let folder = self.folder.join("waiting");
+        let waiting = Waiting { folder: &folder, most: MOST_WAITING };
+        let unsent = self.checkpoints.unsent((self.options.log_model == LogModel::All).then_some(waiting));
+        unsent.into_iter().try_for_each(|checkpoint| self.post(&as_files(checkpoint)))
     }
 }
 
@@ -290,12 +301,12 @@ impl Logger for MLFlowLogger {
 
     fn log_metrics(&mut self, metrics: &[(&str, f64)], step: i64) -> Result<(), LoggerError> {
         let prefix = self.options.prefix.clone();
-        let mut values = Vec::with_capacity(metrics.len());
-        for (name, value) in metrics {
-            let key = if prefix.is_empty() { self.key(name) } else { self.key(&format!("{prefix}-{name}")) };
-            values.extend(key.map(|key| (key, *value)));
-        }
-        if values.is_empty() { Ok(()) } else { self.post(&Entry::metrics(values, step)) }
+        let name = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}-{name}") };
+        self.post_values(metrics.iter().map(|(metric, value)| (name(metric), *value)), step)
+    }
+
+    fn log_system(&mut self, stats: &[(&str, f64)], step: i64) -> Result<(), LoggerError> {
+        self.post_values(stats.iter().map(|(name, value)| (format!("system/{name}"), *value)), step)
     }
 
     fn log_hyperparams(&mut self, params: &Dict) -> Result<(), LoggerError> {

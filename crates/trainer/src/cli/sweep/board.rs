@@ -73,7 +73,7 @@ pub(super) fn parameters(trial: &Trial) -> String {
 /// The value of a trial, or the last that it has reported.
 fn value(trial: &Trial) -> String {
     let value = trial.value.or_else(|| trial.last().map(|(_, value)| value));
-    let value = value.map_or_else(|| "-".to_owned(), |value| format!("{value:.6}"));
+    let value = value.map_or_else(|| "-".to_owned(), number);
     match trial.last().filter(|_| matches!(trial.state, TrialState::Running | TrialState::Pruned)) {
         Some((epoch, _)) => format!("{value} (epoch {epoch})"),
         None => value,
@@ -83,16 +83,20 @@ fn value(trial: &Trial) -> String {
 fn short(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Number(number) if number.is_f64() => match number.as_f64() {
-            Some(number) if number != 0.0 && number.abs() < 1e-3 => format!("{number:.3e}"),
-            Some(number) => {
-                let text = format!("{number:.5}");
-                text.trim_end_matches('0').trim_end_matches('.').to_owned()
-            }
-            None => number.to_string(),
-        },
+        Value::Number(given) if given.is_f64() => given.as_f64().map_or_else(|| given.to_string(), number),
         other => other.to_string(),
     }
+}
+
+/// Five digits of a number, or so.
+pub(super) fn number(number: f64) -> String {
+    let text = match number.abs() {
+        size if size == 0.0 || !size.is_finite() => return number.to_string(),
+        size if !(1e-3..1e6).contains(&size) => return format!("{number:.3e}"),
+        size if size < 0.1 => format!("{number:.6}"),
+        _ => format!("{number:.5}"),
+    };
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// Trial, parameters, value and state.
@@ -141,10 +145,13 @@ mod tests {
         study.tell(ids[0], TrialState::Complete, Some(0.5)).unwrap();
         study.report(ids[1], 3, 0.75).unwrap();
         let trials: Vec<&Trial> = study.trials().collect();
-        let expected = "trial  model.width  val_loss            state\n\
-                        0      64           0.500000            best\n\
-                        1      64           0.750000 (epoch 3)  running";
+        let expected = "trial  model.width  val_loss        state\n\
+                        0      64           0.5             best\n\
+                        1      64           0.75 (epoch 3)  running";
         assert_eq!(table(&trials, "val_loss", Some(0)), expected);
-        assert_eq!(["0.1", "1e-05", "64.0"].map(|text| short(&text.parse().unwrap())), ["0.1", "1.000e-5", "64"]);
+        let shown = ["0.1", "1e-05", "64.0", "0.0", "0.006435355668266614", "-12345.678912", "1e300", "7"];
+        let expected = ["0.1", "1.000e-5", "64", "0", "0.006435", "-12345.67891", "1.000e300", "7"];
+        assert_eq!(shown.map(|text| short(&text.parse().unwrap())), expected);
+        assert_eq!([f64::NAN, f64::NEG_INFINITY].map(number), ["NaN", "-inf"]);
     }
 }

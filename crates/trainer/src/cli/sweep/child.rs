@@ -12,27 +12,28 @@ use signal_hook::consts::SIGTERM;
 use super::events::{Event, Events};
 use crate::outside;
 
-/// How long a process may take to end after it was asked to, such as to write a checkpoint.
-const GRACE: Duration = Duration::from_secs(30);
-
 /// The process of a trial, killed when dropped.
 pub(super) struct Child {
     process: std::process::Child,
     folder: PathBuf,
     events: Events,
     began: Instant,
+    /// How long it may take to end after it was asked to.
+    grace: Duration,
     /// When it was asked to end.
     asked: Option<Instant>,
     ended: bool,
 }
 
 impl Child {
-    /// Starts `program` with these arguments; its reports and output are in `folder`.
+    /// Starts `program` with these arguments and its `shares` of devices and processors, as variables; its reports and output are in
+    /// `folder`.
     pub(super) fn start(
         program: &Path,
         arguments: &[String],
         folder: PathBuf,
-        devices: Option<&str>,
+        shares: impl Iterator<Item = (&'static str, String)>,
+        grace: Duration,
     ) -> io::Result<Child> {
         fs::create_dir_all(&folder)?;
         let report = folder.join("report.jsonl");
@@ -41,20 +42,20 @@ impl Child {
         let mut command = Command::new(program);
         command
             .args(arguments)
+            .envs(shares)
             .env(outside::REPORT, &report)
+            // Nobody goes on with a trial that was stopped.
+            .env(outside::PRUNE, "1")
             .env(outside::PARENT, std::process::id().to_string())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
-        if let Some(devices) = devices {
-            command.env("CUDA_VISIBLE_DEVICES", devices);
-        }
         // Ctrl-C in the terminal is for the sweep, which ends its trials itself.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let process = command.spawn()?;
         let events = Events::of(report);
-        Ok(Child { process, folder, events, began: Instant::now(), asked: None, ended: false })
+        Ok(Child { process, folder, events, began: Instant::now(), grace, asked: None, ended: false })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -85,7 +86,7 @@ impl Child {
 
     /// How it has ended, if it has. One that was asked to and does not is killed.
     pub(super) fn poll(&mut self) -> io::Result<Option<ExitStatus>> {
-        if self.asked.is_some_and(|asked| asked.elapsed() > GRACE) {
+        if self.asked.is_some_and(|asked| asked.elapsed() > self.grace) {
             self.process.kill()?;
         }
         let status = self.process.try_wait()?;

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use fulgurite_search::{Direction, Study, Trial, TrialState};
 use plotters::prelude::*;
-use textplots::{Chart, Plot, Shape};
+use textplots::{Chart, LabelBuilder, LabelFormat, Plot, Shape};
+
+use super::board::number;
 
 /// Width and height of the terminal's drawing, in dots: two to a column, four to a line.
 const DOTS: (u32, u32) = (120, 40);
@@ -40,7 +42,8 @@ pub(super) fn terminal(study: &Study, monitor: &str) -> Option<String> {
     let points: Vec<(f32, f32)> = best.iter().map(|(x, y)| (*x as f32, *y as f32)).collect();
     let mut chart = Chart::new(DOTS.0, DOTS.1, first.0 as f32, last.0 as f32);
     let steps = Shape::Steps(&points);
-    let chart = chart.lineplot(&steps);
+    let chart = chart.lineplot(&steps).x_label_format(LabelFormat::Custom(Box::new(|x| format!("{x:.0}"))));
+    let chart = chart.y_label_format(LabelFormat::Custom(Box::new(|y| number(f64::from(y)))));
     // Nothing is drawn before.
     chart.figures();
     Some(format!("best {monitor} after each trial\n{chart}"))
@@ -98,6 +101,7 @@ mod tests {
         }
         assert_eq!(History::of(&study).best, [(0.0, 0.5), (1.0, 0.5), (2.0, 0.25)]);
         let drawn = terminal(&study, "loss").unwrap();
+        assert!(drawn.contains(" 0.5\n") && drawn.contains(" 0.25\n") && drawn.trim_end().ends_with(" 2"), "{drawn}");
         assert!(drawn.chars().any(|c| ('\u{2801}'..='\u{28ff}').contains(&c)), "{drawn}");
         assert_eq!(svg(&study, "loss", &path), Ok(true));
         assert_eq!(std::fs::read_to_string(&path).unwrap().matches("<circle").count(), 3);

@@ -7,6 +7,8 @@ mod history;
 mod options;
 mod owner;
 mod runner;
+#[cfg(test)]
+mod tests;
 
 pub(super) use self::options::SweepOptions;
 pub(super) use self::runner::{Sweep, argument_value, summary};

@@ -80,8 +80,9 @@ pub(in crate::cli) struct SweepOptions {
     pub study_name: Option<String>,
     /// The journal file of the study; `sweeps/STUDY/journal.log` in `trainer.default_root_dir` if null.
     pub storage: Option<PathBuf>,
-    /// How many CUDA devices each of the trials that run at once has for itself, where there are any.
-    pub devices_per_trial: usize,
+    /// How many CUDA devices each of the trials that run at once has for itself, where there are any; as many as `trainer.devices`
+    /// says if null, or 1.
+    pub devices_per_trial: Option<usize>,
 }
 
 impl Default for SweepOptions {
@@ -98,7 +99,7 @@ impl Default for SweepOptions {
             pruner: "median".into(),
             study_name: None,
             storage: None,
-            devices_per_trial: 1,
+            devices_per_trial: None,
         }
     }
 }
@@ -110,10 +111,12 @@ impl SweepOptions {
     ///
     /// Fails if one is not.
     pub(in crate::cli) fn check(&self) -> Result<(), Error> {
-        for (name, value) in
-            [("n_trials", self.n_trials), ("n_jobs", self.n_jobs), ("devices_per_trial", self.devices_per_trial)]
-        {
-            if value == 0 {
+        for (name, value) in [
+            ("n_trials", Some(self.n_trials)),
+            ("n_jobs", Some(self.n_jobs)),
+            ("devices_per_trial", self.devices_per_trial),
+        ] {
+            if value == Some(0) {
                 return Err(Error::Config(format!("`sweep.{name}` is 0; it must be at least 1")));
             }
         }

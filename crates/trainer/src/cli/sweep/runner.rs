@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fulgurite_engine::{Console, Error, Signal};
 use fulgurite_fabric::signals::Inherited;
-use fulgurite_search::{Pruner, Sampler, SearchSpace, Study, TrialState};
+use fulgurite_search::{Pruner, Sampler, SearchSpace, Study, Trial, TrialState};
 use serde_json::{Map, Value};
 use signal_hook::flag;
 
@@ -20,8 +20,8 @@ use super::history;
 use super::options::{SweepOptions, refused};
 use super::owner::{self, Owner};
 
-/// How often trials are looked at.
-const INTERVAL: Duration = Duration::from_millis(20);
+/// How often trials are looked at: what a trial costs beside its process is half of it, and some lines in the journal.
+const INTERVAL: Duration = Duration::from_millis(5);
 /// How many trials in a row may fail: what is wrong is then probably none of their parameters.
 const FAILURES: usize = 10;
 
@@ -41,6 +41,10 @@ pub(in crate::cli) struct Sweep {
     pub program: PathBuf,
     /// The CUDA devices of this process, as `CUDA_VISIBLE_DEVICES` names them.
     pub devices: Vec<String>,
+    /// How many of them each trial has for itself.
+    pub devices_per_trial: usize,
+    /// How long a trial may take to end after it was asked to.
+    pub grace: Duration,
 }
 
 /// How a sweep ended.
@@ -64,6 +68,8 @@ struct Running {
     /// The last value, and whether anything else was reported.
     value: Option<f64>,
     names: Vec<String>,
+    /// The best checkpoint that it has written, or the one that it names at its end.
+    checkpoint: Option<String>,
     /// Why it was asked to end.
     ending: Option<Ending>,
 }
@@ -176,8 +182,9 @@ impl Search<'_> {
             .extend(self.study.params(id).iter().map(|(name, value)| format!("--{name}={}", argument_value(value))));
         arguments.extend(["--trainer.default_root_dir".to_owned(), folder.display().to_string()]);
         let slot = (0..).find(|slot| self.running.iter().all(|running| running.slot != *slot)).unwrap_or(0);
-        let devices = self.sweep.devices_of(slot);
-        let started = Child::start(&self.sweep.program, &arguments, folder.clone(), devices.as_deref());
+        let shares = [("CUDA_VISIBLE_DEVICES", self.sweep.devices_of(slot)), ("OMP_NUM_THREADS", self.sweep.threads())];
+        let shares = shares.into_iter().filter_map(|(name, share)| Some((name, share?)));
+        let started = Child::start(&self.sweep.program, &arguments, folder.clone(), shares, self.sweep.grace);
         let child = started.map_err(|error| {
             // Whoever goes on with the study does not wait for it.
             _ = self.study.tell(id, TrialState::Fail, None);
@@ -191,10 +198,9 @@ impl Search<'_> {
             ("run_dir", folder.display().to_string().into()),
             ("command", command.join(" ").into()),
         ];
-        self.running.push(Running { id, child, slot, value: None, names: Vec::new(), ending: None });
-        for (key, value) in notes {
-            self.study.set_user_attr(id, key, value).map_err(refused)?;
-        }
+        let notes = notes.map(|(key, value)| (key.to_owned(), value)).into();
+        self.running.push(Running { id, child, slot, value: None, names: Vec::new(), checkpoint: None, ending: None });
+        self.study.set_user_attrs(id, notes).map_err(refused)?;
         self.board.draw(&self.study);
         Ok(())
     }
@@ -208,6 +214,7 @@ impl Search<'_> {
             let heard = self.hear(at)?;
             match status {
                 Some(status) => {
+                    while self.hear(at)? {}
                     let running = self.running.swap_remove(at);
                     self.conclude(running, status)?;
                     self.board.draw(&self.study);
@@ -223,12 +230,15 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Whether a trial has reported anything.
+    /// Whether a trial has reported anything. What comes after it was asked to end does not count.
     fn hear(&mut self, at: usize) -> Result<bool, Error> {
         let running = &mut self.running[at];
         let events = running.child.events();
         let heard = !events.is_empty();
         for event in events {
+            if running.ending.is_some() {
+                break;
+            }
             match event {
                 Event::Start { log_dir } => {
                     let log_dir = log_dir.map_or(Value::Null, Value::from);
@@ -241,11 +251,16 @@ impl Search<'_> {
                     };
                     self.study.report(running.id, epoch, value).map_err(refused)?;
                     let prune = self.study.should_prune(running.id, &mut self.pruner).map_err(refused)?;
-                    if prune && running.ending.is_none() {
+                    if prune {
                         running.end(Ending::Pruned);
                     }
                 }
-                Event::End { values } => running.note(&values, &self.sweep.options.monitor),
+                Event::Checkpoint { path, is_best: true } => running.checkpoint = Some(path),
+                Event::Checkpoint { .. } => {}
+                Event::End { values, ckpt } => {
+                    running.note(&values, &self.sweep.options.monitor);
+                    running.checkpoint = ckpt.or(running.checkpoint.take());
+                }
                 Event::Garbage(problem) => running.end(Ending::Failed(problem)),
             }
         }
@@ -257,7 +272,7 @@ impl Search<'_> {
 
     /// Tells the study how a trial has ended.
     fn conclude(&mut self, running: Running, status: ExitStatus) -> Result<(), Error> {
-        let Running { id, child, value, names, ending, .. } = running;
+        let Running { id, child, value, names, checkpoint, ending, .. } = running;
         let monitor = &self.sweep.options.monitor;
         let outcome = match (ending, value) {
             (Some(Ending::Failed(problem)), _) => Err(problem),
@@ -274,9 +289,9 @@ impl Search<'_> {
             (None, None) => Err(format!("it has logged no `{monitor}`, but {}", names.join(", "))),
         };
         let (state, value) = outcome.as_ref().map_or((TrialState::Fail, None), |outcome| *outcome);
-        if let Err(problem) = &outcome {
-            self.study.set_user_attr(id, "fail_reason", problem.as_str()).map_err(refused)?;
-        }
+        let notes = [("ckpt", checkpoint.as_deref()), ("fail_reason", outcome.as_ref().err().map(String::as_str))];
+        let notes = notes.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into())));
+        self.study.set_user_attrs(id, notes.collect()).map_err(refused)?;
         self.study.tell(id, state, value.filter(|value| !value.is_nan())).map_err(refused)?;
         self.failures = if outcome.is_ok() { 0 } else { self.failures + 1 };
         if let Some(trial) = self.study.trial(id) {
@@ -313,12 +328,22 @@ impl Running {
 impl Sweep {
     /// The devices of one of the trials that run at once. More trials than devices share them.
     fn devices_of(&self, slot: usize) -> Option<String> {
-        let each = self.options.devices_per_trial.min(self.devices.len());
+        let each = self.devices_per_trial.min(self.devices.len());
         if each == 0 {
             return None;
         }
         let slots = self.devices.len() / each;
         Some(self.devices[slot % slots * each..][..each].join(","))
+    }
+
+    /// The processors of each process, if several share them and nobody has said it otherwise.
+    fn threads(&self) -> Option<String> {
+        let processes = self.options.n_jobs.saturating_mul(self.devices_per_trial);
+        if processes < 2 || std::env::var_os("OMP_NUM_THREADS").is_some() {
+            return None;
+        }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Some((processors / processes).max(1).to_string())
     }
 }
 
@@ -361,11 +386,10 @@ fn quoted(word: &str) -> String {
 }
 
 /// What a sweep prints of its best trial.
-pub(in crate::cli) fn summary(study: &Study, monitor: &str) -> Option<String> {
-    let best = study.best_trial()?;
-    let value = best.value.unwrap_or(f64::NAN);
+pub(in crate::cli) fn summary(study: &Study, best: &Trial, monitor: &str) -> String {
+    let value = board::number(best.value.unwrap_or(f64::NAN));
     let all = study.trials().count();
-    Some(format!("best: trial {} of {all}, {monitor} {value}; {}", best.number, board::parameters(best)))
+    format!("best: trial {} of {all}, {monitor} {value}; {}", best.number, board::parameters(best))
 }
 
 /// Signals that end the sweep; a second one ends it at once.

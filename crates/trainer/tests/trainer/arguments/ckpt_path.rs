@@ -132,6 +132,20 @@ fn a_path_is_for_the_next_run_alone() {
     assert_eq!((fresh.w(), untouched.w()), (0.875, 1.0));
 }
 
+/// What an earlier run has left in the folder may have come further.
+#[test]
+fn last_is_of_the_run_that_the_trainer_has_trained() {
+    let root = tempfile::tempdir().unwrap();
+    let mut trainer = with_checkpoints(root.path()).max_epochs(3).build().unwrap();
+    _ = trainer.fit(&mut weight(), batches(&[1.0])).unwrap();
+    fs::rename(root.path().join("last.ckpt"), root.path().join("interrupted.ckpt")).unwrap();
+    let mut trainer = with_checkpoints(root.path()).build().unwrap();
+    _ = trainer.fit(&mut weight(), batches(&[2.0])).unwrap();
+    let mut fresh = weight();
+    trainer.ckpt_path("last").validate(&mut fresh, batches(&[1.0])).unwrap();
+    assert_eq!(fresh.w(), 0.75);
+}
+
 /// Left a checkpoint in a crash.
 struct Crashed(std::path::PathBuf);
 

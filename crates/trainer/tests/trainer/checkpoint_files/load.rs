@@ -115,6 +115,9 @@ fn a_module_is_made_of_its_hyper_parameters_and_given_its_weights() {
     let by_hand = by_hand.load_with(|hparams: Hparams| Net::new(Hparams { lr: 1.0, ..hparams })).unwrap();
     assert_eq!(by_hand.hparams, Hparams { hidden: 8, lr: 1.0 });
     assert_eq!(state(&by_hand.vars), state(&net.vars));
+    let read = |dict: Dict| Net::new(Hparams { hidden: dict.int("hidden")?, lr: dict.float("lr")? });
+    let of_dict = Checkpoint::open(&path).unwrap().load_with(read).unwrap();
+    assert_eq!(of_dict.hparams, net.hparams);
 
     let io = &mut TorchCheckpointIo::new();
     let elsewhere: Net = Checkpoint::open_with(io, &path).unwrap().load().unwrap();

@@ -385,9 +385,9 @@ fn what_lightning_has_and_this_version_does_not_is_one_sentence() {
     "#]],
     );
     args(
-        "fit --trainer.logger WandbLogger",
+        "fit --trainer.logger LitLogger",
         expect![[r#"
-            error: this configuration cannot run here: this version does not support logger `WandbLogger` yet
+            error: this configuration cannot run here: this version does not support logger `LitLogger` yet
         "#]],
     );
 }
@@ -440,7 +440,7 @@ fn names_that_lightning_once_had() {
     file(
         "trainer:\n  logger: lightning.pytorch.loggers.NeptuneLogger\n",
         expect![[r#"
-            error: @a.yaml:2: logger `NeptuneLogger` no longer exists: Lightning 2.6 removed it; write `TensorBoardLogger` or `CSVLogger`
+            error: @a.yaml:2: logger `NeptuneLogger` no longer exists: its service ended on 2026-03-05, and Lightning removed the logger; write `WandbLogger`, `MLFlowLogger`, `CometLogger` or `TrackioLogger`
         "#]],
     );
     file(

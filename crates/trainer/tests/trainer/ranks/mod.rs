@@ -281,6 +281,34 @@ fn weights_stay_equal_under_dropout() {
     assert_eq!(two[0].weights, two[1].weights);
 }
 
+/// What is unfrozen is averaged over the ranks from its first batch on.
+#[test]
+fn so_they_do_when_a_layer_is_unfrozen() {
+    as_one_with_the_doubled_batch(Plan { unfreeze_at: Some(1), epochs: 3, ..Plan::default() });
+    as_one_with_the_doubled_batch(Plan { thaw_at: Some(3), ..Plan::default() });
+}
+
+#[test]
+fn a_layer_that_is_unfrozen_stays_equal_when_a_run_goes_on() {
+    let (whole, cut) = (folder(), folder());
+    let plan = Plan { unfreeze_at: Some(1), epochs: 3, ..Plan::default() };
+    let undisturbed = reports(&Plan { folder: whole.path().into(), ..plan.clone() }, 2);
+    // Within the epoch that begins with it unfrozen.
+    reports(&Plan { folder: cut.path().into(), cut_at: Some(6), ..plan.clone() }, 2);
+    let ckpt_path = Some(cut.path().join("cut.ckpt").display().to_string());
+    let resumed = reports(&Plan { folder: cut.path().into(), ckpt_path, ..plan }, 2);
+    assert_eq!(resumed[0].weights, resumed[1].weights);
+    assert_eq!(resumed[0].weights, undisturbed[0].weights);
+}
+
+/// Random numbers are each rank's own, so rank zero's choice counts.
+#[test]
+fn weights_stay_equal_when_they_are_pruned_by_chance() {
+    let folder = folder();
+    let two = reports(&Plan { folder: folder.path().into(), prunes: true, ..Plan::default() }, 2);
+    assert_eq!(two[0].weights, two[1].weights);
+}
+
 #[test]
 fn a_run_goes_on_bit_by_bit_on_all_ranks() {
     let (whole, cut) = (folder(), folder());

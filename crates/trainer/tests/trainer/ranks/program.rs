@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fulgurite::Console;
-use fulgurite::callbacks::{LambdaCallback, LearningRateFinder, OnExceptionCheckpoint};
+use fulgurite::callbacks::finetuning::{freeze, make_trainable};
+use fulgurite::callbacks::{
+    BackboneFinetuning, LambdaCallback, LearningRateFinder, ModelPruning, OnExceptionCheckpoint, PruningFn,
+};
 use fulgurite::data::{
     BatchIter, BoxLoader, DataError, DataLoader, Dataset, IntoLoader, ItemRng, IterableDataLoader, IterableFn, Loader,
 };
@@ -93,6 +96,12 @@ pub(crate) struct Plan {
     pub lost_at: Option<u64>,
     /// Trains on files of this kind.
     pub files: Option<String>,
+    /// The first layer is frozen before this epoch.
+    pub unfreeze_at: Option<u64>,
+    /// The first layer is frozen until this step, within an epoch.
+    pub thaw_at: Option<u64>,
+    /// Some of the weights are pruned by chance, and the others drawn anew.
+    pub prunes: bool,
 }
 
 impl Default for Plan {
@@ -135,6 +144,9 @@ impl Default for Plan {
             nan_of: None,
             lost_at: None,
             files: None,
+            unfreeze_at: None,
+            thaw_at: None,
+            prunes: false,
         }
     }
 }
@@ -394,7 +406,11 @@ impl LightningModule for Net {
     }
 
     fn configure_optimizers(&mut self, _: &mut TrainerState) -> Result<Optimizers> {
-        Ok(AdamW::new(&self.vars).lr(0.01).into())
+        // What is frozen joins with a parameter group of its own.
+        match self.plan.unfreeze_at {
+            Some(_) => Ok(AdamW::new(params::trainable_parameters(&self.vars)).lr(0.01).into()),
+            None => Ok(AdamW::new(&self.vars).lr(0.01).into()),
+        }
     }
 }
 
@@ -457,9 +473,28 @@ fn run(plan: &Plan) -> Result<()> {
         let best = ModelCheckpoint::monitor("val_loss").dirpath(plan.folder.join("best")).save_weights_only(true);
         trainer = trainer.callback(EMAWeightAveraging::new().decay(0.8)).callback(best).enable_checkpointing(true);
     }
+    if let Some(epoch) = plan.unfreeze_at {
+        let finetuning = BackboneFinetuning::new().backbone("fc1").unfreeze_backbone_at_epoch(epoch);
+        trainer = trainer.callback(finetuning.backbone_initial_lr(0.01));
+    }
+    if let Some(step) = plan.thaw_at {
+        trainer = trainer.callback(LambdaCallback::new().on_train_batch_end(move |trainer, module, _, _, _| {
+            if trainer.global_step() == step {
+                make_trainable(module.vars(), &["fc1"])?;
+            }
+            Ok(())
+        }));
+    }
+    if plan.prunes {
+        let pruning = ModelPruning::new(PruningFn::RandomUnstructured).amount(0.3);
+        trainer = trainer.callback(pruning.resample_parameters(true));
+    }
     let mut trainer = trainer.build()?;
     note_building(plan, &trainer)?;
     let mut net = Net::new(plan);
+    if plan.thaw_at.is_some() {
+        freeze(&net.vars, &["fc1"], false)?;
+    }
     let outcome = trainer.ckpt_path(plan.ckpt_path.as_ref()).fit(&mut net, ())?;
     trainer.continue_after_interruption();
     let flat = |tensors: Vec<(String, Tensor)>| {

@@ -1,0 +1,99 @@
+//! [`Server`]: a stand-in for the servers of experiment trackers.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+/// How it takes values. That a run begins it answers at once, whatever the manner.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Manner {
+    Answers,
+    AnswersLate,
+    IsGone,
+}
+
+/// Parts of the addresses to which values are sent.
+const VALUES: [&str; 1] = ["runs/log-batch"];
+
+/// How late it answers.
+const LATE: Duration = Duration::from_secs(2);
+
+/// A server on a free port of this machine, until the benchmark ends.
+pub struct Server {
+    pub address: String,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Server {
+    pub fn start(manner: Manner) -> Result<Server> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = format!("http://{}", listener.local_addr()?);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&asked);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let counter = Arc::clone(&counter);
+                // A connection that breaks is the client's to mend.
+                thread::spawn(move || serve(&stream, manner, &counter).unwrap_or_default());
+            }
+        });
+        Ok(Server { address, asked })
+    }
+
+    /// How often values were sent to it.
+    pub fn values_asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+fn serve(mut stream: &TcpStream, manner: Manner, asked: &AtomicUsize) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut request = String::new();
+        if reader.read_line(&mut request)? == 0 {
+            return Ok(());
+        }
+        let mut length = 0;
+        loop {
+            let mut header = String::new();
+            reader.read_line(&mut header)?;
+            let Some((name, value)) = header.trim().split_once(':') else { break };
+            if name.eq_ignore_ascii_case("content-length") {
+                length = value.trim().parse()?;
+            }
+        }
+        std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink())?;
+        if VALUES.iter().any(|path| request.contains(path)) {
+            asked.fetch_add(1, Ordering::Relaxed);
+            match manner {
+                Manner::Answers => {}
+                Manner::AnswersLate => thread::sleep(LATE),
+                Manner::IsGone => return Ok(()),
+            }
+        }
+        let answer = answer().to_string();
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{answer}",
+            answer.len()
+        )?;
+    }
+}
+
+/// What every request is answered, since the names of the services do not meet.
+fn answer() -> Value {
+    json!({
+        "experiment": { "experiment_id": "1", "lifecycle_stage": "active" },
+        "run": {
+            "info": { "run_id": "1", "experiment_id": "1", "artifact_uri": "mlflow-artifacts:/1", "lifecycle_stage": "active" },
+            "data": {},
+        },
+    })
+}

@@ -1,0 +1,118 @@
+//! What the loggers of trackers share: how entries go to the thread that sends them, and how a run ends.
+
+use std::collections::HashSet;
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use fulgurite_trackers::{Courier, Entry, TrackerError};
+
+use super::{LoggerError, RunStatus};
+
+/// A signal leaves little time before the process is killed.
+const MOST_WHEN_INTERRUPTED: Duration = Duration::from_secs(10);
+
+/// Sends entries between the start and the end of a run, and keeps what the user should know.
+#[derive(Debug)]
+pub(super) struct Sender {
+    logger: &'static str,
+    courier: Option<Courier>,
+    warned: HashSet<String>,
+    warnings: Vec<String>,
+}
+
+impl Sender {
+    /// Of the logger of this name.
+    pub(super) fn new(logger: &'static str) -> Sender {
+        Sender { logger, courier: None, warned: HashSet::new(), warnings: Vec::new() }
+    }
+
+    pub(super) fn begin(&mut self, courier: Courier) {
+        self.courier = Some(courier);
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.courier.is_some()
+    }
+
+    /// Adds an entry to the outbox.
+    pub(super) fn post(&self, entry: &Entry) -> Result<(), LoggerError> {
+        self.courier.as_ref().map_or(Ok(()), |courier| courier.post(entry).map_err(|error| self.failed(error)))
+    }
+
+    /// Waits until all entries are on the disk.
+    pub(super) fn save(&self) -> Result<(), LoggerError> {
+        self.courier.as_ref().map_or(Ok(()), |courier| courier.save().map_err(|error| self.failed(error)))
+    }
+
+    /// Warns of a subject once.
+    pub(super) fn warn_once(&mut self, subject: &str, warning: impl FnOnce() -> String) {
+        if self.warned.insert(subject.to_owned()) {
+            self.warnings.push(warning());
+        }
+    }
+
+    pub(super) fn take_warnings(&mut self) -> Vec<String> {
+        if let Some(courier) = &self.courier {
+            self.warnings.extend(courier.take_warnings());
+        }
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// Sends what is left, for so many seconds, and says what could not be sent and how to send it. Returns whether all was.
+    pub(super) fn finish(&mut self, status: RunStatus, seconds: u64) -> Result<bool, LoggerError> {
+        let Some(courier) = self.courier.take() else { return Ok(true) };
+        let place = courier.path().parent().unwrap_or(courier.path()).display().to_string();
+        let patience = Duration::from_secs(seconds);
+        let patience = if status == RunStatus::Interrupted { patience.min(MOST_WHEN_INTERRUPTED) } else { patience };
+        let finished = courier.finish(patience).map_err(|error| self.failed(error))?;
+        self.warnings.extend(finished.warnings);
+        let Some(left) = finished.left else { return Ok(true) };
+        let why = left.why.map(|why| format!(" ({why})")).unwrap_or_default();
+        self.warnings.push(format!(
+            "{} lines and {} files are not sent{why}; `fulgurite sync {place}` sends them",
+            left.values, left.files
+        ));
+        Ok(false)
+    }
+
+    pub(super) fn failed(&self, error: TrackerError) -> LoggerError {
+        LoggerError::other(self.logger, error)
+    }
+}
+
+/// A variable, unless it is empty.
+pub(super) fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Who runs this.
+pub(super) fn user() -> Option<String> {
+    ["LOGNAME", "USER", "USERNAME"].into_iter().find_map(variable)
+}
+
+/// Whether a text is an identifier of 32 hexadecimal digits.
+pub(super) fn is_run_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The runs whose folders lie in a folder.
+pub(super) fn runs_in(folder: &Path) -> impl Iterator<Item = String> + use<> {
+    let folders = fs::read_dir(folder).into_iter().flatten().flatten();
+    folders.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_run_id(name))
+}
+
+/// A name as one folder.
+pub(super) fn plain_folder(name: &str) -> String {
+    const LONGEST: usize = 100;
+    let is_plain = |c: char| c.is_alphanumeric() || "-_. ".contains(c);
+    let mut plain = String::new();
+    for c in name.chars().map(|c| if is_plain(c) { c } else { '_' }) {
+        if plain.len() + c.len_utf8() > LONGEST {
+            break;
+        }
+        plain.push(c);
+    }
+    if plain.trim_matches('.').is_empty() { "_".to_owned() } else { plain }
+}
