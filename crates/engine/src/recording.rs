@@ -1,7 +1,7 @@
 //! When the record of a run is written. What cannot be written ends no run.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fulgurite_fabric::loggers::CheckpointNews;
 use fulgurite_torch::device::cuda_device_name;
@@ -10,7 +10,7 @@ use fulgurite_torch::tch::Device;
 
 use crate::error::Error;
 use crate::outcome::status_of;
-use crate::record::{About, Activity, Machine, Position, RunRecord};
+use crate::record::{About, Activity, FILE, Machine, Position, RunRecord};
 use crate::stage::Stage;
 use crate::state::TrainerState;
 
@@ -26,14 +26,19 @@ impl TrainerState {
         if !self.record.is_waiting() || self.is_trial {
             return;
         }
-        let folder = self.fabric.loggers.iter().find_map(|logger| logger.log_dir()).map(Path::to_path_buf);
-        let Some(folder) = folder.filter(|folder| self.is_global_zero() && folder.is_dir()) else {
+        let Some(folder) = self.folder_of_record().filter(|_| self.is_global_zero()) else {
             return self.record.turn_off();
         };
         let (about, run_id) = (self.about(), self.saves.run_id().map(str::to_owned));
         let entry = self.entry_point().name();
         self.write_record(|record| record.open(&folder, entry, run_id.as_deref(), &about));
         self.record_warnings();
+    }
+
+    /// The folder that has a record already, or else the first that there is: one of a tracker may come later.
+    fn folder_of_record(&self) -> Option<PathBuf> {
+        let folders = self.fabric.loggers.iter().filter_map(|logger| logger.log_dir()).filter(|folder| folder.is_dir());
+        folders.min_by_key(|folder| !folder.join(FILE).exists()).map(Path::to_path_buf)
     }
 
     fn about(&self) -> About {
@@ -113,7 +118,7 @@ impl TrainerState {
     fn write_record(&mut self, write: impl FnOnce(&mut RunRecord) -> io::Result<()>) {
         if let Err(error) = write(&mut self.record) {
             self.record.turn_off();
-            self.warn(&format!("the record of the run, {}, is not written any more: {error}", crate::record::FILE));
+            self.warn(&format!("the record of the run, {}, is not written any more: {error}", FILE));
         }
     }
 }
