@@ -1,6 +1,6 @@
 //! Optuna itself reads and goes on with our journals, stops the same trials, and rates the same candidates alike.
 //!
-//! Needs a Python with `optuna`: `FULGURITE_SERVICES_PYTHON`, or what `cargo xtask services` has made.
+//! Needs a Python with `optuna`, `FULGURITE_SERVICES_PYTHON`, as `cargo xtask services` sets it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::panic, reason = "a test may fail")]
 
@@ -16,9 +16,7 @@ use serde_json::{Value, json};
 
 /// A Python that has Optuna.
 fn python() -> Option<PathBuf> {
-    let named = std::env::var_os("FULGURITE_SERVICES_PYTHON").map(PathBuf::from);
-    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/services/bin/python");
-    let found = named.unwrap_or(made);
+    let found = std::env::var_os("FULGURITE_SERVICES_PYTHON").map(PathBuf::from).unwrap_or_default();
     let has = |python: &Path| {
         let import = Command::new(python).args(["-c", "import optuna"]).stderr(Stdio::null()).status();
         import.is_ok_and(|status| status.success())
@@ -26,7 +24,7 @@ fn python() -> Option<PathBuf> {
     if has(&found) {
         return Some(found);
     }
-    println!("skipped: there is no Python with Optuna; `cargo xtask services` makes one");
+    println!("skipped: there is no Python with Optuna; `cargo xtask services` runs this with one");
     None
 }
 

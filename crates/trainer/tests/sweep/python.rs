@@ -10,16 +10,14 @@ use serde_json::{Value, json};
 
 use crate::process::{IS_PROGRAM, end, events, lives, run, send, sweep, wait_until, wait_within};
 
-/// A Python that has these modules.
+/// The Python of `cargo xtask services`, if it has these modules.
 fn python(modules: &str) -> Option<PathBuf> {
-    let named = std::env::var_os("FULGURITE_SERVICES_PYTHON").map(PathBuf::from);
-    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/services/bin/python");
-    let python = named.unwrap_or(made);
+    let python = std::env::var_os("FULGURITE_SERVICES_PYTHON").map(PathBuf::from).unwrap_or_default();
     // Found, but not loaded, which takes seconds.
     let script = format!("import importlib.util as u; assert all(u.find_spec(name) for name in '{modules}'.split())");
     let has = Command::new(&python).args(["-c", &script]).stderr(Stdio::null()).status();
     if !has.is_ok_and(|status| status.success()) {
-        println!("skipped: there is no Python with {modules}; `cargo xtask services` makes one");
+        println!("skipped: there is no Python with {modules}; `cargo xtask services` runs this with one");
         return None;
     }
     Some(python)
