@@ -210,7 +210,9 @@ fn watch(options: &Watch) -> Result<ExitCode> {
         let text = fulgurite_report::watch(&options.runs, console::columns())?;
         match options.once {
             true => say(text.trim_end()),
-            false => console::show_anew(&text),
+            // As for any filter, a pipe that is closed is the end.
+            false if console::show_anew(&text).is_err() => return Ok(ExitCode::SUCCESS),
+            false => {}
         }
         if options.once {
             return Ok(ExitCode::SUCCESS);

@@ -158,13 +158,15 @@ impl<S: Store> Courier<S> {
     ///
     /// Fails if the outbox cannot be read or written.
     pub fn send_within(&self, time: Duration) -> Result<Option<Left>, TrackerError> {
-        let deadline = Instant::now() + time;
+        // What is beyond the end of the clock never comes.
+        let deadline = Instant::now().checked_add(time);
         let mut state = self.shared.lock();
         state.outbox.sync().map_err(TrackerError::outbox(&self.path))?;
         state.hurry = true;
         self.shared.changed.notify_all();
         while state.sent < state.outbox.len() && !state.has_ended {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
+            let left = deadline.map_or(Some(time), |deadline| deadline.checked_duration_since(Instant::now()));
+            let Some(left) = left else { break };
             state = self.shared.wait(state, left);
         }
         state.hurry = false;
