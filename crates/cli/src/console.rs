@@ -15,9 +15,13 @@ pub fn complain(text: &str) {
 }
 
 /// Prints a text in place of all that the terminal shows.
-pub(crate) fn show_anew(text: &str) {
+///
+/// # Errors
+///
+/// Fails if nobody reads it any more.
+pub(crate) fn show_anew(text: &str) -> io::Result<()> {
     let clear = if io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-    println!("{clear}{}", printable(text.trim_end()));
+    writeln!(io::stdout(), "{clear}{}", printable(text.trim_end()))
 }
 
 /// The columns of the terminal.

@@ -43,10 +43,9 @@ enum Commands {
     ///
     /// An outbox is removed once all of it is sent. Keys (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or
     /// MLFLOW_TRACKING_TOKEN; TRACKIO_WRITE_TOKEN) are sent only to the server that --server, MLFLOW_TRACKING_URI or
-    /// TRACKIO_SERVER_URL names. Runs of W&B, whose files stay, go to the server that --server or WANDB_BASE_URL names, or W&B's
-    /// own, with the key of WANDB_API_KEY or ~/.netrc. Experiments of Comet go to the server that --server or COMET_URL_OVERRIDE
-    /// names, or Comet's own, with the key of COMET_API_KEY or ~/.comet.config; those without a server become archives for
-    /// `comet upload`.
+    /// TRACKIO_SERVER_URL names. Runs of W&B, whose files stay, go to the server that WANDB_BASE_URL names, or W&B's
+    /// own, with the key of WANDB_API_KEY or ~/.netrc. Experiments of Comet go to the server that COMET_URL_OVERRIDE names, or
+    /// Comet's own, with the key of COMET_API_KEY or ~/.comet.config; those without a server become archives for `comet upload`.
     #[cfg(feature = "sync")]
     Sync {
         /// The folder.
@@ -213,7 +212,9 @@ fn watch(options: &Watch) -> Result<ExitCode> {
         let text = fulgurite_report::watch(&options.runs, console::columns())?;
         match options.once {
             true => say(text.trim_end()),
-            false => console::show_anew(&text),
+            // As for any filter, a pipe that is closed is the end.
+            false if console::show_anew(&text).is_err() => return Ok(ExitCode::SUCCESS),
+            false => {}
         }
         if options.once {
             return Ok(ExitCode::SUCCESS);

@@ -1,7 +1,7 @@
 //! When the record of a run is written. What cannot be written ends no run.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fulgurite_fabric::loggers::CheckpointNews;
 use fulgurite_torch::device::cuda_device_name;
@@ -10,7 +10,7 @@ use fulgurite_torch::tch::Device;
 
 use crate::error::Error;
 use crate::outcome::status_of;
-use crate::record::{About, Activity, Machine, RunRecord};
+use crate::record::{About, Activity, FILE, Machine, Position, RunRecord};
 use crate::stage::Stage;
 use crate::state::TrainerState;
 
@@ -26,14 +26,19 @@ impl TrainerState {
         if !self.record.is_waiting() || self.is_trial {
             return;
         }
-        let folder = self.fabric.loggers.iter().find_map(|logger| logger.log_dir()).map(Path::to_path_buf);
-        let Some(folder) = folder.filter(|folder| self.is_global_zero() && folder.is_dir()) else {
+        let Some(folder) = self.folder_of_record().filter(|_| self.is_global_zero()) else {
             return self.record.turn_off();
         };
         let (about, run_id) = (self.about(), self.saves.run_id().map(str::to_owned));
         let entry = self.entry_point().name();
         self.write_record(|record| record.open(&folder, entry, run_id.as_deref(), &about));
         self.record_warnings();
+    }
+
+    /// The folder that has a record already, or else the first that there is: one of a tracker may come later.
+    fn folder_of_record(&self) -> Option<PathBuf> {
+        let folders = self.fabric.loggers.iter().filter_map(|logger| logger.log_dir()).filter(|folder| folder.is_dir());
+        folders.min_by_key(|folder| !folder.join(FILE).exists()).map(Path::to_path_buf)
     }
 
     fn about(&self) -> About {
@@ -58,9 +63,8 @@ impl TrainerState {
         if self.is_trial {
             return;
         }
-        let (step, epoch) = (self.global_step(), self.current_epoch());
-        let resumed_from = self.resumed_from().map(Path::to_path_buf);
-        self.write_record(|record| record.training_begins(resumed_from.as_deref(), step, epoch));
+        let (at, resumed_from) = (self.recorded_position(), self.resumed_from().map(Path::to_path_buf));
+        self.write_record(|record| record.training_begins(resumed_from.as_deref(), at));
     }
 
     /// A batch begins, of so many samples if that is known.
@@ -77,15 +81,15 @@ impl TrainerState {
             self.record_warnings();
         }
         if self.record.is_due() && !self.is_trial {
-            let (step, epoch, of_steps) = (self.global_step(), self.current_epoch(), self.stepping_batches());
-            self.write_record(|record| record.progress(step, epoch, of_steps));
+            let at = self.recorded_position();
+            self.write_record(|record| record.progress(at));
         }
     }
 
     /// A checkpoint is on the disk.
     pub(crate) fn record_checkpoint(&mut self, news: &CheckpointNews) {
-        let step = self.global_step();
-        self.write_record(|record| record.checkpoint(news, step));
+        let at = self.recorded_position();
+        self.write_record(|record| record.checkpoint(news, at));
     }
 
     /// Prints the summary of the model, which becomes part of the run's record.
@@ -97,10 +101,13 @@ impl TrainerState {
     /// The entry point has ended.
     pub(crate) fn end_record<T>(&mut self, outcome: &Result<T, Error>) {
         self.record_warnings();
-        let (step, epoch) = (self.global_step(), self.current_epoch());
-        let status = status_of(outcome);
+        let at = self.recorded_position();
         let error = outcome.as_ref().err().map(Error::to_string);
-        self.write_record(|record| record.end(status, error.as_deref(), step, epoch));
+        self.write_record(|record| record.end(status_of(outcome), error.as_deref(), at));
+    }
+
+    fn recorded_position(&self) -> Position {
+        Position { step: self.global_step(), epoch: self.current_epoch(), of_steps: self.stepping_batches() }
     }
 
     fn record_warnings(&mut self) {
@@ -111,7 +118,7 @@ impl TrainerState {
     fn write_record(&mut self, write: impl FnOnce(&mut RunRecord) -> io::Result<()>) {
         if let Err(error) = write(&mut self.record) {
             self.record.turn_off();
-            self.warn(&format!("the record of the run, {}, is not written any more: {error}", crate::record::FILE));
+            self.warn(&format!("the record of the run, {}, is not written any more: {error}", FILE));
         }
     }
 }

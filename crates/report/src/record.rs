@@ -122,7 +122,8 @@ impl Record {
 
 impl Segment {
     fn begin(event: &Map<String, Value>) -> Segment {
-        let known = ["event", "v", "time", "entry"];
+        // Numbers of the process and of the run differ always, and say nothing.
+        let known = ["event", "v", "time", "entry", "pid", "run_id"];
         let about = event.iter().filter(|(name, value)| !known.contains(&name.as_str()) && !value.is_null());
         Segment {
             entry: text(event, "entry").unwrap_or_default(),

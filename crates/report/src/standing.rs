@@ -8,7 +8,9 @@ const BAR: usize = 24;
 
 /// What the record says, or nothing if there is none.
 pub(crate) fn standing(record: &Record, now: f64) -> String {
-    let Some(last) = record.segments.last() else { return String::new() };
+    // What follows a fit, such as a test, does not tell how the fit went.
+    let told = record.segments.iter().rev().find(|segment| segment.is_fit() || segment.status(now) == "running");
+    let Some(last) = told.or(record.segments.last()) else { return String::new() };
     let (ledger, mut text) = (Ledger::of(record), String::new());
     let mut line = vec![format!("{} {}", last.entry, last.status(now))];
     line.extend(how_far(last));

@@ -47,17 +47,16 @@ pub fn outboxes(folder: &Path) -> Vec<PathBuf> {
 /// still using it.
 ///
 /// An outbox is data: keys are sent only to a server that is given here, or by the variable of its service such as
-/// `MLFLOW_TRACKING_URI`. Files for W&B go to the server that `WANDB_BASE_URL` names, or W&B's own, and
-/// experiments to that of `COMET_URL_OVERRIDE` or Comet's own; experiments without a server become archives for `comet upload`.
+/// `MLFLOW_TRACKING_URI`. Files for W&B go to the server that `WANDB_BASE_URL` names, or W&B's own, and experiments to that of
+/// `COMET_URL_OVERRIDE` or Comet's own, whatever `server` says of others; experiments without a server become archives for
+/// `comet upload`.
 ///
 /// # Errors
 ///
 /// Fails if it is no outbox, or the server cannot be reached or refuses it.
 pub fn send(path: &Path, server: Option<&str>, pace: Pace) -> Result<Option<Synced>, TrackerError> {
     let var = |name: &str| match (name, server) {
-        ("COMET_URL_OVERRIDE" | "MLFLOW_TRACKING_URI" | "TRACKIO_SERVER_URL" | "WANDB_BASE_URL", Some(server)) => {
-            Some(server.to_owned())
-        }
+        ("MLFLOW_TRACKING_URI" | "TRACKIO_SERVER_URL", Some(server)) => Some(server.to_owned()),
         _ => env::var(name).ok().filter(|value| !value.is_empty()),
     };
     send_with(path, pace, &var)

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use fulgurite_fabric::loggers::{CheckpointNews, RunStatus};
 
-pub(crate) use event::{About, Done};
-use event::{Event, now};
+pub(crate) use event::About;
+use event::{Done, Event, now};
 use file::RecordFile;
 pub(crate) use ledger::Activity;
 use ledger::{Ledger, seconds};
@@ -47,6 +47,14 @@ pub(crate) struct RunRecord {
     omitted: u64,
     /// What is being written; kept, so that a line of progress allocates nothing.
     buffer: Vec<u8>,
+}
+
+/// Where a run stands, and how many steps it is to take, if that is known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Position {
+    pub(crate) step: u64,
+    pub(crate) epoch: u64,
+    pub(crate) of_steps: Option<u64>,
 }
 
 /// Where lines go.
@@ -118,17 +126,21 @@ impl RunRecord {
     }
 
     /// Training begins, or goes on.
-    pub(crate) fn training_begins(&mut self, resumed_from: Option<&Path>, step: u64, epoch: u64) -> io::Result<()> {
+    pub(crate) fn training_begins(&mut self, resumed_from: Option<&Path>, at: Position) -> io::Result<()> {
         let resumed_from = resumed_from.map(|path| path.to_string_lossy());
-        self.write(&Event::Train { time: now(), resumed_from, step, epoch })
+        self.write(&Event::Train { time: now(), resumed_from, step: at.step, epoch: at.epoch })
     }
 
     pub(crate) fn summary(&mut self, text: &str) -> io::Result<()> {
         self.write(&Event::summary(text))
     }
 
-    pub(crate) fn checkpoint(&mut self, news: &CheckpointNews, step: u64) -> io::Result<()> {
-        self.write(&Event::checkpoint(news, step))
+    /// A checkpoint is on the disk. What was done until then is written too: it is what a restart goes on from.
+    pub(crate) fn checkpoint(&mut self, news: &CheckpointNews, at: Position) -> io::Result<()> {
+        self.write(&Event::checkpoint(news, at.step))?;
+        self.ledger.settle();
+        let (ledger, next) = (self.ledger.clone(), interval(self.ledger.lasted()));
+        self.write(&self.done(at, next, &ledger))
     }
 
     /// Writes the warnings that are not written yet.
@@ -148,19 +160,22 @@ impl RunRecord {
     }
 
     /// Writes how far the run is.
-    pub(crate) fn progress(&mut self, step: u64, epoch: u64, of_steps: Option<u64>) -> io::Result<()> {
+    pub(crate) fn progress(&mut self, at: Position) -> io::Result<()> {
         self.ledger.settle();
-        let next = interval(self.ledger.lasted());
+        let (ledger, next) = (self.ledger.clone(), interval(self.ledger.lasted()));
         self.due = self.ledger.lasted() + next;
-        let done = Done { step, epoch, batches: self.batches, samples: self.samples };
-        let (ledger, next) = (self.ledger.clone(), seconds(next));
-        self.append(&Event::Progress { time: now(), done, of_steps, next, seconds: &ledger }).map(drop)
+        self.append(&self.done(at, next, &ledger)).map(drop)
+    }
+
+    fn done<'l>(&self, at: Position, next: Duration, seconds_spent: &'l Ledger) -> Event<'l> {
+        let done = Done { step: at.step, epoch: at.epoch, batches: self.batches, samples: self.samples };
+        Event::Progress { time: now(), done, of_steps: at.of_steps, next: seconds(next), seconds: seconds_spent }
     }
 
     /// The entry point has ended. Nothing more is written.
-    pub(crate) fn end(&mut self, status: RunStatus, error: Option<&str>, step: u64, epoch: u64) -> io::Result<()> {
+    pub(crate) fn end(&mut self, status: RunStatus, error: Option<&str>, at: Position) -> io::Result<()> {
         self.ledger.settle();
-        let done = Done { step, epoch, batches: self.batches, samples: self.samples };
+        let done = Done { step: at.step, epoch: at.epoch, batches: self.batches, samples: self.samples };
         let ledger = self.ledger.clone();
         let written = self.append(&Event::end(status, error, done, &ledger, self.omitted));
         self.turn_off();

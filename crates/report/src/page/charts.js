@@ -31,7 +31,8 @@ function placeIn(group) {
     const place = element("div", null, { class: "charts" });
     const heading = element("h3", group, { class: "group" });
     heading.hidden = new Set(data.charts.map((chart) => chart.group)).size < 2;
-    byId("charts").append(heading, place);
+    const isAlone = data.charts.filter((chart) => chart.group === group).length === 1;
+    byId("charts").append(element("section", [heading, place], isAlone ? {} : { class: "several" }));
     groups.set(group, place);
   }
   return groups.get(group);

@@ -111,10 +111,11 @@ function history() {
   const before = (count, what) => (count ? [[[element("td", `${shown(count)} earlier ${what} are left out`, { class: "none" })]]] : []);
   const runs = data.runs.map((run, index) => [run.record, index]).filter(([record]) => record);
   byId("started").hidden = runs.length === 0;
-  fill(byId("starts"), ["run", "began", "entry point", ...numbers(["lasted", "from step", "to step"]), "end", "resumed from", "error"],
+  const more = [["resumed_from", "resumed from", "long"], ["error", "error", "text"]].filter(([name]) => runs.some(([record]) => record.starts.some((start) => start[name])));
+  fill(byId("starts"), ["run", "began", "entry point", ...numbers(["lasted", "from step", "to step"]), "end", ...more.map(([, heading]) => heading)],
     runs.flatMap(([record, index]) => [...before(record.starts_before, "starts"), ...record.starts.map((start) => [[
       runName(index), moment(start.begun), start.entry, element("td", lasting(start.lasted), { class: "number" }), number(start.from), number(start.to),
-      badge(start.status), element("td", start.resumed_from, { class: "long", title: start.resumed_from ?? "" }), element("td", start.error, { class: start.error ? "text" : "" })]])]));
+      badge(start.status), ...more.map(([name, , kind]) => element("td", start[name], start[name] ? { class: kind, title: start[name] } : {}))]])]));
   const warnings = runs.flatMap(([record, index]) => [...before(record.warnings_before, "warnings"),
     ...record.warnings.map(([time, text]) => [[runName(index), moment(time), element("td", text, { class: "text" })]])]);
   byId("warned").hidden = warnings.length === 0;

@@ -33,9 +33,8 @@ pub(crate) fn send(
     };
     let server = Server::new(None, pace, var)?.for_sync();
     if server.url() != address {
-        let problem = format!(
-            "it is for {address}, which gets your key only if you name it; give --server {address} or set COMET_URL_OVERRIDE to it"
-        );
+        let problem =
+            format!("it is for {address}, which gets your key only if you name it; set COMET_URL_OVERRIDE to it");
         return Err(TrackerError::Refused(problem));
     }
     if !Experiment::is_key(&experiment.key) {

@@ -187,6 +187,9 @@ fn an_uploader_that_is_killed_doubles_nothing() {
     let [Some(Synced { left: Some(_), .. })] = &synced(&fake, root.path())[..] else { panic!() };
     let had = run(&fake).history.len();
     assert!(had > 0 && had < 10_000, "{had}");
+    let other = Fake::<Wandb>::start();
+    let [Some(Synced { left: Some(why), .. })] = &synced(&other, root.path())[..] else { panic!() };
+    assert!(why.starts_with(&format!("a part of it is at {};", fake.url)), "{why}");
     fs::write(folder.join(".fulgurite-sync"), state).unwrap();
     let [Some(Synced { left: None, .. })] = &synced(&fake, root.path())[..] else { panic!() };
     assert_eq!(values(&run(&fake), "a").len(), 10_000);

@@ -77,6 +77,10 @@ impl Uploader {
             return Ok(state.clone());
         }
         let before = match Before::noted(&self.folder) {
+            Some(before) if before.server != self.server.url() => {
+                let why = format!("a part of it is at {}; set WANDB_BASE_URL to that", before.server);
+                return Err(Failure::Closed(why));
+            }
             Some(before) => before,
             None => {
                 let before = self.ask_before()?;
@@ -103,7 +107,7 @@ impl Uploader {
         let variables = json!({ "project": run.project, "entity": run.entity, "name": run.id });
         let data =
             self.server.query(Query::STATUS, &variables).map_err(|problem| self.closed("the project", problem))?;
-        let mut before = Before::of_status(&run.entity, &data["model"]["bucket"]);
+        let mut before = Before::of_status(self.server.url(), &run.entity, &data["model"]["bucket"]);
         if before.entity.is_empty() {
             let data =
                 self.server.query(Query::VIEWER, &json!({})).map_err(|problem| self.closed("the key", problem))?;
