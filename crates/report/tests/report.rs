@@ -211,3 +211,40 @@ fn a_run_with_a_record_alone_is_a_run() {
     assert!(report(std::slice::from_ref(&run)).unwrap().contains(r#""rows":0"#));
     assert!(watch(&[run.join("run.jsonl")], 80).unwrap().contains("fit failed"));
 }
+
+/// What a user does with a page, as a script at its end that writes what came of it into the title.
+const ACTS: &str = r#"<script>
+const canvas = charts[0].canvas, box = canvas.getBoundingClientRect();
+canvas.setPointerCapture = () => {};
+const act = (type, x) => canvas.dispatchEvent(new PointerEvent(type, { clientX: box.left + x, clientY: box.top + 50, bubbles: true }));
+const before = charts[0].view.x1 - charts[0].view.x0;
+act("pointerdown", 100); act("pointermove", 200); act("pointerup", 200);
+const zoomed = charts[0].view.x1 - charts[0].view.x0;
+const tip = byId("tip").style.display;
+act("dblclick", 150);
+const all = charts[0].view.x1 - charts[0].view.x0;
+const way = () => { const { smoothed } = lines(charts[0])[0]; return smoothed.slice(1).reduce((sum, value, i) => sum + Math.abs(value - smoothed[i]), 0); };
+const rough = way();
+byId("smoothing").value = "0.9";
+byId("smoothing").dispatchEvent(new Event("input"));
+document.querySelector("table input").click();
+const left = lines(charts[0]).length;
+byId("find").value = "val_";
+byId("find").dispatchEvent(new Event("input"));
+const found = charts.filter((made) => !made.box.hidden).length;
+document.title = JSON.stringify([zoomed < before / 2, tip, all === before, way() < rough / 2, left, found]);
+</script></body>"#;
+
+#[test]
+fn a_page_is_zoomed_smoothed_and_searched() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    two_runs(folder.path());
+    let page = report(&[folder.path().to_owned()]).unwrap().replace("</body>", ACTS);
+    let path = folder.path().join("report.html");
+    fs::write(&path, page).unwrap();
+    let shown = browse(browser, &["--dump-dom", "--window-size=1400,1000"], &path);
+    // A constant curve that is smoothed differs by rounding alone, which has no round numbers between.
+    let title = shown.split_once("<title>").unwrap().1.split_once("</title>").unwrap().0;
+    assert_eq!(title, r#"[true,"block",true,true,1,1]"#);
+}

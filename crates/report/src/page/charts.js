@@ -18,9 +18,11 @@ function ticks(low, high, most) {
   const raw = (high - low) / most;
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((times) => times * power).find((candidate) => candidate >= raw) ?? raw;
-  const found = [];
-  for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-9; value += step) found.push(Math.abs(value) < step * 1e-9 ? 0 : value);
-  return found;
+  const first = Math.ceil(low / step);
+  // A number that is too small to be added to another one must not be added for ever.
+  return Array.from({ length: 2 * most + 2 }, (_, at) => (first + at) * step)
+    .filter((value) => value <= high + step * 1e-9)
+    .map((value) => (Math.abs(value) < step * 1e-9 ? 0 : value));
 }
 
 const groups = new Map();
@@ -78,7 +80,9 @@ function extent(made, all) {
   [x0, x1] = made.range ?? [x0 - (x1 - x0) * 0.015, x1 + (x1 - x0) * 0.015];
   const scale = (y) => (state.log ? Math.log10(y) : y);
   let [low, high] = [scale(y0), scale(y1)];
-  const margin = (high - low || Math.abs(high) || 1) * 0.06;
+  // What differs by rounding alone is constant.
+  const isConstant = high - low <= 1e-9 * Math.max(Math.abs(low), Math.abs(high));
+  const margin = (isConstant ? Math.abs(high) || 1 : high - low) * 0.06;
   return { x0, x1, low: low - margin, high: high + margin, scale };
 }
 

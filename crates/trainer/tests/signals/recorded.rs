@@ -22,7 +22,7 @@ fn record(folder: &Path) -> Vec<String> {
 
 pub(crate) fn a_kill_leaves_no_end() {
     let folder = tempfile::tempdir().unwrap();
-    let mut child = start(folder.path(), "csv save_every=2 batch=5 hang signal=SIGUSR2", &[]);
+    let mut child = start(folder.path(), "csv save_every=2 batch=5 hang", &[]);
     wait_for(&mut child, "in batch");
     send(&child, "KILL");
     assert_eq!(end(child).signal, Some(9));
