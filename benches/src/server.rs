@@ -19,7 +19,7 @@ pub enum Manner {
 }
 
 /// Parts of the addresses to which values are sent.
-const VALUES: [&str; 3] = ["runs/log-batch", "file_stream", "bulk_log"];
+const VALUES: [&str; 4] = ["runs/log-batch", "file_stream", "bulk_log", "batch/logger/experiment/metric"];
 
 /// How late it answers.
 const LATE: Duration = Duration::from_secs(2);
@@ -108,5 +108,8 @@ fn answer() -> Value {
         // Trackio.
         "version": "0.43.0",
         "api_version": 1,
+        // Comet.
+        "runId": "1",
+        "projectId": "1",
     })
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use fulgurite::TrainerBuilder;
-use fulgurite::loggers::{MLFlowLogger, TrackioLogger, WandbLogger};
+use fulgurite::loggers::{CometLogger, MLFlowLogger, TrackioLogger, WandbLogger};
 use fulgurite::prelude::{CsvLogger, Trainer, seed_everything};
 
 use crate::child::{self, Program, Surroundings};
@@ -42,7 +42,14 @@ pub fn measure(repeats: usize, only: Option<&str>) -> Result<Vec<Row>> {
                 let address = server.as_ref().map_or("none", |server| &server.address);
                 let mut args = vec![model.to_string(), address.to_owned()];
                 args.extend(plan.to_args());
-                let variables = [("WANDB_BASE_URL", address), ("WANDB_API_KEY", KEY), ("TRACKIO_WRITE_TOKEN", KEY)];
+                let comet = format!("{address}/clientlib/");
+                let variables = [
+                    ("WANDB_BASE_URL", address),
+                    ("WANDB_API_KEY", KEY),
+                    ("TRACKIO_WRITE_TOKEN", KEY),
+                    ("COMET_URL_OVERRIDE", &comet),
+                    ("COMET_API_KEY", KEY),
+                ];
                 let measured: Measured =
                     child::measure_with(&Program::Rust("tracked"), &args, Surroundings::default(), &variables)?;
                 times.push(measured.step_us);
@@ -76,4 +83,5 @@ fn with_trackers(builder: TrainerBuilder, address: &str, folder: &Path) -> Train
         .logger(MLFlowLogger::new("bench").tracking_uri(address).save_dir(folder).finish_timeout(1))
         .logger(WandbLogger::new("bench").save_dir(folder).finish_timeout(1))
         .logger(TrackioLogger::new("bench").server_url(address).save_dir(folder).finish_timeout(1))
+        .logger(CometLogger::new().project("bench").save_dir(folder).finish_timeout(1))
 }

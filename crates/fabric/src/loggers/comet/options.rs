@@ -41,6 +41,7 @@ pub struct CometLoggerOptions {
     /// The folder of what is not sent yet, and of the run's checkpoints; the trainer's `default_root_dir` by default.
     pub save_dir: Option<PathBuf>,
     /// How many seconds the end of a run waits for the server. A run that is interrupted waits ten at most.
+    #[setters(into = false)]
     pub finish_timeout: u64,
 }
 
