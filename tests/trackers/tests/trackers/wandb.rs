@@ -26,7 +26,7 @@ const KEY: &str = "5ecret5ecret5ecret5ecret5ecret5ecret5ecret";
 fn real_programs_read_what_runs_wrote() {
     let Some(programs) = programs("wandb") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let wandb = Wandb { programs: &programs };
+    let wandb = Wandb { programs: &programs, folder: folder.path() };
     a_fit_from_the_command_line_is_read_and_goes_on(&wandb, &folder.path().join("cli"));
     failures_and_signals_have_exit_codes(&wandb, &folder.path().join("ends"));
     everything_that_can_be_logged_is_read(&wandb, &folder.path().join("all"));
@@ -38,13 +38,15 @@ fn real_programs_read_what_runs_wrote() {
 /// W&B's programs.
 struct Wandb<'a> {
     programs: &'a Path,
+    /// They write logs where they run.
+    folder: &'a Path,
 }
 
 impl Wandb<'_> {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join("wandb"));
         let quiet = [("WANDB_ERROR_REPORTING", "false"), ("DO_NOT_TRACK", "1"), ("NO_COLOR", "1")];
-        command.args(args).envs(quiet);
+        command.args(args).envs(quiet).current_dir(self.folder);
         command
     }
 
@@ -403,6 +405,7 @@ fn the_server_has_what_the_own_client_would_have_sent(wandb: &Wandb, root: &Path
     fs::write(&script, include_str!("go_on_wandb.py")).unwrap();
     let output = Command::new(wandb.programs.join("python"))
         .args([script.as_os_str(), "both".as_ref(), id.as_ref(), root.as_os_str()])
+        .current_dir(root)
         .envs([("WANDB_BASE_URL", ours.url.as_str()), ("WANDB_API_KEY", KEY), ("WANDB_ERROR_REPORTING", "false")])
         .output()
         .unwrap();
