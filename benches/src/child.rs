@@ -56,6 +56,16 @@ pub struct Surroundings {
 
 /// Runs a program and returns what it writes to the file that its last argument names.
 pub fn measure<T: DeserializeOwned>(program: &Program, args: &[String], surroundings: Surroundings) -> Result<T> {
+    measure_with(program, args, surroundings, &[])
+}
+
+/// The same, with variables.
+pub fn measure_with<T: DeserializeOwned>(
+    program: &Program,
+    args: &[String],
+    surroundings: Surroundings,
+    variables: &[(&str, &str)],
+) -> Result<T> {
     let folder = tempfile::tempdir()?;
     let result = folder.path().join("result.json");
     let mut words = if surroundings.terminal { Program::Python("terminal.py").command()? } else { Vec::new() };
@@ -66,7 +76,7 @@ pub fn measure<T: DeserializeOwned>(program: &Program, args: &[String], surround
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).current_dir(folder.path());
     // Cargo's, for the programs it builds.
-    command.env_remove("LD_LIBRARY_PATH");
+    command.env_remove("LD_LIBRARY_PATH").envs(variables.iter().copied());
     if surroundings.plain_waiting {
         command.env("FULGURITE_NO_WAIT_TUNING", "1");
     }

@@ -19,7 +19,7 @@ pub enum Manner {
 }
 
 /// Parts of the addresses to which values are sent.
-const VALUES: [&str; 1] = ["runs/log-batch"];
+const VALUES: [&str; 3] = ["runs/log-batch", "file_stream", "bulk_log"];
 
 /// How late it answers.
 const LATE: Duration = Duration::from_secs(2);
@@ -90,10 +90,23 @@ fn serve(mut stream: &TcpStream, manner: Manner, asked: &AtomicUsize) -> Result<
 /// What every request is answered, since the names of the services do not meet.
 fn answer() -> Value {
     json!({
+        // MLflow.
         "experiment": { "experiment_id": "1", "lifecycle_stage": "active" },
         "run": {
             "info": { "run_id": "1", "experiment_id": "1", "artifact_uri": "mlflow-artifacts:/1", "lifecycle_stage": "active" },
             "data": {},
         },
+        // W&B.
+        "data": {
+            "viewer": { "entity": "bench" },
+            "model": { "bucket": null },
+            "upsertBucket": {
+                "bucket": { "id": "1", "name": "1", "project": { "name": "bench", "entity": { "name": "bench" } } },
+                "inserted": true,
+            },
+        },
+        // Trackio.
+        "version": "0.43.0",
+        "api_version": 1,
     })
 }

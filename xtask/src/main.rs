@@ -16,14 +16,15 @@ use crate::cargo::Cargo;
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
-  setup [--python]      fetch libtorch, once, and tell cargo where it is; with --python, also the Python that parity and
-                        bench compare with
+  setup [--python] [--services]
+                        fetch libtorch, once, and tell cargo where it is; with --python, also the Python that parity and
+                        bench compare with, and with --services that of services
   new PATH [OPTIONS]    make a crate of your own that uses this clone; `new --help` lists the options
   digits [fit] [ARGS]   train a convolutional network on handwritten digits
   gpt [fit] [ARGS]      train a small GPT on text
   test [ARGS]           run the tests (ARGS go to `cargo test`)
   parity [ARGS]         compare with PyTorch, Lightning, torchmetrics and TensorBoard, number by number
-  services              install experiment trackers, once, for the tests that log to them (without them these are skipped)
+  services [ARGS]       run the tests that need real experiment trackers, Optuna or Ray Tune; `test` skips these
   torture [--kills N] [--seed S] [--damaged-runs PERCENT]
                         kill training runs again and again; each must go on and end as an undisturbed one does
   bench NAME [--json FILE] [--repeats N] [--model mlp|cnn|gpt]
@@ -33,7 +34,7 @@ Usage: cargo xtask COMMAND
 
 Every command sets up what it needs first. With `--help`, or `fit --help`, after its name, an example lists
 its own arguments; `--max-steps 200` is short for `--trainer.max_steps 200`. LIBTORCH picks a libtorch that is there
-already, FULGURITE_PARITY_PYTHON a Python for parity and bench.";
+already, FULGURITE_PARITY_PYTHON a Python for parity and bench, FULGURITE_SERVICES_PYTHON one for services.";
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {
@@ -56,6 +57,9 @@ fn run(mut args: Vec<String>) -> Result<ExitCode> {
             if args.iter().any(|arg| arg == "--python") {
                 python::with_lightning(&root()?)?;
             }
+            if args.iter().any(|arg| arg == "--services") {
+                python::with_services(&root()?)?;
+            }
             println!("libtorch {} is ready in {}.", libtorch::VERSION, libtorch.display());
             Ok(ExitCode::SUCCESS)
         }
@@ -68,10 +72,7 @@ fn run(mut args: Vec<String>) -> Result<ExitCode> {
         }
         "test" => tests::run(cargo, &args),
         "parity" => tests::parity(cargo_with_python, &args),
-        "services" => {
-            println!("The experiment trackers are in {}.", python::with_services(&root()?)?.display());
-            Ok(ExitCode::SUCCESS)
-        }
+        "services" => tests::services(cargo_with_services()?, &args),
         "torture" => {
             let package = ["run", "--release", "--package", "fulgurite-torture", "--"];
             cargo()?.args(package).args(&args).run()
@@ -124,6 +125,13 @@ fn cargo_with_python() -> Result<Cargo> {
     let cargo = cargo()?;
     let interpreter = python::with_lightning(&root()?)?;
     Ok(cargo.env("FULGURITE_PARITY_PYTHON", interpreter))
+}
+
+/// The same, with a Python that has experiment trackers, Optuna and Ray Tune.
+fn cargo_with_services() -> Result<Cargo> {
+    let cargo = cargo()?;
+    let interpreter = python::with_services(&root()?)?;
+    Ok(cargo.env("FULGURITE_SERVICES_PYTHON", interpreter))
 }
 
 /// The workspace's folder. Cargo says at run time where this package is, so that a checkout may be moved.

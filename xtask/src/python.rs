@@ -18,34 +18,39 @@ const NEEDED_BYTES_OF_SERVICES: u64 = 2_000_000_000;
 /// A Python that has PyTorch, Lightning and what else the comparisons need: the one that `FULGURITE_PARITY_PYTHON`
 /// names, or that of `.venv/parity`, which is made if need be.
 pub(crate) fn with_lightning(root: &Path) -> Result<PathBuf> {
-    if let Some(named) = std::env::var_os("FULGURITE_PARITY_PYTHON").filter(|named| !named.is_empty()) {
-        if !Path::new(&named).is_file() {
-            bail!(
-                "FULGURITE_PARITY_PYTHON names {}, which does not exist: point it to a Python that has what tests/parity/requirements.txt lists, or unset it",
-                Path::new(&named).display()
-            );
-        }
-        return Ok(named.into());
-    }
-    made(root, &Wanted { name: "parity", what: "PyTorch and Lightning", size: "three gigabytes", needed: NEEDED_BYTES })
+    let wanted = Wanted {
+        name: "parity",
+        tests: "parity",
+        variable: "FULGURITE_PARITY_PYTHON",
+        what: "PyTorch and Lightning",
+        size: "three gigabytes",
+        needed: NEEDED_BYTES,
+    };
+    named_or_made(root, &wanted)
 }
 
-/// The folder of the programs of experiment trackers, which is made if need be.
+/// A Python that has experiment trackers, Optuna and Ray Tune: the one that `FULGURITE_SERVICES_PYTHON` names, or that of
+/// `.venv/services`, which is made if need be.
 pub(crate) fn with_services(root: &Path) -> Result<PathBuf> {
     let wanted = Wanted {
         name: "services",
+        tests: "trackers",
+        variable: "FULGURITE_SERVICES_PYTHON",
         what: "experiment trackers",
-        size: "one gigabyte",
+        size: "one and a half gigabytes",
         needed: NEEDED_BYTES_OF_SERVICES,
     };
-    let interpreter = made(root, &wanted)?;
-    Ok(interpreter.parent().map(Path::to_path_buf).unwrap_or(interpreter))
+    named_or_made(root, &wanted)
 }
 
 /// A virtual environment of the workspace.
 struct Wanted {
     /// Its folder in `.venv`.
     name: &'static str,
+    /// The folder of the tests that need it.
+    tests: &'static str,
+    /// Names another one.
+    variable: &'static str,
     what: &'static str,
     size: &'static str,
     needed: u64,
@@ -54,9 +59,24 @@ struct Wanted {
 impl Wanted {
     /// The file that lists what is installed.
     fn requirements(&self, root: &Path) -> PathBuf {
-        let folder = if self.name == "services" { "trackers" } else { self.name };
-        root.join("tests").join(folder).join("requirements.txt")
+        root.join("tests").join(self.tests).join("requirements.txt")
     }
+}
+
+/// The interpreter that the variable names, or that of the virtual environment.
+fn named_or_made(root: &Path, wanted: &Wanted) -> Result<PathBuf> {
+    let Some(named) = std::env::var_os(wanted.variable).filter(|named| !named.is_empty()) else {
+        return made(root, wanted);
+    };
+    if !Path::new(&named).is_file() {
+        bail!(
+            "{} names {}, which does not exist: point it to a Python that has what tests/{}/requirements.txt lists, or unset it",
+            wanted.variable,
+            Path::new(&named).display(),
+            wanted.tests
+        );
+    }
+    Ok(named.into())
 }
 
 /// The interpreter of a virtual environment, which is made if it is not there or not as it should be.

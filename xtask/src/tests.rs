@@ -15,6 +15,9 @@ const PACKAGES: [&str; 5] = ["--workspace", "--exclude", "fulgurite-parity", "--
 const COMPARISONS: [&str; 3] = ["--workspace", "--exclude", "fulgurite-bench"];
 const COMPARISON_TESTS: [&str; 4] = ["--test", "parity", "--test", "torchrun"];
 
+/// The tests that do more where there are experiment trackers, Optuna and Ray Tune.
+const SERVICE_TESTS: [&str; 6] = ["--test", "trackers", "--test", "sweep", "--test", "optuna"];
+
 /// Names of tests that wait for other processes and for timeouts most of their time.
 const WAITING: [&str; 3] = ["launcher::", "nodes::", "ranks::"];
 
@@ -56,6 +59,11 @@ pub(crate) fn parity(cargo: impl Fn() -> Result<Cargo>, args: &[String]) -> Resu
         return Ok(ExitCode::FAILURE);
     }
     Ok(exit_code(in_two_lanes(all, &LONG_COMPARISONS, None)?))
+}
+
+/// Runs the tests with experiment trackers, Optuna and Ray Tune that the arguments choose, or all.
+pub(crate) fn services(cargo: Cargo, args: &[String]) -> Result<ExitCode> {
+    cargo_test(cargo).args(PACKAGES).args(SERVICE_TESTS).args(["--no-fail-fast"]).args(args).run()
 }
 
 /// Runs the tests `aside`, and then `afterwards`, at the same time as the others, and returns whether all passed. Each is a

@@ -5,7 +5,7 @@
 //! fulgurite new my-model       # a crate that trains a model: `cargo run -- fit`, `cargo test`
 //! fulgurite report logs        # one HTML page of the runs in a folder
 //! fulgurite watch logs         # how they stand, again and again, in the terminal
-//! fulgurite sync lightning_logs # sends what runs could not send to MLflow, W&B or Trackio
+//! fulgurite sync lightning_logs # sends what runs could not send to MLflow, W&B, Trackio or Comet
 //! fulgurite ckpt show a.ckpt   # the tools for checkpoint files, if `fulgurite-ckpt` is installed
 //! ```
 //!

@@ -38,12 +38,14 @@ enum Commands {
     Report(Report),
     /// Shows how runs stand, again and again: last values and curves, from the files that they write.
     Watch(Watch),
-    /// Sends what runs could not send to MLflow, W&B or Trackio: what is in outboxes in a folder, such as lightning_logs or wandb.
+    /// Sends what runs could not send to MLflow, W&B, Trackio or Comet: what is in outboxes in a folder, such as
+    /// lightning_logs or wandb.
     ///
     /// An outbox is removed once all of it is sent. Keys (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or
     /// MLFLOW_TRACKING_TOKEN; TRACKIO_WRITE_TOKEN) are sent only to the server that --server, MLFLOW_TRACKING_URI or
-    /// TRACKIO_SERVER_URL names. Runs of W&B, whose files stay, go to the server that --server or WANDB_BASE_URL names, or W&B's
-    /// own, with the key of WANDB_API_KEY or ~/.netrc.
+    /// TRACKIO_SERVER_URL names. Runs of W&B, whose files stay, go to the server that WANDB_BASE_URL names, or W&B's
+    /// own, with the key of WANDB_API_KEY or ~/.netrc. Experiments of Comet go to the server that COMET_URL_OVERRIDE names, or
+    /// Comet's own, with the key of COMET_API_KEY or ~/.comet.config; those without a server become archives for `comet upload`.
     #[cfg(feature = "sync")]
     Sync {
         /// The folder.

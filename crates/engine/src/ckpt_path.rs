@@ -200,12 +200,13 @@ impl Engine {
         is_checkpoint(path) || self.checkpointers().any(|checkpointer| checkpointer.names_checkpoint(path))
     }
 
-    /// The intact file with the most progress, of the run that this trainer has trained if it has. Others may have left
-    /// theirs in the folder.
+    /// The intact file with the most progress, of the run that this trainer has trained, or else of the one that has written
+    /// last. Others may have left theirs in the folder.
     fn choose_path(&mut self, files: Vec<StoredFile>) -> Result<Option<PathBuf>, Error> {
         let mut candidates = self.state.rank(files);
-        if let Some(run_id) = self.state.run_id() {
-            candidates.prefer_run(run_id);
+        match self.state.run_id() {
+            Some(run_id) => candidates.prefer_run(run_id),
+            None => candidates.prefer_newest_run(),
         }
         Ok(self.state.choose(candidates, Wanted::default())?.map(|chosen| chosen.path))
     }

@@ -136,13 +136,18 @@ impl Study {
                 None => (self.create_trial()?, Map::new()),
             };
             let Some(trial) = self.trial(id) else { return Ok(None) };
-            let Some(drawn) = sampler.sample(&self.view(), trial, space)? else {
-                self.tell(id, TrialState::Fail, None)?;
-                return Ok(None);
+            let (drawn, notes) = if space.names().all(|name| fixed.contains_key(name)) {
+                Default::default()
+            } else {
+                let Some(drawn) = sampler.sample(&self.view(), trial, space)? else {
+                    self.tell(id, TrialState::Fail, None)?;
+                    return Ok(None);
+                };
+                (drawn, sampler.notes())
             };
             match with_fixed(&drawn, &fixed, space) {
                 Ok(params) => {
-                    self.journal.set_params(id, &params, sampler.notes())?;
+                    self.journal.set_params(id, &params, notes)?;
                     return Ok(Some(id));
                 }
                 // Somebody's slip is no reason to end the search of others.
@@ -187,6 +192,24 @@ impl Study {
             Some(value) if value.is_nan() => self.journal.set_state(id, TrialState::Fail, None),
             value => self.journal.set_state(id, state, value),
         }
+    }
+
+    /// Enqueues a trial with the parameters of one that failed for a reason that lies not in these.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the journal cannot be written.
+    pub fn retry(&mut self, id: usize) -> Result<()> {
+        let Some(trial) = self.trial(id) else { return Ok(()) };
+        // Optuna's names, by which it finds the first attempt.
+        let (number, mut notes) = (Value::from(trial.number), Map::new());
+        let first = trial.system_attrs.get("failed_trial").unwrap_or(&number);
+        let before = trial.system_attrs.get("retry_history").and_then(Value::as_array);
+        let history: Vec<Value> = before.into_iter().flatten().chain([&number]).cloned().collect();
+        notes.insert("failed_trial".into(), first.clone());
+        notes.insert("retry_history".into(), history.into());
+        notes.insert("fixed_params".into(), self.params(id).into());
+        self.journal.enqueue(self.id, notes)
     }
 
     /// Notes something about a trial, for people and programs.
@@ -275,19 +298,16 @@ impl Study {
 /// Internal values by name, with the distribution of each.
 type Params<'a> = Vec<(&'a str, f64, &'a Distribution)>;
 
-/// What was drawn, with the values that were given; says which of these is none of the space.
-fn with_fixed<'a>(drawn: &'a Draw, fixed: &Map<String, Value>, space: &'a SearchSpace) -> Result<Params<'a>, String> {
-    let known = drawn.iter().filter_map(|(name, drawn)| Some((name, *drawn, space.get(name)?)));
-    let param = |(name, drawn, of): (&'a String, f64, &'a Distribution)| {
-        let internal = match fixed.get(name) {
-            None => drawn,
-            Some(value) => of.internal(value).ok_or_else(|| {
+/// The given values, and what was drawn for the others; says which of the given is none of the space.
+fn with_fixed<'a>(drawn: &Draw, fixed: &Map<String, Value>, space: &'a SearchSpace) -> Result<Params<'a>, String> {
+    let param =
+        |(name, of): (&'a str, &'a Distribution)| match fixed.get(name) {
+            None => drawn.iter().find(|(other, _)| other == name).map(|(_, drawn)| Ok((name, *drawn, of))),
+            Some(value) => Some(of.internal(value).map(|internal| (name, internal, of)).ok_or_else(|| {
                 format!("it was enqueued with {value} for `{name}`, which is none of the search space")
-            })?,
+            })),
         };
-        Ok((name.as_str(), internal, of))
-    };
-    known.map(param).collect()
+    space.iter().filter_map(param).collect()
 }
 
 fn direction_name(direction: Direction) -> &'static str {

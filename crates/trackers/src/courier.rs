@@ -158,13 +158,15 @@ impl<S: Store> Courier<S> {
     ///
     /// Fails if the outbox cannot be read or written.
     pub fn send_within(&self, time: Duration) -> Result<Option<Left>, TrackerError> {
-        let deadline = Instant::now() + time;
+        // What is beyond the end of the clock never comes.
+        let deadline = Instant::now().checked_add(time);
         let mut state = self.shared.lock();
         state.outbox.sync().map_err(TrackerError::outbox(&self.path))?;
         state.hurry = true;
         self.shared.changed.notify_all();
         while state.sent < state.outbox.len() && !state.has_ended {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
+            let left = deadline.map_or(Some(time), |deadline| deadline.checked_duration_since(Instant::now()));
+            let Some(left) = left else { break };
             state = self.shared.wait(state, left);
         }
         state.hurry = false;
@@ -203,6 +205,11 @@ impl<S: Store> Courier<S> {
     /// Whether the user asks on the server that the run ends. It says so once.
     pub fn wants_stop(&self) -> bool {
         std::mem::take(&mut self.shared.lock().stop)
+    }
+
+    /// Does something with the outbox that the thread does not see half of.
+    pub(crate) fn with_outbox<R>(&self, act: impl FnOnce(&mut S) -> R) -> R {
+        act(&mut self.shared.lock().outbox)
     }
 
     /// The outbox's file.

@@ -45,16 +45,28 @@ pub(crate) struct Form<'a> {
     /// The names of its field and of the file, which need no quoting.
     pub field: &'a str,
     pub file_name: &'a str,
-    pub content: &'a [u8],
+    pub content: Content<'a>,
+    /// Another field, and its text.
+    pub text: Option<(&'a str, &'a str)>,
+}
+
+/// What a file has.
+pub(crate) enum Content<'a> {
+    Bytes(&'a [u8]),
+    File(&'a File, u64),
 }
 
 impl Form<'_> {
     /// What stands around the content, and the type that says how it is told apart.
     fn around(&self) -> (String, String, String) {
         let boundary = run_id();
-        let Form { field, file_name, .. } = self;
+        let Form { field, file_name, text, .. } = self;
+        let text = text.map(|(name, text)| {
+            format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n")
+        });
         let before = format!(
-            "--{boundary}\r\nContent-Disposition: form-data; name=\"{field}\"; filename=\"{file_name}\"\r\nContent-Type: application/octet-stream\r\n\r\n"
+            "{}--{boundary}\r\nContent-Disposition: form-data; name=\"{field}\"; filename=\"{file_name}\"\r\nContent-Type: application/octet-stream\r\n\r\n",
+            text.unwrap_or_default()
         );
         (before, format!("\r\n--{boundary}--\r\n"), format!("multipart/form-data; boundary={boundary}"))
     }
@@ -91,7 +103,7 @@ impl Answer {
     pub(crate) fn reason(&self) -> String {
         const MOST: usize = 300;
         let json = self.json().unwrap_or_default();
-        let said = ["message", "error"].iter().find_map(|key| json.get(key)?.as_str());
+        let said = ["message", "error", "msg"].iter().find_map(|key| json.get(key)?.as_str());
         let is_page = said.is_none() && self.text.trim_start().starts_with('<');
         let said = if is_page { "" } else { said.unwrap_or(self.text.as_str()) };
         let said: String = said.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -174,9 +186,14 @@ impl Client {
             }
             Body::Form(form) => {
                 let (before, after, kind) = form.around();
-                let len = (before.len() + form.content.len() + after.len()) as u64;
+                let (content, len): (Box<dyn Read + '_>, u64) = match form.content {
+                    Content::Bytes(bytes) => (Box::new(bytes), bytes.len() as u64),
+                    // A file that grows meanwhile is sent as it was.
+                    Content::File(file, len) => (Box::new(file.take(len)), len),
+                };
+                let len = before.len() as u64 + len + after.len() as u64;
                 let request = request.header("Content-Type", kind).header("Content-Length", len);
-                let mut whole = before.as_bytes().chain(form.content).chain(after.as_bytes());
+                let mut whole = before.as_bytes().chain(content).chain(after.as_bytes());
                 self.agent.run(request.body(SendBody::from_reader(&mut whole)).map_err(wrong)?)
             }
         };

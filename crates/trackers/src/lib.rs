@@ -15,6 +15,7 @@
 //! ```
 
 mod backoff;
+pub mod comet;
 mod courier;
 mod drain;
 mod entry;
@@ -26,6 +27,7 @@ mod http;
 mod lock;
 pub mod mlflow;
 mod outbox;
+mod own_files;
 mod pace;
 mod random;
 mod service;

@@ -213,6 +213,23 @@ impl Outbox {
     }
 }
 
+impl Outbox {
+    /// Calls for each entry that is not sent yet, which leaves it so. Damaged lines are passed over.
+    pub(crate) fn each_unsent(&self, mut call: impl FnMut(Entry) -> io::Result<()>) -> io::Result<()> {
+        let mut reader = self.reader()?;
+        reader.file.seek(SeekFrom::Start(reader.sent))?;
+        let mut lines = BufReader::new((&reader.file).take(self.len.saturating_sub(reader.sent)));
+        let mut text = Vec::new();
+        while lines.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut text)? > 0 {
+            if let Ok(entry) = serde_json::from_slice::<Entry>(&text) {
+                call(entry)?;
+            }
+            text.clear();
+        }
+        Ok(())
+    }
+}
+
 impl Store for Outbox {
     type Entry = Entry;
     type Reader = Reader;

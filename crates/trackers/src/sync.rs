@@ -10,7 +10,7 @@ use crate::outbox::{Outbox, Reader};
 use crate::pace::Pace;
 use crate::store::Unsent;
 pub use crate::synced::Synced;
-use crate::{mlflow, trackio, wandb};
+use crate::{comet, mlflow, trackio, wandb};
 
 /// How many folders deep outboxes are looked for: of a root, experiments and runs.
 const DEPTH: usize = 6;
@@ -47,14 +47,16 @@ pub fn outboxes(folder: &Path) -> Vec<PathBuf> {
 /// still using it.
 ///
 /// An outbox is data: keys are sent only to a server that is given here, or by the variable of its service such as
-/// `MLFLOW_TRACKING_URI`. Files for W&B go to the server that `WANDB_BASE_URL` names, or W&B's own.
+/// `MLFLOW_TRACKING_URI`. Files for W&B go to the server that `WANDB_BASE_URL` names, or W&B's own, and experiments to that of
+/// `COMET_URL_OVERRIDE` or Comet's own, whatever `server` says of others; experiments without a server become archives for
+/// `comet upload`.
 ///
 /// # Errors
 ///
 /// Fails if it is no outbox, or the server cannot be reached or refuses it.
 pub fn send(path: &Path, server: Option<&str>, pace: Pace) -> Result<Option<Synced>, TrackerError> {
     let var = |name: &str| match (name, server) {
-        ("MLFLOW_TRACKING_URI" | "TRACKIO_SERVER_URL" | "WANDB_BASE_URL", Some(server)) => Some(server.to_owned()),
+        ("MLFLOW_TRACKING_URI" | "TRACKIO_SERVER_URL", Some(server)) => Some(server.to_owned()),
         _ => env::var(name).ok().filter(|value| !value.is_empty()),
     };
     send_with(path, pace, &var)
@@ -69,6 +71,9 @@ pub(crate) fn send_with(
         return wandb::send(path, pace, var);
     }
     let Some(outbox) = Outbox::left_at(path).map_err(TrackerError::outbox(path))? else { return Ok(None) };
+    if outbox.service() == comet::SERVICE {
+        return comet::send(outbox, pace, var);
+    }
     let mut reader = outbox.reader().map_err(TrackerError::outbox(path))?;
     let before = reader.count(outbox.len()).map_err(TrackerError::outbox(path))?;
     let is_of_trackio = outbox.service() == trackio::SERVICE;

@@ -19,6 +19,8 @@ pages! {
     Tabular = "tabular.md";
     Logging = "logging.md";
     #[cfg(feature = "trackers")]
+    Comet = "comet.md";
+    #[cfg(feature = "trackers")]
     Mlflow = "mlflow.md";
     #[cfg(feature = "trackers")]
     Trackio = "trackio.md";

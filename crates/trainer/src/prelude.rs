@@ -43,9 +43,9 @@ pub use crate::callbacks::{
     WeightAveraging,
 };
 pub use crate::data::{Batch, DataLoader, Dataset, SharedTensor, TensorDataset};
-pub use crate::loggers::{CsvLogger, Logger, TensorBoardLogger};
 #[cfg(feature = "trackers")]
-pub use crate::loggers::{MLFlowLogger, TrackioLogger, WandbLogger};
+pub use crate::loggers::{CometLogger, MLFlowLogger, TrackioLogger, WandbLogger};
+pub use crate::loggers::{CsvLogger, Logger, TensorBoardLogger};
 pub use crate::logging::Reduce;
 pub use crate::metrics::Metric;
 pub use crate::nn::{self, Build as _, Module as _};

@@ -3,5 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+pub mod comet;
 pub mod http;
 pub mod wandb;

@@ -84,6 +84,7 @@ impl Wandb {
             "Viewer" => {
                 json!({"viewer": {"id": "u", "entity": "ann", "username": "ann", "email": "a@b", "flags": "{}", "teams": {"edges": []}}})
             }
+            "OrganizationCoreWeaveOrganizationID" => json!({}),
             "ServerFeaturesQuery" => json!({"serverInfo": {"features": []}}),
             "RunResumeStatus" => {
                 let run = self.runs.get(&format!("{}/{}", text(&asked["project"]), text(&asked["name"])));

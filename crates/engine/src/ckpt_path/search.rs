@@ -72,6 +72,15 @@ impl Candidates {
         }
     }
 
+    /// Removes candidates of other runs than the one that has written last.
+    pub(super) fn prefer_newest_run(&mut self) {
+        let newest = self.readable.iter().max_by_key(|candidate| candidate.modified);
+        let run_id = newest.and_then(|newest| Outline(&newest.checkpoint).run_id().map(str::to_owned));
+        if let Some(run_id) = run_id {
+            self.prefer_run(&run_id);
+        }
+    }
+
     fn paths(&self) -> Vec<PathBuf> {
         let readable = self.readable.iter().map(|candidate| &candidate.path);
         readable.chain(self.damaged.iter().map(|file| &file.path)).cloned().collect()

@@ -1,10 +1,11 @@
 //! The fabric's loggers as [`Configurable`](super::Configurable) classes.
 
-use fulgurite_fabric::loggers::{CsvLogger, CsvLoggerOptions, TensorBoardLogger, TensorBoardLoggerOptions};
 #[cfg(feature = "trackers")]
 use fulgurite_fabric::loggers::{
-    MLFlowLogger, MLFlowLoggerOptions, TrackioLogger, TrackioLoggerOptions, WandbLogger, WandbLoggerOptions,
+    CometLogger, CometLoggerOptions, MLFlowLogger, MLFlowLoggerOptions, TrackioLogger, TrackioLoggerOptions,
+    WandbLogger, WandbLoggerOptions,
 };
+use fulgurite_fabric::loggers::{CsvLogger, CsvLoggerOptions, TensorBoardLogger, TensorBoardLoggerOptions};
 
 use super::Configurable;
 use crate::error::Error;
@@ -22,6 +23,20 @@ impl Configurable for TensorBoardLogger {
     type Options = TensorBoardLoggerOptions;
 
     fn from_options(options: TensorBoardLoggerOptions) -> Result<TensorBoardLogger, Error> {
+        Ok(options.into())
+    }
+}
+
+#[cfg(feature = "trackers")]
+impl Configurable for CometLogger {
+    type Options = CometLoggerOptions;
+
+    fn from_options(options: CometLoggerOptions) -> Result<CometLogger, Error> {
+        if options.holds_key() {
+            return Err(Error::Config(
+                "api_key of CometLogger would be written to config.yaml; set COMET_API_KEY instead".into(),
+            ));
+        }
         Ok(options.into())
     }
 }

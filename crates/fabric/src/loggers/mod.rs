@@ -5,6 +5,8 @@ mod bins;
 mod checkpoint_news;
 #[cfg(feature = "trackers")]
 mod checkpoints;
+#[cfg(feature = "trackers")]
+mod comet;
 mod csv;
 mod dummy;
 mod error;
@@ -36,6 +38,8 @@ mod wandb;
 mod yaml;
 
 pub use checkpoint_news::CheckpointNews;
+#[cfg(feature = "trackers")]
+pub use comet::{CometLogger, CometLoggerOptions, CometMode};
 pub use csv::{CsvLogger, CsvLoggerOptions};
 pub use dummy::DummyLogger;
 pub use error::LoggerError;

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fulgurite_trackers::{Courier, Entry, TrackerError};
+use fulgurite_trackers::{Courier, Entry, Left, TrackerError};
 
 use super::{LoggerError, RunStatus};
 
@@ -46,6 +46,21 @@ impl Sender {
         self.courier.as_ref().map_or(Ok(()), |courier| courier.save().map_err(|error| self.failed(error)))
     }
 
+    /// The outbox's file.
+    pub(super) fn outbox(&self) -> Option<PathBuf> {
+        self.courier.as_ref().map(|courier| courier.path().to_owned())
+    }
+
+    /// Ends without sending, and returns the outbox's file.
+    pub(super) fn leave(&mut self) -> Result<Option<PathBuf>, LoggerError> {
+        self.save()?;
+        Ok(self.courier.take().map(|courier| courier.path().to_owned()))
+    }
+
+    pub(super) fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
+    }
+
     /// Warns of a subject once.
     pub(super) fn warn_once(&mut self, subject: &str, warning: impl FnOnce() -> String) {
         if self.warned.insert(subject.to_owned()) {
@@ -60,21 +75,18 @@ impl Sender {
         std::mem::take(&mut self.warnings)
     }
 
-    /// Sends what is left, for so many seconds, and says what could not be sent and how to send it. Returns whether all was.
-    pub(super) fn finish(&mut self, status: RunStatus, seconds: u64) -> Result<bool, LoggerError> {
-        let Some(courier) = self.courier.take() else { return Ok(true) };
+    /// Sends what is left, for so many seconds. Returns what could not be sent and how to send it, in a sentence.
+    pub(super) fn finish(&mut self, status: RunStatus, seconds: u64) -> Result<Option<String>, LoggerError> {
+        let Some(courier) = self.courier.take() else { return Ok(None) };
         let place = courier.path().parent().unwrap_or(courier.path()).display().to_string();
         let patience = Duration::from_secs(seconds);
         let patience = if status == RunStatus::Interrupted { patience.min(MOST_WHEN_INTERRUPTED) } else { patience };
         let finished = courier.finish(patience).map_err(|error| self.failed(error))?;
         self.warnings.extend(finished.warnings);
-        let Some(left) = finished.left else { return Ok(true) };
-        let why = left.why.map(|why| format!(" ({why})")).unwrap_or_default();
-        self.warnings.push(format!(
-            "{} lines and {} files are not sent{why}; `fulgurite sync {place}` sends them",
-            left.values, left.files
-        ));
-        Ok(false)
+        let Some(left) = finished.left else { return Ok(None) };
+        let why = left.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        let Left { values, files, .. } = left;
+        Ok(Some(format!("{values} lines and {files} files are not sent{why}; `fulgurite sync {place}` sends them")))
     }
 
     pub(super) fn failed(&self, error: TrackerError) -> LoggerError {

@@ -89,6 +89,24 @@ impl Journal {
         Ok(self.replay.begun_by(&self.worker_id))
     }
 
+    /// Adds a trial that waits.
+    pub(crate) fn enqueue(&mut self, study_id: usize, system_attrs: Map<String, Value>) -> Result<()> {
+        let nothing = || Value::Object(Map::new());
+        let fields = [
+            ("study_id", study_id.into()),
+            ("datetime_start", Value::Null),
+            ("state", 4.into()),
+            ("value", Value::Null),
+            ("values", Value::Null),
+            ("distributions", nothing()),
+            ("params", nothing()),
+            ("user_attrs", nothing()),
+            ("system_attrs", system_attrs.into()),
+            ("intermediate_values", nothing()),
+        ];
+        self.append(&[self.line(Operation::CreateTrial, fields)], true)
+    }
+
     /// Begins a trial that waits; `false` if another process was quicker.
     pub(crate) fn claim(&mut self, id: usize) -> Result<bool> {
         self.replay.begun_by(&self.worker_id);

@@ -1,6 +1,6 @@
 //! Optuna itself reads and goes on with our journals, stops the same trials, and rates the same candidates alike.
 //!
-//! Needs a Python with `optuna`: `FULGURITE_SERVICES_PYTHON`, or what `cargo xtask services` has made.
+//! Needs a Python with `optuna`, `FULGURITE_SERVICES_PYTHON`, as `cargo xtask services` sets it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::panic, reason = "a test may fail")]
 
@@ -9,15 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use fulgurite_search::{
-    Direction, Pruner, PrunerConfig, RandomSampler, Sampler, SearchSpace, Study, TpeOptions, TpeSampler, TrialState,
+    Direction, GridSampler, Pruner, PrunerConfig, RandomSampler, Sampler, SearchSpace, Study, TpeOptions, TpeSampler,
+    TrialState,
 };
 use serde_json::{Value, json};
 
 /// A Python that has Optuna.
 fn python() -> Option<PathBuf> {
-    let named = std::env::var_os("FULGURITE_SERVICES_PYTHON").map(PathBuf::from);
-    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/services/bin/python");
-    let found = named.unwrap_or(made);
+    let found = std::env::var_os("FULGURITE_SERVICES_PYTHON").map(PathBuf::from).unwrap_or_default();
     let has = |python: &Path| {
         let import = Command::new(python).args(["-c", "import optuna"]).stderr(Stdio::null()).status();
         import.is_ok_and(|status| status.success())
@@ -25,7 +24,7 @@ fn python() -> Option<PathBuf> {
     if has(&found) {
         return Some(found);
     }
-    println!("skipped: there is no Python with Optuna; `cargo xtask services` makes one");
+    println!("skipped: there is no Python with Optuna; `cargo xtask services` runs this with one");
     None
 }
 
@@ -191,6 +190,31 @@ fn wrong_values_that_are_enqueued_fail_alone() {
     assert_eq!(reasons[0], "it was enqueued with \"fast\" for `lr`, which is none of the search space");
     assert_eq!(reasons[1], "it was enqueued with 99 for `layers`, which is none of the search space");
     assert_eq!(study.trial(0).unwrap().state, TrialState::Fail);
+}
+
+/// What was interrupted is tried again, by whoever goes on with the study.
+#[test]
+fn trials_that_are_enqueued_again_are_taken_once() {
+    let Some(python) = python() else { return };
+    let folder = scratch();
+    let path = folder.path().join("journal.log");
+    let mut study = Study::open(&path, "again", Direction::Minimize).unwrap();
+    let grid = SearchSpace::from_value(&json!({ "layers": { "int": [1, 3] }, "activation": { "choice": ["relu"] } }));
+    let (grid, mut asked) = (grid.unwrap(), Vec::new());
+    let mut sampler = GridSampler::new(&grid).unwrap();
+    for _ in 0..2 {
+        let id = study.ask(&mut sampler, &grid).unwrap().unwrap();
+        study.tell(id, TrialState::Fail, None).unwrap();
+        study.retry(id).unwrap();
+    }
+    while let Some(id) = study.ask(&mut sampler, &grid).unwrap() {
+        asked.push(study.params(id)["layers"].as_i64().unwrap());
+        study.tell(id, TrialState::Complete, Some(0.0)).unwrap();
+    }
+    assert_eq!(asked, [1, 2, 3]);
+    study.retry(2).unwrap();
+    let theirs = ask(&python, "following", &json!({ "path": path, "study": "again" }));
+    assert_eq!(theirs, json!({ "params": { "layers": 1, "activation": "relu" }, "first": 0, "history": [0, 1, 2] }));
 }
 
 #[test]

@@ -86,6 +86,16 @@ def enqueue(given):
     return None
 
 
+def following(given):
+    """The next trial, which is one that failed before."""
+    study = optuna.load_study(study_name=given["study"], storage=storage(given["path"]))
+    trial = study.ask({"layers": IntDistribution(1, 3), "activation": CategoricalDistribution(["relu"])})
+    retried = optuna.storages.RetryFailedTrialCallback
+    frozen = study.trials[trial.number]
+    first, history = retried.retried_trial_number(frozen), retried.retry_history(frozen)
+    return {"params": trial.params, "first": first, "history": history}
+
+
 def pruner(config):
     (name, options), = config.items()
     make = {

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
@@ -13,6 +12,7 @@ use super::server::{Server, code};
 use super::target::Run;
 use crate::entry::{Entry, RunEnd};
 use crate::http::{Answer, Body, later};
+use crate::own_files::OwnFiles;
 use crate::service::{Failure, Sent, Service};
 
 /// What a run warns of at most; more would say nothing new.
@@ -30,21 +30,21 @@ pub struct RunWriter {
     /// What was warned of.
     warned: BTreeSet<String>,
     /// Files elsewhere are uploaded only if they are checkpoints.
-    own_folder: Option<PathBuf>,
+    own_files: Option<OwnFiles>,
 }
 
 impl Server {
     /// What writes to a run.
     pub fn writer(self, run: Run) -> RunWriter {
         let params = run.params.iter().cloned().collect();
-        RunWriter { server: self, run, params, warned: BTreeSet::new(), own_folder: None }
+        RunWriter { server: self, run, params, warned: BTreeSet::new(), own_files: None }
     }
 }
 
 impl RunWriter {
     /// For an outbox that somebody else may have written: only files in its folder and checkpoints are uploaded.
     pub(crate) fn only_files_of(self, folder: &Path) -> RunWriter {
-        RunWriter { own_folder: folder.canonicalize().ok().or(Some(folder.to_owned())), ..self }
+        RunWriter { own_files: Some(OwnFiles::of(folder)), ..self }
     }
 
     /// What `log-batch` takes of an entry; `None` if it is not for that.
@@ -168,7 +168,7 @@ impl RunWriter {
         if !metadata.is_file() {
             return Ok(());
         }
-        if !self.may_upload(from) {
+        if self.own_files.as_ref().is_some_and(|own| !own.may_send(from)) {
             let why =
                 format!("{} is not uploaded: it is no checkpoint, and not in the outbox's folder", from.display());
             self.warn(sent, format!("file {path}"), why);
@@ -178,18 +178,9 @@ impl RunWriter {
         with.iter().try_for_each(|(path, text)| self.upload(path, &Body::Bytes(text.as_bytes()), sent))
     }
 
-    fn may_upload(&self, from: &Path) -> bool {
-        let is_checkpoint = || {
-            let mut magic = [0; 4];
-            File::open(from).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"PK\x03\x04"
-        };
-        self.is_own(from) || is_checkpoint()
-    }
-
     /// Whether the file was put there by whoever wrote the outbox.
     fn is_own(&self, from: &Path) -> bool {
-        let Some(folder) = &self.own_folder else { return true };
-        from.canonicalize().is_ok_and(|real| real.starts_with(folder))
+        self.own_files.as_ref().is_none_or(|own| own.holds(from))
     }
 
     /// What an answer means: `None` if all is well, the answer if the server will never take this, and a failure if what is to

@@ -121,12 +121,12 @@ fn a_dashboard_that_is_away_gets_everything_later_and_no_other_gets_the_token() 
     courier.post(&row(&run, 8)).unwrap();
     let left = courier.finish(Duration::from_millis(300)).unwrap().left.unwrap();
     assert_eq!((left.values, left.files), (2, 1));
-    fake.store().down = None;
     let path = sync::outboxes(folder.path()).remove(0);
     // The thread of the run may still wait for its last answer.
     while Outbox::left_at(&path).unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(20));
     }
+    fake.store().down = None;
     let text = fs::read_to_string(&path).unwrap();
     assert!(!text.contains("t0ken"), "{text}");
     let seen = fake.store().requests.len();

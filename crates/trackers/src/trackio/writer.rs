@@ -9,7 +9,7 @@ use super::inbox::plain_path;
 use super::record::SYSTEM_METRIC;
 use super::server::{Server, data};
 use crate::entry::Entry;
-use crate::http::{Answer, Form, later};
+use crate::http::{Answer, Content, Form, later};
 use crate::service::{Failure, Sent, Service};
 
 /// What is warned of at most; more would say nothing new.
@@ -80,7 +80,7 @@ impl Writer {
     fn upload(&mut self, path: &str, bytes: &[u8], sent: &mut Sent) -> Result<(), Failure> {
         let parts: Vec<&str> = path.split('/').collect();
         let (Some(_), [project, run, step, name]) = (plain_path(path), parts.as_slice()) else { return Ok(()) };
-        let form = Form { field: "files", file_name: "image.png", content: bytes };
+        let form = Form { field: "files", file_name: "image.png", content: Content::Bytes(bytes), text: None };
         let refusal = match self.judge(self.server.upload(form))? {
             Err(refusal) => Some(refusal),
             Ok(answer) => {

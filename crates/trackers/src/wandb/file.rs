@@ -27,6 +27,8 @@ pub struct RunFile {
     synced: u64,
     buffer: Vec<u8>,
     number: i64,
+    /// Where the record of the run's end begins, and its number.
+    end: Option<(u64, i64)>,
 }
 
 impl RunFile {
@@ -51,7 +53,7 @@ impl RunFile {
         let path = folder.join(format!("run-{id}.wandb"));
         let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
         lock(&file)?;
-        let mut run = RunFile { path, file, len: 0, synced: 0, buffer: HEAD.to_vec(), number: 0 };
+        let mut run = RunFile { path, file, len: 0, synced: 0, buffer: HEAD.to_vec(), number: 0, end: None };
         run.append(&Record::Other)?;
         run.flush()?;
         State::default().write(&state_path(&run.path))?;
@@ -64,10 +66,24 @@ impl RunFile {
     ///
     /// Fails if the file cannot be written. The record is kept, and written with the next one.
     pub fn append(&mut self, record: &Record) -> io::Result<()> {
+        if matches!(record, Record::Exit { .. }) {
+            self.flush()?;
+            self.end = Some((self.len, self.number));
+        }
         self.number += 1;
         let at = self.len + self.buffer.len() as u64;
         blocks::frame(&mut self.buffer, at, &record.encode(self.number));
         if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+    }
+
+    /// Takes the end of the run back: it goes on in this process.
+    pub(super) fn go_on(&mut self) -> io::Result<()> {
+        let Some((at, number)) = self.end else { return Ok(()) };
+        self.flush()?;
+        self.file.set_len(at)?;
+        self.file.seek(SeekFrom::Start(at))?;
+        (self.len, self.synced, self.number, self.end) = (at, 0, number, None);
+        Ok(())
     }
 
     /// Hands everything to the system.
@@ -336,6 +352,13 @@ mod tests {
         let mut again = Vec::new();
         reader.each_sent(|record| again.push(record.clone())).unwrap();
         assert_eq!(again, read);
+
+        // A run that ends and goes on has one end.
+        run.append(&Record::Exit { code: 1, seconds: 1 }).unwrap();
+        run.sync().unwrap();
+        assert_ne!(fs::metadata(&path).unwrap().len(), len);
+        run.go_on().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), len);
 
         // Killed within a record.
         fs::remove_file(state_path(&path)).unwrap();

@@ -26,10 +26,11 @@ pub(crate) fn send(
     var: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Option<Synced>, TrackerError> {
     let Some(file) = LeftFile::at(path).map_err(TrackerError::outbox(path))? else { return Ok(None) };
-    send_left(&file, Server::new(pace, var)?).map(Some)
+    send_left(&file, Server::new(pace, var)?, true).map(Some)
 }
 
-fn send_left(file: &LeftFile, server: Server) -> Result<Synced, TrackerError> {
+/// With `is_last`, no other part of the run follows.
+fn send_left(file: &LeftFile, server: Server, is_last: bool) -> Result<Synced, TrackerError> {
     let path = &file.path;
     let mut reader = RunReader::open(path).map_err(TrackerError::outbox(path))?;
     let Some(run) = reader.run().map_err(TrackerError::outbox(path))? else {
@@ -39,7 +40,15 @@ fn send_left(file: &LeftFile, server: Server) -> Result<Synced, TrackerError> {
     let before = reader.count(file.len).map_err(TrackerError::outbox(path))?;
     let pace = uploader.server().pace;
     let drained = drain(&mut reader, file.len, &mut uploader, &pace).map_err(TrackerError::outbox(path))?;
-    let Drained { mut warnings, left } = drained;
+    let Drained { mut warnings, mut left } = drained;
+    if left.is_none() && is_last {
+        let mut sent = Sent::default();
+        left = match uploader.end_as_failed(&mut sent) {
+            Ok(()) => None,
+            Err(Failure::Later { why, .. } | Failure::Closed(why)) => Some(why),
+        };
+        warnings.extend(sent.warnings);
+    }
     if left.is_none() {
         if reader.sent() < file.len {
             warnings.push(format!("{} ends with a record that is not whole, which is left out", path.display()));
@@ -76,7 +85,7 @@ impl InOrder {
     fn send_earlier(&mut self, sent: &mut Sent) -> Result<(), Failure> {
         while let Some(path) = self.earlier.last() {
             if let Ok(Some(file)) = LeftFile::at(path) {
-                match send_left(&file, self.uploader.server().clone()) {
+                match send_left(&file, self.uploader.server().clone(), false) {
                     Ok(Synced { left: Some(why), .. }) => return Err(Failure::Later { why, after: None }),
                     Ok(synced) => sent.warnings.extend(synced.warnings),
                     // It is no reason to keep the rest.

@@ -23,6 +23,7 @@ pub struct RunLog {
     info: RunInfo,
     rows: i64,
     flushed: Instant,
+    is_online: bool,
 }
 
 /// Rows are in the file when they are this old.
@@ -48,7 +49,7 @@ impl RunLog {
     /// Fails if the file cannot be written.
     pub fn offline(root: &Path, info: RunInfo) -> Result<RunLog, TrackerError> {
         let file = RunFile::create(root, &info.id, true).map_err(TrackerError::outbox(root))?;
-        RunLog::begin(Courier::without_service(file), info)
+        RunLog::begin(Courier::without_service(file), info, false)
     }
 
     /// Begins a run in a new file below `root/wandb`, which a thread sends to the server while it grows. A run of this identifier
@@ -63,16 +64,16 @@ impl RunLog {
         let pace = server.pace;
         let uploader = Uploader::new(server, file.path(), info.clone(), false);
         let service = InOrder::new(uploader, file.path(), &info.id);
-        RunLog::begin(Courier::start(file, Box::new(service), pace)?, info)
+        RunLog::begin(Courier::start(file, Box::new(service), pace)?, info, true)
     }
 
-    pub(super) fn begin(courier: Courier<RunFile>, info: RunInfo) -> Result<RunLog, TrackerError> {
+    pub(super) fn begin(courier: Courier<RunFile>, info: RunInfo, is_online: bool) -> Result<RunLog, TrackerError> {
         let folder = courier.path().parent().unwrap_or(courier.path()).to_owned();
         courier.post(&Record::Run(Box::new(info.clone())))?;
         for (name, step_metric) in [(GLOBAL_STEP, ""), ("*", GLOBAL_STEP)] {
             courier.post(&Record::Metric(Metric { name: name.into(), step_metric: step_metric.into() }))?;
         }
-        Ok(RunLog { courier, folder, info, rows: 0, flushed: Instant::now() })
+        Ok(RunLog { courier, folder, info, rows: 0, flushed: Instant::now(), is_online })
     }
 
     /// Adds a row, and makes its values the last ones.
@@ -150,16 +151,41 @@ impl RunLog {
         self.courier.save()
     }
 
-    /// Ends the run, with the exit code of its program, and waits so long until everything is sent.
+    /// Ends the run, with the exit code of its program. With a server it waits so long until everything is sent.
     ///
     /// # Errors
     ///
     /// Fails if the file cannot be written.
     pub fn finish(self, code: i32, patience: Duration) -> Result<Finished, TrackerError> {
+        self.end(code)?;
+        if self.is_online { self.courier.finish(patience) } else { Ok(Finished { left: None, warnings: Vec::new() }) }
+    }
+
+    /// Ends a run without a server, so that it may [go on](RunLog::go_on) in the same file.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be written.
+    pub fn end(&self, code: i32) -> Result<(), TrackerError> {
         let seconds = (now_ms() - self.info.start_ms) / 1000;
+        // What the server shows as the run's duration.
+        self.courier.post(&Record::Summary(vec![("_wandb".into(), format!("{{\"runtime\": {seconds}}}"))]))?;
         self.courier.post(&Record::Exit { code, seconds })?;
-        self.courier.save()?;
-        self.courier.finish(patience)
+        self.courier.save()
+    }
+
+    /// The run did not end yet. A server that has heard of its end is told nothing.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be written.
+    pub fn go_on(&self) -> Result<(), TrackerError> {
+        self.courier.with_outbox(RunFile::go_on).map_err(TrackerError::outbox(self.courier.path()))
+    }
+
+    /// Whether a thread sends it.
+    pub fn is_online(&self) -> bool {
+        self.is_online
     }
 
     /// The number of the next row.

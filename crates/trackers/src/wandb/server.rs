@@ -132,7 +132,7 @@ impl Server {
             }
             _ => {}
         }
-        let state = RunState::new(run.clone(), Before::of_status(&run.entity, before));
+        let state = RunState::new(run.clone(), Before::of_status(&self.url, &run.entity, before));
         self.at_start(Query::UPSERT, &state.upsert())?;
         Ok(run)
     }

@@ -15,6 +15,8 @@ const LONGEST_LINE: usize = (10 << 20) - (100 << 10);
 /// What the server had of the run before a file. It is remembered beside the file, so that whoever goes on counts from there too.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Before {
+    /// The address of the server.
+    pub server: String,
     /// The user or team.
     pub entity: String,
     /// Lines of the history.
@@ -44,7 +46,7 @@ impl Before {
     }
 
     /// What the answer to `RunResumeStatus` says; nothing if the run is not there.
-    pub(super) fn of_status(entity: &str, bucket: &Value) -> Before {
+    pub(super) fn of_status(server: &str, entity: &str, bucket: &Value) -> Before {
         let parsed =
             |text: &Value| serde_json::from_str::<Value>(text.as_str().unwrap_or_default()).unwrap_or_default();
         let entries = |text: &Value| match parsed(text) {
@@ -59,6 +61,7 @@ impl Before {
         config.remove("_wandb");
         let config = config.into_iter().filter_map(|(key, mut value)| Some((key, value.get_mut("value")?.take())));
         Before {
+            server: server.to_owned(),
             entity: entity.to_owned(),
             history,
             events: bucket["eventsLineCount"].as_u64().unwrap_or_default(),
@@ -212,13 +215,15 @@ impl RunState {
     /// The variables of `UpsertBucket`.
     pub(super) fn upsert(&self) -> Value {
         let run = &self.run;
+        // What is not said here stays on the server as it is.
+        let tags = if run.tags.is_empty() { Value::Null } else { json!(run.tags) };
         let some = |text: &str| if text.is_empty() { Value::Null } else { text.into() };
         let (remote, commit) = run.git.clone().unwrap_or_default();
         json!({
             "name": run.id, "project": run.project, "entity": some(&run.entity), "groupName": some(&run.group),
             "displayName": some(&run.display_name), "notes": some(&run.notes), "commit": some(&commit),
             "repo": some(&remote), "config": self.config_json(), "host": some(&run.host),
-            "jobType": some(&run.job_type), "sweep": some(&run.sweep_id), "tags": run.tags,
+            "jobType": some(&run.job_type), "sweep": some(&run.sweep_id), "tags": tags,
         })
     }
 
@@ -285,7 +290,7 @@ mod tests {
             "historyLineCount": 7, "eventsLineCount": 2, "historyTail": "[\"{\\\"_step\\\": 4}\"]",
             "summaryMetrics": "{\"a\": 1, \"_step\": 4}", "config": "{\"lr\": {\"value\": 0.1}, \"_wandb\": {\"value\": {}}}",
         });
-        let before = Before::of_status("ann", &bucket);
+        let before = Before::of_status("http://s", "ann", &bucket);
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Before::noted(folder.path()), None);
         before.note(folder.path()).unwrap();

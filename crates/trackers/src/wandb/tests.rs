@@ -172,6 +172,23 @@ fn a_run_goes_on_also_after_parts_that_were_not_sent() {
     assert_eq!(sync::outboxes(root.path()), Vec::<PathBuf>::new());
 }
 
+#[test]
+fn a_killed_run_that_is_sent_later_has_failed() {
+    let (fake, root) = (Fake::start(), tempfile::tempdir().unwrap());
+    let mut log = RunLog::offline(root.path(), RunInfo::new("abcd1234", "p")).unwrap();
+    log.row(vec![item("a", 0)]).unwrap();
+    log.save().unwrap();
+    let file = log.folder().join("run-abcd1234.wandb");
+    drop(log);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes.extend([1, 2, 3, 4, 100, 0, 1, 9]);
+    fs::write(&file, bytes).unwrap();
+    let [Some(done)] = &synced(&fake, root.path())[..] else { panic!() };
+    assert!(done.left.is_none() && done.warnings[0].contains("ends with a record that is not whole"), "{done:?}");
+    let run = run(&fake);
+    assert_eq!((values(&run, "a").len(), run.exit_code, run.is_complete), (1, Some(1), true));
+}
+
 /// What was sent and not noted is sent again to the same place.
 #[test]
 fn an_uploader_that_is_killed_doubles_nothing() {
@@ -187,6 +204,9 @@ fn an_uploader_that_is_killed_doubles_nothing() {
     let [Some(Synced { left: Some(_), .. })] = &synced(&fake, root.path())[..] else { panic!() };
     let had = run(&fake).history.len();
     assert!(had > 0 && had < 10_000, "{had}");
+    let other = Fake::<Wandb>::start();
+    let [Some(Synced { left: Some(why), .. })] = &synced(&other, root.path())[..] else { panic!() };
+    assert!(why.starts_with(&format!("a part of it is at {};", fake.url)), "{why}");
     fs::write(folder.join(".fulgurite-sync"), state).unwrap();
     let [Some(Synced { left: None, .. })] = &synced(&fake, root.path())[..] else { panic!() };
     assert_eq!(values(&run(&fake), "a").len(), 10_000);

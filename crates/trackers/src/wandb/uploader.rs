@@ -35,6 +35,8 @@ pub(crate) struct Uploader {
     is_careful: bool,
     /// Files that are uploaded, and of which the server was not told.
     uploaded: Vec<String>,
+    /// The server was told of the end.
+    has_ended: bool,
 }
 
 /// What a failed attempt means for the entry.
@@ -53,6 +55,7 @@ impl Uploader {
             warned: BTreeSet::new(),
             is_careful,
             uploaded: Vec::new(),
+            has_ended: false,
         }
     }
 
@@ -77,6 +80,10 @@ impl Uploader {
             return Ok(state.clone());
         }
         let before = match Before::noted(&self.folder) {
+            Some(before) if before.server != self.server.url() => {
+                let why = format!("a part of it is at {}; set WANDB_BASE_URL to that", before.server);
+                return Err(Failure::Closed(why));
+            }
             Some(before) => before,
             None => {
                 let before = self.ask_before()?;
@@ -103,7 +110,7 @@ impl Uploader {
         let variables = json!({ "project": run.project, "entity": run.entity, "name": run.id });
         let data =
             self.server.query(Query::STATUS, &variables).map_err(|problem| self.closed("the project", problem))?;
-        let mut before = Before::of_status(&run.entity, &data["model"]["bucket"]);
+        let mut before = Before::of_status(self.server.url(), &run.entity, &data["model"]["bucket"]);
         if before.entity.is_empty() {
             let data =
                 self.server.query(Query::VIEWER, &json!({})).map_err(|problem| self.closed("the key", problem))?;
@@ -293,7 +300,17 @@ impl Uploader {
         for (name, text) in [("wandb-summary.json", next.summary_json()), ("config.yaml", next.config_yaml())] {
             self.upload(name, &Body::Bytes(text.as_bytes()), next, sent)?;
         }
-        self.stream(json!({ "complete": true, "exitcode": code }), next, sent)
+        self.stream(json!({ "complete": true, "exitcode": code }), next, sent)?;
+        self.has_ended = true;
+        Ok(())
+    }
+
+    /// A run whose file does not say how it ended was killed: it has failed.
+    pub(super) fn end_as_failed(&mut self, sent: &mut Sent) -> Outcome {
+        match self.state.clone().filter(|_| !self.has_ended) {
+            Some(mut state) => self.end(1, &mut state, sent),
+            None => Ok(()),
+        }
     }
 
     fn send_in_order(&mut self, records: &[Record], sent: &mut Sent) -> Outcome {

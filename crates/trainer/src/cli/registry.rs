@@ -129,6 +129,8 @@ impl Registry {
         registry.add_logger::<CsvLogger>();
         registry.add_logger::<TensorBoardLogger>();
         #[cfg(feature = "trackers")]
+        registry.add_logger::<fulgurite_fabric::loggers::CometLogger>();
+        #[cfg(feature = "trackers")]
         registry.add_logger::<fulgurite_fabric::loggers::MLFlowLogger>();
         #[cfg(feature = "trackers")]
         registry.add_logger::<fulgurite_fabric::loggers::TrackioLogger>();

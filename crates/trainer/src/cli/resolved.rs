@@ -135,11 +135,12 @@ impl Resolved {
                 if layout.registry.is_elsewhere(kind, name) {
                     let (kind, name) = (kind.name(), super::tree::short_name(name));
                     // Another build has it.
-                    let without = if ["MLFlowLogger", "TrackioLogger", "WandbLogger"].contains(&name.as_str()) {
-                        " without the cargo feature `trackers`"
-                    } else {
-                        ""
-                    };
+                    let without =
+                        if ["CometLogger", "MLFlowLogger", "TrackioLogger", "WandbLogger"].contains(&name.as_str()) {
+                            " without the cargo feature `trackers`"
+                        } else {
+                            ""
+                        };
                     missing.push(format!("{kind} `{name}`{without}"));
                 }
             }

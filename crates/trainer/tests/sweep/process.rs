@@ -65,10 +65,15 @@ pub(crate) fn send(pid: u32, signal: &str) {
 
 /// Waits until something is so.
 #[track_caller]
-pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
+    wait_within(Duration::from_secs(30), what, is_so);
+}
+
+#[track_caller]
+pub(crate) fn wait_within(time: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(30), "{what}");
+        assert!(began.elapsed() < time, "{what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

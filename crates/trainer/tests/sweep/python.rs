@@ -1,23 +1,23 @@
 //! Sweeps beside Optuna, its dashboard, rustuna and Ray Tune themselves.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use fulgurite_search::{Direction, Study, TrialState};
 use serde_json::{Value, json};
 
-use crate::process::{IS_PROGRAM, end, lives, run, send, sweep, wait_until};
+use crate::process::{IS_PROGRAM, end, events, lives, run, send, sweep, wait_until, wait_within};
 
-/// A Python that has these modules.
+/// The Python of `cargo xtask services`, if it has these modules.
 fn python(modules: &str) -> Option<PathBuf> {
-    let named = std::env::var_os("FULGURITE_SERVICES_PYTHON").map(PathBuf::from);
-    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/services/bin/python");
-    let python = named.unwrap_or(made);
+    let python = std::env::var_os("FULGURITE_SERVICES_PYTHON").map(PathBuf::from).unwrap_or_default();
     // Found, but not loaded, which takes seconds.
     let script = format!("import importlib.util as u; assert all(u.find_spec(name) for name in '{modules}'.split())");
     let has = Command::new(&python).args(["-c", &script]).stderr(Stdio::null()).status();
     if !has.is_ok_and(|status| status.success()) {
-        println!("skipped: there is no Python with {modules}; `cargo xtask services` makes one");
+        println!("skipped: there is no Python with {modules}; `cargo xtask services` runs this with one");
         return None;
     }
     Some(python)
@@ -108,32 +108,28 @@ pub(crate) fn optuna_drives() {
 pub(crate) fn ray_drives() {
     let Some(python) = python("ray") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let script = folder.path().join("offline.py");
-    let start = format!(
-        "import ray, runpy\nray.init(num_cpus=2, include_dashboard=False, _node_ip_address='127.0.0.1', _temp_dir={:?})\n\
-         runpy.run_path({:?}, run_name='__main__')\n",
-        folder.path().join("r").display().to_string(),
-        shim("ray_shim.py").display().to_string()
-    );
-    std::fs::write(&script, start).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sweep/offline.py");
     let program = std::env::current_exe().unwrap();
     let mut driver = Command::new(&python);
-    driver.arg(&script).arg(&program).args(["--model.kind", "crash_once", "--trainer.max_epochs", "6"]);
-    driver.args(["--trainer.enable_checkpointing", "true"]).current_dir(folder.path());
+    driver.arg(&script).arg(shim("ray_shim.py")).arg(&program).current_dir(folder.path());
+    driver.args(["--model.kind=crash_once", "--trainer.max_epochs=6", "--trainer.enable_checkpointing=true"]);
     driver.env(IS_PROGRAM, "1").env("OMP_NUM_THREADS", "1").env("TRIALS", "5").env("RAY_USAGE_STATS_ENABLED", "0");
     let mark = format!("FULGURITE_SWEEP_MARK={}", folder.path().display());
     driver.env("FULGURITE_SWEEP_MARK", folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let driver = driver.spawn().unwrap();
+    let mut driver = driver.spawn().unwrap();
 
-    wait_until("Ray starts a trial", || !running(&program, &mark).is_empty());
-    let [pid, shim] = running(&program, &mark)[0];
+    // Ray takes its time on a machine that does much else.
+    wait_within(Duration::from_secs(150), "Ray starts a trial", || {
+        !running(&program, &mark).is_empty() || driver.try_wait().unwrap().is_some()
+    });
+    let Some([pid, shim]) = running(&program, &mark).first().copied() else { panic!("{}", end(driver).errors) };
     send(u32::try_from(shim).unwrap(), "KILL");
     wait_until("it ends with its shim", || !lives(pid));
     let ended = end(driver);
     ended.says(0, &["{'model.lr': "]);
     wait_until("nothing is left", || running(&program, &mark).is_empty());
 
-    let trials = results(&folder.path().join("ray_results/ray_shim"));
+    let trials = results(&folder.path().join("results.jsonl"));
     assert_eq!(trials.len(), 5, "{trials:?}");
     for epochs in &trials {
         let expected: Vec<u64> = (0..epochs.len() as u64).collect();
@@ -159,12 +155,11 @@ fn running(program: &Path, mark: &str) -> Vec<[u64; 2]> {
 }
 
 /// The epochs that each trial has reported to Ray.
-fn results(folder: &Path) -> Vec<Vec<u64>> {
-    let trials = std::fs::read_dir(folder).unwrap().filter_map(|entry| {
-        let lines = std::fs::read_to_string(entry.ok()?.path().join("result.json")).ok()?;
-        Some(
-            lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["epoch"].as_u64().unwrap()).collect(),
-        )
-    });
-    trials.collect()
+fn results(path: &Path) -> Vec<Vec<u64>> {
+    let mut trials: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for result in events(path) {
+        let trial = result["trial"].as_str().unwrap().to_owned();
+        trials.entry(trial).or_default().push(result["epoch"].as_u64().unwrap());
+    }
+    trials.into_values().collect()
 }

@@ -10,9 +10,12 @@ const SLOW: &str = "{model.lr: {float: [0, 1]}, model.kind: {choice: [slow]}}";
 const GOOD: &str = "{model.lr: {float: [0, 1]}, model.kind: {choice: [slow, good]}}";
 const LONG: [&str; 6] = ["--trainer.max_epochs", "1000", "--sweep.n_jobs", "2", "--sweep.n_trials", "4"];
 
+fn study(folder: &Path) -> Study {
+    Study::open(folder.join("sweeps/points/journal.log"), "points", Direction::Minimize).unwrap()
+}
+
 fn states(folder: &Path) -> Vec<TrialState> {
-    let study = Study::open(folder.join("sweeps/points/journal.log"), "points", Direction::Minimize).unwrap();
-    study.trials().map(|trial| trial.state).collect()
+    study(folder).trials().map(|trial| trial.state).collect()
 }
 
 /// The processes of the first two trials, once they train.
@@ -32,7 +35,10 @@ pub(crate) fn ctrl_c() {
         send(child.id(), signal);
         end(child).says(code, &["the trials that run are ended", "trial 0 failed: SIG", "trial 1 failed: SIG"]);
         assert!(!pids.into_iter().any(lives));
-        assert_eq!(states(folder.path()), [TrialState::Fail; 2]);
+        assert_eq!(
+            states(folder.path()),
+            [TrialState::Fail, TrialState::Fail, TrialState::Waiting, TrialState::Waiting]
+        );
     }
 }
 
@@ -45,11 +51,16 @@ pub(crate) fn kill() {
     wait_until("its trials end", || !pids.into_iter().any(lives));
     assert_eq!(states(folder.path()), [TrialState::Running; 2]);
 
-    let args = ["--sweep.n_trials", "3", "--trainer.max_epochs", "1"];
-    let expected = ["trial 0 failed: its sweep was killed", "goes on with 2 of 3 trials", "best: trial 2 of 3"];
+    // Their parameters are tried again, and what was interrupted is not counted.
+    let args = ["--sweep.n_trials", "3", "--trainer.max_epochs", "1", "--sweep.pruner", "none"];
+    let expected = ["trial 0 failed: its sweep was killed", "goes on with 0 of 3 trials", "best: trial "];
     // The choices of a parameter stay the same in a study.
     run(sweep(folder.path(), SLOW, &args)).says(0, &expected);
-    assert_eq!(states(folder.path()), [TrialState::Fail, TrialState::Fail, TrialState::Complete]);
+    let complete = [TrialState::Complete; 3];
+    assert_eq!(states(folder.path()), [&[TrialState::Fail; 2][..], &complete].concat());
+    let study = study(folder.path());
+    let lrs: Vec<f64> = study.trials().map(|trial| trial.param("model.lr").unwrap().internal).collect();
+    assert_eq!(lrs[..2], lrs[2..4]);
 }
 
 pub(crate) fn time_limits() {

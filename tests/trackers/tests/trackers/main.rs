@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod comet;
 mod mlflow;
 mod model;
 mod news;

@@ -1,4 +1,4 @@
-//! The trackers' own programs, where `cargo xtask services` has installed them.
+//! The trackers' own programs, which `cargo xtask services` installs.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,14 +8,12 @@ use std::time::{Duration, Instant};
 
 /// The folder of the programs; `None`, with a sentence, if this one is not installed.
 pub(crate) fn programs(program: &str) -> Option<PathBuf> {
-    let named = std::env::var_os("FULGURITE_SERVICES").map(PathBuf::from);
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/services/bin");
-    let folder = named.unwrap_or(own);
-    if folder.join(program).exists() {
-        return Some(folder.canonicalize().unwrap());
+    let python = std::env::var_os("FULGURITE_SERVICES_PYTHON").map(PathBuf::from).unwrap_or_default();
+    let folder = python.parent().filter(|folder| folder.join(program).exists());
+    if folder.is_none() {
+        println!("skipped: there is no {program}; `cargo xtask services` runs this with one");
     }
-    println!("Skipped: {program} is not installed here; `cargo xtask services` installs it.");
-    None
+    folder.map(|folder| folder.canonicalize().unwrap())
 }
 
 /// An MLflow server on a free port of this machine, which ends with this value.

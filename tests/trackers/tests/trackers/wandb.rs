@@ -1,5 +1,6 @@
 //! Weights & Biases: transaction logs, read by its own programs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output};
@@ -16,27 +17,20 @@ use fulgurite_trackers::{Pace, sync};
 use serde_json::{Value as Json, json};
 
 use crate::model::{Line, LineOptions, Points, line, trainer};
-use crate::service::programs;
+use crate::service::{lightning, programs, python};
 
 const KEY: &str = "5ecret5ecret5ecret5ecret5ecret5ecret5ecret";
 
 /// All in one pass, because W&B's programs take long to start.
 #[test]
 fn real_programs_read_what_runs_wrote() {
-    let Some(programs) = programs().filter(|programs| {
-        let found = programs.join("wandb").exists();
-        if !found {
-            println!("Skipped: wandb is not installed here; `cargo xtask services` installs it.");
-        }
-        found
-    }) else {
-        return;
-    };
+    let Some(programs) = programs("wandb") else { return };
     let folder = tempfile::tempdir().unwrap();
     let wandb = Wandb { programs: &programs };
     a_fit_from_the_command_line_is_read_and_goes_on(&wandb, &folder.path().join("cli"));
     failures_and_signals_have_exit_codes(&wandb, &folder.path().join("ends"));
     everything_that_can_be_logged_is_read(&wandb, &folder.path().join("all"));
+    it_is_what_lightning_writes(&wandb, &folder.path().join("lightning"));
     a_killed_run_is_read_up_to_its_last_row(&wandb, &folder.path().join("killed"));
     the_server_has_what_the_own_client_would_have_sent(&wandb, &folder.path().join("both"));
 }
@@ -237,6 +231,37 @@ fn everything_that_can_be_logged_is_read(wandb: &Wandb, root: &Path) {
     assert_eq!(serde_json::from_slice::<Json>(&content(&text)).unwrap()["data"], json!([["größer\n"]]));
 }
 
+/// The same run by Lightning and its logger: the run, its configuration, metrics, names and steps of rows, and last values.
+fn it_is_what_lightning_writes(wandb: &Wandb, root: &Path) {
+    let Some(lightning) = lightning() else { return };
+    let (its, ours) = (root.join("its"), root.join("ours"));
+    fs::create_dir_all(&its).unwrap();
+    let script = include_str!("lightning_wandb.py");
+    python(wandb.programs, script, &[its.to_str().unwrap(), lightning.to_str().unwrap()]);
+    let console = Console::memory();
+    let logger =
+        WandbLogger::new("same").name("n").save_dir(ours.as_path()).offline(true).prefix("p").tags(["a"]).group("g");
+    let mut model = Line::from_config(LineOptions { width: 8, ..LineOptions::default() }).unwrap();
+    let run = trainer(&ours, &console).max_epochs(2).logger(logger);
+    _ = run.build().unwrap().fit(&mut model, &mut Points).unwrap();
+
+    let written = |root: &Path| {
+        let [file] = run_files(root).try_into().unwrap();
+        let (records, read) = (wandb.records(&file), wandb.summary(&file));
+        let run = of_type(&records, "run")[0].clone();
+        let run = ["display_name", "project", "resume", "run_group", "tags"].map(|name| run[name].clone());
+        let row = |row: &Json| {
+            let names: Vec<String> = row["item"].as_object().unwrap().keys().cloned().collect();
+            (row["step"].clone(), row["item"]["trainer/global_step"].clone(), names)
+        };
+        let rows: Vec<_> = of_type(&records, "history").into_iter().map(row).collect();
+        let metrics: Vec<Json> = of_type(&records, "metric").into_iter().cloned().collect();
+        let last: Vec<String> = read["summary"].as_object().unwrap().keys().cloned().collect();
+        (run, read["config"].clone(), metrics, rows, last, (read["state"].clone(), read["exit_code"].clone()))
+    };
+    assert_eq!(written(&ours), written(&its));
+}
+
 /// Starts this program again, as the test below, to do something with other variables.
 fn other_process(what: &str, root: &Path, server: Option<&str>) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -371,6 +396,22 @@ fn the_server_has_what_the_own_client_would_have_sent(wandb: &Wandb, root: &Path
     let rows = theirs.shared().backend.runs.values().next().unwrap().history.len();
     assert!(rows > 30, "{rows}");
     assert!(theirs.shared().backend.artifacts.len() >= 3);
+
+    // The client itself goes on with what was sent here, online.
+    let id = ours.shared().backend.runs.keys().next().unwrap().strip_prefix("both/").unwrap().to_owned();
+    let script = root.join("go_on.py");
+    fs::write(&script, include_str!("go_on_wandb.py")).unwrap();
+    let output = Command::new(wandb.programs.join("python"))
+        .args([script.as_os_str(), "both".as_ref(), id.as_ref(), root.as_os_str()])
+        .envs([("WANDB_BASE_URL", ours.url.as_str()), ("WANDB_API_KEY", KEY), ("WANDB_ERROR_REPORTING", "false")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let config: Json = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(config, json!({"width": 0, "optim": {"betas": [0.9, 0.999], "on": true}}));
+    let shared = ours.shared();
+    let last = json_with_nan(shared.backend.runs.values().next().unwrap().history.last().unwrap());
+    assert_eq!((&last["by the client"], &last["_step"]), (&1.0.into(), &(rows as f64).into()));
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -401,7 +442,7 @@ fn info(run: &Run) -> BTreeMap<String, Json> {
 fn yaml(wandb: &Wandb, bytes: &[u8]) -> Json {
     let script = "import sys, json, yaml; print(json.dumps(yaml.safe_load(sys.argv[1])))";
     let text = String::from_utf8(bytes.to_vec()).unwrap();
-    let mut config = json_with_nan(&crate::service::python(wandb.programs, script, &[&text]));
+    let mut config = json_with_nan(&python(wandb.programs, script, &[&text]));
     config["_wandb"]["value"]["t"] = Json::Null;
     config
 }
@@ -468,8 +509,10 @@ fn checkpoints_become_artifacts_that_stay() {
     let checkpoint = ModelCheckpoint::monitor("val_loss").filename("{epoch}").save_top_k(1).save_last(SaveLast::Copy);
     let logger = WandbLogger::new("models").save_dir(root.path()).offline(true).log_model(LogModel::All);
     let run = trainer(root.path(), &console).max_epochs(3).callback(checkpoint).logger(logger);
-    let mut run = run.build().unwrap();
-    _ = run.fit(&mut line(), &mut Points).unwrap();
+    let (mut run, mut model) = (run.build().unwrap(), line());
+    _ = run.fit(&mut model, &mut Points).unwrap();
+    _ = run.validate(&mut model, &mut Points).unwrap();
+    assert_eq!(console.contents().matches("sends it").count(), 1, "{}", console.contents());
     let [file] = run_files(root.path()).try_into().unwrap();
     let kept = fs::read_dir(file.parent().unwrap().join("artifacts")).unwrap().flatten();
     // Each of three epochs, and `last` as often; those that were replaced are still there to be sent.

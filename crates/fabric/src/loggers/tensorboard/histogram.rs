@@ -11,7 +11,7 @@ const CHUNK: i64 = 1 << 23;
 
 /// The histogram of a set of values.
 #[derive(Debug)]
-pub(super) struct Histogram {
+pub(in crate::loggers) struct Histogram {
     pub(super) min: f64,
     pub(super) max: f64,
     pub(super) count: f64,
@@ -25,11 +25,19 @@ pub(super) struct Histogram {
 
 impl Histogram {
     /// The histogram of all elements; `None` if no element is a number with an absolute value below 1e20.
-    pub(super) fn of(tag: &str, values: &Tensor) -> Result<Option<Histogram>, LoggerError> {
+    pub(in crate::loggers) fn of(tag: &str, values: &Tensor) -> Result<Option<Histogram>, LoggerError> {
         if values.numel() == 0 {
             return Err(LoggerError::EmptyHistogram { tag: tag.into() });
         }
         Histogram::count(values).map_err(LoggerError::tensor(tag))
+    }
+
+    /// The bins that are not empty: their number in the row of all, of which the first is below all edges, and their counts.
+    #[cfg(feature = "trackers")]
+    pub(in crate::loggers) fn numbered_bins(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
+        let first = self.limits.first().and_then(|limit| edges().iter().position(|edge| edge == limit)).unwrap_or(0);
+        // The first count is of an empty bin, which only says where the next one begins.
+        self.counts.iter().enumerate().map(move |(bin, count)| (first + bin, *count)).filter(|(_, count)| *count > 0.0)
     }
 
     fn count(values: &Tensor) -> Result<Option<Histogram>, TchError> {

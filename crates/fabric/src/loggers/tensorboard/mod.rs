@@ -1,7 +1,7 @@
 //! [`TensorBoardLogger`].
 
 mod event_file;
-mod histogram;
+pub(super) mod histogram;
 mod hparams;
 mod proto;
 mod summary;

@@ -353,8 +353,9 @@ impl Logger for TrackioLogger {
             // Trackio learns of a run, and of its configuration, by a row.
             self.post_row(&[], 0)?;
         }
-        let is_sent = self.sender.finish(status, self.options.finish_timeout)?;
-        if let (true, Place::Here(folder)) = (is_sent, self.place()) {
+        if let Some(left) = self.sender.finish(status, self.options.finish_timeout)? {
+            self.sender.warn(left);
+        } else if let Place::Here(folder) = self.place() {
             let name = self.run.as_ref().map_or("", |run| &run.name);
             let (folder, project) = (folder.display(), &self.options.project);
             self.sender.warn_once("where", || {

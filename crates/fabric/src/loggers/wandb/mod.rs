@@ -57,8 +57,8 @@ const RESERVED: [&str; 4] = ["_step", "_runtime", "_timestamp", GLOBAL_STEP];
 /// `trainer/global_step`. Hyper-parameters keep their nesting.
 ///
 /// Differences from Lightning: `offline` and `log_model` go together, since the file says which artifacts are to be uploaded;
-/// artifacts are uploaded however a run ends; and each entry point of a trainer writes a part of the run, so that nothing has to
-/// be called at the end.
+/// artifacts are uploaded however a run ends; and nothing has to be called at the end, because each entry point of a trainer
+/// ends the run, and the next one goes on with it.
 ///
 /// ```
 /// use fulgurite_fabric::loggers::{Logger, RunStatus, WandbLogger};
@@ -85,6 +85,8 @@ pub struct WandbLogger {
     viewer: String,
     /// Where values go between `start` and `finalize`.
     log: Option<RunLog>,
+    /// The same of a run without a server after `finalize`: the entry points of a trainer write one file.
+    ended: Option<RunLog>,
     checkpoints: Checkpoints,
     models: Models,
     system_logged: Option<Instant>,
@@ -102,6 +104,7 @@ impl From<WandbLoggerOptions> for WandbLogger {
             suggested: None,
             viewer: String::new(),
             log: None,
+            ended: None,
             checkpoints: Checkpoints::default(),
             models: Models::default(),
             system_logged: None,
@@ -323,6 +326,11 @@ impl Logger for WandbLogger {
         if self.log.is_some() {
             return Ok(());
         }
+        if let Some(ended) = self.ended.take() {
+            ended.go_on().map_err(failed)?;
+            self.log = Some(ended);
+            return Ok(());
+        }
         // The entry points of a trainer are one run.
         let own = Some(self.version.clone()).filter(|id| !id.is_empty());
         let given = own.or_else(|| self.given_run()).or_else(|| self.suggested.take());
@@ -471,12 +479,17 @@ impl Logger for WandbLogger {
             log.preempting().map_err(failed)?;
         }
         let place = log.folder().display().to_string();
+        if !log.is_online() {
+            log.end(code).map_err(failed)?;
+            self.ended = Some(log);
+            if self.warned.insert("offline".into()) {
+                self.warnings
+                    .push(format!("this run is in {place}; `wandb sync {place}` or `fulgurite sync {place}` sends it"));
+            }
+            return Ok(());
+        }
         let finished = log.finish(code, patience).map_err(failed)?;
         self.warnings.extend(finished.warnings);
-        if self.chosen_mode()? == WandbMode::Offline {
-            self.warnings
-                .push(format!("this run is in {place}; `wandb sync {place}` or `fulgurite sync {place}` sends it"));
-        }
         if let Some(left) = finished.left {
             let why = left.why.map(|why| format!(" ({why})")).unwrap_or_default();
             self.warnings.push(format!(

@@ -58,6 +58,7 @@ pub struct WandbLoggerOptions {
     /// Whether a run of this identifier may be there already; `WANDB_RESUME`, or else `allow`.
     pub resume: Option<Resume>,
     /// How many seconds the end of a run waits for the server. A run that is interrupted waits ten at most.
+    #[setters(into = false)]
     pub finish_timeout: u64,
 }
 

@@ -27,15 +27,21 @@ impl Board {
 
     /// Draws the table.
     pub(super) fn draw(&self, study: &Study) {
-        let Some(bar) = &self.table else { return };
+        if let Some(bar) = &self.table {
+            bar.set_message(self.latest(study));
+            bar.tick();
+        }
+    }
+
+    /// The latest trials.
+    fn latest(&self, study: &Study) -> String {
         let trials: Vec<&Trial> = study.trials().collect();
         let best = study.best_trial();
         let last = &trials[trials.len().saturating_sub(ROWS)..];
         // The best one stays in sight.
         let above = best.filter(|best| last.first().is_some_and(|first| best.number < first.number));
         let shown: Vec<&Trial> = above.into_iter().chain(last.iter().copied()).collect();
-        bar.set_message(table(&shown, &self.monitor, best.map(|best| best.number)));
-        bar.tick();
+        table(&shown, &self.monitor, best.map(|best| best.number))
     }
 
     /// A trial has ended; `problem` is why it failed.
@@ -55,10 +61,11 @@ impl Board {
         self.console.print(line);
     }
 
-    /// Leaves the table as it is.
-    pub(super) fn close(&self) {
-        if let Some(table) = &self.table {
-            table.abandon();
+    /// Leaves the table as lines like others, or what is printed next would take its place.
+    pub(super) fn close(&self, study: &Study) {
+        if let Some(bar) = &self.table {
+            bar.finish_and_clear();
+            self.latest(study).lines().for_each(|line| self.console.print(line));
         }
     }
 }

@@ -77,7 +77,12 @@ struct Running {
 enum Ending {
     Pruned,
     Failed(String),
+    /// By the end of the sweep, with which the trial has nothing to do.
+    Interrupted(String),
 }
+
+/// Notes of a trial have it under this name if it was interrupted: it does not count, and is tried again.
+const INTERRUPTED: &str = "interrupted";
 
 /// What is needed between the trials.
 struct Search<'a> {
@@ -107,8 +112,8 @@ impl Sweep {
         let board = Board::new(console, &options.monitor);
         let signals = Signals::listen();
         release_left_ones(&mut study, &board)?;
-        let had = ended(&study);
-        if had > 0 {
+        if study.trials().next().is_some() {
+            let had = ended(&study);
             board.say(&format!("the study `{}` goes on with {had} of {most} trials", self.study));
         }
         let mut search = Search {
@@ -122,7 +127,7 @@ impl Sweep {
             failures: 0,
         };
         let signal = search.run(most, &signals)?;
-        search.board.close();
+        search.board.close(&search.study);
         let Search { study, .. } = search;
         let path = self.folder.join("history.svg");
         let drawn = history::svg(&study, &options.monitor, &path).unwrap_or_else(|error| {
@@ -140,7 +145,8 @@ impl Search<'_> {
         let timeout = self.sweep.options.timeout();
         loop {
             if let Some(signal) = signals.came() {
-                self.board.say(&format!("{signal}: the trials that run are ended"));
+                self.board
+                    .say(&format!("{signal}: the trials that run are ended; the same command goes on with the study"));
                 self.end_all(&format!("{signal} ended the sweep"))?;
                 return Ok(Some(signal));
             }
@@ -181,6 +187,15 @@ impl Search<'_> {
         arguments
             .extend(self.study.params(id).iter().map(|(name, value)| format!("--{name}={}", argument_value(value))));
         arguments.extend(["--trainer.default_root_dir".to_owned(), folder.display().to_string()]);
+        let program = self.sweep.program.display().to_string();
+        let command: Vec<String> = [&program].into_iter().chain(&arguments).map(|part| quoted(part)).collect();
+        // First the owner: if it is killed, whoever goes on with the study finds the trial.
+        let notes: [(&str, Value); 3] = [
+            (owner::KEY, Owner::this().map_or(Value::Null, |owner| owner.to_json())),
+            ("run_dir", folder.display().to_string().into()),
+            ("command", command.join(" ").into()),
+        ];
+        self.study.set_user_attrs(id, notes.map(|(key, value)| (key.to_owned(), value)).into()).map_err(refused)?;
         let slot = (0..).find(|slot| self.running.iter().all(|running| running.slot != *slot)).unwrap_or(0);
         let shares = [("CUDA_VISIBLE_DEVICES", self.sweep.devices_of(slot)), ("OMP_NUM_THREADS", self.sweep.threads())];
         let shares = shares.into_iter().filter_map(|(name, share)| Some((name, share?)));
@@ -190,17 +205,9 @@ impl Search<'_> {
             _ = self.study.tell(id, TrialState::Fail, None);
             Error::Config(format!("the trial in {} cannot be started: {error}", folder.display()))
         })?;
-        let command: Vec<String> =
-            [self.sweep.program.display().to_string()].into_iter().chain(arguments).map(|part| quoted(&part)).collect();
-        let notes: [(&str, Value); 4] = [
-            (owner::KEY, Owner::this().map_or(Value::Null, |owner| owner.to_json())),
-            ("pid", child.pid().into()),
-            ("run_dir", folder.display().to_string().into()),
-            ("command", command.join(" ").into()),
-        ];
-        let notes = notes.map(|(key, value)| (key.to_owned(), value)).into();
+        let pid = child.pid();
         self.running.push(Running { id, child, slot, value: None, names: Vec::new(), checkpoint: None, ending: None });
-        self.study.set_user_attrs(id, notes).map_err(refused)?;
+        self.study.set_user_attr(id, "pid", pid).map_err(refused)?;
         self.board.draw(&self.study);
         Ok(())
     }
@@ -274,8 +281,9 @@ impl Search<'_> {
     fn conclude(&mut self, running: Running, status: ExitStatus) -> Result<(), Error> {
         let Running { id, child, value, names, checkpoint, ending, .. } = running;
         let monitor = &self.sweep.options.monitor;
+        let is_interrupted = matches!(ending, Some(Ending::Interrupted(_)));
         let outcome = match (ending, value) {
-            (Some(Ending::Failed(problem)), _) => Err(problem),
+            (Some(Ending::Failed(problem) | Ending::Interrupted(problem)), _) => Err(problem),
             (Some(Ending::Pruned), value) => Ok((TrialState::Pruned, value)),
             (None, _) if !status.success() => Err(match child.last_words() {
                 Some(words) => format!("{status}: {words}; see {}", child.folder().display()),
@@ -291,8 +299,13 @@ impl Search<'_> {
         let (state, value) = outcome.as_ref().map_or((TrialState::Fail, None), |outcome| *outcome);
         let notes = [("ckpt", checkpoint.as_deref()), ("fail_reason", outcome.as_ref().err().map(String::as_str))];
         let notes = notes.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into())));
-        self.study.set_user_attrs(id, notes.collect()).map_err(refused)?;
-        self.study.tell(id, state, value.filter(|value| !value.is_nan())).map_err(refused)?;
+        let notes: Vec<(String, Value)> = notes.collect();
+        if is_interrupted {
+            interrupt(&mut self.study, id, notes)?;
+        } else {
+            self.study.set_user_attrs(id, notes).map_err(refused)?;
+            self.study.tell(id, state, value.filter(|value| !value.is_nan())).map_err(refused)?;
+        }
         self.failures = if outcome.is_ok() { 0 } else { self.failures + 1 };
         if let Some(trial) = self.study.trial(id) {
             self.board.ended(trial, outcome.err().as_deref());
@@ -302,7 +315,7 @@ impl Search<'_> {
 
     /// Ends all that run; they have failed for this reason.
     fn end_all(&mut self, reason: &str) -> Result<(), Error> {
-        self.running.iter_mut().for_each(|running| running.end(Ending::Failed(reason.to_owned())));
+        self.running.iter_mut().for_each(|running| running.end(Ending::Interrupted(reason.to_owned())));
         while !self.running.is_empty() {
             sleep(INTERVAL);
             self.look_at_all()?;
@@ -347,9 +360,18 @@ impl Sweep {
     }
 }
 
-/// How many trials have ended.
+/// How many trials have ended by themselves.
 fn ended(study: &Study) -> usize {
-    study.trials().filter(|trial| trial.state.is_finished()).count()
+    let counts = |trial: &&Trial| trial.state.is_finished() && !trial.user_attrs.contains_key(INTERRUPTED);
+    study.trials().filter(counts).count()
+}
+
+/// A trial fails for a reason that lies not in its parameters, so these are tried again.
+fn interrupt(study: &mut Study, id: usize, mut notes: Vec<(String, Value)>) -> Result<(), Error> {
+    notes.push((INTERRUPTED.to_owned(), true.into()));
+    study.set_user_attrs(id, notes).map_err(refused)?;
+    study.tell(id, TrialState::Fail, None).map_err(refused)?;
+    study.retry(id).map_err(refused)
 }
 
 /// Trials whose sweep was killed will never end.
@@ -363,9 +385,8 @@ fn release_left_ones(study: &mut Study, board: &Board) -> Result<(), Error> {
         .map(|trial| (trial.id, trial.number))
         .collect();
     for (id, number) in left {
-        study.set_user_attr(id, "fail_reason", "its sweep was killed").map_err(refused)?;
-        study.tell(id, TrialState::Fail, None).map_err(refused)?;
-        board.say(&format!("trial {number} failed: its sweep was killed"));
+        interrupt(study, id, vec![("fail_reason".to_owned(), "its sweep was killed".into())])?;
+        board.say(&format!("trial {number} failed: its sweep was killed; its parameters are tried again"));
     }
     Ok(())
 }

@@ -144,6 +144,10 @@ fn last_is_of_the_run_that_the_trainer_has_trained() {
     let mut fresh = weight();
     trainer.ckpt_path("last").validate(&mut fresh, batches(&[1.0])).unwrap();
     assert_eq!(fresh.w(), 0.75);
+    // Another process does not know which run it was.
+    let (mut other, mut fresh) = (with_checkpoints(root.path()).build().unwrap(), weight());
+    other.ckpt_path("last").validate(&mut fresh, batches(&[1.0])).unwrap();
+    assert_eq!(fresh.w(), 0.75);
 }
 
 /// Left a checkpoint in a crash.

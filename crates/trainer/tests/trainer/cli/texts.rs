@@ -9,7 +9,7 @@ fn help_shows_every_option() {
     expect_file!["../../golden/cli_help.txt"].assert_eq(&printed("--help"));
     // The feature `trackers` is on where the tests of the workspace are built.
     expect_file!["../../golden/cli_fit_help.txt"]
-        .assert_eq(&printed("fit --help").replace(", MLFlowLogger, TrackioLogger, WandbLogger", ""));
+        .assert_eq(&printed("fit --help").replace(", CometLogger, MLFlowLogger, TrackioLogger, WandbLogger", ""));
     assert!(printed("test --help").contains("--verbose <bool>"));
     assert!(!printed("fit --help").contains("--verbose <bool>"));
     assert_eq!(printed(""), printed("--help"));
