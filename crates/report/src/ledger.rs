@@ -77,7 +77,7 @@ impl Ledger {
     }
 
     /// What an earlier start did beyond the step from which this one goes on is done again.
-    fn restart(&mut self, segment: &Segment, done: &mut Vec<Done>, down: f64) {
+    fn restart(&mut self, segment: &Segment, done: &mut [Done], down: f64) {
         let Some(training) = &segment.training else { return };
         let reached = done.iter().map(|done| done.last).fold(0.0, f64::max);
         self.restarts.push(Restart { step: training.step, epoch: training.epoch, reached, down });
