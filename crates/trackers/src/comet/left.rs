@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::archive::archive;
 use super::experiment::{Experiment, Mode, Target};
-use super::server::{Begun, Server};
+use super::server::Server;
 use crate::drain::drain;
 use crate::error::TrackerError;
 use crate::outbox::Outbox;
@@ -43,7 +43,7 @@ pub(crate) fn send(
     // It was begun by the run.
     let experiment = Experiment { mode: Mode::GetOrCreate, ..experiment };
     let name = format!("{address} experiment {}", experiment.key);
-    let Begun::Run(writer) = server.begin(&experiment)? else {
+    let Some(writer) = server.begin(&experiment)? else {
         drop(outbox);
         return as_archive(&path);
     };

@@ -32,7 +32,7 @@ pub use archive::{Archive, archive};
 pub use experiment::{Experiment, Mode, Target};
 pub(crate) use left::send;
 pub use message::{Asset, Kind, metrics, other, parameters};
-pub use server::{Begun, Server};
+pub use server::Server;
 pub use writer::Writer;
 
 /// The name of the service in outboxes.

@@ -53,15 +53,6 @@ pub(super) struct Run {
     pub project_id: String,
 }
 
-/// What became of the beginning of an experiment.
-#[derive(Debug)]
-pub enum Begun {
-    /// The server takes it.
-    Run(super::writer::Writer),
-    /// The server does not know what Comet's own client asks: only an archive is left.
-    Unsupported,
-}
-
 impl Server {
     /// The server of `COMET_URL_OVERRIDE`, or Comet's own, with this key or that of `COMET_API_KEY` or `~/.comet.config`. Nothing
     /// is asked yet.
@@ -100,12 +91,8 @@ impl Server {
         &self.base
     }
 
-    /// Begins an experiment, or goes on with it.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the server cannot be reached, or refuses the key, the experiment or its names.
-    pub fn begin(self, experiment: &Experiment) -> Result<Begun, TrackerError> {
+    /// Begins an experiment, or goes on with it. `None` if the server does not know this call of Comet's client.
+    pub(super) fn start(&self, experiment: &Experiment) -> Result<Option<Run>, TrackerError> {
         let common = json!({ "apiKey": self.key, "local_timestamp": now_ms(), "libVersion": LIBRARY });
         let (path, mut body) = match experiment.mode {
             Mode::Get => ("logger/get/run", json!({ "previousExperiment": experiment.key })),
@@ -124,7 +111,7 @@ impl Server {
         let answer = patiently(&self.pace, self.tries, || self.once(path, &body));
         let answer = answer.map_err(|why| unreachable(&self.base, &why, REMEDY))?;
         if answer.status == 404 {
-            return Ok(Begun::Unsupported);
+            return Ok(None);
         }
         if let Some(denial) = self.denial(&answer) {
             return Err(TrackerError::Refused(denial));
@@ -146,9 +133,7 @@ impl Server {
             return Err(TrackerError::Refused(format!("what answers at {} is no Comet; {REMEDY}", self.base)));
         };
         let project_id = text("project_id").or_else(|| text("projectId")).unwrap_or_default();
-        let run = Run { key: experiment.key.clone(), run_id, project_id };
-        let tags = experiment.tags.clone();
-        Ok(Begun::Run(super::writer::Writer::new(self, run, tags)))
+        Ok(Some(Run { key: experiment.key.clone(), run_id, project_id }))
     }
 
     /// Asks once. Fails with the reason if there is no whole answer.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{Asset, Begun, Experiment, Kind, Mode, Server, archive, metrics, other, parameters};
+use super::{Asset, Experiment, Kind, Mode, Server, archive, metrics, other, parameters};
 use crate::fake::{Fake, Fault, Store};
 use crate::{Courier, Entry, Number, Outbox, Pace, RunEnd, TrackerError, sync};
 
@@ -57,10 +57,7 @@ fn variables(fake: &Fake) -> impl Fn(&str) -> Option<String> + use<> {
 }
 
 fn begin(fake: &Fake, experiment: &Experiment) -> Result<super::Writer, TrackerError> {
-    match Server::new(None, pace(), &variables(fake))?.begin(experiment)? {
-        Begun::Run(writer) => Ok(writer),
-        Begun::Unsupported => panic!("it is supported"),
-    }
+    Ok(Server::new(None, pace(), &variables(fake))?.begin(experiment)?.unwrap())
 }
 
 fn courier(fake: &Fake, folder: &Path, experiment: &Experiment) -> Courier {
@@ -170,7 +167,7 @@ fn a_server_without_these_calls_leaves_an_archive() {
     assert_eq!((written.values, written.files), (20, 0));
     let other = Fake::of(|_, _, _| (404, json!({})));
     let begun = Server::new(None, pace(), &variables(&other)).unwrap().begin(&experiment).unwrap();
-    assert!(matches!(begun, Begun::Unsupported));
+    assert!(begun.is_none());
 }
 
 fn entry(zip: &mut zip::ZipArchive<fs::File>, name: &str) -> Vec<u8> {

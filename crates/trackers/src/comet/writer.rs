@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::experiment::Experiment;
 use super::message::{self, File, Source};
 use super::server::{Run, Server};
 use crate::entry::{Entry, RunEnd, now_ms};
+use crate::error::TrackerError;
 use crate::http::{Answer, Content, Form, encode, later};
 use crate::own_files::OwnFiles;
 use crate::service::{Failure, Sent, Service};
@@ -39,12 +41,21 @@ pub struct Writer {
     is_unsupported: Arc<AtomicBool>,
 }
 
-impl Writer {
-    pub(super) fn new(server: Server, run: Run, tags: Vec<String>) -> Writer {
-        let (warned, is_unsupported) = (BTreeSet::new(), Arc::default());
-        Writer { server, run, tags, warned, own_files: None, is_unsupported }
+impl Server {
+    /// Begins an experiment, or goes on with it. `None` if the server does not know what Comet's own client asks, so that only an
+    /// archive is left.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the server cannot be reached, or refuses the key, the experiment or its names.
+    pub fn begin(self, experiment: &Experiment) -> Result<Option<Writer>, TrackerError> {
+        let Some(run) = self.start(experiment)? else { return Ok(None) };
+        let (tags, warned, is_unsupported) = (experiment.tags.clone(), BTreeSet::new(), Arc::default());
+        Ok(Some(Writer { server: self, run, tags, warned, own_files: None, is_unsupported }))
     }
+}
 
+impl Writer {
     pub(super) fn only_files_of(self, own: OwnFiles) -> Writer {
         Writer { own_files: Some(own), ..self }
     }

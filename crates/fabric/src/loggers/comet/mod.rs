@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use fulgurite_torch::Dict;
 use fulgurite_torch::tch::Tensor;
-use fulgurite_trackers::comet::{
-    Asset, Begun, Experiment, Kind, Mode, SERVICE, Server, archive, metrics, other, parameters,
-};
+use fulgurite_trackers::comet::{Asset, Experiment, Kind, Mode, SERVICE, Server, archive, metrics, other, parameters};
 use fulgurite_trackers::{Courier, Entry, Number, Outbox, Pace, RunEnd, run_id};
 use serde_json::Map;
 
@@ -245,15 +243,17 @@ impl Logger for CometLogger {
         let experiment = self.experiment();
         let server = if self.is_offline() { None } else { Some(self.server()?) };
         let address = server.as_ref().map(|server| server.url().to_owned());
-        let begun = server.map(|server| server.begin(&experiment)).transpose();
-        let writer = match begun.map_err(|error| self.sender.failed(error))? {
-            Some(Begun::Run(writer)) => Some(writer),
-            Some(Begun::Unsupported) => {
-                let why = "the server does not know what Comet's client asks, so an archive is written";
-                self.sender.warn_once("unsupported", || why.to_owned());
-                None
-            }
+        let writer = match server {
             None => None,
+            Some(server) => {
+                let writer = server.begin(&experiment).map_err(|error| self.sender.failed(error))?;
+                if writer.is_none() {
+                    self.sender.warn_once("unsupported", || {
+                        "the server does not know what Comet's client asks, so an archive is written".into()
+                    });
+                }
+                writer
+            }
         };
         self.folder = self.root().join(&self.name).join(&experiment.key);
         self.archives = writer.is_none();
