@@ -59,6 +59,7 @@
 //! | give a program a command line | [`cli`], [`cli_main!`] | |
 //! | open checkpoints, load parts of them | [`Checkpoint`], [`load`], [`tools`] | |
 //! | find batch size and learning rate | [`tuner`] | |
+//! | search for hyper-parameters | [`search`], and the subcommand `sweep` of a command line | `fulgurite-search` |
 //! | see where time goes | [`profilers`] | |
 //! | write a loop of one's own on any device | [`fabric::Fabric`] | `fulgurite-fabric` |
 //! | make networks of PyTorch's layers | [`nn`] | `fulgurite-nn` |
@@ -81,6 +82,7 @@ mod plugin;
 pub mod prelude;
 mod report;
 mod requirements;
+pub mod search;
 pub mod tools;
 mod trainer;
 pub mod tuner;

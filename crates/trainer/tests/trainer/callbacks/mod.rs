@@ -20,6 +20,7 @@ mod spike_detection;
 mod terminate_on_nan;
 mod throughput_monitor;
 mod timer;
+mod trial_pruning;
 mod untrusted;
 mod watched;
 mod weights;
