@@ -130,7 +130,9 @@ fn is_ours(action: &str) -> bool {
         "Line.on_test_model_train",
         "Data.prepare_data",
     ];
-    more.contains(&action) || defaults.iter().any(|hook| action.ends_with(hook))
+    // Lightning tells callbacks nothing of files that are complete.
+    let is_of_files = action.ends_with(".on_checkpoint_written");
+    is_of_files || more.contains(&action) || defaults.iter().any(|hook| action.ends_with(hook))
 }
 
 /// Why an action is measured there alone.
