@@ -29,7 +29,7 @@ Usage: cargo xtask COMMAND
                         kill training runs again and again; each must go on and end as an undisturbed one does
   bench NAME [--json FILE] [--repeats N] [--model mlp|cnn|gpt]
                         measure against hand-written tch, PyTorch and Lightning; NAME is
-                        overhead, loader, checkpoint, ddp or layers
+                        overhead, loader, checkpoint, ddp, layers or trackers
   help                  show this
 
 Every command sets up what it needs first. With `--help`, or `fit --help`, after its name, an example lists
