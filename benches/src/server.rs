@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-/// How it takes values. That a run begins it answers at once, whatever the manner.
+/// How it takes values. That a run begins, and the first values, it answers at once, whatever the manner.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Manner {
     Answers,
@@ -27,14 +27,17 @@ const LATE: Duration = Duration::from_secs(2);
 /// A server on a free port of this machine, until the benchmark ends.
 pub struct Server {
     pub address: String,
-    asked: Arc<AtomicUsize>,
+    asked: Arc<Counts>,
 }
+
+/// How often values were sent, to each of the addresses.
+type Counts = [AtomicUsize; VALUES.len()];
 
 impl Server {
     pub fn start(manner: Manner) -> Result<Server> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = format!("http://{}", listener.local_addr()?);
-        let asked = Arc::new(AtomicUsize::new(0));
+        let asked = Arc::new(Counts::default());
         let counter = Arc::clone(&asked);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -46,13 +49,13 @@ impl Server {
         Ok(Server { address, asked })
     }
 
-    /// How often values were sent to it.
+    /// How often values were sent, by the logger that did it least often.
     pub fn values_asked(&self) -> usize {
-        self.asked.load(Ordering::Relaxed)
+        self.asked.iter().map(|count| count.load(Ordering::Relaxed)).min().unwrap_or(0)
     }
 }
 
-fn serve(mut stream: &TcpStream, manner: Manner, asked: &AtomicUsize) -> Result<()> {
+fn serve(mut stream: &TcpStream, manner: Manner, asked: &Counts) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
     loop {
@@ -70,8 +73,9 @@ fn serve(mut stream: &TcpStream, manner: Manner, asked: &AtomicUsize) -> Result<
             }
         }
         std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink())?;
-        if VALUES.iter().any(|path| request.contains(path)) {
-            asked.fetch_add(1, Ordering::Relaxed);
+        if let Some(service) = VALUES.iter().position(|path| request.contains(path))
+            && asked[service].fetch_add(1, Ordering::Relaxed) > 0
+        {
             match manner {
                 Manner::Answers => {}
                 Manner::AnswersLate => thread::sleep(LATE),
