@@ -79,19 +79,27 @@ impl Sender {
     pub(super) fn finish(&mut self, status: RunStatus, seconds: u64) -> Result<Option<String>, LoggerError> {
         let Some(courier) = self.courier.take() else { return Ok(None) };
         let place = courier.path().parent().unwrap_or(courier.path()).display().to_string();
-        let patience = Duration::from_secs(seconds);
-        let patience = if status == RunStatus::Interrupted { patience.min(MOST_WHEN_INTERRUPTED) } else { patience };
-        let finished = courier.finish(patience).map_err(|error| self.failed(error))?;
+        let finished = courier.finish(patience(status, seconds)).map_err(|error| self.failed(error))?;
         self.warnings.extend(finished.warnings);
-        let Some(left) = finished.left else { return Ok(None) };
-        let why = left.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
-        let Left { values, files, .. } = left;
-        Ok(Some(format!("{values} lines and {files} files are not sent{why}; `fulgurite sync {place}` sends them")))
+        Ok(finished.left.map(|left| not_sent(&left, "lines", &place)))
     }
 
     pub(super) fn failed(&self, error: TrackerError) -> LoggerError {
         LoggerError::other(self.logger, error)
     }
+}
+
+/// How long the end of a run waits for the server, of so many seconds that were asked for.
+pub(super) fn patience(status: RunStatus, seconds: u64) -> Duration {
+    let patience = Duration::from_secs(seconds);
+    if status == RunStatus::Interrupted { patience.min(MOST_WHEN_INTERRUPTED) } else { patience }
+}
+
+/// What could not be sent, and how to send it.
+pub(super) fn not_sent(left: &Left, unit: &str, place: &str) -> String {
+    let Left { values, files, why } = left;
+    let why = why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+    format!("{values} {unit} and {files} files are not sent{why}; `fulgurite sync {place}` sends them")
 }
 
 /// A variable, unless it is empty.
@@ -127,4 +135,17 @@ pub(super) fn plain_folder(name: &str) -> String {
         plain.push(c);
     }
     if plain.trim_matches('.').is_empty() { "_".to_owned() } else { plain }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_folder;
+
+    #[test]
+    fn every_name_becomes_one_folder_that_file_systems_take() {
+        assert_eq!(plain_folder("a/b: ü"), "a_b_ ü");
+        assert_eq!(plain_folder(".."), "_");
+        let long = plain_folder(&"学".repeat(300));
+        assert!(long.len() <= 100 && long.chars().all(|c| c == '学'), "{long}");
+    }
 }

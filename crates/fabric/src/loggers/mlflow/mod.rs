@@ -4,8 +4,6 @@ mod model_files;
 mod options;
 
 use std::collections::{BTreeMap, HashSet};
-use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,14 +16,12 @@ use super::checkpoints::{Checkpoints, Waiting};
 use super::image::Png;
 use super::log_model::LogModel;
 use super::python_format::display;
+use super::remote::{is_run_id, not_sent, patience, plain_folder, runs_in, variable};
 use super::{CheckpointNews, Logger, LoggerError, RunStatus, flatten_hparams};
 use model_files::as_files;
 pub use options::MLFlowLoggerOptions;
 
 const LOGGER: &str = "MLFlowLogger";
-
-/// A signal leaves little time before the process is killed.
-const MOST_WHEN_INTERRUPTED: Duration = Duration::from_secs(10);
 
 /// Logs to an [MLflow](https://mlflow.org) server: Lightning's `MLFlowLogger`. Needs the cargo feature `trackers`.
 ///
@@ -293,10 +289,8 @@ impl Logger for MLFlowLogger {
     }
 
     fn runs(&self) -> Vec<String> {
-        let folders = fs::read_dir(self.root().join(&self.name)).into_iter().flatten().flatten();
-        let names = folders.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_run_id(name));
         let given = self.given_run();
-        names.filter(|name| given.as_ref().is_none_or(|given| given == name)).collect()
+        runs_in(&self.root().join(&self.name)).filter(|name| given.as_ref().is_none_or(|given| given == name)).collect()
     }
 
     fn log_metrics(&mut self, metrics: &[(&str, f64)], step: i64) -> Result<(), LoggerError> {
@@ -364,11 +358,11 @@ impl Logger for MLFlowLogger {
         if self.options.log_model != LogModel::Never {
             self.send_checkpoints()?;
         }
-        let patience = Duration::from_secs(self.options.finish_timeout);
-        let (end, patience) = match status {
-            RunStatus::Success => (RunEnd::Success, patience),
-            RunStatus::Failed => (RunEnd::Failed, patience),
-            RunStatus::Interrupted => (RunEnd::Interrupted, patience.min(MOST_WHEN_INTERRUPTED)),
+        let patience = patience(status, self.options.finish_timeout);
+        let end = match status {
+            RunStatus::Success => RunEnd::Success,
+            RunStatus::Failed => RunEnd::Failed,
+            RunStatus::Interrupted => RunEnd::Interrupted,
         };
         self.post(&Entry::status(end))?;
         let Some(courier) = self.courier.take() else { return Ok(()) };
@@ -381,11 +375,7 @@ impl Logger for MLFlowLogger {
         let finished = courier.finish(patience).map_err(failed)?;
         self.warnings.extend(finished.warnings);
         if let Some(left) = finished.left {
-            let why = left.why.map(|why| format!(" ({why})")).unwrap_or_default();
-            self.warnings.push(format!(
-                "{} values and {} files are not sent{why}; `fulgurite sync {place}` sends them",
-                left.values, left.files
-            ));
+            self.warnings.push(not_sent(&left, "values", &place));
         }
         Ok(())
     }
@@ -393,22 +383,6 @@ impl Logger for MLFlowLogger {
 
 fn failed(error: TrackerError) -> LoggerError {
     LoggerError::other(LOGGER, error)
-}
-
-/// A variable, unless it is empty.
-fn variable(name: &str) -> Option<String> {
-    env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-fn is_run_id(text: &str) -> bool {
-    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// The name as one folder.
-fn plain_folder(name: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_. ".contains(c);
-    let plain: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).take(100).collect();
-    if plain.trim_matches('.').is_empty() { "_".to_owned() } else { plain }
 }
 
 fn uuid() -> String {

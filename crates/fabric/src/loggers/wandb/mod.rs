@@ -5,7 +5,6 @@ mod models;
 mod options;
 
 use std::collections::HashSet;
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,15 +22,13 @@ use super::checkpoints::{Checkpoints, Waiting};
 use super::image::Png;
 use super::log_model::LogModel;
 use super::python_format::display;
+use super::remote::{not_sent, patience, variable};
 use super::run_folder::DEFAULT_NAME;
 use super::{CheckpointNews, Logger, LoggerError, Resume, RunStatus};
 use models::Models;
 pub use options::{FilePolicy, WandbLoggerOptions, WandbMode};
 
 const LOGGER: &str = "WandbLogger";
-
-/// A signal leaves little time before the process is killed.
-const MOST_WHEN_INTERRUPTED: Duration = Duration::from_secs(10);
 
 /// How often statistics of the machine are logged at most, as by W&B's own client.
 const SYSTEM_EVERY: Duration = Duration::from_secs(15);
@@ -468,12 +465,12 @@ impl Logger for WandbLogger {
             self.send_ready_models(true)?;
         }
         let Some(log) = self.log.take() else { return Ok(()) };
-        let patience = Duration::from_secs(self.options.finish_timeout);
+        let patience = patience(status, self.options.finish_timeout);
         // A signal's code is that of SIGTERM.
-        let (code, patience) = match status {
-            RunStatus::Success => (0, patience),
-            RunStatus::Failed => (1, patience),
-            RunStatus::Interrupted => (143, patience.min(MOST_WHEN_INTERRUPTED)),
+        let code = match status {
+            RunStatus::Success => 0,
+            RunStatus::Failed => 1,
+            RunStatus::Interrupted => 143,
         };
         if status == RunStatus::Interrupted && variable("SLURM_JOB_ID").is_some() {
             log.preempting().map_err(failed)?;
@@ -491,11 +488,7 @@ impl Logger for WandbLogger {
         let finished = log.finish(code, patience).map_err(failed)?;
         self.warnings.extend(finished.warnings);
         if let Some(left) = finished.left {
-            let why = left.why.map(|why| format!(" ({why})")).unwrap_or_default();
-            self.warnings.push(format!(
-                "{} values and {} files are not sent{why}; `fulgurite sync {place}` sends them",
-                left.values, left.files
-            ));
+            self.warnings.push(not_sent(&left, "values", &place));
         }
         Ok(())
     }
@@ -513,11 +506,6 @@ fn system_name(name: &str) -> Option<&'static str> {
 
 fn failed(error: TrackerError) -> LoggerError {
     LoggerError::other(LOGGER, error)
-}
-
-/// A variable, unless it is empty.
-fn variable(name: &str) -> Option<String> {
-    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Whether it is an identifier that W&B or this program made, and no version of another logger.
